@@ -1,0 +1,1 @@
+"""Configs of the published SAM 2 and SAM 2.1 models, with the tensors each one has."""

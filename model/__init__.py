@@ -1,0 +1,29 @@
+"""SAM 2 and SAM 2.1: the complete model, and the ground truth of every conversion.
+
+Modules are loaded when a name is first used, so that reading a config does not import torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .config import ConfigError as ConfigError
+    from .config import ModelConfig as ModelConfig
+    from .image_predictor import ImagePrediction as ImagePrediction
+    from .image_predictor import predict_image as predict_image
+    from .sam2 import SAM2 as SAM2
+
+_HOME = {
+    "ConfigError": "config",
+    "ModelConfig": "config",
+    "SAM2": "sam2",
+}
+__all__ = list(_HOME)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f".{_HOME[name]}", __name__), name)

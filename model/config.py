@@ -1,0 +1,231 @@
+"""The facts that fix a SAM 2 / 2.1 architecture, as frozen dataclasses of plain data.
+
+Field names follow the official YAML files (``sam2/configs``).  What every published SAM 2 shares
+(patch size 4 with a 7x7 kernel, stride 16, three query-pooling stages, a two-layer mask decoder
+with three candidate masks, ...) is not configurable and stands as a constant in the module that
+uses it.
+
+This module needs neither torch nor the rest of the project.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any, Literal
+
+Generation = Literal["2.0", "2.1"]
+
+BACKBONE_STRIDE = 16  # pixels per token of the image embedding
+NUM_STAGES = 4
+_MAX_SIDE = 1 << 16  # no image, width or count of a real model comes near this
+_MAX_BLOCKS = 1 << 10
+
+
+class ConfigError(ValueError):
+    """A config contradicts itself or holds a value no SAM 2 model can have.
+
+    ``field`` is the dotted name of the field at fault.
+    """
+
+    def __init__(self, field: str, problem: str) -> None:
+        super().__init__(f"{field}: {problem}")
+        self.field = field
+        self.problem = problem
+
+
+def _whole(field: str, value: Any, low: int = 1, high: int = _MAX_SIDE) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
+        raise ConfigError(
+            field, f"expected a whole number from {low} to {high}, found {_short(value)}"
+        )
+
+
+def _wholes(field: str, value: Any, count: int | None, low: int = 1) -> None:
+    if not isinstance(value, tuple):
+        raise ConfigError(field, f"expected a list of whole numbers, found {_short(value)}")
+    if count is not None and len(value) != count:
+        raise ConfigError(field, f"expected {count} numbers, found {len(value)}: {_short(value)}")
+    for item in value:
+        _whole(field, item, low)
+
+
+def _real(field: str, value: Any) -> None:
+    if not isinstance(value, (int, float)) or isinstance(value, bool) or value != value:
+        raise ConfigError(field, f"expected a number, found {_short(value)}")
+
+
+def _flags(prefix: str, section: Any) -> None:
+    for field in fields(section):
+        value = getattr(section, field.name)
+        if field.type == "bool" and not isinstance(value, bool):
+            raise ConfigError(
+                f"{prefix}{field.name}", f"expected true or false, found {_short(value)}"
+            )
+
+
+def _short(value: Any) -> str:
+    text = repr(list(value) if isinstance(value, tuple) else value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+@dataclass(frozen=True)
+class TrunkConfig:
+    """Hiera (arXiv 2306.00989), the image encoder's trunk."""
+
+    embed_dim: int  # channels of stage 1; each later stage doubles them
+    num_heads: int  # heads of stage 1; each later stage doubles them
+    stages: tuple[int, ...]  # blocks per stage
+    global_att_blocks: tuple[int, ...]  # blocks that attend to the whole grid
+    window_spec: tuple[int, ...]  # side of the attention window per stage, in tokens
+    window_pos_embed_bkg_spatial_size: tuple[int, ...]  # stored grid of the background embedding
+
+    def __post_init__(self) -> None:
+        _whole("trunk.embed_dim", self.embed_dim)
+        _whole("trunk.num_heads", self.num_heads)
+        _wholes("trunk.stages", self.stages, NUM_STAGES)
+        _wholes("trunk.global_att_blocks", self.global_att_blocks, None, low=0)
+        _wholes("trunk.window_spec", self.window_spec, NUM_STAGES)
+        _wholes(
+            "trunk.window_pos_embed_bkg_spatial_size", self.window_pos_embed_bkg_spatial_size, 2
+        )
+        if self.depth > _MAX_BLOCKS:
+            raise ConfigError(
+                "trunk.stages", f"{self.depth} blocks in all; at most {_MAX_BLOCKS} make sense"
+            )
+        if self.embed_dim % self.num_heads:
+            raise ConfigError(
+                "trunk.num_heads",
+                f"{self.num_heads} heads do not divide embed_dim {self.embed_dim}",
+            )
+        beyond = [block for block in self.global_att_blocks if block >= self.depth]
+        if beyond:
+            raise ConfigError(
+                "trunk.global_att_blocks",
+                f"block {beyond[0]} does not exist: stages {list(self.stages)} make {self.depth}",
+            )
+
+    @property
+    def depth(self) -> int:
+        """Number of transformer blocks."""
+        return sum(self.stages)
+
+    @property
+    def dims(self) -> tuple[int, ...]:
+        """Channels of each stage."""
+        return tuple(self.embed_dim << stage for stage in range(len(self.stages)))
+
+    @property
+    def heads(self) -> tuple[int, ...]:
+        """Attention heads of each stage."""
+        return tuple(self.num_heads << stage for stage in range(len(self.stages)))
+
+
+@dataclass(frozen=True)
+class MemoryAttentionConfig:
+    """The transformer that conditions a frame on its memories (SAM 2 paper, section 4)."""
+
+    num_layers: int
+    dim_feedforward: int
+    rope_theta: float  # base of the axial rotary embedding
+
+    def __post_init__(self) -> None:
+        _whole("memory_attention.num_layers", self.num_layers, high=_MAX_BLOCKS)
+        _whole("memory_attention.dim_feedforward", self.dim_feedforward)
+        _real("memory_attention.rope_theta", self.rope_theta)
+        if self.rope_theta <= 0:
+            raise ConfigError(
+                "memory_attention.rope_theta", f"must be above 0, found {self.rope_theta}"
+            )
+
+
+@dataclass(frozen=True)
+class MemoryEncoderConfig:
+    """What turns a frame and its mask into a memory (SAM 2 paper, section 4)."""
+
+    out_dim: int  # channels of a spatial memory
+    fuser_layers: int
+
+    def __post_init__(self) -> None:
+        _whole("memory_encoder.out_dim", self.out_dim)
+        _whole("memory_encoder.fuser_layers", self.fuser_layers, high=_MAX_BLOCKS)
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Everything about a SAM 2 model that its weights alone may not tell.
+
+    Raises :class:`ConfigError`, naming the field, when the parts do not fit together.
+    """
+
+    generation: Generation  # "2.1" adds three tensors in the memory path; see docs/formats.md
+    image_size: int  # side of the square input, in pixels
+    hidden_dim: int  # channels of the image embedding and of every token
+    trunk: TrunkConfig
+    fpn_top_down_levels: tuple[int, ...]  # levels that receive the coarser level's features
+    memory_attention: MemoryAttentionConfig
+    memory_encoder: MemoryEncoderConfig
+    num_maskmem: int  # memories attended to: the current prompt's frame and the ones before
+    max_obj_ptrs_in_encoder: int
+    sigmoid_scale_for_mem_enc: float
+    sigmoid_bias_for_mem_enc: float
+    multimask_output_in_sam: bool
+    multimask_output_for_tracking: bool
+    multimask_min_pt_num: int
+    multimask_max_pt_num: int
+    dynamic_multimask_via_stability: bool
+    dynamic_multimask_stability_delta: float
+    dynamic_multimask_stability_thresh: float
+
+    def __post_init__(self) -> None:
+        if self.generation not in ("2.0", "2.1"):
+            raise ConfigError(
+                "generation", f'expected "2.0" or "2.1", found {_short(self.generation)}'
+            )
+        for name in ("image_size", "hidden_dim", "num_maskmem", "max_obj_ptrs_in_encoder"):
+            _whole(name, getattr(self, name))
+        for name in ("multimask_min_pt_num", "multimask_max_pt_num"):
+            _whole(name, getattr(self, name), low=0)
+        for name in (
+            "sigmoid_scale_for_mem_enc",
+            "sigmoid_bias_for_mem_enc",
+            "dynamic_multimask_stability_delta",
+            "dynamic_multimask_stability_thresh",
+        ):
+            _real(name, getattr(self, name))
+        _wholes("fpn_top_down_levels", self.fpn_top_down_levels, None, low=0)
+        _flags("", self)
+        self._check_agreement()
+
+    def _check_agreement(self) -> None:
+        window = self.trunk.window_spec[0]
+        grid = self.image_size // 4  # tokens of stage 1 along a side
+        if self.image_size % 32 or grid % window:
+            raise ConfigError(
+                "image_size",
+                f"{self.image_size} is not a multiple of 32 that makes a stage-1 grid "
+                f"divisible by the window of {window} tokens",
+            )
+        if self.hidden_dim % 16:
+            raise ConfigError("hidden_dim", f"must be a multiple of 16, found {self.hidden_dim}")
+        if self.memory_encoder.out_dim % 2 or self.hidden_dim % self.memory_encoder.out_dim:
+            raise ConfigError(
+                "memory_encoder.out_dim",
+                f"{self.memory_encoder.out_dim} must be even and divide hidden_dim "
+                f"{self.hidden_dim}: an object pointer is cut into memory-sized tokens",
+            )
+        beyond = [level for level in self.fpn_top_down_levels if level >= NUM_STAGES]
+        if beyond:
+            raise ConfigError(
+                "fpn_top_down_levels", f"level {beyond[0]} does not exist; levels are 0 to 3"
+            )
+        if self.multimask_min_pt_num > self.multimask_max_pt_num:
+            raise ConfigError(
+                "multimask_min_pt_num",
+                f"{self.multimask_min_pt_num} is above multimask_max_pt_num "
+                f"{self.multimask_max_pt_num}",
+            )
+
+    @property
+    def embedding_size(self) -> int:
+        """Side of the image embedding, in tokens (64 for a 1024-pixel input)."""
+        return self.image_size // BACKBONE_STRIDE
