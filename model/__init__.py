@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .config import ConfigError as ConfigError
     from .config import ModelConfig as ModelConfig
-    from .image_predictor import ImagePrediction as ImagePrediction
-    from .image_predictor import predict_image as predict_image
     from .sam2 import SAM2 as SAM2
 
 _HOME = {

@@ -1,0 +1,128 @@
+"""Read a :class:`ModelConfig` from whatever describes a SAM 2 model.
+
+Three forms are understood: this project's plain YAML (``configs/``), the official Hydra YAML (also
+that of a training run), and transformers' ``config.json``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any, TypeVar, get_type_hints
+
+import yaml
+
+from . import catalog, config_hydra
+from .errors import RefusedError, UnreadableError, UsageError
+from .hf import config_json
+from .model.config import ConfigError, ModelConfig
+
+_MAX_BYTES = 4 << 20
+_Section = TypeVar("_Section")
+
+
+def load_config(source: str | Path) -> ModelConfig:
+    """The config of a shipped name, a YAML file, a ``config.json`` or a folder that holds one.
+
+    Raises :class:`UsageError` when there is no such name or file, :class:`UnreadableError` when it
+    cannot be parsed, and :class:`RefusedError`, naming the field, when it contradicts itself or
+    describes something that is not a SAM 2.
+    """
+    path = Path(source)
+    shipped = catalog.find(str(source))
+    if shipped is not None and not path.is_file():
+        return catalog.shipped_config(shipped.name)
+    if path.is_dir():
+        path = path / "config.json"
+    if not path.is_file():
+        names = ", ".join(shipped.name for shipped in catalog.SHIPPED)
+        raise UsageError(
+            f"{source}: no such config", hint=f"a YAML or JSON file, or one of {names}"
+        )
+    return load_json(path) if path.suffix == ".json" else load_yaml(path)
+
+
+def load_yaml(path: Path) -> ModelConfig:
+    """A plain or an official YAML file. Raises as :func:`load_config` does."""
+    try:
+        content = yaml.safe_load(_read(path))
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise UnreadableError(f"{path}: not valid YAML: {reason}") from error
+    content = _mapping(path, content)
+    with _named(path):
+        if config_hydra.recognises(content):
+            return config_hydra.from_hydra(content)
+        return _section(ModelConfig, content, "")
+
+
+def load_json(path: Path) -> ModelConfig:
+    """The ``config.json`` of a transformers folder. Raises as :func:`load_config` does."""
+    with _named(path):
+        return config_json.from_json(read_json(path))
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object from a file. Raises :class:`UnreadableError` when it is not one."""
+    try:
+        content = json.loads(_read(path))
+    except (ValueError, RecursionError) as error:
+        raise UnreadableError(f"{path}: not valid JSON: {error}") from error
+    return _mapping(path, content)
+
+
+def _read(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            raw = file.read(_MAX_BYTES + 1)
+    except OSError as error:
+        raise UnreadableError(f"{path}: {error.strerror}") from error
+    if len(raw) > _MAX_BYTES:
+        raise RefusedError(f"{path}: over {_MAX_BYTES >> 20} MiB, too large for a config")
+    try:
+        return raw.decode()
+    except UnicodeDecodeError as error:
+        raise UnreadableError(f"{path}: not UTF-8 text: {error.reason}") from error
+
+
+def _mapping(path: Path, content: Any) -> dict[str, Any]:
+    if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
+        raise UnreadableError(f"{path}: not a mapping of names to values")
+    return content
+
+
+class _named:  # noqa: N801 - reads as a verb in a with statement
+    """Turn a :class:`ConfigError` into an error that names the file as well as the field."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        if isinstance(error, ConfigError):
+            raise RefusedError(f"{self._path}: {error}") from error
+
+
+def _section(kind: type[_Section], content: Mapping[str, Any], prefix: str) -> _Section:
+    """Fill a dataclass: every field must be there, and nothing else."""
+    known = {field.name for field in fields(kind)}  # type: ignore[arg-type]
+    for name in content:
+        if name not in known:
+            raise ConfigError(f"{prefix}{name}", "no such field")
+    for name in known:
+        if name not in content:
+            raise ConfigError(f"{prefix}{name}", "is missing")
+    types = get_type_hints(kind)
+    values = {}
+    for name, value in content.items():
+        if is_dataclass(types[name]):
+            if not isinstance(value, dict):
+                raise ConfigError(f"{prefix}{name}", "must hold named values")
+            values[name] = _section(types[name], value, f"{prefix}{name}.")  # type: ignore[arg-type]
+        else:
+            values[name] = tuple(value) if isinstance(value, list) else value
+    return kind(**values)

@@ -1,0 +1,59 @@
+"""What every reader returns: the tensors of a file by name, and what else stands in it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..tensors import TensorRef
+
+
+@dataclass(frozen=True, slots=True)
+class Blob:
+    """A stretch of a file with the CRC-32 that the container records for it."""
+
+    name: str
+    path: Path
+    offset: int
+    nbytes: int
+    crc32: int
+
+
+@dataclass(frozen=True, slots=True)
+class Placeholder:
+    """Stands for an object of a pickle that is neither plain data nor a tensor.
+
+    ``name`` is what the pickle would have imported, for example ``numpy.dtype``.
+    """
+
+    name: str
+
+    def __repr__(self) -> str:
+        return f"<{self.name}>"
+
+
+@dataclass(frozen=True)
+class Source:
+    """An opened file, header only.
+
+    ``root`` is the tree in the file: nested dicts and lists of plain values with
+    :class:`TensorRef` and :class:`Placeholder` leaves. For safetensors it is one flat dict.
+    """
+
+    path: Path
+    container: str
+    files: tuple[Path, ...]
+    root: Any
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    blobs: tuple[Blob, ...] = ()
+    placeholders: tuple[str, ...] = ()
+
+
+def tensors_of(root: Any) -> dict[str, TensorRef] | None:
+    """``root`` itself when it is a dict with tensors among its values, else None."""
+    if isinstance(root, dict):
+        found = {k: v for k, v in root.items() if isinstance(k, str) and isinstance(v, TensorRef)}
+        return found or None
+    return None

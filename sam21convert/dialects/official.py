@@ -1,0 +1,18 @@
+"""The names of the official code: those of the ground truth."""
+
+from __future__ import annotations
+
+from ..rules import Dialect, Rename, Spelling
+
+_FUSER = "memory_encoder.fuser.layers.{i}"
+
+OFFICIAL = Dialect(
+    name="official",
+    summary="state dict of the official code",
+    covers=("",),
+    rules=(Rename("", ""),),
+    # Old transformers renamed every "gamma" it met to "weight"; Sa2VA says g_weight.
+    spellings=(
+        Spelling(f"{_FUSER}.gamma", (f"{_FUSER}.weight", f"{_FUSER}.g_weight", f"{_FUSER}.scale")),
+    ),
+)

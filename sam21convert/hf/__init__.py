@@ -1,0 +1,1 @@
+"""What a transformers folder holds beside its weights."""

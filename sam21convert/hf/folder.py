@@ -1,0 +1,44 @@
+"""The files beside the weights in a transformers folder."""
+
+from __future__ import annotations
+
+import json
+from importlib import resources
+from typing import Any
+
+from ..model.config import ModelConfig
+from .config_json import ModelType, dump, to_json
+
+WEIGHTS = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+CONFIG = "config.json"
+
+
+def side_files(
+    config: ModelConfig, kind: ModelType, torch_dtype: str, *, generation: bool
+) -> dict[str, str]:
+    """Name and text of each: config and processors, equal to the published ones at 1024 pixels."""
+    image = _load("preprocessor_config.json")
+    processor = _load("processor_config.json")
+    video = _load("video_preprocessor_config.json")
+    side = config.image_size
+    image["size"] = video["size"] = {"height": side, "width": side}
+    image["mask_size"] = {"height": side // 4, "width": side // 4}
+    processor["target_size"] = side
+    files = {
+        CONFIG: to_json(config, kind, torch_dtype, generation=generation),
+        "preprocessor_config.json": dump(image),
+        "processor_config.json": dump(processor),
+    }
+    if kind == "sam2_video":
+        return {**files, "video_preprocessor_config.json": dump(video)}
+    image["processor_class"] = processor["processor_class"] = "Sam2Processor"
+    return {
+        **files,
+        "preprocessor_config.json": dump(image),
+        "processor_config.json": dump(processor),
+    }
+
+
+def _load(name: str) -> dict[str, Any]:
+    return dict(json.loads(resources.files(__package__).joinpath(name).read_text()))

@@ -1,0 +1,154 @@
+"""Tensors as facts: what a file says of them, where their bytes lie, and how runs of names print.
+
+Nothing here holds tensor data. A :class:`TensorRef` is a promise that the bytes can be read later.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import TypeAlias
+
+# Bytes per element, by the names of the safetensors format, in the order in which its writer sorts
+# tensors (the last comes first in a file).
+DTYPES: Mapping[str, int] = {
+    "BOOL": 1,
+    "U8": 1,
+    "I8": 1,
+    "F8_E5M2": 1,
+    "F8_E4M3": 1,
+    "I16": 2,
+    "U16": 2,
+    "F16": 2,
+    "BF16": 2,
+    "I32": 4,
+    "U32": 4,
+    "F32": 4,
+    "C64": 8,
+    "F64": 8,
+    "I64": 8,
+    "U64": 8,
+}
+WEIGHT_DTYPES = frozenset({"F16", "BF16", "F32", "F64"})
+
+
+@dataclass(frozen=True, slots=True)
+class TensorSpec:
+    """Element type (a key of ``DTYPES``) and shape of a tensor."""
+
+    dtype: str
+    shape: tuple[int, ...]
+
+    @property
+    def numel(self) -> int:
+        """Number of elements."""
+        return prod(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        """Size of the data when it is contiguous."""
+        return self.numel * DTYPES[self.dtype]
+
+    def __str__(self) -> str:
+        return f"{self.dtype} [{', '.join(map(str, self.shape))}]"
+
+
+Inventory: TypeAlias = Mapping[str, TensorSpec]
+
+
+@dataclass(frozen=True, slots=True)
+class TensorRef:
+    """A tensor in a file: ``path[offset]`` is its first element.
+
+    ``stride`` (in elements) is None when the elements lie contiguously in row-major order.
+    """
+
+    spec: TensorSpec
+    path: Path
+    offset: int
+    stride: tuple[int, ...] | None = None
+
+    @property
+    def extent(self) -> int:
+        """Bytes from the first element to the end of the last one in the file."""
+        if self.stride is None:
+            return self.spec.nbytes
+        if self.spec.numel == 0:
+            return 0
+        steps = zip(self.spec.shape, self.stride, strict=True)
+        return (sum((n - 1) * step for n, step in steps) + 1) * DTYPES[self.spec.dtype]
+
+    def rows(self, start: int, count: int) -> TensorRef:
+        """The part ``[start : start + count]`` along the first axis."""
+        first, *rest = self.spec.shape
+        if not 0 <= start <= start + count <= first:
+            raise IndexError(f"rows {start} to {start + count} of {self.spec}")
+        step = prod(rest) if self.stride is None else self.stride[0]
+        return TensorRef(
+            TensorSpec(self.spec.dtype, (count, *rest)),
+            self.path,
+            self.offset + start * step * DTYPES[self.spec.dtype],
+            self.stride,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """A tensor to be written: parts that follow each other along the first axis."""
+
+    spec: TensorSpec
+    parts: tuple[TensorRef, ...]
+
+
+_Pattern: TypeAlias = tuple[tuple[str, ...], ...]  # the choices at each position
+
+
+def fold(names: Iterable[str]) -> list[str]:
+    """Names with their numbers drawn together, for printing.
+
+    ``blocks.0.norm1.weight`` ... ``blocks.11.norm2.bias`` become
+    ``blocks.{0...11}.norm{1,2}.{bias,weight}``. Only names that together fill the whole product of
+    the braces are drawn together, so that the folded form never says more than the list did.
+    """
+    patterns: list[_Pattern] = [
+        tuple((piece,) for piece in _pieces(name)) for name in dict.fromkeys(names)
+    ]
+    for position in reversed(range(max(map(len, patterns), default=0))):
+        patterns = _merge(patterns, position)
+    return ["".join(map(_brace, pattern)) for pattern in patterns]
+
+
+def _pieces(name: str) -> list[str]:
+    """Cut a name into text, number, text, ... and its last segment."""
+    stem, dot, last = name.rpartition(".")
+    return [*re.split(r"(\d+)", stem + dot), *re.split(r"(\d+)", last)]
+
+
+def _merge(patterns: list[_Pattern], position: int) -> list[_Pattern]:
+    """Join the patterns that are alike but for a number or last segment at ``position``."""
+    choices: dict[tuple[_Pattern, _Pattern | None], list[str]] = {}
+    for pattern in patterns:
+        last = position == len(pattern) - 1
+        if position < len(pattern) and (last or all(map(str.isdigit, pattern[position]))):
+            alike = (pattern[:position], pattern[position + 1 :])
+            choices.setdefault(alike, []).extend(pattern[position])
+        else:
+            choices[pattern, None] = []
+    return [
+        before if after is None else (*before, tuple(found), *after)
+        for (before, after), found in choices.items()
+    ]
+
+
+def _brace(choices: tuple[str, ...]) -> str:
+    if len(choices) == 1:
+        return choices[0]
+    if all(map(str.isdigit, choices)):
+        numbers = sorted(map(int, choices))
+        if len(numbers) > 2 and numbers == list(range(numbers[0], numbers[-1] + 1)):
+            return f"{{{numbers[0]}...{numbers[-1]}}}"
+        return f"{{{','.join(map(str, numbers))}}}"
+    return f"{{{','.join(sorted(choices))}}}"

@@ -1,0 +1,31 @@
+from __future__ import annotations
+
+import os
+
+import pytest
+import torch
+
+os.environ["HF_HUB_OFFLINE"] = "1"  # read when huggingface_hub is first imported
+
+
+def _declare_torchvision_ops() -> None:
+    """Let torchvision be imported beside a CPU build of torch.
+
+    The wheels of torchvision are CUDA builds. Beside a CPU build of torch their compiled library
+    does not load, and importing the package then fails for want of two operators that neither
+    transformers nor sam2 calls.
+    """
+    if torch.version.cuda is None:
+        library = torch.library.Library("torchvision", "FRAGMENT")
+        for name in ("nms", "qnms"):
+            library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        _KEPT.append(library)  # an operator lives as long as its library
+
+
+_KEPT: list[torch.library.Library] = []
+_declare_torchvision_ops()
+
+
+@pytest.fixture(autouse=True)
+def _quiet_torch() -> None:
+    torch.set_grad_enabled(False)
