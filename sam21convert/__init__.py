@@ -1,1 +1,44 @@
-"""Convert SAM 2 and SAM 2.1 checkpoints between every form they come in."""
+"""Convert SAM 2 and SAM 2.1 checkpoints between every form they come in.
+
+The functions here are what the commands do. They are loaded when first used, so that a program
+that only inspects files does not wait for torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .conversion import convert as convert
+    from .errors import MismatchError as MismatchError
+    from .errors import RefusedError as RefusedError
+    from .errors import Sam21ConvertError as Sam21ConvertError
+    from .errors import UnreadableError as UnreadableError
+    from .errors import UsageError as UsageError
+    from .inspection import inspect as inspect
+    from .loading import load_model as load_model
+    from .sampling import sample as sample
+    from .validation import validate as validate
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "MismatchError": "errors",
+    "RefusedError": "errors",
+    "Sam21ConvertError": "errors",
+    "UnreadableError": "errors",
+    "UsageError": "errors",
+    "convert": "conversion",
+    "inspect": "inspection",
+    "load_model": "loading",
+    "sample": "sampling",
+    "validate": "validation",
+}
+__all__ = list(_HOME)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f".{_HOME[name]}", __name__), name)

@@ -1,0 +1,37 @@
+"""The command line: ``sam21convert`` or ``python -m sam21convert``."""
+
+from __future__ import annotations
+
+import click
+
+from . import __version__
+from .commands.convert import convert
+from .commands.demo import demo
+from .commands.inspect import inspect
+from .commands.sample import sample
+from .commands.validate import validate
+
+_EPILOG = """\b
+Exit codes, the same for every command:
+  0  the answer is yes: done, recognised, sound
+  1  the answer is no: it does not load, it differs
+  2  wrong usage, or the output exists
+  3  the input cannot be read, or is refused
+"""
+
+
+@click.group(epilog=_EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__)
+def main() -> None:
+    """Convert SAM 2 and SAM 2.1 checkpoints between every form they come in.
+
+    Nothing in a checkpoint is ever run: pickles are read, not loaded.
+    """
+
+
+for command in (inspect, validate, convert, sample, demo):
+    main.add_command(command)
+
+
+if __name__ == "__main__":
+    main()

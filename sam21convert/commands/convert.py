@@ -1,0 +1,71 @@
+"""``sam21convert convert``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ..report import Report
+from .shared import answering, config_option, json_option, overwrite_option, progress_bar
+
+
+@click.command()
+@click.argument("source", type=click.Path(path_type=Path))
+@click.argument("destination", type=click.Path(path_type=Path))
+@click.option(
+    "--to",
+    type=click.Choice(["official", "hf-video", "hf-image"]),
+    help="Dialect to write. Default: official for a file, hf-video for a folder.",
+)
+@config_option
+@click.option(
+    "--base",
+    metavar="CHECKPOINT",
+    type=click.Path(path_type=Path),
+    help="Take from here the tensors that SOURCE has no place for (hf-image has no memory).",
+)
+@click.option(
+    "--image-size", type=int, metavar="N", help="Side of the input in pixels, for a folder."
+)
+@click.option(
+    "--dtype",
+    type=click.Choice(["float32", "float16", "bfloat16"]),
+    help="Cast the tensors. Default: leave them as they are.",
+)
+@click.option("--no-verify", is_flag=True, help="Skip the checksums and the reading back.")
+@click.option("--dry-run", is_flag=True, help="Print the plan and write nothing.")
+@overwrite_option
+@json_option
+@answering
+def convert(
+    source: Path,
+    destination: Path,
+    overwrite: bool,
+    dry_run: bool,
+    no_verify: bool,
+    json: bool,
+    **options: Any,
+) -> Report:
+    """Write SOURCE anew as DESTINATION, bit for bit.
+
+    The form of DESTINATION picks the container: a name in .pt, .pth or .safetensors is a file, any
+    other a transformers folder with its configs. With --json the report lists where every tensor
+    came from, and the SHA-256 of every file.
+
+    \b
+    Examples:
+      sam21convert convert sam2.1_hiera_tiny.pt my-model/
+      sam21convert convert my-model/ back.pt
+      sam21convert convert sam2.1_hiera_tiny.pt tiny-fp16.safetensors --dtype float16
+    """
+    from ..conversion import carry_out, report
+    from ..planning import make_plan
+
+    plan = make_plan(source, destination, overwrite=overwrite, **options)
+    verify = not no_verify
+    if not dry_run:
+        with progress_bar("converting", plan.work(verify=verify)) as progress:
+            carry_out(plan, overwrite=overwrite, verify=verify, progress=progress)
+    return report(plan, dry_run=dry_run, verified=verify and not dry_run, hashes=json)

@@ -1,0 +1,30 @@
+"""``sam21convert demo``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from ..report import Report
+from .shared import answering, json_option
+
+
+@click.command()
+@click.argument("folder", type=click.Path(path_type=Path), default="sam21convert-demo")
+@json_option
+@answering
+def demo(folder: Path) -> Report:
+    """Show the whole path on a sample checkpoint, in FOLDER.
+
+    Writes a SAM 2.1 tiny checkpoint with random weights, converts it to a transformers folder and
+    back, compares every bit, runs both files on one image, and draws the masks. The default FOLDER
+    is sam21convert-demo.
+
+    \b
+    Example:
+      sam21convert demo
+    """
+    from ..demonstration import demonstrate
+
+    return demonstrate(folder)

@@ -1,0 +1,37 @@
+"""``sam21convert sample``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from ..report import Report
+from .shared import answering, json_option, overwrite_option
+
+
+@click.command()
+@click.argument("out", type=click.Path(path_type=Path))
+@click.option(
+    "--config",
+    default="sam2.1/sam2.1_hiera_t",
+    show_default=True,
+    metavar="NAME|FILE",
+    help="The model to draw weights for; debug/sam2.1_debug is the smallest.",
+)
+@click.option("--seed", default=0, show_default=True, help="Same seed, same bytes.")
+@overwrite_option
+@json_option
+@answering
+def sample(out: Path, config: str, seed: int, overwrite: bool) -> Report:
+    """Write a checkpoint with random weights, for trying things out.
+
+    The architecture is the real one; the suffix of OUT picks the container as in convert.
+
+    \b
+    Example:
+      sam21convert sample tiny.pt
+    """
+    from .. import sampling
+
+    return sampling.sample(out, config, seed, overwrite=overwrite)

@@ -1,0 +1,75 @@
+"""What the commands have in common: how they print, end and show progress."""
+
+from __future__ import annotations
+
+import functools
+import json
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import click
+
+from ..errors import Sam21ConvertError
+from ..report import Report
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print the answer as JSON.")
+config_option = click.option(
+    "--config",
+    metavar="NAME|FILE",
+    help="A shipped config (sam2.1/sam2.1_hiera_t), a YAML file, or a config.json.",
+)
+overwrite_option = click.option("--overwrite", is_flag=True, help="Replace an existing output.")
+
+
+def answering(command: Callable[..., Report]) -> Callable[..., None]:
+    """Print the report that ``command`` returns, or its error, and exit with the code of either."""
+
+    @functools.wraps(command)
+    def run(*args: Any, as_json: bool = False, **kwargs: Any) -> None:
+        try:
+            if "json" in command.__annotations__:
+                kwargs["json"] = as_json
+            report = command(*args, **kwargs)
+        except (Sam21ConvertError, OSError) as error:
+            _fail(error, as_json)
+        click.echo(report.to_json() if as_json else str(report))
+        sys.exit(report.exit_code)
+
+    return run
+
+
+def _fail(error: Sam21ConvertError | OSError, as_json: bool) -> None:
+    """Print an error, on standard output as JSON or on standard error as text, and exit."""
+    if isinstance(error, Sam21ConvertError):
+        message, hint, code = error.message, error.hint, error.exit_code
+    else:  # a full disk, a folder without permission: the system's own words say it
+        message, hint, code = f"{error.filename or 'output'}: {error.strerror}", None, 3
+    if as_json:
+        click.echo(json.dumps({"error": message, "hint": hint, "exit_code": code}, indent=2))
+    else:
+        click.echo(f"error: {message}", err=True)
+        if hint is not None:
+            click.echo(f"hint: {hint}", err=True)
+    sys.exit(code)
+
+
+@contextmanager
+def progress_bar(label: str, total: int) -> Iterator[Callable[[int], None]]:
+    """Yield a function to call with numbers of bytes, from any thread; a bar on a terminal only."""
+    lock = threading.Lock()
+    with click.progressbar(
+        length=total,
+        label=label,
+        file=sys.stderr,
+        hidden=not sys.stderr.isatty(),
+        update_min_steps=max(1, total // 200),
+    ) as bar:
+
+        def advance(count: int) -> None:
+            with lock:
+                bar.update(count)
+
+        yield advance

@@ -1,0 +1,75 @@
+"""The containers: how tensors are stored. None of them knows what the tensors are called."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from ..errors import RefusedError, UnreadableError
+from ..hf.folder import INDEX, WEIGHTS
+from .safetensors import read_safetensors, read_sharded
+from .source import Blob, Placeholder, Source
+from .torch_legacy import read_torch_legacy
+from .torch_zip import read_torch_zip
+
+__all__ = ["Blob", "Placeholder", "Source", "open_source"]
+
+# First bytes of what people take for checkpoints, and what to do about it.
+_STRANGERS = (
+    (b"version https://git-lfs", "a Git LFS pointer, not the file itself", "run: git lfs pull"),
+    (b"<!DOCTYPE", "a web page", "the download gave an error page: download it again"),
+    (b"<!doctype", "a web page", "the download gave an error page: download it again"),
+    (b"<html", "a web page", "the download gave an error page: download it again"),
+    (b"GGUF", "a GGUF file", "convert the checkpoint it was made from"),
+    (b"\x1f\x8b", "a gzip archive", "unpack it first"),
+)
+
+
+def open_source(path: Path) -> Source:
+    """Open a checkpoint file or transformers folder; its content tells the container.
+
+    Reads headers only. Raises :class:`UnreadableError` or :class:`RefusedError`.
+    """
+    if path.is_dir():
+        return _open_folder(path)
+    if path.name.endswith(".index.json"):
+        return read_sharded(path)
+    start = _start_of(path)
+    if start[:4] == b"PK\x03\x04":
+        return read_torch_zip(path)
+    for magic, what, hint in _STRANGERS:
+        if start.startswith(magic):
+            raise RefusedError(f"{path}: is {what}", hint=hint)
+    if start[8:9] == b"{" or path.suffix == ".safetensors":
+        return read_safetensors(path)
+    if start[:1] == b"\x80":
+        return read_torch_legacy(path)
+    raise RefusedError(
+        f"{path}: is neither a PyTorch checkpoint nor a safetensors file",
+        hint="give a .pt, .pth or .safetensors file, or a transformers folder",
+    )
+
+
+def _open_folder(path: Path) -> Source:
+    for name in (WEIGHTS, INDEX):
+        if (path / name).is_file():
+            source = (read_safetensors if name == WEIGHTS else read_sharded)(path / name)
+            kind = "transformers folder" if name == WEIGHTS else "sharded transformers folder"
+            return replace(source, path=path, container=kind)
+    raise RefusedError(
+        f"{path}: a folder without {WEIGHTS} or {INDEX}",
+        hint="give the checkpoint file in it, or a folder that transformers can load",
+    )
+
+
+def _start_of(path: Path) -> bytes:
+    if path.exists() and not path.is_file():
+        raise RefusedError(f"{path}: is not a regular file")
+    try:
+        with path.open("rb") as file:
+            start = file.read(64)
+    except OSError as error:
+        raise UnreadableError(f"{path}: {error.strerror}") from error
+    if not start:
+        raise UnreadableError(f"{path}: is empty", hint="download or copy the file again")
+    return start

@@ -1,0 +1,160 @@
+"""Read the checkpoints that ``torch.save`` writes: zip archives with a pickle and raw storages.
+
+After ``torch/serialization.py``, which says what entries there are. The pickle spells tensors in
+the same way as in the legacy format.
+"""
+
+from __future__ import annotations
+
+import struct
+import zipfile
+import zlib
+from io import FileIO
+from pathlib import Path
+from typing import Any
+
+from ..errors import RefusedError, UnreadableError
+from .pickles import unpickle
+from .source import Blob, Placeholder, Source
+from .torch_legacy import MAX_HEADER, TORCH, Storages, StorageType, errors_about
+
+_LOCAL_HEADER = struct.Struct("<4s22xHH")
+
+
+def read_torch_zip(path: Path) -> Source:
+    """Read what ``torch.save`` writes since PyTorch 1.6, without the data of the tensors.
+
+    Raises :class:`UnreadableError` when the file is no intact zip archive or its parts contradict
+    each other, and :class:`RefusedError` for archives of another kind, TorchScript among them, for
+    compressed or encrypted entries, and for big-endian data.
+    """
+    with errors_about(str(path)), path.open("rb", buffering=0) as file:
+        archive = _Archive(file)
+        folder = _find_folder(archive)
+        _check_byte_order(archive, folder)
+        pickle = archive.read(f"{folder}/data.pkl", MAX_HEADER)
+        blobs: list[Blob] = []
+
+        def locate(key: str, numel: int, itemsize: int) -> int:
+            name = f"{folder}/data/{key}"
+            info = archive.find(name)
+            offset = archive.locate(info)
+            if info.file_size != numel * itemsize:
+                needed = f"{numel} elements of {itemsize} bytes"
+                raise UnreadableError(f"its entry has {info.file_size} bytes, not {needed}")
+            if archive.has_checksums:
+                blobs.append(Blob(name, path, offset, info.file_size, info.CRC))
+            return offset
+
+        storages = Storages(path, locate)
+
+        def persistent(number: Any) -> Placeholder:
+            match number:
+                case ("storage", StorageType() as kind, str(key), _, numel):
+                    return storages.find(kind, key, numel)
+            raise UnreadableError("a persistent id is not that of a storage")
+
+        found = unpickle(pickle, "data.pkl", known=TORCH, persistent=persistent)
+        if rest := len(pickle) - found.end:
+            raise RefusedError(f"data.pkl holds {rest} bytes after its end")
+    return Source(
+        path,
+        "torch zip",
+        (path,),
+        found.value,
+        blobs=tuple(blobs),
+        placeholders=found.placeholders,
+    )
+
+
+class _Archive:
+    """A zip archive: the entries of its central directory, and where their data lies."""
+
+    def __init__(self, file: FileIO) -> None:
+        self.file = file
+        self.size = file.seek(0, 2)
+        try:
+            with zipfile.ZipFile(file) as archive:
+                infos = archive.infolist()
+        except (
+            zipfile.BadZipFile,
+            NotImplementedError,
+            OverflowError,
+            ValueError,
+            struct.error,
+        ) as error:
+            raise UnreadableError(f"not an intact zip archive ({error})") from None
+        self.entries = {info.orig_filename: info for info in infos}
+        if len(self.entries) < len(infos):
+            raise UnreadableError("two entries of the zip archive have the same name")
+        # torch.save can be told to compute no checksums; all of them are zero then.
+        self.has_checksums = any(info.CRC for info in infos)
+
+    def find(self, name: str) -> zipfile.ZipInfo:
+        if name not in self.entries:
+            raise UnreadableError("the zip archive has no entry for it")
+        return self.entries[name]
+
+    def locate(self, info: zipfile.ZipInfo) -> int:
+        """Where the data of an entry begins: behind a header of its own, which can be padded."""
+        if info.flag_bits & 1:
+            raise RefusedError("its entry in the zip archive is encrypted")
+        if info.compress_type != zipfile.ZIP_STORED or info.compress_size != info.file_size:
+            raise RefusedError(
+                "its entry in the zip archive is compressed",
+                hint="unpack the archive and pack it again without compression",
+            )
+        name = info.orig_filename.encode("utf-8" if info.flag_bits & 0x800 else "cp437")
+        if not 0 <= info.header_offset <= self.size - _LOCAL_HEADER.size - len(name):
+            raise UnreadableError("its entry lies outside the file")
+        self.file.seek(info.header_offset)
+        header = self.file.read(_LOCAL_HEADER.size + len(name))
+        magic, name_length, extra_length = _LOCAL_HEADER.unpack_from(header)
+        if magic != b"PK\3\4" or name_length != len(name) or not header.endswith(name):
+            raise UnreadableError("its entry and the directory of the zip archive disagree")
+        offset: int = info.header_offset + len(header) + extra_length
+        if offset + info.file_size > self.size:
+            raise UnreadableError("its entry goes beyond the end of the file")
+        return offset
+
+    def read(self, name: str, limit: int) -> bytes:
+        """All of an entry, checked."""
+        with errors_about(name.partition("/")[2]):
+            info = self.find(name)
+            if info.file_size > limit:
+                raise RefusedError(f"{info.file_size} bytes are more than the {limit} allowed")
+            self.file.seek(self.locate(info))
+            data = self.file.read(info.file_size)
+            if self.has_checksums and zlib.crc32(data) != info.CRC:
+                raise UnreadableError("the data does not match its checksum")
+        return data
+
+
+def _find_folder(archive: _Archive) -> str:
+    """The folder that everything is in; its name comes from the file name given to torch.save."""
+    folders = [
+        name.removesuffix("/data.pkl")
+        for name in archive.entries
+        if name.endswith("/data.pkl") and name.count("/") == 1
+    ]
+    if not folders:
+        raise RefusedError("a zip archive, but not a PyTorch checkpoint")
+    if len(folders) > 1:
+        raise UnreadableError("the zip archive has more than one data.pkl")
+    if f"{folders[0]}/constants.pkl" in archive.entries:
+        raise RefusedError(
+            "a TorchScript archive, not a checkpoint",
+            hint="load it with torch.jit.load and save its state_dict() with torch.save",
+        )
+    return folders[0]
+
+
+def _check_byte_order(archive: _Archive, folder: str) -> None:
+    name = f"{folder}/byteorder"
+    order = archive.read(name, limit=16) if name in archive.entries else b"little"
+    if order == b"big":
+        raise RefusedError(
+            "the data is big-endian", hint="load and save it with torch on another machine"
+        )
+    if order != b"little":
+        raise UnreadableError("byteorder: it says neither 'little' nor 'big'")

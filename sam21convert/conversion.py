@@ -1,0 +1,188 @@
+"""Convert: open -> check -> plan -> stream -> read back -> give the name.
+
+Bytes move only while the output is written; before that, everything is decided from headers.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from . import catalog
+from .containers import open_source
+from .containers.atomic import new_file, new_folder
+from .containers.checking import check_sums, check_written, sha256, used_blobs
+from .containers.copying import Progress
+from .containers.safetensors import write_safetensors
+from .containers.source import tensors_of
+from .containers.torch_writer import write_torch
+from .dialects import HF_IMAGE
+from .hf.folder import WEIGHTS, side_files
+from .model.config import ModelConfig
+from .planning import DTYPES, DType, Plan, make_plan
+from .report import Report, size_text, table
+
+_TORCH_NAMES = {short: name for name, short in DTYPES.items()} | {"F64": "float64"}
+_METADATA = {"format": "pt"}
+
+
+@dataclass(frozen=True)
+class Conversion(Report):
+    """The answer of :func:`convert`.
+
+    ``tensors`` lists, for each tensor of the output, its name, type, shape and the names it came
+    ``from``; ``sha256`` is empty unless hashes were asked for.
+    """
+
+    source: Path
+    destination: Path
+    source_dialect: str
+    source_container: str
+    dialect: str
+    container: str
+    config: str | None
+    generation: str | None
+    image_size: int
+    dtypes: dict[str, int]
+    tensors: tuple[dict[str, Any], ...]
+    bytes: int
+    files: tuple[str, ...]
+    sha256: dict[str, str]
+    verified: bool
+    dry_run: bool
+    notes: tuple[str, ...]
+
+    def __str__(self) -> str:
+        done = "would write" if self.dry_run else "wrote"
+        dtypes = ", ".join(f"{count} {dtype}" for dtype, count in self.dtypes.items())
+        checked = "read back and equal, bit for bit" if self.verified else "not read back"
+        rows = [
+            ("read", f"{self.source} ({self.source_dialect}, {self.source_container})"),
+            (done, f"{self.destination} ({self.dialect}, {self.container})"),
+            ("model", self.config or "of no published size"),
+            ("tensors", f"{len(self.tensors)} ({dtypes}) in {size_text(self.bytes)}"),
+            ("files", ", ".join(self.files)),
+            *([] if self.dry_run else [("checked", checked)]),
+            *(("note", note) for note in self.notes),
+        ]
+        return table(rows)
+
+
+def convert(
+    source: str | Path,
+    destination: str | Path,
+    *,
+    to: str | None = None,
+    config: str | Path | ModelConfig | None = None,
+    base: str | Path | None = None,
+    image_size: int | None = None,
+    dtype: DType | None = None,
+    overwrite: bool = False,
+    dry_run: bool = False,
+    verify: bool = True,
+    hashes: bool = False,
+    progress: Progress = lambda _: None,
+) -> Conversion:
+    """Write ``source`` anew as ``destination``, whose form picks the container.
+
+    A name in ``.pt``, ``.pth`` or ``.safetensors`` is a file, with the official names unless ``to``
+    says otherwise; any other is a transformers folder, ``hf-video`` unless ``to`` is ``hf-image``.
+    ``base`` is a checkpoint to take the tensors from that ``source`` has no place for.
+    ``image_size``, in pixels, is recorded in the configs of a folder. ``verify`` checks the
+    checksums of the source and reads the output back; ``hashes`` asks for ``sha256`` in the report.
+    ``progress`` is called with numbers of bytes.
+
+    Raises :class:`~sam21convert.errors.UsageError`,
+    :class:`~sam21convert.errors.UnreadableError`, :class:`~sam21convert.errors.RefusedError` and
+    :class:`~sam21convert.errors.MismatchError`; the destination is then as it was before.
+    """
+    plan = make_plan(
+        source,
+        destination,
+        to=to,
+        config=config,
+        base=base,
+        image_size=image_size,
+        dtype=dtype,
+        overwrite=overwrite,
+    )
+    if not dry_run:
+        carry_out(plan, overwrite=overwrite, verify=verify, progress=progress)
+    return report(plan, dry_run=dry_run, verified=verify and not dry_run, hashes=hashes)
+
+
+def carry_out(plan: Plan, *, overwrite: bool, verify: bool, progress: Progress) -> None:
+    """Write what was planned. The output has its name only when everything has succeeded."""
+    if plan.container == "transformers folder":
+        with new_folder(plan.destination, overwrite=overwrite) as folder:
+            for name, text in _side_files(plan).items():
+                (folder / name).write_text(text, encoding="utf-8", newline="\n")
+            write_safetensors(folder / WEIGHTS, plan.tensors, _METADATA, progress)
+            if verify:
+                _verify(plan, folder / WEIGHTS, progress)
+        return
+    with new_file(plan.destination, overwrite=overwrite) as file:
+        if plan.container == "safetensors":
+            write_safetensors(file, plan.tensors, _METADATA, progress)
+        else:
+            write_torch(file, plan.tensors, progress)
+        if verify:
+            _verify(plan, file, progress)
+
+
+def report(plan: Plan, *, dry_run: bool, verified: bool, hashes: bool) -> Conversion:
+    """Describe a plan, carried out or not."""
+    folder = plan.container == "transformers folder"
+    names = (*_side_files(plan), WEIGHTS) if folder else (plan.destination.name,)
+    home = plan.destination if folder else plan.destination.parent
+    read = [file for checkpoint in plan.checkpoints for file in checkpoint.source.files]
+    hashed = [*read, *([] if dry_run else [home / name for name in names])] if hashes else []
+    shipped = catalog.shipped_like(plan.config)
+    return Conversion(
+        source=plan.source.source.path,
+        destination=plan.destination,
+        source_dialect=plan.source.dialect.name if plan.source.dialect else "",
+        source_container=plan.source.source.container,
+        dialect=plan.dialect.name,
+        container=plan.container,
+        config=shipped.name if shipped and plan.generation else None,
+        generation=plan.generation,
+        image_size=plan.config.image_size,
+        dtypes=dict(Counter(tensor.spec.dtype for tensor in plan.tensors.values())),
+        tensors=tuple(
+            {
+                "name": name,
+                "dtype": tensor.spec.dtype,
+                "shape": list(tensor.spec.shape),
+                "from": list(plan.origins[name]),
+            }
+            for name, tensor in plan.tensors.items()
+        ),
+        bytes=plan.nbytes,
+        files=names,
+        sha256={str(file): sha256(file) for file in hashed},
+        verified=verified,
+        dry_run=dry_run,
+        notes=plan.notes,
+    )
+
+
+def _side_files(plan: Plan) -> Mapping[str, str]:
+    dtypes = Counter(tensor.spec.dtype for tensor in plan.tensors.values())
+    return side_files(
+        plan.config,
+        "sam2" if plan.dialect is HF_IMAGE else "sam2_video",
+        _TORCH_NAMES[dtypes.most_common(1)[0][0]],
+        generation=plan.generation is not None,
+    )
+
+
+def _verify(plan: Plan, written: Path, progress: Progress) -> None:
+    """Check the checksums of what was read, and that what was written reads back the same."""
+    blobs = [blob for checkpoint in plan.checkpoints for blob in checkpoint.source.blobs]
+    check_sums(used_blobs(blobs, plan.tensors.values()), progress)
+    root = open_source(written).root
+    check_written(plan.tensors, tensors_of(root.get("model", root)) or {}, progress)

@@ -1,0 +1,133 @@
+"""What is this file? Answered from headers alone, without torch."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .catalog import format_line
+from .checkpoint import Checkpoint, open_checkpoint
+from .dialects import HF_IMAGE
+from .fitting import describe
+from .report import Report, size_text, table
+from .tensors import TensorSpec, fold
+
+
+@dataclass(frozen=True)
+class Inspection(Report):
+    """The answer of :func:`inspect`. None stands for what the file does not tell.
+
+    ``config`` is the shipped config whose tensors the file has; ``bytes`` and ``parameters`` count
+    the tensors of the state dict, and not what else stands in the file.
+    """
+
+    path: Path
+    container: str
+    dialect: str | None
+    generation: str | None
+    size: str | None
+    config: str | None
+    task: str | None
+    image_size: int | None
+    wrappers: tuple[str, ...]
+    tensors: int
+    parameters: int
+    bytes: int
+    dtypes: dict[str, int]
+    extras: tuple[str, ...]
+    placeholders: tuple[str, ...]
+    problems: tuple[str, ...]
+    inventory: dict[str, TensorSpec] | None = field(default=None, repr=False)
+
+    @property
+    def exit_code(self) -> int:  # type: ignore[override]
+        """1 when the file is not a SAM 2 checkpoint in any known dialect."""
+        return 0 if self.dialect is not None else 1
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields; ``inventory`` only where it was asked for."""
+        content = super().to_dict()
+        inventory = content.pop("inventory")
+        if inventory is not None:
+            content["inventory"] = [
+                {"name": name, "dtype": spec.dtype, "shape": list(spec.shape)}
+                for name, spec in inventory.items()
+            ]
+        return content
+
+    def __str__(self) -> str:
+        dtypes = ", ".join(f"{count} {dtype}" for dtype, count in self.dtypes.items())
+        side = f"{self.image_size} pixels" if self.image_size else "unknown: no tensor tells it"
+        rows = [
+            ("file", str(self.path)),
+            ("container", self.container),
+            ("dialect", self.dialect or "none that this tool knows"),
+            ("generation", f"SAM {self.generation}" if self.generation else "unknown"),
+            ("size", self.size or "unknown"),
+            ("config", self.config or "unknown"),
+            ("task", self.task or "unknown"),
+            ("image size", side),
+            ("tensors", f"{self.tensors} ({dtypes})"),
+            ("parameters", f"{self.parameters:,} in {size_text(self.bytes)}"),
+        ]
+        for label, items in (
+            ("wrappers", self.wrappers),
+            ("extras", tuple(fold(self.extras))),
+            ("placeholders", self.placeholders),
+        ):
+            if items:
+                rows.append((label, ", ".join(items[:12]) + (" ..." if len(items) > 12 else "")))
+        rows += [("problem", problem) for problem in self.problems]
+        lines = [format_line(*item) for item in (self.inventory or {}).items()]
+        return "\n".join([table(rows), *lines])
+
+
+def inspect(path: str | Path, *, tensors: bool = False) -> Inspection:
+    """Say what ``path`` is. With ``tensors``, list every tensor of its state dict as well.
+
+    Raises :class:`~sam21convert.errors.UnreadableError` and
+    :class:`~sam21convert.errors.RefusedError`.
+    """
+    checkpoint = open_checkpoint(path)
+    inventory = checkpoint.inventory
+    dialect, shipped = checkpoint.dialect, checkpoint.shipped
+    known = shipped is not None and checkpoint.generation is not None
+    return Inspection(
+        path=Path(path),
+        container=checkpoint.source.container,
+        dialect=dialect.name if dialect else None,
+        generation=checkpoint.generation if dialect else None,
+        size=shipped.size if shipped else None,
+        config=shipped.name if shipped and known else None,
+        task=None if dialect is None else ("image" if dialect is HF_IMAGE else "video"),
+        image_size=checkpoint.config.image_size if checkpoint.config else None,
+        wrappers=checkpoint.wrappers,
+        tensors=len(inventory),
+        parameters=sum(spec.numel for spec in inventory.values()),
+        bytes=sum(spec.nbytes for spec in inventory.values()),
+        dtypes=dict(Counter(spec.dtype for spec in inventory.values()).most_common()),
+        extras=checkpoint.extras,
+        placeholders=checkpoint.source.placeholders,
+        problems=tuple(problems(checkpoint)),
+        inventory=dict(inventory) if tensors else None,
+    )
+
+
+def problems(checkpoint: Checkpoint) -> list[str]:
+    """What stands in the way of using the checkpoint, a line each."""
+    if checkpoint.dialect is None:
+        return ["no tensor has a name that SAM 2 uses in any dialect this tool knows"]
+    if checkpoint.fit is None:
+        return ["not the size of any published SAM 2: what it is needs a config (--config)"]
+    return [*describe(checkpoint.fit), *lone_copies(checkpoint)]
+
+
+def lone_copies(checkpoint: Checkpoint) -> list[str]:
+    """What to say of a repeated tensor of which the file holds one copy."""
+    return [
+        f"{name} is absent: transformers 4.57 reads the copy that is there, transformers 5 "
+        "puts random numbers in its place; convert to hf-video or hf-image writes both"
+        for name in (checkpoint.fit.lone if checkpoint.fit else ())
+    ]

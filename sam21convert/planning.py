@@ -1,0 +1,281 @@
+"""Decide a conversion from headers: which tensor of the output is made of which in the input."""
+
+from __future__ import annotations
+
+import os.path
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from .checkpoint import Checkpoint, open_checkpoint
+from .containers.atomic import refuse_existing
+from .containers.checking import same_bytes, used_blobs
+from .dialects import BY_NAME, HF_IMAGE, HF_VIDEO, OFFICIAL
+from .errors import MismatchError, RefusedError, UsageError
+from .fitting import mismatch
+from .hf.folder import INDEX, WEIGHTS
+from .keymap import KeyMap, compile_keymap
+from .model.config import ConfigError, ModelConfig
+from .rules import Dialect
+from .tensors import Tensor, TensorRef, TensorSpec
+
+DType = Literal["float32", "float16", "bfloat16"]
+Container = Literal["torch zip", "safetensors", "transformers folder"]
+DTYPES: Mapping[DType, str] = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
+
+_SUFFIXES: Mapping[str, Container] = {
+    ".pt": "torch zip",
+    ".pth": "torch zip",
+    ".safetensors": "safetensors",
+}
+# No folder is called like this: whoever names one wants a format that is not written here.
+_FOREIGN = {".bin", ".ckpt", ".gguf", ".json", ".npz", ".onnx", ".pkl", ".tar", ".yaml", ".zip"}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A conversion, decided and not begun."""
+
+    source: Checkpoint
+    base: Checkpoint | None
+    destination: Path
+    container: Container
+    dialect: Dialect
+    config: ModelConfig
+    generation: str | None  # None where neither source nor base tells
+    tensors: Mapping[str, Tensor]
+    origins: Mapping[str, tuple[str, ...]]  # the names in the source that a tensor is made of
+    notes: tuple[str, ...]
+
+    @property
+    def checkpoints(self) -> tuple[Checkpoint, ...]:
+        """Everything that is read."""
+        return (self.source,) if self.base is None else (self.source, self.base)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of tensor data to write."""
+        return sum(tensor.spec.nbytes for tensor in self.tensors.values())
+
+    def work(self, *, verify: bool) -> int:
+        """Bytes that progress will be told of."""
+        blobs = used_blobs(
+            (blob for checkpoint in self.checkpoints for blob in checkpoint.source.blobs),
+            self.tensors.values(),
+        )
+        return self.nbytes + (self.nbytes + sum(b.nbytes for b in blobs) if verify else 0)
+
+
+def make_plan(
+    source: str | Path,
+    destination: str | Path,
+    *,
+    to: str | None = None,
+    config: str | Path | ModelConfig | None = None,
+    base: str | Path | None = None,
+    image_size: int | None = None,
+    dtype: DType | None = None,
+    overwrite: bool = False,
+) -> Plan:
+    """Plan what :func:`~sam21convert.convert` does; the arguments and errors are its own."""
+    destination = Path(destination)
+    container, dialect = _target(destination, to)
+    if image_size is not None and container != "transformers folder":
+        raise UsageError(
+            f"{destination}: a file records no image size", hint="give --image-size with a folder"
+        )
+    checkpoint = open_checkpoint(source, config)
+    _check_destination(destination, container, checkpoint, overwrite=overwrite)
+    truth, origins = to_truth(checkpoint)
+    keymap, model_config = checkpoint.keymap, checkpoint.model_config
+    assert keymap is not None
+    assert model_config is not None
+    inventory, filler = keymap.truth, None
+    if keymap.dropped and dialect is not HF_IMAGE:
+        filler = _open_base(checkpoint, keymap, base)
+        inventory = _fill(checkpoint, filler, keymap, truth, origins)
+        model_config = replace(model_config, generation=_generation(filler))
+    target = compile_keymap(dialect, inventory)
+    return Plan(
+        source=checkpoint,
+        base=filler,
+        destination=destination,
+        container=container,
+        dialect=dialect,
+        config=model_config if image_size is None else _resized(model_config, image_size),
+        generation=checkpoint.generation if filler is None else filler.generation,
+        tensors=_from_truth(target, truth, dtype),
+        origins=_origins(target, origins),
+        notes=tuple(_notes(checkpoint, target, container, image_size)),
+    )
+
+
+def _target(destination: Path, to: str | None) -> tuple[Container, Dialect]:
+    container = _SUFFIXES.get(destination.suffix, "transformers folder")
+    is_folder = container == "transformers folder"
+    if is_folder and destination.suffix in _FOREIGN:
+        raise UsageError(
+            f"{destination}: no file of this kind is written",
+            hint="end the name in .pt or .safetensors, or give the name of a folder",
+        )
+    if to is not None and to not in BY_NAME:
+        raise UsageError(f"no dialect is called {to!r}", hint=f"one of {', '.join(BY_NAME)}")
+    dialect = BY_NAME[to] if to is not None else (HF_VIDEO if is_folder else OFFICIAL)
+    if is_folder and dialect is OFFICIAL:
+        raise UsageError(
+            f"{destination}: the official code reads a file, not a folder",
+            hint="end the name in .pt or .safetensors",
+        )
+    if container == "torch zip" and dialect is not OFFICIAL:
+        raise UsageError(
+            f"{destination}: transformers reads no {destination.suffix}",
+            hint="give the name of a folder, or end it in .safetensors",
+        )
+    return container, dialect
+
+
+def _check_destination(
+    destination: Path, container: Container, checkpoint: Checkpoint, *, overwrite: bool
+) -> None:
+    is_folder = container == "transformers folder"
+    written = destination / WEIGHTS if is_folder else destination
+    for file in checkpoint.source.files:
+        if written.exists() and written.samefile(file):
+            raise UsageError(f"{destination}: is the input, which is never changed")
+    refuse_existing(destination, overwrite=overwrite)
+    if os.path.lexists(destination) and destination.is_dir() != is_folder:
+        there, wanted = ("a file", "a folder") if is_folder else ("a folder", "a file")
+        raise UsageError(f"{destination}: is {there}; what is to be written is {wanted}")
+    if is_folder and (destination / INDEX).exists():
+        raise UsageError(f"{destination}: holds {INDEX}, which would contradict the new weights")
+
+
+def to_truth(checkpoint: Checkpoint) -> tuple[dict[str, TensorRef], dict[str, tuple[str, ...]]]:
+    """The source's tensors and their names, under the names of the ground truth."""
+    keymap, fit = checkpoint.keymap, checkpoint.fit
+    if keymap is None or fit is None or fit.faults:
+        raise mismatch(checkpoint)
+    names, refs = dict(fit.names), checkpoint.tensors
+    for one, other in fit.repeats:
+        if not same_bytes(refs[one], refs[other]):
+            raise MismatchError(
+                f"{checkpoint.source.path}: {one} and {other} should be equal and differ",
+                hint="one of the two was trained or replaced: copy the right one over the other",
+            )
+    for echo, of in keymap.echoes.items():
+        names.setdefault(of, names[echo]) if echo in names else None
+    truth: dict[str, TensorRef] = {}
+    origins: dict[str, tuple[str, ...]] = {}
+    for entry in keymap.entries:
+        ref, start = refs[names[entry.foreign]], 0
+        for name in entry.truths:
+            count = keymap.truth[name].shape[0]
+            truth[name] = ref.rows(start, count) if len(entry.truths) > 1 else ref
+            origins[name] = (names[entry.foreign],)
+            start += count
+    return truth, origins
+
+
+def _open_base(checkpoint: Checkpoint, keymap: KeyMap, base: str | Path | None) -> Checkpoint:
+    path = checkpoint.source.path
+    if base is None:
+        count = str(len(keymap.dropped))
+        if checkpoint.generation is None:
+            count = f"{count} (SAM 2.1) or {len(keymap.dropped) - 3} (SAM 2)"
+        raise RefusedError(
+            f"{path}: {keymap.dialect.name} holds an image model: {count} tensors of the memory "
+            "are missing",
+            hint="--base CHECKPOINT takes them from a checkpoint of the same size",
+        )
+    filler = open_checkpoint(base)
+    if filler.keymap is None or filler.fit is None or filler.fit.faults:
+        raise mismatch(filler)
+    if filler.keymap.dropped:
+        raise RefusedError(f"{base}: is an image model as well, without the memory tensors")
+    if checkpoint.generation not in (None, filler.generation):
+        raise MismatchError(
+            f"{base}: is of SAM {filler.generation}, {path} of SAM {checkpoint.generation}",
+            hint="give a base of the same generation",
+        )
+    return filler
+
+
+def _generation(filler: Checkpoint) -> Literal["2.0", "2.1"]:
+    return "2.0" if filler.generation == "2.0" else "2.1"
+
+
+def _fill(
+    checkpoint: Checkpoint,
+    filler: Checkpoint,
+    keymap: KeyMap,
+    truth: dict[str, TensorRef],
+    origins: dict[str, tuple[str, ...]],
+) -> Mapping[str, TensorSpec]:
+    """Add what the source has no place for, from the base; return the whole inventory."""
+    assert filler.keymap is not None
+    inventory = filler.keymap.truth
+    dropped = [name for name in inventory if name not in truth]
+    shared = {name: keymap.truth[name] for name in truth}
+    if shared != {name: spec for name, spec in inventory.items() if name in truth}:
+        raise MismatchError(
+            f"{filler.source.path}: is a SAM 2 of another size than {checkpoint.source.path}",
+            hint="give a base of the same size",
+        )
+    theirs, names = to_truth(filler)
+    for name in dropped:
+        truth[name] = theirs[name]
+        origins[name] = tuple(f"{filler.source.path}: {origin}" for origin in names[name])
+    return inventory
+
+
+def _from_truth(
+    target: KeyMap, truth: Mapping[str, TensorRef], dtype: DType | None
+) -> dict[str, Tensor]:
+    """The tensors to write, under the names of the target dialect."""
+    tensors = {}
+    for entry in target.entries:
+        parts = tuple(truth[name] for name in entry.truths)
+        found = {part.spec.dtype for part in parts}
+        if dtype is None and len(found) > 1:
+            raise MismatchError(
+                f"{entry.foreign}: its parts {', '.join(entry.truths)} are of different types",
+                hint="--dtype float32 brings them to one type",
+            )
+        kind = DTYPES[dtype] if dtype is not None else parts[0].spec.dtype
+        tensors[entry.foreign] = Tensor(TensorSpec(kind, entry.spec.shape), parts)
+    return {**tensors, **{echo: tensors[of] for echo, of in target.echoes.items()}}
+
+
+def _origins(target: KeyMap, origins: Mapping[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+    found = {
+        entry.foreign: tuple(dict.fromkeys(o for name in entry.truths for o in origins[name]))
+        for entry in target.entries
+    }
+    return {**found, **{echo: found[of] for echo, of in target.echoes.items()}}
+
+
+def _resized(config: ModelConfig, image_size: int) -> ModelConfig:
+    try:
+        return replace(config, image_size=image_size)
+    except ConfigError as error:
+        raise UsageError(f"--image-size: {error.problem}") from error
+
+
+def _notes(
+    checkpoint: Checkpoint, target: KeyMap, container: Container, image_size: int | None
+) -> Iterable[str]:
+    if checkpoint.fit is not None:
+        for name in checkpoint.fit.lone:
+            yield f"{name} was absent from the source; it is a copy of one that was there"
+    if target.dropped:
+        yield f"{len(target.dropped)} tensors of the memory are left out: an image model has none"
+    if checkpoint.extras:
+        yield f"left out, not part of the model: {', '.join(checkpoint.extras[:8])}" + (
+            " ..." if len(checkpoint.extras) > 8 else ""
+        )
+    if container == "transformers folder" and image_size is None and checkpoint.config is None:
+        yield (
+            "image size and windows are those of the published model: no tensor tells them; "
+            "give --image-size or --config if the model was trained with others"
+        )
