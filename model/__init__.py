@@ -11,12 +11,16 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .config import ConfigError as ConfigError
     from .config import ModelConfig as ModelConfig
+    from .decoder import MaskPrediction as MaskPrediction
     from .sam2 import SAM2 as SAM2
+    from .sam2 import ImageFeatures as ImageFeatures
 
 _HOME = {
     "ConfigError": "config",
     "ModelConfig": "config",
     "SAM2": "sam2",
+    "ImageFeatures": "sam2",
+    "MaskPrediction": "decoder",
 }
 __all__ = list(_HOME)
 

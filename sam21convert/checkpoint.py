@@ -1,36 +1,28 @@
-"""Find the SAM 2 state dict in an opened file and say what it is.
+"""Open a checkpoint and say what it is.
 
 What the tensors cannot tell is left open here: it comes from a config, or stays unknown.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
-from typing import Any
 
 from . import catalog
 from .catalog import SHIPPED, Shipped
-from .config_files import load_config, load_json, read_json
+from .config_files import load_config, naming, read_json
 from .containers import Source, open_source
-from .containers.source import tensors_of
 from .dialects import DIALECTS, HF_IMAGE, HF_VIDEO
-from .errors import RefusedError
 from .hf import config_json
 from .hf.folder import CONFIG
 from .keymap import Fit, KeyMap, compile_keymap, foreign_name
 from .model.config import ModelConfig
 from .rules import Dialect
 from .tensors import Inventory, TensorRef
+from .unwrapping import ANCHORS, Unwrapped, unwrap
 
-# Tensors by whose names a state dict is found, the most telling first.
-_ANCHORS = (
-    "image_encoder.trunk.pos_embed_window",
-    "image_encoder.trunk.patch_embed.proj.weight",
-    "sam_mask_decoder.iou_token.weight",
-)
 _MEMORY = (
     "maskmem_tpos_enc",
     "memory_attention.norm.weight",
@@ -38,8 +30,12 @@ _MEMORY = (
     "obj_ptr_proj.layers.1.weight",
 )
 GENERATION_TENSORS = ("no_obj_embed_spatial", "obj_ptr_tpos_proj.weight", "obj_ptr_tpos_proj.bias")
-_COMPILED = "_orig_mod."  # what torch.compile puts into names, anywhere
-_MAX_DEPTH = 4
+
+
+@cache
+def shipped_keymap(dialect: Dialect, shipped: Shipped) -> KeyMap:
+    """The map of a dialect for a shipped config, compiled once."""
+    return compile_keymap(dialect, catalog.shipped_tensors(shipped.name))
 
 
 @dataclass(frozen=True)
@@ -77,11 +73,11 @@ class Checkpoint:
         """The map from its dialect to the ground truth, when dialect and model are known."""
         if self.dialect is None:
             return None
-        if self.config is None:
-            truth = catalog.shipped_tensors(self.shipped.name) if self.shipped else None
-        else:
-            truth = catalog.tensors_of(self.config)
-        return compile_keymap(self.dialect, truth) if truth is not None else None
+        if self.shipped is not None:
+            return shipped_keymap(self.dialect, self.shipped)
+        if self.config is not None:
+            return compile_keymap(self.dialect, catalog.tensors_of(self.config))
+        return None
 
     @cached_property
     def fit(self) -> Fit | None:
@@ -97,8 +93,12 @@ def open_checkpoint(path: str | Path, config: str | Path | ModelConfig | None = 
     :class:`UnreadableError` and :class:`RefusedError`.
     """
     source = open_source(Path(path))
-    found = _pick(source, list(_state_dicts(source.root)))
-    checkpoint = _describe(source, found)
+    found = unwrap(source)
+    dialect = _dialect(found)
+    shipped, generation = _shipped(found.tensors, dialect) if dialect else (None, None)
+    checkpoint = Checkpoint(
+        source, found.tensors, found.wrappers, found.extras, dialect, shipped, generation
+    )
     beside = source.path / CONFIG
     if source.path.is_dir() and beside.is_file():
         checkpoint = _with_json(checkpoint, beside)
@@ -114,112 +114,12 @@ def open_checkpoint(path: str | Path, config: str | Path | ModelConfig | None = 
     return checkpoint
 
 
-@dataclass(frozen=True)
-class _Found:
-    """A state dict within a file: the keys that lead to it and the prefix of its names."""
-
-    path: tuple[str, ...]
-    tensors: Mapping[str, TensorRef]
-    prefix: str
-    anchor: str
-
-    @property
-    def place(self) -> str:
-        return ".".join(self.path) or "top level"
-
-
-def _walk(root: Any) -> Iterator[tuple[tuple[str, ...], Mapping[str, TensorRef]]]:
-    """Every dict that holds tensors, with the keys that lead to it; shared ones once."""
-    seen: set[int] = set()
-    waiting: list[tuple[tuple[str, ...], Any]] = [((), root)]
-    for path, node in waiting:
-        if not isinstance(node, dict) or id(node) in seen:
-            continue
-        seen.add(id(node))
-        tensors = tensors_of(node)
-        if tensors is not None:
-            yield path, tensors
-        if len(path) < _MAX_DEPTH:
-            waiting += [((*path, str(k)), v) for k, v in node.items() if isinstance(v, dict)]
-
-
-def _state_dicts(root: Any) -> Iterator[_Found]:
-    holders = list(_walk(root))
-    for truth_name in _ANCHORS:
-        names = {foreign_name(dialect, truth_name) for dialect in DIALECTS} - {None}
-        hits = [
-            _Found(path, tensors, name[: len(name) - len(_tail(name, anchor))], anchor)
-            for path, tensors in holders
-            for anchor in names
-            if anchor is not None
-            for name in tensors
-            if _tail(name, anchor)
-        ]
-        if hits:
-            yield from hits
-            return
-    if holders:
-        path, tensors = max(holders, key=lambda holder: len(holder[1]))
-        yield _Found(path, tensors, "", "")
-
-
-def _tail(name: str, anchor: str) -> str:
-    """The end of ``name`` that spells ``anchor``, or nothing. A compiled part may be within."""
-    clean = name.replace(_COMPILED, "")
-    if clean != anchor and not clean.endswith(f".{anchor}"):
-        return ""
-    start = len(name)
-    while name[start:].replace(_COMPILED, "") != anchor:
-        start -= 1
-    return name[start:]
-
-
-def _pick(source: Source, found: list[_Found]) -> _Found:
-    if not found:
-        raise RefusedError(f"{source.path}: holds no tensors by name")
-    if len(found) > 1:
-        places = ", ".join(f"{one.place} ({one.prefix or 'no prefix'})" for one in found)
-        raise RefusedError(
-            f"{source.path}: holds {len(found)} SAM 2 state dicts: {places}",
-            hint="save the one you want to a file of its own",
-        )
-    return found[0]
-
-
-def _describe(source: Source, found: _Found) -> Checkpoint:
-    tensors: dict[str, TensorRef] = {}
-    extras = _siblings(source.root, found.path)
-    for name, ref in found.tensors.items():
-        clean = name.removeprefix(found.prefix).replace(_COMPILED, "")
-        if not name.startswith(found.prefix):
-            extras.append(name)
-        elif clean in tensors:
-            raise RefusedError(f"{source.path}: {name} and another tensor are both {clean}")
-        else:
-            tensors[clean] = ref
-    infix = any(_COMPILED in name.removeprefix(found.prefix) for name in found.tensors)
-    wrappers = (*found.path, *filter(None, (found.prefix, _COMPILED if infix else "")))
-    dialect = _dialect(tensors, found.anchor)
-    shipped, generation = _shipped(tensors, dialect) if dialect else (None, None)
-    return Checkpoint(source, tensors, wrappers, tuple(extras), dialect, shipped, generation)
-
-
-def _siblings(root: Any, path: tuple[str, ...]) -> list[str]:
-    """What stands beside the state dict, and in it without being a tensor."""
-    extras: list[str] = []
-    node = root
-    for key in path:
-        extras += [str(other) for other in node if str(other) != key]
-        node = next(value for other, value in node.items() if str(other) == key)
-    return extras + [str(k) for k, v in node.items() if not isinstance(v, TensorRef)]
-
-
-def _dialect(tensors: Mapping[str, TensorRef], anchor: str) -> Dialect | None:
+def _dialect(found: Unwrapped) -> Dialect | None:
     """The dialect with that anchor; of several, the one with a place for just what is there."""
-    fitting = [d for d in DIALECTS if anchor in {foreign_name(d, name) for name in _ANCHORS}]
+    fitting = [d for d in DIALECTS if found.anchor in {foreign_name(d, name) for name in ANCHORS}]
     for dialect in fitting:
         marks = {foreign_name(dialect, name) for name in _MEMORY}
-        if marks == {None} or any(mark in tensors for mark in marks):
+        if marks == {None} or any(mark in found.tensors for mark in marks):
             return dialect
     return fitting[0] if fitting else None
 
@@ -230,7 +130,7 @@ def _shipped(
     """The shipped config of that size and generation, and the generation if it can be told."""
     widths = {
         tensors[name].spec.shape[axis]
-        for truth_name, axis in ((_ANCHORS[0], 1), (_ANCHORS[1], 0))
+        for truth_name, axis in ((ANCHORS[0], 1), (ANCHORS[1], 0))
         if (name := foreign_name(dialect, truth_name)) in tensors
         and len(tensors[name].spec.shape) > axis
     }
@@ -250,17 +150,20 @@ def _shipped(
 
 def _with_json(checkpoint: Checkpoint, path: Path) -> Checkpoint:
     """Let the ``config.json`` of a folder decide what the tensors do not tell."""
-    config = load_json(path)
     content = read_json(path)
-    kind = config_json.model_type(content)
+    with naming(path):
+        video = config_json.model_type(content) == "sam2_video"
+        like = None if video else checkpoint.model_config
+        config = config_json.from_json(content, like)
+        states_generation = config_json.states_generation(content)
     dialect = checkpoint.dialect
     if dialect in (HF_VIDEO, HF_IMAGE):
-        dialect = HF_VIDEO if kind == "sam2_video" else HF_IMAGE
+        dialect = HF_VIDEO if video else HF_IMAGE
     return replace(
         checkpoint,
         dialect=dialect,
         config=config,
         config_from=CONFIG,
-        generation=config.generation if config_json.states_generation(content) else None,
+        generation=config.generation if states_generation else None,
         shipped=catalog.shipped_like(config),
     )

@@ -7,12 +7,11 @@ that of a training run), and transformers' ``config.json``.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
-
-import yaml
 
 from . import catalog, config_hydra
 from .errors import RefusedError, UnreadableError, UsageError
@@ -46,13 +45,15 @@ def load_config(source: str | Path) -> ModelConfig:
 
 def load_yaml(path: Path) -> ModelConfig:
     """A plain or an official YAML file. Raises as :func:`load_config` does."""
+    import yaml  # takes longer to import than most files to inspect
+
     try:
         content = yaml.safe_load(_read(path))
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise UnreadableError(f"{path}: not valid YAML: {reason}") from error
     content = _mapping(path, content)
-    with _named(path):
+    with naming(path):
         if config_hydra.recognises(content):
             return config_hydra.from_hydra(content)
         return _section(ModelConfig, content, "")
@@ -60,7 +61,7 @@ def load_yaml(path: Path) -> ModelConfig:
 
 def load_json(path: Path) -> ModelConfig:
     """The ``config.json`` of a transformers folder. Raises as :func:`load_config` does."""
-    with _named(path):
+    with naming(path):
         return config_json.from_json(read_json(path))
 
 
@@ -93,18 +94,13 @@ def _mapping(path: Path, content: Any) -> dict[str, Any]:
     return content
 
 
-class _named:  # noqa: N801 - reads as a verb in a with statement
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
     """Turn a :class:`ConfigError` into an error that names the file as well as the field."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
-        if isinstance(error, ConfigError):
-            raise RefusedError(f"{self._path}: {error}") from error
+    try:
+        yield
+    except ConfigError as error:
+        raise RefusedError(f"{path}: {error}") from error
 
 
 def _section(kind: type[_Section], content: Mapping[str, Any], prefix: str) -> _Section:

@@ -67,6 +67,7 @@ _GENERATION = (
     ("use_signed_tpos_enc_to_obj_ptrs", False),
 )
 _INTERPOLATION = re.compile(r"\$\{([\w.]+)\}")
+_SCIENTIFIC = re.compile(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+")  # text to YAML 1.1, a number to hydra
 _ABSENT: Any = object()
 
 
@@ -205,6 +206,8 @@ class _Reader:
             raise ConfigError(name, f"cannot resolve {value}: write its value instead")
         if value is _ABSENT and default is _ABSENT:
             raise ConfigError(name, "is missing")
+        if isinstance(value, str) and _SCIENTIFIC.fullmatch(value):
+            return float(value)
         return default if value is _ABSENT else value
 
     def numbers(self, name: str, default: list[int]) -> tuple[int, ...]:

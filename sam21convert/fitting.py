@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .catalog import SHIPPED, shipped_tensors
-from .checkpoint import Checkpoint
+from .catalog import SHIPPED
+from .checkpoint import Checkpoint, shipped_keymap
 from .dialects import DIALECTS
 from .errors import MismatchError
-from .keymap import Fit, compile_keymap
+from .keymap import Fit
 from .tensors import fold
 
-_SHOWN = 4
+_SHOWN = 3
 
 
 def mismatch(checkpoint: Checkpoint) -> MismatchError:
@@ -42,7 +42,7 @@ def hint(checkpoint: Checkpoint) -> str:
     """What would fit, if anything shipped comes near."""
     inventory = checkpoint.inventory
     tried = (
-        (compile_keymap(dialect, shipped_tensors(shipped.name)).fit(inventory), dialect, shipped)
+        (shipped_keymap(dialect, shipped).fit(inventory), dialect, shipped)
         for dialect in DIALECTS
         for shipped in SHIPPED
     )

@@ -95,7 +95,8 @@ def make_plan(
     if keymap.dropped and dialect is not HF_IMAGE:
         filler = _open_base(checkpoint, keymap, base)
         inventory = _fill(checkpoint, filler, keymap, truth, origins)
-        model_config = replace(model_config, generation=_generation(filler))
+        assert filler.model_config is not None
+        model_config = _with_memory(model_config, filler.model_config)
     target = compile_keymap(dialect, inventory)
     return Plan(
         source=checkpoint,
@@ -201,8 +202,17 @@ def _open_base(checkpoint: Checkpoint, keymap: KeyMap, base: str | Path | None) 
     return filler
 
 
-def _generation(filler: Checkpoint) -> Literal["2.0", "2.1"]:
-    return "2.0" if filler.generation == "2.0" else "2.1"
+def _with_memory(config: ModelConfig, base: ModelConfig) -> ModelConfig:
+    """An image model's config with all that concerns the memory from the base."""
+    return replace(
+        base,
+        image_size=config.image_size,
+        trunk=config.trunk,
+        fpn_top_down_levels=config.fpn_top_down_levels,
+        dynamic_multimask_via_stability=config.dynamic_multimask_via_stability,
+        dynamic_multimask_stability_delta=config.dynamic_multimask_stability_delta,
+        dynamic_multimask_stability_thresh=config.dynamic_multimask_stability_thresh,
+    )
 
 
 def _fill(

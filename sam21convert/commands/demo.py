@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from ..report import Report
-from .shared import answering, json_option
+from .shared import answering, json_option, progress_bar
 
 
 @click.command()
@@ -25,6 +25,7 @@ def demo(folder: Path) -> Report:
     Example:
       sam21convert demo
     """
-    from ..demonstration import demonstrate
+    from ..demonstration import STEP_COUNT, demonstrate
 
-    return demonstrate(folder)
+    with progress_bar("demo", STEP_COUNT) as progress:
+        return demonstrate(folder, progress=progress)

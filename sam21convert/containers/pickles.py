@@ -15,7 +15,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from struct import Struct
-from struct import error as StructError  # noqa: N812
+from struct import error as StructError
 from typing import Any, TypeAlias
 
 from ..errors import RefusedError, Sam21ConvertError, UnreadableError
@@ -24,7 +24,7 @@ from .source import Placeholder
 Args: TypeAlias = tuple[Any, ...]
 Persistent: TypeAlias = Callable[[Any], Any]
 
-_MAX_STEPS = 10_000_000  # an opcode of one byte can cost 200 bytes of memory
+_MAX_STEPS = 5_000_000  # an opcode of one byte can cost 200 bytes of memory
 _MAX_DEPTH = 100
 _MAX_NAME = 200
 
@@ -76,6 +76,10 @@ def unpickle(
     return Pickled(value, machine.position, tuple(machine.placeholders))
 
 
+class _Stop(Exception):  # noqa: N818
+    """The pickle is over."""
+
+
 class _Machine:
     """A pickle being read. MARK puts the stack aside and begins an empty one."""
 
@@ -93,22 +97,20 @@ class _Machine:
         self.copied = 0
 
     def run(self) -> Any:
-        data, size = self.data, len(self.data)
-        for _ in range(_MAX_STEPS):
-            self.opened = position = self.position
-            if position >= size:
-                break
-            code = data[position]
-            self.position = position + 1
-            if code == _STOP:
-                return self.pop()
-            handler = _HANDLERS[code]
-            if handler is None:
-                raise UnreadableError(f"0x{code:02x} is not an opcode of a pickle in a file")
-            handler(self)
-        else:
+        data, size, handlers = self.data, len(self.data), _HANDLERS
+        position = self.position
+        try:
+            for _ in range(_MAX_STEPS):
+                position = self.position
+                if position >= size:
+                    raise CutShortError("the data ends before the pickle does")
+                self.position = position + 1
+                handlers[data[position]](self)
             raise RefusedError(f"the pickle has more than {_MAX_STEPS:,} opcodes")
-        raise CutShortError("the data ends before the pickle does")
+        except _Stop:
+            return self.pop()
+        finally:
+            self.opened = position
 
     def take(self, count: int) -> bytes:
         if count < 0:
@@ -153,15 +155,13 @@ class _Machine:
         items, self.stack = self.stack, self.aside.pop()
         return items
 
-    def recall(self, index: int) -> Any:
-        if index not in self.memo:
+    def recall(self, number: int) -> None:
+        if number not in self.memo:
             raise UnreadableError("a memo entry is used that was never set")
-        return self.memo[index]
+        self.stack.append(self.memo[number])
 
     def placeholder(self, name: str) -> Placeholder:
         """The placeholder of this name, which is listed and made fit to print."""
-        if len(name) > _MAX_NAME:
-            name = f"{name[:_MAX_NAME]}..."
         if not name.isprintable():
             name = ascii(name)[1:-1]
         return self.placeholders.setdefault(name, Placeholder(name))
@@ -169,7 +169,7 @@ class _Machine:
     def find(self, module: str, name: str) -> Any:
         """The value of a global."""
         module = "builtins" if module == "__builtin__" else module  # its name in Python 2
-        full = f"{module}.{name}"
+        full = f"{module[:_MAX_NAME]}.{name[:_MAX_NAME]}"  # bounded, as it can be named again
         return self.known[full] if full in self.known else self.placeholder(full)
 
     def call(self, function: Any, args: Any) -> Any:
@@ -230,7 +230,11 @@ def _check_walkable(root: Any, limit: int) -> None:
 
 def _key(value: Any, number: int) -> Any:
     """``value`` if hashing it is quick whatever it is, else a string with this number instead."""
-    if type(value) is str or _is_atom(value) or (type(value) is tuple and len(value) <= 16 and all(map(_is_atom, value))):
+    if (
+        type(value) is str
+        or _is_atom(value)
+        or (type(value) is tuple and len(value) <= 16 and all(map(_is_atom, value)))
+    ):
         return value
     return f"<{value.name if isinstance(value, Placeholder) else type(value).__name__} {number}>"
 
@@ -285,7 +289,7 @@ def _escaped(raw: bytes) -> str:
 
 
 def _decimal(raw: bytes) -> int:
-    # Python's own limit, where it has one: the time for longer numbers grows with the square.
+    # Python's own limit, where it has one: reading and printing more takes quadratic time.
     if not re.fullmatch(rb"[+-]?[0-9]{1,4300}L?", raw):
         raise UnreadableError("a number is not written in digits")
     return int(raw.rstrip(b"L"))
@@ -303,6 +307,8 @@ def _float(raw: bytes) -> float:
 
 
 def _long(raw: bytes) -> int:
+    if len(raw) > 1780:  # 4300 digits, as above
+        raise UnreadableError(f"a number has {len(raw)} bytes")
     return int.from_bytes(raw, "little", signed=True)
 
 
@@ -375,10 +381,13 @@ _PLAIN = {name: Known(name, build) for name, build in _BUILDERS.items()}
 _Handler: TypeAlias = Callable[[_Machine], object]
 _BYTE, _SHORT, _INT, _UNSIGNED = Struct("<B"), Struct("<H"), Struct("<i"), Struct("<I")
 _LENGTH, _DOUBLE = Struct("<Q"), Struct(">d")
-_STOP = ord(".")
 
 
-def _fixed(make: Callable[[], Any]) -> _Handler:
+def _constant(value: Any) -> _Handler:
+    return lambda m: m.stack.append(value)
+
+
+def _new(make: Callable[[], Any]) -> _Handler:
     return lambda m: m.stack.append(make())
 
 
@@ -395,22 +404,36 @@ def _lined(convert: Callable[[bytes], Any]) -> _Handler:
 
 
 def _tuple(count: int) -> _Handler:
-    return lambda m: m.stack.append(tuple([m.pop() for _ in range(count)][::-1]))
+    def make(m: _Machine) -> None:
+        stack = m.stack
+        if len(stack) < count:
+            raise UnreadableError("there is no value on the stack")
+        stack[-count:] = [tuple(stack[-count:])]
+
+    return make
 
 
 def _put(packed: Struct) -> _Handler:
-    return lambda m: m.memo.__setitem__(m.number(packed), m.top())
+    def put(m: _Machine) -> None:
+        number = m.number(packed)
+        m.memo[number] = m.top()
+
+    return put
 
 
 def _get(packed: Struct) -> _Handler:
-    return lambda m: m.stack.append(m.recall(m.number(packed)))
+    return lambda m: m.recall(m.number(packed))
 
 
 def _put_line(m: _Machine) -> None:
-    index = _decimal(m.line())
-    if not 0 <= index < 2**32:
+    number = _decimal(m.line())
+    if not 0 <= number < 2**32:
         raise UnreadableError("the number of a memo entry is out of range")
-    m.memo[index] = m.top()
+    m.memo[number] = m.top()
+
+
+def _memoize(m: _Machine) -> None:
+    m.memo[len(m.memo)] = m.top()
 
 
 def _protocol(m: _Machine) -> None:
@@ -519,15 +542,24 @@ def _persistent(m: _Machine, number: Any) -> None:
     m.push(m.persistent(number))
 
 
-_HANDLERS: list[_Handler | None] = [None] * 256
+def _stop(m: _Machine) -> None:
+    raise _Stop
+
+
+def _unknown(m: _Machine) -> None:
+    code = m.data[m.position - 1]
+    raise UnreadableError(f"0x{code:02x} is not an opcode of a pickle in a file")
+
+
+_HANDLERS: list[_Handler] = [_unknown] * 256
 for _code, _handler in {
-    b"N": _fixed(lambda: None),  # NONE
-    b"\x88": _fixed(lambda: True),  # NEWTRUE
-    b"\x89": _fixed(lambda: False),  # NEWFALSE
-    b")": _fixed(tuple),  # EMPTY_TUPLE
-    b"]": _fixed(list),  # EMPTY_LIST
-    b"}": _fixed(dict),  # EMPTY_DICT
-    b"\x8f": _fixed(set),  # EMPTY_SET
+    b"N": _constant(None),  # NONE
+    b"\x88": _constant(True),  # NEWTRUE
+    b"\x89": _constant(False),  # NEWFALSE
+    b")": _constant(()),  # EMPTY_TUPLE
+    b"]": _new(list),  # EMPTY_LIST
+    b"}": _new(dict),  # EMPTY_DICT
+    b"\x8f": _new(set),  # EMPTY_SET
     b"K": _packed(_BYTE),  # BININT1
     b"M": _packed(_SHORT),  # BININT2
     b"J": _packed(_INT),  # BININT
@@ -551,8 +583,8 @@ for _code, _handler in {
     b"p": _put_line,  # PUT
     b"q": _put(_BYTE),  # BINPUT
     b"r": _put(_UNSIGNED),  # LONG_BINPUT
-    b"\x94": lambda m: m.memo.__setitem__(len(m.memo), m.top()),  # MEMOIZE
-    b"g": lambda m: m.push(m.recall(_decimal(m.line()))),  # GET
+    b"\x94": _memoize,  # MEMOIZE
+    b"g": lambda m: m.recall(_decimal(m.line())),  # GET
     b"h": _get(_BYTE),  # BINGET
     b"j": _get(_UNSIGNED),  # LONG_BINGET
     b"\x80": _protocol,  # PROTO
@@ -586,5 +618,6 @@ for _code, _handler in {
     b"b": _build,  # BUILD
     b"P": lambda m: _persistent(m, _utf8(m.line())),  # PERSID
     b"Q": lambda m: _persistent(m, m.pop()),  # BINPERSID
+    b".": _stop,  # STOP
 }.items():
     _HANDLERS[_code[0]] = _handler

@@ -70,7 +70,7 @@ def _read(path: Path, file: FileIO, data: bytes, size: int) -> Pickled:
 
     where = "the pickle of the checkpoint"
     resolve = _resolver(Storages(path, note))
-    found = unpickle(data, where, start=start, known=TORCH, persistent=resolve)
+    found = unpickle(data, where, start=start, known=_STORAGE_TYPES, persistent=resolve)
     keys = unpickle(data, "the list of storages", start=found.end)
     if (
         type(keys.value) is not list
@@ -277,7 +277,7 @@ def _device(args: Args) -> Any:
     match args:
         case (str(kind),):
             return kind
-        case (str(kind), int(index)) if 0 <= index < 2**16:
+        case (str(kind), int(index)) if len(kind) < 20 and 0 <= index < 2**16:
             return f"{kind}:{index}"
     return Placeholder("torch.device")
 

@@ -119,16 +119,18 @@ def states_generation(content: Mapping[str, Any]) -> bool:
     return model_type(content) == "sam2_video" or any(name in content for name in _GENERATION)
 
 
-def from_json(content: Mapping[str, Any]) -> ModelConfig:
+def from_json(content: Mapping[str, Any], like: ModelConfig | None = None) -> ModelConfig:
     """The config in a parsed ``config.json``.
 
-    Where the file does not tell the generation (:func:`states_generation`), 2.1 stands for it.
+    What the file does not say is as in ``like``, or else as in transformers' defaults. An image
+    config says nothing of the memory, and need not say the generation (:func:`states_generation`).
     Raises :class:`ConfigError` when fields contradict each other or what every SAM 2 has.
     """
     video = model_type(content) == "sam2_video"
+    defaults = _facts(like) if like is not None else {}
 
     def read(name: str) -> Any:
-        return _get(content, name, _get(_template(), name))
+        return _get(content, name, defaults.get(name, _get(_template(), name)))
 
     size = _plain(read("image_size" if video else "prompt_encoder_config.image_size"))
     first = _get(content, f"{_TRUNK}.num_attention_heads_per_stage", None)

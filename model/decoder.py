@@ -1,0 +1,209 @@
+"""From image features and prompts to masks: a small two-way transformer and its heads.
+
+Seven learned tokens enter together with those of the prompts: one asks whether the object is there,
+one how good each mask is, one for a single mask and three for candidates when a prompt is
+ambiguous. Follows Segment Anything (arXiv 2304.02643, appendix A) and SAM 2 (arXiv 2408.00714,
+section 4).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from .layers import MLP, Attention, LayerNorm2d
+
+_DEPTH = 2
+_HEADS = 8
+_MLP_WIDTH = 2048
+_DOWNSAMPLE = 2  # cross-attention works at half the width
+_CANDIDATES = 3
+_IOU_WIDTH = 256
+
+
+class MaskPrediction(NamedTuple):
+    """M masks for each of B prompts."""
+
+    logits: Tensor  # B x M x 4H x 4W, four times as fine as the image embedding; above 0 is object
+    iou: Tensor  # B x M, what the model expects each mask's IoU with the truth to be, 0 to 1
+    object_score: Tensor  # B x 1, a logit: above 0 the object is in the picture
+    tokens: Tensor  # B x M x C, what an object pointer is made of
+
+
+class Stability(NamedTuple):
+    """When a single mask is stable enough to be kept; see the glossary of the configs."""
+
+    enabled: bool
+    delta: float
+    threshold: float
+
+
+class TwoWayBlock(nn.Module):
+    """Tokens look at each other and at the image, then the image looks at the tokens.
+
+    Positions are added to queries and keys anew each time, never to values. Follows
+    ``TwoWayAttentionBlock`` of ``modeling/sam/transformer.py``.
+    """
+
+    def __init__(self, width: int, *, first: bool) -> None:
+        super().__init__()
+        inner = width // _DOWNSAMPLE
+        self.first = first
+        self.self_attn = Attention(width, _HEADS)
+        self.norm1 = nn.LayerNorm(width)
+        self.cross_attn_token_to_image = Attention(width, _HEADS, inner=inner)
+        self.norm2 = nn.LayerNorm(width)
+        self.mlp = MLP(width, _MLP_WIDTH, width, 2)
+        self.norm3 = nn.LayerNorm(width)
+        self.norm4 = nn.LayerNorm(width)
+        self.cross_attn_image_to_token = Attention(width, _HEADS, inner=inner)
+
+    def forward(
+        self, tokens: Tensor, image: Tensor, token_position: Tensor, image_position: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """``B x T x C`` tokens and ``B x H*W x C`` image to the same again."""
+        if self.first:  # the tokens are still their own positions
+            tokens = self.self_attn(tokens, tokens, tokens)
+        else:
+            placed = tokens + token_position
+            tokens = tokens + self.self_attn(placed, placed, tokens)
+        tokens = self.norm1(tokens)
+
+        placed_image = image + image_position
+        placed = tokens + token_position
+        tokens = tokens + self.cross_attn_token_to_image(placed, placed_image, image)
+        tokens = self.norm2(tokens)
+
+        tokens = tokens + self.mlp(tokens)
+        tokens = self.norm3(tokens)
+
+        placed = tokens + token_position
+        image = image + self.cross_attn_image_to_token(placed_image, placed, tokens)
+        return tokens, self.norm4(image)
+
+
+class TwoWayTransformer(nn.Module):
+    """The blocks, then a last look of the tokens at the image.
+
+    Follows ``modeling/sam/transformer.py``.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(TwoWayBlock(width, first=i == 0) for i in range(_DEPTH))
+        self.final_attn_token_to_image = Attention(width, _HEADS, inner=width // _DOWNSAMPLE)
+        self.norm_final_attn = nn.LayerNorm(width)
+
+    def forward(self, tokens: Tensor, image: Tensor, position: Tensor) -> tuple[Tensor, Tensor]:
+        """``B x T x C`` tokens, ``B x C x H x W`` image and position to tokens and image."""
+        shape = image.shape
+        token_position = tokens
+        image = image.flatten(2).transpose(1, 2)  # B, H*W, C
+        position = position.flatten(2).transpose(1, 2)  # B, H*W, C
+        for layer in self.layers:
+            tokens, image = layer(tokens, image, token_position, position)
+        looked = self.final_attn_token_to_image(tokens + token_position, image + position, image)
+        tokens = self.norm_final_attn(tokens + looked)
+        return tokens, image.transpose(1, 2).reshape(shape)  # B, T, C and B, C, H, W
+
+
+class MaskDecoder(nn.Module):
+    """Masks, their expected quality and whether the object is there at all.
+
+    Follows ``modeling/sam/mask_decoder.py``.
+    """
+
+    def __init__(self, width: int, stability: Stability) -> None:
+        super().__init__()
+        masks = 1 + _CANDIDATES
+        self.stability = stability
+        self.transformer = TwoWayTransformer(width)
+        self.iou_token = nn.Embedding(1, width)
+        self.mask_tokens = nn.Embedding(masks, width)
+        self.obj_score_token = nn.Embedding(1, width)
+        self.output_upscaling = nn.Sequential(
+            nn.ConvTranspose2d(width, width // 4, kernel_size=2, stride=2),
+            LayerNorm2d(width // 4),
+            nn.GELU(),
+            nn.ConvTranspose2d(width // 4, width // 8, kernel_size=2, stride=2),
+            nn.GELU(),
+        )
+        self.conv_s0 = nn.Conv2d(width, width // 8, kernel_size=1)
+        self.conv_s1 = nn.Conv2d(width, width // 4, kernel_size=1)
+        self.output_hypernetworks_mlps = nn.ModuleList(
+            MLP(width, width, width // 8, 3) for _ in range(masks)
+        )
+        self.iou_prediction_head = MLP(width, _IOU_WIDTH, masks, 3)
+        self.pred_obj_score_head = MLP(width, width, 1, 3)
+
+    def forward(
+        self,
+        image: Tensor,
+        position: Tensor,
+        sparse: Tensor,
+        dense: Tensor,
+        high_res: tuple[Tensor, Tensor],
+    ) -> MaskPrediction:
+        """All four masks, the single one first; :meth:`select` picks from them.
+
+        ``image`` (B x C x H x W), ``sparse`` (B x T x C) and ``dense`` (like ``image``) have one
+        entry per prompt; ``position`` (1 x C x H x W) is shared. ``high_res`` (B x C/8 x 4H x 4W,
+        B x C/4 x 2H x 2W) has one entry per prompt or one for all.
+        """
+        batch = sparse.shape[0]
+        learned = torch.cat(
+            (self.obj_score_token.weight, self.iou_token.weight, self.mask_tokens.weight)
+        )  # 2+M, C
+        tokens = torch.cat((learned.expand(batch, -1, -1), sparse), dim=1)  # B, 2+M+T, C
+        position = position.repeat_interleave(batch, dim=0)  # B, C, H, W
+        tokens, image = self.transformer(tokens, image + dense, position)
+
+        masks = tokens[:, 2 : 2 + len(self.output_hypernetworks_mlps)]  # B, M, C
+        weights = torch.stack(
+            [mlp(masks[:, i]) for i, mlp in enumerate(self.output_hypernetworks_mlps)], dim=1
+        )  # B, M, C/8
+        features = self.upscale(image, high_res)  # B, C/8, 4H, 4W
+        logits = weights @ features.flatten(2)  # B, M, 4H*4W
+        return MaskPrediction(
+            logits=logits.reshape(batch, -1, *features.shape[2:]),  # B, M, 4H, 4W
+            iou=torch.sigmoid(self.iou_prediction_head(tokens[:, 1])),
+            object_score=self.pred_obj_score_head(tokens[:, 0]),
+            tokens=masks,
+        )
+
+    def upscale(self, image: Tensor, high_res: tuple[Tensor, Tensor]) -> Tensor:
+        """``B x C x H x W`` to ``B x C/8 x 4H x 4W``, with detail from the finer features."""
+        to_half, norm, activation, to_full, _ = self.output_upscaling
+        finest, finer = high_res
+        x = activation(norm(to_half(image) + finer))  # B, C/4, 2H, 2W
+        full: Tensor = activation(to_full(x) + finest)
+        return full  # B, C/8, 4H, 4W
+
+    def select(self, masks: MaskPrediction, *, multimask: bool) -> MaskPrediction:
+        """The three candidates, or the single mask.
+
+        In evaluation an unstable single mask gives way to the candidate of the highest ``iou``; the
+        token stays that of the single mask.
+        """
+        wanted = slice(1, None) if multimask else slice(0, 1)
+        logits, iou, tokens = masks.logits[:, wanted], masks.iou[:, wanted], masks.tokens[:, wanted]
+        if not multimask and self.stability.enabled and not self.training:
+            row = torch.arange(len(iou), device=iou.device)
+            best = 1 + masks.iou[:, 1:].argmax(dim=1)  # B
+            keep = self.is_stable(logits)  # B, 1
+            logits = torch.where(keep[..., None, None], logits, masks.logits[row, best][:, None])
+            iou = torch.where(keep, iou, masks.iou[row, best][:, None])
+        return MaskPrediction(logits, iou, masks.object_score, tokens)
+
+    def is_stable(self, logits: Tensor) -> Tensor:
+        """Whether a mask hardly changes with its threshold: ``B x M x H x W -> B x M``, bool.
+
+        The IoU of the masks at thresholds ``delta`` and ``-delta``, one of which contains the
+        other, must reach the threshold. An empty mask is stable.
+        """
+        logits = logits.flatten(2)  # B, M, H*W
+        smaller = (logits > self.stability.delta).sum(dim=-1).float()
+        larger = (logits > -self.stability.delta).sum(dim=-1).float()
+        return torch.where(larger > 0, smaller / larger, 1.0) >= self.stability.threshold

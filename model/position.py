@@ -1,0 +1,101 @@
+"""Everything that tells the model where, or when, something is.
+
+All of it is computed when asked for and nothing is kept, so that a model may be built on the meta
+device, moved, cast and compiled freely. Only the random frequencies of the prompt encoder are part
+of a checkpoint.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+_SINE_BASE = 10000  # of "Attention Is All You Need" (arXiv 1706.03762), section 3.5
+
+
+def _wavelengths(count: int, device: torch.device | str | None) -> Tensor:
+    """Divisors of a position, each one twice: for its sine and for its cosine."""
+    index = torch.arange(count, dtype=torch.float32, device=device)
+    return _SINE_BASE ** (2 * (index // 2) / count)
+
+
+def sine_grid(channels: int, height: int, width: int, device: torch.device | str) -> Tensor:
+    """Sines and cosines of the row, then of the column: ``1 x channels x height x width``.
+
+    Rows and columns are counted from 1 and scaled so that the last is at 2 pi. Used for the levels
+    of the image features and for memories. The encoding of DETR (arXiv 2005.12872), as in
+    ``PositionEmbeddingSine`` of ``modeling/position_encoding.py``; float32.
+    """
+
+    def axis(length: int) -> Tensor:
+        place = torch.arange(1, length + 1, dtype=torch.float32, device=device)
+        angle = place / (place[-1:] + 1e-6) * (2 * math.pi)
+        angle = angle[:, None] / _wavelengths(channels // 2, device)
+        waves = torch.stack((angle[:, 0::2].sin(), angle[:, 1::2].cos()), dim=2)
+        return waves.flatten(1)  # length, channels/2
+
+    rows = axis(height)[:, None].expand(-1, width, -1)  # H, W, channels/2
+    columns = axis(width)[None].expand(height, -1, -1)  # H, W, channels/2
+    return torch.cat((rows, columns), dim=2).permute(2, 0, 1)[None]  # 1, channels, H, W
+
+
+def sine_ages(ages: Tensor, channels: int) -> Tensor:
+    """All sines, then all cosines of each age: shape of ``ages`` plus a last axis of ``channels``.
+
+    Used for how far back in time an object pointer lies, as a share of the longest distance. As
+    ``get_1d_sine_pe`` of ``modeling/sam2_utils.py``.
+    """
+    angle = ages[..., None] / _wavelengths(channels // 2, ages.device)
+    return torch.cat((angle.sin(), angle.cos()), dim=-1)  # ..., channels
+
+
+def rotary_grid(
+    channels: int, height: int, width: int, base: float, device: torch.device | str
+) -> Tensor:
+    """Unit complex numbers that turn pairs of channels: ``height*width x channels/2``, complex64.
+
+    The first half turns with the column, the second with the row; places are in reading order.
+    Used by the attention of a frame to its memories. Axial RoPE (arXiv 2403.13298), as
+    ``compute_axial_cis`` of ``modeling/position_encoding.py``.
+    """
+    index = torch.arange(0, channels, 4, dtype=torch.float32, device=device)
+    speed = 1.0 / base ** (index[: channels // 4] / channels)
+    rows = torch.arange(height, dtype=torch.float32, device=device).repeat_interleave(width)  # H*W
+    columns = torch.arange(width, dtype=torch.float32, device=device).repeat(height)  # H*W
+    angle = torch.cat((torch.outer(columns, speed), torch.outer(rows, speed)), dim=1)
+    return torch.polar(torch.ones_like(angle), angle)  # H*W, channels/2
+
+
+class FourierPosition(nn.Module):
+    """Random Fourier features of places in the unit square (arXiv 2006.10739).
+
+    The frequencies were drawn once, before training, and belong to the checkpoint. Used for points,
+    box corners and the image embedding. As ``PositionEmbeddingRandom`` of
+    ``modeling/position_encoding.py``.
+    """
+
+    positional_encoding_gaussian_matrix: Tensor
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.register_buffer("positional_encoding_gaussian_matrix", torch.randn(2, channels // 2))
+
+    def forward(self, places: Tensor) -> Tensor:
+        """Encode ``... x 2`` pairs (x, y), 0 to 1 from edge to edge: ``... x channels``.
+
+        Places must be float32 whatever the type of the weights: in bfloat16 neighbouring pixels of
+        a large image are one and the same number.
+        """
+        frequencies = self.positional_encoding_gaussian_matrix
+        angle = 2 * math.pi * ((2 * places - 1) @ frequencies.to(places.dtype))
+        return torch.cat((angle.sin(), angle.cos()), dim=-1).to(frequencies.dtype)  # ..., channels
+
+    def grid(self, side: int) -> Tensor:
+        """Encode the centres of a square grid of cells: ``1 x channels x side x side``."""
+        device = self.positional_encoding_gaussian_matrix.device
+        centre = (torch.arange(side, dtype=torch.float32, device=device) + 0.5) / side
+        y, x = torch.meshgrid(centre, centre, indexing="ij")
+        encoded: Tensor = self(torch.stack((x, y), dim=-1))  # side, side, channels
+        return encoded.permute(2, 0, 1)[None]  # 1, channels, side, side

@@ -1,0 +1,54 @@
+"""Checkpoint files for the tests."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from sam21convert.catalog import shipped_tensors
+from sam21convert.containers.safetensors import write_safetensors
+from sam21convert.tensors import Inventory, Tensor, TensorRef
+
+DEBUG = "debug/sam2.1_debug"
+DEBUG_20 = "debug/sam2_debug"
+
+
+def random_bits(path: Path, inventory: Inventory) -> Path:
+    """A safetensors file of these tensors, filled with any bit pattern: NaN payloads too."""
+    raw = path.with_suffix(".raw")
+    tensors, offset = {}, 0
+    with raw.open("wb") as file:
+        for name, spec in inventory.items():
+            file.write(os.urandom(spec.nbytes))
+            tensors[name] = Tensor(spec, (TensorRef(spec, raw, offset),))
+            offset += spec.nbytes
+    write_safetensors(path, tensors, {"format": "pt"}, lambda _: None)
+    raw.unlink()
+    return path
+
+
+def state_dict(config: str = DEBUG, seed: int = 0) -> dict[str, torch.Tensor]:
+    """Finite random values under the official names."""
+    rng = np.random.default_rng(seed)
+    return {
+        name: torch.from_numpy(rng.standard_normal(spec.shape, dtype=np.float32))
+        for name, spec in shipped_tensors(config).items()
+    }
+
+
+def official_pt(path: Path, tensors: Mapping[str, torch.Tensor] | None = None) -> Path:
+    """A file as the official code publishes them."""
+    torch.save({"model": dict(tensors if tensors is not None else state_dict())}, path)
+    return path
+
+
+def read_bytes(ref: TensorRef) -> bytes:
+    """The bytes of a contiguous tensor."""
+    assert ref.stride is None
+    with ref.path.open("rb") as file:
+        file.seek(ref.offset)
+        return file.read(ref.spec.nbytes)

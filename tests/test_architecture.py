@@ -1,0 +1,105 @@
+"""The house keeps its shape: imports point one way, the package holds what is on disk."""
+
+from __future__ import annotations
+
+import ast
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import tomllib
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "sam21convert"
+
+# From the ground up: a module may import from its own layer and from those before it.
+LAYERS = (
+    {"errors", "model", "configs"},
+    {"tensors", "report"},
+    {"rules"},
+    {"keymap", "dialects", "hf"},
+    {"catalog", "config_files", "config_hydra", "picture"},
+    {"containers"},
+    {"unwrapping", "checkpoint"},
+    {"fitting"},
+    {"inspection", "planning"},
+    {"validation", "conversion", "loading"},
+    {"sampling"},
+    {"demonstration"},
+    {"commands"},
+    {"__main__", "__init__"},
+)
+LEVEL = {name: level for level, layer in enumerate(LAYERS) for name in layer}
+
+
+def modules() -> list[Path]:
+    """Every module; the links to model and configs are followed."""
+    return sorted(
+        Path(folder) / name
+        for folder, _, names in os.walk(PACKAGE, followlinks=True)
+        for name in names
+        if name.endswith(".py")
+    )
+
+
+def imported(path: Path) -> set[str]:
+    """Names of the top-level parts of the package that a module imports, also within functions."""
+    inside = path.relative_to(PACKAGE).parts
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if not isinstance(node, ast.ImportFrom) or node.level == 0:
+            continue
+        package = ["sam21convert", *inside[:-1]][: len(inside) - node.level + 1]
+        full = [*package, *(node.module.split(".") if node.module else [])]
+        names = [full[1]] if len(full) > 1 else [alias.name for alias in node.names]
+        found |= {name for name in names if not name.startswith("__")}
+    return found - {inside[0].removesuffix(".py")}
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_point_downwards(path: Path) -> None:
+    own = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+    for name in imported(path):
+        assert LEVEL[name] <= LEVEL[own], f"{path} imports {name}"
+
+
+def test_the_model_stands_alone() -> None:
+    for path in (PACKAGE / "model").glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom):
+                assert node.level <= 1, f"{path} reaches out of the model"
+                names = [node.module] if node.level == 0 and node.module else []
+            roots = {name.partition(".")[0] for name in names}
+            assert roots <= set(sys.stdlib_module_names) | {"torch"}, path
+
+
+def test_the_walk_over_imports_sees_the_arrows_that_are_there() -> None:
+    assert "tensors" in imported(PACKAGE / "keymap.py")
+    assert "checkpoint" in imported(PACKAGE / "planning.py")
+    assert "hf" in imported(PACKAGE / "containers" / "__init__.py")
+
+
+def test_the_package_list_is_what_is_on_disk() -> None:
+    listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+    on_disk = {
+        ".".join(("sam21convert", *path.parent.relative_to(PACKAGE).parts))
+        for path in modules()
+        if path.name == "__init__.py"
+    }
+    assert set(listed) == on_disk
+
+
+def test_no_name_but_its_own_reaches_the_importer() -> None:
+    program = (
+        "import sys, sam21convert.model.config, sam21convert.configs\n"
+        "sys.exit('model' in sys.modules or 'configs' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, cwd=ROOT)
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_rooms_are_small(path: Path) -> None:
+    assert len(path.read_text().splitlines()) <= 320
