@@ -14,6 +14,7 @@ import os
 import platform
 import shutil
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -21,7 +22,6 @@ from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 
-from sam21convert import sample
 from sam21convert.containers.checking import sha256
 
 TORCH = """
@@ -46,7 +46,7 @@ class Way:
         """Start a process, wait for it, note its time and peak memory."""
         command = [*self.command, str(source), str(target)]
         start = time.perf_counter()
-        with open(os.devnull, "w") as silence:
+        with Path(os.devnull).open("w") as silence:
             actions = [(os.POSIX_SPAWN_DUP2, silence.fileno(), 1)]
             pid = os.posix_spawnp(command[0], command, os.environ, file_actions=actions)
             _, status, usage = os.wait4(pid, 0)
@@ -76,7 +76,8 @@ def main() -> None:
     ]
     with tempfile.TemporaryDirectory(dir=options.folder) as home:
         source = Path(home) / "source.pt"
-        sample(source, options.config)
+        made = [sys.executable, "-m", "sam21convert", "sample", str(source)]
+        subprocess.run([*made, "--config", options.config], check=True, stdout=subprocess.DEVNULL)
         measure(ways, source, Path(home) / "target.safetensors", options.rounds)
         size = source.stat().st_size
     print(f"{options.config}, {size / 1e6:.0f} MB, median of {options.rounds} rounds, ", end="")

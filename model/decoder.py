@@ -1,6 +1,6 @@
 """From image features and prompts to masks: a small two-way transformer and its heads.
 
-Seven learned tokens enter together with those of the prompts: one asks whether the object is there,
+Six learned tokens enter together with those of the prompts: one asks whether the object is there,
 one how good each mask is, one for a single mask and three for candidates when a prompt is
 ambiguous. Follows Segment Anything (arXiv 2304.02643, appendix A) and SAM 2 (arXiv 2408.00714,
 section 4).

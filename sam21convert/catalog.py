@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cache
-from importlib import resources
 from pathlib import Path
 
+from . import configs
 from .model.config import Generation, ModelConfig
 from .tensors import TensorSpec
+
+_ROOT = Path(configs.__file__).parent
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +30,7 @@ class Shipped:
     @property
     def folder(self) -> Path:
         """Where its YAML lies."""
-        return _root() / Path(self.name).parent
+        return _ROOT / Path(self.name).parent
 
 
 _SIZES = (
@@ -50,11 +52,6 @@ SHIPPED: tuple[Shipped, ...] = (
 BY_NAME = {shipped.name: shipped for shipped in SHIPPED}
 
 
-@cache
-def _root() -> Path:
-    return Path(str(resources.files("sam21convert.configs")))
-
-
 def find(name: str) -> Shipped | None:
     """The shipped config of that name.
 
@@ -74,13 +71,13 @@ def shipped_config(name: str) -> ModelConfig:
     """The config of that name (a key of ``BY_NAME``)."""
     from .config_files import load_yaml
 
-    return load_yaml(_root() / f"{name}.yaml")
+    return load_yaml(_ROOT / f"{name}.yaml")
 
 
 @cache
 def shipped_tensors(name: str) -> dict[str, TensorSpec]:
     """The tensors of the model of that config, in the order of its state dict."""
-    lines = (_root() / f"{name}.tensors.txt").read_text().splitlines()
+    lines = (_ROOT / f"{name}.tensors.txt").read_text().splitlines()
     return dict(map(parse_line, lines))
 
 

@@ -128,12 +128,12 @@ def _shipped(
     tensors: Mapping[str, TensorRef], dialect: Dialect
 ) -> tuple[Shipped | None, str | None]:
     """The shipped config of that size and generation, and the generation if it can be told."""
-    widths = {
-        tensors[name].spec.shape[axis]
+    shapes = [
+        (tensors[name].spec.shape, axis)
         for truth_name, axis in ((ANCHORS[0], 1), (ANCHORS[1], 0))
-        if (name := foreign_name(dialect, truth_name)) in tensors
-        and len(tensors[name].spec.shape) > axis
-    }
+        if (name := foreign_name(dialect, truth_name) or "") in tensors
+    ]
+    widths = {shape[axis] for shape, axis in shapes if len(shape) > axis}
     start = (foreign_name(dialect, "image_encoder.trunk.blocks.0.attn") or "").partition("0.")[0]
     numbers = [name.removeprefix(start).partition(".")[0] for name in tensors if start in name]
     blocks = 1 + max((int(number) for number in numbers if number.isdigit()), default=-1)

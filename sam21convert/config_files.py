@@ -118,7 +118,7 @@ def _section(kind: type[_Section], content: Mapping[str, Any], prefix: str) -> _
         if is_dataclass(types[name]):
             if not isinstance(value, dict):
                 raise ConfigError(f"{prefix}{name}", "must hold named values")
-            values[name] = _section(types[name], value, f"{prefix}{name}.")  # type: ignore[arg-type]
+            values[name] = _section(types[name], value, f"{prefix}{name}.")
         else:
             values[name] = tuple(value) if isinstance(value, list) else value
     return kind(**values)

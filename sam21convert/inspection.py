@@ -42,7 +42,7 @@ class Inspection(Report):
     inventory: dict[str, TensorSpec] | None = field(default=None, repr=False)
 
     @property
-    def exit_code(self) -> int:  # type: ignore[override]
+    def exit_code(self) -> int:
         """1 when the file is not a SAM 2 checkpoint in any known dialect."""
         return 0 if self.dialect is not None else 1
 

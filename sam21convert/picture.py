@@ -31,14 +31,15 @@ def scene(side: int) -> Pixels:
 
 def normalised(pixels: Pixels) -> NDArray[np.float32]:
     """``H x W x 3`` bytes as the model takes them: ``1 x 3 x H x W``, normalised."""
-    unit = (pixels.astype(np.float32) / 255 - np.float32(MEAN)) / np.float32(STD)
+    mean, std = np.array(MEAN, np.float32), np.array(STD, np.float32)
+    unit = (pixels.astype(np.float32) / 255 - mean) / std
     return np.ascontiguousarray(unit.transpose(2, 0, 1)[None])
 
 
 def with_mask(pixels: Pixels, mask: NDArray[np.bool_]) -> Image.Image:
     """The image with the masked part tinted, and its outline drawn."""
     tinted = pixels.astype(np.float32)
-    tinted[mask] = 0.5 * tinted[mask] + 0.5 * np.float32(_MASK_COLOUR)
+    tinted[mask] = 0.5 * tinted[mask] + 0.5 * np.array(_MASK_COLOUR, np.float32)
     edge = mask ^ (np.roll(mask, 2, 0) & np.roll(mask, 2, 1) & mask)
     tinted[edge] = 255
     return Image.fromarray(tinted.astype(np.uint8))

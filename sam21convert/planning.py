@@ -8,9 +8,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from .checkpoint import Checkpoint, open_checkpoint
+from .catalog import Shipped
+from .checkpoint import Checkpoint, open_checkpoint, shipped_keymap
+from .containers import Blob
 from .containers.atomic import refuse_existing
-from .containers.checking import same_bytes, used_blobs
+from .containers.checking import same_bytes
 from .dialects import BY_NAME, HF_IMAGE, HF_VIDEO, OFFICIAL
 from .errors import MismatchError, RefusedError, UsageError
 from .fitting import mismatch
@@ -42,7 +44,8 @@ class Plan:
     destination: Path
     container: Container
     dialect: Dialect
-    config: ModelConfig
+    config: ModelConfig | None  # None for a file, which records none, unless the source states one
+    shipped: Shipped | None  # the shipped config with these tensors, where the generation is known
     generation: str | None  # None where neither source nor base tells
     tensors: Mapping[str, Tensor]
     origins: Mapping[str, tuple[str, ...]]  # the names in the source that a tensor is made of
@@ -58,13 +61,10 @@ class Plan:
         """Bytes of tensor data to write."""
         return sum(tensor.spec.nbytes for tensor in self.tensors.values())
 
-    def work(self, *, verify: bool) -> int:
-        """Bytes that progress will be told of."""
-        blobs = used_blobs(
-            (blob for checkpoint in self.checkpoints for blob in checkpoint.source.blobs),
-            self.tensors.values(),
-        )
-        return self.nbytes + (self.nbytes + sum(b.nbytes for b in blobs) if verify else 0)
+    @property
+    def blobs(self) -> list[Blob]:
+        """The checksums recorded in what is read."""
+        return [blob for checkpoint in self.checkpoints for blob in checkpoint.source.blobs]
 
 
 def make_plan(
@@ -88,28 +88,43 @@ def make_plan(
     checkpoint = open_checkpoint(source, config)
     _check_destination(destination, container, checkpoint, overwrite=overwrite)
     truth, origins = to_truth(checkpoint)
-    keymap, model_config = checkpoint.keymap, checkpoint.model_config
-    assert keymap is not None
-    assert model_config is not None
-    inventory, filler = keymap.truth, None
-    if keymap.dropped and dialect is not HF_IMAGE:
-        filler = _open_base(checkpoint, keymap, base)
-        inventory = _fill(checkpoint, filler, keymap, truth, origins)
-        assert filler.model_config is not None
-        model_config = _with_memory(model_config, filler.model_config)
-    target = compile_keymap(dialect, inventory)
+    assert checkpoint.keymap is not None
+    inventory, shipped, filler = checkpoint.keymap.truth, checkpoint.shipped, None
+    if checkpoint.keymap.dropped and dialect is not HF_IMAGE:
+        filler = _open_base(checkpoint, checkpoint.keymap, base)
+        inventory = _fill(checkpoint, filler, checkpoint.keymap, truth, origins)
+        shipped = filler.shipped
+    generation = checkpoint.generation if filler is None else filler.generation
+    target = shipped_keymap(dialect, shipped) if shipped else compile_keymap(dialect, inventory)
     return Plan(
         source=checkpoint,
         base=filler,
         destination=destination,
         container=container,
         dialect=dialect,
-        config=model_config if image_size is None else _resized(model_config, image_size),
-        generation=checkpoint.generation if filler is None else filler.generation,
+        config=_config(checkpoint, filler, container, image_size),
+        shipped=shipped if generation is not None else None,
+        generation=generation,
         tensors=_from_truth(target, truth, dtype),
         origins=_origins(target, origins),
         notes=tuple(_notes(checkpoint, target, container, image_size)),
     )
+
+
+def _config(
+    checkpoint: Checkpoint, filler: Checkpoint | None, container: Container, size: int | None
+) -> ModelConfig | None:
+    """The config to write; for a file, only what the source itself states."""
+    if container != "transformers folder":
+        return checkpoint.config
+    config = checkpoint.model_config
+    assert config is not None
+    if filler is not None and filler.model_config is not None:
+        config = _with_memory(config, filler.model_config)
+    try:
+        return config if size is None else replace(config, image_size=size)
+    except ConfigError as error:
+        raise UsageError(f"--image-size: {error.problem}") from error
 
 
 def _target(destination: Path, to: str | None) -> tuple[Container, Dialect]:
@@ -263,13 +278,6 @@ def _origins(target: KeyMap, origins: Mapping[str, tuple[str, ...]]) -> dict[str
         for entry in target.entries
     }
     return {**found, **{echo: found[of] for echo, of in target.echoes.items()}}
-
-
-def _resized(config: ModelConfig, image_size: int) -> ModelConfig:
-    try:
-        return replace(config, image_size=image_size)
-    except ConfigError as error:
-        raise UsageError(f"--image-size: {error.problem}") from error
 
 
 def _notes(

@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 
 class Report:
     """Base of the report dataclasses. ``str()`` is for people, ``to_dict()`` for machines."""
 
-    exit_code: ClassVar[int] | property = 0  # 0 the answer is yes, 1 it is no
+    @property
+    def exit_code(self) -> int:
+        """0 when the answer is yes, 1 when it is no."""
+        return 0
 
     def to_dict(self) -> dict[str, Any]:
         """The fields, with paths as text."""

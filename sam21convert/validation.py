@@ -45,7 +45,7 @@ class Validation(Report):
         return not self.problems
 
     @property
-    def exit_code(self) -> int:  # type: ignore[override]
+    def exit_code(self) -> int:
         """0 when it is sound, 1 when not."""
         return 0 if self.ok else 1
 

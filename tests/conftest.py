@@ -16,9 +16,10 @@ def _declare_torchvision_ops() -> None:
     transformers nor sam2 calls.
     """
     if torch.version.cuda is None:
-        library = torch.library.Library("torchvision", "FRAGMENT")
+        library = torch.library.Library("torchvision", "FRAGMENT")  # type: ignore[no-untyped-call]
         for name in ("nms", "qnms"):
-            library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+            schema = f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
+            library.define(schema)  # type: ignore[no-untyped-call]
         _KEPT.append(library)  # an operator lives as long as its library
 
 

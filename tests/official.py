@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -202,11 +203,11 @@ def _distribution(name: str, shape: tuple[int, ...]) -> tuple[float, float]:
     last = name.rpartition(".")[2]
     if len(shape) == 1:
         return (1.0, 0.1) if last in ("weight", "gamma") else (0.0, 0.1)
-    if last != "weight" or "embed.weight" in name or "_embeddings" in name or "_token" in name:
+    if last != "weight" or re.search(r"(_embed|_embeddings\.\d|_tokens?)\.weight$", name):
         return 0.0, 1.0 if "gaussian" in name else 0.5
     inputs = shape[0] if "output_upscaling" in name else int(torch.Size(shape[1:]).numel())
     # Random attention is flat, and what looks at an image through it would see only its mean.
-    sharper = 3.0 if "token_to_image.q_proj" in name or "token_to_image.k_proj" in name else 1.0
+    sharper = 2.0 if "token_to_image.q_proj" in name or "token_to_image.k_proj" in name else 1.0
     return 0.0, sharper / inputs**0.5
 
 

@@ -146,7 +146,7 @@ class TestTorchFile:
 class TestChecking:
     def test_a_written_file_reads_back(self, tmp_path: Path, source: dict[str, Tensor]) -> None:
         write_safetensors(tmp_path / "out", source, {}, quiet)
-        check_written(source, read_safetensors(tmp_path / "out").root, quiet)
+        check_written(source, read_safetensors(tmp_path / "out").root, [], quiet)
 
     def test_any_changed_byte_is_noticed(self, tmp_path: Path, source: dict[str, Tensor]) -> None:
         path = tmp_path / "out"
@@ -157,14 +157,14 @@ class TestChecking:
             for place in (ref.offset, ref.offset + ref.spec.nbytes - 1):
                 path.write_bytes(good[:place] + bytes([good[place] ^ 1]) + good[place + 1 :])
                 with pytest.raises(MismatchError, match=name):
-                    check_written(source, refs, quiet)
+                    check_written(source, refs, [], quiet)
 
     def test_a_missing_tensor_is_noticed(self, tmp_path: Path, source: dict[str, Tensor]) -> None:
         write_safetensors(tmp_path / "out", source, {}, quiet)
         refs = dict(read_safetensors(tmp_path / "out").root)
         del refs["b"]
         with pytest.raises(MismatchError):
-            check_written(source, refs, quiet)
+            check_written(source, refs, [], quiet)
 
     def test_a_wrong_checksum_is_named(self, tmp_path: Path) -> None:
         (tmp_path / "f").write_bytes(b"123456789")

@@ -383,6 +383,6 @@ def test_memory_is_bounded_by_the_data() -> None:
 
 
 def test_more_opcodes_than_a_checkpoint_has_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sam21convert.containers.pickles._MAX_STEPS", 1000)
+    monkeypatch.setattr("sam21convert.containers.pickle_machine._MAX_STEPS", 1000)
     with pytest.raises(RefusedError, match="more than 1,000 opcodes"):
         load(b"N0" * 1000 + b"N.")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -84,7 +85,7 @@ class TestWrittenFolder:
         [("hf-video", Sam2VideoModel), ("hf-image", Sam2Model)],
     )
     def test_it_loads_with_nothing_missing_or_left_over(
-        self, folders: dict[str, Path], dialect: str, model_class: type
+        self, folders: dict[str, Path], dialect: str, model_class: Any
     ) -> None:
         model, info = model_class.from_pretrained(folders[dialect], output_loading_info=True)
         assert not info["missing_keys"]
@@ -160,6 +161,7 @@ def meaning(content: dict[str, object]) -> dict[str, object]:
 @cache
 def known_fields() -> set[str]:
     config = Sam2VideoConfig()
-    parts = (config, config.vision_config, config.vision_config.backbone_config)
-    parts += (config.mask_decoder_config, config.prompt_encoder_config)
+    vision = config.vision_config
+    parts = [config, vision, vision.backbone_config]
+    parts += [config.mask_decoder_config, config.prompt_encoder_config]
     return {name for part in parts for name in part.to_dict()}

@@ -66,6 +66,6 @@ def convert(
     plan = make_plan(source, destination, overwrite=overwrite, **options)
     verify = not no_verify
     if not dry_run:
-        with progress_bar("converting", plan.work(verify=verify)) as progress:
+        with progress_bar("converting", plan.nbytes * (1 + verify)) as progress:
             carry_out(plan, overwrite=overwrite, verify=verify, progress=progress)
     return report(plan, dry_run=dry_run, verified=verify and not dry_run, hashes=json)

@@ -23,7 +23,7 @@ def contiguous_bytes(raw: bytes, ref: TensorRef, dtype: str) -> bytes:
     return from_float32(to_float32(bits.tobytes(), ref.spec.dtype), dtype)
 
 
-def to_float32(raw: bytes, dtype: str) -> NDArray[np.float32]:
+def to_float32(raw: bytes | memoryview, dtype: str) -> NDArray[np.float32]:
     """Elements as float32: exact for every floating type but F64, which is rounded to nearest."""
     if dtype == "BF16":
         return (np.frombuffer(raw, "<u2").astype("<u4") << 16).view("<f4")
@@ -31,7 +31,7 @@ def to_float32(raw: bytes, dtype: str) -> NDArray[np.float32]:
         return np.frombuffer(raw, _NUMPY[dtype]).astype("<f4")
 
 
-def to_float(raw: bytes, dtype: str) -> NDArray[np.floating]:
+def to_float(raw: bytes | memoryview, dtype: str) -> NDArray[np.floating]:
     """Elements as a numpy float array that holds each of them exactly."""
     return to_float32(raw, dtype) if dtype == "BF16" else np.frombuffer(raw, _NUMPY[dtype])
 

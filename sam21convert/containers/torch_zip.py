@@ -16,7 +16,7 @@ from typing import Any
 from ..errors import RefusedError, UnreadableError
 from .pickles import unpickle
 from .source import Blob, Placeholder, Source
-from .torch_legacy import MAX_HEADER, TORCH, Storages, StorageType, errors_about
+from .torch_tensors import MAX_HEADER, TORCH, Storages, StorageType, errors_about
 
 _LOCAL_HEADER = struct.Struct("<4s22xHH")
 

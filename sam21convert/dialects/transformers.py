@@ -27,7 +27,11 @@ def _mlp3(truth: str, foreign: str) -> tuple[Rename, ...]:
 
 _BLOCK, _HF_BLOCK = "image_encoder.trunk.blocks.{i}", "vision_encoder.backbone.blocks.{i}"
 _TWO_WAY, _HF_TWO_WAY = "sam_mask_decoder.transformer", "mask_decoder.transformer"
-_ATTENTION = ("self_attn", "cross_attn_token_to_image", "cross_attn_image_to_token")
+_ATTENTION = (
+    "self_attn",
+    "cross_attn_token_to_image",
+    "cross_attn_image_to_token",
+)
 _FUSER, _HF_FUSER = "memory_encoder.fuser.layers.{i}", "memory_encoder.memory_fuser.layers.{i}"
 _MASKS, _HF_MASKS = "memory_encoder.mask_downsampler", "memory_encoder.mask_downsampler"
 _POINT_PE = "prompt_encoder.shared_embedding.positional_embedding"
@@ -42,7 +46,7 @@ _VISION = (
     Rename("image_encoder.neck.convs.{i}.conv", "vision_encoder.neck.convs.{i}"),
 )
 
-_PROMPT = (
+_PROMPT: tuple[Rename | Gather, ...] = (
     Rename("sam_prompt_encoder.pe_layer.positional_encoding_gaussian_matrix", _POINT_PE),
     Gather(
         tuple(f"sam_prompt_encoder.point_embeddings.{k}.weight" for k in range(4)),
@@ -110,12 +114,9 @@ _MEMORY = (
         for attention in ("self_attn", "cross_attn_image")
     ),
     *(
-        rename
+        Rename(f"{_MASKS}.encoder.{3 * layer + step}", f"{_HF_MASKS}.layers.{layer}.{name}")
         for layer in range(4)
-        for rename in (
-            Rename(f"{_MASKS}.encoder.{3 * layer}", f"{_HF_MASKS}.layers.{layer}.conv"),
-            Rename(f"{_MASKS}.encoder.{3 * layer + 1}", f"{_HF_MASKS}.layers.{layer}.layer_norm"),
-        )
+        for step, name in enumerate(("conv", "layer_norm"))
     ),
     Rename(f"{_MASKS}.encoder.12", f"{_HF_MASKS}.final_conv"),
     Rename("memory_encoder.pix_feat_proj", "memory_encoder.feature_projection"),

@@ -11,7 +11,7 @@ import copy
 import json
 from collections.abc import Mapping
 from functools import cache
-from importlib import resources
+from pathlib import Path
 from typing import Any, Literal
 
 from ..model.config import (
@@ -97,8 +97,7 @@ _IMAGE_FIELDS = (
 
 @cache
 def _template() -> dict[str, Any]:
-    text = resources.files(__package__).joinpath("config.json").read_text()
-    return dict(json.loads(text))
+    return dict(json.loads((Path(__file__).parent / "config.json").read_text()))
 
 
 def model_type(content: Mapping[str, Any]) -> ModelType:

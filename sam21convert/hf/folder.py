@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from importlib import resources
+from pathlib import Path
 from typing import Any
 
 from ..model.config import ModelConfig
@@ -41,4 +41,4 @@ def side_files(
 
 
 def _load(name: str) -> dict[str, Any]:
-    return dict(json.loads(resources.files(__package__).joinpath(name).read_text()))
+    return dict(json.loads((Path(__file__).parent / name).read_text()))
