@@ -13,7 +13,14 @@ from typing import Any
 from ..errors import RefusedError, UnreadableError
 from .pickles import CutShortError, Pickled, unpickle
 from .source import Source
-from .torch_tensors import MAX_HEADER, STORAGE_TYPES, Storages, StorageType, errors_about
+from .torch_tensors import (
+    MAX_HEADER,
+    STORAGE_TYPES,
+    TORCH,
+    Storages,
+    StorageType,
+    errors_about,
+)
 
 _FIRST_READ = 2**20  # holds all the pickles of most checkpoints
 _MAGIC = 0x1950A86A20F9469CFC6C
