@@ -31,7 +31,7 @@ def split_windows(x: Tensor, window: int) -> Tensor:
     rows, cols = -(-h // window), -(-w // window)  # rounded up
     if h % window or w % window:
         x = F.pad(x, (0, 0, 0, cols * window - w, 0, rows * window - h))
-    x = x.reshape(b, rows, window, cols, window, c)
+    x = x.reshape(b, rows, window, cols, window, c)  # B, rows, window, cols, window, C
     return x.transpose(2, 3).reshape(-1, window, window, c)  # B*rows*cols, window, window, C
 
 
@@ -39,7 +39,7 @@ def join_windows(windows: Tensor, h: int, w: int) -> Tensor:
     """Put windows back together and drop what lies outside: ``B x H x W x C``."""
     side, c = windows.shape[1], windows.shape[3]
     rows, cols = -(-h // side), -(-w // side)
-    x = windows.reshape(-1, rows, cols, side, side, c)
+    x = windows.reshape(-1, rows, cols, side, side, c)  # B, rows, cols, side, side, C
     x = x.transpose(2, 3)  # B, rows, side, cols, side, C
     x = x.reshape(-1, rows * side, cols * side, c)  # B, padded H, padded W, C
     return x[:, :h, :w]  # B, H, W, C

@@ -32,7 +32,7 @@ def sine_grid(channels: int, height: int, width: int, device: torch.device | str
     def axis(length: int) -> Tensor:
         place = torch.arange(1, length + 1, dtype=torch.float32, device=device)
         angle = place / (place[-1:] + 1e-6) * (2 * math.pi)
-        angle = angle[:, None] / _wavelengths(channels // 2, device)
+        angle = angle[:, None] / _wavelengths(channels // 2, device)  # length, channels/2
         waves = torch.stack((angle[:, 0::2].sin(), angle[:, 1::2].cos()), dim=2)
         return waves.flatten(1)  # length, channels/2
 
@@ -47,7 +47,7 @@ def sine_ages(ages: Tensor, channels: int) -> Tensor:
     Used for how far back in time an object pointer lies, as a share of the longest distance. As
     ``get_1d_sine_pe`` of ``modeling/sam2_utils.py``.
     """
-    angle = ages[..., None] / _wavelengths(channels // 2, ages.device)
+    angle = ages[..., None] / _wavelengths(channels // 2, ages.device)  # ..., channels/2
     return torch.cat((angle.sin(), angle.cos()), dim=-1)  # ..., channels
 
 

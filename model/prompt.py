@@ -55,7 +55,7 @@ class PromptEncoder(nn.Module):
         one of padding follows them; without points and boxes there is no token at all.
         """
         if boxes is not None:
-            corners = boxes.reshape(-1, 2, 2)
+            corners = boxes.reshape(-1, 2, 2)  # B, 2, 2
             kinds = torch.tensor([[2, 3]], device=boxes.device).expand(batch, -1)  # B, 2
             points = corners if points is None else torch.cat((corners, points), dim=1)
             labels = kinds if labels is None else torch.cat((kinds, labels), dim=1)
@@ -83,7 +83,7 @@ class PromptEncoder(nn.Module):
     def embed_masks(self, masks: Tensor | None, batch: int) -> Tensor:
         """``B x 1 x 4*grid x 4*grid`` logits, or none, to ``B x C x grid x grid``."""
         if masks is None:
-            no_mask = self.no_mask_embed.weight.reshape(1, -1, 1, 1)
+            no_mask = self.no_mask_embed.weight.reshape(1, -1, 1, 1)  # 1, C, 1, 1
             return no_mask.expand(batch, -1, self.grid, self.grid)  # B, C, grid, grid
         dense: Tensor = self.mask_downscaling(masks.to(self.no_mask_embed.weight.dtype))
         return dense  # B, C, grid, grid

@@ -37,11 +37,9 @@ def normalised(pixels: Pixels) -> NDArray[np.float32]:
 
 
 def with_mask(pixels: Pixels, mask: NDArray[np.bool_]) -> Image.Image:
-    """The image with the masked part tinted, and its outline drawn."""
+    """The image with the masked part tinted."""
     tinted = pixels.astype(np.float32)
-    tinted[mask] = 0.5 * tinted[mask] + 0.5 * np.array(_MASK_COLOUR, np.float32)
-    edge = mask ^ (np.roll(mask, 2, 0) & np.roll(mask, 2, 1) & mask)
-    tinted[edge] = 255
+    tinted[mask] = 0.45 * tinted[mask] + 0.55 * np.array(_MASK_COLOUR, np.float32)
     return Image.fromarray(tinted.astype(np.uint8))
 
 

@@ -188,14 +188,18 @@ class _RealLinspace(TorchFunctionMode):
         return func(*args, **(kwargs or {}), **real)
 
 
-def random_state_dict(model: nn.Module, seed: int) -> dict[str, Tensor]:
-    """Random values for every tensor of the model, such that activations stay of order one."""
+def randomise(target: nn.Module | Mapping[str, Tensor], seed: int) -> dict[str, Tensor]:
+    """Random values for every tensor, such that activations stay of order one; a model gets them.
+
+    The same names and shapes get the same values, whoever they belong to.
+    """
     generator = torch.Generator().manual_seed(seed)
     drawn = {}
-    for name, tensor in model.state_dict().items():
-        unit = torch.randn(tensor.shape, generator=generator)
+    for name, tensor in (target.state_dict() if isinstance(target, nn.Module) else target).items():
         centre, spread = _distribution(name, tuple(tensor.shape))
-        drawn[name] = centre + spread * unit
+        drawn[name] = centre + spread * torch.randn(tensor.shape, generator=generator)
+    if isinstance(target, nn.Module):
+        target.load_state_dict(drawn)
     return drawn
 
 

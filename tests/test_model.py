@@ -61,7 +61,7 @@ class TestStateDict:
 @pytest.fixture(scope="module")
 def model() -> SAM2:
     built = SAM2(CONFIG).eval()
-    built.load_state_dict(official.random_state_dict(built, seed=0))
+    official.randomise(built, seed=0)
     return built
 
 

@@ -33,8 +33,7 @@ class Pair:
     def __init__(self, config: ModelConfig) -> None:
         self.config = config
         self.ours = SAM2(config).eval()
-        self.weights = official.random_state_dict(self.ours, seed=0)
-        self.ours.load_state_dict(self.weights)
+        self.weights = official.randomise(self.ours, seed=0)
         self.theirs = official.build_official(config)
         self.theirs.load_state_dict(self.weights)
         self.predictor = official.official_predictor(self.theirs)
