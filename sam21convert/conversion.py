@@ -13,8 +13,8 @@ from typing import Any
 
 from .containers import open_source
 from .containers.atomic import new_file, new_folder
-from .containers.checking import check_written, sha256
-from .containers.copying import Progress
+from .containers.checking import ReadBack, sha256
+from .containers.copying import Progress, Written
 from .containers.safetensors import write_safetensors
 from .containers.source import tensors_of
 from .containers.torch_writer import write_torch
@@ -119,17 +119,28 @@ def carry_out(plan: Plan, *, overwrite: bool, verify: bool, progress: Progress) 
         with new_folder(plan.destination, overwrite=overwrite) as folder:
             for name, text in _side_files(plan).items():
                 (folder / name).write_text(text, encoding="utf-8", newline="\n")
-            write_safetensors(folder / WEIGHTS, plan.tensors, _METADATA, progress)
-            if verify:
-                _verify(plan, folder / WEIGHTS, progress)
-        return
-    with new_file(plan.destination, overwrite=overwrite) as file:
-        if plan.container == "safetensors":
-            write_safetensors(file, plan.tensors, _METADATA, progress)
+            _write(plan, folder / WEIGHTS, verify, progress)
+    else:
+        with new_file(plan.destination, overwrite=overwrite) as file:
+            _write(plan, file, verify, progress)
+
+
+def _write(plan: Plan, path: Path, verify: bool, progress: Progress) -> None:
+    """Write the file of tensors and, with ``verify``, read it back while it is being written."""
+
+    def write(written: Written) -> None:
+        if plan.container == "torch zip":
+            write_torch(path, plan.tensors, progress)
         else:
-            write_torch(file, plan.tensors, progress)
-        if verify:
-            _verify(plan, file, progress)
+            write_safetensors(path, plan.tensors, _METADATA, progress, written)
+
+    if not verify:
+        write(lambda *_: None)
+        return
+    with ReadBack(path, plan.blobs, progress) as readback:
+        write(readback.expect)
+        root = open_source(path).root
+        readback.finish(plan.tensors, tensors_of(root.get("model", root)) or {})
 
 
 def report(plan: Plan, *, dry_run: bool, verified: bool, hashes: bool) -> Conversion:
@@ -177,10 +188,3 @@ def _side_files(plan: Plan) -> Mapping[str, str]:
         _TORCH_NAMES[dtypes.most_common(1)[0][0]],
         generation=plan.generation is not None,
     )
-
-
-def _verify(plan: Plan, written: Path, progress: Progress) -> None:
-    """Check that what was written reads back as it stands in the source."""
-    root = open_source(written).root
-    found = tensors_of(root.get("model", root)) or {}
-    check_written(plan.tensors, found, plan.blobs, progress)

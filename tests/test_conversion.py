@@ -348,17 +348,19 @@ class TestRefusals:
         self, tmp_path: Path, pt: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Control of the reading back: a writer that errs in one byte is caught."""
-        from sam21convert.containers.safetensors import write_safetensors
+        from sam21convert.containers import copying
 
-        def err(path: Path, *rest: Any) -> None:
-            write_safetensors(path, *rest)
-            with path.open("r+b") as file:
-                file.seek(-1, 2)
-                byte = file.read(1)[0]
-                file.seek(-1, 2)
-                file.write(bytes([byte ^ 1]))
+        copy = copying._kernel_copy
 
-        monkeypatch.setattr("sam21convert.conversion.write_safetensors", err)
+        def err(source: int, out: int, count: int, start: int, offset: int) -> int:
+            done = copy(source, out, count, start, offset)
+            byte = os.pread(out, 1, offset)[0]
+            os.pwrite(out, bytes([byte ^ 1]), offset)
+            return done
+
+        monkeypatch.setattr(copying, "_kernel_copy", err)
         with pytest.raises(MismatchError, match="read back, is not what was written"):
             convert(pt, tmp_path / "out.safetensors")
+        with pytest.raises(MismatchError, match="read back, is not what was written"):
+            convert(pt, tmp_path / "out")
         assert os.listdir(tmp_path) == ["model.pt"]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import struct
 import zipfile
+import zlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +17,7 @@ from safetensors.torch import save_file
 from sam21convert.containers import open_source
 from sam21convert.containers.arrays import contiguous_bytes, from_float32, to_float32
 from sam21convert.containers.atomic import new_file, new_folder
-from sam21convert.containers.checking import check_sums, check_written, same_bytes, sha256
+from sam21convert.containers.checking import ReadBack, check_sums, same_bytes, sha256
 from sam21convert.containers.copying import Files, payload
 from sam21convert.containers.safetensors import read_safetensors, write_safetensors
 from sam21convert.containers.source import Blob
@@ -143,29 +145,76 @@ class TestTorchFile:
         assert sha256(tmp_path / "one") == sha256(tmp_path / "two")
 
 
-class TestChecking:
+class TestReadingBack:
+    def check(self, tmp_path: Path, source: dict[str, Tensor], blobs: Sequence[Blob] = ()) -> None:
+        path = tmp_path / "out"
+        with ReadBack(path, blobs, quiet) as readback:
+            readback.finish(source, read_safetensors(path).root)
+
     def test_a_written_file_reads_back(self, tmp_path: Path, source: dict[str, Tensor]) -> None:
         write_safetensors(tmp_path / "out", source, {}, quiet)
-        check_written(source, read_safetensors(tmp_path / "out").root, [], quiet)
+        self.check(tmp_path, source)
+
+    def test_also_while_it_is_being_written(
+        self, tmp_path: Path, source: dict[str, Tensor]
+    ) -> None:
+        path, seen = tmp_path / "out", list[str]()
+        with ReadBack(path, [], quiet) as readback:
+
+            def expect(name: str, part: TensorRef, dtype: str, offset: int) -> None:
+                seen.append(name)
+                readback.expect(name, part, dtype, offset)
+
+            write_safetensors(path, source, {}, quiet, expect)
+            readback.finish(source, read_safetensors(path).root)
+        assert sorted(seen) == sorted(source)
 
     def test_any_changed_byte_is_noticed(self, tmp_path: Path, source: dict[str, Tensor]) -> None:
         path = tmp_path / "out"
         write_safetensors(path, source, {}, quiet)
-        refs = read_safetensors(path).root
         good = path.read_bytes()
-        for name, ref in refs.items():
+        for name, ref in read_safetensors(path).root.items():
             for place in (ref.offset, ref.offset + ref.spec.nbytes - 1):
                 path.write_bytes(good[:place] + bytes([good[place] ^ 1]) + good[place + 1 :])
-                with pytest.raises(MismatchError, match=name):
-                    check_written(source, refs, [], quiet)
+                with pytest.raises(MismatchError, match=f"{name}, read back"):
+                    self.check(tmp_path, source)
 
-    def test_a_missing_tensor_is_noticed(self, tmp_path: Path, source: dict[str, Tensor]) -> None:
-        write_safetensors(tmp_path / "out", source, {}, quiet)
-        refs = dict(read_safetensors(tmp_path / "out").root)
-        del refs["b"]
-        with pytest.raises(MismatchError):
-            check_written(source, refs, [], quiet)
+    def test_a_recorded_checksum_vouches_for_the_output(
+        self, tmp_path: Path, source: dict[str, Tensor]
+    ) -> None:
+        """An output that differs from its source is told from a source that is corrupt."""
+        path = tmp_path / "out"
+        write_safetensors(path, source, {}, quiet)
+        [part] = source["a.weight"].parts
+        with part.path.open("rb") as file:
+            file.seek(part.offset)
+            crc = zlib.crc32(file.read(part.spec.nbytes))
+        place = (part.path, part.offset, part.spec.nbytes)
+        self.check(tmp_path, source, [Blob("w", *place, crc)])
+        with pytest.raises(UnreadableError, match="w is corrupt"):
+            self.check(tmp_path, source, [Blob("w", *place, crc ^ 1)])
+        at = read_safetensors(path).root["a.weight"].offset
+        raw = bytearray(path.read_bytes())
+        raw[at] ^= 1
+        path.write_bytes(raw)
+        with pytest.raises(MismatchError, match="read back"):
+            self.check(tmp_path, source, [Blob("w", *place, crc)])
 
+    def test_a_missing_or_moved_tensor_is_noticed(
+        self, tmp_path: Path, source: dict[str, Tensor]
+    ) -> None:
+        path = tmp_path / "out"
+        write_safetensors(path, source, {}, quiet)
+        found = read_safetensors(path).root
+        less = {name: ref for name, ref in found.items() if name != "b"}
+        with ReadBack(path, [], quiet) as readback, pytest.raises(MismatchError, match="hold"):
+            readback.finish(source, less)
+        with ReadBack(path, [], quiet) as readback, pytest.raises(MismatchError, match="b, read"):
+            readback.expect("b", source["b"].parts[0], "BF16", found["b"].offset + 2)
+            readback.finish(source, found)
+
+
+class TestChecking:
     def test_a_wrong_checksum_is_named(self, tmp_path: Path) -> None:
         (tmp_path / "f").write_bytes(b"123456789")
         check_sums([Blob("data/0", tmp_path / "f", 0, 9, 0xCBF43926)], quiet)

@@ -5,33 +5,32 @@ from __future__ import annotations
 import os
 import zlib
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING
 
 from ..errors import MismatchError, UnreadableError
-from ..tensors import Tensor, TensorRef
+from ..tensors import Tensor, TensorRef, TensorSpec
 from .copying import Files, Progress, payload, read_chunks
 from .source import Blob
 
+if TYPE_CHECKING:
+    from concurrent.futures import Future
+
 _WORKERS = min(4, os.cpu_count() or 1)
-_Item = TypeVar("_Item")
 
 
-def check_sums(blobs: Sequence[Blob], progress: Progress) -> None:
+def check_sums(blobs: Iterable[Blob], progress: Progress) -> None:
     """Raise :class:`UnreadableError` when the data of a blob does not have its recorded CRC-32."""
-
-    def check(files: Files, blob: Blob) -> None:
-        crc = _crc(files, blob.path, blob.offset, blob.nbytes, progress)
-        if crc != blob.crc32:
-            raise UnreadableError(
-                f"{blob.path}: {blob.name} is corrupt: its CRC-32 is {crc:08x}, "
-                f"the archive records {blob.crc32:08x}",
-                hint="download or copy the file again",
-            )
-
-    _for_each(blobs, check)
+    with Files() as files:
+        for blob in blobs:
+            crc = _crc(files, blob.path, blob.offset, blob.nbytes, progress)
+            if crc != blob.crc32:
+                raise UnreadableError(
+                    f"{blob.path}: {blob.name} is corrupt: its CRC-32 is {crc:08x}, "
+                    f"the archive records {blob.crc32:08x}",
+                    hint="download or copy the file again",
+                )
 
 
 def used_blobs(blobs: Iterable[Blob], tensors: Iterable[Tensor]) -> list[Blob]:
@@ -47,70 +46,88 @@ def used_blobs(blobs: Iterable[Blob], tensors: Iterable[Tensor]) -> list[Blob]:
     return [blob for blob in blobs if used(blob)]
 
 
-@dataclass(frozen=True, slots=True)
-class _Stretch:
-    """A part of a tensor as it should stand in the output, and where it stands there."""
+class ReadBack:
+    """Reads an output back, on threads of its own while the rest is still being written.
 
-    name: str
-    wanted: Tensor
-    written: TensorRef
-
-
-def check_written(
-    wanted: Mapping[str, Tensor],
-    written: Mapping[str, TensorRef],
-    blobs: Sequence[Blob],
-    progress: Progress,
-) -> None:
-    """Read the output back and compare it with what was to be written.
-
-    ``blobs`` are the checksums recorded in the sources. Where a tensor is a whole blob, the output
-    must have the blob's checksum, which vouches for source and output at once. Everything else is
-    compared byte by byte, and its blobs are checked in the source.
-
-    Raises :class:`MismatchError` when the output is not what was to be written,
-    :class:`UnreadableError` when the source does not have the checksum that it records.
+    ``blobs`` are the checksums recorded in the sources. Where a part of a tensor is a whole blob,
+    the output must have the blob's checksum, which vouches for source and output at once.
+    Everything else is compared byte by byte, and its blobs are checked in the source.
     """
-    if set(wanted) != set(written):
-        raise MismatchError("the output, read back, does not hold the tensors written to it")
-    stretches = [part for name in wanted for part in _stretches(name, wanted[name], written[name])]
-    recorded = {(blob.path, blob.offset, blob.nbytes): blob for blob in blobs}
 
-    def blob_of(stretch: _Stretch) -> Blob | None:
-        [part] = stretch.wanted.parts
-        if part.stride is not None or part.spec.dtype != stretch.written.spec.dtype:
-            return None
-        return recorded.get((part.path, part.offset, part.spec.nbytes))
+    def __init__(self, output: Path, blobs: Sequence[Blob], progress: Progress) -> None:
+        from concurrent.futures import ThreadPoolExecutor
 
-    def check(files: Files, stretch: _Stretch) -> None:
-        blob = blob_of(stretch)
-        if blob is None:
-            equal = _same(files, stretch.wanted, stretch.written, progress)
+        self._output = output
+        self._blobs = {(blob.path, blob.offset, blob.nbytes): blob for blob in blobs}
+        self._progress = progress
+        self._files = Files()
+        self._pool = ThreadPoolExecutor(_WORKERS)
+        self._checks: list[Future[None]] = []
+        self._vouched: set[Blob] = set()
+        self._placed: dict[str, int] = {}
+
+    def __enter__(self) -> ReadBack:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.shutdown(cancel_futures=True)
+        self._files.__exit__()
+
+    def expect(self, name: str, part: TensorRef, dtype: str, offset: int) -> None:
+        """A part of the tensor ``name``, as ``dtype``, stands at ``offset`` of the output."""
+        self._placed.setdefault(name, offset)
+        self._checks.append(self._pool.submit(self._check, name, part, dtype, offset))
+
+    def finish(self, wanted: Mapping[str, Tensor], written: Mapping[str, TensorRef]) -> None:
+        """Wait for all checks; ``written`` is what the reader finds in the finished output.
+
+        Raises :class:`MismatchError` when the output is not what was to be written,
+        :class:`UnreadableError` when the source does not have the checksum that it records.
+        """
+        if set(wanted) != set(written):
+            raise MismatchError(f"{self._output}: read back, it does not hold what was written")
+        for name, ref in written.items():
+            at = self._placed.get(name, ref.offset)
+            if (ref.spec, ref.stride, ref.offset) != (wanted[name].spec, None, at):
+                raise MismatchError(f"{self._output}: {name}, read back, is {ref.spec}")
+            if name not in self._placed:
+                for part in wanted[name].parts:
+                    self.expect(name, part, ref.spec.dtype, at)
+                    at += TensorSpec(ref.spec.dtype, part.spec.shape).nbytes
+        for check in self._checks:
+            check.result()
+        used = used_blobs(self._blobs.values(), wanted.values())
+        check_sums([blob for blob in used if blob not in self._vouched], lambda _: None)
+
+    def _check(self, name: str, part: TensorRef, dtype: str, offset: int) -> None:
+        plain = part.stride is None and part.spec.dtype == dtype
+        blob = self._blobs.get((part.path, part.offset, part.spec.nbytes)) if plain else None
+        if blob is not None:
+            self._vouched.add(blob)
+            crc = _crc(self._files, self._output, offset, blob.nbytes, self._progress)
+            equal = crc == blob.crc32
         else:
-            ref = stretch.written
-            equal = _crc(files, ref.path, ref.offset, ref.spec.nbytes, progress) == blob.crc32
+            wanted = Tensor(TensorSpec(dtype, part.spec.shape), (part,))
+            equal = self._same(wanted, offset)
         if not equal:
             check_sums([blob] if blob is not None else [], lambda _: None)
             raise MismatchError(
-                f"{stretch.written.path}: {stretch.name}, read back, is not what was written",
+                f"{self._output}: {name}, read back, is not what was written",
                 hint="the disk or the memory of this machine is not reliable",
             )
 
-    _for_each(stretches, check)
-    vouched = {blob for blob in map(blob_of, stretches) if blob is not None}
-    rest = [blob for blob in used_blobs(blobs, wanted.values()) if blob not in vouched]
-    check_sums(rest, lambda _: None)
-
-
-def _stretches(name: str, wanted: Tensor, written: TensorRef) -> Iterator[_Stretch]:
-    if wanted.spec != written.spec or written.stride is not None:
-        raise MismatchError(f"{written.path}: {name}, read back, is {written.spec}")
-    start = 0
-    for part in wanted.parts:
-        rows = part.spec.shape[0] if len(wanted.parts) > 1 else 0
-        ref = written.rows(start, rows) if rows else written
-        yield _Stretch(name, Tensor(ref.spec, (part,)), ref)
-        start += rows
+    def _same(self, wanted: Tensor, offset: int) -> bool:
+        """Whether the output has the bytes of ``wanted`` there."""
+        buffer = bytearray()
+        for chunk in payload(self._files, wanted):
+            if len(buffer) != len(chunk):
+                buffer = bytearray(len(chunk))
+            count = os.preadv(self._files.fd(self._output), [buffer], offset)
+            if count != len(chunk) or buffer != chunk:
+                return False
+            offset += count
+            self._progress(count)
+        return True
 
 
 def same_bytes(left: TensorRef, right: TensorRef) -> bool:
@@ -133,37 +150,9 @@ def sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _same(files: Files, wanted: Tensor, ref: TensorRef, progress: Progress) -> bool:
-    """Whether the contiguous tensor ``ref`` holds the bytes of ``wanted``."""
-    fd, offset = files.fd(ref.path), ref.offset
-    buffer = bytearray()
-    for chunk in payload(files, wanted):
-        if len(buffer) != len(chunk):
-            buffer = bytearray(len(chunk))
-        if os.preadv(fd, [buffer], offset) != len(chunk) or buffer != chunk:
-            return False
-        offset += len(chunk)
-        progress(len(chunk))
-    return offset == ref.offset + ref.spec.nbytes
-
-
 def _crc(files: Files, path: Path, offset: int, nbytes: int, progress: Progress) -> int:
     crc = 0
     for chunk in read_chunks(files, path, offset, nbytes):
         crc = zlib.crc32(chunk, crc)
         progress(len(chunk))
     return crc
-
-
-def _for_each(items: Sequence[_Item], check: Callable[[Files, _Item], None]) -> None:
-    """Run ``check`` over all items on a few threads; the first error stops the rest."""
-    from concurrent.futures import ThreadPoolExecutor
-
-    with Files() as files, ThreadPoolExecutor(_WORKERS) as pool:
-        futures = [pool.submit(check, files, item) for item in items]
-        try:
-            for future in futures:
-                future.result()
-        finally:
-            for future in futures:
-                future.cancel()

@@ -10,8 +10,8 @@ from __future__ import annotations
 import errno
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TypeAlias
 
@@ -19,9 +19,12 @@ from ..errors import UnreadableError
 from ..tensors import Tensor, TensorRef
 
 Progress: TypeAlias = Callable[[int], None]  # called with the number of bytes just done
+# Called with name, part, type and offset in the output when a part of a tensor has been written.
+Written: TypeAlias = Callable[[str, TensorRef, str, int], None]
 
 CHUNK = 1 << 20
 _KERNEL_CHUNK = 1 << 24  # small enough for progress to move and for Ctrl-C to be answered
+_FLUSH = 1 << 23
 _NO_KERNEL_COPY = {errno.EXDEV, errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP, errno.EPERM}
 
 
@@ -81,15 +84,21 @@ def payload(files: Files, tensor: Tensor) -> Iterator[memoryview]:
 
 
 def copy_tensors(
-    placed: Sequence[tuple[Tensor, int]], out: int, size: int, progress: Progress
+    placed: Mapping[str, tuple[Tensor, int]],
+    out: int,
+    size: int,
+    progress: Progress,
+    written: Written = lambda *_: None,
 ) -> None:
     """Write each tensor at its offset into the open file ``out``, finally ``size`` bytes long."""
     if hasattr(os, "posix_fallocate") and size:
         with suppress(OSError):  # not on every file system; a full disk shows when writing
             os.posix_fallocate(out, 0, size)
-    with Files() as files, _flushed(out):
-        for tensor, offset in placed:
+    flushed = 0
+    with Files() as files:
+        for name, (tensor, offset) in placed.items():
             for part in tensor.parts:
+                start = offset
                 if _is_plain(part, tensor):
                     _copy(files, part, out, offset, progress)
                     offset += part.spec.nbytes
@@ -98,6 +107,10 @@ def copy_tensors(
                         write_at(out, chunk, offset)
                         offset += len(chunk)
                         progress(len(chunk))
+                written(name, part, tensor.spec.dtype, start)
+            if offset - flushed >= _FLUSH:
+                flushed = _begin_flush(out, flushed, offset)
+    os.fsync(out)
 
 
 def write_at(out: int, chunk: memoryview, offset: int) -> None:
@@ -138,21 +151,12 @@ def _kernel_copy(source: int, out: int, count: int, start: int, offset: int) -> 
         raise
 
 
-@contextmanager
-def _flushed(out: int) -> Iterator[None]:
-    """Bring the file to the disk while it is being written, so that the last fsync is short."""
-    done = threading.Event()
+def _begin_flush(out: int, start: int, end: int) -> int:
+    """Let the kernel begin to write a stretch to the disk, so that the last fsync is short.
 
-    def flush() -> None:
-        while not done.wait(0.02):
-            with suppress(OSError):  # a failure shows again, and is reported, in the last fsync
-                os.fsync(out)
-
-    thread = threading.Thread(target=flush, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        done.set()
-        thread.join()
-    os.fsync(out)
+    Linux does so for pages that are not written yet when told that they will not be needed.
+    """
+    end &= -4096
+    if hasattr(os, "posix_fadvise"):
+        os.posix_fadvise(out, start, end - start, os.POSIX_FADV_DONTNEED)
+    return end

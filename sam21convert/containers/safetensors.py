@@ -12,7 +12,7 @@ from typing import Any
 
 from ..errors import RefusedError, UnreadableError
 from ..tensors import DTYPES, Tensor, TensorRef, TensorSpec
-from .copying import Progress, copy_tensors
+from .copying import Progress, Written, copy_tensors
 from .source import Source
 
 _MAX_HEADER = 100_000_000  # the limit of the reference implementation
@@ -67,9 +67,16 @@ def read_sharded(index: Path) -> Source:
 
 
 def write_safetensors(
-    path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str], progress: Progress
+    path: Path,
+    tensors: Mapping[str, Tensor],
+    metadata: Mapping[str, str],
+    progress: Progress,
+    written: Written = lambda *_: None,
 ) -> None:
-    """Write a new file with the very bytes of ``safetensors.torch.save_file``."""
+    """Write a new file with the very bytes of ``safetensors.torch.save_file``.
+
+    ``written`` is called for each part of a tensor as soon as it can be read back.
+    """
     order = sorted(tensors, key=lambda name: (-_SORT[tensors[name].spec.dtype], name))
     header: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
     offsets, end = {}, 0
@@ -86,8 +93,8 @@ def write_safetensors(
     start = 8 + len(text)
     with path.open("wb", buffering=0) as file:
         file.write(len(text).to_bytes(8, "little") + text)
-        placed = [(tensors[name], start + offsets[name]) for name in order]
-        copy_tensors(placed, file.fileno(), start + end, progress)
+        placed = {name: (tensors[name], start + offsets[name]) for name in order}
+        copy_tensors(placed, file.fileno(), start + end, progress, written)
 
 
 def _header(path: Path) -> tuple[dict[str, Any], int, int]:
