@@ -97,6 +97,12 @@ class TrunkConfig:
                 "trunk.num_heads",
                 f"{self.num_heads} heads do not divide embed_dim {self.embed_dim}",
             )
+        odd = [window for window in self.window_spec[:-1] if window % 2]
+        if odd:
+            raise ConfigError(
+                "trunk.window_spec",
+                f"a window of {odd[0]} tokens cannot be halved where the next stage begins",
+            )
         beyond = [block for block in self.global_att_blocks if block >= self.depth]
         if beyond:
             raise ConfigError(

@@ -6,7 +6,7 @@ its YAML. Only a config that shapes the model unlike any shipped one is built, o
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -47,7 +47,7 @@ SHIPPED: tuple[Shipped, ...] = (
         for generation, stem in _GENERATIONS
         for letter, size, width, blocks in _SIZES
     ),
-    *(Shipped(f"debug/{stem}_debug", "debug", gen, 8, 6) for gen, stem in _GENERATIONS),
+    *(Shipped(f"debug/{stem}_debug", "debug", gen, 8, 7) for gen, stem in _GENERATIONS),
 )
 BY_NAME = {shipped.name: shipped for shipped in SHIPPED}
 
@@ -110,31 +110,17 @@ def shipped_like(config: ModelConfig) -> Shipped | None:
     return None
 
 
-def _shaping(config: ModelConfig) -> ModelConfig:
-    """The config with everything evened out that no tensor's name or shape depends on."""
-    trunk = replace(
-        config.trunk,
-        num_heads=1,
-        global_att_blocks=(),
-        window_spec=(config.trunk.window_spec[0], 1, 1, 1),
-    )
-    memory_attention = replace(config.memory_attention, rope_theta=1.0)
-    return replace(
-        config,
-        trunk=trunk,
-        memory_attention=memory_attention,
-        image_size=config.trunk.window_spec[0] * 32,
-        fpn_top_down_levels=(),
-        max_obj_ptrs_in_encoder=1,
-        sigmoid_scale_for_mem_enc=1.0,
-        sigmoid_bias_for_mem_enc=0.0,
-        multimask_output_in_sam=True,
-        multimask_output_for_tracking=True,
-        multimask_min_pt_num=0,
-        multimask_max_pt_num=1,
-        dynamic_multimask_via_stability=True,
-        dynamic_multimask_stability_delta=0.0,
-        dynamic_multimask_stability_thresh=0.0,
+def _shaping(config: ModelConfig) -> tuple[object, ...]:
+    """All that the names and shapes of the tensors depend on."""
+    trunk, memory = config.trunk, config.memory_attention
+    return (
+        config.generation,
+        config.hidden_dim,
+        config.num_maskmem,
+        (trunk.embed_dim, trunk.stages, trunk.window_spec[0]),
+        trunk.window_pos_embed_bkg_spatial_size,
+        (memory.num_layers, memory.dim_feedforward),
+        config.memory_encoder,
     )
 
 

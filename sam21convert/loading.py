@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from .checkpoint import open_checkpoint
 from .containers.arrays import contiguous_bytes
-from .containers.copying import Files, read_chunks
+from .containers.copying import Files, read_bytes
 from .errors import RefusedError
 from .model.config import ModelConfig
 from .planning import to_truth
@@ -78,6 +78,7 @@ def _tensor(files: Files, ref: TensorRef) -> torch.Tensor:
         "F32": torch.float32,
         "F64": torch.float64,
     }
-    raw = b"".join(read_chunks(files, ref.path, ref.offset, ref.extent))
-    data = bytearray(raw if ref.stride is None else contiguous_bytes(raw, ref, ref.spec.dtype))
+    data = read_bytes(files, ref)
+    if ref.stride is not None:
+        data = bytearray(contiguous_bytes(data, ref, ref.spec.dtype))
     return torch.frombuffer(data, dtype=kinds[ref.spec.dtype]).reshape(ref.spec.shape)

@@ -36,8 +36,7 @@ _GAINS = (
     (r"patch_embed\.proj\.weight", 0.2),
     (r"trunk\.blocks\.\d+\.(attn\.proj|mlp\.layers\.1)\.weight", 0.5),
     (r"memory_attention\.layers\.\d+\.\w+\.[qk]_proj\.weight", 2.0),
-    (r"sam_mask_decoder\.transformer\..*token_to_image\.[qk]_proj\.weight", 4.0),
-    (r"sam_mask_decoder\.transformer\..*token_to_image\.(v|out)_proj\.weight", 2.0),
+    (r"sam_mask_decoder\.transformer\..*token_to_image\.(q|k|v|out)_proj\.weight", 2.0),
     (r"sam_mask_decoder\.output_hypernetworks_mlps\.\d\.layers\.2\.weight", 0.3),
     (r"sam_mask_decoder\.pred_obj_score_head\.layers\.[01]\.weight", 2.0),
 )

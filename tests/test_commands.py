@@ -94,7 +94,7 @@ class TestJson:
         assert json.loads(run("validate", pt, "--json").output)["problems"] == []
         report = json.loads(run("convert", pt, tmp_path / "hf", "--json").output)
         assert len(report["sha256"]) == 6
-        assert len(report["tensors"]) == 345
+        assert len(report["tensors"]) == 357
         report = json.loads(run("convert", pt, tmp_path / "hf2", "--json", "--dry-run").output)
         assert list(report["sha256"]) == [str(pt)]
 

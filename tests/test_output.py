@@ -26,6 +26,12 @@ from sam21convert.errors import MismatchError, UnreadableError, UsageError
 from sam21convert.tensors import Tensor, TensorRef, TensorSpec
 
 
+@pytest.fixture(autouse=True)
+def _small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Read in pieces so small that most tensors take several, as large ones do otherwise."""
+    monkeypatch.setattr("sam21convert.containers.copying.CHUNK", 1 << 10)
+
+
 def quiet(_: int) -> None:
     pass
 

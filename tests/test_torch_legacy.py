@@ -71,6 +71,7 @@ def test_training_checkpoints_open(tmp_path: Path) -> None:
     check_training_checkpoint(read_torch_legacy(save(saved, tmp_path / "a.pt")), saved)
 
 
+@pytest.mark.filterwarnings("ignore:.*quantized tensor:UserWarning")
 def test_storages_of_types_without_a_name_here_are_passed_over(tmp_path: Path) -> None:
     saved = [torch.ones(3, dtype=torch.complex128), noise((2, 3), torch.float32)] * 2
     saved += [torch.quantize_per_tensor(torch.ones(5), 0.1, 0, torch.qint32)]

@@ -10,7 +10,7 @@ from ..tensors import DTYPES, TensorRef
 _NUMPY = {"F16": "<f2", "F32": "<f4", "F64": "<f8"}
 
 
-def contiguous_bytes(raw: bytes, ref: TensorRef, dtype: str) -> bytes:
+def contiguous_bytes(raw: bytes | bytearray, ref: TensorRef, dtype: str) -> bytes:
     """Elements of ``ref`` in row-major order as ``dtype``; ``raw`` is its extent in the file."""
     size = DTYPES[ref.spec.dtype]
     bits = np.frombuffer(raw, dtype=f"V{size}")

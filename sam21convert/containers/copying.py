@@ -24,7 +24,7 @@ Written: TypeAlias = Callable[[str, TensorRef, str, int], None]
 
 CHUNK = 1 << 20
 _KERNEL_CHUNK = 1 << 24  # small enough for progress to move and for Ctrl-C to be answered
-_FLUSH = 1 << 23
+_FLUSH = 1 << 26
 _NO_KERNEL_COPY = {errno.EXDEV, errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP, errno.EPERM}
 
 
@@ -71,6 +71,14 @@ def read_chunks(files: Files, path: Path, offset: int, nbytes: int) -> Iterator[
         offset += count
 
 
+def read_bytes(files: Files, ref: TensorRef) -> bytearray:
+    """Everything from the first to the last element of a tensor. Raises as the above."""
+    whole = bytearray()
+    for chunk in read_chunks(files, ref.path, ref.offset, ref.extent):
+        whole += chunk
+    return whole
+
+
 def payload(files: Files, tensor: Tensor) -> Iterator[memoryview]:
     """Yield the bytes of ``tensor`` as they stand in an output, piece by piece."""
     for part in tensor.parts:
@@ -79,7 +87,7 @@ def payload(files: Files, tensor: Tensor) -> Iterator[memoryview]:
         else:
             from .arrays import contiguous_bytes
 
-            raw = b"".join(read_chunks(files, part.path, part.offset, part.extent))
+            raw = read_bytes(files, part)
             yield memoryview(contiguous_bytes(raw, part, tensor.spec.dtype))
 
 
