@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from importlib import metadata
 from pathlib import Path
 
 import numpy as np
@@ -44,6 +45,11 @@ def official_pt(path: Path, tensors: Mapping[str, torch.Tensor] | None = None) -
     """A file as the official code publishes them."""
     torch.save({"model": dict(tensors if tensors is not None else state_dict())}, path)
     return path
+
+
+def official_yaml(name: str) -> Path:
+    """A YAML file of the installed official package, found without importing it."""
+    return Path(str(metadata.distribution("sam2").locate_file(f"sam2/configs/{name}.yaml")))
 
 
 def read_bytes(ref: TensorRef) -> bytes:

@@ -7,11 +7,9 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
-from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from sam2.build_sam import build_sam2
 from sam2.modeling.backbones.hieradet import Hiera
 from sam2.modeling.backbones.image_encoder import FpnNeck, ImageEncoder
@@ -24,34 +22,11 @@ from sam2.sam2_image_predictor import SAM2ImagePredictor
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from sam21convert.model.config import (
-    MemoryAttentionConfig,
-    MemoryEncoderConfig,
-    ModelConfig,
-    TrunkConfig,
-)
+from sam21convert.catalog import SHIPPED
+from sam21convert.model.config import ModelConfig
 
-_CONFIGS = Path(__file__).parents[1] / "configs"
-PUBLISHED = tuple(
-    f"{stem}/{stem}_hiera_{size}" for stem in ("sam2.1", "sam2") for size in ("t", "s", "b+", "l")
-)
-DEBUG = ("debug/sam2.1_debug", "debug/sam2_debug")
-
-
-def config_named(name: str) -> ModelConfig:
-    """A config of this project's ``configs/``, such as ``debug/sam2.1_debug``."""
-    content = yaml.safe_load((_CONFIGS / f"{name}.yaml").read_text())
-    sections = {
-        "trunk": TrunkConfig,
-        "memory_attention": MemoryAttentionConfig,
-        "memory_encoder": MemoryEncoderConfig,
-    }
-
-    def plain(values: dict[str, Any]) -> dict[str, Any]:
-        return {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
-
-    built = {name: kind(**plain(content.pop(name))) for name, kind in sections.items()}
-    return ModelConfig(**plain(content), **built)
+PUBLISHED = tuple(shipped.name for shipped in SHIPPED if shipped.size != "debug")
+DEBUG = tuple(shipped.name for shipped in SHIPPED if shipped.size == "debug")
 
 
 def build_official(config: ModelConfig) -> Any:
@@ -159,7 +134,7 @@ def _memory_attention(config: ModelConfig) -> Any:
     )
 
 
-def official_yaml(name: str) -> Any:
+def build_published(name: str) -> Any:
     """A published model as the official builder makes it from the official YAML."""
     return build_sam2(f"configs/{name}.yaml", device="meta")
 

@@ -19,7 +19,7 @@ from sam21convert.hf.config_json import from_json, to_json
 from sam21convert.hf.folder import side_files
 from sam21convert.model.config import ConfigError, ModelConfig
 
-from .peers import official_yaml
+from .making import official_yaml
 
 PUBLISHED = [shipped for shipped in SHIPPED if shipped.size != "debug"]
 # SHA-256 of the files of the published repositories facebook/sam2.1-hiera-*.

@@ -11,12 +11,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from sam21convert.catalog import shipped_config
 from sam21convert.model import SAM2, ImageFeatures, MaskPrediction
 
 from . import official
-from .official import DEBUG, PUBLISHED, config_named
+from .official import DEBUG, PUBLISHED
 
-CONFIG = config_named(DEBUG[0])
+CONFIG = shipped_config(DEBUG[0])
 WIDTH, SIDE, GRID = CONFIG.hidden_dim, CONFIG.image_size, CONFIG.embedding_size
 
 
@@ -27,7 +28,7 @@ def tensors(model: Any) -> list[tuple[str, torch.Size, torch.dtype]]:
 class TestStateDict:
     @pytest.mark.parametrize("name", [*PUBLISHED, *DEBUG])
     def test_names_order_shapes_and_types_are_official(self, name: str) -> None:
-        config = config_named(name)
+        config = shipped_config(name)
         with torch.device("meta"):
             ours = SAM2(config)
         with official.on_meta():
@@ -37,13 +38,15 @@ class TestStateDict:
     @pytest.mark.parametrize("name", PUBLISHED)
     def test_our_building_of_the_official_model_is_that_of_its_yaml(self, name: str) -> None:
         with official.on_meta():
-            built = official.build_official(config_named(name))
-            published = official.official_yaml(name)
+            built = official.build_official(shipped_config(name))
+            published = official.build_published(name)
         assert tensors(built) == tensors(published)
         assert official.settings(built) == official.settings(published)
 
     def test_the_generations_differ_in_three_tensors(self) -> None:
-        new, old = ({name for name, *_ in tensors(SAM2(config_named(config)))} for config in DEBUG)
+        new, old = (
+            {name for name, *_ in tensors(SAM2(shipped_config(config)))} for config in DEBUG
+        )
         assert not old - new
         assert new - old == {
             "no_obj_embed_spatial",

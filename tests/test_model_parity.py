@@ -17,12 +17,13 @@ from sam2.modeling.position_encoding import PositionEmbeddingSine, compute_axial
 from sam2.modeling.sam2_utils import get_1d_sine_pe
 from torch import Tensor
 
+from sam21convert.catalog import shipped_config
 from sam21convert.model import SAM2, ImageFeatures, MaskPrediction
 from sam21convert.model.config import ModelConfig
 from sam21convert.model.position import rotary_grid, sine_ages, sine_grid
 
 from . import official
-from .official import DEBUG, config_named
+from .official import DEBUG
 
 Prompts = dict[str, Any]  # of tensors, by the names of predict_masks
 
@@ -68,7 +69,7 @@ class Pair:
 
 @cache
 def pair(name: str, image_size: int) -> Pair:
-    return Pair(replace(config_named(name), image_size=image_size))
+    return Pair(replace(shipped_config(name), image_size=image_size))
 
 
 @pytest.fixture(autouse=True)
@@ -283,7 +284,7 @@ class TestTheComparisonCanFail:
 
 def test_tiny_at_full_size() -> None:
     """SAM 2.1 tiny at 1024 pixels against the official image predictor."""
-    both = Pair(config_named("sam2.1/sam2.1_hiera_t"))
+    both = Pair(shipped_config("sam2.1/sam2.1_hiera_t"))
     theirs = both.their_features()
     assert torch.equal(both.features.embedding, theirs.embedding)
     assert torch.equal(both.features.high_res[0], theirs.high_res[0])
