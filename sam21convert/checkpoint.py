@@ -136,7 +136,7 @@ def _shipped(
     widths = {shape[axis] for shape, axis in shapes if len(shape) > axis}
     start = (foreign_name(dialect, "image_encoder.trunk.blocks.0.attn") or "").partition("0.")[0]
     numbers = [name.removeprefix(start).partition(".")[0] for name in tensors if start in name]
-    blocks = 1 + max((int(number) for number in numbers if number.isdigit()), default=-1)
+    blocks = 1 + max((int(number) for number in numbers if number.isdecimal()), default=-1)
     marks = [foreign_name(dialect, name) for name in GENERATION_TENSORS]
     generation = None
     if None not in marks:

@@ -9,8 +9,9 @@ from typing import Any
 
 from .catalog import format_line
 from .checkpoint import Checkpoint, open_checkpoint
-from .dialects import HF_IMAGE
+from .dialects import HF_IMAGE, OFFICIAL
 from .fitting import describe
+from .hf.folder import CONFIG
 from .report import Report, size_text, table
 from .tensors import TensorSpec, fold
 
@@ -110,18 +111,21 @@ def inspect(path: str | Path, *, tensors: bool = False) -> Inspection:
         dtypes=dict(Counter(spec.dtype for spec in inventory.values()).most_common()),
         extras=checkpoint.extras,
         placeholders=checkpoint.source.placeholders,
-        problems=tuple(problems(checkpoint)),
+        problems=(*faults(checkpoint), *lone_copies(checkpoint)),
         inventory=dict(inventory) if tensors else None,
     )
 
 
-def problems(checkpoint: Checkpoint) -> list[str]:
-    """What stands in the way of using the checkpoint, a line each."""
+def faults(checkpoint: Checkpoint) -> list[str]:
+    """Why the checkpoint does not load, as far as the header tells; a line each."""
     if checkpoint.dialect is None:
         return ["no tensor has a name that SAM 2 uses in any dialect this tool knows"]
     if checkpoint.fit is None:
         return ["not the size of any published SAM 2: what it is needs a config (--config)"]
-    return [*describe(checkpoint.fit), *lone_copies(checkpoint)]
+    found = describe(checkpoint.fit)
+    if checkpoint.dialect is OFFICIAL and checkpoint.config_from == CONFIG:
+        found.append("the tensors have the official names, which transformers does not load")
+    return found
 
 
 def lone_copies(checkpoint: Checkpoint) -> list[str]:

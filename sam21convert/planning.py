@@ -180,7 +180,8 @@ def to_truth(checkpoint: Checkpoint) -> tuple[dict[str, TensorRef], dict[str, tu
                 hint="one of the two was trained or replaced: copy the right one over the other",
             )
     for echo, of in keymap.echoes.items():
-        names.setdefault(of, names[echo]) if echo in names else None
+        if of not in names and echo in names:
+            names[of] = names[echo]
     truth: dict[str, TensorRef] = {}
     origins: dict[str, tuple[str, ...]] = {}
     for entry in keymap.entries:

@@ -132,7 +132,7 @@ def _merge(patterns: list[_Pattern], position: int) -> list[_Pattern]:
     choices: dict[tuple[_Pattern, _Pattern | None], list[str]] = {}
     for pattern in patterns:
         last = position == len(pattern) - 1
-        if position < len(pattern) and (last or all(map(str.isdigit, pattern[position]))):
+        if position < len(pattern) and (last or all(map(str.isdecimal, pattern[position]))):
             alike = (pattern[:position], pattern[position + 1 :])
             choices.setdefault(alike, []).extend(pattern[position])
         else:
@@ -146,7 +146,7 @@ def _merge(patterns: list[_Pattern], position: int) -> list[_Pattern]:
 def _brace(choices: tuple[str, ...]) -> str:
     if len(choices) == 1:
         return choices[0]
-    if all(map(str.isdigit, choices)):
+    if all(map(str.isdecimal, choices)):
         numbers = sorted(map(int, choices))
         if len(numbers) > 2 and numbers == list(range(numbers[0], numbers[-1] + 1)):
             return f"{{{numbers[0]}...{numbers[-1]}}}"

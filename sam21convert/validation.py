@@ -9,8 +9,8 @@ from pathlib import Path
 from .checkpoint import Checkpoint, open_checkpoint
 from .containers.checking import check_sums, same_bytes, used_blobs
 from .containers.copying import Files, Progress, payload
-from .fitting import describe, hint
-from .inspection import lone_copies, problems
+from .fitting import hint
+from .inspection import faults, lone_copies
 from .model.config import ModelConfig
 from .report import Report
 from .tensors import WEIGHT_DTYPES, Tensor, TensorRef, fold
@@ -76,9 +76,9 @@ def validate(
     check_sums(used_blobs(checkpoint.source.blobs, tensors.values()), lambda _: None)
     values = _survey(checkpoint, progress)
     fit = checkpoint.fit
-    faults = problems(checkpoint) if fit is None else [*describe(fit), *_unequal(checkpoint)]
-    hints = hint(checkpoint) if faults else None
-    faults += [
+    problems = [*faults(checkpoint), *_unequal(checkpoint)]
+    advice = hint(checkpoint) if problems else None
+    problems += [
         f"{label:<11} {len(values[kind]):>4}   {'  '.join(fold(values[kind])[:4])}"
         for kind, label in (("nan", "NaN"), ("inf", "infinite"))
         if values[kind]
@@ -97,20 +97,22 @@ def validate(
         unexpected=fit.unexpected if fit else (),
         misshapen=tuple(name for name, _, _ in fit.misshapen) if fit else (),
         wrong_type=tuple(name for name, _ in fit.wrong_type) if fit else (),
-        problems=tuple(faults),
+        problems=tuple(problems),
         warnings=tuple(warnings),
-        hint=hints,
+        hint=advice,
         **{kind: tuple(names) for kind, names in values.items()},
     )
 
 
 def _unequal(checkpoint: Checkpoint) -> list[str]:
     """Repeated tensors whose copies differ, a line each."""
-    refs = checkpoint.tensors
+    if checkpoint.fit is None:
+        return []
+    refs, misshapen = checkpoint.tensors, {name for name, _, _ in checkpoint.fit.misshapen}
     return [
         f"{one} and {other} should be equal and differ"
-        for one, other in (checkpoint.fit.repeats if checkpoint.fit else ())
-        if not same_bytes(refs[one], refs[other])
+        for one, other in checkpoint.fit.repeats
+        if not {one, other} & misshapen and not same_bytes(refs[one], refs[other])
     ]
 
 
@@ -119,7 +121,9 @@ def _survey(checkpoint: Checkpoint, progress: Progress) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {"nan": [], "inf": [], "zero": [], "constant": []}
     with Files() as files:
         for name, ref in checkpoint.tensors.items():
-            if ref.spec.dtype in WEIGHT_DTYPES and ref.spec.numel:
+            # A stride of 0 lets a small file claim a huge tensor, which fits no model anyway.
+            believable = ref.stride is None or ref.spec.nbytes <= ref.path.stat().st_size
+            if ref.spec.dtype in WEIGHT_DTYPES and ref.spec.numel and believable:
                 for kind in _oddities(files, ref, progress):
                     found[kind].append(name)
     return found

@@ -81,6 +81,11 @@ def test_one_bad_number_in_a_large_tensor_is_found(
     assert validate(official_pt(tmp_path / "m.pt", tensors)).nan == (largest,)
 
 
+def test_a_tensor_larger_than_its_file_is_not_made(tmp_path: Path) -> None:
+    found = validate(saved(tmp_path, no_mem_embed=torch.ones(1).expand(1 << 20, 1 << 20)))
+    assert found.misshapen == ("no_mem_embed",)
+
+
 class TestGenerations:
     three = "no_obj_embed_spatial, obj_ptr_tpos_proj.weight and obj_ptr_tpos_proj.bias"
 
@@ -133,6 +138,15 @@ class TestFolders:
         found = validate(folder)
         assert not found.ok
         assert any("should be equal and differ" in problem for problem in found.problems)
+
+    def test_official_names_in_a_folder_are_a_fault(self, tmp_path: Path, folder: Path) -> None:
+        convert(tmp_path / "m.pt", tmp_path / "official.safetensors")
+        (tmp_path / "official.safetensors").replace(folder / "model.safetensors")
+        found = validate(folder)
+        assert not found.ok
+        assert "official names, which transformers does not load" in found.problems[0]
+        convert(folder, tmp_path / "mended")
+        assert validate(tmp_path / "mended").ok
 
     def test_weights_of_an_image_model_under_a_video_config(
         self, tmp_path: Path, folder: Path
