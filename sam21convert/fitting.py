@@ -40,6 +40,8 @@ def describe(fit: Fit) -> list[str]:
 
 def hint(checkpoint: Checkpoint) -> str:
     """What would fit, if anything shipped comes near."""
+    if checkpoint.fit is not None and checkpoint.fit.faults == 0:
+        return "convert it to a new folder, which then has the names that transformers loads"
     inventory = checkpoint.inventory
     tried = (
         (shipped_keymap(dialect, shipped).fit(inventory), dialect, shipped)

@@ -145,6 +145,8 @@ class TestFolders:
         found = validate(folder)
         assert not found.ok
         assert "official names, which transformers does not load" in found.problems[0]
+        assert found.hint is not None
+        assert "convert it to a new folder" in found.hint
         convert(folder, tmp_path / "mended")
         assert validate(tmp_path / "mended").ok
 
