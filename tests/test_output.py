@@ -99,6 +99,16 @@ class TestAtomicFolder:
             "a": "new",
         }
 
+    def test_the_current_folder_may_be_filled(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (tmp_path / "here").mkdir()
+        monkeypatch.chdir(tmp_path / "here")
+        with new_folder(Path(), overwrite=False) as folder:
+            (folder / "a").write_text("1")
+        assert os.listdir(tmp_path) == ["here"]
+        assert os.listdir(tmp_path / "here") == ["a"]
+
     def test_after_a_failure_nothing_is_left(self, tmp_path: Path) -> None:
         with pytest.raises(ValueError, match="x"), new_folder(tmp_path / "o", overwrite=False):
             raise ValueError("x")

@@ -60,6 +60,7 @@ def refuse_existing(path: Path, *, overwrite: bool) -> None:
 
 
 def _beside(path: Path) -> Path:
+    path = path.absolute()  # "." has no name
     return path.with_name(f".{path.name}.{os.urandom(4).hex()}.tmp")
 
 
