@@ -44,9 +44,9 @@ class Way:
     seconds: list[float] = field(default_factory=list)
     megabytes: list[float] = field(default_factory=list)
 
-    def run(self, source: Path, target: Path) -> None:
+    def run(self, *files: Path) -> None:
         """Start a process, wait for it, note its time and peak memory."""
-        command = [*self.command, str(source), str(target)]
+        command = [*self.command, *map(str, files)]
         start = time.perf_counter()
         with Path(os.devnull).open("w") as silence:
             actions = [(os.POSIX_SPAWN_DUP2, silence.fileno(), 1)]
@@ -77,15 +77,18 @@ def main() -> None:
         Way("sam21convert convert", OURS),
         Way("sam21convert convert --no-verify", (*OURS, "--no-verify")),
     ]
+    inspect = Way("sam21convert inspect", (*OURS[:-1], "inspect"))
     with tempfile.TemporaryDirectory(dir=options.folder) as home:
         source = Path(home) / "source.pt"
         made = [sys.executable, "-m", "sam21convert", "sample", str(source)]
         subprocess.run([*made, "--config", options.config], check=True, stdout=subprocess.DEVNULL)
         measure(ways, source, Path(home) / "target.safetensors", options.rounds)
         size = source.stat().st_size
+        for _ in range(options.rounds):
+            inspect.run(source)
     print(f"{options.config}, {size / 1e6:.0f} MB, median of {options.rounds} rounds, ", end="")
     print(f"{os.cpu_count()} cores, {platform.system()}, torch {version('torch')}\n")
-    report(ways, copy, torch_ways)
+    report([*ways, inspect], copy, torch_ways)
 
 
 def measure(ways: list[Way], source: Path, target: Path, rounds: int) -> None:
