@@ -48,7 +48,8 @@ class Demonstration(Report):
 
     def __str__(self) -> str:
         rows = [(step.name, f"{step.seconds:5.1f} s   {step.result}") for step in self.steps]
-        return f"{table(rows)}\n\nNothing changed on the way. The masks are in {self.picture}"
+        masks = f"What random weights make of a picture is in {self.picture}"
+        return f"{table(rows)}\n\nNothing changed on the way. {masks}"
 
 
 @dataclass(frozen=True)

@@ -187,6 +187,11 @@ class TestOfficialYaml:
         path = official_yaml("sam2.1_training/sam2.1_hiera_b+_MOSE_finetune")
         assert load_config(path) == shipped_config("sam2.1/sam2.1_hiera_b+")
 
+    @pytest.mark.parametrize("stem", ["sam2", "sam2.1"])
+    def test_a_size_that_was_never_published_reads_as_well(self, stem: str) -> None:
+        path = Path(__file__).parent / "fixtures" / f"{stem}_debug_official.yaml"
+        assert load_config(path) == shipped_config(f"debug/{stem}_debug")
+
     def test_scientific_notation_is_a_number(self, tmp_path: Path, content: dict[str, Any]) -> None:
         field = "model.memory_attention.layer.self_attention.rope_theta"
         path = saved(tmp_path, changed(content, field, "1e4"))
