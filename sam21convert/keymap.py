@@ -14,6 +14,8 @@ from functools import cache, cached_property
 from .rules import Dialect, Gather, Rename
 from .tensors import WEIGHT_DTYPES, Inventory, TensorSpec
 
+_HOLE = re.compile(r"\{(\w+)\}")
+
 
 class RuleError(ValueError):
     """A dialect's rules do not make a bijection: a mistake in the dialect, not in a file."""
@@ -174,18 +176,28 @@ class _Template:
     """A dotted name with ``{x}`` for digits, ready to be matched."""
 
     def __init__(self, text: str) -> None:
-        literal, *holes = re.split(r"\{(\w+)\}", text)
+        self.text = text
+        self.weight = (text.count(".") + 1 if text else 0, len(_HOLE.sub("", text)))
+        self._head = text.partition("{")[0]  # most names are told apart by it alone
+
+    def match(self, name: str) -> _Hit | None:
+        if not name.startswith(self._head):
+            return None
+        if self._head == self.text:
+            rest = name[len(self.text) :]
+            if self.text and rest and rest[0] != ".":
+                return None
+            return _Hit({}, rest.removeprefix("."))
+        hit = self._pattern.match(name)
+        return _Hit(hit.groupdict(), name[hit.end() :]) if hit else None
+
+    @cached_property
+    def _pattern(self) -> re.Pattern[str]:
+        literal, *holes = _HOLE.split(self.text)
         pattern = re.escape(literal)
         for name, after in zip(holes[::2], holes[1::2], strict=True):
             pattern += rf"(?P<{name}>\d+){re.escape(after)}"
-            literal += after
-        self.text = text
-        self.weight = (text.count(".") + 1 if text else 0, len(literal))
-        self._match = re.compile(rf"{pattern}(?:\.|$)" if text else "").match
-
-    def match(self, name: str) -> _Hit | None:
-        hit = self._match(name)
-        return _Hit(hit.groupdict(), name[hit.end() :]) if hit else None
+        return re.compile(rf"{pattern}(?:\.|$)")
 
 
 class _Renames:
@@ -212,4 +224,4 @@ def _renames(dialect: Dialect) -> _Renames:
 
 
 def _fill(template: str, digits: Mapping[str, str]) -> str:
-    return re.sub(r"\{(\w+)\}", lambda hole: digits[hole[1]], template)
+    return _HOLE.sub(lambda hole: digits[hole[1]], template) if digits else template
