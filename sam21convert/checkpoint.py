@@ -14,6 +14,7 @@ from . import catalog
 from .catalog import SHIPPED, Shipped
 from .config_files import load_config, naming, read_json
 from .containers import Source, open_source
+from .containers.checking import same_bytes
 from .dialects import DIALECTS, HF_IMAGE, HF_VIDEO
 from .hf import config_json
 from .hf.folder import CONFIG
@@ -112,6 +113,18 @@ def open_checkpoint(path: str | Path, config: str | Path | ModelConfig | None = 
             shipped=catalog.shipped_like(given),
         )
     return checkpoint
+
+
+def unequal_copies(checkpoint: Checkpoint) -> list[str]:
+    """Tensors held twice whose copies differ, a line each. Reads both; misshapen ones are left."""
+    if checkpoint.fit is None:
+        return []
+    refs, misshapen = checkpoint.tensors, {name for name, _, _ in checkpoint.fit.misshapen}
+    return [
+        f"{one} and {other} should be equal and differ"
+        for one, other in checkpoint.fit.repeats
+        if not {one, other} & misshapen and not same_bytes(refs[one], refs[other])
+    ]
 
 
 def _dialect(found: Unwrapped) -> Dialect | None:

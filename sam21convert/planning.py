@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Literal
 
 from .catalog import Shipped
-from .checkpoint import Checkpoint, open_checkpoint, shipped_keymap
+from .checkpoint import Checkpoint, open_checkpoint, shipped_keymap, unequal_copies
 from .containers import Blob
 from .containers.atomic import refuse_existing
-from .containers.checking import same_bytes
 from .dialects import BY_NAME, HF_IMAGE, HF_VIDEO, OFFICIAL
 from .errors import MismatchError, RefusedError, UsageError
 from .fitting import mismatch
@@ -86,12 +85,14 @@ def make_plan(
             f"{destination}: a file records no image size", hint="give --image-size with a folder"
         )
     checkpoint = open_checkpoint(source, config)
-    _check_destination(destination, container, checkpoint, overwrite=overwrite)
+    _check_not_input(destination, container, checkpoint)
+    _check_destination(destination, container, overwrite=overwrite)
     truth, origins = to_truth(checkpoint)
     assert checkpoint.keymap is not None
     inventory, shipped, filler = checkpoint.keymap.truth, checkpoint.shipped, None
     if checkpoint.keymap.dropped and dialect is not HF_IMAGE:
         filler = _open_base(checkpoint, checkpoint.keymap, base)
+        _check_not_input(destination, container, filler)
         inventory = _fill(checkpoint, filler, checkpoint.keymap, truth, origins)
         shipped = filler.shipped
     generation = checkpoint.generation if filler is None else filler.generation
@@ -151,14 +152,16 @@ def _target(destination: Path, to: str | None) -> tuple[Container, Dialect]:
     return container, dialect
 
 
-def _check_destination(
-    destination: Path, container: Container, checkpoint: Checkpoint, *, overwrite: bool
-) -> None:
+def _check_not_input(destination: Path, container: Container, checkpoint: Checkpoint) -> None:
     is_folder = container == "transformers folder"
     written = destination / WEIGHTS if is_folder else destination
     for file in checkpoint.source.files:
         if written.exists() and written.samefile(file):
             raise UsageError(f"{destination}: is the input, which is never changed")
+
+
+def _check_destination(destination: Path, container: Container, *, overwrite: bool) -> None:
+    is_folder = container == "transformers folder"
     refuse_existing(destination, overwrite=overwrite)
     if os.path.lexists(destination) and destination.is_dir() != is_folder:
         there, wanted = ("a file", "a folder") if is_folder else ("a folder", "a file")
@@ -173,12 +176,11 @@ def to_truth(checkpoint: Checkpoint) -> tuple[dict[str, TensorRef], dict[str, tu
     if keymap is None or fit is None or fit.faults:
         raise mismatch(checkpoint)
     names, refs = dict(fit.names), checkpoint.tensors
-    for one, other in fit.repeats:
-        if not same_bytes(refs[one], refs[other]):
-            raise MismatchError(
-                f"{checkpoint.source.path}: {one} and {other} should be equal and differ",
-                hint="one of the two was trained or replaced: copy the right one over the other",
-            )
+    for fault in unequal_copies(checkpoint):
+        raise MismatchError(
+            f"{checkpoint.source.path}: {fault}",
+            hint="one of the two was trained or replaced: copy the right one over the other",
+        )
     for echo, of in keymap.echoes.items():
         if of not in names and echo in names:
             names[of] = names[echo]

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from .checkpoint import Checkpoint, open_checkpoint
-from .containers.checking import check_sums, same_bytes, used_blobs
+from .checkpoint import Checkpoint, open_checkpoint, unequal_copies
+from .containers.checking import check_sums, used_blobs
 from .containers.copying import Files, Progress, payload
 from .fitting import hint
 from .inspection import faults, lone_copies
@@ -76,7 +76,7 @@ def validate(
     check_sums(used_blobs(checkpoint.source.blobs, tensors.values()), lambda _: None)
     values = _survey(checkpoint, progress)
     fit = checkpoint.fit
-    problems = [*faults(checkpoint), *_unequal(checkpoint)]
+    problems = [*faults(checkpoint), *unequal_copies(checkpoint)]
     advice = hint(checkpoint) if problems else None
     problems += [
         f"{label:<11} {len(values[kind]):>4}   {'  '.join(fold(values[kind])[:4])}"
@@ -102,18 +102,6 @@ def validate(
         hint=advice,
         **{kind: tuple(names) for kind, names in values.items()},
     )
-
-
-def _unequal(checkpoint: Checkpoint) -> list[str]:
-    """Repeated tensors whose copies differ, a line each."""
-    if checkpoint.fit is None:
-        return []
-    refs, misshapen = checkpoint.tensors, {name for name, _, _ in checkpoint.fit.misshapen}
-    return [
-        f"{one} and {other} should be equal and differ"
-        for one, other in checkpoint.fit.repeats
-        if not {one, other} & misshapen and not same_bytes(refs[one], refs[other])
-    ]
 
 
 def _survey(checkpoint: Checkpoint, progress: Progress) -> dict[str, list[str]]:

@@ -30,3 +30,9 @@ _declare_torchvision_ops()
 @pytest.fixture(autouse=True)
 def _quiet_torch() -> None:
     torch.set_grad_enabled(False)
+
+
+@pytest.fixture
+def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Read in pieces so small that most tensors take several, as large ones do otherwise."""
+    monkeypatch.setattr("sam21convert.containers.copying.CHUNK", 1 << 10)

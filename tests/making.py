@@ -58,3 +58,12 @@ def read_bytes(ref: TensorRef) -> bytes:
     with ref.path.open("rb") as file:
         file.seek(ref.offset)
         return file.read(ref.spec.nbytes)
+
+
+def damaged(whole: bytes) -> list[bytes]:
+    """A file cut at every byte, in order, and then with every byte changed in three ways."""
+    variants = [whole[:end] for end in range(len(whole))]
+    for at in range(len(whole)):
+        for byte in (0, 0xFF, whole[at] ^ 1):
+            variants.append(whole[:at] + bytes([byte]) + whole[at + 1 :])
+    return variants

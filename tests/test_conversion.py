@@ -17,14 +17,10 @@ from sam21convert.errors import MismatchError, RefusedError, UnreadableError, Us
 
 from .making import DEBUG, DEBUG_20, official_pt, random_bits, state_dict
 
+pytestmark = pytest.mark.usefixtures("small_pieces")
+
 POINT_PE = "prompt_encoder.shared_embedding.positional_embedding"
 IMAGE_PE = "shared_image_embedding.positional_embedding"
-
-
-@pytest.fixture(autouse=True)
-def _small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Read in pieces so small that most tensors take several, as large ones do otherwise."""
-    monkeypatch.setattr("sam21convert.containers.copying.CHUNK", 1 << 10)
 
 
 @pytest.fixture
@@ -300,6 +296,13 @@ class TestRefusals:
                 convert(pt, tmp_path / name, overwrite=True)
         with pytest.raises(UsageError, match="is the input"):
             convert(folder, folder, overwrite=True)
+
+    def test_the_base_is_an_input_too(self, tmp_path: Path, pt: Path) -> None:
+        convert(pt, tmp_path / "image", to="hf-image")
+        before = pt.read_bytes()
+        with pytest.raises(UsageError, match="is the input"):
+            convert(tmp_path / "image", pt, base=pt, overwrite=True)
+        assert pt.read_bytes() == before
 
     def test_an_existing_output_needs_leave(self, tmp_path: Path, pt: Path, folder: Path) -> None:
         (tmp_path / "out.pt").write_text("mine")

@@ -10,10 +10,7 @@ from sam21convert.errors import MismatchError, RefusedError
 
 from .making import DEBUG, DEBUG_20, official_pt, state_dict
 
-
-@pytest.fixture(autouse=True)
-def _small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sam21convert.containers.copying.CHUNK", 1 << 10)
+pytestmark = pytest.mark.usefixtures("small_pieces")
 
 
 @pytest.mark.parametrize("config", [DEBUG, DEBUG_20])

@@ -25,11 +25,7 @@ from sam21convert.containers.torch_writer import write_torch
 from sam21convert.errors import MismatchError, UnreadableError, UsageError
 from sam21convert.tensors import Tensor, TensorRef, TensorSpec
 
-
-@pytest.fixture(autouse=True)
-def _small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Read in pieces so small that most tensors take several, as large ones do otherwise."""
-    monkeypatch.setattr("sam21convert.containers.copying.CHUNK", 1 << 10)
+pytestmark = pytest.mark.usefixtures("small_pieces")
 
 
 def quiet(_: int) -> None:

@@ -18,6 +18,7 @@ from sam21convert.containers.source import Placeholder
 from sam21convert.containers.torch_legacy import read_torch_legacy
 from sam21convert.errors import RefusedError, Sam21ConvertError, UnreadableError
 
+from .making import damaged
 from .test_torch_zip import (
     bytes_at,
     check_training_checkpoint,
@@ -177,12 +178,8 @@ def test_the_tar_format_is_refused_by_name(tmp_path: Path) -> None:
 def test_no_damage_makes_another_kind_of_error(tmp_path: Path) -> None:
     path = tmp_path / "a.pt"
     whole = forge(path, one_tensor()).read_bytes()
-    variants = [whole[:end] for end in range(len(whole))]
-    for at in range(len(whole)):
-        for byte in (0, 0xFF, whole[at] ^ 1):
-            variants.append(whole[:at] + bytes([byte]) + whole[at + 1 :])
     outcomes = []
-    for data in variants:
+    for data in damaged(whole):
         path.write_bytes(data)
         outcomes.append(outcome(path))
     assert None not in outcomes[: len(whole)]

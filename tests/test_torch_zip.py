@@ -31,6 +31,8 @@ from sam21convert.containers.torch_zip import read_torch_zip
 from sam21convert.errors import RefusedError, Sam21ConvertError, UnreadableError
 from sam21convert.tensors import DTYPES, TensorRef
 
+from .making import damaged
+
 TYPES = {
     torch.bool: "BOOL",
     torch.uint8: "U8",
@@ -557,12 +559,8 @@ def test_files_that_cannot_be_opened_are_reported(tmp_path: Path) -> None:
 def test_no_damage_makes_another_kind_of_error(tmp_path: Path) -> None:
     path = tmp_path / "a.pt"
     whole = forge(path, tensor_pickle(), **{"a/byteorder": b"little"}).read_bytes()
-    variants = [whole[:end] for end in range(len(whole))]
-    for at in range(len(whole)):
-        for byte in (0, 0xFF, whole[at] ^ 1):
-            variants.append(whole[:at] + bytes([byte]) + whole[at + 1 :])
     outcomes = []
-    for data in variants:
+    for data in damaged(whole):
         path.write_bytes(data)
         outcomes.append(outcome(path))
     assert None in outcomes  # damage in the data itself is found later, by the checksums

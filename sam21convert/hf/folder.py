@@ -25,19 +25,16 @@ def side_files(
     image["size"] = video["size"] = {"height": side, "width": side}
     image["mask_size"] = {"height": side // 4, "width": side // 4}
     processor["target_size"] = side
+    if kind == "sam2":
+        image["processor_class"] = processor["processor_class"] = "Sam2Processor"
     files = {
         CONFIG: to_json(config, kind, torch_dtype, generation=generation),
         "preprocessor_config.json": dump(image),
         "processor_config.json": dump(processor),
     }
     if kind == "sam2_video":
-        return {**files, "video_preprocessor_config.json": dump(video)}
-    image["processor_class"] = processor["processor_class"] = "Sam2Processor"
-    return {
-        **files,
-        "preprocessor_config.json": dump(image),
-        "processor_config.json": dump(processor),
-    }
+        files["video_preprocessor_config.json"] = dump(video)
+    return files
 
 
 def _load(name: str) -> dict[str, Any]:
