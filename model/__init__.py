@@ -9,18 +9,34 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .build import build_sam2 as build_sam2
+    from .build import build_sam2_hf as build_sam2_hf
+    from .build import build_sam2_video_predictor as build_sam2_video_predictor
+    from .build import build_sam2_video_predictor_hf as build_sam2_video_predictor_hf
     from .config import ConfigError as ConfigError
     from .config import ModelConfig as ModelConfig
+    from .config import TrackingOptions as TrackingOptions
     from .decoder import MaskPrediction as MaskPrediction
+    from .image_predictor import SAM2ImagePredictor as SAM2ImagePredictor
     from .sam2 import SAM2 as SAM2
     from .sam2 import ImageFeatures as ImageFeatures
+    from .sam2 import Segmentation as Segmentation
+    from .video_predictor import SAM2VideoPredictor as SAM2VideoPredictor
 
 _HOME = {
+    "build_sam2": "build",
+    "build_sam2_hf": "build",
+    "build_sam2_video_predictor": "build",
+    "build_sam2_video_predictor_hf": "build",
     "ConfigError": "config",
     "ModelConfig": "config",
+    "TrackingOptions": "config",
     "SAM2": "sam2",
     "ImageFeatures": "sam2",
+    "Segmentation": "sam2",
     "MaskPrediction": "decoder",
+    "SAM2ImagePredictor": "image_predictor",
+    "SAM2VideoPredictor": "video_predictor",
 }
 __all__ = list(_HOME)
 

@@ -235,3 +235,28 @@ class ModelConfig:
     def embedding_size(self) -> int:
         """Side of the image embedding, in tokens (64 for a 1024-pixel input)."""
         return self.image_size // BACKBONE_STRIDE
+
+
+@dataclass(frozen=True)
+class TrackingOptions:
+    """What a video predictor may do differently without another architecture.
+
+    The names and defaults are those of ``SAM2Base`` and ``SAM2VideoPredictor``; the official builder
+    of video predictors turns on ``binarize_mask_from_pts_for_mem_enc`` and sets ``fill_hole_area``
+    to 8. Raises :class:`ConfigError`, naming the field, for an impossible value.
+    """
+
+    fill_hole_area: int = 0  # holes of up to so many pixels of the low-resolution mask are filled
+    non_overlap_masks: bool = False  # a pixel belongs to one object at most
+    clear_non_cond_mem_around_input: bool = False  # a new prompt makes memories near it obsolete
+    add_all_frames_to_correct_as_cond: bool = False  # a corrected frame counts as prompted
+    binarize_mask_from_pts_for_mem_enc: bool = False  # remember prompted masks as 0 and 1
+    memory_temporal_stride_for_eval: int = 1  # frames between memories, but for the last one
+    max_cond_frames_in_attn: int = -1  # prompted frames attended to; -1: all
+
+    def __post_init__(self) -> None:
+        _flags("", self)
+        _whole("fill_hole_area", self.fill_hole_area, low=0, high=_MAX_SIDE**2)
+        _whole("memory_temporal_stride_for_eval", self.memory_temporal_stride_for_eval)
+        if self.max_cond_frames_in_attn != -1:
+            _whole("max_cond_frames_in_attn", self.max_cond_frames_in_attn, low=2)

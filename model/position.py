@@ -68,6 +68,16 @@ def rotary_grid(
     return torch.polar(torch.ones_like(angle), angle)  # H*W, channels/2
 
 
+def turn(x: Tensor, turns: Tensor) -> Tensor:
+    """Turn neighbouring pairs of channels: ``... x N x channels`` by ``N x channels/2``, complex.
+
+    In float32 whatever the type of ``x``, which the result has. As ``apply_rotary_enc`` of
+    ``modeling/position_encoding.py``.
+    """
+    pairs = torch.view_as_complex(x.float().unflatten(-1, (-1, 2)))  # ..., N, channels/2
+    return torch.view_as_real(pairs * turns).flatten(-2).to(x.dtype)  # ..., N, channels
+
+
 class FourierPosition(nn.Module):
     """Random Fourier features of places in the unit square (arXiv 2006.10739).
 

@@ -11,7 +11,7 @@ from .position import FourierPosition
 
 _MASK_CHANNELS = 16
 _LABELS = 4  # 0 negative point, 1 positive point, 2 and 3 the corners of a box
-_PADDING = -1  # the label of a point that is none
+PADDING = -1  # the label of a point that is none
 
 
 class PromptEncoder(nn.Module):
@@ -73,9 +73,9 @@ class PromptEncoder(nn.Module):
     def embed_points(self, points: Tensor, labels: Tensor) -> Tensor:
         """``B x N x 2`` pixels and ``B x N`` labels to ``B x N+1 x C``; the last one is padding."""
         centres = F.pad(points.float() + 0.5, (0, 0, 0, 1))  # B, N+1, 2
-        labels = F.pad(labels.int(), (0, 1), value=_PADDING)[..., None]  # B, N+1, 1
+        labels = F.pad(labels.int(), (0, 1), value=PADDING)[..., None]  # B, N+1, 1
         encoded = self.pe_layer(centres / self.image_size)  # B, N+1, C
-        encoded = torch.where(labels == _PADDING, self.not_a_point_embed.weight, encoded)
+        encoded = torch.where(labels == PADDING, self.not_a_point_embed.weight, encoded)
         for label, embedding in enumerate(self.point_embeddings.parameters()):
             encoded = torch.where(labels == label, encoded + embedding, encoded)
         return encoded  # B, N+1, C

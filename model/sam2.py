@@ -1,24 +1,36 @@
-"""The whole model, and the two steps of segmenting an image.
+"""The whole model: the steps of segmenting an image, and those of following an object in a video.
 
 .. code-block:: python
 
     features = model.encode_image(pixels)
     masks = model.predict_masks(features, points=points, labels=labels)
+
+What a video adds is a cycle of three: a frame is conditioned on memories, segmented, and becomes a
+memory itself. Which memories, and all else that lasts longer than a frame, is the business of
+:class:`~sam21convert.model.video_predictor.SAM2VideoPredictor`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .checks import count_prompts, expect_shape
 from .config import ModelConfig
 from .decoder import MaskDecoder, MaskPrediction, Stability
 from .image_encoder import ImageEncoder
 from .layers import MLP, Taps
-from .memory import MemoryAttention, MemoryEncoder
-from .prompt import PromptEncoder
+from .memory_attention import MemoryAttention
+from .memory_encoder import MemoryEncoder
+from .position import sine_ages, sine_grid
+from .prompt import PADDING, PromptEncoder
+
+NO_OBJECT = -1024.0  # the logit everywhere in the mask of an object that is not in the picture
+_GIVEN_SCALE, _GIVEN_BIAS = 20.0, -10.0  # a given mask's 0 and 1 as logits
 
 
 class ImageFeatures(NamedTuple):
@@ -28,11 +40,20 @@ class ImageFeatures(NamedTuple):
     high_res: tuple[Tensor, Tensor]  # B x C/8 x 4H x 4W and B x C/4 x 2H x 2W
 
 
+class Segmentation(NamedTuple):
+    """One object in each of B frames of S x S pixels."""
+
+    low_res: Tensor  # B x 1 x S/4 x S/4, logits in float32
+    high_res: Tensor  # B x 1 x S x S, the same resized
+    pointer: Tensor  # B x C, what later frames attend to
+    object_score: Tensor  # B x 1, a logit: above 0 the object is in the picture
+
+
 class SAM2(nn.Module):
     """SAM 2 or SAM 2.1 with the tensors of the official checkpoints, by name, order and shape.
 
-    Images can be segmented; the memory of a video cannot run yet. Follows
-    ``modeling/sam2_base.py`` and, in what it does with an image, ``sam2_image_predictor.py``.
+    Follows ``modeling/sam2_base.py`` and, in what it does with an image,
+    ``sam2_image_predictor.py``.
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -63,8 +84,23 @@ class SAM2(nn.Module):
         if config.generation == "2.1":
             self.obj_ptr_tpos_proj = nn.Linear(width, memory_width)
 
-    def encode_image(self, pixels: Tensor, taps: Taps = None) -> ImageFeatures:
-        """Everything about images that does not depend on a prompt.
+    @property
+    def image_size(self) -> int:
+        """Side of the input, in pixels."""
+        return self.config.image_size
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.no_mem_embed.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The type of the weights."""
+        return self.no_mem_embed.dtype
+
+    def encode_frame(self, pixels: Tensor, taps: Taps = None) -> ImageFeatures:
+        """Everything about frames that depends neither on a prompt nor on memories.
 
         ``pixels`` is ``B x 3 x S x S`` with S the config's ``image_size``: RGB, scaled to 0..1,
         less the ImageNet mean, over the ImageNet deviation. ``taps``, when given, receives
@@ -72,15 +108,21 @@ class SAM2(nn.Module):
 
         Raises ValueError when ``pixels`` has another shape.
         """
-        side = self.config.image_size
-        _expect("pixels", pixels, None, 3, side, side)
-        pixels = pixels.to(self.no_mem_embed.dtype)
-        fine, middle, coarse = self.image_encoder(pixels, taps)
-        # An image has no past: every place of it gets the embedding that says so.
-        return ImageFeatures(
-            embedding=coarse + self.no_mem_embed.reshape(1, -1, 1, 1),  # B, C, H, W
-            high_res=(self.sam_mask_decoder.conv_s0(fine), self.sam_mask_decoder.conv_s1(middle)),
-        )
+        expect_shape("pixels", pixels, None, 3, self.image_size, self.image_size)
+        fine, middle, coarse = self.image_encoder(pixels.to(self.dtype), taps)
+        decoder = self.sam_mask_decoder
+        return ImageFeatures(coarse, (decoder.conv_s0(fine), decoder.conv_s1(middle)))
+
+    def without_memory(self, frame: ImageFeatures) -> ImageFeatures:
+        """The features of a frame that has no past: every place of it is told so."""
+        return frame._replace(embedding=frame.embedding + self.no_mem_embed.reshape(1, -1, 1, 1))
+
+    def encode_image(self, pixels: Tensor, taps: Taps = None) -> ImageFeatures:
+        """Everything about images that does not depend on a prompt.
+
+        As :meth:`encode_frame`, for pictures that are not part of a video.
+        """
+        return self.without_memory(self.encode_frame(pixels, taps))
 
     def predict_masks(
         self,
@@ -95,9 +137,10 @@ class SAM2(nn.Module):
         """Masks for B prompts, each of which may have points, a box and a mask.
 
         ``points`` is ``B x N x 2``, (x, y) in input pixels, with ``labels`` ``B x N``: 1 on the
-        object, 0 off it, -1 no point. ``boxes`` is ``B x 4``, (x0, y0, x1, y1) in input pixels.
-        ``mask_input`` holds logits, ``B x 1 x 4H x 4W``, such as an earlier prediction's.
-        ``features`` are those of B images or of one for all prompts.
+        object, 0 off it, 2 and 3 the first and the last corner of a box, -1 no point. ``boxes`` is
+        ``B x 4``, (x0, y0, x1, y1) in input pixels. ``mask_input`` holds logits,
+        ``B x 1 x 4H x 4W``, such as an earlier prediction's. ``features`` are those of B images or
+        of one for all prompts.
 
         Three candidate masks per prompt with ``multimask_output``, else one; that one may be the
         best of the candidates, see the config's ``dynamic_multimask_via_stability``. Logits are not
@@ -106,58 +149,162 @@ class SAM2(nn.Module):
 
         Raises ValueError when a shape is wrong or numbers of prompts differ.
         """
-        batch = self._check_prompts(features, points, labels, boxes, mask_input)
+        grid, (image, high_res) = self.config.embedding_size, features
+        self._check_features(features)
+        batch = count_prompts(image.shape[0], grid, points, labels, boxes, mask_input)
         sparse, dense = self.sam_prompt_encoder(batch, points, labels, boxes, mask_input)
-        image = features.embedding
         if image.shape[0] != batch:
             image = image.repeat_interleave(batch, dim=0)  # B, C, H, W
         position = self.sam_prompt_encoder.dense_position()  # 1, C, H, W
-        masks: MaskPrediction = self.sam_mask_decoder(
-            image, position, sparse, dense, features.high_res
-        )
+        masks: MaskPrediction = self.sam_mask_decoder(image, position, sparse, dense, high_res)
         if taps is not None:
             taps.update({"prompt.sparse": sparse, "prompt.dense": dense})
             for name in ("tokens", "logits", "iou", "object_score"):
                 taps[f"decoder.{name}"] = getattr(masks, name)
         return self.sam_mask_decoder.select(masks, multimask=multimask_output)
 
-    def _check_prompts(
+    def condition(
+        self,
+        frame: ImageFeatures,
+        spatial: Sequence[tuple[int, Tensor]],
+        pointers: Sequence[tuple[int, Tensor]],
+        longest: int,
+        taps: Taps = None,
+    ) -> ImageFeatures:
+        """The features of a frame in the light of what is remembered.
+
+        ``spatial`` are memories (B x K x H x W, of any type) with their rows of
+        ``maskmem_tpos_enc``; ``pointers`` are object pointers (B x C) with their distances in
+        frames, of which ``longest`` counts as 1. ``taps``, when given, receives
+        ``memory_attention.memory``, ``.position`` and ``.output``.
+        """
+        embedding = frame.embedding
+        b, c, h, w = embedding.shape
+        width = self.config.memory_encoder.out_dim
+        place = sine_grid(width, h, w, self.device).to(self.dtype)
+        place = place.flatten(2).transpose(1, 2)  # 1, H*W, K
+        memory = [features.to(place).flatten(2).transpose(1, 2) for _, features in spatial]
+        position = [(place + self.maskmem_tpos_enc[row]).expand(b, -1, -1) for row, _ in spatial]
+        tokens = len(pointers) * (c // width)
+        if pointers:
+            # A pointer is as wide as several tokens of a memory, and is cut into as many.
+            cut = torch.stack([pointer for _, pointer in pointers], dim=1)  # B, P, C
+            memory.append(cut.reshape(b, tokens, width).to(place))  # B, P*C/K, K
+            ages = self._ages([distance for distance, _ in pointers], longest)  # P, K
+            position.append(ages.repeat_interleave(c // width, dim=0).expand(b, -1, -1))
+        together, places = torch.cat(memory, dim=1), torch.cat(position, dim=1)  # B, M, K
+        conditioned = self.memory_attention(embedding, together, places, tokens)
+        if taps is not None:
+            taps["memory_attention.memory"] = together
+            taps["memory_attention.position"] = places
+            taps["memory_attention.output"] = conditioned
+        return frame._replace(embedding=conditioned)
+
+    def _ages(self, distances: Sequence[int], longest: int) -> Tensor:
+        """What tells object pointers of different ages apart: ``P x K``. SAM 2 had nothing."""
+        if self.config.generation == "2.0":
+            return self.maskmem_tpos_enc.new_zeros(len(distances), self.maskmem_tpos_enc.shape[-1])
+        # In a video of one frame, longest is 0 and the frame is its own only memory.
+        ages = torch.tensor(distances, device=self.device) / max(longest, 1)
+        encoded: Tensor = self.obj_ptr_tpos_proj(
+            sine_ages(ages, self.config.hidden_dim).to(self.dtype)
+        )
+        return encoded  # P, K
+
+    def segment(
         self,
         features: ImageFeatures,
-        points: Tensor | None,
-        labels: Tensor | None,
-        boxes: Tensor | None,
-        mask_input: Tensor | None,
-    ) -> int:
-        """Check all shapes of :meth:`predict_masks` and return the number of prompts."""
+        points: Tensor | None = None,
+        labels: Tensor | None = None,
+        mask_input: Tensor | None = None,
+        multimask_output: bool = False,
+        taps: Taps = None,
+    ) -> Segmentation:
+        """One mask of one object in each of B frames, with what is to be remembered of it.
+
+        Arguments as those of :meth:`predict_masks`; of three candidates the one with the highest
+        expected IoU is taken. Without points the decoder gets one that is none. ``taps`` receives
+        also ``pointer``. Follows ``_forward_sam_heads`` of ``modeling/sam2_base.py``.
+        """
+        if points is None:
+            batch = features.embedding.shape[0]
+            points = torch.zeros(batch, 1, 2, device=self.device)
+            labels = torch.full((batch, 1), PADDING, device=self.device)
+        masks = self.predict_masks(
+            features, points, labels, None, mask_input, multimask_output, taps
+        )
+        row = torch.arange(len(masks.iou), device=masks.iou.device)
+        best = masks.iou.argmax(dim=-1)  # B
+        there = masks.object_score > 0  # B, 1
+        low_res = masks.logits[row, best][:, None]  # B, 1, S/4, S/4
+        low_res = torch.where(there[..., None, None], low_res, NO_OBJECT).float()
+        pointer = self._pointer(self.obj_ptr_proj(masks.tokens[row, best]), there)
+        if taps is not None:
+            taps["pointer"] = pointer
+        high_res = self.resize_masks(low_res, self.image_size)
+        return Segmentation(low_res, high_res, pointer, masks.object_score)
+
+    def adopt_mask(self, frame: ImageFeatures, masks: Tensor, taps: Taps = None) -> Segmentation:
+        """What :meth:`segment` returns for masks that are given: ``B x 1 x S x S``, 0 or 1.
+
+        ``frame`` comes from :meth:`encode_frame`. The decoder is asked for a pointer only; whether
+        the object is there is seen in the mask. Follows ``_use_mask_as_output`` of
+        ``modeling/sam2_base.py``.
+        """
+        expect_shape("masks", masks, None, 1, self.image_size, self.image_size)
+        high_res = masks.float() * _GIVEN_SCALE + _GIVEN_BIAS
+        quarter = self.image_size // 4
+        low_res = F.interpolate(high_res, size=(quarter, quarter), mode="bilinear", antialias=True)
+        prompt = self.mask_downsample(masks.to(self.dtype))  # B, 1, S/4, S/4
+        pointer = self.segment(frame, mask_input=prompt, taps=taps).pointer
+        there = (masks > 0).flatten(1).any(dim=1, keepdim=True)  # B, 1
+        pointer = self._pointer(pointer, there)
+        if taps is not None:
+            taps["pointer"] = pointer
+        score = _GIVEN_SCALE * there.to(pointer.dtype) + _GIVEN_BIAS
+        return Segmentation(low_res, high_res, pointer, score)
+
+    def encode_memory(
+        self,
+        frame: ImageFeatures,
+        masks: Tensor,
+        object_score: Tensor,
+        *,
+        binarize: bool = False,
+        taps: Taps = None,
+    ) -> Tensor:
+        """What is remembered of a frame: ``B x K x H x W``.
+
+        ``frame`` comes from :meth:`encode_frame`, ``masks`` are its logits, ``B x 1 x S x S``; with
+        ``binarize`` only their sign counts. ``taps``, when given, receives
+        ``memory_encoder.output``, before SAM 2.1 marks frames without the object.
+        """
+        expect_shape("masks", masks, None, 1, self.image_size, self.image_size)
+        share = (masks > 0).to(masks.dtype) if binarize else torch.sigmoid(masks)
+        config = self.config
+        seen = share * config.sigmoid_scale_for_mem_enc + config.sigmoid_bias_for_mem_enc
+        memory: Tensor = self.memory_encoder(frame.embedding, seen.to(self.dtype))
+        if taps is not None:
+            taps["memory_encoder.output"] = memory
+        if config.generation == "2.1":
+            absent = (object_score <= 0).to(memory.dtype)[..., None, None]  # B, 1, 1, 1
+            memory = memory + absent * self.no_obj_embed_spatial[..., None, None]
+        return memory
+
+    def _pointer(self, pointer: Tensor, there: Tensor) -> Tensor:
+        """``B x C`` pointers, with that of no object where ``there`` (B x 1) is false."""
+        share = there.to(pointer.dtype)
+        return share * pointer + (1 - share) * self.no_obj_ptr
+
+    @staticmethod
+    def resize_masks(logits: Tensor, *size: int) -> Tensor:
+        """Logits ``B x M x H x W`` at another height and width; one number stands for both."""
+        return F.interpolate(logits, size=(size[0], size[-1]), mode="bilinear")
+
+    def _check_features(self, features: ImageFeatures) -> None:
         c, grid = self.config.hidden_dim, self.config.embedding_size
         fine, middle = features.high_res
-        _expect("features.embedding", features.embedding, None, c, grid, grid)
+        expect_shape("features.embedding", features.embedding, None, c, grid, grid)
         images = features.embedding.shape[0]
-        _expect("features.high_res[0]", fine, images, c // 8, 4 * grid, 4 * grid)
-        _expect("features.high_res[1]", middle, images, c // 4, 2 * grid, 2 * grid)
-        if (points is None) != (labels is None):
-            raise ValueError("points and labels: expected both or neither, found one")
-        given = [prompt for prompt in (points, boxes, mask_input) if prompt is not None]
-        batch = given[0].shape[0] if given and given[0].ndim else images
-        if points is not None and labels is not None:
-            _expect("points", points, batch, None, 2)
-            _expect("labels", labels, batch, points.shape[1])
-        if boxes is not None:
-            _expect("boxes", boxes, batch, 4)
-        if mask_input is not None:
-            _expect("mask_input", mask_input, batch, 1, 4 * grid, 4 * grid)
-        if images not in (1, batch):
-            raise ValueError(f"features: expected those of 1 or {batch} images, found {images}")
-        return batch
-
-
-def _expect(name: str, tensor: Tensor, *shape: int | None) -> None:
-    """Raise ValueError unless the shape fits; None stands for any size."""
-    if tensor.ndim == len(shape) and all(
-        want in (None, have) for want, have in zip(shape, tensor.shape, strict=True)
-    ):
-        return
-    expected = " x ".join("any" if size is None else str(size) for size in shape)
-    found = " x ".join(map(str, tensor.shape)) or "a scalar"
-    raise ValueError(f"{name}: expected shape {expected}, found {found}")
+        expect_shape("features.high_res[0]", fine, images, c // 8, 4 * grid, 4 * grid)
+        expect_shape("features.high_res[1]", middle, images, c // 4, 2 * grid, 2 * grid)

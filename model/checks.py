@@ -1,0 +1,44 @@
+"""What is asked of the shapes that come from outside."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+
+def expect_shape(name: str, tensor: Tensor, *shape: int | None) -> None:
+    """Raise ValueError unless the shape fits; None stands for any size."""
+    if tensor.ndim == len(shape) and all(
+        want in (None, have) for want, have in zip(shape, tensor.shape, strict=True)
+    ):
+        return
+    expected = " x ".join("any" if size is None else str(size) for size in shape)
+    found = " x ".join(map(str, tensor.shape)) or "a scalar"
+    raise ValueError(f"{name}: expected shape {expected}, found {found}")
+
+
+def count_prompts(
+    images: int,
+    grid: int,
+    points: Tensor | None,
+    labels: Tensor | None,
+    boxes: Tensor | None,
+    mask_input: Tensor | None,
+) -> int:
+    """The number of prompts for that many ``images``, whose embeddings are ``grid`` tokens wide.
+
+    Raises ValueError when a shape is wrong or numbers differ.
+    """
+    if (points is None) != (labels is None):
+        raise ValueError("points and labels: expected both or neither, found one")
+    given = [prompt for prompt in (points, boxes, mask_input) if prompt is not None]
+    batch = given[0].shape[0] if given and given[0].ndim else images
+    if points is not None and labels is not None:
+        expect_shape("points", points, batch, None, 2)
+        expect_shape("labels", labels, batch, points.shape[1])
+    if boxes is not None:
+        expect_shape("boxes", boxes, batch, 4)
+    if mask_input is not None:
+        expect_shape("mask_input", mask_input, batch, 1, 4 * grid, 4 * grid)
+    if images not in (1, batch):
+        raise ValueError(f"features: expected those of 1 or {batch} images, found {images}")
+    return batch

@@ -1,0 +1,252 @@
+"""Segment images: the official predictor's methods, arguments and results.
+
+.. code-block:: python
+
+    predictor = SAM2ImagePredictor(build_sam2("configs/sam2.1/sam2.1_hiera_t.yaml", checkpoint))
+    predictor.set_image(image)
+    masks, ious, logits = predictor.predict(point_coords=[[500, 375]], point_labels=[1])
+
+Follows ``sam2_image_predictor.py`` and ``utils/transforms.py``, at any image size of the model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from .components import clean_masks
+from .frames import MEAN, STD
+from .sam2 import SAM2, ImageFeatures
+
+Array = NDArray[np.float32]
+Answer = tuple[Array, Array, Array]  # masks, expected IoUs, low-resolution logits
+
+_CLAMP = 32.0  # of the low-resolution logits
+
+
+class SAM2ImagePredictor:
+    """Encodes one or several images, then answers any number of prompts for each.
+
+    A pixel belongs to a mask where its logit is above ``mask_threshold``. Holes of up to
+    ``max_hole_area`` pixels of the low-resolution mask are filled, specks of up to
+    ``max_sprinkle_area`` removed. Other keywords are ignored, as officially: they are those of the
+    builder, which :meth:`from_pretrained` passes on.
+    """
+
+    def __init__(
+        self,
+        sam_model: SAM2,
+        mask_threshold: float = 0.0,
+        max_hole_area: float = 0.0,
+        max_sprinkle_area: float = 0.0,
+        **kwargs: Any,
+    ) -> None:
+        self.model = sam_model
+        self.mask_threshold = mask_threshold
+        self.max_hole_area = max_hole_area
+        self.max_sprinkle_area = max_sprinkle_area
+        self.reset_predictor()
+
+    @classmethod
+    def from_pretrained(cls, model_id: str, **kwargs: Any) -> SAM2ImagePredictor:
+        """A predictor from a Hugging Face id, a folder or a file.
+
+        ``kwargs`` are those of the constructor and of :func:`~sam21convert.model.build_sam2`.
+        """
+        from .build import build_sam2_hf
+
+        return cls(build_sam2_hf(model_id, **kwargs), **kwargs)
+
+    @property
+    def device(self) -> torch.device:
+        """The model's device."""
+        return self.model.device
+
+    def reset_predictor(self) -> None:
+        """Forget the images."""
+        self._features: ImageFeatures | None = None
+        self._sizes: list[tuple[int, int]] = []
+        self._is_batch = False
+
+    def set_image(self, image: NDArray[Any] | Image.Image) -> None:
+        """Encode an RGB image: a PIL image or ``H x W x 3``, as bytes or as floats of 0 to 1.
+
+        Raises ValueError when it is neither.
+        """
+        self._encode([image])
+
+    def set_image_batch(self, image_list: Sequence[NDArray[Any] | Image.Image]) -> None:
+        """Encode several images, which may differ in size, for :meth:`predict_batch`."""
+        if not image_list:
+            raise ValueError("image_list: expected at least one image, found none")
+        self._encode(image_list)
+        self._is_batch = True
+
+    def predict(
+        self,
+        point_coords: Any = None,
+        point_labels: Any = None,
+        box: Any = None,
+        mask_input: Any = None,
+        multimask_output: bool = True,
+        return_logits: bool = False,
+        normalize_coords: bool = True,
+    ) -> Answer:
+        """Masks of the image that was set, for one prompt or for B of them.
+
+        ``point_coords`` (N x 2 or B x N x 2) and ``box`` (4 or B x 4: x0, y0, x1, y1) are in pixels
+        of the image or, without ``normalize_coords``, in shares of its sides; ``point_labels`` (N or
+        B x N) are 1 on the object, 0 off it. ``mask_input`` (1 x h x w or B x 1 x h x w) are
+        low-resolution logits of an earlier answer.
+
+        Returns masks (M x H x W, 0 and 1, or logits with ``return_logits``) at the size of the
+        image, the expected IoU of each (M), and logits at a quarter of the model's resolution
+        (M x h x w). M is 3 with ``multimask_output``, else 1; more than one prompt puts B in front
+        of every shape.
+
+        Raises RuntimeError when no image is set, ValueError when prompts do not fit each other.
+        """
+        return self._predict(
+            -1,
+            (point_coords, point_labels, box, mask_input),
+            multimask_output,
+            return_logits,
+            normalize_coords,
+        )
+
+    def predict_batch(
+        self,
+        point_coords_batch: Sequence[Any] | None = None,
+        point_labels_batch: Sequence[Any] | None = None,
+        box_batch: Sequence[Any] | None = None,
+        mask_input_batch: Sequence[Any] | None = None,
+        multimask_output: bool = True,
+        return_logits: bool = False,
+        normalize_coords: bool = True,
+    ) -> tuple[list[Array], list[Array], list[Array]]:
+        """As :meth:`predict` for each image that was set, with lists of prompts and of answers.
+
+        Raises RuntimeError when images were not set by :meth:`set_image_batch`.
+        """
+        if not self._is_batch:
+            raise RuntimeError("no images: call set_image_batch before predict_batch")
+        lists = (point_coords_batch, point_labels_batch, box_batch, mask_input_batch)
+        answers = [
+            self._predict(
+                number,
+                tuple(None if prompts is None else prompts[number] for prompts in lists),
+                multimask_output,
+                return_logits,
+                normalize_coords,
+            )
+            for number in range(len(self._sizes))
+        ]
+        masks, ious, logits = (list(part) for part in zip(*answers, strict=True))
+        return masks, ious, logits
+
+    def get_image_embedding(self) -> Tensor:
+        """Features of the images that were set: ``B x C x S/16 x S/16`` for a model of size S.
+
+        Raises RuntimeError when no image is set.
+        """
+        return self._encoded().embedding
+
+    @torch.no_grad()
+    def _encode(self, images: Sequence[Any]) -> None:
+        self.reset_predictor()
+        units = [_as_unit(image) for image in images]
+        side = (self.model.image_size,) * 2
+        mean, std = (torch.tensor(values)[:, None, None] for values in (MEAN, STD))
+        pixels = []
+        for unit in units:
+            if unit.shape[1:] != side:
+                unit = F.interpolate(unit[None], size=side, mode="bilinear", antialias=True)[0]
+            pixels.append((unit - mean) / std)
+        self._features = self.model.encode_image(torch.stack(pixels).to(self.device))
+        self._sizes = [(unit.shape[1], unit.shape[2]) for unit in units]
+
+    def _encoded(self) -> ImageFeatures:
+        if self._features is None:
+            raise RuntimeError("no image: call set_image first")
+        return self._features
+
+    @torch.no_grad()
+    def _predict(
+        self,
+        number: int,
+        prompts: tuple[Any, ...],
+        multimask_output: bool,
+        return_logits: bool,
+        in_pixels: bool,
+    ) -> Answer:
+        embedding, (fine, middle) = self._encoded()
+        one = slice(number, number + 1 or None)
+        features = ImageFeatures(embedding[one], (fine[one], middle[one]))
+        size = self._sizes[number]
+        points, labels, boxes, mask_input = self._as_tensors(prompts, size, in_pixels)
+        found = self.model.predict_masks(
+            features, points, labels, boxes, mask_input, multimask_output
+        )
+        cleaned = clean_masks(
+            found.logits.float(),
+            self.max_hole_area,
+            self.max_sprinkle_area,
+            threshold=self.mask_threshold,
+        )
+        masks = SAM2.resize_masks(cleaned, *size)  # B, M, H, W
+        if not return_logits:
+            masks = masks > self.mask_threshold
+        low_res = found.logits.clamp(-_CLAMP, _CLAMP)
+        masks, iou, low_res = (
+            part.squeeze(0).float().cpu().numpy() for part in (masks, found.iou, low_res)
+        )
+        return masks, iou, low_res
+
+    def _as_tensors(
+        self, prompts: tuple[Any, ...], size: tuple[int, int], in_pixels: bool
+    ) -> tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None]:
+        """Prompts with a first axis, in pixels of the model's input."""
+        points, labels, boxes, mask_input = (
+            None if prompt is None else torch.as_tensor(prompt, device=self.device)
+            for prompt in prompts
+        )
+        scale = torch.tensor([size[1], size[0]], device=self.device) if in_pixels else 1
+        if points is not None:
+            points = points.float() / scale * self.model.image_size
+            points = points[None] if points.ndim == 2 else points  # B, N, 2
+        if labels is not None:
+            labels = labels[None] if labels.ndim == 1 else labels  # B, N
+        if boxes is not None:
+            boxes = boxes.float().reshape(-1, 2, 2) / scale * self.model.image_size
+            boxes = boxes.flatten(1)  # B, 4
+        if mask_input is not None:
+            mask_input = mask_input.float()
+            mask_input = mask_input[None] if mask_input.ndim == 3 else mask_input  # B, 1, h, w
+            others = [len(prompt) for prompt in (points, boxes) if prompt is not None]
+            if others and len(mask_input) == 1:  # one mask may go with all other prompts
+                mask_input = mask_input.expand(others[0], -1, -1, -1)  # B, 1, h, w
+        return points, labels, boxes, mask_input
+
+
+def _as_unit(image: Any) -> Tensor:
+    """An image as ``3 x H x W`` floats, 0 to 1."""
+    if isinstance(image, Image.Image):
+        image = np.asarray(image.convert("RGB"))
+    if not isinstance(image, np.ndarray):
+        raise ValueError(f"image: expected an array or a PIL image, found {type(image).__name__}")
+    if image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
+        found = " x ".join(map(str, image.shape))
+        raise ValueError(f"image: expected height x width x 3, found {found}")
+    planes = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))  # 3, H, W
+    if image.dtype == np.uint8:
+        return planes.float() / 255
+    if image.dtype.kind != "f":
+        raise ValueError(f"image: expected bytes or floats, found {image.dtype}")
+    return planes.float()
