@@ -156,7 +156,7 @@ def _settings(
         elif name not in _WITHOUT_EFFECT:
             raise UsageError(
                 f"hydra_overrides_extra: no setting is called model.{name}",
-                hint=f"one of {', '.join(sorted(known))}",
+                hint=f"after model. may stand: {', '.join(sorted(known))}",
             )
     return settings
 
@@ -182,13 +182,13 @@ def _parse(override: str) -> tuple[str, bool | int | float | str]:
 
 @contextmanager
 def _naming_overrides() -> Iterator[None]:
-    """A setting that a config does not take came from an override."""
+    """A setting that is known and impossible comes from an override, or from an official YAML."""
     from ..errors import UsageError
 
     try:
         yield
     except ConfigError as error:
-        raise UsageError(f"hydra_overrides_extra: {error}") from error
+        raise UsageError(f"hydra_overrides_extra or config_file: {error}") from error
 
 
 def _build(

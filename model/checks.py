@@ -38,7 +38,8 @@ def count_prompts(
     if boxes is not None:
         expect_shape("boxes", boxes, batch, 4)
     if mask_input is not None:
-        expect_shape("mask_input", mask_input, batch, 1, 4 * grid, 4 * grid)
+        masks = 1 if mask_input.shape[0] == 1 else batch  # one may go with all other prompts
+        expect_shape("mask_input", mask_input, masks, 1, 4 * grid, 4 * grid)
     if images not in (1, batch):
         raise ValueError(f"features: expected those of 1 or {batch} images, found {images}")
     return batch

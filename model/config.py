@@ -241,9 +241,9 @@ class ModelConfig:
 class TrackingOptions:
     """What a video predictor may do differently without another architecture.
 
-    The names and defaults are those of ``SAM2Base`` and ``SAM2VideoPredictor``; the official builder
-    of video predictors turns on ``binarize_mask_from_pts_for_mem_enc`` and sets ``fill_hole_area``
-    to 8. Raises :class:`ConfigError`, naming the field, for an impossible value.
+    The names and defaults are those of ``SAM2Base`` and ``SAM2VideoPredictor``; the official
+    builder of video predictors turns on ``binarize_mask_from_pts_for_mem_enc`` and sets
+    ``fill_hole_area`` to 8. Raises :class:`ConfigError`, naming the field, for an impossible value.
     """
 
     fill_hole_area: int = 0  # holes of up to so many pixels of the low-resolution mask are filled

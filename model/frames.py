@@ -23,9 +23,9 @@ Pixels = NDArray[np.uint8]
 Picture = Pixels | Tensor | Image.Image
 Video = str | os.PathLike[str] | bytes | Pixels | Tensor | Sequence[Picture]
 
-# of ImageNet, for RGB in [0, 1]
-_MEAN = torch.tensor((0.485, 0.456, 0.406))[:, None, None]  # 3, 1, 1
-_STD = torch.tensor((0.229, 0.224, 0.225))[:, None, None]  # 3, 1, 1
+# of ImageNet, for RGB in [0, 1]; on the CPU, whatever the default device is
+MEAN = torch.tensor((0.485, 0.456, 0.406), dtype=torch.float32, device="cpu")[:, None, None]
+STD = torch.tensor((0.229, 0.224, 0.225), dtype=torch.float32, device="cpu")[:, None, None]
 
 _PICTURE_SUFFIXES = (".jpg", ".jpeg")
 
@@ -70,9 +70,9 @@ def load_frames(
 
     With ``async_loading`` the pictures of a folder are read by a thread while the first are in use;
     of other videos all frames are read at once. As ``load_video_frames`` of ``utils/misc.py``, to
-    the last bit. That decodes files by decord, which PyAV equals in every bit too: the largest
-    difference measured on x86-64 was 0 (decord 0.6.0, PyAV 14.2 to 18.1; H.264 with B-frames,
-    MPEG-4, VP9; BT.601 and BT.709, 4:2:0 to 4:4:4, 8 and 10 bit, odd sizes, rotated videos).
+    the last bit; but that decodes files by decord. The largest difference from it measured on
+    x86-64 was 0 (decord 0.6.0; PyAV 14.2, 15.1, 17.1 and 18.1; H.264 with B-frames, MPEG-4, VP9;
+    BT.601 and BT.709, 4:2:0 to 4:4:4, 8 and 10 bit, odd sizes, rotated videos).
 
     Raises FileNotFoundError for a path that is not there, and ValueError, naming the file or frame,
     for what cannot be read, has no frames, or has frames of several sizes.
@@ -142,7 +142,8 @@ def _stacked(
     """All frames in one tensor on ``device``; ``count`` says how many will come."""
     if count == 0:
         raise ValueError(f"{name}: expected at least one frame, found none")
-    images = torch.empty(count, 3, image_size, image_size, device=device)
+    shape = count, 3, image_size, image_size
+    images = torch.empty(shape, dtype=torch.float32, device=device)
     height = width = 0
     for number, square in enumerate(squares):
         if number == 0:
@@ -154,9 +155,10 @@ def _stacked(
 
 def _normalised(pixels: Pixels, precision: torch.dtype) -> Tensor:
     """``S x S x 3`` bytes to ``3 x S x S`` float32, computed in ``precision``."""
-    unit = torch.from_numpy(pixels).permute(2, 0, 1).to(precision) / 255  # 3, S, S
-    unit -= _MEAN
-    unit /= _STD
+    planes = torch.from_numpy(pixels).permute(2, 0, 1).contiguous()  # 3, S, S
+    unit = planes.to(precision) / 255
+    unit -= MEAN
+    unit /= STD
     return unit.float()
 
 

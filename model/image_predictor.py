@@ -102,9 +102,9 @@ class SAM2ImagePredictor:
         """Masks of the image that was set, for one prompt or for B of them.
 
         ``point_coords`` (N x 2 or B x N x 2) and ``box`` (4 or B x 4: x0, y0, x1, y1) are in pixels
-        of the image or, without ``normalize_coords``, in shares of its sides; ``point_labels`` (N or
-        B x N) are 1 on the object, 0 off it. ``mask_input`` (1 x h x w or B x 1 x h x w) are
-        low-resolution logits of an earlier answer.
+        of the image or, without ``normalize_coords``, in shares of its sides; ``point_labels``
+        (N or B x N) are 1 on the object, 0 off it. ``mask_input`` (1 x h x w or B x 1 x h x w) are
+        low-resolution logits of an earlier answer; one may go with all prompts.
 
         Returns masks (M x H x W, 0 and 1, or logits with ``return_logits``) at the size of the
         image, the expected IoU of each (M), and logits at a quarter of the model's resolution
@@ -163,12 +163,11 @@ class SAM2ImagePredictor:
         self.reset_predictor()
         units = [_as_unit(image) for image in images]
         side = (self.model.image_size,) * 2
-        mean, std = (torch.tensor(values)[:, None, None] for values in (MEAN, STD))
         pixels = []
         for unit in units:
             if unit.shape[1:] != side:
                 unit = F.interpolate(unit[None], size=side, mode="bilinear", antialias=True)[0]
-            pixels.append((unit - mean) / std)
+            pixels.append((unit - MEAN) / STD)
         self._features = self.model.encode_image(torch.stack(pixels).to(self.device))
         self._sizes = [(unit.shape[1], unit.shape[2]) for unit in units]
 
@@ -204,10 +203,7 @@ class SAM2ImagePredictor:
         if not return_logits:
             masks = masks > self.mask_threshold
         low_res = found.logits.clamp(-_CLAMP, _CLAMP)
-        masks, iou, low_res = (
-            part.squeeze(0).float().cpu().numpy() for part in (masks, found.iou, low_res)
-        )
-        return masks, iou, low_res
+        return _as_array(masks), _as_array(found.iou), _as_array(low_res)
 
     def _as_tensors(
         self, prompts: tuple[Any, ...], size: tuple[int, int], in_pixels: bool
@@ -229,10 +225,12 @@ class SAM2ImagePredictor:
         if mask_input is not None:
             mask_input = mask_input.float()
             mask_input = mask_input[None] if mask_input.ndim == 3 else mask_input  # B, 1, h, w
-            others = [len(prompt) for prompt in (points, boxes) if prompt is not None]
-            if others and len(mask_input) == 1:  # one mask may go with all other prompts
-                mask_input = mask_input.expand(others[0], -1, -1, -1)  # B, 1, h, w
         return points, labels, boxes, mask_input
+
+
+def _as_array(part: Tensor) -> Array:
+    array: Array = part.squeeze(0).float().cpu().numpy()
+    return array
 
 
 def _as_unit(image: Any) -> Tensor:

@@ -29,8 +29,8 @@ class RotaryAttention(Attention):
     ) -> Tensor:
         """``q`` is ``B x N x width``, as is the result; ``k``, ``v`` are ``B x M x kv_width``.
 
-        ``turns`` (N x width/heads/2, complex) belongs to the N places. The first ``placed`` keys are
-        one or more grids of the same places, one after the other; the other keys have no place.
+        ``turns`` (N x width/heads/2, complex) belongs to the N places. The first ``placed`` keys
+        are one or more grids of the same places, one after the other; the others have no place.
         """
         q, k, v = (
             self.split_heads(layer(x))  # B, heads, N or M, width/heads
@@ -100,4 +100,4 @@ class MemoryAttention(nn.Module):
         for layer in self.layers:
             x = layer(x, keys, memory, turns, memory.shape[1] - pointers)
         normed: Tensor = self.norm(x)
-        return normed.transpose(1, 2).unflatten(2, (h, w))  # B, C, H, W
+        return normed.transpose(1, 2).reshape(-1, c, h, w)  # B, C, H, W

@@ -17,7 +17,7 @@ Memory = TypeVar("Memory")
 class Bank(Generic[Memory]):
     """What is remembered of one object when ``frame`` is looked at.
 
-    ``prompted`` are the frames with a prompt, ``tracked`` all others that were seen, both by number.
+    ``prompted`` are the frames with a prompt, ``tracked`` all others that were seen, by number.
     With ``reverse`` the video is followed from its end to its beginning.
     """
 

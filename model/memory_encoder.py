@@ -52,7 +52,8 @@ class FuserBlock(nn.Module):
         """``B x C x H x W`` to the same."""
         y = self.norm(self.dwconv(x)).permute(0, 2, 3, 1)  # B, H, W, C
         y = self.gamma * self.pwconv2(F.gelu(self.pwconv1(y)))
-        return x + y.permute(0, 3, 1, 2)  # B, C, H, W
+        mixed: Tensor = x + y.permute(0, 3, 1, 2)  # B, C, H, W
+        return mixed
 
 
 class Fuser(nn.Module):

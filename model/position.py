@@ -74,7 +74,7 @@ def turn(x: Tensor, turns: Tensor) -> Tensor:
     In float32 whatever the type of ``x``, which the result has. As ``apply_rotary_enc`` of
     ``modeling/position_encoding.py``.
     """
-    pairs = torch.view_as_complex(x.float().unflatten(-1, (-1, 2)))  # ..., N, channels/2
+    pairs = torch.view_as_complex(x.float().reshape(*x.shape[:-1], -1, 2))  # ..., N, channels/2
     return torch.view_as_real(pairs * turns).flatten(-2).to(x.dtype)  # ..., N, channels
 
 

@@ -51,8 +51,9 @@ class PromptEncoder(nn.Module):
         """Sparse ``batch x T x C`` and dense ``batch x C x grid x grid`` embeddings.
 
         ``points`` (B x N x 2) and ``boxes`` (B x 4) are in pixels, ``labels`` is B x N, ``masks``
-        are logits, B x 1 x 4*grid x 4*grid. Two tokens come from a box, one from each point, and
-        one of padding follows them; without points and boxes there is no token at all.
+        are logits, B x 1 x 4*grid x 4*grid; one mask gives one dense embedding for all. Two tokens
+        come from a box, one from each point, and one of padding follows them; without points and
+        boxes there is no token at all.
         """
         if boxes is not None:
             corners = boxes.reshape(-1, 2, 2)  # B, 2, 2

@@ -139,8 +139,8 @@ class SAM2(nn.Module):
         ``points`` is ``B x N x 2``, (x, y) in input pixels, with ``labels`` ``B x N``: 1 on the
         object, 0 off it, 2 and 3 the first and the last corner of a box, -1 no point. ``boxes`` is
         ``B x 4``, (x0, y0, x1, y1) in input pixels. ``mask_input`` holds logits,
-        ``B x 1 x 4H x 4W``, such as an earlier prediction's. ``features`` are those of B images or
-        of one for all prompts.
+        ``B x 1 x 4H x 4W``, such as an earlier prediction's. One mask, and the ``features`` of one
+        image, may go with all prompts.
 
         Three candidate masks per prompt with ``multimask_output``, else one; that one may be the
         best of the candidates, see the config's ``dynamic_multimask_via_stability``. Logits are not

@@ -154,7 +154,11 @@ class Tracker(SAM2):
         pointers = bank.pointers(most, state.num_frames, near)
         return self.condition(
             self.frame_features(state, frame),
-            [(row, seen.memory.to(state.device)) for row, seen in spatial if seen.memory is not None],
+            [
+                (row, seen.memory.to(state.device))
+                for row, seen in spatial
+                if seen.memory is not None
+            ],
             [(distance, seen.pointer) for distance, seen in pointers],
             min(state.num_frames, most) - 1,
             taps,

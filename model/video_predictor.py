@@ -88,7 +88,9 @@ class SAM2VideoPredictor(Tracker):
         Without ``clear_old_points`` they add to those given before. Raises ValueError for points
         without labels, for neither points nor box, and for a box that comes after points.
         """
-        coordinates, labels = self._as_points(inference_state, points, labels, box, normalize_coords)
+        coordinates, labels = self._as_points(
+            inference_state, points, labels, box, normalize_coords
+        )
         if box is not None and not clear_old_points:
             raise ValueError("box: must come before any point; leave clear_old_points at True")
         inference_state.check_frame(frame_idx)
@@ -250,9 +252,7 @@ class SAM2VideoPredictor(Tracker):
         coordinates = coordinates * self.image_size
         return coordinates.to(state.device), kinds.to(state.device)
 
-    def _order(
-        self, state: Session, start: int | None, limit: int | None, reverse: bool
-    ) -> range:
+    def _order(self, state: Session, start: int | None, limit: int | None, reverse: bool) -> range:
         """The frames to visit, in order."""
         if start is None:
             start = min(min(found.settled.prompted) for found in state.objects.values())

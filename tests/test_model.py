@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from inspect import signature
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from sam21convert.catalog import shipped_config
 from sam21convert.model import SAM2, ImageFeatures, MaskPrediction
@@ -249,13 +248,3 @@ class TestWrongShapes:
         features = model.encode_image(pixels.repeat(2, 1, 1, 1))
         with pytest.raises(ValueError, match="expected those of 1 or 3 images, found 2"):
             model.predict_masks(features, boxes=torch.ones(3, 4))
-
-
-def test_the_memory_cannot_run_and_says_so(model: SAM2) -> None:
-    parts: list[nn.Module] = [*model.memory_attention.modules(), *model.memory_encoder.modules()]
-    ours = [part for part in parts if type(part).__module__.endswith("model.memory")]
-    assert len(ours) == 12
-    for part in ours:
-        arguments = [torch.ones(1) for _ in signature(part.forward).parameters]
-        with pytest.raises(NotImplementedError, match="cannot run yet"):
-            part(*arguments)

@@ -125,9 +125,7 @@ def corrections_of_two(predictor: Any, state: Any) -> Iterator[Answer]:
     yield predictor.add_new_points_or_box(state, 3, 2, box=BOX)
     yield predictor.add_new_points_or_box(state, 3, 1, **clicks([[80.0, 70.0]], [0]))
     yield predictor.add_new_points_or_box(state, 3, 2, **clicks([[80.0, 70.0]], [1]))
-    yield from predictor.propagate_in_video(
-        state, start_frame_idx=3, max_frame_num_to_track=6
-    )
+    yield from predictor.propagate_in_video(state, start_frame_idx=3, max_frame_num_to_track=6)
 
 
 def reverse(predictor: Any, state: Any) -> Iterator[Answer]:
@@ -206,3 +204,12 @@ SCENARIOS: tuple[Scenario, ...] = (
     removed,
     story,
 )
+
+
+def many_prompts(predictor: Any, state: Any) -> Iterator[Answer]:
+    """More prompted frames than may be attended to, on both sides of those that are tracked."""
+    for number in (0, 3, 9, 14, 20):
+        yield predictor.add_new_points_or_box(state, number, 1, **clicks(POINT, [1]))
+    yield from predictor.propagate_in_video(state)
+    yield predictor.add_new_points_or_box(state, 7, 1, **clicks([[60.0, 60.0]], [1]))
+    yield from predictor.propagate_in_video(state, start_frame_idx=16, reverse=True)

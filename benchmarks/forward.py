@@ -1,0 +1,236 @@
+"""How fast the model runs, and in how much memory, beside the official code and transformers.
+
+    python -m benchmarks.forward [--config NAME] [--image-size N] [--rounds N] [--compile]
+                                 [--device cpu|cuda] [--autocast]
+
+The three have the same weights and see the same video. Each lives in a process of its own and waits
+while another one works; they take turns, so that a slow moment of the machine hits all alike. What
+counts are the ratios within one run. Run it from the root of a checkout with the test dependencies.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import platform
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+import tests.conftest  # noqa: F401  # lets torchvision be imported beside a CPU build of torch
+from sam21convert.catalog import shipped_config
+from sam21convert.model import SAM2ImagePredictor, SAM2VideoPredictor
+from tests import videos
+from tests.in_transformers import TransformersPredictor
+from tests.official import build_official_predictor, official_predictor, randomise
+
+SIDES = ("sam21convert", "sam2", "transformers")
+STEPS = ("image encoder", "one prompt", "one tracked frame")
+WARM_UP = 7  # frames, after which all seven spatial memories are in use
+PARTS = ("image_encoder", "vision_encoder", "memory_attention", "memory_encoder")
+DECODERS = ("sam_mask_decoder", "mask_decoder")
+
+
+@dataclass(frozen=True)
+class Options:
+    """What is measured."""
+
+    config: str
+    image_size: int
+    rounds: int
+    device: str
+    autocast: bool
+    compile: bool
+
+
+class Worker:
+    """One of the three, ready to take any of the steps."""
+
+    def __init__(self, side: str, options: Options) -> None:
+        self.options = options
+        config = replace(shipped_config(options.config), image_size=options.image_size)
+        ours = SAM2VideoPredictor(config).eval()
+        weights = randomise(ours, seed=0)
+        frames = [videos.frame(n % videos.LENGTH) for n in range(WARM_UP + options.rounds + 2)]
+        ours = ours.to(options.device)
+        state = ours.init_state(frames)
+        self.pixels = state.images[:1].clone()
+        self.predictor, self.model, self.state = self._build(side, config, weights, frames, state)
+        if side != "sam21convert":
+            del ours
+        if options.compile:
+            for part in (*PARTS, *DECODERS):
+                if hasattr(self.model, part):
+                    getattr(self.model, part).compile()
+        self.tracking = self._track()
+        self.prompt = self._prompt(side, config.embedding_size)
+
+    def _build(
+        self, side: str, config: Any, weights: Any, frames: list[Any], state: Any
+    ) -> tuple[Any, Any, Any]:
+        if side == "sam21convert":
+            ours = SAM2VideoPredictor(config).eval().to(self.options.device)
+            ours.load_state_dict(weights)
+            return ours, ours, state
+        if side == "transformers":
+            theirs = TransformersPredictor(weights, image_size=config.image_size)
+            theirs.model.to(self.options.device)
+            return theirs, theirs.model, theirs.init_state(state)
+        official = build_official_predictor(config)
+        official.load_state_dict(weights)
+        official.to(self.options.device)
+        with tempfile.TemporaryDirectory() as folder:
+            for number, frame in enumerate(frames):
+                Image.fromarray(frame).save(Path(folder) / f"{number:05}.jpg")
+            return official, official, official.init_state(folder)
+
+    def _track(self) -> Iterator[Any]:
+        self.predictor.add_new_points_or_box(self.state, 0, 1, **videos.clicks(videos.POINT, [1]))
+        yield from self.predictor.propagate_in_video(self.state, start_frame_idx=0)
+
+    def _prompt(self, side: str, grid: int) -> Callable[[], Any]:
+        """Three candidate masks for one click on an image that was encoded before."""
+        if side == "transformers":
+            embeddings = list(self._encode())
+            point, label = torch.tensor([[videos.POINT]]), torch.ones(1, 1, 1, dtype=torch.int32)
+            point, label = point.to(self.options.device), label.to(self.options.device)
+            return lambda: self.model._single_frame_forward(
+                image_embeddings=embeddings, input_points=point, input_labels=label
+            )
+        predictor: Any
+        if side == "sam2":
+            predictor = official_predictor(self.model)
+            predictor._bb_feat_sizes = [(4 * grid,) * 2, (2 * grid,) * 2, (grid,) * 2]
+        else:
+            predictor = SAM2ImagePredictor(self.model)
+        predictor.set_image(np.zeros((self.options.image_size,) * 2 + (3,), np.uint8))
+        points = torch.tensor([videos.POINT], device=self.options.device)
+        labels = torch.ones(1, 1, dtype=torch.int32, device=self.options.device)
+        if side == "sam2":
+            return lambda: predictor._predict(points, labels)
+        features = self.model.encode_image(self.pixels)
+        return lambda: self.model.predict_masks(features, points, labels)
+
+    def _encode(self) -> Any:
+        if hasattr(self.model, "encode_frame"):
+            return self.model.encode_frame(self.pixels)
+        if hasattr(self.model, "forward_image"):
+            return self.model.forward_image(self.pixels)
+        return self.model.get_image_embeddings(self.pixels)
+
+    def take(self, step: str) -> tuple[float, float]:
+        """Seconds, and megabytes at the peak beyond what was in use before."""
+        cuda = self.options.device == "cuda"
+        actions: dict[str, Callable[[], Any]] = {
+            "image encoder": self._encode,
+            "one prompt": self.prompt,
+            "one tracked frame": lambda: next(self.tracking),
+        }
+        before = _reset_peak(cuda)
+        half = torch.autocast(self.options.device, dtype=torch.bfloat16)
+        start = time.perf_counter()
+        with torch.inference_mode(), half if self.options.autocast else nullcontext():
+            actions[step]()
+        if cuda:
+            torch.cuda.synchronize()
+        seconds = time.perf_counter() - start
+        return seconds, _peak(cuda) - before
+
+
+def _reset_peak(cuda: bool) -> float:
+    """Forget the peak of memory, and return what is in use, in megabytes."""
+    if cuda:
+        torch.cuda.synchronize()
+        torch.cuda.reset_peak_memory_stats()
+        return torch.cuda.memory_allocated() / 1e6
+    Path("/proc/self/clear_refs").write_text("5")
+    return _peak(cuda)
+
+
+def _peak(cuda: bool) -> float:
+    if cuda:
+        return torch.cuda.max_memory_allocated() / 1e6
+    status = Path("/proc/self/status").read_text()
+    return int(status.partition("VmHWM:")[2].split()[0]) / 1e3
+
+
+def work(side: str, options: Options, pipe: Any) -> None:
+    """A process: answer each step that is asked for until there are no more."""
+    torch.manual_seed(0)
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+    worker = Worker(side, options)
+    for _ in range(WARM_UP):
+        worker.take("one tracked frame")
+    pipe.send("ready")
+    while (step := pipe.recv()) is not None:
+        pipe.send(worker.take(step))
+
+
+def main() -> None:
+    """Measure and print a table."""
+    options = parse()
+    context = multiprocessing.get_context("spawn")
+    pipes = {}
+    for side in SIDES:
+        pipes[side], theirs = context.Pipe()
+        context.Process(target=work, args=(side, options, theirs), daemon=True).start()
+        pipes[side].recv()
+    found: dict[tuple[str, str], list[tuple[float, float]]] = {}
+    for number in range(options.rounds + 1):
+        for step in STEPS:
+            for side in SIDES:
+                pipes[side].send(step)
+                measured = pipes[side].recv()
+                if number:  # the first round warms up
+                    found.setdefault((step, side), []).append(measured)
+    for pipe in pipes.values():
+        pipe.send(None)
+    report(options, found)
+
+
+def report(options: Options, found: dict[tuple[str, str], list[tuple[float, float]]]) -> None:
+    """Medians, and ratios to the official code."""
+    device = torch.cuda.get_device_name() if options.device == "cuda" else platform.machine()
+    how = "compiled" if options.compile else "eager"
+    kind = "bfloat16 autocast" if options.autocast else "float32"
+    versions = ", ".join(f"{name} {version(name)}" for name in ("torch", "sam2", "transformers"))
+    print(f"{options.config} at {options.image_size}, {kind}, {how}, {device}, {versions}")
+    print(f"median of {options.rounds} rounds, {torch.get_num_threads()} threads\n")
+    print("| step | implementation | seconds | times sam2 | peak memory | times sam2 |")
+    print("|---|---|---|---|---|---|")
+    for step in STEPS:
+        medians = {
+            side: [statistics.median(values) for values in zip(*found[step, side], strict=True)]
+            for side in SIDES
+        }
+        base = medians["sam2"]
+        for side, (seconds, megabytes) in medians.items():
+            times = f"{seconds:.3f} | {seconds / base[0]:.2f}"
+            memory = f"{megabytes:.0f} MB | {megabytes / max(base[1], 1):.2f}"
+            print(f"| {step} | {side} | {times} | {memory} |")
+
+
+def parse() -> Options:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--config", default="sam2.1/sam2.1_hiera_t")
+    parser.add_argument("--image-size", type=int, default=1024)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    parser.add_argument("--autocast", action="store_true", help="bfloat16")
+    parser.add_argument("--compile", action="store_true", help="by inductor, part by part")
+    return Options(**vars(parser.parse_args()))
+
+
+if __name__ == "__main__":
+    main()
