@@ -152,13 +152,10 @@ class Tracker(SAM2):
         spatial = bank.spatial(self.config.num_maskmem, stride, near)
         most = self.config.max_obj_ptrs_in_encoder
         pointers = bank.pointers(most, state.num_frames, near)
+        memories = [(row, seen.memory) for row, seen in spatial if seen.memory is not None]
         return self.condition(
             self.frame_features(state, frame),
-            [
-                (row, seen.memory.to(state.device))
-                for row, seen in spatial
-                if seen.memory is not None
-            ],
+            [(row, memory.to(state.device, non_blocking=True)) for row, memory in memories],
             [(distance, seen.pointer) for distance, seen in pointers],
             min(state.num_frames, most) - 1,
             taps,

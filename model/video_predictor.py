@@ -88,18 +88,15 @@ class SAM2VideoPredictor(Tracker):
         Without ``clear_old_points`` they add to those given before. Raises ValueError for points
         without labels, for neither points nor box, and for a box that comes after points.
         """
-        coordinates, labels = self._as_points(
-            inference_state, points, labels, box, normalize_coords
-        )
+        given = self._as_points(inference_state, points, labels, box, normalize_coords)
         if box is not None and not clear_old_points:
             raise ValueError("box: must come before any point; leave clear_old_points at True")
         inference_state.check_frame(frame_idx)
         found = inference_state.object(obj_id)
         old = None if clear_old_points else found.points.get(frame_idx)
         if old is not None:
-            coordinates = torch.cat((old[0], coordinates), dim=1)  # 1, N, 2
-            labels = torch.cat((old[1], labels), dim=1)  # 1, N
-        found.points[frame_idx] = (coordinates, labels)
+            given = torch.cat((old[0], given[0]), dim=1), torch.cat((old[1], given[1]), dim=1)
+        found.points[frame_idx] = given
         found.masks.pop(frame_idx, None)
         masks = self.respond(inference_state, frame_idx, obj_id)
         return frame_idx, inference_state.obj_ids, masks

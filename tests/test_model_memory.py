@@ -113,14 +113,12 @@ class TestWaysToRun:
         model.zero_grad()
         with torch.enable_grad():
             found, memory = follow(model, pixels)
-            absent = model.encode_memory(
-                model.encode_frame(pixels[0]), found.high_res, torch.full((1, 1), -1.0)
-            )
-            empty = model.adopt_mask(
-                model.encode_frame(pixels[0]), torch.zeros_like(found.high_res)
-            )
+            frame = model.encode_frame(pixels[0])
+            absent = model.encode_memory(frame, found.high_res, torch.full((1, 1), -1.0))
+            empty = model.adopt_mask(frame, torch.zeros_like(found.high_res))
             terms = (found.high_res, found.pointer, memory, absent, empty.pointer)
-            torch.cat([term.flatten() for term in terms]).sum().backward()  # type: ignore[no-untyped-call]
+            total = torch.cat([term.flatten() for term in terms]).sum()
+            total.backward()  # type: ignore[no-untyped-call]
         weights = dict(model.named_parameters())
         parts = ("maskmem_", "memory_", "mask_downsample.", "obj_ptr_", "no_")
         memory_weights = [name for name in weights if name.startswith(parts)]
@@ -128,7 +126,8 @@ class TestWaysToRun:
 
     def test_compiles_without_a_break(self, model: SAM2, pixels: Tensor) -> None:
         compiled = torch.compile(follow, fullgraph=True, backend="eager")
-        for mine, expected in zip(flat(compiled(model, pixels)), flat(follow(model, pixels))):
+        both = flat(compiled(model, pixels)), flat(follow(model, pixels))
+        for mine, expected in zip(*both, strict=True):
             assert torch.equal(mine, expected)
 
     @pytest.mark.slow
@@ -136,7 +135,8 @@ class TestWaysToRun:
     @pytest.mark.filterwarnings("ignore::DeprecationWarning")
     def test_compiled_by_inductor_it_is_the_same_model(self, model: SAM2, pixels: Tensor) -> None:
         compiled = torch.compile(follow, fullgraph=True)
-        for mine, expected in zip(flat(compiled(model, pixels)), flat(follow(model, pixels))):
+        both = flat(compiled(model, pixels)), flat(follow(model, pixels))
+        for mine, expected in zip(*both, strict=True):
             assert torch.allclose(mine, expected, atol=1e-4 * float(expected.abs().max()))
 
     @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])

@@ -61,10 +61,10 @@ class Subject:
         return {**predictor.taps, **answers}
 
     def change(self, name: str) -> float:
-        """The largest change of any result, in units of its scale, when a tensor is 1 % off."""
+        """The largest change of any result, in units of its scale, when a tensor is off by 1 to 3 %."""
         tensor = self.predictor.state_dict()[name]
         kept = tensor.clone()
-        tensor.copy_(1.01 * kept + 0.01 * kept.abs().mean())
+        tensor.copy_(1.02 * kept + 0.01 * kept.abs().mean())
         changed = self.results()
         tensor.copy_(kept)
         return max(
@@ -90,7 +90,7 @@ def test_every_row_of_the_ages_of_memories_matters() -> None:
     def last() -> Tensor:
         state = predictor.init_state(video)
         predictor.add_new_points_or_box(state, 0, 1, points=[[20, 30]], labels=[1])
-        *_, (_, _, masks) = predictor.propagate_in_video(state)
+        *_, _ = predictor.propagate_in_video(state)
         return state.objects[1].settled.tracked[8].object_score
 
     usual = last()
