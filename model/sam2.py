@@ -236,13 +236,18 @@ class SAM2(nn.Module):
         row = torch.arange(len(masks.iou), device=masks.iou.device)
         best = masks.iou.argmax(dim=-1)  # B
         there = masks.object_score > 0  # B, 1
-        low_res = masks.logits[row, best][:, None]  # B, 1, S/4, S/4
-        low_res = torch.where(there[..., None, None], low_res, NO_OBJECT).float()
+        low_res = torch.where(there[..., None, None], masks.logits, NO_OBJECT).float()
+        # All are resized, for one channel alone is rounded differently than among others.
+        high_res = self.resize_masks(low_res, self.image_size)
         pointer = self._pointer(self.obj_ptr_proj(masks.tokens[row, best]), there)
         if taps is not None:
             taps["pointer"] = pointer
-        high_res = self.resize_masks(low_res, self.image_size)
-        return Segmentation(low_res, high_res, pointer, masks.object_score)
+        return Segmentation(
+            low_res[row, best][:, None],  # B, 1, S/4, S/4
+            high_res[row, best][:, None],  # B, 1, S, S
+            pointer,
+            masks.object_score,
+        )
 
     def adopt_mask(self, frame: ImageFeatures, masks: Tensor, taps: Taps = None) -> Segmentation:
         """What :meth:`segment` returns for masks that are given: ``B x 1 x S x S``, 0 or 1.

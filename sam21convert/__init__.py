@@ -18,13 +18,19 @@ if TYPE_CHECKING:
     from .errors import UsageError as UsageError
     from .inspection import inspect as inspect
     from .loading import load_model as load_model
+    from .prediction import predict_image as predict_image
+    from .prompts import Box as Box
+    from .prompts import Point as Point
     from .sampling import sample as sample
     from .validation import validate as validate
+    from .video_prediction import predict_video as predict_video
 
 __version__ = "0.1.0"
 
 _HOME = {
+    "Box": "prompts",
     "MismatchError": "errors",
+    "Point": "prompts",
     "RefusedError": "errors",
     "Sam21ConvertError": "errors",
     "UnreadableError": "errors",
@@ -32,6 +38,8 @@ _HOME = {
     "convert": "conversion",
     "inspect": "inspection",
     "load_model": "loading",
+    "predict_image": "prediction",
+    "predict_video": "video_prediction",
     "sample": "sampling",
     "validate": "validation",
 }

@@ -7,7 +7,7 @@ that of a training run), and transformers' ``config.json``.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
 from pathlib import Path
@@ -45,18 +45,24 @@ def load_config(source: str | Path) -> ModelConfig:
 
 def load_yaml(path: Path) -> ModelConfig:
     """A plain or an official YAML file. Raises as :func:`load_config` does."""
-    import yaml  # takes longer to import than most files to inspect
-
-    try:
-        content = yaml.safe_load(_read(path))
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
-        reason = " ".join(str(error).split())
-        raise UnreadableError(f"{path}: not valid YAML: {reason}") from error
-    content = _mapping(path, content)
+    content = _read_yaml(path)
     with naming(path):
         if config_hydra.recognises(content):
             return config_hydra.from_hydra(content)
         return _section(ModelConfig, content, "")
+
+
+def stated(source: str | Path, names: Iterable[str]) -> dict[str, Any]:
+    """Of the settings of these dotted names, those that the official YAML ``source`` holds.
+
+    A config of another kind, or a shipped name, holds none. Raises as :func:`load_config` does.
+    """
+    path = Path(source)
+    if not path.is_file() or path.suffix == ".json":
+        return {}
+    content = _read_yaml(path)
+    with naming(path):
+        return config_hydra.stated(content, names) if config_hydra.recognises(content) else {}
 
 
 def load_json(path: Path) -> ModelConfig:
@@ -71,6 +77,17 @@ def read_json(path: Path) -> dict[str, Any]:
         content = json.loads(_read(path))
     except (ValueError, RecursionError) as error:
         raise UnreadableError(f"{path}: not valid JSON: {error}") from error
+    return _mapping(path, content)
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    import yaml  # takes longer to import than most files to inspect
+
+    try:
+        content = yaml.safe_load(_read(path))
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise UnreadableError(f"{path}: not valid YAML: {reason}") from error
     return _mapping(path, content)
 
 

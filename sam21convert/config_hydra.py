@@ -7,7 +7,7 @@ hold where a file is silent.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from .model.config import (
@@ -120,6 +120,15 @@ def from_hydra(content: Mapping[str, Any]) -> ModelConfig:
         dynamic_multimask_stability_delta=0.05,
         dynamic_multimask_stability_thresh=0.98,
     )
+
+
+def stated(content: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
+    """Of the model's settings of these dotted names, those that an official YAML holds."""
+    model = _model_of(content)
+    assert model is not None
+    read = _Reader(content, model)
+    found = {name: read(name, None) for name in names}
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def _trunk(read: _Reader) -> TrunkConfig:

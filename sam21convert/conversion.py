@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,9 @@ class Conversion(Report):
     """The answer of :func:`convert`.
 
     ``tensors`` lists, for each tensor of the output, its name, type, shape and the names it came
-    ``from``; ``sha256`` is empty unless hashes were asked for.
+    ``from``, none for zeros that ``generation`` adds. ``lost`` holds what ``allow_lossy`` gave up:
+    the largest magnitude in each tensor, None where it is not finite. ``sha256`` is empty unless
+    hashes were asked for.
     """
 
     source: Path
@@ -46,6 +49,7 @@ class Conversion(Report):
     generation: str | None
     image_size: int | None
     dtypes: dict[str, int]
+    lost: dict[str, float | None]
     tensors: tuple[dict[str, Any], ...]
     bytes: int
     files: tuple[str, ...]
@@ -77,6 +81,8 @@ def convert(
     to: str | None = None,
     config: str | Path | ModelConfig | None = None,
     base: str | Path | None = None,
+    generation: str | None = None,
+    allow_lossy: bool = False,
     image_size: int | None = None,
     dtype: DType | None = None,
     overwrite: bool = False,
@@ -89,7 +95,11 @@ def convert(
 
     A name in ``.pt``, ``.pth`` or ``.safetensors`` is a file, with the official names unless ``to``
     says otherwise; any other is a transformers folder, ``hf-video`` unless ``to`` is ``hf-image``.
-    ``base`` is a checkpoint to take the tensors from that ``source`` has no place for.
+    ``config`` is that of ``source``; ``base`` is a checkpoint to take the tensors from that
+    ``source`` has no place for.
+    ``generation`` is that of the output, "2.0" or "2.1", and of a source that does not tell its
+    own. The way up adds zeros and changes nothing that is computed; the way down needs zeros in the
+    same three tensors, or ``allow_lossy``, which drops whatever they hold.
     ``image_size``, in pixels, is recorded in the configs of a folder. ``verify`` checks the
     checksums of the source and reads the output back; ``hashes`` asks for ``sha256`` in the report.
     ``progress`` is called with numbers of bytes.
@@ -104,6 +114,8 @@ def convert(
         to=to,
         config=config,
         base=base,
+        generation=generation,
+        allow_lossy=allow_lossy,
         image_size=image_size,
         dtype=dtype,
         overwrite=overwrite,
@@ -161,6 +173,10 @@ def report(plan: Plan, *, dry_run: bool, verified: bool, hashes: bool) -> Conver
         generation=plan.generation,
         image_size=plan.config.image_size if plan.config else None,
         dtypes=dict(Counter(tensor.spec.dtype for tensor in plan.tensors.values())),
+        lost={
+            name: largest if isfinite(largest) else None
+            for name, largest in plan.outcome.lost.items()
+        },
         tensors=tuple(
             {
                 "name": name,

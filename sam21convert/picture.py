@@ -1,19 +1,37 @@
-"""Pictures: a scene to try a model on, and masks drawn over an image."""
+"""Pictures: a scene to try a model on, and masks and prompts drawn over an image."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import cycle
+from math import ceil, sqrt
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFont
+
+from .prompts import Prompted
 
 Pixels = NDArray[np.uint8]
+Mask = NDArray[np.bool_]
+Colour = tuple[int, int, int]
 
 MEAN = (0.485, 0.456, 0.406)  # of ImageNet, by which the official code normalises RGB in [0, 1]
 STD = (0.229, 0.224, 0.225)
-_MASK_COLOUR = (30, 144, 255)
-_PROMPT_COLOUR = (255, 60, 40)
+
+# Of objects, in turn: apart from each other for colour-blind eyes too (after Okabe and Ito).
+COLOURS: tuple[Colour, ...] = (
+    (30, 144, 255),
+    (255, 140, 0),
+    (0, 190, 120),
+    (230, 70, 180),
+    (240, 220, 50),
+    (90, 220, 240),
+    (215, 60, 20),
+    (130, 80, 220),
+)
+_ON, _OFF, _WHITE = (40, 180, 60), (220, 40, 40), (255, 255, 255)  # of points on and off, of lines
+_TINT = 0.5  # share of the colour in what is drawn over the picture
 
 
 def scene(side: int) -> Pixels:
@@ -36,35 +54,115 @@ def normalised(pixels: Pixels) -> NDArray[np.float32]:
     return np.ascontiguousarray(unit.transpose(2, 0, 1)[None])
 
 
-def with_mask(pixels: Pixels, mask: NDArray[np.bool_]) -> Image.Image:
-    """The image with the masked part tinted."""
-    tinted = pixels.astype(np.float32)
-    tinted[mask] = 0.45 * tinted[mask] + 0.55 * np.array(_MASK_COLOUR, np.float32)
-    return Image.fromarray(tinted.astype(np.uint8))
+def with_mask(pixels: Pixels, mask: Mask, colour: Colour = COLOURS[0]) -> Image.Image:
+    """The image with the masked part tinted and outlined."""
+    drawn = pixels.copy()
+    drawn[mask] = (1 - _TINT) * pixels[mask] + _TINT * np.array(colour)
+    drawn[_outline(mask, max(1, round(max(mask.shape) / 400)))] = colour
+    return Image.fromarray(drawn)
+
+
+def drawing(
+    pixels: Pixels, masks: Mapping[str, Mask], prompts: Mapping[str, Prompted]
+) -> Image.Image:
+    """The image with the masks of objects, each in a colour of its own, and their prompts.
+
+    Prompts of several objects carry their names.
+    """
+    colours = dict(zip(masks, cycle(COLOURS), strict=False))
+    picture = Image.fromarray(pixels)
+    for obj_id, mask in masks.items():
+        picture = with_mask(np.asarray(picture), mask, colours[obj_id])
+    for obj_id, prompted in prompts.items():
+        if prompted.corners is not None:
+            mark_box(picture, prompted.corners, colours[obj_id])
+        for point in prompted.points:
+            mark_point(picture, point.x, point.y, point.label, colours[obj_id])
+        if len(masks) > 1:
+            _name(picture, obj_id, prompted, colours[obj_id])
+    return picture
+
+
+def black_and_white(mask: Mask) -> Image.Image:
+    """A mask as a picture of 0 and 255."""
+    return Image.fromarray(mask.astype(np.uint8) * 255)
+
+
+def mark_point(
+    picture: Image.Image, x: float, y: float, label: int = 1, colour: Colour = COLOURS[0]
+) -> Image.Image:
+    """Draw a clicked point: a green plus on the object, a red minus (``label`` 0) off it."""
+    draw, unit = ImageDraw.Draw(picture), _unit(picture)
+    for radius, fill in ((7, colour), (6, _WHITE), (5, _ON if label else _OFF)):
+        reach = radius * unit
+        draw.ellipse((x - reach, y - reach, x + reach, y + reach), fill=fill)
+    arm = 3 * unit
+    draw.line((x - arm, y, x + arm, y), fill=_WHITE, width=unit)
+    if label:
+        draw.line((x, y - arm, x, y + arm), fill=_WHITE, width=unit)
+    return picture
+
+
+def mark_box(
+    picture: Image.Image, box: tuple[float, float, float, float], colour: Colour = COLOURS[0]
+) -> Image.Image:
+    """Draw a box given by its corners ``x0, y0, x1, y1``, between white lines."""
+    draw, unit = ImageDraw.Draw(picture), _unit(picture)
+    draw.rectangle(box, outline=_WHITE, width=3 * unit)
+    x0, y0, x1, y1 = box
+    if min(x1 - x0, y1 - y0) > 2 * unit:
+        draw.rectangle((x0 + unit, y0 + unit, x1 - unit, y1 - unit), outline=colour, width=unit)
+    return picture
 
 
 def strip(panels: Sequence[tuple[str, Image.Image]], side: int = 384) -> Image.Image:
-    """The panels next to each other, each under its title."""
-    margin, head = 12, 28
-    width = margin + len(panels) * (side + margin)
-    sheet = Image.new("RGB", (width, head + side + margin), "white")
-    draw = ImageDraw.Draw(sheet)
+    """Square panels next to each other, each under its title."""
+    return sheet([(title, panel.resize((side, side))) for title, panel in panels], len(panels))
+
+
+def sheet(panels: Sequence[tuple[str, Image.Image]], columns: int) -> Image.Image:
+    """Panels of one size in rows, each under its title."""
+    width, height = panels[0][1].size
+    text = max(11, round(width / 24))
+    font = ImageFont.load_default(text)
+    margin, head = text, 2 * text
+    step = margin + max(width, *(ceil(font.getlength(title)) for title, _ in panels))
+    rows = -(-len(panels) // columns)
+    size = (margin + columns * step, rows * (head + height) + margin)
+    picture = Image.new("RGB", size, "white")
+    draw = ImageDraw.Draw(picture)
     for number, (title, panel) in enumerate(panels):
-        left = margin + number * (side + margin)
-        draw.text((left, 8), title, fill="black")
-        sheet.paste(panel.resize((side, side), Image.Resampling.LANCZOS), (left, head))
-    return sheet
-
-
-def mark_point(picture: Image.Image, x: float, y: float) -> Image.Image:
-    """Draw a clicked point."""
-    radius = picture.width / 60
-    box = (x - radius, y - radius, x + radius, y + radius)
-    ImageDraw.Draw(picture).ellipse(box, fill=_PROMPT_COLOUR, outline="white", width=4)
+        row, column = divmod(number, columns)
+        left, top = margin + column * step, head + row * (head + height)
+        draw.text((left, top - head / 2), title, fill="black", font=font, anchor="lm")
+        picture.paste(panel, (left, top))
     return picture
 
 
-def mark_box(picture: Image.Image, box: tuple[float, float, float, float]) -> Image.Image:
-    """Draw a box given by its corners ``x0, y0, x1, y1``."""
-    ImageDraw.Draw(picture).rectangle(box, outline=_PROMPT_COLOUR, width=6)
-    return picture
+def _outline(mask: Mask, width: int) -> Mask:
+    """The pixels of a mask that have others no further than ``width`` above, below or beside."""
+    around = np.pad(mask, width)
+    middle = slice(width, -width)
+    inner = around[: -2 * width, middle] & around[2 * width :, middle]
+    inner &= around[middle, : -2 * width] & around[middle, 2 * width :]
+    return mask & ~inner
+
+
+def _name(picture: Image.Image, text: str, prompted: Prompted, colour: Colour) -> None:
+    """Write a name above the box or else the first point, but within the picture."""
+    draw, unit = ImageDraw.Draw(picture), _unit(picture)
+    font, pad = ImageFont.load_default(max(10, 8 * unit)), 2 * unit
+    width, height = (side + 2 * pad for side in draw.textbbox((0, 0), text, font, "lt")[2:])
+    if prompted.box is not None:
+        x, y = prompted.box.x0, prompted.box.y0
+    else:
+        x, y = prompted.points[0].x - 7 * unit, prompted.points[0].y - 8 * unit
+    x, y = max(0, min(x, picture.width - width)), max(0, y - height)
+    draw.rectangle((x, y, x + width, y + height), fill=colour)
+    ink = _WHITE if np.dot(colour, (0.3, 0.59, 0.11)) < 150 else "black"
+    draw.text((x + pad, y + pad), text, fill=ink, font=font, anchor="lt")
+
+
+def _unit(picture: Image.Image) -> int:
+    """The width of a line: visible on small pictures, modest on large ones."""
+    return max(1, round(sqrt(picture.width * picture.height) / 250))

@@ -2,36 +2,26 @@
 
 from __future__ import annotations
 
-import os.path
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 from .catalog import Shipped
-from .checkpoint import Checkpoint, open_checkpoint, shipped_keymap, unequal_copies
+from .checkpoint import Checkpoint, open_checkpoint, unequal_copies
 from .containers import Blob
-from .containers.atomic import refuse_existing
-from .dialects import BY_NAME, HF_IMAGE, HF_VIDEO, OFFICIAL
+from .destination import Container, pick_target, refuse_input, refuse_occupied
+from .dialects import HF_IMAGE
 from .errors import MismatchError, RefusedError, UsageError
 from .fitting import mismatch
-from .hf.folder import INDEX, WEIGHTS
-from .keymap import KeyMap, compile_keymap
-from .model.config import ConfigError, ModelConfig
+from .generations import Outcome, check_request, stated, take_to
+from .keymap import KeyMap
+from .model.config import ConfigError, Generation, ModelConfig
 from .rules import Dialect
-from .tensors import Tensor, TensorRef, TensorSpec
+from .tensors import Part, Tensor, TensorRef, TensorSpec
 
 DType = Literal["float32", "float16", "bfloat16"]
-Container = Literal["torch zip", "safetensors", "transformers folder"]
 DTYPES: Mapping[DType, str] = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
-
-_SUFFIXES: Mapping[str, Container] = {
-    ".pt": "torch zip",
-    ".pth": "torch zip",
-    ".safetensors": "safetensors",
-}
-# No folder is called like this: whoever names one wants a format that is not written here.
-_FOREIGN = {".bin", ".ckpt", ".gguf", ".json", ".npz", ".onnx", ".pkl", ".tar", ".yaml", ".zip"}
 
 
 @dataclass(frozen=True)
@@ -44,11 +34,20 @@ class Plan:
     container: Container
     dialect: Dialect
     config: ModelConfig | None  # None for a file, which records none, unless the source states one
-    shipped: Shipped | None  # the shipped config with these tensors, where the generation is known
-    generation: str | None  # None where neither source nor base tells
+    outcome: Outcome
     tensors: Mapping[str, Tensor]
     origins: Mapping[str, tuple[str, ...]]  # the names in the source that a tensor is made of
     notes: tuple[str, ...]
+
+    @property
+    def generation(self) -> str | None:
+        """None where neither source nor base nor request tells."""
+        return self.outcome.generation
+
+    @property
+    def shipped(self) -> Shipped | None:
+        """The shipped config with these tensors, where the generation is known."""
+        return self.outcome.shipped if self.generation is not None else None
 
     @property
     def checkpoints(self) -> tuple[Checkpoint, ...]:
@@ -73,101 +72,68 @@ def make_plan(
     to: str | None = None,
     config: str | Path | ModelConfig | None = None,
     base: str | Path | None = None,
+    generation: str | None = None,
+    allow_lossy: bool = False,
     image_size: int | None = None,
     dtype: DType | None = None,
     overwrite: bool = False,
 ) -> Plan:
     """Plan what :func:`~sam21convert.convert` does; the arguments and errors are its own."""
     destination = Path(destination)
-    container, dialect = _target(destination, to)
+    container, dialect = pick_target(destination, to)
     if image_size is not None and container != "transformers folder":
         raise UsageError(
             f"{destination}: a file records no image size", hint="give --image-size with a folder"
         )
-    checkpoint = open_checkpoint(source, config)
-    _check_not_input(destination, container, checkpoint)
-    _check_destination(destination, container, overwrite=overwrite)
+    asked = check_request(generation, allow_lossy=allow_lossy)
+    checkpoint = stated(open_checkpoint(source, config), asked)
+    refuse_input(destination, container, checkpoint)
+    refuse_occupied(destination, container, overwrite=overwrite)
     truth, origins = to_truth(checkpoint)
     assert checkpoint.keymap is not None
-    inventory, shipped, filler = checkpoint.keymap.truth, checkpoint.shipped, None
+    filler = None
     if checkpoint.keymap.dropped and dialect is not HF_IMAGE:
         filler = _open_base(checkpoint, checkpoint.keymap, base)
-        _check_not_input(destination, container, filler)
-        inventory = _fill(checkpoint, filler, checkpoint.keymap, truth, origins)
-        shipped = filler.shipped
-    generation = checkpoint.generation if filler is None else filler.generation
-    target = shipped_keymap(dialect, shipped) if shipped else compile_keymap(dialect, inventory)
+        refuse_input(destination, container, filler)
+        _fill(checkpoint, filler, checkpoint.keymap, truth, origins)
+    whole = checkpoint if filler is None else filler
+    outcome = take_to(asked, whole, truth, dialect, container, allow_lossy=allow_lossy)
+    target = outcome.keymap(dialect)
     return Plan(
         source=checkpoint,
         base=filler,
         destination=destination,
         container=container,
         dialect=dialect,
-        config=_config(checkpoint, filler, container, image_size),
-        shipped=shipped if generation is not None else None,
-        generation=generation,
-        tensors=_from_truth(target, truth, dtype),
-        origins=_origins(target, origins),
-        notes=tuple(_notes(checkpoint, target, container, image_size)),
+        config=_config(checkpoint, whole, container, asked, image_size),
+        outcome=outcome,
+        tensors=_from_truth(target, {**truth, **outcome.added}, dtype),
+        origins=_origins(target, {**origins, **dict.fromkeys(outcome.added, ())}),
+        notes=(*outcome.notes(), *_notes(checkpoint, target, len(truth), container, image_size)),
     )
 
 
 def _config(
-    checkpoint: Checkpoint, filler: Checkpoint | None, container: Container, size: int | None
+    checkpoint: Checkpoint,
+    whole: Checkpoint,
+    container: Container,
+    generation: Generation | None,
+    size: int | None,
 ) -> ModelConfig | None:
     """The config to write; for a file, only what the source itself states."""
-    if container != "transformers folder":
-        return checkpoint.config
-    config = checkpoint.model_config
-    assert config is not None
-    if filler is not None and filler.model_config is not None:
-        config = _with_memory(config, filler.model_config)
+    config = checkpoint.config
+    if container == "transformers folder":
+        config, complete = checkpoint.model_config, whole.model_config
+        assert config is not None
+        assert complete is not None
+        config = config if whole is checkpoint else _with_memory(config, complete)
+    if config is None:
+        return None
+    config = replace(config, generation=generation or config.generation)
     try:
         return config if size is None else replace(config, image_size=size)
     except ConfigError as error:
         raise UsageError(f"--image-size: {error.problem}") from error
-
-
-def _target(destination: Path, to: str | None) -> tuple[Container, Dialect]:
-    container = _SUFFIXES.get(destination.suffix, "transformers folder")
-    is_folder = container == "transformers folder"
-    if is_folder and destination.suffix in _FOREIGN:
-        raise UsageError(
-            f"{destination}: no file of this kind is written",
-            hint="end the name in .pt or .safetensors, or give the name of a folder",
-        )
-    if to is not None and to not in BY_NAME:
-        raise UsageError(f"no dialect is called {to!r}", hint=f"one of {', '.join(BY_NAME)}")
-    dialect = BY_NAME[to] if to is not None else (HF_VIDEO if is_folder else OFFICIAL)
-    if is_folder and dialect is OFFICIAL:
-        raise UsageError(
-            f"{destination}: the official code reads a file, not a folder",
-            hint="end the name in .pt or .safetensors",
-        )
-    if container == "torch zip" and dialect is not OFFICIAL:
-        raise UsageError(
-            f"{destination}: transformers reads no {destination.suffix}",
-            hint="give the name of a folder, or end it in .safetensors",
-        )
-    return container, dialect
-
-
-def _check_not_input(destination: Path, container: Container, checkpoint: Checkpoint) -> None:
-    is_folder = container == "transformers folder"
-    written = destination / WEIGHTS if is_folder else destination
-    for file in checkpoint.source.files:
-        if written.exists() and written.samefile(file):
-            raise UsageError(f"{destination}: is the input, which is never changed")
-
-
-def _check_destination(destination: Path, container: Container, *, overwrite: bool) -> None:
-    is_folder = container == "transformers folder"
-    refuse_existing(destination, overwrite=overwrite)
-    if os.path.lexists(destination) and destination.is_dir() != is_folder:
-        there, wanted = ("a file", "a folder") if is_folder else ("a folder", "a file")
-        raise UsageError(f"{destination}: is {there}; what is to be written is {wanted}")
-    if is_folder and (destination / INDEX).exists():
-        raise UsageError(f"{destination}: holds {INDEX}, which would contradict the new weights")
 
 
 def to_truth(checkpoint: Checkpoint) -> tuple[dict[str, TensorRef], dict[str, tuple[str, ...]]]:
@@ -239,8 +205,8 @@ def _fill(
     keymap: KeyMap,
     truth: dict[str, TensorRef],
     origins: dict[str, tuple[str, ...]],
-) -> Mapping[str, TensorSpec]:
-    """Add what the source has no place for, from the base; return the whole inventory."""
+) -> None:
+    """Add what the source has no place for, from the base."""
     assert filler.keymap is not None
     inventory = filler.keymap.truth
     dropped = [name for name in inventory if name not in truth]
@@ -254,11 +220,10 @@ def _fill(
     for name in dropped:
         truth[name] = theirs[name]
         origins[name] = tuple(f"{filler.source.path}: {origin}" for origin in names[name])
-    return inventory
 
 
 def _from_truth(
-    target: KeyMap, truth: Mapping[str, TensorRef], dtype: DType | None
+    target: KeyMap, truth: Mapping[str, Part], dtype: DType | None
 ) -> dict[str, Tensor]:
     """The tensors to write, under the names of the target dialect."""
     tensors = {}
@@ -284,13 +249,14 @@ def _origins(target: KeyMap, origins: Mapping[str, tuple[str, ...]]) -> dict[str
 
 
 def _notes(
-    checkpoint: Checkpoint, target: KeyMap, container: Container, image_size: int | None
+    checkpoint: Checkpoint, target: KeyMap, count: int, container: Container, image_size: int | None
 ) -> Iterable[str]:
     if checkpoint.fit is not None:
         for name in checkpoint.fit.lone:
             yield f"{name} was absent from the source; it is a copy of one that was there"
-    if target.dropped:
-        yield f"{len(target.dropped)} tensors of the memory are left out: an image model has none"
+    left_out = count - sum(len(entry.truths) for entry in target.entries)
+    if target.dropped and left_out:
+        yield f"{left_out} tensors of the memory are left out: an image model has none"
     if checkpoint.extras:
         yield f"left out, not part of the model: {', '.join(checkpoint.extras[:8])}" + (
             " ..." if len(checkpoint.extras) > 8 else ""

@@ -1,6 +1,7 @@
 """Tensors as facts: what a file says of them, where their bytes lie, and how runs of names print.
 
-Nothing here holds tensor data. A :class:`TensorRef` is a promise that the bytes can be read later.
+Nothing here holds tensor data. A :class:`TensorRef` is a promise that the bytes can be read later,
+:class:`Zeros` stands in no file at all.
 """
 
 from __future__ import annotations
@@ -96,11 +97,21 @@ class TensorRef:
 
 
 @dataclass(frozen=True, slots=True)
+class Zeros:
+    """A tensor that stands in no file: each of its elements is 0."""
+
+    spec: TensorSpec
+
+
+Part: TypeAlias = TensorRef | Zeros
+
+
+@dataclass(frozen=True, slots=True)
 class Tensor:
     """A tensor to be written: parts that follow each other along the first axis."""
 
     spec: TensorSpec
-    parts: tuple[TensorRef, ...]
+    parts: tuple[Part, ...]
 
 
 _Pattern: TypeAlias = tuple[tuple[str, ...], ...]  # the choices at each position

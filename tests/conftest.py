@@ -6,6 +6,7 @@ import pytest
 import torch
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # read when huggingface_hub is first imported
+torch.set_num_threads(1)  # small models gain nothing from more, and suffer on a busy machine
 
 
 def _declare_torchvision_ops() -> None:

@@ -19,6 +19,7 @@ from sam2.modeling.position_encoding import PositionEmbeddingSine
 from sam2.modeling.sam.transformer import RoPEAttention
 from sam2.modeling.sam2_base import SAM2Base
 from sam2.sam2_image_predictor import SAM2ImagePredictor
+from sam2.sam2_video_predictor import SAM2VideoPredictor
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
@@ -31,8 +32,17 @@ DEBUG = tuple(shipped.name for shipped in SHIPPED if shipped.size == "debug")
 
 def build_official(config: ModelConfig) -> Any:
     """The official ``SAM2Base`` in evaluation mode, of its own classes and without its YAML."""
+    return SAM2Base(**_arguments(config)).eval()
+
+
+def build_official_predictor(config: ModelConfig, **options: Any) -> Any:
+    """The official video predictor of the same model; ``options`` are its own arguments."""
+    return SAM2VideoPredictor(**_arguments(config), **options).eval()
+
+
+def _arguments(config: ModelConfig) -> dict[str, Any]:
     width, memory = config.hidden_dim, config.memory_encoder
-    return SAM2Base(
+    return dict(
         image_encoder=_image_encoder(config),
         memory_attention=_memory_attention(config),
         memory_encoder=MemoryEncoder(
@@ -76,7 +86,7 @@ def build_official(config: ModelConfig) -> Any:
             for name in (field.name for field in fields(config))
             if name.startswith("dynamic_multimask")
         },
-    ).eval()
+    )
 
 
 def _image_encoder(config: ModelConfig) -> Any:
@@ -139,13 +149,13 @@ def build_published(name: str) -> Any:
     return build_sam2(f"configs/{name}.yaml", device="meta")
 
 
-def official_predictor(model: Any) -> Any:
+def official_predictor(model: Any, **options: Any) -> Any:
     """The official image predictor, whose pictures must be of 1024 pixels."""
     with warnings.catch_warnings():
         warnings.filterwarnings(
             "ignore", message=r".*torch\.jit\.script", category=DeprecationWarning
         )
-        return SAM2ImagePredictor(model)
+        return SAM2ImagePredictor(model, **options)
 
 
 @contextmanager

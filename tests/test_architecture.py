@@ -24,18 +24,30 @@ LAYERS = (
     {"tensors", "report"},
     {"rules"},
     {"keymap", "dialects", "hf"},
-    {"catalog", "config_files", "config_hydra", "picture"},
+    {"catalog", "config_files", "config_hydra", "prompts", "picture", "media"},
     {"containers"},
     {"unwrapping", "checkpoint"},
-    {"fitting"},
+    {"fitting", "destination"},
+    {"generations"},
     {"inspection", "planning"},
+    {"positions", "hub"},
     {"validation", "conversion", "loading"},
-    {"sampling"},
+    {"sampling", "prediction", "video_prediction"},
     {"demonstration"},
     {"commands"},
     {"__main__", "__init__"},
 )
 LEVEL = {name: level for level, layer in enumerate(LAYERS) for name in layer}
+# The one module of the model that knows the rest of the project, and only when it is called.
+BUILDERS = PACKAGE / "model" / "build.py"
+FOR_BUILDERS = {"config_files", "errors", "hub", "loading"}
+
+# What modules of the model import beyond torch and the standard library.
+MODEL_IMPORTS = {
+    "components": {"numpy", "scipy"},
+    "frames": {"PIL", "av", "numpy"},
+    "image_predictor": {"PIL", "numpy"},
+}
 
 
 def modules() -> list[Path]:
@@ -65,19 +77,38 @@ def imported(path: Path) -> set[str]:
 @pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_imports_point_downwards(path: Path) -> None:
     own = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
-    for name in imported(path):
+    for name in imported(path) - (FOR_BUILDERS if path == BUILDERS else set()):
         assert LEVEL[name] <= LEVEL[own], f"{path} imports {name}"
 
 
 def test_the_model_stands_alone() -> None:
     for path in (PACKAGE / "model").glob("*.py"):
+        found = set()
         for node in ast.walk(ast.parse(path.read_text())):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             if isinstance(node, ast.ImportFrom):
-                assert node.level <= 1, f"{path} reaches out of the model"
+                reach = FOR_BUILDERS if path == BUILDERS else set()
+                assert node.level <= 1 or node.module in reach, f"{path} reaches out of the model"
                 names = [node.module] if node.level == 0 and node.module else []
-            roots = {name.partition(".")[0] for name in names}
-            assert roots <= set(sys.stdlib_module_names) | {"torch"}, path
+            found |= {name.partition(".")[0] for name in names}
+        found -= {"torch", *sys.stdlib_module_names}
+        assert found == MODEL_IMPORTS.get(path.stem, set()), path
+
+
+def test_the_model_imports_decoders_and_scipy_only_when_they_are_used() -> None:
+    program = (
+        "import sys, sam21convert.model.components, sam21convert.model.frames\n"
+        "sys.exit('av' in sys.modules or 'scipy' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, cwd=ROOT)
+
+
+def test_the_builders_reach_out_when_called_and_not_when_imported() -> None:
+    top = [
+        node for node in ast.parse(BUILDERS.read_text()).body if isinstance(node, ast.ImportFrom)
+    ]
+    assert all(node.level <= 1 for node in top)
+    assert imported(BUILDERS) == FOR_BUILDERS
 
 
 def test_the_walk_over_imports_sees_the_arrows_that_are_there() -> None:

@@ -61,7 +61,7 @@ class Subject:
         return {**predictor.taps, **answers}
 
     def change(self, name: str) -> float:
-        """The largest change of any result, in units of its scale, when a tensor is off by 1 to 3 %."""
+        """The largest change of any result, in units of its scale, for a tensor 1 to 3 % off."""
         tensor = self.predictor.state_dict()[name]
         kept = tensor.clone()
         tensor.copy_(1.02 * kept + 0.01 * kept.abs().mean())

@@ -127,6 +127,17 @@ def test_objects_come_and_go_in_these_videos(name: str, scenario: Scenario, fold
     assert len(found) >= 20
 
 
+def test_with_several_threads(folder: str) -> None:
+    """How work is divided changes the order of operations, and so the rounding, of both alike."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        ours, theirs = debug_pair(DEBUG[0]).play(videos.story, folder)
+    finally:
+        torch.set_num_threads(threads)
+    assert same(remembered(ours), remembered_officially(theirs))
+
+
 CHANGES: dict[str, tuple[dict[str, Any], Scenario]] = {
     "masks do not overlap": ({"non_overlap_masks": True}, videos.two_objects),
     "corrected frames count as prompted": (

@@ -27,6 +27,17 @@ from .shared import answering, config_option, json_option, overwrite_option, pro
     help="Take from here the tensors that SOURCE has no place for (hf-image has no memory).",
 )
 @click.option(
+    "--generation",
+    type=click.Choice(["2.1", "2.0"]),
+    help="Generation to write. 2.1 from 2.0 adds zeros, which change nothing that is computed; "
+    "2.0 from 2.1 is refused unless the same tensors are zero.",
+)
+@click.option(
+    "--allow-lossy",
+    is_flag=True,
+    help="With --generation 2.0, drop the tensors of SAM 2.1 whatever they hold.",
+)
+@click.option(
     "--image-size", type=int, metavar="N", help="Side of the input in pixels, for a folder."
 )
 @click.option(
@@ -59,6 +70,7 @@ def convert(
       sam21convert convert sam2.1_hiera_tiny.pt my-model/
       sam21convert convert my-model/ back.pt
       sam21convert convert sam2.1_hiera_tiny.pt tiny-fp16.safetensors --dtype float16
+      sam21convert convert sam2_hiera_tiny.pt lifted.pt --generation 2.1
     """
     from ..conversion import carry_out, report
     from ..planning import make_plan

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import MismatchError, UnreadableError
-from ..tensors import Tensor, TensorRef, TensorSpec
-from .copying import Files, Progress, payload, read_chunks
+from ..tensors import Part, Tensor, TensorRef, TensorSpec
+from .copying import Files, Progress, is_plain, payload, read_chunks
 from .source import Blob
 
 if TYPE_CHECKING:
@@ -40,7 +40,8 @@ def check_sums(blobs: Iterable[Blob], progress: Progress) -> None:
 def used_blobs(blobs: Iterable[Blob], tensors: Iterable[Tensor]) -> list[Blob]:
     """Those blobs that hold bytes of the tensors."""
     offsets: dict[Path, list[int]] = {}
-    for path, offset in sorted({(p.path, p.offset) for tensor in tensors for p in tensor.parts}):
+    parts = (part for tensor in tensors for part in tensor.parts if isinstance(part, TensorRef))
+    for path, offset in sorted({(part.path, part.offset) for part in parts}):
         offsets.setdefault(path, []).append(offset)
 
     def used(blob: Blob) -> bool:
@@ -77,7 +78,7 @@ class ReadBack:
         self._pool.shutdown(cancel_futures=True)
         self._files.__exit__()
 
-    def expect(self, name: str, part: TensorRef, dtype: str, offset: int) -> None:
+    def expect(self, name: str, part: Part, dtype: str, offset: int) -> None:
         """A part of the tensor ``name``, as ``dtype``, stands at ``offset`` of the output."""
         self._placed.setdefault(name, offset)
         self._checks.append(self._pool.submit(self._check, name, part, dtype, offset))
@@ -103,9 +104,10 @@ class ReadBack:
         used = used_blobs(self._blobs.values(), wanted.values())
         check_sums([blob for blob in used if blob not in self._vouched], lambda _: None)
 
-    def _check(self, name: str, part: TensorRef, dtype: str, offset: int) -> None:
-        plain = part.stride is None and part.spec.dtype == dtype
-        blob = self._blobs.get((part.path, part.offset, part.spec.nbytes)) if plain else None
+    def _check(self, name: str, part: Part, dtype: str, offset: int) -> None:
+        blob = None
+        if is_plain(part, dtype):
+            blob = self._blobs.get((part.path, part.offset, part.spec.nbytes))
         if blob is not None:
             self._vouched.add(blob)
             crc = _crc(self._files, self._output, offset, blob.nbytes, self._progress)

@@ -13,14 +13,14 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import TypeAlias
+from typing import TypeAlias, TypeGuard
 
 from ..errors import UnreadableError
-from ..tensors import Tensor, TensorRef
+from ..tensors import DTYPES, Part, Tensor, TensorRef, Zeros
 
 Progress: TypeAlias = Callable[[int], None]  # called with the number of bytes just done
 # Called with name, part, type and offset in the output when a part of a tensor has been written.
-Written: TypeAlias = Callable[[str, TensorRef, str, int], None]
+Written: TypeAlias = Callable[[str, Part, str, int], None]
 
 CHUNK = 1 << 20
 _KERNEL_CHUNK = 1 << 24  # small enough for progress to move and for Ctrl-C to be answered
@@ -82,7 +82,9 @@ def read_bytes(files: Files, ref: TensorRef) -> bytearray:
 def payload(files: Files, tensor: Tensor) -> Iterator[memoryview]:
     """Yield the bytes of ``tensor`` as they stand in an output, piece by piece."""
     for part in tensor.parts:
-        if _is_plain(part, tensor):
+        if isinstance(part, Zeros):
+            yield memoryview(bytes(part.spec.numel * DTYPES[tensor.spec.dtype]))
+        elif is_plain(part, tensor.spec.dtype):
             yield from read_chunks(files, part.path, part.offset, part.spec.nbytes)
         else:
             from .arrays import contiguous_bytes
@@ -107,7 +109,7 @@ def copy_tensors(
         for name, (tensor, offset) in placed.items():
             for part in tensor.parts:
                 start = offset
-                if _is_plain(part, tensor):
+                if is_plain(part, tensor.spec.dtype):
                     _copy(files, part, out, offset, progress)
                     offset += part.spec.nbytes
                 else:
@@ -128,8 +130,9 @@ def write_at(out: int, chunk: memoryview, offset: int) -> None:
         chunk, offset = chunk[count:], offset + count
 
 
-def _is_plain(part: TensorRef, tensor: Tensor) -> bool:
-    return part.stride is None and part.spec.dtype == tensor.spec.dtype
+def is_plain(part: Part, dtype: str) -> TypeGuard[TensorRef]:
+    """Whether the bytes of ``part`` as ``dtype`` are those that lie in its file."""
+    return isinstance(part, TensorRef) and part.stride is None and part.spec.dtype == dtype
 
 
 def _copy(files: Files, part: TensorRef, out: int, offset: int, progress: Progress) -> None:

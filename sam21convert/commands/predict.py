@@ -1,0 +1,180 @@
+"""``sam21convert predict``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ..report import Report
+from .shared import answering, config_option, json_option, overwrite_option, progress_bar
+
+if TYPE_CHECKING:
+    from ..prompts import Prompt
+
+_Command = Callable[..., Any]
+
+
+def _common(command: _Command) -> _Command:
+    """The options of both commands."""
+    for option in (
+        click.option(
+            "--checkpoint",
+            required=True,
+            metavar="SOURCE",
+            type=click.Path(path_type=Path),
+            help="A checkpoint, as convert takes it.",
+        ),
+        config_option,
+        click.option(
+            "--image-size", type=int, metavar="N", help="Side of the model's input in pixels."
+        ),
+        click.option(
+            "--device",
+            type=click.Choice(["auto", "cpu", "cuda"]),
+            default="auto",
+            show_default=True,
+            help="Where the model runs; auto takes a GPU if torch finds one.",
+        ),
+        overwrite_option,
+        json_option,
+    )[::-1]:
+        command = option(command)
+    return command
+
+
+@click.group()
+def predict() -> None:
+    """Use a checkpoint: segment a picture, or follow objects through a video.
+
+    \b
+    Examples:
+      sam21convert predict image truck.jpg --checkpoint tiny.pt --point 500,375 -o truck.png
+      sam21convert predict video bedroom.mp4 --checkpoint tiny.pt --point 210,350 -o bedroom
+    """
+
+
+@predict.command()
+@click.argument("picture", type=click.Path(path_type=Path))
+@click.option(
+    "--point",
+    "points",
+    multiple=True,
+    metavar="[OBJECT:]X,Y[,LABEL]",
+    help="On the object, or off it with LABEL 0.",
+)
+@click.option(
+    "--box", "boxes", multiple=True, metavar="[OBJECT:]X0,Y0,X1,Y1", help="Around the object."
+)
+@click.option(
+    "--mask",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="A guess to start from: a picture of the same size, black but for the object.",
+)
+@click.option(
+    "--multimask/--single",
+    default=None,
+    help="Three candidates, or one mask. Default: three for a single point, which may mean a part "
+    "or the whole.",
+)
+@click.option(
+    "-o",
+    "--output",
+    required=True,
+    type=click.Path(path_type=Path),
+    metavar="PNG",
+    help="Where the drawing goes; masks are written beside it.",
+)
+@_common
+@answering
+def image(
+    picture: Path,
+    points: tuple[str, ...],
+    boxes: tuple[str, ...],
+    checkpoint: Path,
+    output: Path,
+    **options: Any,
+) -> Report:
+    """Segment objects of PICTURE that points and boxes show.
+
+    Coordinates are pixels of the picture, from its upper left corner. All points and at most one
+    box describe one object; several objects need names, as in --box dog:10,20,90,80. Beside the
+    drawing OUT.png the masks are written in black and white: OUT.mask.png; of three candidates
+    OUT.mask0.png to OUT.mask2.png; of several objects OUT.mask-dog.png and so on.
+
+    \b
+    Examples:
+      sam21convert predict image truck.jpg --checkpoint tiny.pt --point 500,375 -o truck.png
+      sam21convert predict image truck.jpg --checkpoint tiny.pt --box 425,600,700,875 \\
+        --point 575,750,0 -o wheel.png
+      sam21convert predict image pets.jpg --checkpoint tiny.pt --point dog:90,300 \\
+        --box cat:210,40,380,220 -o pets.png
+    """
+    from ..prediction import predict_image
+
+    return predict_image(picture, checkpoint, output, _prompts(points, boxes), **options)
+
+
+@predict.command()
+@click.argument("source", type=click.Path(path_type=Path))
+@click.option(
+    "--point",
+    "points",
+    multiple=True,
+    metavar="[OBJECT:]X,Y[,LABEL][@FRAME]",
+    help="On the object, or off it with LABEL 0.",
+)
+@click.option(
+    "--box",
+    "boxes",
+    multiple=True,
+    metavar="[OBJECT:]X0,Y0,X1,Y1[@FRAME]",
+    help="Around the object.",
+)
+@click.option(
+    "-o",
+    "--output",
+    required=True,
+    type=click.Path(path_type=Path),
+    metavar="FOLDER",
+    help="Where drawings and masks go.",
+)
+@_common
+@answering
+def video(
+    source: Path,
+    points: tuple[str, ...],
+    boxes: tuple[str, ...],
+    checkpoint: Path,
+    output: Path,
+    **options: Any,
+) -> Report:
+    """Follow objects that points and boxes show through SOURCE.
+
+    SOURCE is a video file or a folder of <number>.jpg. Coordinates are pixels of the video. A
+    prompt is for frame 0 unless it names one (@12); several objects need names, as in
+    --point dog:90,300. From the first frame with a prompt, objects are followed to the end and back
+    to the beginning. Every frame is held in memory: 12 MB each for a model of 1024 pixels.
+
+    The FOLDER receives frames/00000.jpg ... with everything drawn, masks/OBJECT/00000.png ... in
+    black and white, overview.png and, if SOURCE is a file, video.mp4.
+
+    \b
+    Examples:
+      sam21convert predict video bedroom.mp4 --checkpoint tiny.pt --point 210,350 -o bedroom
+      sam21convert predict video frames/ --checkpoint tiny.pt --point boy:210,350 \\
+        --point boy:210,200,0@40 --box girl:300,0,500,400 -o children
+    """
+    from ..video_prediction import predict_video
+
+    prompts = _prompts(points, boxes)
+    return predict_video(source, checkpoint, output, prompts, progress=progress_bar, **options)
+
+
+def _prompts(points: tuple[str, ...], boxes: tuple[str, ...]) -> list[Prompt]:
+    from ..prompts import parse_box, parse_point
+
+    return [*map(parse_point, points), *map(parse_box, boxes)]

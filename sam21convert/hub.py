@@ -1,0 +1,165 @@
+"""Checkpoints from the Hugging Face Hub, through ``huggingface_hub`` alone.
+
+Files go to its cache, and its environment variables hold (``HF_HOME``, ``HF_TOKEN``,
+``HF_HUB_OFFLINE``, ...).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+
+from .catalog import SHIPPED
+from .config_files import read_json
+from .errors import RefusedError, UnreadableError, UsageError
+from .hf.folder import CONFIG, INDEX, WEIGHTS
+
+# Hub id -> config and checkpoint, as in the table of the official build_sam.py.
+OFFICIAL: Mapping[str, tuple[str, str]] = {
+    f"facebook/{stem}-hiera-{shipped.size.replace('_', '-')}": (
+        shipped.name,
+        f"{stem}_hiera_{shipped.size}.pt",
+    )
+    for shipped in SHIPPED
+    if shipped.size != "debug"
+    for stem in (shipped.name.partition("/")[0],)
+}
+_CHECKPOINTS = {".pt", ".pth", ".safetensors"}
+_YAML = {".yaml", ".yml"}
+
+
+def fetch(model_id: str | Path) -> tuple[Path, str | Path | None]:
+    """The checkpoint that an id stands for, and its config where there is one beside it.
+
+    ``model_id`` is a local file or folder, or a repository of the Hub: ``org/name``, or
+    ``org/name@revision``. Of an official one the ``.pt`` is taken, of any other the transformers
+    folder or the only checkpoint, with the YAML when there is just one.
+
+    Raises :class:`UsageError` when it is neither or there are several checkpoints,
+    :class:`RefusedError` when there is none, :class:`UnreadableError` when the repository does not
+    exist, is closed to the user, or cannot be reached.
+    """
+    local = Path(model_id)
+    if local.is_dir():
+        return _in_folder(str(model_id), local, "*")
+    if local.exists():
+        return local, None
+    repo, _, revision = str(model_id).partition("@")
+    if repo.count("/") != 1:
+        raise _no_id(str(model_id))
+    if repo in OFFICIAL:
+        config, checkpoint = OFFICIAL[repo]
+        return _download(repo, revision or None, checkpoint), config
+    return _other(repo, revision or None)
+
+
+def _other(repo: str, revision: str | None) -> tuple[Path, str | Path | None]:
+    """A repository that is not in the official table."""
+    import huggingface_hub
+    from huggingface_hub.constants import HF_HUB_OFFLINE
+
+    if HF_HUB_OFFLINE:
+        with _explaining(repo):
+            folder = huggingface_hub.snapshot_download(repo, revision=revision)
+        return _in_folder(repo, Path(folder), "**/*")
+    with _explaining(repo):
+        info = huggingface_hub.HfApi().model_info(repo, revision=revision)
+    names = [file.rfilename for file in info.siblings or ()]
+    weights, config = _choose(repo, names)
+    # By name, so that the cache knows the name when offline; then all by hash, of one commit.
+    _download(repo, revision, config or weights)
+    wanted = [weights, config]
+    if weights == INDEX:
+        shards = read_json(_download(repo, info.sha, INDEX)).get("weight_map")
+        wanted += shards.values() if isinstance(shards, dict) else []
+    paths = {name: _download(repo, info.sha, name) for name in names if name in wanted}
+    if config == CONFIG:
+        return paths[CONFIG].parent, None
+    return paths[weights], None if config is None else paths[config]
+
+
+def _in_folder(where: str, folder: Path, pattern: str) -> tuple[Path, str | Path | None]:
+    paths = [path for path in sorted(folder.glob(pattern)) if path.is_file()]
+    weights, config = _choose(where, [path.relative_to(folder).as_posix() for path in paths])
+    if config == CONFIG:
+        return folder, None
+    return folder / weights, None if config is None else folder / config
+
+
+def _choose(where: str, names: Sequence[str]) -> tuple[str, str | None]:
+    """The weights and the config among the files of a folder or repository."""
+    for weights in (WEIGHTS, INDEX):
+        if CONFIG in names and weights in names:
+            return weights, CONFIG
+    found = [name for name in names if PurePosixPath(name).suffix in _CHECKPOINTS]
+    if not found:
+        raise RefusedError(
+            f"{where}: holds no checkpoint among its {len(names)} files",
+            hint=f"a checkpoint is a .pt, .pth or .safetensors file, or {CONFIG} with {WEIGHTS}",
+        )
+    if len(found) > 1:
+        raise UsageError(
+            f"{where}: holds several checkpoints: {', '.join(found)}",
+            hint="download the one you want and give its path",
+        )
+    configs = [name for name in names if PurePosixPath(name).suffix in _YAML]
+    return found[0], configs[0] if len(configs) == 1 else None
+
+
+def _download(repo: str, revision: str | None, name: str) -> Path:
+    import huggingface_hub
+
+    with _explaining(f"{repo}/{name}"):
+        return Path(huggingface_hub.hf_hub_download(repo, name, revision=revision))
+
+
+def _no_id(model_id: str) -> UsageError:
+    return UsageError(
+        f"{model_id}: no such file or folder, and no id of the Hub",
+        hint="give a path that exists, or an id such as facebook/sam2.1-hiera-tiny",
+    )
+
+
+@contextmanager
+def _explaining(what: str) -> Iterator[None]:
+    """Turn what ``huggingface_hub`` raises into an error with a hint, and none of its text."""
+    from huggingface_hub import errors
+
+    try:
+        yield
+    except errors.HFValidationError as error:
+        raise _no_id(what) from error
+    except errors.GatedRepoError as error:
+        raise UnreadableError(
+            f"{what}: is gated on the Hub",
+            hint="ask for access on its page, then sign in: hf auth login, or set HF_TOKEN",
+        ) from error
+    except errors.RepositoryNotFoundError as error:
+        raise UnreadableError(
+            f"{what}: no such repository on the Hub, nor a local path",
+            hint="check the spelling; a private one is seen only after signing in: hf auth login",
+        ) from error
+    except errors.RevisionNotFoundError as error:
+        raise UnreadableError(
+            f"{what}: no such revision on the Hub",
+            hint="a branch, a tag, refs/pr/N or a whole commit hash",
+        ) from error
+    except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled) as error:
+        raise UnreadableError(
+            f"{what}: no local path, not in the cache, and the Hub cannot be reached",
+            hint="check the connection and HF_HUB_OFFLINE, or give the path of a local copy",
+        ) from error
+    except errors.EntryNotFoundError as error:
+        raise UnreadableError(
+            f"{what}: the repository does not hold this file",
+            hint="another revision may: org/name@revision",
+        ) from error
+    except Exception as error:  # its HTTP library, and so the errors, differ between versions
+        status = getattr(getattr(error, "response", None), "status_code", None)
+        raise UnreadableError(
+            f"{what}: the Hub answered with status {status}"
+            if status is not None
+            else f"{what}: the Hub cannot be reached: {type(error).__name__}",
+            hint="try again later, or give the path of a local copy",
+        ) from error

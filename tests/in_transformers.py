@@ -1,0 +1,192 @@
+"""Transformers' video model behind the methods of the official predictor; parity with it.
+
+So the scenarios of ``videos`` run with it as well. Its frames are those that our predictor has
+read and resized, so that no difference of pixels is blamed on the model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from copy import deepcopy
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from transformers import Sam2VideoInferenceSession, Sam2VideoModel, Sam2VideoProcessor
+
+import sam21convert
+from sam21convert.catalog import shipped_config
+from sam21convert.model.config import TrackingOptions
+from sam21convert.model.video_predictor import SAM2VideoPredictor
+
+from . import videos
+from .making import official_pt
+from .test_video_parity import weights_of
+from .videos import BOX, POINT, Answer, Scenario, clicks
+
+MILLIONTH = 1e-6
+SCORE_BIAS = "sam_mask_decoder.pred_obj_score_head.layers.2.bias"
+# Added to the object scores: they change sign, but are never so near 0 that rounding decides.
+COMES_AND_GOES, ALWAYS_THERE = 0.01, 5.0
+
+
+@cache
+def weights(name: str, nudge: float = ALWAYS_THERE) -> dict[str, Tensor]:
+    """Official weights, every tensor random."""
+    drawn = weights_of(shipped_config(name))
+    return {**drawn, SCORE_BIAS: drawn[SCORE_BIAS] + nudge}
+
+
+def hf_folder(home: Path, weights: Mapping[str, Tensor]) -> Path:
+    """A transformers folder of official weights."""
+    sam21convert.convert(official_pt(home / "weights.pt", weights), home / "hf")
+    return home / "hf"
+
+
+class TransformersPredictor:
+    """``Sam2VideoModel`` with official weights, converted; it runs once for every prompt."""
+
+    def __init__(self, weights: Mapping[str, Tensor], attention: str = "sdpa") -> None:
+        with TemporaryDirectory() as home:
+            folder = hf_folder(Path(home), weights)
+            mapped = Sam2VideoModel.from_pretrained(folder, attn_implementation=attention)
+            # Mapped weights lie at any address of the file, where kernels round differently.
+            self.model = deepcopy(mapped)
+            self.processor = Sam2VideoProcessor.from_pretrained(folder)
+
+    def init_state(self, ours: Any) -> Any:
+        """A session with the frames of one of our states."""
+        return Sam2VideoInferenceSession(
+            video=ours.images,
+            video_height=ours.video_height,
+            video_width=ours.video_width,
+            dtype=torch.float32,
+        )
+
+    def add_new_points_or_box(
+        self,
+        session: Any,
+        frame: int,
+        obj_id: int,
+        points: Any = None,
+        labels: Any = None,
+        clear_old_points: bool = True,
+        box: Any = None,
+    ) -> Answer:
+        self.processor.add_inputs_to_inference_session(
+            session,
+            frame,
+            obj_id,
+            input_points=None if points is None else [[[list(map(float, p)) for p in points]]],
+            input_labels=None if labels is None else [[list(map(int, labels))]],
+            input_boxes=None if box is None else [[list(map(float, box))]],
+            clear_old_inputs=clear_old_points,
+        )
+        return self.respond(session, frame)
+
+    def add_new_points(self, *args: Any, **kwargs: Any) -> Answer:
+        return self.add_new_points_or_box(*args, **kwargs)
+
+    def add_new_mask(self, session: Any, frame: int, obj_id: int, mask: Any) -> Answer:
+        self.processor.add_inputs_to_inference_session(session, frame, obj_id, input_masks=mask)
+        return self.respond(session, frame)
+
+    def respond(self, session: Any, frame: int) -> Answer:
+        return self.answer(session, self.model(session, frame_idx=frame))
+
+    def propagate_in_video(self, session: Any, **options: Any) -> Iterator[Answer]:
+        for output in self.model.propagate_in_video_iterator(session, **options):
+            yield self.answer(session, output)
+
+    def answer(self, session: Any, output: Any) -> Answer:
+        size = [session.video_height, session.video_width]
+        masks = self.processor.post_process_masks([output.pred_masks], [size], binarize=False)[0]
+        return output.frame_idx, output.object_ids, masks
+
+
+def our_predictor(name: str, nudge: float = ALWAYS_THERE, **options: Any) -> SAM2VideoPredictor:
+    """Ours; ``options`` are those of tracking, by default what transformers does."""
+    tracking = TrackingOptions(**{"binarize_mask_from_pts_for_mem_enc": True, **options})
+    predictor = SAM2VideoPredictor(shipped_config(name), tracking).eval()
+    predictor.load_state_dict(weights(name, nudge))
+    return predictor
+
+
+@cache
+def their_predictor(
+    name: str, nudge: float = ALWAYS_THERE, attention: str = "sdpa"
+) -> TransformersPredictor:
+    return TransformersPredictor(weights(name, nudge), attention)
+
+
+def opened(predictor: SAM2VideoPredictor) -> Any:
+    return predictor.init_state([videos.frame(number) for number in range(videos.LENGTH)])
+
+
+def scores(session: Any) -> list[float]:
+    """The object scores of all that a session of transformers remembers."""
+    return [
+        float(outcome["object_score_logits"])
+        for outputs in session.output_dict_per_obj.values()
+        for outcomes in outputs.values()
+        for outcome in outcomes.values()
+    ]
+
+
+class Difference(NamedTuple):
+    """How far masks are apart."""
+
+    relative: float  # the largest difference of a logit, in units of the largest of its mask
+    flipped: float  # share of pixels on the other side of the threshold
+
+
+def relative(mine: Tensor, theirs: Tensor) -> float:
+    """Largest difference, in units of the scale of what is compared: its largest magnitude."""
+    return float((mine - theirs).abs().max() / theirs.abs().max())
+
+
+def difference(mine: Iterable[Answer], theirs: Iterable[Answer]) -> Difference:
+    """Of the answers of two predictors to the same prompts."""
+    furthest, flips = 0.0, []
+    for (frame, ids, masks), (their_frame, their_ids, their_masks) in zip(
+        mine, theirs, strict=True
+    ):
+        assert (frame, ids) == (their_frame, their_ids)
+        for mask, their_mask in zip(masks, their_masks, strict=True):
+            furthest = max(furthest, relative(mask, their_mask))
+        flips.append(((masks > 0) != (their_masks > 0)).float().mean())
+    return Difference(furthest, float(torch.stack(flips).mean()))
+
+
+def compared(
+    ours: SAM2VideoPredictor, theirs: TransformersPredictor, scenario: Scenario
+) -> tuple[Difference, list[float]]:
+    """How far the masks are apart, and the object scores."""
+    mine = opened(ours)
+    session = theirs.init_state(mine)
+    return difference(scenario(ours, mine), scenario(theirs, session)), scores(session)
+
+
+def a_point_and_a_box(predictor: Any, state: Any) -> Iterator[Answer]:
+    """Two objects through the whole video."""
+    yield predictor.add_new_points_or_box(state, 0, 1, **clicks(POINT, [1]))
+    yield predictor.add_new_points_or_box(state, 0, 2, box=BOX)
+    yield from predictor.propagate_in_video(state)
+
+
+@cache
+def noise(
+    name: str, nudge: float = ALWAYS_THERE, scenario: Scenario = a_point_and_a_box
+) -> Difference:
+    """Between the two ways of computing attention that transformers offers."""
+    frames = opened(our_predictor(name, nudge))
+    both = (their_predictor(name, nudge, attention) for attention in ("sdpa", "eager"))
+    return difference(*(scenario(one, one.init_state(frames)) for one in both))
+
+
+def in_parity(found: Difference, noise: Difference) -> bool:
+    """Rounding grows from frame to frame, in some scenarios faster than where it was measured."""
+    return found.relative <= min(5 * noise.relative, 1e-3) and found.flipped <= 1e-4
