@@ -170,6 +170,12 @@ def compared(
     return difference(scenario(ours, mine), scenario(theirs, session)), scores(session)
 
 
+def a_point(predictor: Any, state: Any) -> Iterator[Answer]:
+    """One object through ten frames."""
+    yield predictor.add_new_points_or_box(state, 0, 1, **clicks(POINT, [1]))
+    yield from predictor.propagate_in_video(state, max_frame_num_to_track=9)
+
+
 def a_point_and_a_box(predictor: Any, state: Any) -> Iterator[Answer]:
     """Two objects through the whole video."""
     yield predictor.add_new_points_or_box(state, 0, 1, **clicks(POINT, [1]))
@@ -190,3 +196,19 @@ def noise(
 def in_parity(found: Difference, noise: Difference) -> bool:
     """Rounding grows from frame to frame, in some scenarios faster than where it was measured."""
     return found.relative <= min(5 * noise.relative, 1e-3) and found.flipped <= 1e-4
+
+
+def about(amount: float) -> Any:
+    """Of that order: weights are drawn, and rounding differs between machines."""
+    return _About(amount)
+
+
+class _About:
+    def __init__(self, amount: float) -> None:
+        self.amount = amount
+
+    def __eq__(self, found: object) -> bool:
+        return isinstance(found, float) and self.amount / 2 < found < self.amount * 2
+
+    def __repr__(self) -> str:
+        return f"{self.amount / 2:.1e} .. {self.amount * 2:.1e}"

@@ -74,7 +74,11 @@ class Subject:
 
 
 @pytest.mark.parametrize("name", DEBUG)
-def test_every_tensor_but_the_dead_one_changes_a_result(name: str) -> None:
+def test_every_tensor_but_the_dead_one_changes_a_result(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Memories are kept as they are: in bfloat16, a rounding now and then becomes a difference.
+    monkeypatch.setattr(SAM2VideoPredictor, "_kept", staticmethod(lambda _, memory: memory))
     subject = Subject(name)
     changes = {tensor: subject.change(tensor) for tensor in subject.predictor.state_dict()}
     assert {tensor for tensor, change in changes.items() if change == 0} == DEAD

@@ -23,7 +23,7 @@ from sam21convert.containers.safetensors import read_safetensors, write_safetens
 from sam21convert.containers.source import Blob
 from sam21convert.containers.torch_writer import write_torch
 from sam21convert.errors import MismatchError, UnreadableError, UsageError
-from sam21convert.tensors import Tensor, TensorRef, TensorSpec
+from sam21convert.tensors import Part, Tensor, TensorRef, TensorSpec
 
 pytestmark = pytest.mark.usefixtures("small_pieces")
 
@@ -173,7 +173,7 @@ class TestReadingBack:
         path, seen = tmp_path / "out", list[str]()
         with ReadBack(path, [], quiet) as readback:
 
-            def expect(name: str, part: TensorRef, dtype: str, offset: int) -> None:
+            def expect(name: str, part: Part, dtype: str, offset: int) -> None:
                 seen.append(name)
                 readback.expect(name, part, dtype, offset)
 
@@ -198,6 +198,7 @@ class TestReadingBack:
         path = tmp_path / "out"
         write_safetensors(path, source, {}, quiet)
         [part] = source["a.weight"].parts
+        assert isinstance(part, TensorRef)
         with part.path.open("rb") as file:
             file.seek(part.offset)
             crc = zlib.crc32(file.read(part.spec.nbytes))

@@ -21,6 +21,7 @@ from .in_transformers import (
     ALWAYS_THERE,
     COMES_AND_GOES,
     MILLIONTH,
+    a_point,
     a_point_and_a_box,
     compared,
     in_parity,
@@ -127,15 +128,11 @@ def moved(tensor: Tensor) -> Tensor:
     ],
 )
 def test_one_tensor_of_the_memory_path_out_of_place_is_noticed(tensor: str, nudge: float) -> None:
-    def beginning(predictor: Any, state: Any) -> Iterator[Answer]:
-        yield predictor.add_new_points_or_box(state, 0, 1, **clicks(POINT, [1]))
-        yield from predictor.propagate_in_video(state, max_frame_num_to_track=9)
-
     name = "debug/sam2.1_debug"
     ours, theirs = our_predictor(name, nudge), their_predictor(name, nudge)
-    right, _ = compared(ours, theirs, beginning)
+    right, _ = compared(ours, theirs, a_point)
     ours.get_parameter(tensor).copy_(moved(ours.get_parameter(tensor)))
-    wrong, _ = compared(ours, theirs, beginning)
+    wrong, _ = compared(ours, theirs, a_point)
     assert in_parity(right, noise(name, nudge))
     assert not in_parity(wrong, noise(name, nudge))
     assert wrong.relative > 100 * right.relative
