@@ -74,14 +74,15 @@ def build_sam2(
     whatever config and overrides say. Without it that is off, unless they turn it on: an official
     YAML or an override, that is, for this project's own configs state what the builder sets.
 
-    Other ``kwargs`` are ignored. Raises :class:`UsageError` for an override that is not known or
+    An image model (transformers' ``Sam2Model``), which has no memory, is taken too. Other
+    ``kwargs`` are ignored. Raises :class:`UsageError` for an override that is not known or
     not possible, else as :func:`~sam21convert.load_model` does.
     """
     known = (*_ARCHITECTURE, *_STABILITY)
     settings = _settings(known, config_file, hydra_overrides_extra)
     if apply_postprocessing:
         settings |= _STABILITY
-    return _build(SAM2, config_file, ckpt_path, device, mode, settings)
+    return _build(SAM2, config_file, ckpt_path, device, mode, settings, images_only=True)
 
 
 def build_sam2_video_predictor(
@@ -198,6 +199,8 @@ def _build(
     device: str | torch.device,
     mode: str,
     settings: Mapping[str, Any],
+    *,
+    images_only: bool = False,
 ) -> _Model:
     from ..config_files import load_config
     from ..errors import UsageError
@@ -211,7 +214,13 @@ def _build(
 
     if ckpt_path is not None:
         model, _ = load_onto(
-            make, ckpt_path, config_file, change=change, device=device, dtype=torch.float32
+            make,
+            ckpt_path,
+            config_file,
+            change=change,
+            device=device,
+            dtype=torch.float32,
+            images_only=images_only,
         )
     elif config_file is not None:
         with torch.device(device):

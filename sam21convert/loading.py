@@ -82,21 +82,30 @@ def load_model(
     """
     from .model import SAM2
 
-    def change(found: ModelConfig) -> ModelConfig:
-        try:
-            return found if image_size is None else replace(found, image_size=image_size)
-        except ConfigError as error:
-            raise UsageError(f"image_size: {error.problem}") from error
-
     return load_onto(
         SAM2,
         source,
         config,
-        change=change,
+        change=with_image_size(image_size),
         device=device,
         dtype=dtype,
         resample_positions=resample_positions,
     )
+
+
+def with_image_size(image_size: int | None) -> Callable[[ModelConfig], ModelConfig]:
+    """A change of a config for :func:`load_onto`; None leaves it as it is.
+
+    The change raises :class:`UsageError` when the model cannot have that size.
+    """
+
+    def change(config: ModelConfig) -> ModelConfig:
+        try:
+            return config if image_size is None else replace(config, image_size=image_size)
+        except ConfigError as error:
+            raise UsageError(f"image_size: {error.problem}") from error
+
+    return change
 
 
 def load_onto(
@@ -108,10 +117,13 @@ def load_onto(
     device: str | torch.device,
     dtype: torch.dtype | None,
     resample_positions: bool = False,
+    images_only: bool = False,
 ) -> tuple[Model, Loading]:
     """As :func:`load_model`, onto what ``make`` builds of the config that ``change`` returns.
 
-    ``change`` gets the config given, found beside the checkpoint or told by its tensors.
+    ``change`` gets the config given, found beside the checkpoint or told by its tensors. With
+    ``images_only`` an image model is taken too; the tensors of the memory, which no image needs,
+    are zeros then, and the report says so.
     """
     import torch
 
@@ -125,7 +137,7 @@ def load_onto(
     keymap, wanted = stored.keymap, checkpoint.model_config
     assert keymap is not None
     assert wanted is not None
-    if keymap.dropped:
+    if keymap.dropped and not images_only:
         raise RefusedError(
             f"{source}: is an image model, without {len(keymap.dropped)} tensors of the memory",
             hint="convert it with --base first, which takes them from another checkpoint",
@@ -133,9 +145,12 @@ def load_onto(
     with torch.device("meta"):
         model = make(wanted)
     with Files() as files:
-        state_dict = {name: _tensor(files, truth[name]) for name in keymap.truth}
+        state_dict = {
+            name: _tensor(files, truth[name]) if name in truth else torch.zeros(spec.shape)
+            for name, spec in keymap.truth.items()
+        }
     resampled = resample(state_dict, wanted)
-    found = [tensor.dtype for tensor in state_dict.values()]
+    found = [state_dict[name].dtype for name in truth]
     dtype = dtype or reduce(torch.promote_types, found)
     model.load_state_dict(state_dict, strict=True, assign=True)
     model = model.to(device=device, dtype=dtype).eval()
@@ -146,7 +161,7 @@ def load_onto(
         generation=wanted.generation,
         config=wanted,
         image_size=wanted.image_size,
-        tensors=len(state_dict),
+        tensors=len(truth),
         dtype=str(dtype).removeprefix("torch."),
         device=str(device),
         resampled=resampled,
@@ -198,6 +213,8 @@ def _notes(checkpoint: Checkpoint, dtypes: set[str]) -> Iterator[str]:
     if checkpoint.extras:
         more = " ..." if len(checkpoint.extras) > 8 else ""
         yield f"left out, not part of the model: {', '.join(checkpoint.extras[:8])}{more}"
+    if checkpoint.keymap is not None and checkpoint.keymap.dropped:
+        yield "an image model: it has no memory, and can segment images only"
     if len(dtypes) > 1:
         kinds = ", ".join(sorted(kind.removeprefix("torch.") for kind in dtypes))
         yield f"the file mixes {kinds}; the model has one type"

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,14 +15,18 @@ from PIL import Image
 from .catalog import shipped_like
 from .containers.atomic import new_file, refuse_existing
 from .errors import UsageError
-from .loading import Loading, load_model
+from .loading import Loading, load_onto, with_image_size
 from .media import read_mask, read_picture
 from .picture import Mask, Pixels, black_and_white, drawing, sheet
 from .prompts import Prompt, Prompted, check_inside, grouped
 from .report import Report, table
 
 if TYPE_CHECKING:
+    import torch
+
     from .model import SAM2, ModelConfig
+
+    Model = TypeVar("Model", bound=torch.nn.Module)
 
 _CERTAIN = 10.0  # the logit that the model gives a mask it is handed, see ``SAM2.adopt_mask``
 
@@ -105,11 +109,14 @@ def predict_image(
     object: a guess to start from, given to the model as logits of -10 and 10 at a quarter of its
     resolution. ``multimask`` asks for three candidates of one object; unless given, a single point
     does. ``device`` is "auto", "cpu" or "cuda"; ``config`` and ``image_size`` are those of
-    :func:`~sam21convert.load_model`, which also says what is raised for a checkpoint.
+    :func:`~sam21convert.load_model`, which also says what is raised for a checkpoint; an image
+    model, without a memory, is taken here.
 
     A picture is turned upright as its EXIF data says. Raises :class:`UnreadableError` for what is
     not a picture, and :class:`UsageError` for prompts that do not fit it or an existing output.
     """
+    from .model import SAM2
+
     image, out = Path(image), Path(out)
     objects = _objects(prompts, mask)
     candidates = _wants_candidates(objects, mask, multimask)
@@ -119,7 +126,7 @@ def predict_image(
     height, width = pixels.shape[:2]
     check_inside(prompts, width, height)
     guess = None if mask is None else read_mask(Path(mask), width, height)
-    model, loading = load_for_use(checkpoint, config, image_size, device)
+    model, loading = load_for_use(SAM2, checkpoint, config, image_size, device, images_only=True)
     found = _segmented(model, pixels, objects, guess, candidates=candidates)
     masks = {path: black_and_white(mask) for path, (_, mask, _) in zip(paths, found, strict=True)}
     _write({out: _drawn(pixels, objects, found), **masks}, overwrite)
@@ -138,15 +145,18 @@ def predict_image(
 
 
 def load_for_use(
+    make: Callable[[ModelConfig], Model],
     checkpoint: str | Path,
     config: str | Path | ModelConfig | None,
     image_size: int | None,
     device: str,
-) -> tuple[SAM2, Loading]:
-    """The model in float32 on a device, "auto" for the best there is.
+    *,
+    images_only: bool = False,
+) -> tuple[Model, Loading]:
+    """What ``make`` builds, loaded in float32, on a device, "auto" for the best there is.
 
     Raises :class:`UsageError` for a device that is not there, else as
-    :func:`~sam21convert.load_model`.
+    :func:`~sam21convert.load_model`; with ``images_only`` an image model is taken too.
     """
     import torch
 
@@ -154,7 +164,15 @@ def load_for_use(
         device = "cuda" if torch.cuda.is_available() else "cpu"
     elif device != "cpu" and not torch.cuda.is_available():
         raise UsageError(f"device {device}: torch finds no GPU to use", hint="use cpu, or auto")
-    return load_model(checkpoint, config, image_size, device=device, dtype=torch.float32)
+    return load_onto(
+        make,
+        checkpoint,
+        config,
+        change=with_image_size(image_size),
+        device=device,
+        dtype=torch.float32,
+        images_only=images_only,
+    )
 
 
 def size_of(loading: Loading) -> str | None:

@@ -21,7 +21,7 @@ from .prompts import Prompt, Prompted, check_inside, grouped
 from .report import Report, table
 
 if TYPE_CHECKING:
-    from .model import SAM2, ModelConfig, SAM2VideoPredictor
+    from .model import ModelConfig, SAM2VideoPredictor
     from .model.session import Session
 
 Objects = Mapping[str, Mapping[int, Prompted]]
@@ -111,8 +111,7 @@ def predict_video(
     if not objects:
         raise no_prompt()
     _refuse_occupied(folder, [source, Path(checkpoint)], overwrite=overwrite)
-    model, loading = load_for_use(checkpoint, config, image_size, device)
-    predictor = _predictor(model, loading.config)
+    predictor, loading = load_for_use(_predictor, checkpoint, config, image_size, device)
     with _naming_faults():
         state = predictor.init_state(str(source))
     _point(predictor, state, objects)
@@ -138,17 +137,12 @@ def predict_video(
     )
 
 
-def _predictor(model: SAM2, config: ModelConfig) -> SAM2VideoPredictor:
-    """The video predictor with the weights of a model, set up as the official builder does."""
-    import torch
-
+def _predictor(config: ModelConfig) -> SAM2VideoPredictor:
+    """A video predictor set up as the official builder does."""
     from .model import SAM2VideoPredictor, TrackingOptions
 
     options = TrackingOptions(fill_hole_area=8, binarize_mask_from_pts_for_mem_enc=True)
-    with torch.device("meta"):
-        predictor = SAM2VideoPredictor(config, options)
-    predictor.load_state_dict(model.state_dict(), strict=True, assign=True)
-    return predictor.eval()
+    return SAM2VideoPredictor(config, options)
 
 
 @contextmanager

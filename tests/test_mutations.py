@@ -30,7 +30,7 @@ KEY_BIASES = {
         for attention in ("self_attn", "cross_attn_token_to_image", "cross_attn_image_to_token")
     ),
 }
-SEEN = 1e-5  # of the scale of a tap: well above the rounding of float32, which is 1e-7
+SEEN = 1e-4  # of the scale of a result; rounding comes to 2e-5 by the last of them
 
 
 class Subject:
@@ -61,10 +61,10 @@ class Subject:
         return {**predictor.taps, **answers}
 
     def change(self, name: str) -> float:
-        """The largest change of any result, in units of its scale, for a tensor 1 to 3 % off."""
+        """The largest change of any result, in units of its scale, for a tensor 10 to 30 % off."""
         tensor = self.predictor.state_dict()[name]
         kept = tensor.clone()
-        tensor.copy_(1.02 * kept + 0.01 * kept.abs().mean())
+        tensor.copy_(1.2 * kept + 0.1 * kept.abs().mean())
         changed = self.results()
         tensor.copy_(kept)
         return max(

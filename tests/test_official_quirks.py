@@ -154,7 +154,7 @@ class TestCorrectionsAfterTracking:
     def test_a_new_object_hides_an_unfinished_correction_of_another(
         self, name: str, folder: str
     ) -> None:
-        """Of pending answers on a frame only those of one kind are shown: prompts or corrections."""
+        """Of pending answers on a frame only prompts are shown, or only corrections."""
 
         def beside(predictor: Any, state: Any) -> Iterator[Answer]:
             yield predictor.add_new_points_or_box(state, 0, 1, **clicks(POINT, [1]))

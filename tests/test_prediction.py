@@ -125,6 +125,17 @@ class TestPicture:
             "2.1",
         )
 
+    def test_an_image_model_is_enough(
+        self, tmp_path: Path, checkpoint: Path, picture: Path
+    ) -> None:
+        convert(checkpoint, tmp_path / "image", to="hf-image")
+        masks = []
+        for number, source in enumerate((checkpoint, tmp_path / "image")):
+            done = predict_image(picture, source, tmp_path / f"{number}.png", [Point(33, 60)])
+            masks.append([found.path.read_bytes() for found in done.masks])
+        assert masks[0] == masks[1]
+        assert "segment images only" in str(done)
+
     def test_another_prompt_gives_another_mask(
         self, tmp_path: Path, checkpoint: Path, picture: Path
     ) -> None:
@@ -415,7 +426,6 @@ class TestRefusals:
         ("scene.png --point 1,1 --checkpoint gone.pt", 3, "gone.pt"),
         ("scene.png --point 1,1 --checkpoint text.png", 3, "text.png"),
         ("scene.png --point 1,1 --config sam2.1/sam2.1_hiera_t", 1, "does not fit dialect"),
-        ("scene.png --point 1,1 --checkpoint hf-image", 3, "is an image model"),
     )
     VIDEO = (
         ("gone --point 1,1", 3, "gone: no such file or folder"),

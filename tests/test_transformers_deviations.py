@@ -66,7 +66,7 @@ def one_mask(predictor: Any, state: Any) -> Iterator[Answer]:
     yield from predictor.propagate_in_video(state, max_frame_num_to_track=9)
 
 
-def pointer_of_the_first_of_three(model: Any) -> None:
+def pointer_of_the_best_of_three(model: Any) -> None:
     """Remove: the pointer to a given mask comes from the candidate of highest expected IoU."""
     model._single_frame_forward = partial(model._single_frame_forward, multimask_output=False)
 
@@ -103,7 +103,7 @@ class TestGivenMask:
             )
 
         assert remembered() == (about(0.43), about(0.043))
-        pointer_of_the_first_of_three(theirs.model)
+        pointer_of_the_best_of_three(theirs.model)
         pointer, memory = remembered()
         assert pointer < MILLIONTH
         assert memory == about(0.043)
@@ -112,7 +112,7 @@ class TestGivenMask:
 
     @BOTH
     def test_masks_that_follow(self, name: str) -> None:
-        causes = (pointer_of_the_first_of_three, memory_of_the_given_mask)
+        causes = (pointer_of_the_best_of_three, memory_of_the_given_mask)
         assert plain(name, one_mask).relative == about(5e-3)
         for cause in causes:
             assert not in_parity(without(name, one_mask, cause), noise(name))
@@ -246,7 +246,7 @@ def test_nothing_else_differs_in_what_an_object_goes_through(name: str, scenario
     """With the causes removed, all scenarios agree that the two have in common."""
     theirs = WithOfficialRecords(weights(name))
     for cause in (
-        pointer_of_the_first_of_three,
+        pointer_of_the_best_of_three,
         memory_of_the_given_mask,
         forgetting_the_mask_there,
         binary_for_all_objects,
