@@ -145,10 +145,13 @@ class TestCorrectionsAfterTracking:
             yield predictor.add_new_points_or_box(state, 0, 1, **ELSEWHERE)
             yield from predictor.propagate_in_video(state, max_frame_num_to_track=3)
 
-        for predictor in (ours(name), theirs(name)):
-            _, *before, shown, first, second, third, fourth = played(predictor, corrected, folder)
+        for build in (ours, theirs):
+            _, *before, shown, first, second, third, fourth = played(build(name), corrected, folder)
             assert not torch.equal(shown, before[0])
             assert all(map(torch.equal, before, (first, second, third, fourth)))
+            keeping = build(name, add_all_frames_to_correct_as_cond=True)
+            *_, shown, first, _, _, _ = played(keeping, corrected, folder)
+            assert torch.equal(shown, first)
 
     @BOTH
     def test_a_new_object_hides_an_unfinished_correction_of_another(

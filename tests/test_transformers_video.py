@@ -26,6 +26,7 @@ from .in_transformers import (
     compared,
     in_parity,
     noise,
+    opened,
     our_predictor,
     relative,
     their_predictor,
@@ -82,6 +83,16 @@ def test_masks_of_objects_that_are_always_there(name: str, scenario: Scenario) -
     assert in_parity(found, noise(name, ALWAYS_THERE)), found
     assert min(seen) > 0
     assert len(seen) >= videos.LENGTH
+
+
+@pytest.mark.parametrize("name", DEBUG)
+def test_image_features(name: str) -> None:
+    ours, theirs = our_predictor(name), their_predictor(name).model
+    pixels = opened(ours).images[:1]
+    found = ours.encode_frame(pixels)
+    others = theirs.get_image_features(pixels).fpn_hidden_states
+    for mine, other in zip((*found.high_res, found.embedding), others, strict=True):
+        assert relative(mine.flatten(2).permute(2, 0, 1), other) <= MILLIONTH
 
 
 def one_point(predictor: Any, state: Any) -> Iterator[Answer]:
