@@ -283,10 +283,8 @@ def pointers_of_all_prompts(model: Any) -> None:
 
 @BOTH
 def test_a_limit_of_prompted_frames_leaves_all_their_pointers(name: str) -> None:
-    ours, theirs = (
-        our_predictor(name, max_cond_frames_in_attn=2),
-        TransformersPredictor(weights(name)),
-    )
+    ours = our_predictor(name, max_cond_frames_in_attn=2)
+    theirs = TransformersPredictor(weights(name))
     theirs.model.config.max_cond_frame_num = 2
     found, _ = compared(ours, theirs, several_boxes)
     assert found.relative == about(1e-3)
@@ -346,13 +344,20 @@ def test_a_prompt_is_lost_unless_the_model_runs_before_the_next(name: str) -> No
 @BOTH
 def test_frames_before_a_prompt_count_as_prompted_unless_the_model_ran_there(name: str) -> None:
     theirs = their_predictor(name)
-    session = theirs.init_state(opened(our_predictor(name)))
+
+    def prompted_frames(ids: list[int], at_once: bool) -> list[int]:
+        session = theirs.init_state(opened(our_predictor(name)))
+        theirs.processor.add_inputs_to_inference_session(session, 2, ids, input_boxes=[[BOX]])
+        if at_once:
+            theirs.model(session, frame_idx=2)
+        for _ in theirs.propagate_in_video(session, start_frame_idx=0, max_frame_num_to_track=4):
+            pass
+        return list(session.output_dict_per_obj[0]["cond_frame_outputs"])
+
     ids = [1]
-    theirs.processor.add_inputs_to_inference_session(session, 2, ids, input_boxes=[[BOX]])
-    for _ in theirs.propagate_in_video(session, start_frame_idx=0, max_frame_num_to_track=4):
-        pass
-    assert list(session.output_dict_per_obj[0]["cond_frame_outputs"]) == [0, 1, 2]
+    assert prompted_frames(ids, at_once=False) == [0, 1, 2]
     assert ids == []  # the caller's own list
+    assert prompted_frames([1], at_once=True) == [2]
 
 
 class TestOptions:
