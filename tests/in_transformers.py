@@ -40,29 +40,34 @@ def weights(name: str, nudge: float = ALWAYS_THERE) -> dict[str, Tensor]:
     return {**drawn, SCORE_BIAS: drawn[SCORE_BIAS] + nudge}
 
 
-def hf_folder(home: Path, weights: Mapping[str, Tensor]) -> Path:
-    """A transformers folder of official weights."""
-    sam21convert.convert(official_pt(home / "weights.pt", weights), home / "hf")
+def hf_folder(home: Path, weights: Mapping[str, Tensor], **options: Any) -> Path:
+    """A transformers folder of official weights; ``options`` are those of ``convert``."""
+    sam21convert.convert(official_pt(home / "weights.pt", weights), home / "hf", **options)
     return home / "hf"
 
 
 class TransformersPredictor:
     """``Sam2VideoModel`` with official weights, converted; it runs once for every prompt."""
 
-    def __init__(self, weights: Mapping[str, Tensor], attention: str = "sdpa") -> None:
+    def __init__(
+        self, weights: Mapping[str, Tensor], attention: str = "sdpa", **options: Any
+    ) -> None:
         with TemporaryDirectory() as home:
-            folder = hf_folder(Path(home), weights)
+            folder = hf_folder(Path(home), weights, **options)
             mapped = Sam2VideoModel.from_pretrained(folder, attn_implementation=attention)
             # Mapped weights lie at any address of the file, where kernels round differently.
             self.model = deepcopy(mapped)
             self.processor = Sam2VideoProcessor.from_pretrained(folder)
 
     def init_state(self, ours: Any) -> Any:
-        """A session with the frames of one of our states."""
+        """A session with the frames of one of our states, all on the model's device."""
         return Sam2VideoInferenceSession(
             video=ours.images,
             video_height=ours.video_height,
             video_width=ours.video_width,
+            inference_device=self.model.device,
+            inference_state_device=self.model.device,
+            video_storage_device=self.model.device,
             dtype=torch.float32,
         )
 
