@@ -1,7 +1,7 @@
 """How fast the model runs, and in how much memory, beside the official code and transformers.
 
-    python -m benchmarks.forward [--config NAME] [--image-size N] [--rounds N] [--compile]
-                                 [--device cpu|cuda] [--autocast]
+    python -m benchmarks.forward [--config NAME] [--image-size N] [--rounds N] [--threads N]
+                                 [--device cpu|cuda] [--autocast] [--compile]
 
 The three have the same weights and see the same video. Each lives in a process of its own and waits
 while another one works; they take turns, so that a slow moment of the machine hits all alike. What
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import multiprocessing
+import os
 import platform
 import statistics
 import tempfile
@@ -48,6 +49,7 @@ class Options:
     config: str
     image_size: int
     rounds: int
+    threads: int
     device: str
     autocast: bool
     compile: bool
@@ -166,7 +168,7 @@ def _peak(cuda: bool) -> float:
 
 def work(side: str, options: Options, pipe: Any) -> None:
     """A process: answer each step that is asked for until there are no more."""
-    torch.manual_seed(0)
+    torch.set_num_threads(options.threads)
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     worker = Worker(side, options)
     for _ in range(WARM_UP):
@@ -205,7 +207,7 @@ def report(options: Options, found: dict[tuple[str, str], list[tuple[float, floa
     kind = "bfloat16 autocast" if options.autocast else "float32"
     versions = ", ".join(f"{name} {version(name)}" for name in ("torch", "sam2", "transformers"))
     print(f"{options.config} at {options.image_size}, {kind}, {how}, {device}, {versions}")
-    print(f"median of {options.rounds} rounds, {torch.get_num_threads()} threads\n")
+    print(f"median of {options.rounds} rounds, {options.threads} threads\n")
     print("| step | implementation | seconds | times sam2 | peak memory | times sam2 |")
     print("|---|---|---|---|---|---|")
     for step in STEPS:
@@ -226,6 +228,7 @@ def parse() -> Options:
     parser.add_argument("--config", default="sam2.1/sam2.1_hiera_t")
     parser.add_argument("--image-size", type=int, default=1024)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--autocast", action="store_true", help="bfloat16")
     parser.add_argument("--compile", action="store_true", help="by inductor, part by part")

@@ -52,10 +52,11 @@ def hint(checkpoint: Checkpoint) -> str:
     asked = checkpoint.generation if checkpoint.config is not None else None
     if fit.faults == 0 and asked not in (None, shipped.generation):
         names = "no_obj_embed_spatial, obj_ptr_tpos_proj.weight and obj_ptr_tpos_proj.bias"
-        has = "has" if shipped.generation == "2.1" else "lacks"
+        newer = shipped.generation == "2.1"
         return (
-            f"this is a SAM {shipped.generation} checkpoint: it {has} {names}, the three tensors "
-            f"that SAM 2.1 adds; use --config {shipped.name}"
+            f"this is a SAM {shipped.generation} checkpoint: it {'has' if newer else 'lacks'} "
+            f"{names}, the three tensors that SAM 2.1 adds; use --config {shipped.name}"
+            + ("" if newer else ", or convert it with --generation 2.1")
         )
     nearest = f"dialect '{dialect.name}' with config '{shipped.name}'"
     if fit.faults == 0:
