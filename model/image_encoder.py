@@ -114,17 +114,20 @@ class HieraBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """``B x H x W x width`` to ``B x H x W x width_out``, or half the H and W."""
+        x = self.attend(x)
+        refined: Tensor = self.mlp(self.norm2(x))
+        return x + refined
+
+    def attend(self, x: Tensor) -> Tensor:
+        """The first half of :meth:`forward`."""
         normed = self.norm1(x)
         if self.begins_stage:
             x = max_pool(self.proj(normed))  # B, H/2, W/2, width_out
         if self.window:
             h, w = x.shape[1:3]
             normed = split_windows(normed, self.window)  # B*windows, window, window, width
-            x = x + join_windows(self.attn(normed), h, w)  # pooling shrank the windows too
-        else:
-            x = x + self.attn(normed)
-        refined: Tensor = self.mlp(self.norm2(x))
-        return x + refined
+            return x + join_windows(self.attn(normed), h, w)  # pooling shrank the windows too
+        return x + self.attn(normed)
 
 
 class Hiera(nn.Module):

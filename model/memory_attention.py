@@ -25,19 +25,19 @@ class RotaryAttention(Attention):
     """
 
     def forward(  # type: ignore[override]  # what it attends to has places
-        self, q: Tensor, k: Tensor, v: Tensor, turns: Tensor, placed: int
+        self, q: Tensor, k: Tensor, v: Tensor, q_turns: Tensor, k_turns: Tensor
     ) -> Tensor:
         """``q`` is ``B x N x width``, as is the result; ``k``, ``v`` are ``B x M x kv_width``.
 
-        ``turns`` (N x width/heads/2, complex) belongs to the N places. The first ``placed`` keys
-        are one or more grids of the same places, one after the other; the others have no place.
+        ``q_turns`` (N x width/heads/2, complex) belongs to the places of the queries, ``k_turns``
+        to those of the first keys; keys beyond have no place.
         """
         q, k, v = (
             self.split_heads(layer(x))  # B, heads, N or M, width/heads
             for layer, x in ((self.q_proj, q), (self.k_proj, k), (self.v_proj, v))
         )
-        q = turn(q, turns)
-        k[:, :, :placed] = turn(k[:, :, :placed], turns.repeat(placed // len(turns), 1))
+        q, placed = turn(q, q_turns), len(k_turns)
+        k[:, :, :placed] = turn(k[:, :, :placed], k_turns)
         mixed = F.scaled_dot_product_attention(q, k, v)
         y: Tensor = self.out_proj(mixed.transpose(1, 2).flatten(2))  # B, N, width
         return y
@@ -60,12 +60,12 @@ class MemoryAttentionLayer(nn.Module):
         self.norm3 = nn.LayerNorm(width)
 
     def forward(
-        self, x: Tensor, keys: Tensor, memory: Tensor, turns: Tensor, placed: int
+        self, x: Tensor, keys: Tensor, memory: Tensor, turns: Tensor, memory_turns: Tensor
     ) -> Tensor:
         """``B x N x C`` frame to the same; ``keys`` are ``memory`` (B x M x K) with positions."""
         normed = self.norm1(x)
-        x = x + self.self_attn(normed, normed, normed, turns, len(turns))
-        x = x + self.cross_attn_image(self.norm2(x), keys, memory, turns, placed)
+        x = x + self.self_attn(normed, normed, normed, turns, turns)
+        x = x + self.cross_attn_image(self.norm2(x), keys, memory, turns, memory_turns)
         refined: Tensor = self.linear2(F.relu(self.linear1(self.norm3(x))))
         return x + refined
 
@@ -96,8 +96,10 @@ class MemoryAttention(nn.Module):
         x = frame + _POSITION_SCALE * own
         x = x.flatten(2).transpose(1, 2)  # B, H*W, C
         turns = rotary_grid(c // _HEADS, h, w, self.rope_theta, frame.device)  # H*W, C/2
+        grids = (memory.shape[1] - pointers) // (h * w)
+        memory_turns = turns.repeat(grids, 1)  # grids*H*W, C/2
         keys = memory + position
         for layer in self.layers:
-            x = layer(x, keys, memory, turns, memory.shape[1] - pointers)
+            x = layer(x, keys, memory, turns, memory_turns)
         normed: Tensor = self.norm(x)
         return normed.transpose(1, 2).reshape(-1, c, h, w)  # B, C, H, W
