@@ -11,8 +11,6 @@ counts are the ratios within one run. Run it from the root of a checkout with th
 from __future__ import annotations
 
 import argparse
-import ctypes
-import gc
 import multiprocessing
 import os
 import platform
@@ -23,6 +21,7 @@ from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from importlib.metadata import version
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +64,7 @@ class Worker:
         config = replace(shipped_config(options.config), image_size=options.image_size)
         ours = SAM2VideoPredictor(config).eval()
         weights = randomise(ours, seed=0)
-        frames = [videos.frame(n % videos.LENGTH) for n in range(WARM_UP + options.rounds + 2)]
+        frames = [videos.frame(n % videos.LENGTH) for n in range(WARM_UP + options.rounds + 3)]
         ours = ours.to(options.device)
         state = ours.init_state(frames)
         self.pixels = state.images[:1].clone()
@@ -132,42 +131,36 @@ class Worker:
             return self.model.forward_image(self.pixels)
         return self.model.get_image_embeddings(self.pixels)
 
-    def take(self, step: str) -> tuple[float, float]:
-        """Seconds, and megabytes at the peak beyond what was in use before."""
-        cuda = self.options.device == "cuda"
+    def take(self, step: str) -> float:
+        """Seconds that a step takes."""
         actions: dict[str, Callable[[], Any]] = {
             "image encoder": self._encode,
             "one prompt": self.prompt,
             "one tracked frame": lambda: next(self.tracking),
         }
-        before = _reset_peak(cuda)
         half = torch.autocast(self.options.device, dtype=torch.bfloat16)
         start = time.perf_counter()
         with torch.inference_mode(), half if self.options.autocast else nullcontext():
             actions[step]()
-        if cuda:
+        if self.options.device == "cuda":
             torch.cuda.synchronize()
-        seconds = time.perf_counter() - start
-        return seconds, _peak(cuda) - before
+        return time.perf_counter() - start
 
-
-def _reset_peak(cuda: bool) -> float:
-    """Forget the peak of memory, and return what is in use, in megabytes."""
-    if cuda:
-        torch.cuda.synchronize()
-        torch.cuda.reset_peak_memory_stats()
-        return torch.cuda.memory_allocated() / 1e6
-    gc.collect()
-    ctypes.CDLL(None).malloc_trim(0)  # what is free and kept would hide what a step takes
-    Path("/proc/self/clear_refs").write_text("5")
-    return _peak(cuda)
-
-
-def _peak(cuda: bool) -> float:
-    if cuda:
-        return torch.cuda.max_memory_allocated() / 1e6
-    status = Path("/proc/self/status").read_text()
-    return int(status.partition("VmHWM:")[2].split()[0]) / 1e3
+    def peak(self, step: str) -> float:
+        """Megabytes of tensors at the peak, beyond those there were before."""
+        if self.options.device == "cuda":
+            torch.cuda.reset_peak_memory_stats()
+            before = torch.cuda.memory_allocated()
+            self.take(step)
+            return (torch.cuda.max_memory_allocated() - before) / 1e6
+        with torch.profiler.profile(profile_memory=True) as profile:
+            self.take(step)
+        assert profile.profiler is not None
+        assert profile.profiler.kineto_results is not None
+        events = profile.profiler.kineto_results.events()
+        changes = [(e.start_ns(), e.nbytes()) for e in events if e.name() == "[memory]"]
+        largest: int = max(accumulate(size for _, size in sorted(changes)))
+        return largest / 1e6
 
 
 def work(side: str, options: Options, pipe: Any) -> None:
@@ -178,8 +171,9 @@ def work(side: str, options: Options, pipe: Any) -> None:
     for _ in range(WARM_UP):
         worker.take("one tracked frame")
     pipe.send("ready")
-    while (step := pipe.recv()) is not None:
-        pipe.send(worker.take(step))
+    while (order := pipe.recv()) is not None:
+        what, step = order
+        pipe.send(getattr(worker, what)(step))
 
 
 def main() -> None:
@@ -191,21 +185,31 @@ def main() -> None:
         pipes[side], theirs = context.Pipe()
         context.Process(target=work, args=(side, options, theirs), daemon=True).start()
         pipes[side].recv()
-    found: dict[tuple[str, str], list[tuple[float, float]]] = {}
+
+    def ask(side: str, what: str, step: str) -> float:
+        pipes[side].send((what, step))
+        answer: float = pipes[side].recv()
+        return answer
+
+    seconds: dict[tuple[str, str], list[float]] = {}
     for number in range(options.rounds + 1):
         for step in STEPS:
             for side in SIDES[number % 3 :] + SIDES[: number % 3]:
-                pipes[side].send(step)
-                measured = pipes[side].recv()
+                measured = ask(side, "take", step)
                 if number:  # the first round warms up
-                    found.setdefault((step, side), []).append(measured)
+                    seconds.setdefault((step, side), []).append(measured)
+    megabytes = {(step, side): ask(side, "peak", step) for step in STEPS for side in SIDES}
     for pipe in pipes.values():
         pipe.send(None)
-    report(options, found)
+    report(options, seconds, megabytes)
 
 
-def report(options: Options, found: dict[tuple[str, str], list[tuple[float, float]]]) -> None:
-    """Medians, and medians of each round's ratio to the official code."""
+def report(
+    options: Options,
+    seconds: dict[tuple[str, str], list[float]],
+    megabytes: dict[tuple[str, str], float],
+) -> None:
+    """Medians of seconds, and of each round's ratio to the official code; peaks of memory."""
     device = torch.cuda.get_device_name() if options.device == "cuda" else platform.machine()
     how = "compiled" if options.compile else "eager"
     kind = "bfloat16 autocast" if options.autocast else "float32"
@@ -216,13 +220,11 @@ def report(options: Options, found: dict[tuple[str, str], list[tuple[float, floa
     print("|---|---|---|---|---|---|")
     for step in STEPS:
         for side in SIDES:
-            rounds = list(zip(found[step, side], found[step, "sam2"], strict=True))
-            seconds = statistics.median(mine[0] for mine, _ in rounds)
-            slower = statistics.median(mine[0] / theirs[0] for mine, theirs in rounds)
-            megabytes = statistics.median(mine[1] for mine, _ in rounds)
-            larger = statistics.median(mine[1] / max(theirs[1], 1) for mine, theirs in rounds)
-            times, memory = f"{seconds:.3f} | {slower:.2f}", f"{megabytes:.0f} MB | {larger:.2f}"
-            print(f"| {step} | {side} | {times} | {memory} |")
+            mine, theirs = seconds[step, side], seconds[step, "sam2"]
+            ratios = [one / other for one, other in zip(mine, theirs, strict=True)]
+            times = f"{statistics.median(mine):.3f} | {statistics.median(ratios):.2f}"
+            memory, base = megabytes[step, side], megabytes[step, "sam2"]
+            print(f"| {step} | {side} | {times} | {memory:.0f} MB | {memory / base:.2f} |")
 
 
 def parse() -> Options:

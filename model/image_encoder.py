@@ -126,8 +126,10 @@ class HieraBlock(nn.Module):
         if self.window:
             h, w = x.shape[1:3]
             normed = split_windows(normed, self.window)  # B*windows, window, window, width
-            return x + join_windows(self.attn(normed), h, w)  # pooling shrank the windows too
-        return x + self.attn(normed)
+            seen = join_windows(self.attn(normed), h, w)  # pooling shrank the windows too
+        else:
+            seen = self.attn(normed)
+        return x + seen
 
 
 class Hiera(nn.Module):
