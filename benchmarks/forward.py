@@ -3,15 +3,14 @@
     python -m benchmarks.forward [--config NAME] [--image-size N] [--rounds N] [--threads N]
                                  [--device cpu|cuda] [--autocast] [--compile]
 
-The three have the same weights and see the same video. Each lives in a process of its own and waits
-while another one works; they take turns, so that a slow moment of the machine hits all alike. What
-counts are the ratios within one run. Run it from the root of a checkout with the test dependencies.
+The three have the same weights, see the same video and take turns in one process, so that a slow
+moment of the machine, or the state of its memory, hits all alike. What counts are the ratios within
+one run. Run it from the root of a checkout with the test dependencies.
 """
 
 from __future__ import annotations
 
 import argparse
-import multiprocessing
 import os
 import platform
 import statistics
@@ -57,45 +56,36 @@ class Options:
 
 
 class Worker:
-    """One of the three, ready to take any of the steps."""
+    """One of the three, ready to take any of the steps, all memories in use."""
 
     def __init__(self, side: str, options: Options) -> None:
         self.options = options
         config = replace(shipped_config(options.config), image_size=options.image_size)
-        ours = SAM2VideoPredictor(config).eval()
+        ours: Any = SAM2VideoPredictor(config).eval()
         weights = randomise(ours, seed=0)
+        ours.to(options.device)
         frames = [videos.frame(n % videos.LENGTH) for n in range(WARM_UP + options.rounds + 3)]
-        ours = ours.to(options.device)
-        state = ours.init_state(frames)
-        self.pixels = state.images[:1].clone()
-        self.predictor, self.model, self.state = self._build(side, config, weights, frames, state)
-        if side != "sam21convert":
-            del ours
+        self.predictor, self.model, self.state = ours, ours, ours.init_state(frames)
+        self.pixels = self.state.images[:1].clone()
+        if side == "transformers":
+            self.predictor = TransformersPredictor(weights, image_size=options.image_size)
+            self.model = self.predictor.model.to(options.device)
+            self.state = self.predictor.init_state(self.state)
+        elif side == "sam2":
+            self.predictor = self.model = build_official_predictor(config).to(options.device)
+            self.model.load_state_dict(weights)
+            with tempfile.TemporaryDirectory() as folder:
+                for number, frame in enumerate(frames):
+                    Image.fromarray(frame).save(Path(folder) / f"{number:05}.jpg")
+                self.state = self.predictor.init_state(folder)
         if options.compile:
             for part in (*PARTS, *DECODERS):
                 if hasattr(self.model, part):
                     getattr(self.model, part).compile()
         self.tracking = self._track()
         self.prompt = self._prompt(side, config.embedding_size)
-
-    def _build(
-        self, side: str, config: Any, weights: Any, frames: list[Any], state: Any
-    ) -> tuple[Any, Any, Any]:
-        if side == "sam21convert":
-            ours = SAM2VideoPredictor(config).eval().to(self.options.device)
-            ours.load_state_dict(weights)
-            return ours, ours, state
-        if side == "transformers":
-            theirs = TransformersPredictor(weights, image_size=config.image_size)
-            theirs.model.to(self.options.device)
-            return theirs, theirs.model, theirs.init_state(state)
-        official = build_official_predictor(config)
-        official.load_state_dict(weights)
-        official.to(self.options.device)
-        with tempfile.TemporaryDirectory() as folder:
-            for number, frame in enumerate(frames):
-                Image.fromarray(frame).save(Path(folder) / f"{number:05}.jpg")
-            return official, official, official.init_state(folder)
+        for _ in range(WARM_UP):
+            self.take("one tracked frame")
 
     def _track(self) -> Iterator[Any]:
         self.predictor.add_new_points_or_box(self.state, 0, 1, **videos.clicks(videos.POINT, [1]))
@@ -163,45 +153,24 @@ class Worker:
         return largest / 1e6
 
 
-def work(side: str, options: Options, pipe: Any) -> None:
-    """A process: answer each step that is asked for until there are no more."""
-    torch.set_num_threads(options.threads)
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
-    worker = Worker(side, options)
-    for _ in range(WARM_UP):
-        worker.take("one tracked frame")
-    pipe.send("ready")
-    while (order := pipe.recv()) is not None:
-        what, step = order
-        pipe.send(getattr(worker, what)(step))
-
-
 def main() -> None:
     """Measure and print a table."""
     options = parse()
-    context = multiprocessing.get_context("spawn")
-    pipes = {}
-    for side in SIDES:
-        pipes[side], theirs = context.Pipe()
-        context.Process(target=work, args=(side, options, theirs), daemon=True).start()
-        pipes[side].recv()
-
-    def ask(side: str, what: str, step: str) -> float:
-        pipes[side].send((what, step))
-        answer: float = pipes[side].recv()
-        return answer
-
+    torch.set_num_threads(options.threads)
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+    workers = {side: Worker(side, options) for side in SIDES}
     seconds: dict[tuple[str, str], list[float]] = {}
     for number in range(options.rounds + 1):
         for step in STEPS:
             for side in SIDES[number % 3 :] + SIDES[: number % 3]:
-                measured = ask(side, "take", step)
+                taken = workers[side].take(step)
                 if number:  # the first round warms up
-                    seconds.setdefault((step, side), []).append(measured)
-    megabytes = {(step, side): ask(side, "peak", step) for step in STEPS for side in SIDES}
-    for pipe in pipes.values():
-        pipe.send(None)
-    report(options, seconds, megabytes)
+                    seconds.setdefault((step, side), []).append(taken)
+    report(
+        options,
+        seconds,
+        {(step, side): worker.peak(step) for side, worker in workers.items() for step in STEPS},
+    )
 
 
 def report(
@@ -232,7 +201,7 @@ def parse() -> Options:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--config", default="sam2.1/sam2.1_hiera_t")
     parser.add_argument("--image-size", type=int, default=1024)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=6, help="a multiple of 3 is fair")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--autocast", action="store_true", help="bfloat16")

@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from io import BytesIO
 from pathlib import Path
-from threading import Thread
+from threading import Event, Thread, current_thread
 from typing import TYPE_CHECKING, Any, NamedTuple
+from weakref import finalize
 
 import numpy as np
 import torch
@@ -108,7 +110,11 @@ class LazyImages:
         first = _picture_file(paths[0], image_size)
         self.height, self.width = first.height, first.width
         self._images[0] = self._finished(first)
-        Thread(target=self._read_all, daemon=True).start()
+        stop = Event()
+        thread = Thread(target=partial(self._read_all, stop), daemon=True)
+        # A thread that is still reading when Python ends would be killed within torch: a crash.
+        finalize(self, _end, stop, thread)
+        thread.start()
 
     def __len__(self) -> int:
         return len(self._paths)
@@ -128,12 +134,21 @@ class LazyImages:
         # in float64, unlike frames that are read at once: so the official loader does it
         return _normalised(square.pixels, torch.float64).to(self._device)
 
-    def _read_all(self) -> None:
+    def _read_all(self, stop: Event) -> None:
         try:
             for number in range(len(self)):
+                if stop.is_set():
+                    return
                 self[number]
         except Exception as error:
             self._failure = error
+
+
+def _end(stop: Event, thread: Thread) -> None:
+    """Have the thread stop after the frame that it is reading."""
+    stop.set()
+    if thread is not current_thread():
+        thread.join()
 
 
 def _stacked(

@@ -175,6 +175,20 @@ def test_the_defaults_of_torch_change_nothing(tmp_path: Path, async_loading: boo
     assert found.stderr.strip() == f"cpu torch.float32 {expected:.6f}"
 
 
+def test_no_thread_is_left_when_python_ends(tmp_path: Path) -> None:
+    """One that is killed while torch is at work takes Python down with it."""
+    save(tmp_path, [picture for _ in range(40) for picture in pictures()])
+    program = (
+        "import atexit, threading\n"
+        "atexit.register(lambda: print(threading.active_count()))\n"
+        "from sam21convert.model.frames import load_frames\n"
+        f"images = load_frames({str(tmp_path)!r}, 512, 'cpu', async_loading=True).images\n"
+        "print(sum(image is not None for image in images._images) < 200)"
+    )
+    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (found.returncode, found.stdout, found.stderr) == (0, "True\n1\n", "")
+
+
 def test_the_first_frame_is_there_while_a_thread_reads_the_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -187,6 +201,9 @@ def test_the_first_frame_is_there_while_a_thread_reads_the_others(
 
         def start(self) -> None:
             threads.append(self)
+
+        def join(self) -> None:
+            pass
 
     monkeypatch.setattr(frames, "Thread", Held)
     found = load_frames(save(tmp_path, pictures()), SIDE, CPU, async_loading=True)
@@ -226,6 +243,9 @@ def test_a_spoilt_folder_is_refused(
     class Immediate:
         def __init__(self, target: Callable[[], None], daemon: bool) -> None:
             self.start = target
+
+        def join(self) -> None:
+            pass
 
     monkeypatch.setattr(frames, "Thread", Immediate)
     SPOILT[message](save(tmp_path, pictures()))
