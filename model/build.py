@@ -46,7 +46,7 @@ _STABILITY = {
     f"{_DECODER}.dynamic_multimask_stability_thresh": 0.98,
 }
 _WITHOUT_STABILITY = {**_STABILITY, f"{_DECODER}.dynamic_multimask_via_stability": False}
-_FOR_VIDEO = {"binarize_mask_from_pts_for_mem_enc": True, "fill_hole_area": 8}
+FOR_VIDEO: Mapping[str, Any] = {"binarize_mask_from_pts_for_mem_enc": True, "fill_hole_area": 8}
 _TRACKING = tuple(field.name for field in fields(TrackingOptions))
 # The rotary embedding follows the image size by itself, in the official code as well.
 _WITHOUT_EFFECT = tuple(
@@ -104,7 +104,7 @@ def build_sam2_video_predictor(
     known = (*_ARCHITECTURE, *_STABILITY, *_TRACKING)
     settings = _settings(known, config_file, hydra_overrides_extra)
     if apply_postprocessing:
-        settings |= _STABILITY | _FOR_VIDEO
+        settings |= {**_STABILITY, **FOR_VIDEO}
     with _naming_overrides():
         options = TrackingOptions(**{n: settings.pop(n) for n in _TRACKING if n in settings})
     predictor = _build(

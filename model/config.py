@@ -15,6 +15,9 @@ from typing import Any, Literal
 
 Generation = Literal["2.0", "2.1"]
 
+# Of ImageNet, for RGB in [0, 1]; by these pixels are normalised.
+PIXEL_MEAN = (0.485, 0.456, 0.406)
+PIXEL_STD = (0.229, 0.224, 0.225)
 BACKBONE_STRIDE = 16  # pixels per token of the image embedding
 NUM_STAGES = 4
 _MAX_SIDE = 1 << 16  # no image, width or count of a real model comes near this

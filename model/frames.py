@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from .config import PIXEL_MEAN, PIXEL_STD
+
 if TYPE_CHECKING:
     import av.filter
 
@@ -25,9 +27,9 @@ Pixels = NDArray[np.uint8]
 Picture = Pixels | Tensor | Image.Image
 Video = str | os.PathLike[str] | bytes | Pixels | Tensor | Sequence[Picture]
 
-# of ImageNet, for RGB in [0, 1]; on the CPU, whatever the default device is
-MEAN = torch.tensor((0.485, 0.456, 0.406), dtype=torch.float32, device="cpu")[:, None, None]
-STD = torch.tensor((0.229, 0.224, 0.225), dtype=torch.float32, device="cpu")[:, None, None]
+# on the CPU, whatever the default device is
+MEAN = torch.tensor(PIXEL_MEAN, dtype=torch.float32, device="cpu")[:, None, None]
+STD = torch.tensor(PIXEL_STD, dtype=torch.float32, device="cpu")[:, None, None]
 
 _PICTURE_SUFFIXES = (".jpg", ".jpeg")
 
@@ -89,7 +91,7 @@ def load_frames(
         raise FileNotFoundError(f"{path}: no such file or folder")
     if not path.is_dir():
         return _video_file(path, str(path), image_size, target)
-    paths = _numbered(path)
+    paths = numbered(path)
     if async_loading:
         lazy = LazyImages(paths, image_size, target)
         return Frames(lazy, lazy.height, lazy.width)
@@ -185,8 +187,11 @@ def _expect_size(square: _Square, height: int, width: int) -> None:
         )
 
 
-def _numbered(folder: Path) -> list[Path]:
-    """The pictures in the order of their numbers."""
+def numbered(folder: Path) -> list[Path]:
+    """The pictures ``<number>.jpg`` or ``.jpeg`` of a folder, in the order of their numbers.
+
+    Raises ValueError, naming the file, for another name or a number that comes twice, and for none.
+    """
     found: dict[int, Path] = {}
     for path in sorted(folder.iterdir()):
         if path.suffix.lower() not in _PICTURE_SUFFIXES:

@@ -51,8 +51,9 @@ def frames_of(video: Path) -> Iterator[Pixels]:
     ``video`` is what that function has read: a folder of ``<number>.jpg``, or a video file.
     """
     if video.is_dir():
-        pictures = [p for p in video.iterdir() if p.suffix.lower() in (".jpg", ".jpeg")]
-        for path in sorted(pictures, key=lambda path: int(path.stem)):
+        from .model.frames import numbered
+
+        for path in numbered(video):
             with Image.open(path) as picture:
                 yield np.asarray(picture.convert("RGB"))
         return

@@ -10,14 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from .model.config import PIXEL_MEAN, PIXEL_STD
 from .prompts import Prompted
 
 Pixels = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
 Colour = tuple[int, int, int]
-
-MEAN = (0.485, 0.456, 0.406)  # of ImageNet, by which the official code normalises RGB in [0, 1]
-STD = (0.229, 0.224, 0.225)
 
 # Of objects, in turn: apart from each other for colour-blind eyes too (after Okabe and Ito).
 COLOURS: tuple[Colour, ...] = (
@@ -49,7 +47,7 @@ def scene(side: int) -> Pixels:
 
 def normalised(pixels: Pixels) -> NDArray[np.float32]:
     """``H x W x 3`` bytes as the model takes them: ``1 x 3 x H x W``, normalised."""
-    mean, std = np.array(MEAN, np.float32), np.array(STD, np.float32)
+    mean, std = np.array(PIXEL_MEAN, np.float32), np.array(PIXEL_STD, np.float32)
     unit = (pixels.astype(np.float32) / 255 - mean) / std
     return np.ascontiguousarray(unit.transpose(2, 0, 1)[None])
 

@@ -140,9 +140,9 @@ def predict_video(
 def _predictor(config: ModelConfig) -> SAM2VideoPredictor:
     """A video predictor set up as the official builder does."""
     from .model import SAM2VideoPredictor, TrackingOptions
+    from .model.build import FOR_VIDEO
 
-    options = TrackingOptions(fill_hole_area=8, binarize_mask_from_pts_for_mem_enc=True)
-    return SAM2VideoPredictor(config, options)
+    return SAM2VideoPredictor(config, TrackingOptions(**FOR_VIDEO))
 
 
 @contextmanager

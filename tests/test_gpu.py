@@ -23,10 +23,10 @@ from sam21convert.catalog import shipped_config
 from sam21convert.model import SAM2VideoPredictor, TrackingOptions
 
 from . import videos
-from .in_transformers import Difference, TransformersPredictor, difference
+from .in_transformers import Difference, TransformersPredictor, a_point_and_a_box, difference
 from .official import build_official_predictor
 from .test_video_parity import weights_of
-from .videos import Answer, Scenario
+from .videos import Scenario
 
 pytestmark = pytest.mark.gpu
 
@@ -48,13 +48,6 @@ def _exact_products() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> str:
     return videos.jpeg_folder(tmp_path_factory.mktemp("video"))
-
-
-def a_point_and_a_box(predictor: Any, state: Any) -> Iterator[Answer]:
-    """What all three do alike: two objects, from prompts on the first frame."""
-    yield predictor.add_new_points_or_box(state, 0, 1, **videos.clicks(videos.POINT, [1]))
-    yield predictor.add_new_points_or_box(state, 0, 2, box=videos.BOX)
-    yield from predictor.propagate_in_video(state)
 
 
 class Three:

@@ -22,10 +22,10 @@ from sam21convert.model import SAM2, ImageFeatures, MaskPrediction
 from sam21convert.picture import normalised, scene
 from sam21convert.sampling import DEFAULT_CONFIG
 
+from .in_transformers import MILLIONTH, relative
 from .official import official_predictor
 
 SIDE = 1024
-MILLIONTH = 1e-6
 POINT = torch.tensor([[[360.0, 640.0]]])
 POINTS = torch.tensor([[[360.0, 640.0], [800.0, 200.0], [500.0, 900.0]]])
 BOX = torch.tensor([[220.0, 430.0, 490.0, 760.0]])
@@ -111,11 +111,6 @@ def test_image_features_are_those_of_the_official_code_to_the_last_bit(
     assert torch.equal(features.embedding, official._features["image_embed"])
     for mine, theirs in zip(features.high_res, official._features["high_res_feats"], strict=True):
         assert torch.equal(mine, theirs)
-
-
-def relative(mine: Tensor, theirs: Tensor) -> float:
-    """Largest difference, in units of the scale of what is compared: its largest magnitude."""
-    return float((mine - theirs).abs().max() / theirs.abs().max())
 
 
 def test_image_features_are_those_of_transformers_within_a_millionth(
