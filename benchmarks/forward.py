@@ -83,7 +83,7 @@ class Worker:
                 if hasattr(self.model, part):
                     getattr(self.model, part).compile()
         self.tracking = self._track()
-        self.prompt = self._prompt(side, config.embedding_size)
+        self.prompt = self._prompt(side)
         for _ in range(WARM_UP):
             self.take("one tracked frame")
 
@@ -91,7 +91,7 @@ class Worker:
         self.predictor.add_new_points_or_box(self.state, 0, 1, **videos.clicks(videos.POINT, [1]))
         yield from self.predictor.propagate_in_video(self.state, start_frame_idx=0)
 
-    def _prompt(self, side: str, grid: int) -> Callable[[], Any]:
+    def _prompt(self, side: str) -> Callable[[], Any]:
         """Three candidate masks for one click on an image that was encoded before."""
         if side == "transformers":
             embeddings = list(self._encode())
@@ -103,7 +103,6 @@ class Worker:
         predictor: Any
         if side == "sam2":
             predictor = official_predictor(self.model)
-            predictor._bb_feat_sizes = [(4 * grid,) * 2, (2 * grid,) * 2, (grid,) * 2]
         else:
             predictor = SAM2ImagePredictor(self.model)
         predictor.set_image(np.zeros((self.options.image_size,) * 2 + (3,), np.uint8))

@@ -162,13 +162,8 @@ class SAM2ImagePredictor:
     def _encode(self, images: Sequence[Any]) -> None:
         self.reset_predictor()
         units = [_as_unit(image) for image in images]
-        side = (self.model.image_size,) * 2
-        pixels = []
-        for unit in units:
-            if unit.shape[1:] != side:
-                unit = F.interpolate(unit[None], size=side, mode="bilinear", antialias=True)[0]
-            pixels.append((unit - MEAN) / STD)
-        self._features = self.model.encode_image(torch.stack(pixels).to(self.device))
+        pixels = torch.stack([_as_input(unit, self.model.image_size) for unit in units])
+        self._features = self.model.encode_image(pixels.to(self.device))
         self._sizes = [(unit.shape[1], unit.shape[2]) for unit in units]
 
     def _encoded(self) -> ImageFeatures:
@@ -226,6 +221,22 @@ class SAM2ImagePredictor:
             mask_input = mask_input.float()
             mask_input = mask_input[None] if mask_input.ndim == 3 else mask_input  # B, 1, h, w
         return points, labels, boxes, mask_input
+
+
+def pixels_of(image: NDArray[Any] | Image.Image, image_size: int) -> Tensor:
+    """An image as the model takes it, resized in floats and normalised: ``1 x 3 x S x S``.
+
+    ``image`` is that of :meth:`SAM2ImagePredictor.set_image`; raises as it does. Follows
+    ``SAM2Transforms`` of ``utils/transforms.py``.
+    """
+    return _as_input(_as_unit(image), image_size)[None]  # 1, 3, S, S
+
+
+def _as_input(unit: Tensor, side: int) -> Tensor:
+    if unit.shape[1:] != (side, side):
+        size = (side, side)
+        unit = F.interpolate(unit[None], size=size, mode="bilinear", antialias=True)[0]  # 3, S, S
+    return (unit - MEAN) / STD
 
 
 def _as_array(part: Tensor) -> Array:

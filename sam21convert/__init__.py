@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .prediction import predict_image as predict_image
     from .prompts import Box as Box
     from .prompts import Point as Point
+    from .proving import parity as parity
     from .sampling import sample as sample
     from .validation import validate as validate
     from .video_prediction import predict_video as predict_video
@@ -38,6 +39,7 @@ _HOME = {
     "convert": "conversion",
     "inspect": "inspection",
     "load_model": "loading",
+    "parity": "proving",
     "predict_image": "prediction",
     "predict_video": "video_prediction",
     "sample": "sampling",

@@ -8,6 +8,7 @@ from . import __version__
 from .commands.convert import convert
 from .commands.demo import demo
 from .commands.inspect import inspect
+from .commands.parity import parity
 from .commands.predict import predict
 from .commands.sample import sample
 from .commands.validate import validate
@@ -30,7 +31,7 @@ def main() -> None:
     """
 
 
-for command in (inspect, validate, convert, predict, sample, demo):
+for command in (inspect, validate, convert, parity, predict, sample, demo):
     main.add_command(command)
 
 

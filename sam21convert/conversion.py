@@ -6,7 +6,7 @@ Bytes move only while the output is written; before that, everything is decided 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
@@ -27,6 +27,8 @@ from .report import Report, size_text, table
 
 _TORCH_NAMES = {short: name for name, short in DTYPES.items()} | {"F64": "float64"}
 _METADATA = {"format": "pt"}
+
+Check = Callable[[Path], None]
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,7 @@ def convert(
     verify: bool = True,
     hashes: bool = False,
     progress: Progress = lambda _: None,
+    check: Check = lambda _: None,
 ) -> Conversion:
     """Write ``source`` anew as ``destination``, whose form picks the container.
 
@@ -102,7 +105,8 @@ def convert(
     same three tensors, or ``allow_lossy``, which drops whatever they hold.
     ``image_size``, in pixels, is recorded in the configs of a folder. ``verify`` checks the
     checksums of the source and reads the output back; ``hashes`` asks for ``sha256`` in the report.
-    ``progress`` is called with numbers of bytes.
+    ``progress`` is called with numbers of bytes. ``check`` is called with the path of what was
+    written, before it gets its name; what it raises ends the conversion.
 
     Raises :class:`~sam21convert.errors.UsageError`,
     :class:`~sam21convert.errors.UnreadableError`, :class:`~sam21convert.errors.RefusedError` and
@@ -121,20 +125,29 @@ def convert(
         overwrite=overwrite,
     )
     if not dry_run:
-        carry_out(plan, overwrite=overwrite, verify=verify, progress=progress)
+        carry_out(plan, overwrite=overwrite, verify=verify, progress=progress, check=check)
     return report(plan, dry_run=dry_run, verified=verify and not dry_run, hashes=hashes)
 
 
-def carry_out(plan: Plan, *, overwrite: bool, verify: bool, progress: Progress) -> None:
+def carry_out(
+    plan: Plan,
+    *,
+    overwrite: bool,
+    verify: bool,
+    progress: Progress,
+    check: Check = lambda _: None,
+) -> None:
     """Write what was planned. The output has its name only when everything has succeeded."""
     if plan.container == "transformers folder":
         with new_folder(plan.destination, overwrite=overwrite) as folder:
             for name, text in _side_files(plan).items():
                 (folder / name).write_text(text, encoding="utf-8", newline="\n")
             _write(plan, folder / WEIGHTS, verify, progress)
+            check(folder)
     else:
         with new_file(plan.destination, overwrite=overwrite) as file:
             _write(plan, file, verify, progress)
+            check(file)
 
 
 def _write(plan: Plan, path: Path, verify: bool, progress: Progress) -> None:

@@ -93,6 +93,20 @@ def load_model(
     )
 
 
+def pick_device(device: str) -> str:
+    """The device to use, "auto" being the best there is.
+
+    Raises :class:`UsageError` for one that is not there.
+    """
+    import torch
+
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if device != "cpu" and not torch.cuda.is_available():
+        raise UsageError(f"device {device}: torch finds no GPU to use", hint="use cpu, or auto")
+    return device
+
+
 def with_image_size(image_size: int | None) -> Callable[[ModelConfig], ModelConfig]:
     """A change of a config for :func:`load_onto`; None leaves it as it is.
 

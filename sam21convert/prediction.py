@@ -15,7 +15,7 @@ from PIL import Image
 from .catalog import shipped_like
 from .containers.atomic import new_file, refuse_existing
 from .errors import UsageError
-from .loading import Loading, load_onto, with_image_size
+from .loading import Loading, load_onto, pick_device, with_image_size
 from .media import read_mask, read_picture
 from .picture import Mask, Pixels, black_and_white, drawing, sheet
 from .prompts import Prompt, Prompted, check_inside, grouped
@@ -160,16 +160,12 @@ def load_for_use(
     """
     import torch
 
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    elif device != "cpu" and not torch.cuda.is_available():
-        raise UsageError(f"device {device}: torch finds no GPU to use", hint="use cpu, or auto")
     return load_onto(
         make,
         checkpoint,
         config,
         change=with_image_size(image_size),
-        device=device,
+        device=pick_device(device),
         dtype=torch.float32,
         images_only=images_only,
     )

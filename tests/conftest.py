@@ -1,9 +1,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
 
 import pytest
 import torch
+
+import sam21convert
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # read when huggingface_hub is first imported
 torch.set_num_threads(1)  # small models gain nothing from more, and suffer on a busy machine
@@ -31,6 +36,20 @@ _declare_torchvision_ops()
 @pytest.fixture(autouse=True)
 def _quiet_torch() -> None:
     torch.set_grad_enabled(False)
+
+
+@pytest.fixture(scope="session")
+def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Sample checkpoints by the names of their configs, written when first asked for."""
+    home = tmp_path_factory.mktemp("samples")
+
+    @cache
+    def checkpoint(name: str) -> Path:
+        path = home / f"{name.replace('/', '_')}.pt"
+        sam21convert.sample(path, name)
+        return path
+
+    return checkpoint
 
 
 @pytest.fixture

@@ -1,8 +1,4 @@
-"""Transformers' video model behind the methods of the official predictor; parity with it.
-
-So the scenarios of ``videos`` run with it as well. Its frames are those that our predictor has
-read and resized, so that no difference of pixels is blamed on the model.
-"""
+"""Parity with transformers' video model, in the scenarios of ``videos``."""
 
 from __future__ import annotations
 
@@ -15,10 +11,11 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from transformers import Sam2VideoInferenceSession, Sam2VideoModel, Sam2VideoProcessor
+from transformers import Sam2VideoModel, Sam2VideoProcessor
 
 import sam21convert
 from sam21convert.catalog import shipped_config
+from sam21convert.comparison import transformers_driver
 from sam21convert.model.config import TrackingOptions
 from sam21convert.model.video_predictor import SAM2VideoPredictor
 
@@ -46,8 +43,8 @@ def hf_folder(home: Path, weights: Mapping[str, Tensor], **options: Any) -> Path
     return home / "hf"
 
 
-class TransformersPredictor:
-    """``Sam2VideoModel`` with official weights, converted; it runs once for every prompt."""
+class TransformersPredictor(transformers_driver.TransformersPredictor):
+    """``Sam2VideoModel`` with official weights, converted."""
 
     def __init__(
         self, weights: Mapping[str, Tensor], attention: str = "sdpa", **options: Any
@@ -56,60 +53,7 @@ class TransformersPredictor:
             folder = hf_folder(Path(home), weights, **options)
             mapped = Sam2VideoModel.from_pretrained(folder, attn_implementation=attention)
             # Mapped weights lie at any address of the file, where kernels round differently.
-            self.model = deepcopy(mapped)
-            self.processor = Sam2VideoProcessor.from_pretrained(folder)
-
-    def init_state(self, ours: Any) -> Any:
-        """A session with the frames of one of our states, all on the model's device."""
-        return Sam2VideoInferenceSession(
-            video=ours.images,
-            video_height=ours.video_height,
-            video_width=ours.video_width,
-            inference_device=self.model.device,
-            inference_state_device=self.model.device,
-            video_storage_device=self.model.device,
-            dtype=torch.float32,
-        )
-
-    def add_new_points_or_box(
-        self,
-        session: Any,
-        frame: int,
-        obj_id: int,
-        points: Any = None,
-        labels: Any = None,
-        clear_old_points: bool = True,
-        box: Any = None,
-    ) -> Answer:
-        self.processor.add_inputs_to_inference_session(
-            session,
-            frame,
-            obj_id,
-            input_points=None if points is None else [[[list(map(float, p)) for p in points]]],
-            input_labels=None if labels is None else [[list(map(int, labels))]],
-            input_boxes=None if box is None else [[list(map(float, box))]],
-            clear_old_inputs=clear_old_points,
-        )
-        return self.respond(session, frame)
-
-    def add_new_points(self, *args: Any, **kwargs: Any) -> Answer:
-        return self.add_new_points_or_box(*args, **kwargs)
-
-    def add_new_mask(self, session: Any, frame: int, obj_id: int, mask: Any) -> Answer:
-        self.processor.add_inputs_to_inference_session(session, frame, obj_id, input_masks=mask)
-        return self.respond(session, frame)
-
-    def respond(self, session: Any, frame: int) -> Answer:
-        return self.answer(session, self.model(session, frame_idx=frame))
-
-    def propagate_in_video(self, session: Any, **options: Any) -> Iterator[Answer]:
-        for output in self.model.propagate_in_video_iterator(session, **options):
-            yield self.answer(session, output)
-
-    def answer(self, session: Any, output: Any) -> Answer:
-        size = [session.video_height, session.video_width]
-        masks = self.processor.post_process_masks([output.pred_masks], [size], binarize=False)[0]
-        return output.frame_idx, output.object_ids, masks
+            super().__init__(deepcopy(mapped), Sam2VideoProcessor.from_pretrained(folder))
 
 
 def our_predictor(name: str, nudge: float = ALWAYS_THERE, **options: Any) -> SAM2VideoPredictor:

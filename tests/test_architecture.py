@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from sam21convert.peers import INSTALL
+
 if sys.version_info >= (3, 11):
     import tomllib
 else:
@@ -21,7 +23,7 @@ PACKAGE = ROOT / "sam21convert"
 # From the ground up: a module may import from its own layer and from those before it.
 LAYERS = (
     {"errors", "model", "configs"},
-    {"tensors", "report"},
+    {"tensors", "report", "peers"},
     {"rules"},
     {"keymap", "dialects", "hf"},
     {"catalog", "config_files", "config_hydra", "prompts", "picture", "media"},
@@ -32,8 +34,9 @@ LAYERS = (
     {"inspection", "planning"},
     {"positions", "hub"},
     {"validation", "conversion", "loading"},
-    {"sampling", "prediction", "video_prediction"},
-    {"demonstration"},
+    {"sampling", "prediction", "video_prediction", "comparison"},
+    {"demonstration", "proving"},
+    {"gating"},
     {"commands"},
     {"__main__", "__init__"},
 )
@@ -133,6 +136,33 @@ def test_no_name_but_its_own_reaches_the_importer() -> None:
         "sys.exit('model' in sys.modules or 'configs' in sys.modules)"
     )
     subprocess.run([sys.executable, "-c", program], check=True, cwd=ROOT)
+
+
+def packages_imported(path: Path) -> set[str]:
+    """Packages that a module imports, also within functions; "?" for names made up at run time."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+            found.add(node.module.partition(".")[0])
+        elif isinstance(node, ast.Call):
+            run_time = ast.unparse(node.func).endswith(("import_module", "__import__"))
+            found |= {"?"} if run_time else set()
+    return found
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_what_is_compared_with_is_imported_by_one_module(path: Path) -> None:
+    """By name, and no other module has a way to; a package may import parts of itself so."""
+    found = packages_imported(path)
+    assert not found & {*INSTALL, "torchvision"}
+    assert ("?" in found) <= (path.name in ("peers.py", "__init__.py"))
+
+
+def test_the_walk_over_packages_sees_them() -> None:
+    assert "sam2" in packages_imported(Path(__file__).parent / "official.py")
+    assert "?" in packages_imported(PACKAGE / "peers.py")
 
 
 @pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))

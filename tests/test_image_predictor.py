@@ -31,8 +31,6 @@ class Pair:
 
     def predictors(self, **options: Any) -> tuple[SAM2ImagePredictor, Any]:
         theirs = official_predictor(self.official, **options)
-        grid = self.official.image_size // 16  # it takes images of 1024 pixels for granted
-        theirs._bb_feat_sizes = [(4 * grid,) * 2, (2 * grid,) * 2, (grid,) * 2]
         return SAM2ImagePredictor(self.model, **options), theirs
 
 

@@ -72,20 +72,6 @@ def pair(name: str, image_size: int) -> Pair:
     return Pair(replace(shipped_config(name), image_size=image_size))
 
 
-@pytest.fixture(autouse=True)
-def _sizes_of_the_picture(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the official predictor take pictures of other sizes than 1024 pixels."""
-    plain = official.official_predictor
-
-    def any_size(model: Any) -> Any:
-        predictor = plain(model)
-        grid = model.image_size // 16
-        predictor._bb_feat_sizes = [(4 * grid,) * 2, (2 * grid,) * 2, (grid,) * 2]
-        return predictor
-
-    monkeypatch.setattr(official, "official_predictor", any_size)
-
-
 def prompts_of(kind: str, side: int, batch: int = 1) -> Prompts:
     """Random prompts: ``point``, ``three points``, ``box``, ``mask``, joined by ``+``."""
     generator = torch.Generator().manual_seed(len(kind))

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import click
 
 from ..report import Report
-from .shared import answering, config_option, json_option, overwrite_option, progress_bar
+from .shared import answering, config_option, json_option, overwrite_option, progress_bar, steps_bar
 
 
 @click.command()
@@ -46,6 +48,12 @@ from .shared import answering, config_option, json_option, overwrite_option, pro
     help="Cast the tensors. Default: leave them as they are.",
 )
 @click.option("--no-verify", is_flag=True, help="Skip the checksums and the reading back.")
+@click.option(
+    "--parity",
+    is_flag=True,
+    help="Run source and output on the same inputs before the output gets its name, and leave "
+    "none if they do not compute the same: see sam21convert parity.",
+)
 @click.option("--dry-run", is_flag=True, help="Print the plan and write nothing.")
 @overwrite_option
 @json_option
@@ -56,6 +64,7 @@ def convert(
     overwrite: bool,
     dry_run: bool,
     no_verify: bool,
+    parity: bool,
     json: bool,
     **options: Any,
 ) -> Report:
@@ -71,13 +80,33 @@ def convert(
       sam21convert convert my-model/ back.pt
       sam21convert convert sam2.1_hiera_tiny.pt tiny-fp16.safetensors --dtype float16
       sam21convert convert sam2_hiera_tiny.pt lifted.pt --generation 2.1
+      sam21convert convert my_finetune.pt my-model/ --parity
     """
     from ..conversion import carry_out, report
     from ..planning import make_plan
 
     plan = make_plan(source, destination, overwrite=overwrite, **options)
     verify = not no_verify
-    if not dry_run:
-        with progress_bar("converting", plan.nbytes * (1 + verify)) as progress:
+    if dry_run:
+        return report(plan, dry_run=True, verified=False, hashes=json)
+    with ExitStack() as bars:
+        progress = bars.enter_context(progress_bar("converting", plan.nbytes * (1 + verify)))
+        if not parity:
             carry_out(plan, overwrite=overwrite, verify=verify, progress=progress)
-    return report(plan, dry_run=dry_run, verified=verify and not dry_run, hashes=json)
+            return report(plan, dry_run=False, verified=verify, hashes=json)
+        from ..gating import convert_in_parity
+
+        @contextmanager
+        def comparing() -> Iterator[Callable[[str, int], None]]:
+            bars.close()
+            with steps_bar("comparing") as steps:
+                yield steps
+
+        return convert_in_parity(
+            plan,
+            overwrite=overwrite,
+            verify=verify,
+            hashes=json,
+            progress=progress,
+            steps=comparing,
+        )

@@ -73,3 +73,24 @@ def progress_bar(label: str, total: int) -> Iterator[Callable[[int], None]]:
                 bar.update(count)
 
         yield advance
+
+
+@contextmanager
+def steps_bar(label: str) -> Iterator[Callable[[str, int], None]]:
+    """Yield a function to call as a step begins, with its name and the number of steps."""
+    with click.progressbar(
+        length=1,
+        label=label,
+        file=sys.stderr,
+        hidden=not sys.stderr.isatty(),
+        item_show_func=lambda name: name,
+    ) as bar:
+        begun = 0
+
+        def begin(name: str, total: int) -> None:
+            nonlocal begun
+            bar.length = total
+            bar.update(1 if begun else 0, name)
+            begun += 1
+
+        yield begin

@@ -7,26 +7,40 @@ from pathlib import Path
 import click
 
 from ..report import Report
-from .shared import answering, config_option, json_option, progress_bar
+from .shared import answering, config_option, json_option, progress_bar, steps_bar
 
 
 @click.command()
 @click.argument("source", type=click.Path(path_type=Path))
 @config_option
+@click.option(
+    "--parity",
+    "right",
+    metavar="RIGHT",
+    help="Compare it with this one as well, by what both compute: see sam21convert parity.",
+)
 @json_option
 @answering
-def validate(source: Path, config: str | None) -> Report:
+def validate(source: Path, config: str | None, right: str | None) -> Report:
     """Tell whether SOURCE loads strictly, and whether its values are sound.
 
     Missing, unexpected, misshapen and wrongly typed tensors and values that are not finite make the
     answer no (exit code 1). Tensors that are zero or constant throughout are mentioned.
 
     \b
-    Example:
+    Examples:
       sam21convert validate my_finetune.pt --config sam2.1/sam2.1_hiera_t
+      sam21convert validate my_finetune.pt --parity transformers:my-model
     """
     from .. import validation
     from ..inspection import inspect
 
     with progress_bar("reading", inspect(source).bytes) as progress:
-        return validation.validate(source, config, progress=progress)
+        answer = validation.validate(source, config, progress=progress)
+    if right is None or not answer.ok:
+        return answer
+    from ..gating import WithParity
+    from ..proving import parity
+
+    with steps_bar("comparing") as steps:
+        return WithParity(answer, parity(source, right, config=config, progress=steps))

@@ -1,0 +1,249 @@
+"""What a comparison found, as plain data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field, fields
+from math import isfinite
+from pathlib import Path
+from typing import Any, Literal
+
+from ..picture import Mask, Pixels
+from ..prompts import Prompted
+from ..report import Report
+from ..tensors import fold
+from .taps import kind, rank
+from .text import as_text
+
+Outcome = Literal["same", "known deviation", "differs", "not run"]
+
+
+@dataclass(frozen=True)
+class TapFinding:
+    """How far one tap is apart.
+
+    ``relative`` is the largest difference in units of the reference's largest magnitude, and what
+    is judged: it must not exceed ``tolerance``. Of an object score, a single logit, the unit is 1
+    at least. ``noise`` is how far the reference is from itself there. ``iou`` and ``differing``
+    (share of the pixels) are those of masks, thresholded at 0.
+    """
+
+    name: str
+    max_abs: float
+    relative: float
+    cosine: float
+    noise: float
+    tolerance: float
+    iou: float | None = None
+    differing: float | None = None
+
+    @property
+    def within(self) -> bool:
+        """Whether it is in parity; a difference that is not a number is not."""
+        return self.relative <= self.tolerance
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields, with None for what is not finite, which JSON has no word for."""
+        found = {**asdict(self), "within": self.within}
+        return {
+            name: None if isinstance(value, float) and not isfinite(value) else value
+            for name, value in found.items()
+        }
+
+
+@dataclass(frozen=True)
+class View:
+    """Something to look at: a picture with its prompts, and what either side made of it."""
+
+    title: str
+    picture: Pixels  # H x W x 3
+    prompts: Prompted | None  # in pixels of the picture
+    left: Mask  # H x W
+    right: Mask
+
+
+@dataclass(frozen=True)
+class ScenarioFinding:
+    """One scenario on one input.
+
+    ``first`` is the first tap out of tolerance. For a known deviation ``taps`` compare with the
+    ground truth made to deviate in the same way, and ``apart`` is how far the masks are without it.
+    ``why`` explains a deviation, or why nothing was run.
+    """
+
+    name: str
+    summary: str
+    input: str
+    outcome: Outcome
+    taps: tuple[TapFinding, ...] = ()
+    first: str | None = None
+    why: str = ""
+    apart: float | None = None
+    seconds: float = 0.0
+    views: tuple[View, ...] = field(default=(), repr=False)
+
+    @property
+    def title(self) -> str:
+        """Its name, with that of the user's picture or video."""
+        return f"{self.name} ({self.input})" if self.input else self.name
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields but for the pictures."""
+        plain = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "views"}
+        taps = [tap.to_dict() for tap in self.taps]
+        return {**plain, "taps": taps}
+
+
+@dataclass(frozen=True)
+class Side:
+    """One side of a comparison. ``sha256`` is of each file that was read."""
+
+    runner: str
+    version: str
+    source: Path
+    dialect: str
+    container: str
+    generation: str
+    config: str  # the shipped name, or "of no published size"
+    image_size: int
+    sha256: dict[str, str]
+    notes: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return (
+            f"{self.runner} {self.version}: {self.source} ({self.dialect}, {self.container}), "
+            f"SAM {self.generation} {self.config}, {self.image_size} pixels"
+        )
+
+
+@dataclass(frozen=True)
+class Cause:
+    """A difference between the two sides that can be seen without running them.
+
+    ``tap`` is the first one that it can reach, None when no result depends on it.
+    """
+
+    text: str
+    tap: str | None
+    hint: str | None = None
+
+
+@dataclass(frozen=True)
+class Control:
+    """A tensor put off by ``share`` of its scale: whether that was noticed, and where first."""
+
+    scenario: str
+    tensor: str
+    share: float
+    noticed: bool
+    tap: str | None
+
+
+@dataclass(frozen=True)
+class Proof:
+    """Every tensor put off in turn; ``unseen`` were noticed by no scenario of the run.
+
+    ``expected`` are those of them that no computation can see, with the reason.
+    """
+
+    tensors: int
+    unseen: tuple[str, ...]
+    expected: dict[str, str]
+
+    @property
+    def surprising(self) -> tuple[str, ...]:
+        """Tensors that should have been seen."""
+        return tuple(name for name in self.unseen if name not in self.expected)
+
+
+@dataclass(frozen=True)
+class ParityReport(Report):
+    """The answer of :func:`sam21convert.parity`.
+
+    ``exact`` says that 0 was asked for everywhere; else tolerances are ``multiple`` times the noise
+    of the reference. ``ok`` is the verdict, and ``first`` the scenario and tap where the two part.
+    ``command`` asks for the same again.
+    """
+
+    left: Side
+    right: Side
+    reference: Literal["left", "right"]
+    device: str
+    dtype: str
+    threads: int
+    versions: dict[str, str]
+    exact: bool
+    multiple: float
+    noise_from: tuple[str, ...]  # the variants of the reference that were run
+    scenarios: tuple[ScenarioFinding, ...]
+    causes: tuple[Cause, ...]
+    controls: tuple[Control, ...]
+    proof: Proof | None
+    command: str
+    seconds: float
+
+    def __str__(self) -> str:
+        return as_text(self)
+
+    @property
+    def first(self) -> tuple[str, str | None] | None:
+        """Scenario and tap where the two part first, in the order of the data flow."""
+        apart = [(one.title, one.first) for one in self.scenarios if one.outcome == "differs"]
+        return min(apart, key=lambda one: rank(kind(one[1]) if one[1] else None), default=None)
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """Why the answer is no, the most telling first; empty when it is yes."""
+        return tuple(self._problems())
+
+    def _problems(self) -> Iterator[str]:
+        for found in self.scenarios:
+            if found.outcome == "differs":
+                at = next((tap for tap in found.taps if tap.name == found.first), None)
+                if at is None:
+                    yield f"{found.title}: {found.why}"
+                else:
+                    yield (
+                        f"{found.title} parts at {found.first}: {at.relative:.2g} of its scale, "
+                        f"{at.tolerance:.2g} allowed"
+                    )
+        yield from (cause.text for cause in self.causes)
+        for control in self.controls:
+            if not control.noticed:
+                yield (
+                    f"the comparison is blind: {control.tensor} was put off by "
+                    f"{control.share:.0%} of its scale in {control.scenario}, and nothing showed it"
+                )
+        if self.proof is not None and self.proof.surprising:
+            yield f"no scenario of this run sees {', '.join(fold(self.proof.surprising))}"
+        if not any(found.outcome in ("same", "known deviation") for found in self.scenarios):
+            yield "nothing was found the same: no scenario could be run, or all differ"
+
+    @property
+    def ok(self) -> bool:
+        """Whether the two are in parity, and the run has shown that it could have told."""
+        return not self.problems
+
+    @property
+    def exit_code(self) -> int:
+        """0 for parity, 1 for anything else."""
+        return 0 if self.ok else 1
+
+    def to_dict(self) -> dict[str, Any]:
+        """All but the pictures."""
+        return {
+            **super().to_dict(),
+            "ok": self.ok,
+            "problems": list(self.problems),
+            "first": self.first,
+            "left": _plain(self.left),
+            "right": _plain(self.right),
+            "scenarios": [found.to_dict() for found in self.scenarios],
+            "causes": [asdict(cause) for cause in self.causes],
+            "controls": [asdict(control) for control in self.controls],
+            "proof": None if self.proof is None else asdict(self.proof),
+        }
+
+
+def _plain(side: Side) -> dict[str, Any]:
+    return {**asdict(side), "source": str(side.source)}

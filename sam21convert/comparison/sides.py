@@ -1,0 +1,119 @@
+"""The two sides as a user names them: ``runner:source``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from ..catalog import shipped_like, tensors_of
+from ..checkpoint import Checkpoint, open_checkpoint
+from ..containers.checking import sha256
+from ..errors import UsageError
+from ..hf.folder import CONFIG
+from ..model.config import ModelConfig
+from .findings import Side
+from .runner import Runner
+
+Config = str | Path | ModelConfig | None
+Load = Callable[[Path, Config, int | None, str], Runner]
+
+
+def _truth() -> Load:
+    from .truth import Truth
+
+    return Truth.load
+
+
+def _sam2() -> Load:
+    from .official import Official
+
+    return Official.load
+
+
+def _transformers() -> Load:
+    from .transformers_runner import Transformers
+
+    return Transformers.load
+
+
+def _timm() -> Load:
+    from .timm_runner import Timm
+
+    return Timm.load
+
+
+RUNNERS: dict[str, Callable[[], Load]] = {
+    "truth": _truth,
+    "sam2": _sam2,
+    "transformers": _transformers,
+    "timm": _timm,
+}
+
+
+@dataclass(frozen=True)
+class Named:
+    """One side before it is loaded."""
+
+    runner: str
+    source: Path
+
+    def load(self, config: Config, image_size: int | None, device: str) -> Runner:
+        """Load it; raises as :func:`~sam21convert.load_model`, or for a package that is missing."""
+        config = _not_its_own(self.source, config)
+        return RUNNERS[self.runner]()(self.source, config, image_size, device)
+
+
+def parse(text: str | Path) -> Named:
+    """``runner:source``, or a source alone for the ground truth.
+
+    Raises :class:`UsageError` for a runner that there is not.
+    """
+    runner, colon, source = str(text).partition(":")
+    if colon and runner in RUNNERS and source:
+        return Named(runner, Path(source))
+    if colon and not Path(text).exists() and not Path(runner).anchor and "/" not in runner:
+        raise UsageError(
+            f"{text}: there is no runner {runner!r}", hint=f"one of {', '.join(RUNNERS)}"
+        )
+    return Named("truth", Path(text))
+
+
+def round_weights(runner: Runner, dtype: str) -> None:
+    """Round all weights to a type and back, as a cast of the file does."""
+    for name in tensors_of(runner.config):
+        try:
+            tensor = runner.tensor(name)
+        except KeyError:
+            continue
+        with torch.no_grad():
+            tensor.copy_(tensor.to(getattr(torch, dtype)))
+
+
+def describe(runner: Runner, config: Config) -> Side:
+    """A side as the report has it."""
+    checkpoint = open_checkpoint(runner.source, _not_its_own(runner.source, config))
+    shipped = shipped_like(runner.config)
+    return Side(
+        runner=runner.name,
+        version=runner.version,
+        source=runner.source,
+        dialect=checkpoint.dialect.name if checkpoint.dialect else "unknown",
+        container=checkpoint.source.container,
+        generation=runner.config.generation,
+        config=shipped.name if shipped else "of no published size",
+        image_size=runner.config.image_size,
+        sha256=_hashes(checkpoint),
+        notes=runner.notes,
+    )
+
+
+def _not_its_own(source: Path, config: Config) -> Config:
+    """The config given, unless one stands beside the weights."""
+    return None if (source / CONFIG).is_file() else config
+
+
+def _hashes(checkpoint: Checkpoint) -> dict[str, str]:
+    return {str(path): sha256(path) for path in checkpoint.source.files}

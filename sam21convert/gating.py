@@ -1,0 +1,97 @@
+"""A conversion that ends in parity, or leaves nothing behind."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .comparison.findings import ParityReport
+from .containers.copying import Progress
+from .conversion import carry_out, report
+from .dialects import HF_IMAGE, HF_VIDEO
+from .errors import MismatchError
+from .planning import DTYPES, Plan
+from .proving import Progress as Steps
+from .proving import parity
+from .report import Report
+from .rules import Dialect
+
+
+@dataclass(frozen=True)
+class WithParity(Report):
+    """An answer, and the evidence for it."""
+
+    answer: Report
+    parity: ParityReport
+
+    @property
+    def exit_code(self) -> int:
+        """1 when either answer is no."""
+        return max(self.answer.exit_code, self.parity.exit_code)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The answer's own fields, with those of the comparison under ``parity``."""
+        return {**self.answer.to_dict(), "parity": self.parity.to_dict()}
+
+    def __str__(self) -> str:
+        return f"{self.answer}\n\n{self.parity}"
+
+
+def convert_in_parity(
+    plan: Plan,
+    *,
+    overwrite: bool,
+    verify: bool,
+    hashes: bool,
+    progress: Progress,
+    steps: Callable[[], AbstractContextManager[Steps]],
+) -> WithParity:
+    """Carry out a conversion; the output gets its name only if it computes what the source does.
+
+    A file or folder with the names of transformers is run by transformers, any other by the ground
+    truth, which computes what the official code does: an error in mapping names, made twice, would
+    otherwise go unseen. Of weights that are cast, the source's are rounded as well before.
+
+    ``steps`` gives the ``progress`` of :func:`~sam21convert.parity` once everything is written.
+
+    Raises :class:`MismatchError` when it does not hold, and else as
+    :func:`~sam21convert.convert` and :func:`~sam21convert.parity`.
+    """
+    found: list[ParityReport] = []
+
+    def check(written: Path) -> None:
+        with steps() as begun:
+            found.append(_compare(plan, written, begun))
+
+    carry_out(plan, overwrite=overwrite, verify=verify, progress=progress, check=check)
+    done = report(plan, dry_run=False, verified=verify, hashes=hashes)
+    return WithParity(done, found[0])
+
+
+def _compare(plan: Plan, written: Path, steps: Steps) -> ParityReport:
+    source = plan.source
+    size = plan.config.image_size if plan.config is not None else None
+    dtypes = {tensor.spec.dtype for tensor in plan.tensors.values()}
+    rounded = next((name for name, short in DTYPES.items() if {short} == dtypes), None)
+    result = parity(
+        _run_by(source.dialect, source.source.path),
+        _run_by(plan.dialect, written),
+        image_size=size,
+        config=source.config,
+        rounded_to=rounded,
+        progress=steps,
+    )
+    if not result.ok:
+        raise MismatchError(
+            f"{plan.destination}: does not compute what {source.source.path} does\n\n{result}",
+            hint="nothing was written; sam21convert parity --report shows more",
+        )
+    return result
+
+
+def _run_by(dialect: Dialect | None, path: Path) -> str:
+    runner = "transformers" if dialect in (HF_VIDEO, HF_IMAGE) else "truth"
+    return f"{runner}:{path}"
