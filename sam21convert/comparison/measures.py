@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from math import inf, nan
 
-import torch
 from torch import Tensor
 
 from .findings import TapFinding
@@ -16,29 +15,34 @@ MULTIPLE = 10  # of the noise of the reference is the tolerance
 Noise = Mapping[str, float]  # by tap, in units of its scale
 
 
-def _largest(tensor: Tensor) -> float:
-    """The largest magnitude; that of a difference of equal infinities is not a number."""
-    return float(tensor.abs().max()) if tensor.numel() else 0.0
-
-
 def relative(reference: Tensor, other: Tensor, least: float = 0.0) -> float:
     """The largest difference in units of the reference's largest magnitude, or of ``least``.
 
     Infinite for another shape or for what is not finite on one side only.
     """
-    if reference.shape != other.shape:
-        return inf
-    largest = _largest(reference.double() - other.double())
-    scale = max(_largest(reference), least)
-    if largest == 0:
+    return _in_units(reference, _furthest(reference, other), least)
+
+
+def _furthest(reference: Tensor, other: Tensor) -> float:
+    """The largest difference; not a number where both are infinite, infinite for other shapes."""
+    return _largest(reference - other) if reference.shape == other.shape else inf
+
+
+def _in_units(reference: Tensor, furthest: float, least: float) -> float:
+    if furthest == 0:
         return 0.0
-    found = largest / scale if scale else inf
+    scale = max(_largest(reference), least)
+    found = furthest / scale if scale else inf
     return found if found == found else inf
 
 
-def _judged(name: str, reference: Tensor, other: Tensor) -> float:
-    """:func:`relative`; an object score is a single logit, which may be 0, so its unit is 1."""
-    return relative(reference, other, least=1.0 if kind(name) == A_LOGIT else 0.0)
+def _largest(tensor: Tensor) -> float:
+    return float(tensor.abs().amax()) if tensor.numel() else 0.0
+
+
+def _least_unit(name: str) -> float:
+    """An object score is a single logit, which may be 0: it is judged in units of 1 at least."""
+    return 1.0 if kind(name) == A_LOGIT else 0.0
 
 
 def noise_of(reference: Taps, variants: Iterable[Taps], floor: float) -> dict[str, float]:
@@ -49,7 +53,7 @@ def noise_of(reference: Taps, variants: Iterable[Taps], floor: float) -> dict[st
     """
     runs, noise, loudest = list(variants), {}, floor
     for name, tap in reference.items():
-        found = (_judged(name, tap, run[name]) for run in runs if name in run)
+        found = (relative(tap, run[name], _least_unit(name)) for run in runs if name in run)
         noise[name] = loudest = max([loudest, *found])
     return noise
 
@@ -74,14 +78,14 @@ def finding(
     name: str, reference: Tensor, other: Tensor, noise: float, tolerance: float
 ) -> TapFinding:
     """How far one tap is apart."""
-    same_shape = reference.shape == other.shape
-    masks = same_shape and kind(name) == "masks"
+    furthest = _furthest(reference, other)
+    masks = reference.shape == other.shape and kind(name) == "masks"
     iou, differing = _overlap(reference > 0, other > 0) if masks else (None, None)
     return TapFinding(
         name=name,
-        max_abs=_largest(reference.double() - other.double()) if same_shape else inf,
-        relative=_judged(name, reference, other),
-        cosine=_cosine(reference, other) if same_shape else nan,
+        max_abs=furthest,
+        relative=_in_units(reference, furthest, _least_unit(name)),
+        cosine=1.0 if furthest == 0 else _cosine(reference, other),
         noise=noise,
         tolerance=tolerance,
         iou=iou,
@@ -95,9 +99,12 @@ def first_beyond(findings: Iterable[TapFinding]) -> str | None:
 
 
 def _cosine(reference: Tensor, other: Tensor) -> float:
+    """Of the angle between the two; not a number where one has no direction or another shape."""
+    if reference.shape != other.shape:
+        return nan
     one, two = reference.double().flatten(), other.double().flatten()
     lengths = float(one.norm() * two.norm())
-    return float(one @ two) / lengths if lengths else (1.0 if torch.equal(one, two) else 0.0)
+    return float(one @ two) / lengths if lengths else nan
 
 
 def _overlap(one: Tensor, other: Tensor) -> tuple[float, float]:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from copy import deepcopy
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,11 +16,11 @@ from ..model.frames import Frames, load_frames
 from ..model.image_predictor import pixels_of
 from ..model.sam2 import ImageFeatures
 from ..model.session import Session
-from .hooks import replaced
 from .inputs import Clip, Picture
 from .runner import image_prompts, play, tensor_of
 from .scenarios import ImageScenario, VideoScenario
 from .taps import Recorder, Taps
+from .truth_taps import EncodedFrames, listening
 
 HOLES = 8  # the area that the official builder of video predictors fills
 _OPTIONS = TrackingOptions(binarize_mask_from_pts_for_mem_enc=True)  # as that builder has it
@@ -40,6 +37,7 @@ class Truth:
         self.abilities = frozenset({"encode", "images"} | (set() if images_only else {"videos"}))
         self.notes: tuple[str, ...] = ()
         self.features: ImageFeatures | None = None
+        self._frames = EncodedFrames(model)
 
     @classmethod
     def load(
@@ -112,32 +110,10 @@ class Truth:
         state = Session(Frames(clip.tensor, clip.height, clip.width), device, device)
         self.model.fill_hole_area = HOLES if scenario.fill_holes else 0
         recorder = Recorder(agreed)
-        with _recording(self.model, recorder):
+        with listening(self.model, recorder, self._frames):
             play(self.model, state, clip, scenario, recorder)
         return recorder
 
     def tensor(self, name: str) -> Tensor:
         """One of the model's tensors."""
         return tensor_of(self.model, name)
-
-
-@contextmanager
-def _recording(model: SAM2VideoPredictor, recorder: Recorder) -> Iterator[None]:
-    """Let a model hand out its taps, and what it keeps as a memory."""
-
-    def at(step: Callable[..., Any]) -> Callable[..., Any]:
-        def run(state: Session, frame: int, obj_id: Any, *args: Any, **given: Any) -> Any:
-            with recorder.within(f"frame{frame}.object{obj_id}"):
-                return step(state, frame, obj_id, *args, **given)
-
-        return run
-
-    keep = model._kept
-    with replaced(
-        model,
-        taps=recorder,
-        track=at(model.track),
-        remember_prompt=at(model.remember_prompt),
-        _kept=lambda state, memory: recorder.remember(keep(state, memory)),
-    ):
-        yield

@@ -8,18 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
+from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from ..model.sam2 import ImageFeatures
 from .runner import Runner
+from .taps import Taps
 from .truth import Truth
 
 DType = Literal["float32", "bfloat16", "float16"]
-_AFFORDABLE = 60e6 * 1024**2  # parameters times pixels, for double precision on a CPU
-_OF_A_VIDEO = 60e6 * 256**2  # the same, for whole videos
+_AFFORDABLE = 60e6 * 256**2  # parameters times pixels, for double precision on a CPU
 
 
 @dataclass(frozen=True)
@@ -65,14 +68,30 @@ class Voice:
 def variants(truth: Truth, arithmetic: Arithmetic, *, video: bool = False) -> list[Voice]:
     """Ways to compute the same as ``truth``; double precision where it takes no minutes."""
     voices = [Voice("another attention kernel", truth.twin(), _plain_attention)]
-    exactly = arithmetic.dtype == "float32" and (
-        arithmetic.device != "cpu" or _work(truth) <= (_OF_A_VIDEO if video else _AFFORDABLE)
-    )
-    if exactly:
-        voices.append(Voice("float64", truth.in_float64()))
-    elif arithmetic.device == "cpu" and not video:
+    if arithmetic.dtype == "float32":
+        if arithmetic.device != "cpu" or _work(truth) <= _AFFORDABLE:
+            voices.append(Voice("float64", truth.in_float64()))
+        elif not video:
+            voices.append(Voice("float64 after the encoder", _ExactPrompts(truth)))
+    elif arithmetic.device == "cpu":
         voices.append(Voice("another number of threads", truth.twin(), _other_threads))
     return voices
+
+
+class _ExactPrompts(Truth):
+    """The ground truth in double precision, shown what another has encoded last."""
+
+    def __init__(self, truth: Truth) -> None:
+        super().__init__(truth.source, deepcopy(truth.model).double(), images_only=True)
+        self._encoded_by = truth
+
+    def encode(self, pixels: Tensor) -> Taps:
+        """Take over the features."""
+        found = self._encoded_by.features
+        assert found is not None
+        fine, middle = found.high_res
+        self.features = ImageFeatures(found.embedding.double(), (fine.double(), middle.double()))
+        return {}
 
 
 def _work(truth: Truth) -> float:
