@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from . import peers
 from .comparison.findings import ParityReport
 from .containers.copying import Progress
 from .conversion import carry_out, report
@@ -60,6 +61,8 @@ def convert_in_parity(
     Raises :class:`MismatchError` when it does not hold, and else as
     :func:`~sam21convert.convert` and :func:`~sam21convert.parity`.
     """
+    for runner in {_runner(plan.source.dialect), _runner(plan.dialect)} - {"truth"}:
+        peers.module(runner)  # before anything is written
     found: list[ParityReport] = []
 
     def check(written: Path) -> None:
@@ -77,13 +80,14 @@ def _compare(plan: Plan, written: Path, steps: Steps) -> ParityReport:
     dtypes = {tensor.spec.dtype for tensor in plan.tensors.values()}
     rounded = next((name for name, short in DTYPES.items() if {short} == dtypes), None)
     result = parity(
-        _run_by(source.dialect, source.source.path),
-        _run_by(plan.dialect, written),
+        f"{_runner(source.dialect)}:{source.source.path}",
+        f"{_runner(plan.dialect)}:{written}",
         image_size=size,
         config=source.config,
         rounded_to=rounded,
         progress=steps,
     )
+    result = _under_its_name(result, written, plan.destination)
     if not result.ok:
         raise MismatchError(
             f"{plan.destination}: does not compute what {source.source.path} does\n\n{result}",
@@ -92,6 +96,18 @@ def _compare(plan: Plan, written: Path, steps: Steps) -> ParityReport:
     return result
 
 
-def _run_by(dialect: Dialect | None, path: Path) -> str:
-    runner = "transformers" if dialect in (HF_VIDEO, HF_IMAGE) else "truth"
-    return f"{runner}:{path}"
+def _runner(dialect: Dialect | None) -> str:
+    return "transformers" if dialect in (HF_VIDEO, HF_IMAGE) else "truth"
+
+
+def _under_its_name(result: ParityReport, written: Path, name: Path) -> ParityReport:
+    """The report with the name that the output will have, in place of where it was written."""
+    files = {
+        path.replace(str(written), str(name)): digest
+        for path, digest in result.right.sha256.items()
+    }
+    return replace(
+        result,
+        right=replace(result.right, source=name, sha256=files),
+        command=result.command.replace(str(written), str(name)),
+    )

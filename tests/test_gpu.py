@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,12 +20,13 @@ import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+import sam21convert
 from sam21convert.catalog import shipped_config
 from sam21convert.model import SAM2VideoPredictor, TrackingOptions
 
 from . import videos
 from .in_transformers import Difference, TransformersPredictor, a_point_and_a_box, difference
-from .official import build_official_predictor
+from .official import PUBLISHED, build_official_predictor
 from .test_video_parity import weights_of
 from .videos import Scenario
 
@@ -121,6 +123,23 @@ def test_masks_are_those_of_transformers(name: str, autocast: bool, folder: str)
         )
     print(f"{name} transformers {autocast=}: {found}, noise {noise}")
     assert within(found, noise)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("left", ["truth", "sam2"])
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_parity_of_the_published_sizes(name: str, left: str, dtype: Any, tmp_path: Path) -> None:
+    sam21convert.sample(tmp_path / "model.pt", name)
+    sam21convert.convert(tmp_path / "model.pt", tmp_path / "hf")
+    found = sam21convert.parity(
+        f"{left}:{tmp_path / 'model.pt'}",
+        f"transformers:{tmp_path / 'hf'}",
+        scenarios="full",
+        device="cuda",
+        dtype=dtype,
+    )
+    print(found)
+    assert found.ok
 
 
 @pytest.mark.parametrize("tensor", ["maskmem_tpos_enc", "memory_attention.norm.weight"])

@@ -67,6 +67,13 @@ def with_json(home: Path, target: Path, change: Callable[[dict[str, Any]], None]
     return target
 
 
+def forget(monkeypatch: pytest.MonkeyPatch, package: str) -> None:
+    """Let a package be one that is not installed."""
+    for name in [name for name in sys.modules if name.partition(".")[0] == package]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, package, None)
+
+
 class TestVerdict:
     def test_a_conversion_is_in_parity_with_its_source(self, home: Path) -> None:
         found = sam21convert.parity(home / "model.pt", f"transformers:{home / 'hf'}")
@@ -284,6 +291,15 @@ class TestInputsOfTheUser:
         inputs = {(one.name, one.input) for one in found.scenarios}
         assert {("point", "a.png"), ("point", "b.jpg"), ("video-point", "video")} <= inputs
 
+    def test_a_video_too_short_for_a_scenario(self, home: Path, tmp_path: Path) -> None:
+        for number in range(3):
+            Image.fromarray(drawn_frame(number)).save(tmp_path / f"{number}.jpg")
+        found = sam21convert.parity(
+            home / "model.pt", home / "hf", scenarios="video-point,video-box", video=tmp_path
+        )
+        assert [one.outcome for one in found.scenarios] == ["same", "not run"]
+        assert found.scenarios[1].why == f"needs 4 frames; {tmp_path.name} has 3"
+
     @pytest.mark.parametrize("option", ["--images", "--video"])
     def test_a_path_that_is_not_there(self, home: Path, option: str, tmp_path: Path) -> None:
         result = run("parity", home / "model.pt", home / "model.pt", option, tmp_path / "none")
@@ -331,9 +347,7 @@ class TestUsage:
     def test_a_package_that_is_not_installed(
         self, home: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        for name in [name for name in sys.modules if name.partition(".")[0] == "timm"]:
-            monkeypatch.delitem(sys.modules, name)
-        monkeypatch.setitem(sys.modules, "timm", None)
+        forget(monkeypatch, "timm")
         result = run("parity", home / "model.pt", f"timm:{home / 'model.pt'}")
         assert result.exit_code == 2
         assert "pip install timm" in result.stderr
@@ -401,6 +415,22 @@ class TestConvert:
         assert result.exit_code == 0, result.output
         assert "in parity" in result.stdout
         assert (tmp_path / "hf" / "model.safetensors").is_file()
+
+    def test_the_report_has_the_name_of_the_output(self, home: Path, tmp_path: Path) -> None:
+        out = tmp_path / "hf"
+        found = answer("convert", home / "model.pt", out, "--parity")["parity"]
+        assert found["right"]["source"] == str(out)
+        assert {Path(path).parent for path in found["right"]["sha256"]} == {out}
+        assert f"transformers:{out}" in found["command"]
+
+    def test_a_package_that_is_not_installed(
+        self, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        forget(monkeypatch, "transformers")
+        result = run("convert", home / "model.pt", tmp_path / "hf", "--parity")
+        assert result.exit_code == 2
+        assert "pip install 'transformers" in result.stderr
+        assert list(tmp_path.iterdir()) == []
 
     @pytest.mark.parametrize("target", ["out.pt", "out.safetensors", "image"])
     def test_all_kinds_of_output(self, home: Path, tmp_path: Path, target: str) -> None:

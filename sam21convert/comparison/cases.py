@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from . import views
 from .findings import View
 from .inputs import Clip, Picture
-from .runner import Runner
+from .runner import CannotRun, Runner
 from .scenarios import (
     EncoderScenario,
     ImageScenario,
@@ -102,9 +102,14 @@ def _prompt(scenario: ImageScenario, picture: Picture) -> Case:
 
 
 def _video(scenario: VideoScenario, clip: Clip) -> Case:
+    def ask(side: Runner, agreed: Taps | None) -> Taps:
+        if len(clip.frames) < scenario.frames:
+            raise CannotRun(f"needs {scenario.frames} frames; {clip.name} has {len(clip.frames)}")
+        return side.track(clip, scenario, agreed)
+
     return Case(
         scenario,
         clip.name,
-        lambda side, agreed: side.track(clip, scenario, agreed),
+        ask,
         lambda left, right: views.of_clip(clip, scenario, left, right),
     )

@@ -74,7 +74,7 @@ def parse(text: str | Path) -> Named:
     runner, colon, source = str(text).partition(":")
     if colon and runner in RUNNERS and source:
         return Named(runner, Path(source))
-    if colon and not Path(text).exists() and not Path(runner).anchor and "/" not in runner:
+    if colon and runner.isidentifier() and len(runner) > 1 and not Path(text).exists():
         raise UsageError(
             f"{text}: there is no runner {runner!r}", hint=f"one of {', '.join(RUNNERS)}"
         )

@@ -46,7 +46,7 @@ class Arithmetic:
             stack.enter_context(torch.inference_mode())
             if self.dtype != "float32":
                 kind = getattr(torch, self.dtype)
-                stack.enter_context(torch.autocast(self.device, dtype=kind))
+                stack.enter_context(torch.autocast(torch.device(self.device).type, dtype=kind))
             for one in kinds:
                 one.allow_tf32 = False
             try:
