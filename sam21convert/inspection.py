@@ -131,7 +131,12 @@ def faults(checkpoint: Checkpoint) -> list[str]:
 def lone_copies(checkpoint: Checkpoint) -> list[str]:
     """What to say of a repeated tensor of which the file holds one copy."""
     return [
-        f"{name} is absent: transformers 4.57 reads the copy that is there, transformers 5 "
-        "puts random numbers in its place; convert to hf-video or hf-image writes both"
+        f"{name} is absent: "
+        + (
+            "transformers 4.57 reads the copy that is there, transformers 5 puts"
+            if name.startswith("prompt_encoder.")
+            else "transformers puts"
+        )
+        + " random numbers in its place; convert to hf-video or hf-image writes both"
         for name in (checkpoint.fit.lone if checkpoint.fit else ())
     ]

@@ -6,7 +6,6 @@ import platform
 import shlex
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -18,15 +17,16 @@ from .comparison.causes import visible_causes
 from .comparison.controls import controls, provable, prove_all
 from .comparison.deviations import file_faults
 from .comparison.findings import Cause, ParityReport
+from .comparison.given import Given
 from .comparison.inputs import clip, pictures
 from .comparison.measures import MULTIPLE
 from .comparison.page import write_page
-from .comparison.runner import Runner
 from .comparison.running import Bench
 from .comparison.scenarios import PixelScenario, Scenario, VideoScenario, chosen
-from .comparison.sides import Named, describe, parse, round_weights
+from .comparison.sides import Named, describe, parse
 from .comparison.truth import Truth
 from .comparison.voices import Arithmetic, DType
+from .containers.atomic import refuse_existing
 from .loading import pick_device
 from .model.config import ModelConfig
 
@@ -71,9 +71,11 @@ def parity(
     installed among it, else as :func:`~sam21convert.load_model`.
     """
     start = time.perf_counter()
+    if report is not None:
+        refuse_existing(Path(report), overwrite=overwrite)
     wanted = chosen(scenarios or ("full" if prove else "quick"))
     arithmetic = Arithmetic(pick_device(device), dtype)
-    given = _Given(config, image_size, arithmetic.device)
+    given = Given(config, image_size, arithmetic.device)
     bench = _bench(parse(left), parse(right), given, arithmetic, rounded_to)
     todo = _inputs(bench, wanted, images, video)
     steps = len(todo) + 1 + (len(provable(bench)) if prove else 0)
@@ -121,36 +123,21 @@ def parity(
     return result
 
 
-@dataclass(frozen=True)
-class _Given:
-    """What is said of both sources."""
-
-    config: str | Path | ModelConfig | None
-    image_size: int | None
-    device: str
-
-    def load(self, side: Named, rounded_to: DType | None = None) -> Runner:
-        runner = side.load(self.config, self.image_size, self.device)
-        if rounded_to is not None:
-            round_weights(runner, rounded_to)
-        return runner
-
-
 def _bench(
-    left: Named, right: Named, given: _Given, arithmetic: Arithmetic, rounded_to: DType | None
+    left: Named, right: Named, given: Given, arithmetic: Arithmetic, rounded_to: DType | None
 ) -> Bench:
     """Load both sides, and the ground truth where noise is to be measured.
 
     The reference is the left side, unless its package is one that deviates and the other is not.
     """
-    sides = given.load(left, rounded_to), given.load(right)
+    sides = left.load(given, rounded_to), right.load(given)
     swap = left.runner not in _SAME_ARITHMETIC and right.runner in _SAME_ARITHMETIC
     reference, other = reversed(sides) if swap else sides
     truth = None
     if not _exact(left, right, arithmetic):
         named = Named("truth", reference.source)
         rounding = None if swap else rounded_to
-        truth = reference if isinstance(reference, Truth) else given.load(named, rounding)
+        truth = reference if isinstance(reference, Truth) else named.load(given, rounding)
     assert truth is None or isinstance(truth, Truth)
     return Bench(reference, other, not swap, arithmetic, truth)
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
+from sam21convert.comparison.given import Given
 from sam21convert.comparison.inputs import Clip, Picture, clip, pictures
 from sam21convert.comparison.scenarios import BY_NAME, IMAGES, VIDEOS, ImageScenario, VideoScenario
 from sam21convert.comparison.taps import Taps, kind
@@ -19,7 +20,7 @@ BRIEF = [name for name in ASKED if name not in ("video-long", "video-reverse")]
 @cache
 def loaded(runner: type[Any], source: Path, image_size: int | None = None) -> Any:
     """One that is loaded once; tests leave it as it was."""
-    return runner.load(source, None, image_size, "cpu")
+    return runner.load(source, Given(image_size=image_size))
 
 
 @cache

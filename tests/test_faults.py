@@ -24,6 +24,7 @@ from sam21convert.comparison import reach
 from sam21convert.comparison.cases import cases
 from sam21convert.comparison.causes import visible_causes
 from sam21convert.comparison.controls import put_off
+from sam21convert.comparison.given import Given
 from sam21convert.comparison.inputs import clip, pictures
 from sam21convert.comparison.measures import compare, first_beyond
 from sam21convert.comparison.running import Bench
@@ -44,7 +45,7 @@ class Subject:
     def __init__(self, name: str) -> None:
         path = Path(mkdtemp()) / "model.pt"
         sam21convert.sample(path, name)
-        self.truth, self.sound = (Truth.load(path, None, None, "cpu") for _ in range(2))
+        self.truth, self.sound = (Truth.load(path, Given()) for _ in range(2))
         self.bench = Bench(self.truth, self.sound, True, Arithmetic("cpu", "float32"), None)
         size = self.truth.config.image_size
         for case in cases(chosen(SCENARIOS), pictures(None, size), clip(None, size, 4)):

@@ -27,6 +27,7 @@ from sam21convert.comparison.deviations import (
     file_faults,
     known,
 )
+from sam21convert.comparison.given import Given
 from sam21convert.comparison.hooks import replaced
 from sam21convert.comparison.inputs import Clip, Picture, clip, pictures
 from sam21convert.comparison.measures import relative
@@ -80,7 +81,7 @@ def truth(name: str) -> Truth:
 @cache
 def theirs(name: str) -> Transformers:
     with TemporaryDirectory() as home:
-        return Transformers.load(official_pt(Path(home) / "w.pt", weights(name)), name, None, "cpu")
+        return Transformers.load(official_pt(Path(home) / "w.pt", weights(name)), Given(name))
 
 
 def asked(runner: Runner, scenario: str) -> Taps:

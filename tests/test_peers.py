@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from sam21convert import peers
+from sam21convert.comparison.given import Given
 from sam21convert.comparison.official import Official
 from sam21convert.comparison.timm_runner import Timm
 from sam21convert.comparison.transformers_runner import Transformers
@@ -28,7 +29,7 @@ def test_a_package_that_is_missing_is_named_with_the_command_that_installs_it(
         if name.partition(".")[0] == package:
             monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(UsageError, match=rf"^{package}: is not installed") as raised:
-        RUNNERS[package].load(source, None, None, "cpu")
+        RUNNERS[package].load(source, Given())
     assert raised.value.hint == peers.INSTALL[package]
     assert "pip install" in peers.INSTALL[package]
     assert raised.value.exit_code == 2

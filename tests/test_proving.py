@@ -385,6 +385,11 @@ class TestUsage:
         assert len(taps) > 80
         assert set(taps[0]) >= {"name", "max_abs", "relative", "cosine", "noise", "tolerance"}
 
+    def test_a_page_is_refused_before_anything_is_run(self, home: Path) -> None:
+        result = run("parity", home / "none.pt", home / "model.pt", "--report", home)
+        assert result.exit_code == 2
+        assert f"{home}: exists" in result.stderr
+
     def test_a_page_is_written(self, home: Path, tmp_path: Path) -> None:
         result = run("parity", home / "model.pt", home / "model.pt", "--report", tmp_path / "out")
         assert result.exit_code == 0

@@ -19,6 +19,7 @@ import sam21convert
 from sam21convert.catalog import BY_NAME as CONFIGS
 from sam21convert.catalog import shipped_config
 from sam21convert.comparison import official, timm_runner
+from sam21convert.comparison.given import Given
 from sam21convert.comparison.official import Official
 from sam21convert.comparison.official_build import published_name
 from sam21convert.comparison.runner import CannotRun
@@ -272,4 +273,4 @@ def test_what_cannot_be_read_is_an_error_of_ours(kind: Any, tmp_path: Path) -> N
     (tmp_path / "broken.pt").write_bytes(b"nothing")
     for source in (tmp_path / "broken.pt", tmp_path / "absent.pt", tmp_path):
         with pytest.raises(Sam21ConvertError):
-            kind.load(source, None, None, "cpu")
+            kind.load(source, Given())

@@ -18,6 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 import sam21convert
+from sam21convert.comparison.given import Given
 from sam21convert.comparison.inputs import Picture
 from sam21convert.comparison.runner import CannotRun
 from sam21convert.comparison.taps import Taps, kind
@@ -166,7 +167,7 @@ class TestFolder:
 
     def test_the_input_is_not_changed(self, folder: Path) -> None:
         before = {path: path.read_bytes() for path in folder.iterdir()}
-        asked(Transformers.load(folder, None, 256, "cpu"), "video-point")
+        asked(Transformers.load(folder, Given(image_size=256)), "video-point")
         assert {path: path.read_bytes() for path in folder.iterdir()} == before
 
 
@@ -210,7 +211,7 @@ class TestWhatLoadingSays:
     def test_nothing_reaches_the_terminal(
         self, folder: Path, capfd: pytest.CaptureFixture[str]
     ) -> None:
-        runner = Transformers.load(rewritten(folder, **{COPY: None}), None, 256, "cpu")
+        runner = Transformers.load(rewritten(folder, **{COPY: None}), Given(image_size=256))
         asked(runner, "point")
         asked(runner, "video-point")
         runner.picture_pixels(the_picture(256))
@@ -235,7 +236,7 @@ class TestWhatLoadingSays:
         monkeypatch.setattr(socket, "getaddrinfo", refuse)
         for path in folder.glob("*processor_config.json"):
             path.unlink()
-        asked(Transformers.load(folder, None, None, "cpu"), "video-point")
+        asked(Transformers.load(folder, Given()), "video-point")
 
 
 class TestTensors:
@@ -248,7 +249,7 @@ class TestTensors:
 
     @pytest.mark.parametrize("name", BOTH)
     def test_both_models_see_what_is_written(self, checkpoints: Any, name: str) -> None:
-        runner = Transformers.load(checkpoints(name), None, None, "cpu")
+        runner = Transformers.load(checkpoints(name), Given())
         truth = loaded(Truth, checkpoints(name)).model.state_dict()
         for tensor in truth:
             runner.tensor(tensor).fill_(3.0)

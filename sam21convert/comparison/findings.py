@@ -188,8 +188,13 @@ class ParityReport(Report):
     @property
     def first(self) -> tuple[str, str | None] | None:
         """Scenario and tap where the two part first, in the order of the data flow."""
-        apart = [(one.title, one.first) for one in self.scenarios if one.outcome == "differs"]
-        return min(apart, key=lambda one: rank(kind(one[1]) if one[1] else None), default=None)
+        return next(((found.title, found.first) for found in self.differing), None)
+
+    @property
+    def differing(self) -> tuple[ScenarioFinding, ...]:
+        """Scenarios in which the two part, those that do so earlier in the data flow first."""
+        apart = (found for found in self.scenarios if found.outcome == "differs")
+        return tuple(sorted(apart, key=lambda one: rank(kind(one.first) if one.first else None)))
 
     @property
     def problems(self) -> tuple[str, ...]:
@@ -197,16 +202,15 @@ class ParityReport(Report):
         return tuple(self._problems())
 
     def _problems(self) -> Iterator[str]:
-        for found in self.scenarios:
-            if found.outcome == "differs":
-                at = next((tap for tap in found.taps if tap.name == found.first), None)
-                if at is None:
-                    yield f"{found.title}: {found.why}"
-                else:
-                    yield (
-                        f"{found.title} parts at {found.first}: {at.relative:.2g} of its scale, "
-                        f"{at.tolerance:.2g} allowed"
-                    )
+        for found in self.differing:
+            at = next((tap for tap in found.taps if tap.name == found.first), None)
+            if at is None:
+                yield f"{found.title}: {found.why}"
+            else:
+                yield (
+                    f"{found.title} parts at {found.first}: {at.relative:.2g} of its scale, "
+                    f"{at.tolerance:.2g} allowed"
+                )
         yield from (cause.text for cause in self.causes)
         for control in self.controls:
             if not control.noticed:

@@ -14,8 +14,9 @@ from PIL import Image
 from torch import Tensor
 
 from .. import peers
-from ..loading import Loading, load_onto, with_image_size
+from ..loading import Loading
 from ..model.config import ModelConfig
+from .given import Given
 from .hooks import replaced
 from .inputs import Clip, Picture
 from .official_build import build_predictor, build_published, image_predictor, published_name
@@ -45,27 +46,13 @@ class Official:
         self._images = image_predictor(model)
 
     @classmethod
-    def load(
-        cls,
-        source: Path,
-        config: str | Path | ModelConfig | None,
-        image_size: int | None,
-        device: str,
-    ) -> Official:
+    def load(cls, source: Path, given: Given) -> Official:
         """Load ``source`` in float32, read and checked as for the ground truth.
 
         Settings of a published model come from the package's own YAML. Raises as
         :func:`~sam21convert.load_model`, and :class:`UsageError` without the package.
         """
-        model, loading = load_onto(
-            _build,
-            source,
-            config,
-            change=with_image_size(image_size),
-            device=device,
-            dtype=torch.float32,
-            images_only=True,
-        )
+        model, loading = given.onto(_build, source)
         return cls(source, model, loading)
 
     def picture_pixels(self, picture: Picture) -> Tensor:

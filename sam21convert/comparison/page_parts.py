@@ -68,7 +68,9 @@ def measured(report: ParityReport) -> Markup:
         f" The ground truth with the weights of the {report.reference} side was run again in ways "
         f"that are mathematically equal{variants}. How far it was from itself is the noise of a "
         "tap, never taken to be less than that of those before it, nor than one unit in the last "
-        f"place; {report.multiple:g} times the noise is allowed.",
+        f"place; {report.multiple:g} times the noise is allowed. An object score, a single logit, "
+        "is in units of 1 at least. Memories, which are kept in bfloat16, are brought together "
+        "where they are neighbouring values of it.",
     )
 
 

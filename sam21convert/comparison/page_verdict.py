@@ -16,7 +16,7 @@ _SHOWN = 3  # that are seen without unfolding
 def verdict(report: ParityReport) -> Markup:
     """The answer in one sentence, causes that can be seen, and what else speaks against parity."""
     answer, glyph, cls = ("In parity", "✓", "yes") if report.ok else ("Not in parity", "✕", "no")
-    first = next((found for found in report.scenarios if found.outcome == "differs"), None)
+    first = next(iter(report.differing), None)
     said = {cause.text for cause in report.causes}
     others = [breakable(problem) for problem in report.problems if problem not in said]
     reasons = [_cause(cause, first) for cause in report.causes]
@@ -78,9 +78,11 @@ def outcome(found: ScenarioFinding) -> Markup:
 
 def _parting(found: ScenarioFinding) -> Markup:
     at = next((tap for tap in found.taps if tap.name == found.first), None)
-    amount = f", {short(at.relative)} apart where {short(at.tolerance)} is allowed" if at else ""
     where = element("b", found.title)
-    return joined("The two part in ", where, " at ", code(found.first), amount, ".")
+    if at is None:
+        return joined("The two part in ", where, ": ", breakable(found.why), ".")
+    amount = f", {short(at.relative)} apart where {short(at.tolerance)} is allowed."
+    return joined("The two part in ", where, " at ", code(at.name), amount)
 
 
 def _sentence(report: ParityReport) -> Markup:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -15,10 +15,11 @@ from ..errors import UsageError
 from ..hf.folder import CONFIG
 from ..model.config import ModelConfig
 from .findings import Side
+from .given import Given
 from .runner import Runner
 
 Config = str | Path | ModelConfig | None
-Load = Callable[[Path, Config, int | None, str], Runner]
+Load = Callable[[Path, Given], Runner]
 
 
 def _truth() -> Load:
@@ -60,10 +61,16 @@ class Named:
     runner: str
     source: Path
 
-    def load(self, config: Config, image_size: int | None, device: str) -> Runner:
-        """Load it; raises as :func:`~sam21convert.load_model`, or for a package that is missing."""
-        config = _not_its_own(self.source, config)
-        return RUNNERS[self.runner]()(self.source, config, image_size, device)
+    def load(self, given: Given, rounded_to: str | None = None) -> Runner:
+        """Load it, its weights rounded to a type and back, as a cast of the file would.
+
+        Raises as :func:`~sam21convert.load_model`, and :class:`UsageError` without the package.
+        """
+        given = replace(given, config=_not_its_own(self.source, given.config))
+        runner = RUNNERS[self.runner]()(self.source, given)
+        if rounded_to is not None:
+            _round_weights(runner, getattr(torch, rounded_to))
+        return runner
 
 
 def parse(text: str | Path) -> Named:
@@ -81,15 +88,14 @@ def parse(text: str | Path) -> Named:
     return Named("truth", Path(text))
 
 
-def round_weights(runner: Runner, dtype: str) -> None:
-    """Round all weights to a type and back, as a cast of the file does."""
+def _round_weights(runner: Runner, dtype: torch.dtype) -> None:
     for name in tensors_of(runner.config):
         try:
             tensor = runner.tensor(name)
         except KeyError:
             continue
         with torch.no_grad():
-            tensor.copy_(tensor.to(getattr(torch, dtype)))
+            tensor.copy_(tensor.to(dtype))
 
 
 def describe(runner: Runner, config: Config) -> Side:

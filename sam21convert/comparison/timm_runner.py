@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,10 @@ from torch import Tensor
 
 from ..catalog import SHIPPED, shipped_config
 from ..errors import UsageError
-from ..loading import load_onto, with_image_size
 from ..model import SAM2
 from ..model.config import ModelConfig, TrunkConfig
 from ..peers import INSTALL, member, titled, version
+from .given import Given
 from .inputs import Clip, Picture
 from .runner import CannotRun, tensor_of
 from .scenarios import ImageScenario, VideoScenario
@@ -42,27 +43,13 @@ class Timm:
         self.notes: tuple[str, ...] = ("only the trunk is compared: timm has nothing else",)
 
     @classmethod
-    def load(
-        cls,
-        source: Path,
-        config: str | Path | ModelConfig | None,
-        image_size: int | None,
-        device: str,
-    ) -> Timm:
+    def load(cls, source: Path, given: Given) -> Timm:
         """Load the trunk of ``source`` in float32, read and checked as for the ground truth.
 
         Raises as :func:`~sam21convert.load_model`, and :class:`UsageError` without the package or
         for a version of it whose trunk has other tensors.
         """
-        whole, loading = load_onto(
-            SAM2,
-            source,
-            config,
-            change=with_image_size(image_size),
-            device="cpu",
-            dtype=torch.float32,
-            images_only=True,
-        )
+        whole, loading = replace(given, device="cpu").onto(SAM2, source)
         weights = {
             _renamed(name): tensor
             for name, tensor in whole.state_dict().items()
@@ -77,7 +64,7 @@ class Timm:
                 hint=INSTALL[PACKAGE],
             )
         model.load_state_dict(weights, strict=False)
-        return cls(source, model.to(device).eval(), loading.config)
+        return cls(source, model.to(given.device).eval(), loading.config)
 
     def picture_pixels(self, picture: Picture) -> Tensor:
         """Not there: raises :class:`CannotRun`."""

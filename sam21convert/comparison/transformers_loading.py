@@ -98,6 +98,7 @@ def _model(name: str, folder: Path, size: int | None) -> tuple[Any, set[str], tu
             folder,
             output_loading_info=True,
             local_files_only=True,
+            use_safetensors=True,  # never a pickle
             dtype=torch.float32,
             **options,
         )

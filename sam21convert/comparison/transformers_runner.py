@@ -21,6 +21,7 @@ from ..loading import with_image_size
 from ..model.config import ModelConfig
 from ..model.frames import Frames
 from ..model.session import Session
+from .given import Given
 from .inputs import Clip, Picture
 from .runner import CannotRun, image_prompts, play, tensor_of
 from .scenarios import ImageScenario, VideoScenario
@@ -59,39 +60,32 @@ class Transformers:
                 self._places[name] = entry.foreign, rows
 
     @classmethod
-    def load(
-        cls,
-        source: Path,
-        config: str | Path | ModelConfig | None,
-        image_size: int | None,
-        device: str,
-    ) -> Transformers:
+    def load(cls, source: Path, given: Given) -> Transformers:
         """Load a transformers folder as it is; anything else is converted into one before.
 
-        A folder's own ``config.json`` decides, never ``config``. Raises as
+        A folder's own ``config.json`` decides, never that given. Raises as
         :func:`~sam21convert.convert`, :class:`UnreadableError` for a folder that transformers does
         not load, and :class:`UsageError` without the package.
         """
         if (source / CONFIG).is_file():
-            return cls._of_folder(source, source, image_size, device)
-        image = open_checkpoint(source, config).dialect is HF_IMAGE
+            return cls._of_folder(source, source, given)
+        image = open_checkpoint(source, given.config).dialect is HF_IMAGE
         with TemporaryDirectory() as home:
             folder = Path(home) / "converted"
-            convert(source, folder, to=HF_IMAGE.name if image else None, config=config)
+            convert(source, folder, to=HF_IMAGE.name if image else None, config=given.config)
             note = "converted to a transformers folder, which was loaded"
-            return cls._of_folder(source, folder, image_size, device, note)
+            return cls._of_folder(source, folder, given, note)
 
     @classmethod
-    def _of_folder(
-        cls, source: Path, folder: Path, image_size: int | None, device: str, *notes: str
-    ) -> Transformers:
+    def _of_folder(cls, source: Path, folder: Path, given: Given, *notes: str) -> Transformers:
         content = read_json(folder / CONFIG)
         with naming(folder / CONFIG):
             kind = config_json.model_type(content)
         found = open_checkpoint(folder).model_config
         assert found is not None  # a folder with config.json has one
-        config = with_image_size(image_size)(found)
-        loaded = load_folder(folder, kind, config, device, resized=image_size is not None)
+        config = with_image_size(given.image_size)(found)
+        resized = given.image_size is not None
+        loaded = load_folder(folder, kind, config, given.device, resized=resized)
         return cls(source, loaded, config, notes)
 
     def picture_pixels(self, picture: Picture) -> Tensor:

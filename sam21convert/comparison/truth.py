@@ -5,17 +5,16 @@ from __future__ import annotations
 from copy import deepcopy
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from .. import __version__
-from ..loading import load_onto, with_image_size
 from ..model import SAM2VideoPredictor, TrackingOptions
 from ..model.config import ModelConfig
 from ..model.frames import Frames, load_frames
 from ..model.image_predictor import pixels_of
 from ..model.sam2 import ImageFeatures
 from ..model.session import Session
+from .given import Given
 from .inputs import Clip, Picture
 from .runner import image_prompts, play, tensor_of
 from .scenarios import ImageScenario, VideoScenario
@@ -40,23 +39,9 @@ class Truth:
         self._frames = EncodedFrames(model)
 
     @classmethod
-    def load(
-        cls,
-        source: Path,
-        config: str | Path | ModelConfig | None,
-        image_size: int | None,
-        device: str,
-    ) -> Truth:
+    def load(cls, source: Path, given: Given) -> Truth:
         """Load ``source``, as :func:`~sam21convert.load_model` does, in float32."""
-        model, loading = load_onto(
-            lambda config: SAM2VideoPredictor(config, _OPTIONS),
-            source,
-            config,
-            change=with_image_size(image_size),
-            device=device,
-            dtype=torch.float32,
-            images_only=True,
-        )
+        model, loading = given.onto(lambda config: SAM2VideoPredictor(config, _OPTIONS), source)
         return cls(source, model, images_only=loading.dialect == "hf-image")
 
     @property
