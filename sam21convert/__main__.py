@@ -8,8 +8,11 @@ from . import __version__
 from .commands.convert import convert
 from .commands.demo import demo
 from .commands.inspect import inspect
+from .commands.list import list_published
 from .commands.parity import parity
 from .commands.predict import predict
+from .commands.pull import pull
+from .commands.push import push
 from .commands.sample import sample
 from .commands.validate import validate
 
@@ -31,7 +34,18 @@ def main() -> None:
     """
 
 
-for command in (inspect, validate, convert, parity, predict, sample, demo):
+for command in (
+    inspect,
+    validate,
+    convert,
+    parity,
+    predict,
+    pull,
+    push,
+    list_published,
+    sample,
+    demo,
+):
     main.add_command(command)
 
 

@@ -20,6 +20,7 @@ from .hf import config_json
 from .hf.folder import CONFIG
 from .keymap import Fit, KeyMap, compile_keymap, foreign_name
 from .model.config import ModelConfig
+from .references import locate
 from .rules import Dialect
 from .tensors import Inventory, TensorRef
 from .unwrapping import ANCHORS, Unwrapped, unwrap
@@ -89,11 +90,12 @@ class Checkpoint:
 def open_checkpoint(path: str | Path, config: str | Path | ModelConfig | None = None) -> Checkpoint:
     """Open ``path``, reading headers only, and say what is in it.
 
+    ``path`` is all that :func:`~sam21convert.references.locate` takes, and raises what that does.
     ``config`` (a shipped name, a file, or a :class:`ModelConfig`) takes precedence over the
     ``config.json`` of a folder, and that over what the tensors tell. Raises
     :class:`UnreadableError` and :class:`RefusedError`.
     """
-    source = open_source(Path(path))
+    source = open_source(locate(path))
     found = unwrap(source)
     dialect = _dialect(found)
     shipped, generation = _shipped(found.tensors, dialect) if dialect else (None, None)

@@ -20,7 +20,7 @@ from .model.config import (
 )
 
 # What every SAM 2 has: (field, its value, the official default where the file is silent).
-_FIXED: tuple[tuple[str, Any, Any], ...] = (
+FIXED: tuple[tuple[str, Any, Any], ...] = (
     ("backbone_stride", 16, 16),
     ("image_encoder.scalp", 1, 0),
     ("image_encoder.neck.fpn_interp_model", "nearest", "bilinear"),
@@ -60,7 +60,7 @@ _FIXED: tuple[tuple[str, Any, Any], ...] = (
 )
 
 # The switches of SAM 2.1, with the official defaults. SAM 2 has them all off.
-_GENERATION = (
+GENERATION = (
     ("no_obj_embed_spatial", False),
     ("add_tpos_enc_to_obj_ptrs", True),
     ("proj_tpos_enc_in_obj_ptrs", False),
@@ -88,7 +88,7 @@ def from_hydra(content: Mapping[str, Any]) -> ModelConfig:
     trunk_class = read("image_encoder.trunk._target_", "Hiera")
     if not isinstance(trunk_class, str) or trunk_class.rpartition(".")[2] != "Hiera":
         raise ConfigError("image_encoder.trunk._target_", f"expected Hiera, found {trunk_class}")
-    for name, expected, default in _FIXED:
+    for name, expected, default in FIXED:
         found = read(name, expected if default is None else default)
         if found != expected:
             raise ConfigError(name, f"every SAM 2 has {expected}, found {found}")
@@ -146,7 +146,7 @@ def _trunk(read: _Reader) -> TrunkConfig:
 
 
 def _generation(read: _Reader) -> Generation:
-    found = {name: read(name, default) for name, default in _GENERATION}
+    found = {name: read(name, default) for name, default in GENERATION}
     if all(value is True for value in found.values()):
         return "2.1"
     if all(value is False for value in found.values()):

@@ -10,20 +10,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
-from .catalog import SHIPPED
 from .config_files import read_json
 from .errors import RefusedError, UnreadableError, UsageError
-from .hf.folder import CONFIG, INDEX, WEIGHTS
+from .hf.folder import CONFIG, INDEX, PROCESSORS, WEIGHTS
+from .published import PUBLISHED
 
 # Hub id -> config and checkpoint, as in the table of the official build_sam.py.
 OFFICIAL: Mapping[str, tuple[str, str]] = {
-    f"facebook/{stem}-hiera-{shipped.size.replace('_', '-')}": (
-        shipped.name,
-        f"{stem}_hiera_{shipped.size}.pt",
-    )
-    for shipped in SHIPPED
-    if shipped.size != "debug"
-    for stem in (shipped.name.partition("/")[0],)
+    published.repo: (published.config, published.file) for published in PUBLISHED
 }
 _CHECKPOINTS = {".pt", ".pth", ".safetensors"}
 _YAML = {".yaml", ".yml"}
@@ -48,10 +42,15 @@ def fetch(model_id: str | Path) -> tuple[Path, str | Path | None]:
     repo, _, revision = str(model_id).partition("@")
     if repo.count("/") != 1:
         raise _no_id(str(model_id))
+    return fetch_repository(repo, revision or None)
+
+
+def fetch_repository(repo: str, revision: str | None) -> tuple[Path, str | Path | None]:
+    """As :func:`fetch`, of the Hub whatever there is locally."""
     if repo in OFFICIAL:
         config, checkpoint = OFFICIAL[repo]
-        return _download(repo, revision or None, checkpoint), config
-    return _other(repo, revision or None)
+        return fetch_file(repo, revision, checkpoint), config
+    return _other(repo, revision)
 
 
 def _other(repo: str, revision: str | None) -> tuple[Path, str | Path | None]:
@@ -68,12 +67,12 @@ def _other(repo: str, revision: str | None) -> tuple[Path, str | Path | None]:
     names = [file.rfilename for file in info.siblings or ()]
     weights, config = _choose(repo, names)
     # By name, so that the cache knows the name when offline; then all by hash, of one commit.
-    _download(repo, revision, config or weights)
-    wanted = [weights, config]
+    fetch_file(repo, revision, config or weights)
+    wanted = [weights, config, *(PROCESSORS if config == CONFIG else ())]
     if weights == INDEX:
-        shards = read_json(_download(repo, info.sha, INDEX)).get("weight_map")
+        shards = read_json(fetch_file(repo, info.sha, INDEX)).get("weight_map")
         wanted += shards.values() if isinstance(shards, dict) else []
-    paths = {name: _download(repo, info.sha, name) for name in names if name in wanted}
+    paths = {name: fetch_file(repo, info.sha, name) for name in names if name in wanted}
     if config == CONFIG:
         return paths[CONFIG].parent, None
     return paths[weights], None if config is None else paths[config]
@@ -107,7 +106,8 @@ def _choose(where: str, names: Sequence[str]) -> tuple[str, str | None]:
     return found[0], configs[0] if len(configs) == 1 else None
 
 
-def _download(repo: str, revision: str | None, name: str) -> Path:
+def fetch_file(repo: str, revision: str | None, name: str) -> Path:
+    """One file of a repository. Raises :class:`UnreadableError` and :class:`UsageError`."""
     import huggingface_hub
 
     with _explaining(f"{repo}/{name}"):

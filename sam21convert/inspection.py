@@ -96,7 +96,7 @@ def inspect(path: str | Path, *, tensors: bool = False) -> Inspection:
     dialect, shipped = checkpoint.dialect, checkpoint.shipped
     known = shipped is not None and checkpoint.generation is not None
     return Inspection(
-        path=Path(path),
+        path=checkpoint.source.path,
         container=checkpoint.source.container,
         dialect=dialect.name if dialect else None,
         generation=checkpoint.generation if dialect else None,

@@ -169,7 +169,7 @@ def load_onto(
     model.load_state_dict(state_dict, strict=True, assign=True)
     model = model.to(device=device, dtype=dtype).eval()
     return model, Loading(
-        path=Path(source),
+        path=checkpoint.source.path,
         dialect=keymap.dialect.name,
         container=checkpoint.source.container,
         generation=wanted.generation,

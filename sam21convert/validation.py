@@ -90,7 +90,7 @@ def validate(
     ]
     shipped = checkpoint.shipped.name if checkpoint.shipped else None
     return Validation(
-        path=Path(path),
+        path=checkpoint.source.path,
         dialect=checkpoint.dialect.name if checkpoint.dialect else None,
         config=checkpoint.config_from or shipped,
         missing=fit.missing if fit else (),

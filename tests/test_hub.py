@@ -14,10 +14,9 @@ from sam21convert.catalog import find
 from sam21convert.errors import RefusedError, UsageError
 from sam21convert.hub import OFFICIAL, fetch
 
-from .hub_server import Hub, Repo
+from .hub import WRITER, Hub
 from .making import DEBUG, official_pt
 
-TOKEN = "hf_averysecrettoken"
 TINY = "facebook/sam2.1-hiera-tiny"
 INDEX = {"weight_map": {"a": "part-1.safetensors", "b": "part-2.safetensors"}}
 FOLDER = {"config.json": b"{}", "model.safetensors": b"weights"}
@@ -30,26 +29,21 @@ SHARDS = {
 }
 
 
-def repo(*names: str) -> Repo:
-    return Repo({"main": {name: name.encode() for name in names}})
+def named(*names: str) -> dict[str, bytes]:
+    return {name: name.encode() for name in names}
 
 
 REPOS = {
-    TINY: Repo(
-        {
-            "main": {**FOLDER, "sam2.1_hiera_tiny.pt": b"main"},
-            "v1": {"sam2.1_hiera_tiny.pt": b"v1"},
-        }
-    ),
-    "facebook/sam2-hiera-tiny": Repo({"main": FOLDER}),
-    "some/folder": Repo({"main": {**FOLDER, "optimizer.pt": b"", "v2.pt": b""}, "v1": FOLDER}),
-    "some/shards": Repo({"main": SHARDS}),
-    "some/file": repo("README.md", "sub/best.pth"),
-    "some/file-with-config": repo("best.pt", "sub/config.yaml"),
-    "some/file-with-configs": repo("best.safetensors", "one.yaml", "two.yml"),
-    "some/files": repo("first.pt", "last.pt", "config.yaml"),
-    "some/nothing": repo("README.md", "config.json"),
-    "some/gated": Repo({"main": FOLDER}, gated=True),
+    TINY: {**FOLDER, "sam2.1_hiera_tiny.pt": b"main"},
+    "facebook/sam2-hiera-tiny": FOLDER,
+    "some/folder": {**FOLDER, "optimizer.pt": b"", "v2.pt": b""},
+    "some/shards": SHARDS,
+    "some/file": named("README.md", "sub/best.pth"),
+    "some/file-with-config": named("best.pt", "sub/config.yaml"),
+    "some/file-with-configs": named("best.safetensors", "one.yaml", "two.yml"),
+    "some/files": named("first.pt", "last.pt", "config.yaml"),
+    "some/nothing": named("README.md", "config.json"),
+    "some/gated": FOLDER,
 }
 # Runs fetch for each argument and prints [checkpoint, config] or [type, exit code, text].
 PROGRAM = """
@@ -68,7 +62,11 @@ assert "torch" not in sys.modules
 
 @pytest.fixture(scope="module")
 def hub() -> Iterator[Hub]:
-    with Hub(REPOS) as server:
+    with Hub() as server:
+        for name, files in REPOS.items():
+            server.create(name, files, gated=name == "some/gated")
+        server.repo(TINY).write({"sam2.1_hiera_tiny.pt": b"v1"}, "v1")
+        server.repo("some/folder").write(FOLDER, "v1")
         yield server
 
 
@@ -81,13 +79,13 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def fetched(hub: Hub, home: Path, *ids: str, **environment: str) -> dict[str, Any]:
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", PROGRAM, *ids],
-        env=hub.environment(home, HF_TOKEN=TOKEN, **environment),
+        env={**hub.environment(home), **environment},
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert TOKEN not in done.stdout + done.stderr
+    assert WRITER.token not in done.stdout + done.stderr
     return dict(zip(ids, map(json.loads, done.stdout.splitlines()), strict=True))
 
 
@@ -156,7 +154,7 @@ def test_an_only_checkpoint_comes_with_its_only_yaml(
     ("name", "kind", "says"),
     [
         ("some/files", "UsageError", "several checkpoints: first.pt, last.pt"),
-        ("some/nothing", "RefusedError", "no checkpoint among its 2 files"),
+        ("some/nothing", "RefusedError", "no checkpoint among its 3 files"),
         ("some/gated", "UnreadableError", "is gated"),
         ("no/such", "UnreadableError", "no such repository"),
         (f"{TINY}@v9", "UnreadableError", "no such revision"),
@@ -178,8 +176,8 @@ def test_what_cannot_be_had_is_said_with_a_hint(
 
 
 def test_the_token_reaches_the_hub_and_nothing_else(hub: Hub, answers: dict[str, Any]) -> None:
-    assert f"Bearer {TOKEN}" in hub.tokens
-    assert all(TOKEN not in str(answer) for answer in answers.values())
+    assert {request.token for request in hub.asked("HEAD")} == {WRITER.token}
+    assert all(WRITER.token not in str(answer) for answer in answers.values())
 
 
 def test_what_was_downloaded_is_there_offline(
@@ -239,6 +237,7 @@ def test_a_fine_tuned_repository_becomes_a_model(tmp_path: Path) -> None:
     )
     yaml = f"{DEBUG}.yaml".encode()
     config = (Path(__file__).parent.parent / "configs" / yaml.decode()).read_bytes()
-    with Hub({"some/model": Repo({"main": {"m.pt": weights, "m.yaml": config}})}) as hub:
+    with Hub() as hub:
+        hub.create("some/model", {"m.pt": weights, "m.yaml": config})
         environment = hub.environment(tmp_path / "home")
         subprocess.run([sys.executable, "-c", program], env=environment, check=True)

@@ -14,7 +14,7 @@ from .shared import answering, config_option, json_option, overwrite_option, pro
 
 
 @click.command()
-@click.argument("source", type=click.Path(path_type=Path))
+@click.argument("source", type=click.Path())
 @click.argument("destination", type=click.Path(path_type=Path))
 @click.option(
     "--to",
@@ -25,7 +25,7 @@ from .shared import answering, config_option, json_option, overwrite_option, pro
 @click.option(
     "--base",
     metavar="CHECKPOINT",
-    type=click.Path(path_type=Path),
+    type=click.Path(),
     help="Take from here the tensors that SOURCE has no place for (hf-image has no memory).",
 )
 @click.option(
@@ -59,7 +59,7 @@ from .shared import answering, config_option, json_option, overwrite_option, pro
 @json_option
 @answering
 def convert(
-    source: Path,
+    source: str,
     destination: Path,
     overwrite: bool,
     dry_run: bool,
@@ -70,6 +70,7 @@ def convert(
 ) -> Report:
     """Write SOURCE anew as DESTINATION, bit for bit.
 
+    SOURCE is a path, or elsewhere what sam21convert pull takes.
     The form of DESTINATION picks the container: a name in .pt, .pth or .safetensors is a file, any
     other a transformers folder with its configs. With --json the report lists where every tensor
     came from, and the SHA-256 of every file.

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
 
 from ..report import Report
@@ -11,15 +9,15 @@ from .shared import answering, json_option
 
 
 @click.command()
-@click.argument("source", type=click.Path(path_type=Path))
+@click.argument("source", type=click.Path())
 @click.option("--tensors", is_flag=True, help="List every tensor: name, type, shape.")
 @json_option
 @answering
-def inspect(source: Path, tensors: bool) -> Report:
+def inspect(source: str, tensors: bool) -> Report:
     """Say what SOURCE is: container, dialect, generation, size.
 
-    SOURCE is a .pt or .safetensors file or a transformers folder. Only its header is read. What
-    cannot be known from the file is said to be unknown.
+    SOURCE is a .pt or .safetensors file, a transformers folder, or what sam21convert pull takes.
+    Only its header is read. What cannot be known from the file is said to be unknown.
 
     \b
     Example:

@@ -24,7 +24,7 @@ def _common(command: _Command) -> _Command:
             "--checkpoint",
             required=True,
             metavar="SOURCE",
-            type=click.Path(path_type=Path),
+            type=click.Path(),
             help="A checkpoint, as convert takes it.",
         ),
         config_option,
@@ -94,7 +94,7 @@ def image(
     picture: Path,
     points: tuple[str, ...],
     boxes: tuple[str, ...],
-    checkpoint: Path,
+    checkpoint: str,
     output: Path,
     **options: Any,
 ) -> Report:
@@ -148,7 +148,7 @@ def video(
     source: Path,
     points: tuple[str, ...],
     boxes: tuple[str, ...],
-    checkpoint: Path,
+    checkpoint: str,
     output: Path,
     **options: Any,
 ) -> Report:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
 
 from ..report import Report
@@ -11,7 +9,7 @@ from .shared import answering, config_option, json_option, progress_bar, steps_b
 
 
 @click.command()
-@click.argument("source", type=click.Path(path_type=Path))
+@click.argument("source", type=click.Path())
 @config_option
 @click.option(
     "--parity",
@@ -21,9 +19,10 @@ from .shared import answering, config_option, json_option, progress_bar, steps_b
 )
 @json_option
 @answering
-def validate(source: Path, config: str | None, right: str | None) -> Report:
+def validate(source: str, config: str | None, right: str | None) -> Report:
     """Tell whether SOURCE loads strictly, and whether its values are sound.
 
+    SOURCE is a path, or what sam21convert pull takes.
     Missing, unexpected, misshapen and wrongly typed tensors and values that are not finite make the
     answer no (exit code 1). Tensors that are zero or constant throughout are mentioned.
 
@@ -35,12 +34,13 @@ def validate(source: Path, config: str | None, right: str | None) -> Report:
     from .. import validation
     from ..inspection import inspect
 
-    with progress_bar("reading", inspect(source).bytes) as progress:
-        answer = validation.validate(source, config, progress=progress)
+    found = inspect(source)
+    with progress_bar("reading", found.bytes) as progress:
+        answer = validation.validate(found.path, config, progress=progress)
     if right is None or not answer.ok:
         return answer
     from ..gating import WithParity
     from ..proving import parity
 
     with steps_bar("comparing") as steps:
-        return WithParity(answer, parity(source, right, config=config, progress=steps))
+        return WithParity(answer, parity(found.path, right, config=config, progress=steps))

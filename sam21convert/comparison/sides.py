@@ -14,6 +14,7 @@ from ..containers.checking import sha256
 from ..errors import UsageError
 from ..hf.folder import CONFIG
 from ..model.config import ModelConfig
+from ..references import locate
 from .findings import Side
 from .given import Given
 from .runner import Runner
@@ -74,18 +75,20 @@ class Named:
 
 
 def parse(text: str | Path) -> Named:
-    """``runner:source``, or a source alone for the ground truth.
+    """``runner:source``, or a source alone for the ground truth; downloaded if need be.
 
-    Raises :class:`UsageError` for a runner that there is not.
+    Raises :class:`UsageError` for a runner that there is not, else as
+    :func:`~sam21convert.references.locate`.
     """
     runner, colon, source = str(text).partition(":")
     if colon and runner in RUNNERS and source:
-        return Named(runner, Path(source))
-    if colon and runner.isidentifier() and len(runner) > 1 and not Path(text).exists():
+        return Named(runner, locate(source))
+    word = runner.isidentifier() and len(runner) > 1
+    if colon and word and not source.startswith("//") and not Path(text).exists():
         raise UsageError(
             f"{text}: there is no runner {runner!r}", hint=f"one of {', '.join(RUNNERS)}"
         )
-    return Named("truth", Path(text))
+    return Named("truth", locate(text))
 
 
 def _round_weights(runner: Runner, dtype: torch.dtype) -> None:

@@ -10,7 +10,7 @@ from ..report import table
 if TYPE_CHECKING:
     from .findings import Control, ParityReport, Proof, ScenarioFinding, TapFinding
 
-_HEAD = ("scenario", "outcome", "furthest", "allowed", "IoU", "at")
+HEAD = ("scenario", "outcome", "furthest", "allowed", "IoU", "at")
 
 
 def as_text(report: ParityReport) -> str:
@@ -59,15 +59,16 @@ def _tolerance(report: ParityReport) -> str:
 
 
 def _scenarios(found: tuple[ScenarioFinding, ...]) -> str:
-    rows = [_HEAD, *(_row(one) for one in found)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(_HEAD))]
+    rows = [HEAD, *(scenario_row(one) for one in found)]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(HEAD))]
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
         for row in rows
     )
 
 
-def _row(found: ScenarioFinding) -> tuple[str, ...]:
+def scenario_row(found: ScenarioFinding) -> tuple[str, ...]:
+    """A scenario in the columns of ``HEAD``."""
     worst = furthest(found)
     if worst is None:
         return (found.title, found.outcome, "", "", "", "")

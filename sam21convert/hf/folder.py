@@ -12,15 +12,20 @@ from .config_json import ModelType, dump, to_json
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 CONFIG = "config.json"
+IMAGES, PAIR, VIDEOS = PROCESSORS = (
+    "preprocessor_config.json",
+    "processor_config.json",
+    "video_preprocessor_config.json",
+)
 
 
 def side_files(
     config: ModelConfig, kind: ModelType, torch_dtype: str, *, generation: bool
 ) -> dict[str, str]:
     """Name and text of each: config and processors, equal to the published ones at 1024 pixels."""
-    image = _load("preprocessor_config.json")
-    processor = _load("processor_config.json")
-    video = _load("video_preprocessor_config.json")
+    image = _load(IMAGES)
+    processor = _load(PAIR)
+    video = _load(VIDEOS)
     side = config.image_size
     image["size"] = video["size"] = {"height": side, "width": side}
     image["mask_size"] = {"height": side // 4, "width": side // 4}
@@ -29,11 +34,11 @@ def side_files(
         image["processor_class"] = processor["processor_class"] = "Sam2Processor"
     files = {
         CONFIG: to_json(config, kind, torch_dtype, generation=generation),
-        "preprocessor_config.json": dump(image),
-        "processor_config.json": dump(processor),
+        IMAGES: dump(image),
+        PAIR: dump(processor),
     }
     if kind == "sam2_video":
-        files["video_preprocessor_config.json"] = dump(video)
+        files[VIDEOS] = dump(video)
     return files
 
 

@@ -1,0 +1,35 @@
+"""``sam21convert pull``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from ..report import Report
+from .shared import answering, json_option, overwrite_option
+
+
+@click.command()
+@click.argument("source")
+@click.argument("destination", required=False, type=click.Path(path_type=Path))
+@overwrite_option
+@json_option
+@answering
+def pull(source: str, destination: Path | None, overwrite: bool) -> Report:
+    """Download SOURCE, check it, and print where it lies.
+
+    SOURCE is a name that sam21convert list shows, hf://org/repo[@revision][/file], or
+    https://... . It goes to the cache; with DESTINATION, a copy is made there: a file, or a folder
+    for a repository that transformers loads. What was cut off goes on where it ended. A published
+    checkpoint that does not have its SHA-256 is refused. With --json also sizes and hashes.
+
+    \b
+    Examples:
+      sam21convert pull sam2.1_hiera_tiny
+      sam21convert pull sam2.1_hiera_tiny tiny.pt
+      sam21convert pull hf://some/fine-tuned-sam2@main my-model
+    """
+    from .. import pulling
+
+    return pulling.pull(source, destination, overwrite=overwrite)

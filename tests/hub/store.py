@@ -1,0 +1,103 @@
+"""All repositories and users, and who may do what."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from .messages import RefusalError, Request
+from .policy import READER, STRANGER, WRITER, User
+from .repo import Objects, Repo
+
+
+@dataclass
+class Store:
+    """``endpoint`` is the URL of the Hub, ``storage`` that of the host of LFS contents."""
+
+    folder: Path
+    endpoint: str
+    storage: str
+    users: tuple[User, ...] = (WRITER, READER, STRANGER)
+    repos: dict[str, Repo] = field(default_factory=dict)
+
+    def create(
+        self,
+        name: str,
+        files: Mapping[str, bytes] | None = None,
+        *,
+        private: bool = False,
+        gated: bool = False,
+    ) -> Repo:
+        """A new repository, with these files besides ``.gitattributes``."""
+        repo = Repo(name, Objects(self.folder / name), private, gated)
+        if files:
+            repo.write(files)
+        self.repos[name] = repo
+        return repo
+
+    def url(self, name: str) -> str:
+        return f"{self.endpoint}/{name}"
+
+    def user(self, request: Request) -> User | None:
+        """Who asks; None is anybody."""
+        if request.token is None:
+            return None
+        for user in self.users:
+            if user.token == request.token:
+                return user
+        raise RefusalError(401, "invalid user token")
+
+    def signed_in(self, request: Request) -> User:
+        user = self.user(request)
+        if user is None:
+            raise RefusalError(401, "invalid username or password")
+        return user
+
+    def writer(self, request: Request, namespace: str) -> User:
+        """Who asks, if they may write there."""
+        user = self.signed_in(request)
+        if not user.writes or namespace not in user.namespaces:
+            raise RefusalError(403, f"{user.name} has no write access to {namespace}")
+        return user
+
+    def readable(self, request: Request, name: str) -> Repo:
+        """A repository, if who asks may know of it."""
+        user = self.user(request)
+        repo = self.repos.get(name)
+        if repo is None or (repo.private and not _belongs(user, repo)):
+            raise RefusalError(404 if user else 401, f"repository {name} not found", "RepoNotFound")
+        return repo
+
+    def contents(self, request: Request, name: str) -> Repo:
+        """A repository, if who asks may have its files."""
+        repo = self.readable(request, name)
+        user = self.user(request)
+        if repo.gated and not _belongs(user, repo):
+            raise RefusalError(403 if user else 401, f"access to {name} is restricted", "GatedRepo")
+        return repo
+
+    def proposer(self, request: Request, name: str) -> User:
+        """Who asks, if they may open a pull request: whoever may write anywhere."""
+        self.readable(request, name)
+        user = self.signed_in(request)
+        if not user.writes:
+            raise RefusalError(403, f"the token of {user.name} has no write access")
+        return user
+
+    def committer(self, request: Request, name: str, revision: str) -> User:
+        """Who asks, if they may write to this revision: of a pull request, its author may too."""
+        repo = self.readable(request, name)
+        num = revision.removeprefix("refs/pr/")
+        if num != revision:
+            discussion = repo.discussion(num)
+            if discussion.status == "closed":
+                raise RefusalError(400, f"pull request {num} is closed")
+            user = self.proposer(request, name)
+            if user.name == discussion.author:
+                return user
+        return self.writer(request, name.partition("/")[0])
+
+
+def _belongs(user: User | None, repo: Repo) -> bool:
+    return user is not None and repo.name.partition("/")[0] in user.namespaces

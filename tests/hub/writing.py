@@ -1,0 +1,155 @@
+"""Answers that change something."""
+
+from __future__ import annotations
+
+import base64
+import json
+from typing import Any
+
+from .messages import Answer, RefusalError, Request, as_json
+from .policy import card_problems
+from .repo import Blob, Repo, now
+from .store import Store
+
+
+def create(store: Store, request: Request) -> Answer:
+    asked = request.json()
+    namespace = asked.get("organization") or store.signed_in(request).name
+    store.writer(request, namespace)
+    name = f"{namespace}/{asked['name']}"
+    if name in store.repos:
+        said = "You already created this model repo"
+        return as_json({"error": said, "url": store.url(name)}, 409)
+    private = asked.get("visibility") == "private" or asked.get("private", False)
+    store.create(name, private=private)
+    return as_json({"url": store.url(name), "name": name})
+
+
+def validate_yaml(request: Request) -> Answer:
+    errors, warnings = card_problems(request.json()["content"])
+    content = {
+        "errors": [{"message": message} for message in errors],
+        "warnings": [{"message": message} for message in warnings],
+    }
+    return as_json(content, 400 if errors else 200)
+
+
+def branch(store: Store, request: Request, repo: Repo, name: str) -> Answer:
+    store.writer(request, repo.name.partition("/")[0])
+    asked = json.loads(request.text() or "{}")
+    with repo.lock:
+        if f"refs/heads/{name}" in repo.refs:
+            raise RefusalError(409, f"branch {name} exists")
+        repo.refs[f"refs/heads/{name}"] = repo.head(asked.get("startingPoint") or "main").id
+    return as_json({})
+
+
+def _allowed(store: Store, request: Request, repo: Repo, revision: str) -> str:
+    """The name of who may commit there, or propose to."""
+    if "create_pr" in request.query:
+        return store.proposer(request, repo.name).name
+    return store.committer(request, repo.name, revision).name
+
+
+def preupload(store: Store, request: Request, repo: Repo, revision: str) -> Answer:
+    _allowed(store, request, repo, revision)
+    files = repo.head(revision).files
+
+    def plan(asked: dict[str, Any]) -> dict[str, Any]:
+        path, size = asked["path"], asked["size"]
+        there = files.get(path)
+        lfs = repo.sends_to_lfs(revision, path, size, base64.b64decode(asked["sample"]))
+        known = {"oid": there.sha256 if there.lfs else there.oid} if there else {}
+        mode = "lfs" if lfs else "regular"
+        return {"path": path, "uploadMode": mode, "shouldIgnore": False, **known}
+
+    return as_json({"files": [plan(asked) for asked in request.json()["files"]]})
+
+
+def batch(store: Store, request: Request, repo: Repo) -> Answer:
+    """Where to put LFS objects; one that is there already has nothing to be done about it."""
+    asked = request.json()
+    if "ref" in asked:
+        store.committer(request, repo.name, asked["ref"]["name"])
+    else:
+        store.proposer(request, repo.name)
+
+    def plan(oid: str, size: int) -> dict[str, Any]:
+        if repo.objects.path(oid).exists():
+            return {"oid": oid, "size": size}
+        upload = {"href": f"{store.storage}/storage/{repo.name}/{oid}"}
+        verify = {"href": f"{store.url(repo.name)}.git/info/lfs/verify"}
+        return {"oid": oid, "size": size, "actions": {"upload": upload, "verify": verify}}
+
+    objects = [plan(each["oid"], each["size"]) for each in asked["objects"]]
+    return as_json({"transfer": "basic", "objects": objects})
+
+
+def put(repo: Repo, request: Request, oid: str) -> Answer:
+    repo.objects.receive(request.body, oid)
+    return Answer(200)
+
+
+def verify(store: Store, request: Request, repo: Repo) -> Answer:
+    store.proposer(request, repo.name)
+    asked = request.json()
+    path = repo.objects.path(asked["oid"])
+    if not path.is_file() or path.stat().st_size != asked["size"]:
+        raise RefusalError(404, f"no LFS object {asked['oid']} of {asked['size']} bytes")
+    return as_json({})
+
+
+def commit(store: Store, request: Request, repo: Repo, revision: str) -> Answer:
+    """A commit on a branch or a pull request, or with ``create_pr`` on a new pull request."""
+    author = _allowed(store, request, repo, revision)
+    header, *operations = [json.loads(line) for line in request.text().splitlines()]
+    if header["key"] != "header":
+        raise RefusalError(400, "the first line must be the header")
+    changes = dict(_change(repo, each["key"], each["value"]) for each in operations)
+    told = header["value"]
+    title, message, parent = told["summary"], told.get("description", ""), told.get("parentCommit")
+    answer = {}
+    with repo.lock:
+        if "create_pr" in request.query:
+            base = parent or revision
+            num = repo.open_discussion(title, message, author, base=base).num
+            revision, parent = f"refs/pr/{num}", None
+            answer["pullRequestUrl"] = f"{store.url(repo.name)}/discussions/{num}"
+        made = repo.commit(revision, changes, title, message, author, parent)
+    url = f"{store.url(repo.name)}/commit/{made.id}"
+    return as_json({"success": True, "commitUrl": url, "commitOid": made.id, **answer})
+
+
+def _change(repo: Repo, key: str, value: dict[str, Any]) -> tuple[str, Blob]:
+    match key:
+        case "file":
+            sha256 = repo.objects.receive([base64.b64decode(value["content"])])
+            return value["path"], repo.objects.blob(sha256, lfs=False)
+        case "lfsFile":
+            return value["path"], repo.objects.blob(value["oid"], lfs=True)
+    raise RefusalError(400, f"this server knows no commits with {key}")
+
+
+def discuss(store: Store, request: Request, repo: Repo) -> Answer:
+    author = store.proposer(request, repo.name).name
+    asked = request.json()
+    proposed = asked.get("pullRequest", False)
+    status, base = ("draft", "main") if proposed else ("open", None)
+    text = asked.get("description", "")
+    return as_json({"num": repo.open_discussion(asked["title"], text, author, status, base).num})
+
+
+def change_status(store: Store, request: Request, repo: Repo, num: str) -> Answer:
+    user = store.proposer(request, repo.name)
+    found = repo.discussion(num)
+    if user.name != found.author:
+        store.writer(request, repo.name.partition("/")[0])
+    found.status = request.json()["status"]
+    event = {
+        "id": f"{num}-{found.status}",
+        "type": "status-change",
+        "createdAt": now(),
+        "author": {"name": user.name},
+        "data": {"status": found.status},
+    }
+    return as_json({"newStatus": event})
