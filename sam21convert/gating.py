@@ -14,6 +14,8 @@ from .containers.copying import Progress
 from .conversion import carry_out, report
 from .dialects import HF_IMAGE, HF_VIDEO
 from .errors import MismatchError
+from .generations import GENERATIONS
+from .model.config import ModelConfig
 from .planning import DTYPES, Plan
 from .proving import Progress as Steps
 from .proving import parity
@@ -84,6 +86,7 @@ def _compare(plan: Plan, written: Path, steps: Steps) -> ParityReport:
         f"{_runner(plan.dialect)}:{written}",
         image_size=size,
         config=source.config,
+        right_config=_raised(source.config, plan.generation),
         rounded_to=rounded,
         progress=steps,
     )
@@ -94,6 +97,12 @@ def _compare(plan: Plan, written: Path, steps: Steps) -> ParityReport:
             hint="nothing was written; sam21convert parity --report shows more",
         )
     return result
+
+
+def _raised(config: ModelConfig | None, generation: str | None) -> ModelConfig | None:
+    """The config of the output, which may be of another generation."""
+    wanted = next((known for known in GENERATIONS if known == generation), None)
+    return config if config is None or wanted is None else replace(config, generation=wanted)
 
 
 def _runner(dialect: Dialect | None) -> str:

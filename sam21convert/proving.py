@@ -5,30 +5,29 @@ from __future__ import annotations
 import platform
 import shlex
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import torch
 
-from .checkpoint import open_checkpoint
 from .comparison.cases import PIXEL_FRAMES, Case, cases
 from .comparison.causes import visible_causes
 from .comparison.controls import controls, provable, prove_all
 from .comparison.deviations import file_faults
 from .comparison.findings import Cause, ParityReport
-from .comparison.given import Given
 from .comparison.inputs import clip, pictures
 from .comparison.measures import MULTIPLE
 from .comparison.page import write_page
+from .comparison.runner import Runner
 from .comparison.running import Bench
 from .comparison.scenarios import PixelScenario, Scenario, VideoScenario, chosen
-from .comparison.sides import Named, describe, parse
+from .comparison.sides import Config, Named, parse
 from .comparison.truth import Truth
 from .comparison.voices import Arithmetic, DType
 from .containers.atomic import refuse_existing
 from .loading import pick_device
-from .model.config import ModelConfig
 
 Progress = Callable[[str, int], None]
 _PACKAGES = ("sam21convert", "torch", "numpy", "sam2", "transformers", "timm")
@@ -43,7 +42,8 @@ def parity(
     device: str = "auto",
     dtype: DType = "float32",
     image_size: int | None = None,
-    config: str | Path | ModelConfig | None = None,
+    config: Config = None,
+    right_config: Config = None,
     images: str | Path | None = None,
     video: str | Path | None = None,
     report: str | Path | None = None,
@@ -61,11 +61,11 @@ def parity(
     ``scenarios`` are ``quick``, ``full`` or names; quick unless given, full with ``prove``, which
     puts every tensor off in turn to list those that no scenario sees. ``dtype`` other than float32
     is that of autocast. ``image_size`` is that of both models; ``config`` is for a source that has
-    none of its own. ``images``, a folder of pictures, and ``video``, a file or a folder of JPEGs,
-    take the place of the drawn ones. ``report`` is a folder for an HTML page and its JSON.
-    ``rounded_to`` has the left side's weights rounded to a type and back before, to compare with
-    weights that were cast. ``progress`` is called as each step begins, with its name and the
-    number of steps.
+    none of its own, ``right_config`` for the right one where that is another. ``images``, a folder
+    of pictures, and ``video``, a file or a folder of JPEGs, take the place of the drawn ones.
+    ``report`` is a folder for an HTML page and its JSON. ``rounded_to`` has the left side's weights
+    rounded to a type and back before, to compare with weights that were cast. ``progress`` is
+    called as each step begins, with its name and the number of steps.
 
     Raises :class:`~sam21convert.errors.UsageError` for what cannot be asked, a package that is not
     installed among it, else as :func:`~sam21convert.load_model`.
@@ -75,8 +75,8 @@ def parity(
         refuse_existing(Path(report), overwrite=overwrite)
     wanted = chosen(scenarios or ("full" if prove else "quick"))
     arithmetic = Arithmetic(pick_device(device), dtype)
-    given = Given(config, image_size, arithmetic.device)
-    bench = _bench(parse(left), parse(right), given, arithmetic, rounded_to)
+    named = parse(left, config), parse(right, config if right_config is None else right_config)
+    bench = _bench(named, image_size, arithmetic, rounded_to)
     todo = _inputs(bench, wanted, images, video)
     steps = len(todo) + 1 + (len(provable(bench)) if prove else 0)
     found = []
@@ -86,10 +86,19 @@ def parity(
     progress("controls", steps)
     controlled = tuple(controls(bench))
     proof = prove_all(bench, lambda name: progress(name, steps)) if prove else None
+    asked = {
+        "--scenarios": ",".join(scenario.name for scenario in wanted),
+        "--device": arithmetic.device,
+        "--dtype": dtype,
+        "--image-size": image_size,
+        "--config": config if isinstance(config, (str, Path)) else None,
+        "--images": images,
+        "--video": video,
+    }
     one, other = bench.sides
     result = ParityReport(
-        left=describe(one, config),
-        right=describe(other, config),
+        left=named[0].described(one),
+        right=named[1].described(other),
         reference="left" if bench.reference_is_left else "right",
         device=_device_name(arithmetic.device),
         dtype=dtype,
@@ -99,23 +108,10 @@ def parity(
         multiple=MULTIPLE,
         noise_from=bench.variant_names,
         scenarios=tuple(found),
-        causes=(*_file_faults(bench, given.config), *visible_causes(one, other)),
+        causes=(*_file_faults(named, bench.sides), *visible_causes(one, other)),
         controls=controlled,
         proof=proof,
-        command=_command(
-            left,
-            right,
-            {
-                "--scenarios": ",".join(scenario.name for scenario in wanted),
-                "--device": arithmetic.device,
-                "--dtype": dtype,
-                "--image-size": image_size,
-                "--config": config if isinstance(config, (str, Path)) else None,
-                "--images": images,
-                "--video": video,
-            },
-            prove=prove,
-        ),
+        command=_command(left, right, asked, prove=prove),
         seconds=round(time.perf_counter() - start, 2),
     )
     if report is not None:
@@ -124,20 +120,26 @@ def parity(
 
 
 def _bench(
-    left: Named, right: Named, given: Given, arithmetic: Arithmetic, rounded_to: DType | None
+    named: tuple[Named, Named],
+    image_size: int | None,
+    arithmetic: Arithmetic,
+    rounded_to: DType | None,
 ) -> Bench:
     """Load both sides, and the ground truth where noise is to be measured.
 
     The reference is the left side, unless its package is one that deviates and the other is not.
     """
-    sides = left.load(given, rounded_to), right.load(given)
+    left, right = named
+    device = arithmetic.device
+    sides = left.load(image_size, device, rounded_to), right.load(image_size, device)
     swap = left.runner not in _SAME_ARITHMETIC and right.runner in _SAME_ARITHMETIC
     reference, other = reversed(sides) if swap else sides
     truth = None
     if not _exact(left, right, arithmetic):
-        named = Named("truth", reference.source)
+        same = replace(right if swap else left, runner="truth")
+        loaded = isinstance(reference, Truth)
         rounding = None if swap else rounded_to
-        truth = reference if isinstance(reference, Truth) else named.load(given, rounding)
+        truth = reference if loaded else same.load(image_size, device, rounding)
     assert truth is None or isinstance(truth, Truth)
     return Bench(reference, other, not swap, arithmetic, truth)
 
@@ -161,13 +163,13 @@ def _inputs(
     return list(cases(wanted, shown, played))
 
 
-def _file_faults(bench: Bench, config: str | Path | ModelConfig | None) -> Iterator[Cause]:
-    for side in bench.sides:
-        yield from file_faults(side.name, side.version, open_checkpoint(side.source, config))
+def _file_faults(named: Iterable[Named], sides: Iterable[Runner]) -> Iterator[Cause]:
+    for name, side in zip(named, sides, strict=True):
+        yield from file_faults(side.name, side.version, name.opened())
 
 
 def _command(
-    left: str | Path, right: str | Path, options: dict[str, object], *, prove: bool
+    left: str | Path, right: str | Path, options: Mapping[str, object], *, prove: bool
 ) -> str:
     """The command line that asks the same; a named set of scenarios by its name."""
     sets = {",".join(s.name for s in chosen(name)): name for name in ("quick", "full")}

@@ -452,6 +452,15 @@ class TestConvert:
         out = tmp_path / "hf"
         assert run("convert", home / "model.pt", out, "--dtype", dtype, "--parity").exit_code == 0
 
+    @pytest.mark.parametrize("source", ["old.pt", "old"])
+    def test_a_generation_that_is_lifted(self, tmp_path: Path, source: str) -> None:
+        sam21convert.sample(tmp_path / "old.pt", "debug/sam2_debug")
+        sam21convert.convert(tmp_path / "old.pt", tmp_path / "old")
+        new = ("--generation", "2.1", "--parity")
+        for target in ("new.pt", "new"):
+            result = run("convert", tmp_path / source, tmp_path / target, *new)
+            assert result.exit_code == 0, result.output
+
     def test_another_image_size(self, home: Path, tmp_path: Path) -> None:
         out = tmp_path / "hf"
         result = run("convert", home / "model.pt", out, "--image-size", "256", "--parity")

@@ -106,7 +106,7 @@ def _rows(
 ) -> Iterable[Markup]:
     link = element("a", found.title, href=f"#s{at}")
     if not found.taps:
-        note = element("td", f"not run: {found.why}", cls="none", colspan=str(len(columns)))
+        note = element("td", f"{found.outcome}: {found.why}", cls="none", colspan=str(len(columns)))
         yield element("tr", element("th", link, scope="row"), note)
         return
     frames: dict[str, dict[str, list[TapFinding]]] = {}

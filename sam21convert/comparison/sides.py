@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -57,38 +57,61 @@ RUNNERS: dict[str, Callable[[], Load]] = {
 
 @dataclass(frozen=True)
 class Named:
-    """One side before it is loaded."""
+    """One side before it is loaded; ``config`` is None for a source that has its own."""
 
     runner: str
     source: Path
+    config: Config = None
 
-    def load(self, given: Given, rounded_to: str | None = None) -> Runner:
+    def load(self, image_size: int | None, device: str, rounded_to: str | None = None) -> Runner:
         """Load it, its weights rounded to a type and back, as a cast of the file would.
 
         Raises as :func:`~sam21convert.load_model`, and :class:`UsageError` without the package.
         """
-        given = replace(given, config=_not_its_own(self.source, given.config))
-        runner = RUNNERS[self.runner]()(self.source, given)
+        runner = RUNNERS[self.runner]()(self.source, Given(self.config, image_size, device))
         if rounded_to is not None:
             _round_weights(runner, getattr(torch, rounded_to))
         return runner
 
+    def described(self, runner: Runner) -> Side:
+        """The side as the report has it, once loaded."""
+        checkpoint = self.opened()
+        shipped = shipped_like(runner.config)
+        return Side(
+            runner=runner.name,
+            version=runner.version,
+            source=self.source,
+            dialect=checkpoint.dialect.name if checkpoint.dialect else "unknown",
+            container=checkpoint.source.container,
+            generation=runner.config.generation,
+            config=shipped.name if shipped else "of no published size",
+            image_size=runner.config.image_size,
+            sha256={str(path): sha256(path) for path in checkpoint.source.files},
+            notes=runner.notes,
+        )
 
-def parse(text: str | Path) -> Named:
+    def opened(self) -> Checkpoint:
+        """What is in the source, from its header."""
+        return open_checkpoint(self.source, self.config)
+
+
+def parse(text: str | Path, config: Config) -> Named:
     """``runner:source``, or a source alone for the ground truth; downloaded if need be.
 
-    Raises :class:`UsageError` for a runner that there is not, else as
-    :func:`~sam21convert.references.locate`.
+    ``config`` is for a source without one beside its weights. Raises :class:`UsageError` for a
+    runner that there is not, else as :func:`~sam21convert.references.locate`.
     """
-    runner, colon, source = str(text).partition(":")
-    if colon and runner in RUNNERS and source:
-        return Named(runner, locate(source))
-    word = runner.isidentifier() and len(runner) > 1
-    if colon and word and not source.startswith("//") and not Path(text).exists():
+    runner, colon, rest = str(text).partition(":")
+    known = bool(colon and rest) and runner in RUNNERS
+    # And is neither a drive of a path nor the scheme of an address.
+    meant = runner.isidentifier() and len(runner) > 1 and not rest.startswith("//")
+    if colon and meant and not known and not Path(text).exists():
         raise UsageError(
             f"{text}: there is no runner {runner!r}", hint=f"one of {', '.join(RUNNERS)}"
         )
-    return Named("truth", locate(text))
+    source = locate(rest if known else text)
+    beside = (source / CONFIG).is_file()
+    return Named(runner if known else "truth", source, None if beside else config)
 
 
 def _round_weights(runner: Runner, dtype: torch.dtype) -> None:
@@ -99,30 +122,3 @@ def _round_weights(runner: Runner, dtype: torch.dtype) -> None:
             continue
         with torch.no_grad():
             tensor.copy_(tensor.to(dtype))
-
-
-def describe(runner: Runner, config: Config) -> Side:
-    """A side as the report has it."""
-    checkpoint = open_checkpoint(runner.source, _not_its_own(runner.source, config))
-    shipped = shipped_like(runner.config)
-    return Side(
-        runner=runner.name,
-        version=runner.version,
-        source=runner.source,
-        dialect=checkpoint.dialect.name if checkpoint.dialect else "unknown",
-        container=checkpoint.source.container,
-        generation=runner.config.generation,
-        config=shipped.name if shipped else "of no published size",
-        image_size=runner.config.image_size,
-        sha256=_hashes(checkpoint),
-        notes=runner.notes,
-    )
-
-
-def _not_its_own(source: Path, config: Config) -> Config:
-    """The config given, unless one stands beside the weights."""
-    return None if (source / CONFIG).is_file() else config
-
-
-def _hashes(checkpoint: Checkpoint) -> dict[str, str]:
-    return {str(path): sha256(path) for path in checkpoint.source.files}

@@ -85,10 +85,14 @@ def scenario_row(found: ScenarioFinding) -> tuple[str, ...]:
 
 
 def _reasons(report: ParityReport, outcome: str) -> Iterator[tuple[str, str]]:
+    """Scenarios of an outcome and why, those of the same reason together."""
+    together: dict[str, list[str]] = {}
     for found in report.scenarios:
         if found.outcome == outcome:
             size = "" if found.apart is None else f" (apart by {short(found.apart)})"
-            yield found.title, f"{found.why}{size}"
+            together.setdefault(f"{found.why}{size}", []).append(found.title)
+    for why, titles in together.items():
+        yield ", ".join(titles), why
 
 
 def _control(control: Control) -> str:

@@ -56,7 +56,7 @@ class Truth:
 
     def in_float64(self) -> Truth:
         """The same in double precision."""
-        return self.twin(deepcopy(self.model).double())
+        return self.twin(in_double(self.model))
 
     def picture_pixels(self, picture: Picture) -> Tensor:
         """As the image predictor has it."""
@@ -102,3 +102,12 @@ class Truth:
     def tensor(self, name: str) -> Tensor:
         """One of the model's tensors."""
         return tensor_of(self.model, name)
+
+
+def in_double(model: SAM2VideoPredictor) -> SAM2VideoPredictor:
+    """A copy in double precision, places of points too, which are float32 whatever the weights."""
+    exact = deepcopy(model).double()
+    position = exact.sam_prompt_encoder.pe_layer
+    encode = position.forward
+    position.forward = lambda places: encode(places.double())  # type: ignore[method-assign]
+    return exact

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
-from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -19,7 +18,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from ..model.sam2 import ImageFeatures
 from .runner import Runner
 from .taps import Taps
-from .truth import Truth
+from .truth import Truth, in_double
 
 DType = Literal["float32", "bfloat16", "float16"]
 _AFFORDABLE = 60e6 * 256**2  # parameters times pixels, for double precision on a CPU
@@ -82,7 +81,7 @@ class _ExactPrompts(Truth):
     """The ground truth in double precision, shown what another has encoded last."""
 
     def __init__(self, truth: Truth) -> None:
-        super().__init__(truth.source, deepcopy(truth.model).double(), images_only=True)
+        super().__init__(truth.source, in_double(truth.model), images_only=True)
         self._encoded_by = truth
 
     def encode(self, pixels: Tensor) -> Taps:
