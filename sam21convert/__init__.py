@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from .prompts import Box as Box
     from .prompts import Point as Point
     from .proving import parity as parity
+    from .publishing import push as push
     from .pulling import pull as pull
     from .sampling import sample as sample
     from .validation import validate as validate
@@ -43,6 +44,7 @@ _HOME = {
     "parity": "proving",
     "predict_image": "prediction",
     "predict_video": "video_prediction",
+    "push": "publishing",
     "pull": "pulling",
     "sample": "sampling",
     "validate": "validation",

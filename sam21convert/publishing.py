@@ -44,8 +44,10 @@ class Publication(Report):
     notes: tuple[str, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields, the repository as a dict."""
-        return {**super().to_dict(), "repository": self.repository.to_dict()}
+        """The fields, the repository as a dict without its folder, which was temporary."""
+        composed = self.repository.to_dict()
+        del composed["folder"]
+        return {**super().to_dict(), "repository": composed}
 
     def __str__(self) -> str:
         if self.uploaded:
