@@ -20,6 +20,7 @@ from torch import Tensor
 import sam21convert
 from sam21convert import conversion
 from sam21convert.__main__ import main
+from sam21convert.comparison import official, runner
 from sam21convert.comparison.inputs import drawn_frame
 from sam21convert.comparison.scenarios import BY_NAME, QUICK
 
@@ -247,6 +248,22 @@ class TestFaults:
         found = sam21convert.parity(home / "model.pt", bad)
         assert found.first == ("point", "decoder.tokens")
         assert "not finite" in found.causes[0].text
+
+
+def test_an_answer_that_one_side_does_not_give(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only taps that both have are compared; but what users get, both must have."""
+    play = runner.play
+
+    def forgetful(*given: Any) -> None:
+        play(*given)
+        del given[-1]["frame2.masks"]
+
+    monkeypatch.setattr(official, "play", forgetful)
+    found = sam21convert.parity(
+        home / "model.pt", f"sam2:{home / 'model.pt'}", scenarios="video-point"
+    )
+    assert not found.ok
+    assert found.scenarios[0].why == "only one of the two has frame2.masks"
 
 
 class TestProof:

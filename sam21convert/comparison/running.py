@@ -113,6 +113,9 @@ class Bench:
         taps = compare(reference, other, noise)
         if not taps:
             raise CannotRun("the two have no tap in common")
+        alone = [name for name in {*reference} ^ {*other} if kind(name) in ("masks", "pixels")]
+        if alone:
+            raise Stopped(f"only one of the two has {min(alone)}")
         sides = (reference, other) if self.reference_is_left else (other, reference)
         found = replace(blank, taps=taps, first=first_beyond(taps), views=case.look(*sides))
         if found.first is None:
