@@ -1,0 +1,386 @@
+"""Push against a Hub that fails at each step: one clear outcome, nothing half-done, and again.
+
+All pushes of this file run in one process, which imports torch and the client once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from typing import IO, Any
+
+import pytest
+import torch
+from safetensors.torch import load
+
+from .hub import (
+    ALWAYS,
+    READER,
+    STRANGER,
+    Blob,
+    Cut,
+    Effect,
+    Fault,
+    Hub,
+    LostAnswer,
+    Repo,
+    Status,
+    User,
+)
+from .hub.policy import WRITER
+from .making import DEBUG
+
+COMMIT, PREUPLOAD, WEIGHTS = "/api/models/*/commit/*", "/api/models/*/preupload/*", "/storage/*"
+BUSY = Status(429, {"Retry-After": "1"})
+MIDWAY = 100_000  # bytes: within the weights
+UNKNOWN = User("unknown", "hf_unknowntoken")
+DIRECT_AND_PROPOSED = pytest.mark.parametrize(
+    "options", [(), ("--create-pr",)], ids=["direct", "proposed"]
+)
+
+COMMANDS = """
+import json, os, sys
+from click.testing import CliRunner
+from sam21convert.__main__ import main
+
+for line in sys.stdin:
+    words, token = json.loads(line)
+    os.environ["HF_TOKEN"] = token
+    done = CliRunner().invoke(main, words)
+    print(json.dumps([done.exit_code, done.stdout, done.stderr]), flush=True)
+"""
+
+LOADING = """
+import hashlib, json, sys
+import huggingface_hub.constants  # before the next line takes the process offline
+import tests.conftest
+from transformers import Sam2VideoModel, Sam2VideoProcessor
+
+Sam2VideoProcessor.from_pretrained(sys.argv[1])
+model, info = Sam2VideoModel.from_pretrained(sys.argv[1], output_loading_info=True)
+digests = {
+    name: hashlib.sha256(tensor.contiguous().numpy().tobytes()).hexdigest()
+    for name, tensor in model.state_dict().items()
+}
+print(json.dumps([digests, {name: list(keys) for name, keys in info.items()}]))
+"""
+
+
+@dataclass
+class Commands:
+    """A process that runs commands of sam21convert, one after the other."""
+
+    process: subprocess.Popen[str]
+    hub: Hub
+    scratch: Path
+    source: Path
+
+    def run(self, *words: str, user: User = WRITER) -> dict[str, Any]:
+        """The JSON that a command answers with, or of its error; it leaves no scratch file."""
+        _stream(self.process.stdin).write(json.dumps([[*words, "--json"], user.token]) + "\n")
+        _stream(self.process.stdin).flush()
+        code, out, err = json.loads(_stream(self.process.stdout).readline())
+        assert out, err
+        answer: dict[str, Any] = json.loads(out)
+        assert code == answer.get("exit_code", 0)
+        assert user.token not in out + err
+        assert not list(self.scratch.iterdir())
+        return answer
+
+    def push(
+        self, name: str, *options: str, to: str = "hf-image", user: User = WRITER
+    ) -> dict[str, Any]:
+        words = ["push", str(self.source), name, "--to", to, "--parity", "none", *options]
+        return self.run(*words, user=user)
+
+
+def _stream(stream: IO[str] | None) -> IO[str]:
+    assert stream is not None
+    return stream
+
+
+@pytest.fixture(scope="module")
+def commands(
+    checkpoints: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Commands]:
+    home = tmp_path_factory.mktemp("home")
+    scratch = tmp_path_factory.mktemp("scratch")
+    with (
+        Hub() as hub,
+        subprocess.Popen(
+            [sys.executable, "-c", COMMANDS],
+            env=hub.environment(
+                home, TMPDIR=str(scratch), TORCHINDUCTOR_CACHE_DIR=str(home / "inductor")
+            ),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        ) as process,
+    ):
+        yield Commands(process, hub, scratch, checkpoints(DEBUG))
+
+
+NUMBERS = count(1)
+
+
+@pytest.fixture
+def name(commands: Commands) -> str:
+    """Of a repository that there is not, on a Hub that is well and has forgotten all requests."""
+    commands.hub.heal()
+    commands.hub.requests.clear()
+    return f"org/sam2-{next(NUMBERS)}"
+
+
+@pytest.fixture
+def hub(commands: Commands) -> Hub:
+    return commands.hub
+
+
+@pytest.fixture
+def repo(hub: Hub, name: str) -> Repo:
+    return hub.create(name)
+
+
+def held(repo: Repo, revision: str = "main") -> dict[str, Blob]:
+    files = repo.files(revision)
+    return {name: blob for name, blob in files.items() if name != ".gitattributes"}
+
+
+def has_arrived(repo: Repo, answer: dict[str, Any]) -> bool:
+    """Whether the revision of the answer holds what was composed."""
+    assert answer.get("uploaded"), answer
+    sent = {name: file["sha256"] for name, file in answer["repository"]["files"].items()}
+    return sent == {name: blob.sha256 for name, blob in held(repo, answer["revision"]).items()}
+
+
+def assert_untouched(hub: Hub, repo: Repo) -> None:
+    """No commit, no proposal, and in the store no file that is cut off."""
+    assert len(repo.commits) == 1
+    assert not repo.discussions
+    for path in (hub.store.folder / repo.name).iterdir():
+        assert path.name == hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def assert_completes(commands: Commands, repo: Repo, *options: str) -> None:
+    """Running again succeeds, with one commit, one proposal if asked for, and no upload twice."""
+    commands.hub.heal()
+    assert has_arrived(repo, commands.push(repo.name, *options))
+    assert len(repo.discussions) == len(options)
+    assert len(repo.commits) == 2
+    puts = [one.path for one in commands.hub.asked("PUT") if one.effect is None]
+    assert len(puts) == len(set(puts))
+
+
+@DIRECT_AND_PROPOSED
+@pytest.mark.parametrize(
+    ("method", "path", "effects"),
+    [
+        ("PUT", WEIGHTS, [Cut(MIDWAY)]),
+        ("PUT", WEIGHTS, [Cut(MIDWAY, reset=True)]),
+        ("PUT", WEIGHTS, [Status(503)]),
+        ("POST", PREUPLOAD, [Status(503)]),
+        ("POST", PREUPLOAD, [BUSY]),
+        ("POST", COMMIT, [LostAnswer()]),
+        ("POST", COMMIT, [Status(503), LostAnswer()]),
+    ],
+    ids=["cut", "reset", "upload 503", "503", "429", "answer lost", "503, then answer lost"],
+)
+def test_what_passes_is_outlasted(
+    commands: Commands,
+    hub: Hub,
+    repo: Repo,
+    method: str,
+    path: str,
+    effects: list[Effect],
+    options: tuple[str, ...],
+) -> None:
+    hub.inject(*(Fault(method, path, effect) for effect in effects))
+    assert has_arrived(repo, commands.push(repo.name, *options))
+    met = [one for one in hub.asked(method, path) if one.effect is not None]
+    assert [one.effect for one in met] == effects
+    assert len(repo.discussions) == len(options)
+    assert len(repo.commits) == 2
+    if effects == [BUSY]:
+        first, second = hub.asked(method, path)
+        assert second.at - first.at >= 1
+    assert not commands.push(repo.name, *options)["uploaded"]
+
+
+@DIRECT_AND_PROPOSED
+@pytest.mark.parametrize(
+    ("path", "status", "header", "says"),
+    [
+        (PREUPLOAD, 401, "", "asks who you are"),
+        (PREUPLOAD, 403, "", "may not be written"),
+        (COMMIT, 401, "", "asks who you are"),
+        (COMMIT, 403, "", "may not be written"),
+        (COMMIT, 404, "", "status 404"),
+        (COMMIT, 404, "RevisionNotFound", "no such revision"),
+        (COMMIT, 409, "", "in the meantime"),
+        (COMMIT, 412, "", "in the meantime"),
+    ],
+)
+def test_a_refusal_is_told_once_and_running_again_completes(
+    commands: Commands,
+    hub: Hub,
+    repo: Repo,
+    path: str,
+    status: int,
+    header: str,
+    says: str,
+    options: tuple[str, ...],
+) -> None:
+    hub.inject(Fault("POST", path, Status(status, {"X-Error-Code": header}), ALWAYS))
+    answer = commands.push(repo.name, *options)
+    assert answer["exit_code"] == 3
+    assert says in answer["error"]
+    assert answer["hint"]
+    assert len(hub.asked("POST", path)) == 1
+    assert_untouched(hub, repo)
+    assert_completes(commands, repo, *options)
+
+
+@DIRECT_AND_PROPOSED
+def test_an_upload_that_is_cut_and_then_refused_leaves_nothing(
+    commands: Commands, hub: Hub, repo: Repo, options: tuple[str, ...]
+) -> None:
+    hub.inject(Fault("PUT", WEIGHTS, Cut(MIDWAY)), Fault("PUT", WEIGHTS, Status(403)))
+    assert commands.push(repo.name, *options)["exit_code"] == 3
+    assert not hub.asked("POST", COMMIT)
+    assert_untouched(hub, repo)
+    assert_completes(commands, repo, *options)
+
+
+@pytest.mark.slow
+@DIRECT_AND_PROPOSED
+def test_a_connection_that_is_always_cut_is_one_error(
+    commands: Commands, hub: Hub, repo: Repo, options: tuple[str, ...]
+) -> None:
+    hub.inject(Fault("PUT", WEIGHTS, Cut(MIDWAY), ALWAYS))
+    answer = commands.push(repo.name, *options)
+    assert answer["exit_code"] == 3
+    assert "cannot be reached" in answer["error"]
+    assert_untouched(hub, repo)
+    assert_completes(commands, repo, *options)
+
+
+@pytest.mark.parametrize(
+    ("user", "options", "says"),
+    [
+        (READER, (), "may not be written"),
+        (READER, ("--create-pr",), "may not be written"),
+        (UNKNOWN, (), "asks who you are"),
+        (UNKNOWN, ("--create-pr",), "asks who you are"),
+    ],
+)
+def test_who_may_not_write_leaves_nothing(
+    commands: Commands,
+    hub: Hub,
+    repo: Repo,
+    user: User,
+    options: tuple[str, ...],
+    says: str,
+) -> None:
+    answer = commands.push(repo.name, *options, user=user)
+    assert answer["exit_code"] == 3
+    assert says in answer["error"]
+    assert not hub.asked("PUT")
+    assert_untouched(hub, repo)
+    assert_completes(commands, repo, *options)
+
+
+def test_a_push_of_someone_else_in_between_is_kept(
+    commands: Commands, hub: Hub, repo: Repo
+) -> None:
+    def someone_else() -> None:
+        deadline = time.monotonic() + 30
+        while not hub.asked("PUT") and time.monotonic() < deadline:
+            time.sleep(0.01)
+        repo.write({"config.json": b"theirs"})
+
+    hub.inject(Fault("PUT", WEIGHTS, Status(503)))  # the second try comes a second later
+    other = threading.Thread(target=someone_else)
+    other.start()
+    answer = commands.push(repo.name)
+    other.join()
+    assert "in the meantime" in answer["error"]
+    assert {name: blob.read() for name, blob in held(repo).items()} == {"config.json": b"theirs"}
+    assert "did not write: config.json" in commands.push(repo.name)["error"]
+    assert has_arrived(repo, commands.push(repo.name, "--create-pr"))
+    assert held(repo)["config.json"].read() == b"theirs"
+
+
+@pytest.mark.parametrize("options", [(), ("--private",)], ids=["public", "private"])
+def test_a_private_repository_is_shown_to_its_owners_only(
+    commands: Commands, hub: Hub, name: str, tmp_path: Path, options: tuple[str, ...]
+) -> None:
+    answer = commands.push(name, *options)
+    assert answer["creates"]
+    made = hub.repo(name)
+    assert made.private == bool(options)
+    assert has_arrived(made, answer)
+    for user, shown in ((STRANGER, not options), (WRITER, True)):
+        answer = commands.run("pull", f"hf://{name}", str(tmp_path / user.name), user=user)
+        assert ("error" not in answer) == shown
+        assert (tmp_path / user.name).exists() == shown
+
+
+@pytest.fixture(scope="module")
+def published(commands: Commands) -> Repo:
+    """A repository for transformers' video model and the official code."""
+    commands.hub.heal()
+    repo = commands.hub.create("org/published")
+    answer = commands.push(repo.name, "--with-official", to="hf-video")
+    assert has_arrived(repo, answer)
+    assert {"sam2.1_debug.pt", "sam2.1_debug.yaml"} < set(held(repo))
+    return repo
+
+
+def test_what_was_pushed_is_pulled_byte_by_byte(
+    commands: Commands, published: Repo, tmp_path: Path
+) -> None:
+    commands.run("pull", f"hf://{published.name}", str(tmp_path / "folder"))
+    pulled = {path.name: path.read_bytes() for path in (tmp_path / "folder").iterdir()}
+    assert {"model.safetensors", "config.json", "preprocessor_config.json"} < set(pulled)
+    assert pulled == {name: held(published)[name].read() for name in pulled}
+
+
+def test_the_official_file_comes_back_with_the_bits_of_the_source(
+    commands: Commands, published: Repo, tmp_path: Path
+) -> None:
+    pulled = tmp_path / "model.pt"
+    commands.run("pull", f"hf://{published.name}/sam2.1_debug.pt", str(pulled))
+    assert pulled.read_bytes() == held(published)["sam2.1_debug.pt"].read()
+    source, again = (torch.load(path)["model"] for path in (commands.source, pulled))
+    assert list(source) == list(again)
+    assert all(torch.equal(source[name], again[name]) for name in source)
+
+
+def test_transformers_loads_what_was_pushed_from_the_hub(
+    commands: Commands, hub: Hub, published: Repo, tmp_path: Path
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", LOADING, published.name],
+        env=hub.environment(tmp_path / "home"),
+        cwd=Path(__file__).parent.parent,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    loaded, info = json.loads(done.stdout.splitlines()[-1])
+    assert not any(info.values())
+    sent = load(held(published)["model.safetensors"].read())
+    digests = {
+        name: hashlib.sha256(tensor.contiguous().numpy().tobytes()).hexdigest()
+        for name, tensor in sent.items()
+    }
+    assert {name: loaded[name] for name in digests} == digests
