@@ -10,9 +10,9 @@ from typing import Any
 
 from . import peers
 from .comparison.findings import ParityReport
+from .comparison.sides import runner_for
 from .containers.copying import Progress
 from .conversion import carry_out, report
-from .dialects import HF_IMAGE, HF_VIDEO
 from .errors import MismatchError
 from .generations import GENERATIONS
 from .model.config import ModelConfig
@@ -20,7 +20,6 @@ from .planning import DTYPES, Plan
 from .proving import Progress as Steps
 from .proving import parity
 from .report import Report
-from .rules import Dialect
 
 
 @dataclass(frozen=True)
@@ -63,7 +62,7 @@ def convert_in_parity(
     Raises :class:`MismatchError` when it does not hold, and else as
     :func:`~sam21convert.convert` and :func:`~sam21convert.parity`.
     """
-    for runner in {_runner(plan.source.dialect), _runner(plan.dialect)} - {"truth"}:
+    for runner in {runner_for(plan.source.dialect), runner_for(plan.dialect)} - {"truth"}:
         peers.module(runner)  # before anything is written
     found: list[ParityReport] = []
 
@@ -82,8 +81,8 @@ def _compare(plan: Plan, written: Path, steps: Steps) -> ParityReport:
     dtypes = {tensor.spec.dtype for tensor in plan.tensors.values()}
     rounded = next((name for name, short in DTYPES.items() if {short} == dtypes), None)
     result = parity(
-        f"{_runner(source.dialect)}:{source.source.path}",
-        f"{_runner(plan.dialect)}:{written}",
+        f"{runner_for(source.dialect)}:{source.source.path}",
+        f"{runner_for(plan.dialect)}:{written}",
         image_size=size,
         config=source.config,
         right_config=_raised(source.config, plan.generation),
@@ -103,10 +102,6 @@ def _raised(config: ModelConfig | None, generation: str | None) -> ModelConfig |
     """The config of the output, which may be of another generation."""
     wanted = next((known for known in GENERATIONS if known == generation), None)
     return config if config is None or wanted is None else replace(config, generation=wanted)
-
-
-def _runner(dialect: Dialect | None) -> str:
-    return "transformers" if dialect in (HF_VIDEO, HF_IMAGE) else "truth"
 
 
 def _under_its_name(result: ParityReport, written: Path, name: Path) -> ParityReport:

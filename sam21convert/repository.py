@@ -20,6 +20,7 @@ from .card import EXAMPLE, Facts, FileFact, OfficialFiles, metadata, section
 from .catalog import shipped_like
 from .checkpoint import Checkpoint, open_checkpoint
 from .comparison.findings import ParityReport
+from .comparison.sides import runner_for
 from .config_files import load_yaml
 from .containers.checking import sha256
 from .conversion import convert
@@ -217,7 +218,7 @@ def _compare(
     """Each form against the source; the ground truth runs what has the official names."""
     if scenarios == "none":
         return []
-    source = f"{_runner(checkpoint.dialect)}:{checkpoint.source.path.absolute()}"
+    source = f"{runner_for(checkpoint.dialect)}:{checkpoint.source.path.absolute()}"
     reports = []
     for written, config in forms:
         runner = "transformers" if config is None else "truth"
@@ -236,10 +237,6 @@ def _compare(
             )
         reports.append(found)
     return reports
-
-
-def _runner(dialect: Dialect | None) -> str:
-    return "transformers" if dialect in (HF_VIDEO, HF_IMAGE) else "truth"
 
 
 def _draw(checkpoint: Path, config: Path | None, path: Path) -> list[float]:

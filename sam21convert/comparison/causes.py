@@ -14,7 +14,7 @@ from ..checkpoint import GENERATION_TENSORS
 from ..tensors import fold
 from . import reach
 from .findings import Cause
-from .runner import Runner
+from .runner import Runner, held
 from .taps import rank
 
 _LISTED = 4  # differing tensors that are spelled out for each tap
@@ -82,10 +82,8 @@ def _lifted(left: Runner, right: Runner) -> bool:
 
 
 def _held(side: Runner, name: str) -> Tensor | None:
-    try:
-        return side.tensor(name).detach().float().cpu()
-    except KeyError:
-        return None
+    tensor = held(side, name)
+    return None if tensor is None else tensor.float().cpu()
 
 
 def _tensors(left: Runner, right: Runner) -> Iterator[Cause]:

@@ -13,7 +13,7 @@ from ..catalog import tensors_of
 from . import reach
 from .findings import Control, Proof
 from .measures import compare, first_beyond
-from .runner import Runner
+from .runner import held
 from .running import Bench, Heard
 from .scenarios import EncoderScenario, ImageScenario, VideoScenario
 
@@ -74,15 +74,7 @@ def provable(bench: Bench) -> list[str]:
     """The tensors that both sides hold and have the ability to use."""
     able = bench.reference.abilities & bench.other.abilities
     names = (n for n in tensors_of(bench.reference.config) if reach.ability(n) in able)
-    return [name for name in names if all(_holds(side, name) for side in bench.sides)]
-
-
-def _holds(side: Runner, name: str) -> bool:
-    try:
-        side.tensor(name)
-    except KeyError:
-        return False
-    return True
+    return [name for name in names if all(held(side, name) is not None for side in bench.sides)]
 
 
 def _worth_trying(bench: Bench, name: str) -> Iterator[Heard]:

@@ -75,6 +75,14 @@ def tensor_of(model: nn.Module, name: str) -> Tensor:
     return tensor.detach()
 
 
+def held(runner: Runner, name: str) -> Tensor | None:
+    """The model's own tensor of that official name; None when it has none."""
+    try:
+        return runner.tensor(name)
+    except KeyError:
+        return None
+
+
 def in_pixels(prompt: Prompt, width: int, height: int) -> dict[str, Any]:
     """A prompt's points, labels and box as arguments of a predictor, in pixels; None for none."""
     size = np.array([width, height], np.float32)

@@ -11,13 +11,15 @@ import torch
 from ..catalog import shipped_like, tensors_of
 from ..checkpoint import Checkpoint, open_checkpoint
 from ..containers.checking import sha256
+from ..dialects import HF_IMAGE, HF_VIDEO
 from ..errors import UsageError
 from ..hf.folder import CONFIG
 from ..model.config import ModelConfig
 from ..references import locate
+from ..rules import Dialect
 from .findings import Side
 from .given import Given
-from .runner import Runner
+from .runner import Runner, held
 
 Config = str | Path | ModelConfig | None
 Load = Callable[[Path, Given], Runner]
@@ -114,11 +116,18 @@ def parse(text: str | Path, config: Config) -> Named:
     return Named(runner if known else "truth", source, None if beside else config)
 
 
+def runner_for(dialect: Dialect | None) -> str:
+    """Who runs what has the names of a dialect, where a mapping of names is to be proved.
+
+    Transformers what has its own, so that an error in the mapping, made twice, does not go unseen;
+    anything else the ground truth, which computes what the official code does.
+    """
+    return "transformers" if dialect in (HF_VIDEO, HF_IMAGE) else "truth"
+
+
 def _round_weights(runner: Runner, dtype: torch.dtype) -> None:
     for name in tensors_of(runner.config):
-        try:
-            tensor = runner.tensor(name)
-        except KeyError:
-            continue
-        with torch.no_grad():
-            tensor.copy_(tensor.to(dtype))
+        tensor = held(runner, name)
+        if tensor is not None:
+            with torch.no_grad():
+                tensor.copy_(tensor.to(dtype))
