@@ -16,11 +16,12 @@ from .config_files import load_config, naming, read_json
 from .containers import Source, open_source
 from .containers.checking import same_bytes
 from .dialects import DIALECTS, HF_IMAGE, HF_VIDEO
+from .errors import RefusedError, UnreadableError
 from .hf import config_json
 from .hf.folder import CONFIG
 from .keymap import Fit, KeyMap, compile_keymap, foreign_name
 from .model.config import ModelConfig
-from .references import locate
+from .references import resolve
 from .rules import Dialect
 from .tensors import Inventory, TensorRef
 from .unwrapping import ANCHORS, Unwrapped, unwrap
@@ -92,10 +93,12 @@ def open_checkpoint(path: str | Path, config: str | Path | ModelConfig | None = 
 
     ``path`` is all that :func:`~sam21convert.references.locate` takes, and raises what that does.
     ``config`` (a shipped name, a file, or a :class:`ModelConfig`) takes precedence over the
-    ``config.json`` of a folder, and that over what the tensors tell. Raises
+    ``config.json`` of a folder, or the only YAML of a repository of the Hub, and that over what the
+    tensors tell. Raises
     :class:`UnreadableError` and :class:`RefusedError`.
     """
-    source = open_source(locate(path))
+    located = resolve(path)
+    source = open_source(located.path)
     found = unwrap(source)
     dialect = _dialect(found)
     shipped, generation = _shipped(found.tensors, dialect) if dialect else (None, None)
@@ -105,15 +108,12 @@ def open_checkpoint(path: str | Path, config: str | Path | ModelConfig | None = 
     beside = source.path / CONFIG
     if source.path.is_dir() and beside.is_file():
         checkpoint = _with_json(checkpoint, beside)
+    if isinstance(config, ModelConfig):
+        return _with_config(checkpoint, config, "the caller")
     if config is not None:
-        given = config if isinstance(config, ModelConfig) else load_config(config)
-        checkpoint = replace(
-            checkpoint,
-            config=given,
-            config_from="the caller" if isinstance(config, ModelConfig) else str(config),
-            generation=given.generation,
-            shipped=catalog.shipped_like(given),
-        )
+        return _with_config(checkpoint, load_config(config), str(config))
+    if located.config is not None:
+        return _with_config(checkpoint, _beside(located.config), located.config.name)
     return checkpoint
 
 
@@ -161,6 +161,25 @@ def _shipped(
         if same_size and generation in (None, shipped.generation):
             return shipped, generation
     return None, generation
+
+
+def _beside(path: Path) -> ModelConfig:
+    """A config that nobody asked for; its error says how to do without."""
+    try:
+        return load_config(path)
+    except (RefusedError, UnreadableError) as error:
+        hint = "ask for the checkpoint alone, hf://org/repo/FILE, or give another --config"
+        raise type(error)(error.message, hint=hint) from error
+
+
+def _with_config(checkpoint: Checkpoint, config: ModelConfig, config_from: str) -> Checkpoint:
+    return replace(
+        checkpoint,
+        config=config,
+        config_from=config_from,
+        generation=config.generation,
+        shipped=catalog.shipped_like(config),
+    )
 
 
 def _with_json(checkpoint: Checkpoint, path: Path) -> Checkpoint:

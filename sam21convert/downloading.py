@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
 from .containers.checking import sha256
@@ -33,6 +33,12 @@ class _TransientError(Exception):
     def __init__(self, why: str, wait: float = 0) -> None:
         super().__init__(why)
         self.wait = wait
+
+
+def cache() -> Path:
+    """The folder of what is not in the cache of ``huggingface_hub``."""
+    home = os.environ.get("XDG_CACHE_HOME", "")
+    return (Path(home) if Path(home).is_absolute() else Path.home() / ".cache") / "sam21convert"
 
 
 def download(url: str, path: Path, nbytes: int | None = None, digest: str | None = None) -> None:
@@ -70,17 +76,25 @@ def check(file: Path, what: str, nbytes: int | None, digest: str | None, evidenc
     found = sha256(file) if digest is not None else None
     if nbytes in (None, size) and found == digest:
         return
-    name = f"{size}-bytes" if found is None else f"sha256-{found[:16]}"
-    evidence = _beside(evidence_of, f"wrong-{name}")
-    evidence.parent.mkdir(parents=True, exist_ok=True)
-    shutil.move(file.resolve(), evidence)
-    if file.is_symlink():
-        file.unlink()
+    label = f"{size}-bytes" if found is None else f"sha256-{found[:16]}"
     wrong = (
         f"has {size} bytes, expected {nbytes}"
         if nbytes not in (None, size)
         else f"has SHA-256 {found}, expected {digest}"
     )
+    refuse(file, what, wrong, label, evidence_of)
+
+
+def refuse(file: Path, what: str, wrong: str, label: str, evidence_of: Path) -> NoReturn:
+    """Move a wrong file, from behind a link too, beside ``evidence_of``; :class:`UnreadableError`.
+
+    ``wrong`` says what it has and should have, ``label`` becomes part of its name.
+    """
+    evidence = _beside(evidence_of, f"wrong-{label}")
+    evidence.parent.mkdir(parents=True, exist_ok=True)
+    shutil.move(file.resolve(), evidence)
+    if file.is_symlink():
+        file.unlink()
     raise UnreadableError(
         f"{what}: {wrong}; what came is kept as {evidence}",
         hint="something on the way, or at the source, changed the file: look at what came, "

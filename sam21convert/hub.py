@@ -1,16 +1,20 @@
 """Checkpoints from the Hugging Face Hub, through ``huggingface_hub`` alone.
 
 Files go to its cache, and its environment variables hold (``HF_HOME``, ``HF_TOKEN``,
-``HF_HUB_OFFLINE``, ...).
+``HF_HUB_OFFLINE``, ...). It compares sizes only, so each file that arrives is compared here with
+the hash that the Hub states for it.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from hashlib import sha1
 from pathlib import Path, PurePosixPath
 
 from .config_files import read_json
+from .downloading import cache, check, refuse
 from .errors import RefusedError, UnreadableError, UsageError
 from .hf.folder import CONFIG, INDEX, PROCESSORS, WEIGHTS
 from .published import PUBLISHED
@@ -42,19 +46,17 @@ def fetch(model_id: str | Path) -> tuple[Path, str | Path | None]:
     repo, _, revision = str(model_id).partition("@")
     if repo.count("/") != 1:
         raise _no_id(str(model_id))
+    if repo in OFFICIAL:
+        config, checkpoint = OFFICIAL[repo]
+        return fetch_file(repo, revision or None, checkpoint), config
     return fetch_repository(repo, revision or None)
 
 
-def fetch_repository(repo: str, revision: str | None) -> tuple[Path, str | Path | None]:
-    """As :func:`fetch`, of the Hub whatever there is locally."""
-    if repo in OFFICIAL:
-        config, checkpoint = OFFICIAL[repo]
-        return fetch_file(repo, revision, checkpoint), config
-    return _other(repo, revision)
+def fetch_repository(repo: str, revision: str | None) -> tuple[Path, Path | None]:
+    """Of any repository the transformers folder or the only checkpoint, with its only YAML.
 
-
-def _other(repo: str, revision: str | None) -> tuple[Path, str | Path | None]:
-    """A repository that is not in the official table."""
+    Raises as :func:`fetch` does.
+    """
     import huggingface_hub
     from huggingface_hub.constants import HF_HUB_OFFLINE
 
@@ -78,7 +80,7 @@ def _other(repo: str, revision: str | None) -> tuple[Path, str | Path | None]:
     return paths[weights], None if config is None else paths[config]
 
 
-def _in_folder(where: str, folder: Path, pattern: str) -> tuple[Path, str | Path | None]:
+def _in_folder(where: str, folder: Path, pattern: str) -> tuple[Path, Path | None]:
     paths = [path for path in sorted(folder.glob(pattern)) if path.is_file()]
     weights, config = _choose(where, [path.relative_to(folder).as_posix() for path in paths])
     if config == CONFIG:
@@ -107,11 +109,47 @@ def _choose(where: str, names: Sequence[str]) -> tuple[str, str | None]:
 
 
 def fetch_file(repo: str, revision: str | None, name: str) -> Path:
-    """One file of a repository. Raises :class:`UnreadableError` and :class:`UsageError`."""
+    """One file of a repository, checked as by :func:`check_cached` when it arrives.
+
+    Raises :class:`UnreadableError` and :class:`UsageError`.
+    """
     import huggingface_hub
 
     with _explaining(f"{repo}/{name}"):
-        return Path(huggingface_hub.hf_hub_download(repo, name, revision=revision))
+        before = huggingface_hub.try_to_load_from_cache(repo, name, revision=revision)
+        path = huggingface_hub.hf_hub_download(repo, name, revision=revision)
+    if path != before:
+        check_cached(Path(path), repo, name)
+    return Path(path)
+
+
+def check_cached(path: Path, repo: str, name: str) -> None:
+    """Compare a file in the cache with the hash that the Hub states: it is the name of its blob.
+
+    That is the SHA-256 of what is in LFS, and git's hash of what is not. A file that has another
+    is moved to the cache of this package. Raises :class:`UnreadableError` then.
+    """
+    what, evidence_of = f"{repo}/{name}", cache() / "hub" / repo / PurePosixPath(name).name
+    stated = path.resolve().name if path.is_symlink() else _stated(path, repo, name)
+    if re.fullmatch("[0-9a-f]{64}", stated):
+        check(path, what, None, stated, evidence_of)
+    elif re.fullmatch("[0-9a-f]{40}", stated):
+        content = path.read_bytes()
+        blob = b"blob %d\0" % len(content) + content
+        found = sha1(blob, usedforsecurity=False).hexdigest()
+        if found != stated:
+            wrong = f"has the git hash {found}, expected {stated}"
+            refuse(path, what, wrong, f"git-{found[:16]}", evidence_of)
+
+
+def _stated(path: Path, repo: str, name: str) -> str:
+    """The hash of a file, from the Hub: there are caches without links, on some file systems."""
+    import huggingface_hub
+
+    commit = path.parents[len(PurePosixPath(name).parts) - 1].name
+    with _explaining(f"{repo}/{name}"):
+        url = huggingface_hub.hf_hub_url(repo, name, revision=commit)
+        return huggingface_hub.get_hf_file_metadata(url).etag or ""
 
 
 def _no_id(model_id: str) -> UsageError:

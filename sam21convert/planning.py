@@ -86,6 +86,8 @@ def make_plan(
             f"{destination}: a file records no image size", hint="give --image-size with a folder"
         )
     asked = check_request(generation, allow_lossy=allow_lossy)
+    if not Path(source).exists():
+        refuse_occupied(destination, container, overwrite=overwrite)  # before a download
     checkpoint = stated(open_checkpoint(source, config), asked)
     refuse_input(destination, container, checkpoint)
     refuse_occupied(destination, container, overwrite=overwrite)

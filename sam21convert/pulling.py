@@ -14,7 +14,7 @@ from .containers.checking import sha256
 from .errors import UsageError
 from .hf.folder import CONFIG, INDEX, PROCESSORS
 from .published import PUBLISHED
-from .references import cached_at, resolve, verify
+from .references import cached_at, in_cache_of_hub, resolve, verify
 from .report import Report
 
 
@@ -37,7 +37,10 @@ class Pulled(Report):
 
 @dataclass(frozen=True)
 class Listed(Report):
-    """A published checkpoint; ``cached`` is where it lies, if it was pulled before."""
+    """A published checkpoint; ``cached`` and ``cached_by_hub`` are where it lies, if it does.
+
+    The second is the cache of ``huggingface_hub``, from where ``hf://`` takes it.
+    """
 
     name: str
     config: str
@@ -48,11 +51,13 @@ class Listed(Report):
     url: str
     repo: str
     cached: Path | None
+    cached_by_hub: Path | None
 
     def __str__(self) -> str:
+        cached = "yes" if self.cached else "by the Hub" if self.cached_by_hub else "no"
         return (
             f"{self.name:<22}  {self.generation}  {self.size:<9}  {self.bytes:>9}  {self.sha256}  "
-            f"{'yes' if self.cached else 'no'}"
+            f"{cached}"
         )
 
 
@@ -85,6 +90,7 @@ def published_checkpoints() -> Listing:
                 url=published.url,
                 repo=published.repo,
                 cached=path if (path := cached_at(published)).exists() else None,
+                cached_by_hub=in_cache_of_hub(published),
             )
             for published in PUBLISHED
         )
@@ -95,8 +101,8 @@ def pull(source: str, destination: str | Path | None = None, *, overwrite: bool 
     """Download ``source``, as :func:`~sam21convert.references.locate` takes it.
 
     It goes to the cache, and is copied to ``destination`` if one is given: a file, or for a
-    transformers repository a folder. A published file is compared with its hash, also when it was
-    in the cache.
+    transformers repository a folder. A published file is compared with its hash, and one of the Hub
+    with the hash stated there, also when it was in the cache.
 
     Raises :class:`UsageError` for a path and where ``destination`` exists, else as ``locate`` does.
     """

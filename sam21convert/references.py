@@ -4,7 +4,9 @@
 
     model.pt  my-model/                a path that exists; it wins over all others
     sam2.1_hiera_tiny                  a published checkpoint
-    hf://org/repo[@revision][/file]    a repository of the Hub, or a file in one
+    hf://org/repo[@revision]           of a repository of the Hub the transformers folder, else
+                                       the only checkpoint, with the config beside it
+    hf://org/repo[@revision]/file      that file, and nothing beside it
     https://host/model.pt              a file of the web
 
 The Hub's files go to the cache of ``huggingface_hub``, all others to
@@ -13,16 +15,15 @@ The Hub's files go to the cache of ``huggingface_hub``, all others to
 
 from __future__ import annotations
 
-import os
 import re
 from hashlib import sha256
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
 
-from .downloading import check, download
+from .downloading import cache, check, download
 from .errors import UsageError
-from .hub import fetch_file, fetch_repository
+from .hub import check_cached, fetch_file, fetch_repository
 from .published import PUBLISHED, Published
 
 _HUB = re.compile(
@@ -35,10 +36,16 @@ _FILES = {".bin", ".ckpt", ".json", ".pt", ".pth", ".safetensors"}
 
 
 class Located(NamedTuple):
-    """Where a checkpoint lies, and which of the published ones it should be, if any."""
+    """Where a checkpoint lies, and what is known of it besides.
+
+    ``published`` is the published checkpoint that it should be, ``config`` the YAML beside it in
+    its repository, ``repo`` that repository if it is in the cache of the Hub.
+    """
 
     path: Path
-    published: Published | None
+    published: Published | None = None
+    config: Path | None = None
+    repo: str | None = None
 
 
 def locate(source: str | Path) -> Path:
@@ -54,7 +61,7 @@ def resolve(source: str | Path) -> Located:
     """As :func:`locate`. A published file is checked when it arrives, not each time it is used."""
     path, text = Path(source), str(source)
     if path.exists():
-        return Located(path, None)
+        return Located(path)
     for published in PUBLISHED:
         if text in (published.name, published.url):
             download(published.url, cached_at(published), published.bytes, published.sha256)
@@ -62,9 +69,9 @@ def resolve(source: str | Path) -> Located:
     if text.startswith("hf://"):
         return _of_hub(text)
     if text.startswith(_WEB):
-        return Located(_of_web(text), None)
+        return Located(_of_web(text))
     if path.is_absolute() or path.suffix in _FILES:
-        return Located(path, None)  # whoever opens it says that it is not there
+        return Located(path)  # whoever opens it says that it is not there
     raise UsageError(
         f"{text}: no such file or folder, and no published checkpoint",
         hint="give a path, a name that sam21convert list shows, hf://org/repo[@revision][/file] "
@@ -73,24 +80,33 @@ def resolve(source: str | Path) -> Located:
 
 
 def verify(located: Located) -> None:
-    """Check a published file anew; one that is wrong is moved out of its cache.
+    """Check what a hash is known of anew; a file that is wrong is moved out of its cache.
 
     Raises :class:`UnreadableError`.
     """
-    path, published = located
+    path, published, _, repo = located
     if published is not None:
         check(path, str(path), published.bytes, published.sha256, cached_at(published))
+    elif repo is not None:
+        for file in [path] if path.is_file() else sorted(path.iterdir()):
+            if file.is_symlink():  # else only the Hub could tell the hash
+                check_cached(file, repo, file.name)
 
 
 def cached_at(published: Published) -> Path:
     """Where a published checkpoint lies in the cache, if it does."""
-    return _cache() / published.file
+    return cache() / published.file
+
+
+def in_cache_of_hub(published: Published) -> Path | None:
+    """Where it lies in the cache of the Hub, if it does, of the revision that was last ``main``."""
+    from huggingface_hub import try_to_load_from_cache
+
+    found = try_to_load_from_cache(published.repo, published.file)
+    return Path(found) if isinstance(found, str) else None
 
 
 def _of_hub(text: str) -> Located:
-    """What is checked is what the official repositories hold now: older revisions are free."""
-    from huggingface_hub import try_to_load_from_cache
-
     hit = _HUB.fullmatch(text)
     if hit is None:
         raise UsageError(
@@ -99,15 +115,15 @@ def _of_hub(text: str) -> Located:
         )
     repo, file = hit["repo"], hit["file"]
     revision = unquote(hit["revision"]) if hit["revision"] else None
-    official = {p.repo: p for p in PUBLISHED} if revision is None else {}
-    published = official.get(repo)
-    if published is None or file not in (None, published.file):
-        path = fetch_file(repo, revision, file) if file else fetch_repository(repo, revision)[0]
-        return Located(path, None)
-    before = try_to_load_from_cache(repo, published.file)
-    located = Located(fetch_file(repo, None, published.file), published)
-    if before != str(located.path):
-        verify(located)
+    path, config = (
+        (fetch_file(repo, revision, file), None) if file else fetch_repository(repo, revision)
+    )
+    # What is checked is what the official repositories hold now: older revisions are free.
+    official = {} if revision else {(p.repo, p.file): p for p in PUBLISHED}
+    published = official.get((repo, path.name))
+    located = Located(path, published, config, repo)
+    if published is not None and path.resolve().name != published.sha256:
+        verify(located)  # else the Hub states that hash, with which the file was compared
     return located
 
 
@@ -116,11 +132,6 @@ def _of_web(url: str) -> Path:
         raise UsageError(f"{url}: no host is named", hint="give an address as a browser shows it")
     name = PurePosixPath(unquote(urlsplit(url).path)).name
     name = name if name.strip(".") else "checkpoint"
-    path = _cache() / "web" / sha256(url.encode()).hexdigest()[:16] / name
+    path = cache() / "web" / sha256(url.encode()).hexdigest()[:16] / name
     download(url, path)
     return path
-
-
-def _cache() -> Path:
-    home = os.environ.get("XDG_CACHE_HOME", "")
-    return (Path(home) if Path(home).is_absolute() else Path.home() / ".cache") / "sam21convert"

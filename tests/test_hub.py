@@ -14,7 +14,7 @@ from sam21convert.catalog import find
 from sam21convert.errors import RefusedError, UsageError
 from sam21convert.hub import OFFICIAL, fetch
 
-from .hub import WRITER, Hub
+from .hub import WRITER, Fault, Flip, Hub
 from .making import DEBUG, official_pt
 
 TINY = "facebook/sam2.1-hiera-tiny"
@@ -198,6 +198,21 @@ def test_offline_and_out_of_reach_are_said(hub: Hub, tmp_path: Path) -> None:
     nowhere = fetched(hub, tmp_path, "some/folder", HF_ENDPOINT="http://127.0.0.1:9")
     assert nowhere["some/folder"][:2] == ["UnreadableError", 3]
     assert "the Hub cannot be reached: ConnectError" in nowhere["some/folder"][2]
+
+
+@pytest.mark.parametrize("name", [TINY, "some/folder"])
+def test_a_byte_that_changed_on_the_way_is_found_and_not_kept(tmp_path: Path, name: str) -> None:
+    with Hub() as hub:
+        hub.create(name, REPOS[name])
+        hub.inject(Fault("GET", "/storage/*", Flip(0)))
+        cache = tmp_path / "cache"
+        kind, code, text = fetched(hub, tmp_path, name, XDG_CACHE_HOME=str(cache))[name]
+        assert (kind, code) == ("UnreadableError", 3)
+        (kept,) = (cache / "sam21convert/hub" / name).glob("*.wrong-sha256-*")
+        assert str(kept) in text
+        path = Path(fetched(hub, tmp_path, name, XDG_CACHE_HOME=str(cache))[name][0])
+        whole = path / "model.safetensors" if path.is_dir() else path
+        assert whole.read_bytes() == REPOS[name][whole.name]
 
 
 class TestLocal:

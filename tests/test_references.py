@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -9,9 +10,9 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
 
 import pytest
+import torch
 
 import sam21convert
 from sam21convert.catalog import find
@@ -21,11 +22,18 @@ from sam21convert.published import PUBLISHED
 from sam21convert.references import locate
 
 from .file_server import Served, Web, child, environment
-from .hub import Hub
+from .hub import Fault, Flip, Hub
 from .making import DEBUG, official_pt
 
 NAME = "sam2.1_hiera_tiny"
 REPO = "facebook/sam2.1-hiera-tiny"
+FILE = f"hf://{REPO}/{NAME}.pt"
+CONFIG = Path(__file__).parent.parent / "configs" / f"{DEBUG}.yaml"
+PEERS = """
+import huggingface_hub.constants  # before the next line takes the process offline
+import tests.conftest, warnings
+warnings.filterwarnings("ignore", ".*torch.jit.script", DeprecationWarning)
+"""
 # The debug model takes the place of the published file at the stand-in's address. Then each list of
 # arguments is a command line, answered by [exit code, standard output, standard error].
 PROGRAM = """
@@ -64,21 +72,25 @@ class World:
         self._open = ExitStack()
         self._open.enter_context(self.hub)
         self._open.enter_context(self.web)
-        self.hub.create(REPO, {f"{NAME}.pt": self.body})
+        self.hub.create(REPO, {f"{NAME}.pt": self.body, **self.files})
         self.hub.repo(REPO).write({f"{NAME}.pt": b"v1"}, "v1")
         self.hub.create("some/folder", {**self.files, "training.pt": b"x"})
         self.hub.repo("some/folder").write(self.files, "refs/pr/1")
         self.hub.create("some/files", {"a.pt": self.body, "sub/b.pt": self.body})
+        larger = CONFIG.read_text().replace("image_size: 128", "image_size: 256").encode()
+        self.hub.create("some/configured", {"m.pt": self.body, "sub/larger.yaml": larger})
         return self
 
     def __exit__(self, *_: object) -> None:
         self._open.close()
 
-    def run(self, *lines: list[str], **more: str) -> list[tuple[int, str, str]]:
+    def run(
+        self, *lines: list[str], program: str = PROGRAM, **more: str
+    ) -> list[tuple[int, str, str]]:
         hub = self.hub.environment(self.home / "hf")
         env = {**environment(self.home), "HF_ENDPOINT": hub["HF_ENDPOINT"], **more}
         facts = [self.web.url, str(len(self.body)), sha256(self.body).hexdigest()]
-        return [tuple(a) for a in child(PROGRAM, [*facts, json.dumps(lines)], env)]
+        return [tuple(a) for a in child(program, [*facts, json.dumps(lines)], env)]
 
     def one(self, *line: str, **more: str) -> tuple[int, str, str]:
         (answer,) = self.run(list(line), **more)
@@ -88,7 +100,8 @@ class World:
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     home = tmp_path_factory.mktemp("made")
-    model = official_pt(home / "m.pt")
+    model = home / "m.pt"
+    sam21convert.sample(model, DEBUG)
     sam21convert.convert(model, home / "folder")
     return model, home / "folder"
 
@@ -157,6 +170,7 @@ def test_every_command_takes_every_form(
         ["validate", "hf://some/files@main/a.pt"],
         ["convert", NAME, str(tmp_path / "a.safetensors")],
         ["convert", str(image), str(tmp_path / "b.pt"), "--base", f"hf://{REPO}"],
+        ["convert", str(image), str(tmp_path / "c.pt"), "--base", FILE],
         ["parity", NAME, "truth:hf://some/folder", "--scenarios", "encoder"],
         ["parity", web, f"truth:{web}", "--scenarios", "encoder"],
         ["predict", "image", str(picture), "--checkpoint", NAME, "--point", "9,9", "-o",
@@ -167,6 +181,67 @@ def test_every_command_takes_every_form(
     assert world.web.asked("/tiny.pt") == [None]
     assert world.web.asked("/mine/m.pt") == [None]
     assert not any("training.pt" in str(request) for request in world.hub.requests)
+
+
+@pytest.mark.parametrize(
+    ("source", "container", "size"),
+    [
+        (f"hf://{REPO}", "transformers folder", 128),
+        (FILE, "torch zip", None),
+        ("hf://some/configured", "torch zip", 256),
+        ("hf://some/configured/m.pt", "torch zip", None),
+    ],
+)
+def test_of_a_repository_comes_what_describes_itself_and_of_a_file_the_file(
+    world: World, source: str, container: str, size: int | None
+) -> None:
+    answer = json.loads(world.one("inspect", source, "--json")[1])
+    assert (answer["container"], answer["image_size"]) == (container, size)
+
+
+def test_the_config_beside_a_checkpoint_holds_and_the_one_given_holds_more(
+    world: World, tmp_path: Path
+) -> None:
+    source = "hf://some/configured"
+    sizes = world.run(
+        ["validate", source, "--json"],
+        ["validate", source, "--config", DEBUG, "--json"],
+        ["convert", source, str(tmp_path / "beside")],
+        ["convert", source, str(tmp_path / "given"), "--config", DEBUG],
+        ["inspect", str(tmp_path / "beside"), "--json"],
+        ["inspect", str(tmp_path / "given"), "--json"],
+    )
+    assert [code for code, _, _ in sizes] == [0] * 6
+    assert [json.loads(sizes[n][1])["config"] for n in (0, 1)] == ["larger.yaml", DEBUG]
+    assert [json.loads(sizes[n][1])["image_size"] for n in (4, 5)] == [256, 128]
+
+
+def test_a_yaml_that_is_no_config_is_named(world: World) -> None:
+    world.hub.repo("some/configured").write({"sub/larger.yaml": b"lr: 0.1"})
+    named, alone, given = world.run(
+        ["inspect", "hf://some/configured"],
+        ["inspect", "hf://some/configured/m.pt"],
+        ["validate", "hf://some/configured/m.pt", "--config", DEBUG],
+    )
+    assert (named[0], alone[0], given[0]) == (3, 0, 0)
+    assert "sub/larger.yaml: lr" in named[2]
+    assert "hint: ask for the checkpoint alone" in named[2]
+
+
+def test_parity_of_what_is_on_the_hub(world: World, tmp_path: Path) -> None:
+    tensors = torch.load(io.BytesIO(world.body))["model"]
+    tensors["image_encoder.neck.convs.0.conv.bias"] += 1
+    world.hub.create("some/other", {"m.pt": official_pt(tmp_path / "m.pt", tensors).read_bytes()})
+    pairs = (
+        (f"sam2:{FILE}", "transformers:hf://some/folder"),
+        ("sam2:hf://some/other", f"transformers:hf://{REPO}"),
+        ("sam2:hf://some/configured", "hf://some/configured"),
+    )
+    lines = [["parity", *pair, "--scenarios", "encoder", "--json"] for pair in pairs]
+    answers = world.run(*lines, program=PEERS + PROGRAM)
+    assert [code for code, _, _ in answers] == [0, 1, 0], answers
+    sides = [json.loads(out)[side] for _, out, _ in answers for side in ("left", "right")]
+    assert [side["image_size"] for side in sides] == [128] * 4 + [256] * 2
 
 
 def test_python_takes_them_too(world: World, tmp_path: Path) -> None:
@@ -227,11 +302,17 @@ class TestPull:
             assert code == 2
             assert "is a path" in err
 
+    @pytest.mark.parametrize("command", ["pull", "convert"])
     def test_nothing_is_asked_for_when_the_output_exists(
-        self, world: World, made: tuple[Path, Path]
+        self, world: World, made: tuple[Path, Path], command: str
     ) -> None:
-        assert world.one("pull", NAME, str(made[0]))[0] == 2
+        for code, _, err in world.run(
+            *([command, source, str(made[0])] for source in (NAME, FILE, "hf://some/folder"))
+        ):
+            assert code == 2
+            assert "exists" in err
         assert world.web.requests == []
+        assert world.hub.requests == []
 
 
 class TestAWrongFile:
@@ -252,22 +333,51 @@ class TestAWrongFile:
 
     def test_of_the_hub_leaves_its_cache(self, world: World) -> None:
         world.hub.repo(REPO).write({f"{NAME}.pt": self.spoil(world.body)})
-        code, _, err = world.one("inspect", f"hf://{REPO}")
+        code, _, err = world.one("inspect", FILE)
         assert code == 3
         assert "has SHA-256" in err
         (kept,) = (world.home / "sam21convert").glob("*.wrong-*")
         assert str(kept) in err
         assert kept.read_bytes() == self.spoil(world.body)
         world.hub.repo(REPO).write({f"{NAME}.pt": world.body})
-        assert world.one("inspect", f"hf://{REPO}")[0] == 0
+        assert world.one("inspect", FILE)[0] == 0
 
-    def test_in_a_cache_is_found_by_pull(self, world: World) -> None:
-        world.one("pull", NAME)
-        path = world.home / "sam21convert" / f"{NAME}.pt"
-        path.write_bytes(self.spoil(world.body))
-        assert world.one("pull", NAME)[0] == 3
-        assert world.one("pull", NAME)[0] == 0
-        assert path.read_bytes() == world.body
+    @pytest.mark.parametrize(
+        ("source", "name", "says", "no_links"),
+        [
+            ("hf://some/folder", "model.safetensors", "has SHA-256", ""),
+            ("hf://some/folder@refs/pr/1", "config.json", "has the git hash", ""),
+            ("hf://some/folder@refs/pr/1", "config.json", "has the git hash", "1"),
+            ("hf://some/files/sub/b.pt", "b.pt", "has SHA-256", "1"),
+            (FILE, f"{NAME}.pt", "has SHA-256", ""),
+        ],
+    )
+    def test_of_the_hub_is_found_when_it_arrives(
+        self, world: World, source: str, name: str, says: str, no_links: str
+    ) -> None:
+        right = world.files.get(name, world.body)
+        world.hub.inject(Fault("GET", f"*/{name}", Flip(len(right) - 1)))
+        line = ["inspect", source]
+        (code, _, err), again = world.run(line, line, HF_HUB_DISABLE_SYMLINKS=no_links)
+        assert code == 3
+        assert says in err
+        (kept,) = (world.home / "sam21convert/hub").rglob(f"{name}.wrong-*")
+        assert str(kept) in err
+        assert kept.read_bytes()[:-1] == right[:-1]
+        assert kept.read_bytes() != right
+        assert again[0] == 0
+        assert [path.read_bytes() for path in (world.home / "hf").rglob(name)] == [right]
+
+    @pytest.mark.parametrize("source", [NAME, FILE, "hf://some/folder", "hf://some/files/a.pt"])
+    def test_in_a_cache_is_found_by_pull(self, world: World, source: str) -> None:
+        path = Path(world.one("pull", source)[1].strip())
+        path = path / "config.json" if path.is_dir() else path
+        right = path.read_bytes()
+        path.write_bytes(self.spoil(right))
+        wrong, found = world.run(["pull", source], ["pull", source])
+        assert (wrong[0], found[0]) == (3, 0)
+        assert "kept as" in wrong[2]
+        assert path.read_bytes() == right
 
     def test_of_an_older_revision_is_none(self, world: World) -> None:
         code, out, _ = world.one("pull", f"hf://{REPO}@v1")
@@ -284,10 +394,20 @@ def test_what_was_pulled_is_there_offline(world: World) -> None:
 
 
 def test_the_list_says_what_is_in_the_cache(world: World) -> None:
-    before, _, after, text = world.run(
-        ["list", "--json"], ["pull", NAME], ["list", "--json"], ["list"]
-    )
-    assert [c["cached"] for c in json.loads(before[1])["checkpoints"]] == [None] * 8
-    cached: list[Any] = [c["cached"] for c in json.loads(after[1])["checkpoints"]]
-    assert cached == [str(world.home / "sam21convert" / f"{NAME}.pt"), *[None] * 7]
-    assert [line.split()[-1] for line in text[1].splitlines()[1:]] == ["yes", *["no"] * 7]
+    lists = [["list", "--json"], ["list"]]
+    answers = world.run(*lists, ["pull", FILE], *lists, ["pull", NAME], *lists)
+    pulled = [answers[n][1].strip() for n in (2, 5)]
+    assert pulled[1] == str(world.home / "sam21convert" / f"{NAME}.pt")
+    for at, by_hub, cached, says in (
+        (0, None, None, "no"),
+        (3, pulled[0], None, "by the Hub"),
+        (6, pulled[0], pulled[1], "yes"),
+    ):
+        first, *others = json.loads(answers[at][1])["checkpoints"]
+        assert (first["cached_by_hub"], first["cached"]) == (by_hub, cached)
+        assert {(c["cached_by_hub"], c["cached"]) for c in others} == {(None, None)}
+        rows = [line.split("  ")[-1] for line in answers[at + 1][1].splitlines()[1:]]
+        assert rows == [says, *["no"] * 7]
+    requests = len(world.hub.requests)
+    assert world.run(*lists, HF_ENDPOINT="http://127.0.0.1:9") == answers[-2:]
+    assert len(world.hub.requests) == requests

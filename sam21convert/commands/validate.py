@@ -36,11 +36,11 @@ def validate(source: str, config: str | None, right: str | None) -> Report:
 
     found = inspect(source)
     with progress_bar("reading", found.bytes) as progress:
-        answer = validation.validate(found.path, config, progress=progress)
+        answer = validation.validate(source, config, progress=progress)
     if right is None or not answer.ok:
         return answer
     from ..gating import WithParity
     from ..proving import parity
 
     with steps_bar("comparing") as steps:
-        return WithParity(answer, parity(found.path, right, config=config, progress=steps))
+        return WithParity(answer, parity(source, right, config=config, progress=steps))

@@ -15,7 +15,7 @@ from ..dialects import HF_IMAGE, HF_VIDEO
 from ..errors import UsageError
 from ..hf.folder import CONFIG
 from ..model.config import ModelConfig
-from ..references import locate
+from ..references import resolve
 from ..rules import Dialect
 from .findings import Side
 from .given import Given
@@ -111,9 +111,10 @@ def parse(text: str | Path, config: Config) -> Named:
         raise UsageError(
             f"{text}: there is no runner {runner!r}", hint=f"one of {', '.join(RUNNERS)}"
         )
-    source = locate(rest if known else text)
-    beside = (source / CONFIG).is_file()
-    return Named(runner if known else "truth", source, None if beside else config)
+    located = resolve(rest if known else text)
+    beside = (located.path / CONFIG).is_file()
+    config = located.config if config is None else config
+    return Named(runner if known else "truth", located.path, None if beside else config)
 
 
 def runner_for(dialect: Dialect | None) -> str:
