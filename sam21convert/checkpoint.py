@@ -94,8 +94,7 @@ def open_checkpoint(path: str | Path, config: str | Path | ModelConfig | None = 
     ``path`` is all that :func:`~sam21convert.references.locate` takes, and raises what that does.
     ``config`` (a shipped name, a file, or a :class:`ModelConfig`) takes precedence over the
     ``config.json`` of a folder, or the only YAML of a repository of the Hub, and that over what the
-    tensors tell. Raises
-    :class:`UnreadableError` and :class:`RefusedError`.
+    tensors tell. Raises :class:`UnreadableError` and :class:`RefusedError`.
     """
     located = resolve(path)
     source = open_source(located.path)
