@@ -24,6 +24,7 @@ from .downloading import check, download
 from .errors import UsageError
 from .hub import fetch_file, fetch_repository
 from .published import PUBLISHED, Published
+from .remote_files import at_hub
 
 _HUB = re.compile(
     r"hf://(?P<repo>[^/@]+/[^/@]+)"
@@ -87,18 +88,49 @@ def cached_at(published: Published) -> Path:
     return _cache() / published.file
 
 
-def _of_hub(text: str) -> Located:
-    """What is checked is what the official repositories hold now: older revisions are free."""
-    from huggingface_hub import try_to_load_from_cache
+def glance(source: str | Path) -> Path:
+    """As :func:`locate`, for headers only: a repository of the Hub is read where it is.
 
+    With ``HF_HUB_OFFLINE`` set, what was downloaded before will do.
+    """
+    text = str(source)
+    if not text.startswith("hf://") or Path(source).exists() or _offline():
+        return locate(source)
+    return at_hub(*_parts(text))
+
+
+def _offline() -> bool:
+    from huggingface_hub.constants import HF_HUB_OFFLINE
+
+    return HF_HUB_OFFLINE
+
+
+class _Parts(NamedTuple):
+    """Of a reference to the Hub; ``head`` is all that is written before the file."""
+
+    head: str
+    repo: str
+    revision: str | None
+    file: str | None
+
+
+def _parts(text: str) -> _Parts:
     hit = _HUB.fullmatch(text)
     if hit is None:
         raise UsageError(
             f"{text}: not of the form hf://org/repo[@revision][/file]",
             hint="for example hf://facebook/sam2.1-hiera-tiny",
         )
-    repo, file = hit["repo"], hit["file"]
-    revision = unquote(hit["revision"]) if hit["revision"] else None
+    revision = hit["revision"]
+    head = text[: hit.end("revision" if revision else "repo")]
+    return _Parts(head, hit["repo"], unquote(revision) if revision else None, hit["file"])
+
+
+def _of_hub(text: str) -> Located:
+    """What is checked is what the official repositories hold now: older revisions are free."""
+    from huggingface_hub import try_to_load_from_cache
+
+    _, repo, revision, file = _parts(text)
     official = {p.repo: p for p in PUBLISHED} if revision is None else {}
     published = official.get(repo)
     if published is None or file not in (None, published.file):

@@ -252,7 +252,7 @@ class TestAWrongFile:
 
     def test_of_the_hub_leaves_its_cache(self, world: World) -> None:
         world.hub.repo(REPO).write({f"{NAME}.pt": self.spoil(world.body)})
-        code, _, err = world.one("inspect", f"hf://{REPO}")
+        code, _, err = world.one("validate", f"hf://{REPO}")
         assert code == 3
         assert "has SHA-256" in err
         (kept,) = (world.home / "sam21convert").glob("*.wrong-*")
@@ -276,7 +276,7 @@ class TestAWrongFile:
 
 
 def test_what_was_pulled_is_there_offline(world: World) -> None:
-    lines = [["inspect", NAME], ["inspect", f"hf://{REPO}"], ["inspect", "hf://some/folder"]]
+    lines = [["pull", NAME], ["pull", f"hf://{REPO}"], ["pull", "hf://some/folder"]]
     assert [code for code, _, _ in world.run(*lines, HF_HUB_OFFLINE="1")] == [3] * 3
     online = world.run(*lines)
     assert [code for code, _, _ in online] == [0] * 3
