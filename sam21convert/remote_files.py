@@ -19,6 +19,7 @@ from .hub import OFFICIAL, choose, explaining, listing
 from .patience import BUSY, patiently, status_of, transient
 
 _BLOCK = 1 << 16  # bytes: the header of most safetensors files, the directory of most archives
+_MOST = 1 << 26  # bytes in one piece: as much as a header may have
 _WHOLE = 1 << 20  # bytes of a file that is taken whole from a server that knows no parts
 
 
@@ -122,6 +123,11 @@ class _Content:
 
     def _fetch(self, first: int, last: int) -> None:
         start, stop = first * _BLOCK, min((last + 1) * _BLOCK, self.size)
+        if stop - start > _MOST:
+            raise UnreachableError(
+                f"{self._name}: {stop - start} bytes of it would have to be read",
+                hint="look at a copy of it: sam21convert pull",
+            )
         try:
             with explaining(self._name):
                 answer = patiently(
@@ -136,10 +142,10 @@ class _Content:
 
     def _placed(self, answer: _Answer, start: int, stop: int) -> tuple[int, int]:
         """Where the body of an answer begins in the file, and the size of the file."""
-        count = len(answer.body)
-        if answer.status == 416:
+        count, known = len(answer.body), self.size if self._blocks else None
+        if answer.status == 416 and known is None:
             return 0, 0
-        if answer.status == 200 and count <= _WHOLE:
+        if answer.status == 200 and count <= _WHOLE and known in (None, count):
             return 0, count
         if answer.status == 200:
             raise UnreachableError(
@@ -148,7 +154,7 @@ class _Content:
             )
         found = re.fullmatch(r"bytes (\d+)-(\d+)/(\d+)", answer.span)
         begin, end, size = map(int, found.groups()) if found else (0, 0, 0)
-        expected = (start, min(stop, size) - 1, self.size if self._blocks else size)
+        expected = (start, min(stop, size) - 1, size if known is None else known)
         if (begin, end, size) != expected or count != end + 1 - begin:
             raise UnreachableError(
                 f"{self._name}: asked for bytes {start} to {stop - 1}, the server sent {count} "

@@ -140,6 +140,7 @@ def copies(tmp_path_factory: pytest.TempPathFactory) -> Path:
     compiled = {f"module._orig_mod.{name}": tensor for name, tensor in model.items()}
     save({"state_dict": compiled, **extras}, home / "training.pt")
     save_file({"a": torch.zeros(2)}, home / "other.safetensors")
+    official_pt(home / "small.pt", {"a": torch.zeros(50_000)})
     return home
 
 
@@ -226,6 +227,8 @@ def test_a_published_size_costs_kilobytes(world: World, tmp_path: Path) -> None:
     answer, requests = world.inspect("hf://org/tiny")
     assert (answer["size"], answer["problems"]) == ("tiny", [])
     assert len([request for request in requests if request.path.startswith("/storage/")]) <= 3
+    repo.write({"m.index.json": path.read_bytes()})
+    assert "would have to be read" in world.error("hf://org/tiny/m.index.json")
     world.hub.inject(Fault("GET", STORAGE, NoRange(), ALWAYS))
     answer, requests = world.run("inspect", "hf://org/tiny")
     assert "sends whole files only" in answer["error"]
@@ -254,6 +257,14 @@ def test_what_passes_is_outlasted(world: World, path: str, effects: list[Effect]
     assert [request.effect for request in requests if request.effect] == effects
 
 
+@pytest.mark.parametrize("parts", [0, 1])
+def test_a_small_file_may_come_whole(world: World, parts: int) -> None:
+    world.hub.inject(Fault("GET", STORAGE, Slow(0), parts), Fault("GET", STORAGE, NoRange()))
+    answer, _ = world.inspect("hf://org/small")
+    wanted = inspect(world.copies / "small.pt", tensors=True).to_dict()
+    assert answer == {**wanted, "path": "hf://org/small/small.pt"}
+
+
 @pytest.mark.parametrize(
     ("path", "effect", "says"),
     [
@@ -273,10 +284,15 @@ def test_what_does_not_pass_is_told(world: World, path: str, effect: Effect, say
 
 
 @pytest.mark.parametrize("answered", [1, 2])
-def test_a_failure_in_the_middle_names_the_file_once(world: World, answered: int) -> None:
+@pytest.mark.parametrize(
+    ("status", "says"), [(403, "status 403"), (416, "the server sent"), (200, "whole files only")]
+)
+def test_a_failure_in_the_middle_names_the_file_once(
+    world: World, answered: int, status: int, says: str
+) -> None:
     well = Fault("GET", STORAGE, Slow(0), answered)
-    world.hub.inject(well, Fault("GET", STORAGE, Status(403)))
-    assert "status 403" in world.error("hf://org/training")
+    world.hub.inject(well, Fault("GET", STORAGE, Status(status)))
+    assert says in world.error("hf://org/training")
 
 
 @pytest.mark.parametrize(
