@@ -21,7 +21,8 @@ from .hf import config_json
 from .hf.folder import CONFIG
 from .keymap import Fit, KeyMap, compile_keymap, foreign_name
 from .model.config import ModelConfig
-from .references import resolve
+from .references import glance, resolve
+from .remote_files import HubPath
 from .rules import Dialect
 from .tensors import Inventory, TensorRef
 from .unwrapping import ANCHORS, Unwrapped, unwrap
@@ -88,16 +89,22 @@ class Checkpoint:
         return self.keymap.fit(self.inventory) if self.keymap else None
 
 
-def open_checkpoint(path: str | Path, config: str | Path | ModelConfig | None = None) -> Checkpoint:
+def open_checkpoint(
+    path: str | Path,
+    config: str | Path | ModelConfig | None = None,
+    *,
+    header_only: bool = False,
+) -> Checkpoint:
     """Open ``path``, reading headers only, and say what is in it.
 
     ``path`` is all that :func:`~sam21convert.references.locate` takes, and raises what that does.
     ``config`` (a shipped name, a file, or a :class:`ModelConfig`) takes precedence over the
     ``config.json`` of a folder, or the only YAML of a repository of the Hub, and that over what the
-    tensors tell. Raises :class:`UnreadableError` and :class:`RefusedError`.
+    tensors tell. With ``header_only`` a repository of the Hub is not downloaded, and the data of no
+    tensor can be read. Raises :class:`UnreadableError` and :class:`RefusedError`.
     """
-    located = resolve(path)
-    source = open_source(located.path)
+    located = glance(path) if header_only else resolve(path)
+    source = open_source(located.path, place=not isinstance(located.path, HubPath))
     found = unwrap(source)
     dialect = _dialect(found)
     shipped, generation = _shipped(found.tensors, dialect) if dialect else (None, None)

@@ -29,7 +29,7 @@ def load_config(source: str | Path) -> ModelConfig:
     cannot be parsed, and :class:`RefusedError`, naming the field, when it contradicts itself or
     describes something that is not a SAM 2.
     """
-    path = Path(source)
+    path = source if isinstance(source, Path) else Path(source)
     shipped = catalog.find(str(source))
     if shipped is not None and not path.is_file():
         return catalog.shipped_config(shipped.name)

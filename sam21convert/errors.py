@@ -4,6 +4,7 @@
 
     Sam21ConvertError          exit code 3
     ├── UnreadableError        exit code 3   the bytes are not what they should be
+    │   └── UnreachableError   exit code 3   a file that lies elsewhere cannot be had
     ├── RefusedError           exit code 3   readable, but not something this tool takes
     ├── MismatchError          exit code 1   the answer is no: it does not fit, it differs
     └── UsageError             exit code 2   the request itself cannot be met
@@ -32,6 +33,10 @@ class Sam21ConvertError(Exception):
 
 class UnreadableError(Sam21ConvertError):
     """A file is missing, cut short, corrupt, or not in the format it claims to be in."""
+
+
+class UnreachableError(UnreadableError):
+    """A file is on the Hub and cannot be had. The message names the file; nobody adds to it."""
 
 
 class RefusedError(Sam21ConvertError):

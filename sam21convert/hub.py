@@ -17,6 +17,7 @@ from .config_files import read_json
 from .downloading import cache, check, refuse
 from .errors import RefusedError, UnreadableError, UsageError
 from .hf.folder import CONFIG, INDEX, PROCESSORS, WEIGHTS
+from .patience import patiently
 from .published import PUBLISHED
 
 # Hub id -> config and checkpoint, as in the table of the official build_sam.py.
@@ -61,34 +62,41 @@ def fetch_repository(repo: str, revision: str | None) -> tuple[Path, Path | None
     from huggingface_hub.constants import HF_HUB_OFFLINE
 
     if HF_HUB_OFFLINE:
-        with _explaining(repo):
+        with explaining(repo):
             folder = huggingface_hub.snapshot_download(repo, revision=revision)
         return _in_folder(repo, Path(folder), "**/*")
-    with _explaining(repo):
-        info = huggingface_hub.HfApi().model_info(repo, revision=revision)
-    names = [file.rfilename for file in info.siblings or ()]
-    weights, config = _choose(repo, names)
+    with explaining(repo):
+        commit, names = listing(repo, revision)
+    weights, config = choose(repo, names)
     # By name, so that the cache knows the name when offline; then all by hash, of one commit.
     fetch_file(repo, revision, config or weights)
     wanted = [weights, config, *(PROCESSORS if config == CONFIG else ())]
     if weights == INDEX:
-        shards = read_json(fetch_file(repo, info.sha, INDEX)).get("weight_map")
+        shards = read_json(fetch_file(repo, commit, INDEX)).get("weight_map")
         wanted += shards.values() if isinstance(shards, dict) else []
-    paths = {name: fetch_file(repo, info.sha, name) for name in names if name in wanted}
+    paths = {name: fetch_file(repo, commit, name) for name in names if name in wanted}
     if config == CONFIG:
         return paths[CONFIG].parent, None
     return paths[weights], None if config is None else paths[config]
 
 
+def listing(repo: str, revision: str | None) -> tuple[str | None, list[str]]:
+    """The commit that a revision is now, and the names of its files. Raises as the client does."""
+    import huggingface_hub
+
+    info = patiently(lambda: huggingface_hub.HfApi().model_info(repo, revision=revision))
+    return info.sha or revision, [file.rfilename for file in info.siblings or ()]
+
+
 def _in_folder(where: str, folder: Path, pattern: str) -> tuple[Path, Path | None]:
     paths = [path for path in sorted(folder.glob(pattern)) if path.is_file()]
-    weights, config = _choose(where, [path.relative_to(folder).as_posix() for path in paths])
+    weights, config = choose(where, [path.relative_to(folder).as_posix() for path in paths])
     if config == CONFIG:
         return folder, None
     return folder / weights, None if config is None else folder / config
 
 
-def _choose(where: str, names: Sequence[str]) -> tuple[str, str | None]:
+def choose(where: str, names: Sequence[str]) -> tuple[str, str | None]:
     """The weights and the config among the files of a folder or repository."""
     for weights in (WEIGHTS, INDEX):
         if CONFIG in names and weights in names:
@@ -102,7 +110,7 @@ def _choose(where: str, names: Sequence[str]) -> tuple[str, str | None]:
     if len(found) > 1:
         raise UsageError(
             f"{where}: holds several checkpoints: {', '.join(found)}",
-            hint="download the one you want and give its path",
+            hint="name one: its path, or hf://org/repo/file",
         )
     configs = [name for name in names if PurePosixPath(name).suffix in _YAML]
     return found[0], configs[0] if len(configs) == 1 else None
@@ -115,7 +123,7 @@ def fetch_file(repo: str, revision: str | None, name: str) -> Path:
     """
     import huggingface_hub
 
-    with _explaining(f"{repo}/{name}"):
+    with explaining(f"{repo}/{name}"):
         before = huggingface_hub.try_to_load_from_cache(repo, name, revision=revision)
         path = huggingface_hub.hf_hub_download(repo, name, revision=revision)
     if path != before:
@@ -147,7 +155,7 @@ def _stated(path: Path, repo: str, name: str) -> str:
     import huggingface_hub
 
     commit = path.parents[len(PurePosixPath(name).parts) - 1].name
-    with _explaining(f"{repo}/{name}"):
+    with explaining(f"{repo}/{name}"):
         url = huggingface_hub.hf_hub_url(repo, name, revision=commit)
         return huggingface_hub.get_hf_file_metadata(url).etag or ""
 
@@ -160,7 +168,7 @@ def _no_id(model_id: str) -> UsageError:
 
 
 @contextmanager
-def _explaining(what: str) -> Iterator[None]:
+def explaining(what: str) -> Iterator[None]:
     """Turn what ``huggingface_hub`` raises into an error with a hint, and none of its text."""
     from huggingface_hub import errors
 

@@ -88,10 +88,12 @@ class Inspection(Report):
 def inspect(path: str | Path, *, tensors: bool = False) -> Inspection:
     """Say what ``path`` is. With ``tensors``, list every tensor of its state dict as well.
 
+    A repository of the Hub (``hf://``) is not downloaded: some kilobytes of it tell.
+
     Raises :class:`~sam21convert.errors.UnreadableError` and
     :class:`~sam21convert.errors.RefusedError`.
     """
-    checkpoint = open_checkpoint(path)
+    checkpoint = open_checkpoint(path, header_only=True)
     inventory = checkpoint.inventory
     dialect, shipped = checkpoint.dialect, checkpoint.shipped
     known = shipped is not None and checkpoint.generation is not None

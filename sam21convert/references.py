@@ -25,6 +25,7 @@ from .downloading import cache, check, download
 from .errors import UsageError
 from .hub import check_cached, fetch_file, fetch_repository
 from .published import PUBLISHED, Published
+from .remote_files import at_hub
 
 _HUB = re.compile(
     r"hf://(?P<repo>[^/@]+/[^/@]+)"
@@ -106,19 +107,51 @@ def in_cache_of_hub(published: Published) -> Path | None:
     return Path(found) if isinstance(found, str) else None
 
 
-def _of_hub(text: str) -> Located:
+def glance(source: str | Path) -> Located:
+    """As :func:`resolve`, for headers only: a repository of the Hub is read where it is.
+
+    With ``HF_HUB_OFFLINE`` set, what was downloaded before will do.
+    """
+    text = str(source)
+    if not text.startswith("hf://") or Path(source).exists() or _offline():
+        return resolve(source)
+    path, config = at_hub(*_parts(text))
+    return Located(path, config=config)
+
+
+def _offline() -> bool:
+    from huggingface_hub.constants import HF_HUB_OFFLINE
+
+    return HF_HUB_OFFLINE
+
+
+class _Parts(NamedTuple):
+    """Of a reference to the Hub; ``head`` is all that is written before the file."""
+
+    head: str
+    repo: str
+    revision: str | None
+    file: str | None
+
+
+def _parts(text: str) -> _Parts:
     hit = _HUB.fullmatch(text)
     if hit is None:
         raise UsageError(
             f"{text}: not of the form hf://org/repo[@revision][/file]",
             hint="for example hf://facebook/sam2.1-hiera-tiny",
         )
-    repo, file = hit["repo"], hit["file"]
-    revision = unquote(hit["revision"]) if hit["revision"] else None
+    revision = hit["revision"]
+    head = text[: hit.end("revision" if revision else "repo")]
+    return _Parts(head, hit["repo"], unquote(revision) if revision else None, hit["file"])
+
+
+def _of_hub(text: str) -> Located:
+    """What is checked is what the official repositories hold now: older revisions are free."""
+    _, repo, revision, file = _parts(text)
     path, config = (
         (fetch_file(repo, revision, file), None) if file else fetch_repository(repo, revision)
     )
-    # What is checked is what the official repositories hold now: older revisions are free.
     official = {} if revision else {(p.repo, p.file): p for p in PUBLISHED}
     published = official.get((repo, path.name))
     located = Located(path, published, config, repo)

@@ -7,21 +7,16 @@ commit, of which an answer that was lost may mean success.
 from __future__ import annotations
 
 import hashlib
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 from huggingface_hub import CommitOperationAdd, HfApi, RepoFile, errors
 
 from .containers.checking import sha256
 from .errors import RefusedError, Sam21ConvertError, UnreadableError
-
-_TRIES = 3
-_TRANSIENT = {408, 429, 500, 502, 503, 504}
-_Answer = TypeVar("_Answer")
+from .patience import TRIES, patiently, status_of, transient, wait
 
 
 @dataclass(frozen=True)
@@ -51,7 +46,7 @@ def look(api: HfApi, repo_id: str, revision: str) -> Standing | None:
     """What a revision of a repository holds; None when there is no such repository."""
     with explaining(repo_id):
         try:
-            head = _patiently(lambda: api.model_info(repo_id, revision=revision).sha)
+            head = patiently(lambda: api.model_info(repo_id, revision=revision).sha)
             assert head is not None
             tree = api.list_repo_tree(repo_id, recursive=True, revision=head)
             files = {entry.path: entry for entry in tree if isinstance(entry, RepoFile)}
@@ -65,8 +60,8 @@ def look(api: HfApi, repo_id: str, revision: str) -> Standing | None:
 def own_proposal(api: HfApi, repo_id: str, title: str) -> str | None:
     """The ref of the newest open pull request of the user with this title."""
     with explaining(repo_id):
-        me = _patiently(api.whoami)["name"]
-        found = _patiently(
+        me = patiently(api.whoami)["name"]
+        found = patiently(
             lambda: list(
                 api.get_repo_discussions(
                     repo_id, author=me, discussion_type="pull_request", discussion_status="open"
@@ -91,7 +86,7 @@ def commit(
     With ``propose`` that is a new pull request. After an answer that did not come the repository is
     asked whether it has them; only if not, the commit is sent again.
     """
-    for left in reversed(range(_TRIES)):
+    for left in reversed(range(TRIES)):
         try:
             made = api.create_commit(
                 repo_id,
@@ -102,7 +97,7 @@ def commit(
                 create_pr=propose,
             )
         except Exception as error:
-            if not _transient(error):
+            if not transient(error):
                 with explaining(repo_id):
                     raise
             revision = own_proposal(api, repo_id, message) if propose else there.revision
@@ -112,43 +107,10 @@ def commit(
             if not left:
                 with explaining(repo_id):
                     raise
-            _wait(left)
+            wait(left)
         else:
             return made.pr_revision or there.revision
     raise AssertionError
-
-
-def _patiently(call: Callable[[], _Answer]) -> _Answer:
-    """Call, and again after an error that may pass."""
-    for left in reversed(range(_TRIES)):
-        try:
-            return call()
-        except Exception as error:
-            if not left or not _transient(error):
-                raise
-            _wait(left)
-    raise AssertionError
-
-
-def _wait(left: int) -> None:
-    time.sleep(_TRIES - left)
-
-
-def _status(error: BaseException | None) -> int | None:
-    """The status of the Hub's answer, which may stand in the cause of an error."""
-    while error is not None:
-        status = getattr(getattr(error, "response", None), "status_code", None)
-        if isinstance(status, int):
-            return status
-        error = error.__cause__
-    return None
-
-
-def _transient(error: Exception) -> bool:
-    """Whether it may pass: the Hub is busy, or gave no answer."""
-    local = (errors.HFValidationError, errors.LocalTokenNotFoundError, ValueError, OSError)
-    status = _status(error)
-    return status in _TRANSIENT if status is not None else not isinstance(error, local)
 
 
 @contextmanager
@@ -163,7 +125,7 @@ def explaining(what: str) -> Iterator[None]:
 
 
 def _explained(what: str, error: Exception) -> Sam21ConvertError:
-    status = _status(error)
+    status = status_of(error)
     if isinstance(error, errors.LocalTokenNotFoundError) or status == 401:
         return UnreadableError(
             f"{what}: the Hub asks who you are", hint="sign in: hf auth login, or set HF_TOKEN"

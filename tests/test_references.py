@@ -333,7 +333,7 @@ class TestAWrongFile:
 
     def test_of_the_hub_leaves_its_cache(self, world: World) -> None:
         world.hub.repo(REPO).write({f"{NAME}.pt": self.spoil(world.body)})
-        code, _, err = world.one("inspect", FILE)
+        code, _, err = world.one("validate", FILE)
         assert code == 3
         assert "has SHA-256" in err
         (kept,) = (world.home / "sam21convert").glob("*.wrong-*")
@@ -357,7 +357,7 @@ class TestAWrongFile:
     ) -> None:
         right = world.files.get(name, world.body)
         world.hub.inject(Fault("GET", f"*/{name}", Flip(len(right) - 1)))
-        line = ["inspect", source]
+        line = ["validate", source]
         (code, _, err), again = world.run(line, line, HF_HUB_DISABLE_SYMLINKS=no_links)
         assert code == 3
         assert says in err
@@ -386,7 +386,7 @@ class TestAWrongFile:
 
 
 def test_what_was_pulled_is_there_offline(world: World) -> None:
-    lines = [["inspect", NAME], ["inspect", f"hf://{REPO}"], ["inspect", "hf://some/folder"]]
+    lines = [["pull", NAME], ["pull", f"hf://{REPO}"], ["pull", "hf://some/folder"]]
     assert [code for code, _, _ in world.run(*lines, HF_HUB_OFFLINE="1")] == [3] * 3
     online = world.run(*lines)
     assert [code for code, _, _ in online] == [0] * 3

@@ -17,7 +17,8 @@ def inspect(source: str, tensors: bool) -> Report:
     """Say what SOURCE is: container, dialect, generation, size.
 
     SOURCE is a .pt or .safetensors file, a transformers folder, or what sam21convert pull takes.
-    Only its header is read. What cannot be known from the file is said to be unknown.
+    Only its header is read, also in a repository of the Hub (hf://), which is not downloaded. What
+    cannot be known from the file is said to be unknown.
 
     \b
     Example:

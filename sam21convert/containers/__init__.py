@@ -25,10 +25,12 @@ _STRANGERS = (
 )
 
 
-def open_source(path: Path) -> Source:
+def open_source(path: Path, *, place: bool = True) -> Source:
     """Open a checkpoint file or transformers folder; its content tells the container.
 
-    Reads headers only. Raises :class:`UnreadableError` or :class:`RefusedError`.
+    Reads headers only. Without ``place``, what stands before the data of each tensor, all over the
+    file, is not read either: then no data can be read by the offsets. Raises
+    :class:`UnreadableError` or :class:`RefusedError`.
     """
     if path.is_dir():
         return _open_folder(path)
@@ -36,14 +38,14 @@ def open_source(path: Path) -> Source:
         return read_sharded(path)
     start = _start_of(path)
     if start[:4] == b"PK\x03\x04":
-        return read_torch_zip(path)
+        return read_torch_zip(path, place=place)
     for magic, what, hint in _STRANGERS:
         if start.startswith(magic):
             raise RefusedError(f"{path}: is {what}", hint=hint)
     if start[8:9] == b"{" or path.suffix == ".safetensors":
         return read_safetensors(path)
     if start[:1] == b"\x80":
-        return read_torch_legacy(path)
+        return read_torch_legacy(path, place=place)
     raise RefusedError(
         f"{path}: is neither a PyTorch checkpoint nor a safetensors file",
         hint="give a .pt, .pth or .safetensors file, or a transformers folder",

@@ -22,25 +22,26 @@ from .torch_tensors import (
     errors_about,
 )
 
-_FIRST_READ = 2**20  # holds all the pickles of most checkpoints
+_READS = (2**17, 2**18, 2**20)  # the first holds all the pickles of a published model
 _MAGIC = 0x1950A86A20F9469CFC6C
 _PROTOCOL = 1001
 
 
-def read_torch_legacy(path: Path) -> Source:
+def read_torch_legacy(path: Path, *, place: bool = True) -> Source:
     """Read what ``torch.save`` wrote before PyTorch 1.6, without the data of the tensors.
 
-    The data of a file in this format is little-endian, whichever machine wrote it.
+    The data of a file in this format is little-endian, whichever machine wrote it. Without
+    ``place``, the numbers of elements that stand between the data are not compared.
 
     Raises :class:`UnreadableError` when the file is not in this format, is cut short or contradicts
     itself, and :class:`RefusedError` when it is one of the tar files that came before.
     """
     with errors_about(str(path)), path.open("rb", buffering=0) as file:
         size = file.seek(0, 2)
-        for limit in (_FIRST_READ, MAX_HEADER):
+        for limit in (*_READS, MAX_HEADER):
             file.seek(0)
             try:
-                found = _read(path, file, file.read(limit), size)
+                found = _read(path, file, file.read(limit), size, place)
                 break
             except CutShortError:
                 if size <= limit:
@@ -50,7 +51,7 @@ def read_torch_legacy(path: Path) -> Source:
     return Source(path, "torch legacy", (path,), found.value, placeholders=found.placeholders)
 
 
-def _read(path: Path, file: FileIO, data: bytes, size: int) -> Pickled:
+def _read(path: Path, file: FileIO, data: bytes, size: int, place: bool) -> Pickled:
     """The pickle with the tensors. The storages follow it, so that it is read twice."""
     start = _skip_preamble(data)
     lengths: dict[str, tuple[int, int]] = {}  # key -> number and size of the elements
@@ -74,7 +75,13 @@ def _read(path: Path, file: FileIO, data: bytes, size: int) -> Pickled:
     for key in keys.value:
         with errors_about(f"storage {key!r}"):
             offsets[key] = position + 8
-            position = _skip_storage(file, position, size, *lengths[key])
+            numel, itemsize = lengths[key]
+            end = position + 8 + numel * itemsize
+            if end > size:
+                raise UnreadableError(f"the file ends {end - size} bytes before the storage does")
+            if place:
+                _check_count(file, position, numel)
+            position = end
     if position < size:
         raise RefusedError(f"there are {size - position} bytes after the end of the checkpoint")
     resolve = _resolver(Storages(path, lambda key, *_: offsets[key]))
@@ -100,16 +107,12 @@ def _skip_preamble(data: bytes) -> int:
     return unpickle(data, "the system information", start=protocol.end).end
 
 
-def _skip_storage(file: FileIO, start: int, size: int, numel: int, itemsize: int) -> int:
-    """Where the storage at ``start`` ends: its number of elements stands before its data."""
+def _check_count(file: FileIO, start: int, numel: int) -> None:
+    """The number of elements of a storage stands before its data, at ``start``."""
     file.seek(start)
     count = int.from_bytes(file.read(8), "little")
-    end = start + 8 + numel * itemsize
-    if end > size:
-        raise UnreadableError(f"the file ends {end - size} bytes before the storage does")
     if count != numel:
         raise UnreadableError(f"{count} elements are in the file, not {numel}")
-    return end
 
 
 def _resolver(storages: Storages) -> Callable[[Any], Any]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ..errors import Sam21ConvertError, UnreadableError
+from ..errors import Sam21ConvertError, UnreachableError, UnreadableError
 from ..tensors import DTYPES, TensorRef, TensorSpec
 from .pickles import Args, Known
 from .source import Placeholder
@@ -25,6 +25,8 @@ def errors_about(place: str) -> Iterator[None]:
     """Begin the message of every error with what it is about."""
     try:
         yield
+    except UnreachableError:
+        raise
     except Sam21ConvertError as error:
         raise type(error)(f"{place}: {error.message}", hint=error.hint) from None
     except OSError as error:

@@ -21,8 +21,11 @@ from .torch_tensors import MAX_HEADER, TORCH, Storages, StorageType, errors_abou
 _LOCAL_HEADER = struct.Struct("<4s22xHH")
 
 
-def read_torch_zip(path: Path) -> Source:
+def read_torch_zip(path: Path, *, place: bool = True) -> Source:
     """Read what ``torch.save`` writes since PyTorch 1.6, without the data of the tensors.
+
+    Where the data of a tensor begins stands before it. Without ``place`` that is not looked up: the
+    offsets are those of the archive's entries, and no data can be read by them.
 
     Raises :class:`UnreadableError` when the file is no intact zip archive or its parts contradict
     each other, and :class:`RefusedError` for archives of another kind, TorchScript among them, for
@@ -38,7 +41,7 @@ def read_torch_zip(path: Path) -> Source:
         def locate(key: str, numel: int, itemsize: int) -> int:
             name = f"{folder}/data/{key}"
             info = archive.find(name)
-            offset = archive.locate(info)
+            offset = archive.locate(info) if place else archive.entry(info)
             if info.file_size != numel * itemsize:
                 needed = f"{numel} elements of {itemsize} bytes"
                 raise UnreadableError(f"its entry has {info.file_size} bytes, not {needed}")
@@ -95,8 +98,8 @@ class _Archive:
             raise UnreadableError("the zip archive has no entry for it")
         return self.entries[name]
 
-    def locate(self, info: zipfile.ZipInfo) -> int:
-        """Where the data of an entry begins: behind a header of its own, which can be padded."""
+    def entry(self, info: zipfile.ZipInfo) -> int:
+        """Where an entry begins, of which only the directory has been seen."""
         if info.flag_bits & 1:
             raise RefusedError("its entry in the zip archive is encrypted")
         if info.compress_type != zipfile.ZIP_STORED or info.compress_size != info.file_size:
@@ -104,18 +107,27 @@ class _Archive:
                 "its entry in the zip archive is compressed",
                 hint="unpack the archive and pack it again without compression",
             )
-        name = info.orig_filename.encode("utf-8" if info.flag_bits & 0x800 else "cp437")
-        if not 0 <= info.header_offset <= self.size - _LOCAL_HEADER.size - len(name):
+        header = _LOCAL_HEADER.size + len(_name(info))
+        if not 0 <= info.header_offset <= self.size - header:
             raise UnreadableError("its entry lies outside the file")
-        self.file.seek(info.header_offset)
+        self._check_end(info, info.header_offset + header)
+        return info.header_offset
+
+    def locate(self, info: zipfile.ZipInfo) -> int:
+        """Where the data of an entry begins: behind a header of its own, which can be padded."""
+        self.file.seek(self.entry(info))
+        name = _name(info)
         header = self.file.read(_LOCAL_HEADER.size + len(name))
         magic, name_length, extra_length = _LOCAL_HEADER.unpack_from(header)
         if magic != b"PK\3\4" or name_length != len(name) or not header.endswith(name):
             raise UnreadableError("its entry and the directory of the zip archive disagree")
         offset: int = info.header_offset + len(header) + extra_length
+        self._check_end(info, offset)
+        return offset
+
+    def _check_end(self, info: zipfile.ZipInfo, offset: int) -> None:
         if offset + info.file_size > self.size:
             raise UnreadableError("its entry goes beyond the end of the file")
-        return offset
 
     def read(self, name: str, limit: int) -> bytes:
         """All of an entry, checked."""
@@ -128,6 +140,11 @@ class _Archive:
             if self.has_checksums and zlib.crc32(data) != info.CRC:
                 raise UnreadableError("the data does not match its checksum")
         return data
+
+
+def _name(info: zipfile.ZipInfo) -> bytes:
+    """The name of an entry as it stands in the file."""
+    return info.orig_filename.encode("utf-8" if info.flag_bits & 0x800 else "cp437")
 
 
 def _find_folder(archive: _Archive) -> str:

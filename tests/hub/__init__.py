@@ -9,7 +9,7 @@
 Not here: other types of repositories, Xet, deletions, merging, uploads in parts.
 """
 
-from .faults import ALWAYS, Cut, Effect, Fault, Flip, LostAnswer, Slow, Status
+from .faults import ALWAYS, Cut, Effect, Fault, Flip, LostAnswer, NoRange, Slow, Status
 from .messages import Request
 from .policy import READER, STRANGER, WRITER, User
 from .repo import Blob, Commit, Discussion, Repo
@@ -29,6 +29,7 @@ __all__ = [
     "Flip",
     "Hub",
     "LostAnswer",
+    "NoRange",
     "Repo",
     "Request",
     "Slow",

@@ -48,7 +48,12 @@ class Slow:
     seconds: float
 
 
-Effect = Status | Cut | LostAnswer | Flip | Slow
+@dataclass(frozen=True)
+class NoRange:
+    """Answer as a server does that sends whole files only."""
+
+
+Effect = Status | Cut | LostAnswer | Flip | Slow | NoRange
 
 
 @dataclass

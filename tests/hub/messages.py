@@ -18,7 +18,8 @@ class Request:
 
     ``path`` is unquoted and without the query, ``raw`` as it came; ``parts`` are its segments, each
     unquoted by itself, so that a quoted slash stays within one. ``effect`` is the injected fault,
-    if one matched; ``at`` is the time of arrival in seconds, since whenever.
+    if one matched; ``at`` is the time of arrival in seconds, since whenever; ``sent`` counts the
+    bytes of the body of the answer.
     """
 
     method: str
@@ -30,6 +31,7 @@ class Request:
     body: Iterable[bytes] = field(repr=False)
     effect: Effect | None = None
     at: float = field(default_factory=time.monotonic)
+    sent: int = 0
 
     def __str__(self) -> str:
         return f"{self.method} {self.path}"

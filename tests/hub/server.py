@@ -16,7 +16,7 @@ from tempfile import TemporaryDirectory
 from types import TracebackType
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from .faults import Cut, Effect, Fault, Flip, LostAnswer, Slow, Status
+from .faults import Cut, Effect, Fault, Flip, LostAnswer, NoRange, Slow, Status
 from .messages import Answer, Request
 from .policy import WRITER, User
 from .repo import Repo
@@ -168,6 +168,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.hub.closing.wait(effect.seconds)
         if isinstance(effect, Cut):
             self._cut = effect
+        if isinstance(effect, NoRange):
+            request.headers = {**request.headers, "range": ""}
         if isinstance(effect, Status):
             made = Answer(effect.status, effect.body.encode(), effect.headers)
         else:
@@ -176,7 +178,7 @@ class _Handler(BaseHTTPRequestHandler):
             pass  # what nobody read, or it would be taken for the next request
         if isinstance(effect, LostAnswer):
             raise _HungUpError
-        self._send(made, effect)
+        self._send(made, request)
 
     def _body(self) -> Iterator[bytes]:
         """The body of the request, piece by piece; a cut falls into it if there is one."""
@@ -194,8 +196,8 @@ class _Handler(BaseHTTPRequestHandler):
             until_cut -= len(piece)
             yield piece
 
-    def _send(self, made: Answer, effect: Effect | None) -> None:
-        left = made.end - made.start
+    def _send(self, made: Answer, request: Request) -> None:
+        effect, left = request.effect, made.end - made.start
         if self._cut and self._cut.after == 0:
             raise _HungUpError(self._cut.reset)
         self.send_response(made.status)
@@ -217,6 +219,7 @@ class _Handler(BaseHTTPRequestHandler):
                 piece = file.read(min(PIECE, left, until_cut))
                 if isinstance(effect, Flip) and 0 <= effect.at - position < len(piece):
                     piece = _flipped(piece, effect.at - position)
+                request.sent += len(piece)
                 self.wfile.write(piece)
                 left -= len(piece)
                 until_cut -= len(piece)
