@@ -34,7 +34,7 @@ LAYERS = (
     {"fitting", "destination", "pulling"},
     {"generations"},
     {"inspection", "planning"},
-    {"positions", "readme", "snippets", "remote"},
+    {"positions", "readme", "snippets", "hub_errors", "patience", "remote"},
     {"validation", "conversion", "loading"},
     {"sampling", "prediction", "video_prediction", "comparison"},
     {"demonstration", "proving", "card"},

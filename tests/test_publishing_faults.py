@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import count
@@ -32,6 +33,7 @@ from .hub import (
     Hub,
     LostAnswer,
     Repo,
+    Slow,
     Status,
     User,
 )
@@ -40,6 +42,11 @@ from .making import DEBUG
 
 COMMIT, PREUPLOAD, WEIGHTS = "/api/models/*/commit/*", "/api/models/*/preupload/*", "/storage/*"
 BUSY = Status(429, {"Retry-After": "1"})
+CONFLICT = Status(
+    409, body='{"error": "Cannot create repo: another conflicting operation is in progress"}'
+)
+STALL = Slow(3)  # seconds
+CLIENT_TRIES = 6  # of huggingface_hub
 MIDWAY = 100_000  # bytes: within the weights
 UNKNOWN = User("unknown", "hf_unknowntoken")
 DIRECT_AND_PROPOSED = pytest.mark.parametrize(
@@ -47,13 +54,15 @@ DIRECT_AND_PROPOSED = pytest.mark.parametrize(
 )
 
 COMMANDS = """
-import json, os, sys
+import json, os, resource, sys
 from click.testing import CliRunner
+from sam21convert import patience
 from sam21convert.__main__ import main
 
 for line in sys.stdin:
-    words, token = json.loads(line)
+    words, token, patience.TIMEOUT, largest = json.loads(line)
     os.environ["HF_TOKEN"] = token
+    resource.setrlimit(resource.RLIMIT_FSIZE, (largest, resource.RLIM_INFINITY))
     done = CliRunner().invoke(main, words)
     print(json.dumps([done.exit_code, done.stdout, done.stderr]), flush=True)
 """
@@ -76,18 +85,28 @@ print(json.dumps([digests, {name: list(keys) for name, keys in info.items()}]))
 
 @dataclass
 class Commands:
-    """A process that runs commands of sam21convert, one after the other."""
+    """A process that runs commands of sam21convert, one after the other.
+
+    ``timeout`` is how long it waits for an answer, in seconds; ``largest`` is the size of a file
+    in bytes from which on there is no space on its disk, -1 for none. ``announced`` is what the
+    last command wrote on standard error.
+    """
 
     process: subprocess.Popen[str]
     hub: Hub
     scratch: Path
     source: Path
+    timeout: int = 60
+    largest: int = -1
+    announced: str = ""
 
     def run(self, *words: str, user: User = WRITER) -> dict[str, Any]:
         """The JSON that a command answers with, or of its error; it leaves no scratch file."""
-        _stream(self.process.stdin).write(json.dumps([[*words, "--json"], user.token]) + "\n")
+        asked = [[*words, "--json"], user.token, self.timeout, self.largest]
+        _stream(self.process.stdin).write(json.dumps(asked) + "\n")
         _stream(self.process.stdin).flush()
         code, out, err = json.loads(_stream(self.process.stdout).readline())
+        self.announced = err
         assert out, err
         answer: dict[str, Any] = json.loads(out)
         assert code == answer.get("exit_code", 0)
@@ -136,6 +155,7 @@ def name(commands: Commands) -> str:
     """Of a repository that there is not, on a Hub that is well and has forgotten all requests."""
     commands.hub.heal()
     commands.hub.requests.clear()
+    commands.timeout, commands.largest = 60, -1
     return f"org/sam2-{next(NUMBERS)}"
 
 
@@ -190,8 +210,14 @@ def assert_completes(commands: Commands, repo: Repo, *options: str) -> None:
         ("POST", PREUPLOAD, [BUSY]),
         ("POST", COMMIT, [LostAnswer()]),
         ("POST", COMMIT, [Status(503), LostAnswer()]),
+        ("POST", COMMIT, [Cut(1000)]),
+        ("POST", "/api/validate-yaml", [Status(500, body="<html>")]),
+        ("GET", "/storage/*/model.safetensors", [Cut(10)]),
     ],
-    ids=["cut", "reset", "upload 503", "503", "429", "answer lost", "503, then answer lost"],
+    ids=[
+        *("cut", "reset", "upload 503", "503", "429", "answer lost", "503, then answer lost"),
+        *("commit cut", "no JSON", "header cut"),
+    ],
 )
 def test_what_passes_is_outlasted(
     commands: Commands,
@@ -218,11 +244,12 @@ def test_what_passes_is_outlasted(
 @pytest.mark.parametrize(
     ("path", "status", "header", "says"),
     [
-        (PREUPLOAD, 401, "", "asks who you are"),
-        (PREUPLOAD, 403, "", "may not be written"),
-        (COMMIT, 401, "", "asks who you are"),
-        (COMMIT, 403, "", "may not be written"),
-        (COMMIT, 404, "", "status 404"),
+        (PREUPLOAD, 401, "", "does not accept your token"),
+        (PREUPLOAD, 403, "", "does not let you write it: injected"),
+        (PREUPLOAD, 404, "", "is not on the Hub, or no longer"),
+        (COMMIT, 401, "", "does not accept your token"),
+        (COMMIT, 403, "", "does not let you write it: injected"),
+        (COMMIT, 404, "", "is not on the Hub, or no longer"),
         (COMMIT, 404, "RevisionNotFound", "no such revision"),
         (COMMIT, 409, "", "in the meantime"),
         (COMMIT, 412, "", "in the meantime"),
@@ -253,7 +280,7 @@ def test_an_upload_that_is_cut_and_then_refused_leaves_nothing(
     commands: Commands, hub: Hub, repo: Repo, options: tuple[str, ...]
 ) -> None:
     hub.inject(Fault("PUT", WEIGHTS, Cut(MIDWAY)), Fault("PUT", WEIGHTS, Status(403)))
-    assert commands.push(repo.name, *options)["exit_code"] == 3
+    assert "the storage of the Hub refused" in commands.push(repo.name, *options)["error"]
     assert not hub.asked("POST", COMMIT)
     assert_untouched(hub, repo)
     assert_completes(commands, repo, *options)
@@ -275,10 +302,10 @@ def test_a_connection_that_is_always_cut_is_one_error(
 @pytest.mark.parametrize(
     ("user", "options", "says"),
     [
-        (READER, (), "may not be written"),
-        (READER, ("--create-pr",), "may not be written"),
-        (UNKNOWN, (), "asks who you are"),
-        (UNKNOWN, ("--create-pr",), "asks who you are"),
+        (READER, (), "does not let you write it"),
+        (READER, ("--create-pr",), "does not let you write it"),
+        (UNKNOWN, (), "does not accept your token"),
+        (UNKNOWN, ("--create-pr",), "does not accept your token"),
     ],
 )
 def test_who_may_not_write_leaves_nothing(
@@ -316,6 +343,107 @@ def test_a_push_of_someone_else_in_between_is_kept(
     assert "did not write: config.json" in commands.push(repo.name)["error"]
     assert has_arrived(repo, commands.push(repo.name, "--create-pr"))
     assert held(repo)["config.json"].read() == b"theirs"
+
+
+@DIRECT_AND_PROPOSED
+@pytest.mark.parametrize(
+    ("method", "path"), [("POST", PREUPLOAD), ("PUT", WEIGHTS), ("GET", "/api/models/*")]
+)
+def test_a_request_that_stalls_is_given_up_and_repeated(
+    commands: Commands, hub: Hub, repo: Repo, method: str, path: str, options: tuple[str, ...]
+) -> None:
+    commands.timeout = 1
+    hub.inject(Fault(method, path, STALL))
+    assert has_arrived(repo, commands.push(repo.name, *options))
+    assert len(hub.asked(method, path)) > 1
+    assert len(repo.commits) == 2
+
+
+def test_a_commit_that_stalls_is_sent_again_and_counts_once(
+    commands: Commands, hub: Hub, repo: Repo
+) -> None:
+    commands.timeout = 1
+    hub.inject(Fault("POST", COMMIT, STALL))
+    assert has_arrived(repo, commands.push(repo.name))
+    time.sleep(STALL.seconds)  # the first arrives as well, and finds another head
+    assert len(hub.asked("POST", COMMIT)) == 2
+    assert len(repo.commits) == 2
+
+
+def test_a_proposal_that_stalls_is_not_opened_twice(
+    commands: Commands, hub: Hub, repo: Repo
+) -> None:
+    commands.timeout = 1
+    hub.inject(Fault("POST", COMMIT, STALL))
+    answer = commands.push(repo.name, "--create-pr")
+    assert "no answer in time" in answer["error"]
+    time.sleep(STALL.seconds)  # until the Hub has opened it after all
+    again = commands.push(repo.name, "--create-pr")
+    assert not again["uploaded"]
+    assert again["revision"] == "refs/pr/1"
+    assert len(repo.discussions) == 1
+
+
+@pytest.mark.parametrize(
+    ("effects", "says"),
+    [
+        ([LostAnswer()], None),
+        ([Status(503)], None),
+        ([Slow(3)], None),
+        ([CONFLICT], None),
+        ([CONFLICT] * 100, "another operation of yours"),
+        ([Status(403)], "does not let you write it: injected"),
+    ],
+    ids=["answer lost", "503", "stall", "conflict", "conflict for ever", "403"],
+)
+def test_creating_a_repository_is_outlasted_or_told(
+    commands: Commands, hub: Hub, name: str, effects: list[Effect], says: str | None
+) -> None:
+    commands.timeout = 1
+    hub.inject(*(Fault("POST", "/api/repos/create", effect) for effect in effects))
+    answer = commands.push(name)
+    if says is not None:
+        assert says in answer["error"]
+        assert name not in hub.store.repos
+        hub.heal()
+        answer = commands.push(name)
+    assert has_arrived(hub.repo(name), answer)
+
+
+def test_a_card_that_is_cut_off_is_read_again(commands: Commands, hub: Hub, repo: Repo) -> None:
+    repo.write({"README.md": b"# Theirs\n"})
+    hub.inject(Fault("GET", f"/{repo.name}/resolve/*", Cut(1, reset=True)))
+    assert has_arrived(repo, commands.push(repo.name))
+    assert b"# Theirs" in held(repo)["README.md"].read()
+
+
+def test_an_hour_is_not_waited_for(commands: Commands, hub: Hub, repo: Repo) -> None:
+    hub.inject(Fault("PUT", WEIGHTS, Status(503, {"Retry-After": "3600"})))
+    assert "asks to wait for 3600 seconds" in commands.push(repo.name)["error"]
+    assert_untouched(hub, repo)
+    assert_completes(commands, repo)
+
+
+@pytest.mark.parametrize("largest", [1000, 100_000], ids=["configs", "weights"])
+def test_a_full_disk_is_one_error(commands: Commands, hub: Hub, repo: Repo, largest: int) -> None:
+    commands.largest = largest
+    answer = commands.push(repo.name)
+    assert answer["exit_code"] == 3
+    assert "File too large" in answer["error"]
+    assert not hub.asked("PUT")
+    assert_untouched(hub, repo)
+    commands.largest = -1
+    assert_completes(commands, repo)
+
+
+@pytest.mark.slow
+def test_what_the_client_has_repeated_is_not_repeated_again(
+    commands: Commands, hub: Hub, repo: Repo
+) -> None:
+    hub.inject(Fault("PUT", WEIGHTS, Status(503), ALWAYS))
+    assert "status 503" in commands.push(repo.name)["error"]
+    assert Counter(one.path for one in hub.asked("PUT")).most_common()[0][1] == CLIENT_TRIES
+    assert_completes(commands, repo)
 
 
 @pytest.mark.parametrize("options", [(), ("--private",)], ids=["public", "private"])
