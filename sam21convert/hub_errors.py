@@ -38,9 +38,9 @@ class Failure:
 
     @classmethod
     def of(cls, error: Exception) -> Failure:
-        """From an error, or from what caused it."""
+        """From an error, or from what caused it: an upload wraps its own."""
         cause: BaseException | None = error
-        while cause is not None:
+        while isinstance(cause, Exception):
             response = _held(cause, "response")
             request = _held(cause, "request") or _held(response, "request")
             if request is not None:
@@ -54,6 +54,8 @@ class Failure:
                     "authorization" in request.headers,
                     " ".join(str(said or "").split()),
                 )
+            if _at_home(cause):
+                return cls(cause)
             cause = cause.__cause__
         return cls(error)
 
@@ -70,8 +72,8 @@ class Failure:
     @property
     def transient(self) -> bool:
         """Whether it may pass: the Hub is busy, or gave no answer that can be read."""
-        if isinstance(self.error, (errors.LocalEntryNotFoundError, Sam21ConvertError)):
-            return False  # of a download, after many tries of the client
+        if isinstance(self.error, errors.LocalEntryNotFoundError) or _at_home(self.error):
+            return False  # the first is of a download, after many tries of the client
         if self.status is not None:
             return self.status in _TRANSIENT
         garbled = isinstance(self.error, json.JSONDecodeError)
@@ -86,6 +88,12 @@ class Failure:
     def pending(self) -> bool:
         """Whether the Hub has the request, and may still carry it out."""
         return self.status == 504 or type(self.error).__name__ == "ReadTimeout"
+
+
+def _at_home(error: Exception) -> bool:
+    """Whether it is one of ours, or of this machine, such as a full disk."""
+    local = isinstance(error, OSError) and error.errno is not None
+    return local or isinstance(error, Sam21ConvertError)
 
 
 def _held(thing: object, name: str) -> Any:
@@ -103,12 +111,12 @@ def explaining(what: str) -> Iterator[None]:
     """
     try:
         yield
-    except Sam21ConvertError:
-        raise
     except Exception as error:
         failure = Failure.of(error)
-        if isinstance(error, OSError) and error.errno is not None and not failure.url:
+        if failure.error is error and _at_home(error):
             raise
+        if _at_home(failure.error):
+            raise failure.error from error
         raise explained(what, failure) from error
 
 

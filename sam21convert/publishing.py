@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -129,10 +131,10 @@ def push(
     if proposal is not None:
         there = look(api, repo_id, proposal)
     readme = _readme(repo_id, there)
-    with tempfile.TemporaryDirectory() as scratch:
+    with _scratch() as scratch:
         repository = compose(
             source,
-            Path(scratch) / "repository",
+            scratch / "repository",
             repo_id,
             to=to,
             config=config,
@@ -184,6 +186,21 @@ def _check_request(repo_id: str, revision: str | None, *, create_pr: bool) -> No
         raise UsageError(f"{repo_id}: whose?", hint="as in my-name/my-sam2")
     if create_pr and revision is not None:
         raise UsageError("--create-pr and --revision: a proposal has a revision of its own")
+
+
+@contextmanager
+def _scratch() -> Iterator[Path]:
+    """A folder for a while, of which it is said when it is on a disk that is full."""
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            yield Path(folder)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+                raise
+            raise RefusedError(
+                f"{tempfile.gettempdir()}: {error.strerror}",
+                hint="what is published is written there first: name another folder by TMPDIR",
+            ) from error
 
 
 def _readme(repo_id: str, there: Standing | None) -> bytes | None:

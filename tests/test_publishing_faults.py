@@ -1,7 +1,4 @@
-"""Push against a Hub that fails at each step: one clear outcome, nothing half-done, and again.
-
-All pushes of this file run in one process, which imports torch and the client once.
-"""
+"""Push against a Hub that fails at each step: one clear outcome, nothing half-done, and again."""
 
 from __future__ import annotations
 
@@ -11,16 +8,19 @@ import subprocess
 import sys
 import threading
 import time
+import tracemalloc
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load
+
+import sam21convert
+from sam21convert.containers.checking import sha256
 
 from .hub import (
     ALWAYS,
@@ -39,13 +39,14 @@ from .hub import (
 )
 from .hub.policy import WRITER
 from .making import DEBUG
+from .pushing import Commands, started
 
 COMMIT, PREUPLOAD, WEIGHTS = "/api/models/*/commit/*", "/api/models/*/preupload/*", "/storage/*"
 BUSY = Status(429, {"Retry-After": "1"})
 CONFLICT = Status(
     409, body='{"error": "Cannot create repo: another conflicting operation is in progress"}'
 )
-STALL = Slow(3)  # seconds
+STALL = Slow(2)  # seconds
 CLIENT_TRIES = 6  # of huggingface_hub
 MIDWAY = 100_000  # bytes: within the weights
 UNKNOWN = User("unknown", "hf_unknowntoken")
@@ -53,18 +54,17 @@ DIRECT_AND_PROPOSED = pytest.mark.parametrize(
     "options", [(), ("--create-pr",)], ids=["direct", "proposed"]
 )
 
-COMMANDS = """
-import json, os, resource, sys
-from click.testing import CliRunner
-from sam21convert import patience
-from sam21convert.__main__ import main
+COMMITTING = """
+import sys
+from pathlib import Path
+from huggingface_hub import HfApi
+from sam21convert.remote import commit, look
 
-for line in sys.stdin:
-    words, token, patience.TIMEOUT, largest = json.loads(line)
-    os.environ["HF_TOKEN"] = token
-    resource.setrlimit(resource.RLIMIT_FSIZE, (largest, resource.RLIM_INFINITY))
-    done = CliRunner().invoke(main, words)
-    print(json.dumps([done.exit_code, done.stdout, done.stderr]), flush=True)
+api, name, path = HfApi(), sys.argv[1], Path(sys.argv[2])
+print(commit(api, name, [path], look(api, name, "main"), "Large", propose=False))
+there = look(api, name, "main")
+print(there.holds(path))
+print(commit(api, name, [path], there, "Again", propose=False))
 """
 
 LOADING = """
@@ -83,68 +83,14 @@ print(json.dumps([digests, {name: list(keys) for name, keys in info.items()}]))
 """
 
 
-@dataclass
-class Commands:
-    """A process that runs commands of sam21convert, one after the other.
-
-    ``timeout`` is how long it waits for an answer, in seconds; ``largest`` is the size of a file
-    in bytes from which on there is no space on its disk, -1 for none. ``announced`` is what the
-    last command wrote on standard error.
-    """
-
-    process: subprocess.Popen[str]
-    hub: Hub
-    scratch: Path
-    source: Path
-    timeout: int = 60
-    largest: int = -1
-    announced: str = ""
-
-    def run(self, *words: str, user: User = WRITER) -> dict[str, Any]:
-        """The JSON that a command answers with, or of its error; it leaves no scratch file."""
-        asked = [[*words, "--json"], user.token, self.timeout, self.largest]
-        _stream(self.process.stdin).write(json.dumps(asked) + "\n")
-        _stream(self.process.stdin).flush()
-        code, out, err = json.loads(_stream(self.process.stdout).readline())
-        self.announced = err
-        assert out, err
-        answer: dict[str, Any] = json.loads(out)
-        assert code == answer.get("exit_code", 0)
-        assert user.token not in out + err
-        assert not list(self.scratch.iterdir())
-        return answer
-
-    def push(
-        self, name: str, *options: str, to: str = "hf-image", user: User = WRITER
-    ) -> dict[str, Any]:
-        words = ["push", str(self.source), name, "--to", to, "--parity", "none", *options]
-        return self.run(*words, user=user)
-
-
-def _stream(stream: IO[str] | None) -> IO[str]:
-    assert stream is not None
-    return stream
-
-
 @pytest.fixture(scope="module")
 def commands(
     checkpoints: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Commands]:
     home = tmp_path_factory.mktemp("home")
     scratch = tmp_path_factory.mktemp("scratch")
-    with (
-        Hub() as hub,
-        subprocess.Popen(
-            [sys.executable, "-c", COMMANDS],
-            env=hub.environment(
-                home, TMPDIR=str(scratch), TORCHINDUCTOR_CACHE_DIR=str(home / "inductor")
-            ),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        ) as process,
-    ):
-        yield Commands(process, hub, scratch, checkpoints(DEBUG))
+    with Hub() as hub, started(hub, home, scratch, checkpoints(DEBUG)) as running:
+        yield running
 
 
 NUMBERS = count(1)
@@ -345,28 +291,24 @@ def test_a_push_of_someone_else_in_between_is_kept(
     assert held(repo)["config.json"].read() == b"theirs"
 
 
-@DIRECT_AND_PROPOSED
 @pytest.mark.parametrize(
     ("method", "path"), [("POST", PREUPLOAD), ("PUT", WEIGHTS), ("GET", "/api/models/*")]
 )
 def test_a_request_that_stalls_is_given_up_and_repeated(
-    commands: Commands, hub: Hub, repo: Repo, method: str, path: str, options: tuple[str, ...]
+    commands: Commands, hub: Hub, repo: Repo, method: str, path: str
 ) -> None:
     commands.timeout = 1
     hub.inject(Fault(method, path, STALL))
-    assert has_arrived(repo, commands.push(repo.name, *options))
+    assert has_arrived(repo, commands.push(repo.name))
     assert len(hub.asked(method, path)) > 1
     assert len(repo.commits) == 2
 
 
-def test_a_commit_that_stalls_is_sent_again_and_counts_once(
-    commands: Commands, hub: Hub, repo: Repo
-) -> None:
+def test_a_commit_that_stalls_counts_once(commands: Commands, hub: Hub, repo: Repo) -> None:
     commands.timeout = 1
     hub.inject(Fault("POST", COMMIT, STALL))
     assert has_arrived(repo, commands.push(repo.name))
-    time.sleep(STALL.seconds)  # the first arrives as well, and finds another head
-    assert len(hub.asked("POST", COMMIT)) == 2
+    time.sleep(STALL.seconds)  # until the Hub is done with the first
     assert len(repo.commits) == 2
 
 
@@ -389,7 +331,7 @@ def test_a_proposal_that_stalls_is_not_opened_twice(
     [
         ([LostAnswer()], None),
         ([Status(503)], None),
-        ([Slow(3)], None),
+        ([STALL], None),
         ([CONFLICT], None),
         ([CONFLICT] * 100, "another operation of yours"),
         ([Status(403)], "does not let you write it: injected"),
@@ -429,11 +371,54 @@ def test_a_full_disk_is_one_error(commands: Commands, hub: Hub, repo: Repo, larg
     commands.largest = largest
     answer = commands.push(repo.name)
     assert answer["exit_code"] == 3
-    assert "File too large" in answer["error"]
+    assert answer["error"] == f"{commands.scratch}: File too large"
     assert not hub.asked("PUT")
     assert_untouched(hub, repo)
     commands.largest = -1
     assert_completes(commands, repo)
+
+
+def test_a_large_file_arrives_whole_in_one_commit(hub: Hub, repo: Repo, tmp_path: Path) -> None:
+    size = 150_000_000
+    path = tmp_path / "model.safetensors"
+    with path.open("wb") as file:
+        file.truncate(size)  # sparse: a hole to the disk, zeros to whoever reads it
+        file.write(b"not all of it is the same")
+    tracemalloc.start()
+    done = subprocess.run(
+        [sys.executable, "-c", COMMITTING, repo.name, str(path)],
+        env=hub.environment(tmp_path / "home"),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "main\nTrue\nmain\n"
+    assert held(repo)["model.safetensors"].sha256 == sha256(path)
+    assert len(hub.asked("PUT")) == 1
+    assert len(repo.commits) == 2
+    assert peak < size / 10  # of the Hub on this machine: it keeps files on its disk
+
+
+@pytest.mark.slow
+def test_a_checkpoint_of_full_size_comes_back_bit_for_bit(
+    commands: Commands, hub: Hub, repo: Repo, tmp_path: Path
+) -> None:
+    source = tmp_path / "tiny.pt"
+    sam21convert.sample(source, "sam2.1/sam2.1_hiera_t")
+    words = ("push", str(source), repo.name, "--to", "official", "--parity", "none")
+    assert has_arrived(repo, commands.run(*words))
+    pulled = tmp_path / "pulled.pt"
+    commands.run("pull", f"hf://{repo.name}/sam2.1_hiera_tiny.pt", str(pulled))
+    ours, theirs = (torch.load(path, mmap=True)["model"] for path in (source, pulled))
+    assert list(ours) == list(theirs)
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    puts = len(hub.asked("PUT"))
+    assert not commands.run(*words)["uploaded"]
+    assert len(hub.asked("PUT")) == puts
+    assert len(repo.commits) == 2
 
 
 @pytest.mark.slow
