@@ -160,6 +160,8 @@ def explained(what: str, failure: Failure) -> Sam21ConvertError:
             hint="run again, to see what stands there now",
         )
     if status is not None and status < 500 and status not in _TRANSIENT:
+        if type(error) is ValueError:  # of a card that is not valid: the client lists what is not
+            said = f": {' '.join(str(error).split())}"
         return RefusedError(f"{what}: the Hub does not take it (status {status}){said}")
     return _unanswered(what, failure, said)
 
@@ -171,7 +173,8 @@ def _forbidden(what: str, failure: Failure, said: str) -> RefusedError:
             f"{what}: the Hub does not let you read it{said}",
             hint="use a token that may read it",
         )
-    proposal = "" if "create_pr" in failure.url else ", or propose the change: --create-pr"
+    hopeless = "create_pr" in failure.url or "/repos/create" in failure.url
+    proposal = "" if hopeless else ", or propose the change: --create-pr"
     return RefusedError(
         f"{what}: the Hub does not let you write it{said}",
         hint=f"if it is for want of the right: use a token that may write there{proposal}",

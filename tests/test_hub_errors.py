@@ -34,9 +34,9 @@ def unanswered(kind: type[httpx2.RequestError], url: str = COMMIT) -> Exception:
     return kind("no answer", request=httpx2.Request("POST", url))
 
 
-def wrapped(cause: Exception) -> Exception:
+def wrapped(cause: Exception, error: Exception | None = None) -> Exception:
     """As the client does with errors of an upload."""
-    error = RuntimeError("Error while uploading")
+    error = error or RuntimeError("Error while uploading")
     error.__cause__ = cause
     return error
 
@@ -69,6 +69,11 @@ CASES = [
     (answered("POST", f"{HUB}/api/repos/create", 409, said="busy"), RefusedError, "409.: busy"),
     (answered("POST", COMMIT, 413), RefusedError, "does not take it .status 413"),
     (answered("POST", COMMIT, 400, said="bad card"), RefusedError, "does not take it.*: bad card"),
+    (
+        wrapped(answered("POST", f"{HUB}/api/validate-yaml", 400), ValueError("no such license")),
+        RefusedError,
+        "does not take it.*: no such license",
+    ),
     (ValueError("Invalid\n metadata"), RefusedError, "does not take it: Invalid metadata"),
     (answered("POST", COMMIT, 429), UnreadableError, "status 429"),
     (unanswered(httpx2.ReadTimeout), UnreadableError, "no answer in time"),
@@ -89,9 +94,10 @@ def test_each_error_is_told_as_what_it_is(
 
 
 def test_a_proposal_is_not_advised_to_who_makes_one() -> None:
-    for query, advised in (("", True), ("?create_pr=1", False)):
+    create = f"{HUB}/api/repos/create"
+    for url, advised in ((COMMIT, True), (f"{COMMIT}?create_pr=1", False), (create, False)):
         with pytest.raises(RefusedError) as caught, explaining("o/m"):
-            raise answered("POST", COMMIT + query, 403)
+            raise answered("POST", url, 403)
         assert ("--create-pr" in str(caught.value)) == advised
 
 
