@@ -5,6 +5,7 @@ All text and all numbers come from the run that made the repository; nothing is 
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,10 +17,12 @@ from .comparison.findings import ParityReport
 from .comparison.text import HEAD, scenario_row
 from .dialects import HF_IMAGE, HF_VIDEO, OFFICIAL
 from .inspection import Inspection
+from .readme import BEGIN, END
 from .report import size_text
 from .rules import Dialect
 
 EXAMPLE = "example.png"
+_WRITTEN = re.compile(r"^\| \[`([^`]+)`\]\S+ \| written \| \d+ \| `([0-9a-f]{64})` \|\r?$", re.M)
 
 
 @dataclass(frozen=True)
@@ -43,9 +46,10 @@ class FileFact:
 class Facts:
     """What a card says of a repository.
 
-    ``source`` and ``written`` are the checkpoints before and after, ``read`` and ``weights`` their
-    files. ``ious`` are those that the model expects of the masks in the example picture. ``parity``
-    is empty when nothing was compared. Paths are absolute; a card holds only names.
+    ``source`` and ``written`` are the checkpoints before and after, ``read`` the files of the one,
+    ``files`` all those of the repository but the card. ``config`` is the one that was given for the
+    source. ``ious`` are those that the model expects of the masks in the example picture.
+    ``parity`` is empty when nothing was compared. Paths are absolute; a card holds only names.
     """
 
     repo_id: str
@@ -55,8 +59,9 @@ class Facts:
     image_size: int
     source: Inspection
     written: Inspection
+    config: str | Path | None
     read: Sequence[FileFact]
-    weights: Sequence[FileFact]
+    files: Sequence[FileFact]
     ious: Sequence[float]
     parity: Sequence[ParityReport]
 
@@ -90,6 +95,12 @@ def section(facts: Facts) -> str:
     """The text of the card, in Markdown."""
     parts = [*_introduction(facts), *_usage(facts), *_provenance(facts), *_parity(facts)]
     return "\n\n".join(parts) + "\n"
+
+
+def listed(readme: bytes) -> dict[str, str]:
+    """The sha256 of each file, by name, that a card says was written with it."""
+    ours = readme.decode(errors="replace").partition(BEGIN)[2].partition(END)[0]
+    return dict(_WRITTEN.findall(ours))
 
 
 def _introduction(facts: Facts) -> Iterator[str]:
@@ -150,7 +161,7 @@ def _provenance(facts: Facts) -> Iterator[str]:
             *((f"`{f.name}`", "read", str(f.size), f"`{f.sha256}`") for f in facts.read),
             *(
                 (f"[`{f.name}`]({f.name})", "written", str(f.size), f"`{f.sha256}`")
-                for f in facts.weights
+                for f in facts.files
             ),
         ],
     )
@@ -196,7 +207,9 @@ def _names(facts: Facts, report: ParityReport) -> dict[str, str]:
     """What a card has in place of paths of the machine that it was made on."""
     home = facts.repo_id.rpartition("/")[2]
     inside = () if facts.official is None else (facts.official.checkpoint, facts.official.config)
+    given = Path(facts.config) if facts.config is not None else None
     return {
+        **({str(facts.config): given.name} if given is not None and given.is_file() else {}),
         str(report.left.source): report.left.source.name,
         str(facts.folder): home,
         **{str(facts.folder / name): f"{home}/{name}" for name in inside},

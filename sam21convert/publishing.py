@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import errno
 import tempfile
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from huggingface_hub import HfApi, hf_hub_download
 from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
+from .card import listed
 from .checkpoint import open_checkpoint
+from .comparison.sides import Config
+from .containers.checking import sha256
 from .errors import MismatchError, RefusedError, UnreadableError, UsageError
 from .hf.folder import INDEX, WEIGHTS
+from .hub_errors import explaining
+from .patience import bounded, patiently
 from .proving import Progress
-from .readme import BEGIN, NAME
-from .remote import Standing, commit, explaining, look, own_proposal
-from .report import Report, table
+from .readme import NAME
+from .remote import Standing, commit, look, own_proposal
+from .report import Report, size_text, table
 from .repository import Repository, Scenarios, compose
 
 Change = Literal["new", "changed", "same"]
@@ -26,10 +33,11 @@ MESSAGE = "Upload with sam21convert"
 
 @dataclass(frozen=True)
 class Publication(Report):
-    """The answer of :func:`push`.
+    """The answer of :func:`push`, and what it announces before.
 
     ``changes`` tells of each file what becomes of it, ``foreign`` are those of the repository that
-    stay as they are. ``uploaded`` is false for a dry run and when there was nothing to change.
+    stay as they are. ``uploaded`` is false for a dry run, when there was nothing to change, and as
+    long as it is announced.
     """
 
     repo_id: str
@@ -52,15 +60,21 @@ class Publication(Report):
     def __str__(self) -> str:
         if self.uploaded:
             done = "uploaded; every size and hash on the Hub is that of the local file"
+        elif set(self.changes.values()) == {"same"}:
+            done = "everything is there already; nothing was uploaded"
         elif self.dry_run:
             done = "a dry run: nothing was written"
         else:
-            done = "everything is there already; nothing was uploaded"
+            done = "to be uploaded"
+        files = self.repository.files
         rows = [
             ("read", str(self.repository.source)),
             ("repository", self.repo_id + (", to be created" if self.creates else "")),
             ("revision", self.revision),
-            *((change, name) for name, change in self.changes.items()),
+            *(
+                (change, f"{name}, {size_text(files[name].size)}")
+                for name, change in self.changes.items()
+            ),
             *(("kept", name) for name in self.foreign),
             *(("note", note) for note in (*self.notes, *self.repository.notes)),
             ("done", done),
@@ -69,11 +83,13 @@ class Publication(Report):
         return table(rows)
 
 
+@bounded()
 def push(
     source: str | Path,
     repo_id: str,
     *,
     to: str | None = None,
+    config: Config = None,
     with_official: bool = False,
     create_pr: bool = False,
     revision: str | None = None,
@@ -85,13 +101,18 @@ def push(
     scenarios: Scenarios = "quick",
     dry_run: bool = False,
     progress: Progress = lambda label, total: None,
+    announce: Callable[[Publication], None] = lambda plan: None,
 ) -> Publication:
     """Publish ``source`` as the repository ``repo_id`` of the Hub.
 
     What is not described here is as for :func:`~sam21convert.repository.compose`. ``create_pr``
     proposes, and adds to an open proposal of the user with the title ``message`` where there is
     one. ``revision`` is a branch or ``refs/pr/N``. ``private`` is for a repository that is created.
-    The token is that of ``huggingface_hub``.
+    The token is that of ``huggingface_hub``. ``announce`` is called with what is going to be
+    uploaded, before anything is written to the Hub.
+
+    Files that stand there are replaced where the card beside them lists them as written with it,
+    with the same hash; any other is of someone else.
 
     Raises :class:`UsageError` for what cannot be asked, :class:`RefusedError` when files of someone
     else would be replaced, the user may not write, or the Hub does not take it,
@@ -110,12 +131,13 @@ def push(
     if proposal is not None:
         there = look(api, repo_id, proposal)
     readme = _readme(repo_id, there)
-    with tempfile.TemporaryDirectory() as scratch:
+    with _scratch() as scratch:
         repository = compose(
             source,
-            Path(scratch) / "repository",
+            scratch / "repository",
             repo_id,
             to=to,
+            config=config,
             with_official=with_official,
             scenarios=scenarios,
             readme=readme,
@@ -125,32 +147,34 @@ def push(
             progress=progress,
         )
         changes = _changes(repository, there)
-        proposing = create_pr and proposal is None
-        ours = readme is not None and BEGIN.encode() in readme
         if there is not None:
-            _refuse_foreign(repo_id, there, changes, allowed=ours or create_pr)
-        creates = there is None
-        written = [repository.folder / name for name, change in changes.items() if change != "same"]
+            _refuse_contradiction(repo_id, there, changes)
+            if not create_pr:
+                _refuse_foreign(repo_id, there, changes, readme)
+        proposing = create_pr and proposal is None
         target = revision or proposal or ("a new pull request" if proposing else "main")
-        if written and not dry_run:
-            there = _created(api, repo_id, private=private) if there is None else there
-            target = commit(api, repo_id, written, there, message, propose=proposing)
-            _verify(api, repo_id, target, repository)
-    foreign = [name for name in (there.files if there else ()) if name not in changes]
-    return Publication(
-        repo_id=repo_id,
-        revision=target,
-        url=_url(api, repo_id, target),
-        repository=repository,
-        changes=changes,
-        foreign=tuple(name for name in foreign if name != ".gitattributes"),
-        creates=creates,
-        uploaded=bool(written) and not dry_run,
-        dry_run=dry_run,
-        notes=("the repository exists: it stays as visible as it is",)
-        if private and not creates
-        else (),
-    )
+        kept = [name for name in (there.files if there else ()) if name not in changes]
+        notes = ["the repository exists: it stays as visible as it is"] if private and there else []
+        plan = Publication(
+            repo_id=repo_id,
+            revision=target,
+            url=_url(api, repo_id, target),
+            repository=repository,
+            changes=changes,
+            foreign=tuple(name for name in kept if name != ".gitattributes"),
+            creates=there is None,
+            uploaded=False,
+            dry_run=dry_run,
+            notes=tuple(notes),
+        )
+        written = [repository.folder / name for name, change in changes.items() if change != "same"]
+        if dry_run or not written:
+            return plan
+        announce(plan)
+        there = _created(api, repo_id, private=private) if there is None else there
+        target = commit(api, repo_id, written, there, message, propose=proposing)
+        _verify(api, repo_id, target, repository)
+        return replace(plan, revision=target, url=_url(api, repo_id, target), uploaded=True)
 
 
 def _check_request(repo_id: str, revision: str | None, *, create_pr: bool) -> None:
@@ -164,12 +188,31 @@ def _check_request(repo_id: str, revision: str | None, *, create_pr: bool) -> No
         raise UsageError("--create-pr and --revision: a proposal has a revision of its own")
 
 
+@contextmanager
+def _scratch() -> Iterator[Path]:
+    """A folder for a while, of which it is said when it is on a disk that is full."""
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            yield Path(folder)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+                raise
+            raise RefusedError(
+                f"{tempfile.gettempdir()}: {error.strerror}",
+                hint="what is published is written there first: name another folder by TMPDIR",
+            ) from error
+
+
 def _readme(repo_id: str, there: Standing | None) -> bytes | None:
     """The README of the repository, if it has one."""
     if there is None or NAME not in there.files:
         return None
-    with explaining(f"{repo_id}/{NAME}"):
-        return Path(hf_hub_download(repo_id, NAME, revision=there.head)).read_bytes()
+    return _fetched(repo_id, NAME, there).read_bytes()
+
+
+def _fetched(repo_id: str, name: str, there: Standing) -> Path:
+    with explaining(f"{repo_id}/{name}"):
+        return Path(patiently(lambda: hf_hub_download(repo_id, name, revision=there.head)))
 
 
 def _changes(repository: Repository, there: Standing | None) -> dict[str, Change]:
@@ -181,26 +224,39 @@ def _changes(repository: Repository, there: Standing | None) -> dict[str, Change
     return {name: change(name) for name in repository.files}
 
 
-def _refuse_foreign(
-    repo_id: str, there: Standing, changes: dict[str, Change], *, allowed: bool
-) -> None:
-    """Refuse to replace what did not come from here, which a card without our section tells."""
+def _refuse_contradiction(repo_id: str, there: Standing, changes: dict[str, Change]) -> None:
     if INDEX in there.files and WEIGHTS in changes:
         raise RefusedError(
             f"{repo_id}: holds {INDEX}, which would contradict the new weights",
             hint="remove it and its parts first, or push to another repository",
         )
-    foreign = [name for name, change in changes.items() if change == "changed" and name != NAME]
-    if foreign and not allowed:
+
+
+def _refuse_foreign(
+    repo_id: str, there: Standing, changes: dict[str, Change], readme: bytes | None
+) -> None:
+    """Refuse to replace what is not as the card says that it was written. A card is merged."""
+    ours = {} if readme is None else listed(readme)
+
+    def foreign(name: str) -> bool:
+        if changes[name] != "changed" or name == NAME:
+            return False
+        if name not in ours:
+            return True
+        lfs = there.files[name].lfs
+        return ours[name] != (sha256(_fetched(repo_id, name, there)) if lfs is None else lfs.sha256)
+
+    found = [name for name in changes if foreign(name)]
+    if found:
         raise RefusedError(
-            f"{repo_id}: would replace files that sam21convert did not write: {', '.join(foreign)}",
+            f"{repo_id}: would replace files that sam21convert did not write: {', '.join(found)}",
             hint="propose it: --create-pr, or push to another repository",
         )
 
 
 def _created(api: HfApi, repo_id: str, *, private: bool) -> Standing:
     with explaining(repo_id):
-        api.create_repo(repo_id, private=private or None, exist_ok=True)
+        patiently(lambda: api.create_repo(repo_id, private=private or None, exist_ok=True))
     there = look(api, repo_id, "main")
     if there is None:
         raise UnreadableError(f"{repo_id}: was created and cannot be seen", hint="run again")
@@ -220,7 +276,10 @@ def _verify(api: HfApi, repo_id: str, revision: str, repository: Repository) -> 
     if WEIGHTS not in repository.files:
         return
     with explaining(f"{repo_id}/{WEIGHTS}"):
-        header = api.parse_safetensors_file_metadata(repo_id, WEIGHTS, revision=there.head)
+        head = there.head
+        header = patiently(
+            lambda: api.parse_safetensors_file_metadata(repo_id, WEIGHTS, revision=head)
+        )
     remote = {name: (info.dtype, tuple(info.shape)) for name, info in header.tensors.items()}
     local = open_checkpoint(repository.folder).inventory
     if remote != {name: (spec.dtype, spec.shape) for name, spec in local.items()}:

@@ -1,22 +1,20 @@
 """What stands in a repository of the Hub, and commits to it, through ``huggingface_hub`` alone.
 
-Its client repeats most requests by itself, but not those that read a repository's state, nor a
-commit, of which an answer that was lost may mean success.
+Its client does not repeat a commit, of which an answer that was lost may mean success.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from huggingface_hub import CommitOperationAdd, HfApi, RepoFile, errors
 
 from .containers.checking import sha256
-from .errors import RefusedError, Sam21ConvertError, UnreadableError
-from .patience import TRIES, patiently, status_of, transient, wait
+from .hub_errors import Failure, explaining
+from .patience import TRIES, patiently, wait
 
 
 @dataclass(frozen=True)
@@ -84,8 +82,10 @@ def commit(
     """Add or replace files, in one commit on top of what stands there; the revision that has it.
 
     With ``propose`` that is a new pull request. After an answer that did not come the repository is
-    asked whether it has them; only if not, the commit is sent again.
+    asked whether it has them; only if not, the commit is sent again. Not so a proposal that the Hub
+    may still be about to open: the next would be a second one.
     """
+    unsure = False  # whether a commit may have arrived
     for left in reversed(range(TRIES)):
         try:
             made = api.create_commit(
@@ -97,57 +97,18 @@ def commit(
                 create_pr=propose,
             )
         except Exception as error:
-            if not transient(error):
-                with explaining(repo_id):
-                    raise
-            revision = own_proposal(api, repo_id, message) if propose else there.revision
-            standing = None if revision is None else look(api, repo_id, revision)
-            if standing is not None and all(map(standing.holds, paths)):
-                return standing.revision
-            if not left:
+            failure = Failure.of(error)
+            unsure = unsure or (failure.of_commit and failure.transient)
+            if unsure:
+                revision = own_proposal(api, repo_id, message) if propose else there.revision
+                standing = None if revision is None else look(api, repo_id, revision)
+                if standing is not None and all(map(standing.holds, paths)):
+                    return standing.revision
+            passing = failure.transient and not failure.repeated
+            if not left or not passing or (propose and failure.of_commit and failure.pending):
                 with explaining(repo_id):
                     raise
             wait(left)
         else:
             return made.pr_revision or there.revision
     raise AssertionError
-
-
-@contextmanager
-def explaining(what: str) -> Iterator[None]:
-    """Turn what ``huggingface_hub`` raises into an error that says what to do."""
-    try:
-        yield
-    except Sam21ConvertError:
-        raise
-    except Exception as error:
-        raise _explained(what, error) from error
-
-
-def _explained(what: str, error: Exception) -> Sam21ConvertError:
-    status = status_of(error)
-    if isinstance(error, errors.LocalTokenNotFoundError) or status == 401:
-        return UnreadableError(
-            f"{what}: the Hub asks who you are", hint="sign in: hf auth login, or set HF_TOKEN"
-        )
-    if isinstance(error, errors.RevisionNotFoundError):
-        return UnreadableError(f"{what}: no such revision", hint="a branch, or refs/pr/N")
-    if status == 403:
-        return RefusedError(
-            f"{what}: may not be written with your token",
-            hint="use a token that may write there, or propose the change: --create-pr",
-        )
-    if status in (409, 412):
-        return RefusedError(
-            f"{what}: was changed by somebody else in the meantime; nothing was written",
-            hint="run again, to see what stands there now",
-        )
-    if isinstance(error, ValueError) or status == 400:
-        reason = " ".join(str(error).split())
-        return RefusedError(f"{what}: the Hub does not take it: {reason}")
-    return UnreadableError(
-        f"{what}: the Hub answered with status {status}"
-        if status is not None
-        else f"{what}: the Hub cannot be reached: {type(error).__name__}",
-        hint="run again later: what has arrived is not sent twice",
-    )

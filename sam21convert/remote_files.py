@@ -16,7 +16,8 @@ from typing import Any, NamedTuple
 from .errors import UnreachableError, UnreadableError
 from .hf.folder import CONFIG
 from .hub import choose, explaining, listing
-from .patience import BUSY, patiently, status_of, transient
+from .hub_errors import BUSY, Failure
+from .patience import patiently
 
 _BLOCK = 1 << 16  # bytes: the header of most safetensors files, the directory of most archives
 _MOST = 1 << 26  # bytes in one piece: as much as a header may have
@@ -135,10 +136,7 @@ class _Content:
             )
         try:
             with explaining(self._name):
-                answer = patiently(
-                    lambda: _ask(self._url, start, stop),
-                    lambda error: status_of(error) is None and transient(error),
-                )
+                answer = patiently(lambda: _ask(self._url, start, stop), _was_cut)
         except UnreadableError as error:
             raise UnreachableError(error.message, hint=error.hint) from error
         start, self.size = self._placed(answer, start, stop)
@@ -167,6 +165,12 @@ class _Content:
                 hint="try again later, or look at a copy of it: sam21convert pull",
             )
         return start, size
+
+
+def _was_cut(error: Exception) -> bool:
+    """Whether there was no answer: where there is one, the client has asked again itself."""
+    failure = Failure.of(error)
+    return failure.status is None and failure.transient
 
 
 class _HubFile(io.RawIOBase):

@@ -20,15 +20,13 @@ from .card import EXAMPLE, Facts, FileFact, OfficialFiles, metadata, section
 from .catalog import shipped_like
 from .checkpoint import Checkpoint, open_checkpoint
 from .comparison.findings import ParityReport
-from .comparison.sides import runner_for
+from .comparison.sides import Config, runner_for
 from .config_files import load_yaml
 from .containers.checking import sha256
 from .conversion import convert
 from .dialects import BY_NAME, HF_IMAGE, HF_VIDEO, OFFICIAL
 from .errors import MismatchError, RefusedError, UsageError
-from .hf.folder import WEIGHTS
 from .inspection import inspect
-from .model.config import ModelConfig
 from .official_yaml import to_hydra
 from .picture import scene
 from .prediction import predict_image
@@ -83,6 +81,7 @@ def compose(
     repo_id: str,
     *,
     to: str | None = None,
+    config: Config = None,
     with_official: bool = False,
     scenarios: Scenarios = "quick",
     readme: bytes | None = None,
@@ -94,7 +93,8 @@ def compose(
     """Write what the repository ``repo_id`` shall hold to the new ``folder``.
 
     ``to`` is the dialect: ``hf-video`` unless given (``hf-image`` of an image model), ``hf-image``
-    or ``official``, the ``.pt`` and YAML that ``with_official`` adds to the other two.
+    or ``official``, the ``.pt`` and YAML that ``with_official`` adds to the other two. ``config``
+    is that of ``source``, as for :func:`~sam21convert.convert`.
     ``scenarios`` are those of the comparison with the source, in which transformers runs its own
     folders. ``readme`` is the README.md that the repository has, else that of a source folder is
     taken; of either, only our section and missing metadata are written. ``progress`` is that of
@@ -104,33 +104,38 @@ def compose(
     :class:`MismatchError` when what was written does not load or is not in parity, and else as
     :func:`~sam21convert.convert` does. After an error there is no folder.
     """
-    checkpoint = open_checkpoint(source)
+    checkpoint = open_checkpoint(source, config)
     source, folder = checkpoint.source.path.absolute(), Path(folder).absolute()
     dialect = _pick(checkpoint, to)
     with _new(folder):
         if dialect is not OFFICIAL:
-            convert(source, folder, to=dialect.name)
+            convert(source, folder, to=dialect.name, config=config)
         official = (
-            _write_official(checkpoint, folder) if with_official or dialect is OFFICIAL else None
+            _write_official(checkpoint, config, folder)
+            if with_official or dialect is OFFICIAL
+            else None
         )
         forms = _forms(dialect, folder, official)
-        for written, config in forms:
-            _check_values(written, config)
-        main, config = forms[0]
-        opened = open_checkpoint(main, config)
-        assert opened.model_config is not None
+        for written, own in forms:
+            _check_values(written, own)
+        main, own = forms[0]
+        model = open_checkpoint(main, own).model_config
+        assert model is not None
+        ious = _draw(main, own, folder / EXAMPLE)
+        files = {path.name: _fact(path) for path in sorted(folder.iterdir())}
         facts = Facts(
             repo_id=repo_id,
             folder=folder,
             dialect=dialect,
             official=official,
-            image_size=opened.model_config.image_size,
+            image_size=model.image_size,
             source=inspect(source),
             written=inspect(main),
+            config=config if isinstance(config, (str, Path)) else None,
             read=[_fact(file) for file in checkpoint.source.files],
-            weights=[_fact(file if file.is_file() else file / WEIGHTS) for file, _ in forms],
-            ious=_draw(main, config, folder / EXAMPLE),
-            parity=_compare(checkpoint, forms, opened.model_config, scenarios, progress),
+            files=list(files.values()),
+            ious=ious,
+            parity=_compare(checkpoint, config, forms, model.image_size, scenarios, progress),
         )
         if readme is None and (source / NAME).is_file():
             readme = (source / NAME).read_bytes()
@@ -143,7 +148,7 @@ def compose(
             folder=folder,
             source=source,
             dialect=dialect.name,
-            files={path.name: _fact(path) for path in sorted(folder.iterdir())},
+            files={NAME: _fact(folder / NAME), **files},
             parity=tuple(facts.parity),
             notes=notes,
         )
@@ -171,7 +176,7 @@ def _new(folder: Path) -> Iterator[None]:
         raise
 
 
-def _write_official(checkpoint: Checkpoint, folder: Path) -> OfficialFiles:
+def _write_official(checkpoint: Checkpoint, given: Config, folder: Path) -> OfficialFiles:
     """The ``.pt`` and its YAML, under the names that the official code gives such a model."""
     config = checkpoint.model_config
     shipped = None if config is None else shipped_like(config)
@@ -180,7 +185,7 @@ def _write_official(checkpoint: Checkpoint, folder: Path) -> OfficialFiles:
     if shipped is not None:
         short = shipped.name.rpartition("/")[2]
         names = OfficialFiles(f"{short.rpartition('_')[0]}_{shipped.size}.pt", f"{short}.yaml")
-    convert(checkpoint.source.path, folder / names.checkpoint)
+    convert(checkpoint.source.path, folder / names.checkpoint, config=given)
     assert config is not None  # or there would have been no map of names to convert with
     (folder / names.config).write_text(to_hydra(config), encoding="utf-8", newline="\n")
     if load_yaml(folder / names.config) != config:
@@ -210,8 +215,9 @@ def _check_values(written: Path, config: Path | None) -> None:
 
 def _compare(
     checkpoint: Checkpoint,
+    given: Config,
     forms: Sequence[tuple[Path, Path | None]],
-    model: ModelConfig,
+    image_size: int,
     scenarios: Scenarios,
     progress: Progress,
 ) -> list[ParityReport]:
@@ -220,14 +226,14 @@ def _compare(
         return []
     source = f"{runner_for(checkpoint.dialect)}:{checkpoint.source.path.absolute()}"
     reports = []
-    for written, config in forms:
-        runner = "transformers" if config is None else "truth"
+    for written, own in forms:
+        runner = "transformers" if own is None else "truth"
         found = parity(
             source,
             f"{runner}:{written}",
             scenarios=scenarios,
-            image_size=model.image_size,
-            config=config,
+            image_size=image_size,
+            config=given if own is None else own,
             progress=progress,
         )
         if not found.ok:

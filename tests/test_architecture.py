@@ -28,6 +28,7 @@ LAYERS = (
     {"keymap", "dialects", "hf"},
     {"catalog", "config_files", "config_hydra", "official_yaml", "prompts", "picture", "media"},
     {"containers", "published"},
+    {"hub_errors"},
     {"patience"},
     {"hub", "downloading"},
     {"remote_files"},

@@ -20,7 +20,8 @@ from sam21convert.picture import scene
 
 from .hub import Hub
 from .making import DEBUG
-from .test_publishing_faults import has_arrived, held, running
+from .pushing import running
+from .test_publishing_faults import has_arrived, held
 
 ROOT = Path(__file__).parent.parent
 # transformers 4.57 and what it needs of a version of its own, or that nothing else here needs.

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
+import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import sam21convert
+from sam21convert.config_files import load_config
+from sam21convert.official_yaml import to_hydra
 from sam21convert.readme import BEGIN
 
 from .hub import ALWAYS, READER, STRANGER, Fault, Flip, Hub, LostAnswer, Status, User
 from .hub.policy import WRITER
 from .making import DEBUG
+from .pushing import Commands, running
 
 REPO = "org/my-sam2"
 FILES = {
@@ -28,35 +31,43 @@ FILES = {
 }
 
 
-@pytest.fixture
-def hub() -> Iterator[Hub]:
-    with Hub() as server:
-        yield server
-
-
 Push = Callable[..., dict[str, Any]]
 
 
+@pytest.fixture(scope="module")
+def commands(
+    checkpoints: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Commands]:
+    with running(checkpoints(DEBUG), tmp_path_factory.mktemp("home")) as commands:
+        yield commands
+
+
 @pytest.fixture
-def push(hub: Hub, checkpoints: Callable[[str], Path], tmp_path: Path) -> Push:
+def hub(commands: Commands) -> Hub:
+    """A Hub that is well, holds nothing and remembers nothing."""
+    hub = commands.hub
+    hub.heal()
+    hub.requests.clear()
+    hub.store.repos.clear()
+    shutil.rmtree(hub.store.folder / REPO, ignore_errors=True)
+    return hub
+
+
+@pytest.fixture
+def push(hub: Hub, commands: Commands) -> Push:
     """Runs the command, image models only, not compared; its JSON, or its error."""
 
     def run(*options: str, user: User | None = WRITER, repo: str = REPO) -> dict[str, Any]:
-        words = [str(checkpoints(DEBUG)), repo, "--to", "hf-image", "--parity", "none", "--json"]
-        done = subprocess.run(
-            [sys.executable, "-m", "sam21convert", "push", *words, *options],
-            env=hub.environment(tmp_path / "home", user),
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert user is None or user.token not in done.stdout + done.stderr
-        assert done.stdout, done.stderr
-        answer: dict[str, Any] = json.loads(done.stdout)
-        assert done.returncode == answer.get("exit_code", 0)
-        return answer
+        return commands.push(repo, *options, user=user)
 
     return run
+
+
+def config_file(folder: Path, **settings: Any) -> Path:
+    """A YAML of the debug model with other settings."""
+    path = folder / "own.yaml"
+    path.write_text(to_hydra(replace(load_config(DEBUG), **settings)))
+    return path
 
 
 def held(hub: Hub, revision: str = "main", repo: str = REPO) -> dict[str, str]:
@@ -118,6 +129,62 @@ def test_foreign_files_are_not_replaced_without_a_proposal(hub: Hub, push: Push)
     assert held(hub) == before
 
 
+def test_what_is_ours_is_known_by_the_card(hub: Hub, push: Push) -> None:
+    push()
+    hub.repo(REPO).write({"model.safetensors": b"theirs", "config.json": b"{}", "notes": b""})
+    before = held(hub)
+    assert "did not write: config.json, model.safetensors" in push()["error"]
+    assert held(hub) == before
+    assert push("--create-pr")["foreign"] == ["notes"]
+
+
+def test_a_file_of_ours_is_replaced(
+    hub: Hub, push: Push, commands: Commands, tmp_path: Path
+) -> None:
+    push()
+    other = sam21convert.sample(tmp_path / "other.pt", DEBUG, seed=1).path
+    smaller = ("--config", str(config_file(tmp_path, image_size=64)))
+    done = commands.run("push", str(other), REPO, "--to", "hf-image", "--parity", "none", *smaller)
+    changed = {name for name, change in done["changes"].items() if change == "changed"}
+    assert {"model.safetensors", "config.json", "preprocessor_config.json"} <= changed
+    assert held(hub) == sent(done)
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ((), ["org/my-sam2, to be created\n", "main\n", "new", "to be uploaded\n"]),
+        (("--revision", "main"), ["changed     README.md, ", "same        config.json, ", "kept"]),
+        (("--create-pr",), ["a new pull request\n", "to be uploaded\n"]),
+        (("--dry-run",), []),
+    ],
+)
+def test_what_will_be_written_is_said_before(
+    hub: Hub, push: Push, commands: Commands, options: tuple[str, ...], says: list[str]
+) -> None:
+    if options:
+        push()
+        hub.repo(REPO).write({"theirs.txt": b""})
+    hub.inject(Fault("POST", "/api/*/commit/*", Status(403), ALWAYS))
+    hub.requests.clear()
+    push("--license", "mit", *options)  # ends in an error, if it comes to writing
+    assert bool(commands.announced) == bool(says)
+    assert all(text in commands.announced for text in says)
+
+
+def test_nothing_is_said_when_nothing_is_to_be_uploaded(push: Push, commands: Commands) -> None:
+    push()
+    assert not push()["uploaded"]
+    assert not commands.announced
+
+
+def test_it_is_said_before_anything_is_written(hub: Hub, push: Push, commands: Commands) -> None:
+    hub.inject(Fault("POST", "/api/repos/create", Status(403)))
+    assert "does not let you write it" in push()["error"]
+    assert "to be created" in commands.announced
+    assert not hub.store.repos
+
+
 def test_an_existing_card_keeps_its_words(hub: Hub, push: Push) -> None:
     theirs = b"---\nlicense: mit\n---\n# Theirs\n"
     hub.create(REPO, {"README.md": theirs})
@@ -137,8 +204,8 @@ def test_shards_of_another_model_are_refused(hub: Hub, push: Push) -> None:
     [
         (None, (), "asks who you are"),
         (None, ("--create-pr",), "asks who you are"),
-        (READER, (), "may not be written"),
-        (STRANGER, (), "may not be written"),
+        (READER, (), "does not let you write it"),
+        (STRANGER, (), "does not let you write it"),
     ],
 )
 def test_who_may_not_write_is_told_so(

@@ -1,25 +1,24 @@
-"""Push against a Hub that fails at each step: one clear outcome, nothing half-done, and again.
-
-All pushes of this file run in one process, which imports torch and the client once.
-"""
+"""Push against a Hub that fails at each step: one clear outcome, nothing half-done, and again."""
 
 from __future__ import annotations
 
 import hashlib
-import json
 import subprocess
 import sys
 import threading
 import time
+import tracemalloc
+from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import pytest
 import torch
+
+import sam21convert
+from sam21convert.containers.checking import sha256
 
 from .hub import (
     ALWAYS,
@@ -32,84 +31,39 @@ from .hub import (
     Hub,
     LostAnswer,
     Repo,
+    Slow,
     Status,
     User,
 )
 from .hub.policy import WRITER
 from .making import DEBUG
+from .pushing import Commands, running
 
 COMMIT, PREUPLOAD, WEIGHTS = "/api/models/*/commit/*", "/api/models/*/preupload/*", "/storage/*"
 BUSY = Status(429, {"Retry-After": "1"})
+CONFLICT = Status(
+    409, body='{"error": "Cannot create repo: another conflicting operation is in progress"}'
+)
+STALL = Slow(2)  # seconds
+CLIENT_TRIES = 6  # of huggingface_hub
 MIDWAY = 100_000  # bytes: within the weights
 UNKNOWN = User("unknown", "hf_unknowntoken")
 DIRECT_AND_PROPOSED = pytest.mark.parametrize(
     "options", [(), ("--create-pr",)], ids=["direct", "proposed"]
 )
 
-COMMANDS = """
-import json, os, sys
-from click.testing import CliRunner
-from sam21convert.__main__ import main
+COMMITTING = """
+import sys
+from pathlib import Path
+from huggingface_hub import HfApi
+from sam21convert.remote import commit, look
 
-for line in sys.stdin:
-    words, token = json.loads(line)
-    os.environ["HF_TOKEN"] = token
-    done = CliRunner().invoke(main, words)
-    print(json.dumps([done.exit_code, done.stdout, done.stderr]), flush=True)
+api, name, path = HfApi(), sys.argv[1], Path(sys.argv[2])
+print(commit(api, name, [path], look(api, name, "main"), "Large", propose=False))
+there = look(api, name, "main")
+print(there.holds(path))
+print(commit(api, name, [path], there, "Again", propose=False))
 """
-
-
-@dataclass
-class Commands:
-    """A process that runs commands of sam21convert, one after the other."""
-
-    process: subprocess.Popen[str]
-    hub: Hub
-    scratch: Path
-    source: Path
-
-    def run(self, *words: str, user: User = WRITER) -> dict[str, Any]:
-        """The JSON that a command answers with, or of its error; it leaves no scratch file."""
-        _stream(self.process.stdin).write(json.dumps([[*words, "--json"], user.token]) + "\n")
-        _stream(self.process.stdin).flush()
-        code, out, err = json.loads(_stream(self.process.stdout).readline())
-        assert out, err
-        answer: dict[str, Any] = json.loads(out)
-        assert code == answer.get("exit_code", 0)
-        assert user.token not in out + err
-        assert not list(self.scratch.iterdir())
-        return answer
-
-    def push(
-        self, name: str, *options: str, to: str = "hf-image", user: User = WRITER
-    ) -> dict[str, Any]:
-        words = ["push", str(self.source), name, "--to", to, "--parity", "none", *options]
-        return self.run(*words, user=user)
-
-
-def _stream(stream: IO[str] | None) -> IO[str]:
-    assert stream is not None
-    return stream
-
-
-@contextmanager
-def running(source: Path, home: Path) -> Iterator[Commands]:
-    """Commands that see a new Hub; ``source`` is what they push."""
-    scratch = home / "scratch"
-    scratch.mkdir()
-    with (
-        Hub() as hub,
-        subprocess.Popen(
-            [sys.executable, "-c", COMMANDS],
-            env=hub.environment(
-                home, TMPDIR=str(scratch), TORCHINDUCTOR_CACHE_DIR=str(home / "inductor")
-            ),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        ) as process,
-    ):
-        yield Commands(process, hub, scratch, source)
 
 
 @pytest.fixture(scope="module")
@@ -128,6 +82,7 @@ def name(commands: Commands) -> str:
     """Of a repository that there is not, on a Hub that is well and has forgotten all requests."""
     commands.hub.heal()
     commands.hub.requests.clear()
+    commands.timeout, commands.largest = 60, -1
     return f"org/sam2-{next(NUMBERS)}"
 
 
@@ -182,8 +137,14 @@ def assert_completes(commands: Commands, repo: Repo, *options: str) -> None:
         ("POST", PREUPLOAD, [BUSY]),
         ("POST", COMMIT, [LostAnswer()]),
         ("POST", COMMIT, [Status(503), LostAnswer()]),
+        ("POST", COMMIT, [Cut(1000)]),
+        ("POST", "/api/validate-yaml", [Status(500, body="<html>")]),
+        ("GET", "/storage/*/model.safetensors", [Cut(10)]),
     ],
-    ids=["cut", "reset", "upload 503", "503", "429", "answer lost", "503, then answer lost"],
+    ids=[
+        *("cut", "reset", "upload 503", "503", "429", "answer lost", "503, then answer lost"),
+        *("commit cut", "no JSON", "header cut"),
+    ],
 )
 def test_what_passes_is_outlasted(
     commands: Commands,
@@ -210,11 +171,12 @@ def test_what_passes_is_outlasted(
 @pytest.mark.parametrize(
     ("path", "status", "header", "says"),
     [
-        (PREUPLOAD, 401, "", "asks who you are"),
-        (PREUPLOAD, 403, "", "may not be written"),
-        (COMMIT, 401, "", "asks who you are"),
-        (COMMIT, 403, "", "may not be written"),
-        (COMMIT, 404, "", "status 404"),
+        (PREUPLOAD, 401, "", "does not accept your token"),
+        (PREUPLOAD, 403, "", "does not let you write it: injected"),
+        (PREUPLOAD, 404, "", "is not on the Hub, or no longer"),
+        (COMMIT, 401, "", "does not accept your token"),
+        (COMMIT, 403, "", "does not let you write it: injected"),
+        (COMMIT, 404, "", "is not on the Hub, or no longer"),
         (COMMIT, 404, "RevisionNotFound", "no such revision"),
         (COMMIT, 409, "", "in the meantime"),
         (COMMIT, 412, "", "in the meantime"),
@@ -245,7 +207,7 @@ def test_an_upload_that_is_cut_and_then_refused_leaves_nothing(
     commands: Commands, hub: Hub, repo: Repo, options: tuple[str, ...]
 ) -> None:
     hub.inject(Fault("PUT", WEIGHTS, Cut(MIDWAY)), Fault("PUT", WEIGHTS, Status(403)))
-    assert commands.push(repo.name, *options)["exit_code"] == 3
+    assert "the storage of the Hub refused" in commands.push(repo.name, *options)["error"]
     assert not hub.asked("POST", COMMIT)
     assert_untouched(hub, repo)
     assert_completes(commands, repo, *options)
@@ -267,10 +229,10 @@ def test_a_connection_that_is_always_cut_is_one_error(
 @pytest.mark.parametrize(
     ("user", "options", "says"),
     [
-        (READER, (), "may not be written"),
-        (READER, ("--create-pr",), "may not be written"),
-        (UNKNOWN, (), "asks who you are"),
-        (UNKNOWN, ("--create-pr",), "asks who you are"),
+        (READER, (), "does not let you write it"),
+        (READER, ("--create-pr",), "does not let you write it"),
+        (UNKNOWN, (), "does not accept your token"),
+        (UNKNOWN, ("--create-pr",), "does not accept your token"),
     ],
 )
 def test_who_may_not_write_leaves_nothing(
@@ -308,6 +270,146 @@ def test_a_push_of_someone_else_in_between_is_kept(
     assert "did not write: config.json" in commands.push(repo.name)["error"]
     assert has_arrived(repo, commands.push(repo.name, "--create-pr"))
     assert held(repo)["config.json"].read() == b"theirs"
+
+
+@pytest.mark.parametrize(
+    ("method", "path"), [("POST", PREUPLOAD), ("PUT", WEIGHTS), ("GET", "/api/models/*")]
+)
+def test_a_request_that_stalls_is_given_up_and_repeated(
+    commands: Commands, hub: Hub, repo: Repo, method: str, path: str
+) -> None:
+    commands.timeout = 1
+    hub.inject(Fault(method, path, STALL))
+    assert has_arrived(repo, commands.push(repo.name))
+    assert len(hub.asked(method, path)) > 1
+    assert len(repo.commits) == 2
+
+
+def test_a_commit_that_stalls_counts_once(commands: Commands, hub: Hub, repo: Repo) -> None:
+    commands.timeout = 1
+    hub.inject(Fault("POST", COMMIT, STALL))
+    assert has_arrived(repo, commands.push(repo.name))
+    time.sleep(STALL.seconds)  # until the Hub is done with the first
+    assert len(repo.commits) == 2
+
+
+def test_a_proposal_that_stalls_is_not_opened_twice(
+    commands: Commands, hub: Hub, repo: Repo
+) -> None:
+    commands.timeout = 1
+    hub.inject(Fault("POST", COMMIT, STALL))
+    answer = commands.push(repo.name, "--create-pr")
+    assert "no answer in time" in answer["error"]
+    time.sleep(STALL.seconds)  # until the Hub has opened it after all
+    again = commands.push(repo.name, "--create-pr")
+    assert not again["uploaded"]
+    assert again["revision"] == "refs/pr/1"
+    assert len(repo.discussions) == 1
+
+
+@pytest.mark.parametrize(
+    ("effects", "says"),
+    [
+        ([LostAnswer()], None),
+        ([Status(503)], None),
+        ([STALL], None),
+        ([CONFLICT], None),
+        ([CONFLICT] * 100, "another operation of yours"),
+        ([Status(403)], "does not let you write it: injected"),
+    ],
+    ids=["answer lost", "503", "stall", "conflict", "conflict for ever", "403"],
+)
+def test_creating_a_repository_is_outlasted_or_told(
+    commands: Commands, hub: Hub, name: str, effects: list[Effect], says: str | None
+) -> None:
+    commands.timeout = 1
+    hub.inject(*(Fault("POST", "/api/repos/create", effect) for effect in effects))
+    answer = commands.push(name)
+    if says is not None:
+        assert says in answer["error"]
+        assert name not in hub.store.repos
+        hub.heal()
+        answer = commands.push(name)
+    assert has_arrived(hub.repo(name), answer)
+
+
+def test_a_card_that_is_cut_off_is_read_again(commands: Commands, hub: Hub, repo: Repo) -> None:
+    repo.write({"README.md": b"# Theirs\n"})
+    hub.inject(Fault("GET", f"/{repo.name}/resolve/*", Cut(1, reset=True)))
+    assert has_arrived(repo, commands.push(repo.name))
+    assert b"# Theirs" in held(repo)["README.md"].read()
+
+
+def test_an_hour_is_not_waited_for(commands: Commands, hub: Hub, repo: Repo) -> None:
+    hub.inject(Fault("PUT", WEIGHTS, Status(503, {"Retry-After": "3600"})))
+    assert "asks to wait for 3600 seconds" in commands.push(repo.name)["error"]
+    assert_untouched(hub, repo)
+    assert_completes(commands, repo)
+
+
+@pytest.mark.parametrize("largest", [1000, 100_000], ids=["configs", "weights"])
+def test_a_full_disk_is_one_error(commands: Commands, hub: Hub, repo: Repo, largest: int) -> None:
+    commands.largest = largest
+    answer = commands.push(repo.name)
+    assert answer["exit_code"] == 3
+    assert answer["error"] == f"{commands.scratch}: File too large"
+    assert not hub.asked("PUT")
+    assert_untouched(hub, repo)
+    commands.largest = -1
+    assert_completes(commands, repo)
+
+
+def test_a_large_file_arrives_whole_in_one_commit(hub: Hub, repo: Repo, tmp_path: Path) -> None:
+    size = 150_000_000
+    path = tmp_path / "model.safetensors"
+    with path.open("wb") as file:
+        file.truncate(size)  # sparse: a hole to the disk, zeros to whoever reads it
+        file.write(b"not all of it is the same")
+    tracemalloc.start()
+    done = subprocess.run(
+        [sys.executable, "-c", COMMITTING, repo.name, str(path)],
+        env=hub.environment(tmp_path / "home"),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "main\nTrue\nmain\n"
+    assert held(repo)["model.safetensors"].sha256 == sha256(path)
+    assert len(hub.asked("PUT")) == 1
+    assert len(repo.commits) == 2
+    assert peak < size / 10  # of the Hub on this machine: it keeps files on its disk
+
+
+@pytest.mark.slow
+def test_a_checkpoint_of_full_size_comes_back_bit_for_bit(
+    commands: Commands, hub: Hub, repo: Repo, tmp_path: Path
+) -> None:
+    source = tmp_path / "tiny.pt"
+    sam21convert.sample(source, "sam2.1/sam2.1_hiera_t")
+    words = ("push", str(source), repo.name, "--to", "official", "--parity", "none")
+    assert has_arrived(repo, commands.run(*words))
+    pulled = tmp_path / "pulled.pt"
+    commands.run("pull", f"hf://{repo.name}/sam2.1_hiera_tiny.pt", str(pulled))
+    ours, theirs = (torch.load(path, mmap=True)["model"] for path in (source, pulled))
+    assert list(ours) == list(theirs)
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    puts = len(hub.asked("PUT"))
+    assert not commands.run(*words)["uploaded"]
+    assert len(hub.asked("PUT")) == puts
+    assert len(repo.commits) == 2
+
+
+@pytest.mark.slow
+def test_what_the_client_has_repeated_is_not_repeated_again(
+    commands: Commands, hub: Hub, repo: Repo
+) -> None:
+    hub.inject(Fault("PUT", WEIGHTS, Status(503), ALWAYS))
+    assert "status 503" in commands.push(repo.name)["error"]
+    assert Counter(one.path for one in hub.asked("PUT")).most_common()[0][1] == CLIENT_TRIES
+    assert_completes(commands, repo)
 
 
 @pytest.mark.parametrize("options", [(), ("--private",)], ids=["public", "private"])

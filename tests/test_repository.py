@@ -6,6 +6,7 @@ import hashlib
 import re
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,12 @@ from transformers import Sam2Model, Sam2VideoModel
 
 import sam21convert
 from sam21convert import repository
+from sam21convert.card import listed
+from sam21convert.checkpoint import open_checkpoint
 from sam21convert.comparison.text import scenario_row
-from sam21convert.errors import MismatchError, RefusedError, UsageError
+from sam21convert.config_files import load_config, load_yaml
+from sam21convert.errors import MismatchError, RefusedError, Sam21ConvertError, UsageError
+from sam21convert.official_yaml import to_hydra
 from sam21convert.picture import scene
 from sam21convert.readme import BEGIN, END
 from sam21convert.repository import Repository, compose
@@ -178,8 +183,12 @@ class TestCard:
         for name, role, size, sha256 in rows:
             path = made.source if role == "read" else made.folder / name
             assert (path.name, path.stat().st_size, digest(path)) == (name, int(size), sha256)
-        weights = {name for name in made.files if name.endswith((".pt", ".safetensors"))}
-        assert [role for _, role, _, _ in rows] == ["read"] + ["written"] * len(weights)
+        read, *written = rows
+        assert read[1] == "read"
+        assert {name for name, *_ in written} == set(made.files) - {"README.md"}
+        assert listed((made.folder / "README.md").read_bytes()) == {
+            name: digest(made.folder / name) for name, *_ in written
+        }
 
     def test_the_parity_tables_are_those_of_the_run(self, made: Repository) -> None:
         rows = [line for line in card(made).splitlines() if line.startswith("| ")]
@@ -260,6 +269,54 @@ class TestFolder:
         assert text.endswith(f"{END}\n")
         assert made.notes[0].startswith("README.md says license: mit, which is kept")
         assert (source / "README.md").read_bytes() == theirs
+
+
+@pytest.fixture
+def unheard_of(tmp_path: Path) -> tuple[Path, Path]:
+    """An official file of a size that nobody published, and its config."""
+    debug = load_config(DEBUG)
+    one_more = replace(debug.trunk, stages=(*debug.trunk.stages[:3], debug.trunk.stages[3] + 1))
+    config = replace(debug, image_size=64, trunk=one_more)
+    path = tmp_path / "own.yaml"
+    path.write_text(to_hydra(config))
+    return sam21convert.sample(tmp_path / "own.pt", str(path)).path, path
+
+
+class TestConfig:
+    def test_another_size_is_published_with_its_config(
+        self, unheard_of: tuple[Path, Path], tmp_path: Path
+    ) -> None:
+        source, config = unheard_of
+        made = compose(source, tmp_path / "new", REPO, config=config, with_official=True)
+        assert len(made.parity) == 2
+        assert load_yaml(made.folder / "sam2.1.yaml") == load_config(str(config))
+        assert open_checkpoint(made.folder).model_config == load_config(str(config))
+        assert "| image size | 64 pixels |" in card(made)
+        assert "--config own.yaml" in card(made)
+        assert str(tmp_path) not in card(made)
+
+    def test_without_it_that_is_refused(
+        self, unheard_of: tuple[Path, Path], tmp_path: Path
+    ) -> None:
+        with pytest.raises(Sam21ConvertError, match="config"):
+            compose(unheard_of[0], tmp_path / "new", REPO)
+        assert not (tmp_path / "new").exists()
+
+    @pytest.mark.parametrize("to", ["hf-video", "official"])
+    def test_another_image_size(
+        self, checkpoints: Callable[[str], Path], tmp_path: Path, to: str
+    ) -> None:
+        config = replace(load_config(DEBUG), image_size=64)
+        made = compose(checkpoints(DEBUG), tmp_path / "new", REPO, to=to, config=config)
+        assert "| image size | 64 pixels |" in card(made)
+        assert made.parity[0].right.image_size == 64
+
+    def test_one_that_does_not_fit_is_refused(
+        self, checkpoints: Callable[[str], Path], tmp_path: Path
+    ) -> None:
+        with pytest.raises(MismatchError):
+            compose(checkpoints(DEBUG), tmp_path / "new", REPO, config="sam2.1/sam2.1_hiera_t")
+        assert not (tmp_path / "new").exists()
 
 
 class TestRefusals:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from typing import Any
 
 import click
 
 from ..report import Report
-from .shared import answering, json_option, steps_bar
+from .shared import answering, config_option, json_option, steps_bar
 
 
 @click.command()
@@ -18,6 +19,7 @@ from .shared import answering, json_option, steps_bar
     type=click.Choice(["hf-video", "hf-image", "official"]),
     help="The dialect. Default: hf-video, or hf-image of an image model.",
 )
+@config_option
 @click.option("--with-official", is_flag=True, help="Add the .pt and YAML of the official code.")
 @click.option("--create-pr", is_flag=True, help="Propose, or add to an open proposal of yours.")
 @click.option("--revision", metavar="REV", help="A branch, or refs/pr/N. Default: main.")
@@ -43,8 +45,10 @@ def push(source: str, repo_id: str, message: str | None, **options: Any) -> Repo
     """Publish SRC as the repository REPO_ID of the Hugging Face Hub.
 
     Converts it, checks that it loads and computes what SRC does, writes a card with the evidence,
-    uploads what is not there yet and compares what the Hub then holds. Whatever fails a check is
-    not published. Of a README.md that is there only our own section is written.
+    says on standard error what it is going to write where, uploads what is not there yet and
+    compares what the Hub then holds. Whatever fails a check is not published. Of a README.md that
+    is there only our own section is written. The config is that of SRC, where it is of no
+    published size or has another image size.
 
     The token is that of huggingface_hub: hf auth login, or HF_TOKEN.
 
@@ -56,5 +60,18 @@ def push(source: str, repo_id: str, message: str | None, **options: Any) -> Repo
     from ..publishing import MESSAGE
     from ..publishing import push as publish
 
-    with steps_bar("comparing") as progress:
-        return publish(source, repo_id, message=message or MESSAGE, **options, progress=progress)
+    with ExitStack() as bars:
+
+        def announce(plan: Report) -> None:
+            bars.close()
+            click.echo(f"{plan}\n", err=True)
+
+        progress = bars.enter_context(steps_bar("comparing"))
+        return publish(
+            source,
+            repo_id,
+            message=message or MESSAGE,
+            **options,
+            progress=progress,
+            announce=announce,
+        )

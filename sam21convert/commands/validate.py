@@ -32,10 +32,10 @@ def validate(source: str, config: str | None, right: str | None) -> Report:
       sam21convert validate my_finetune.pt --parity transformers:my-model
     """
     from .. import validation
-    from ..inspection import inspect
+    from ..checkpoint import open_checkpoint
 
-    found = inspect(source)
-    with progress_bar("reading", found.bytes) as progress:
+    sizes = (spec.nbytes for spec in open_checkpoint(source).inventory.values())
+    with progress_bar("reading", sum(sizes)) as progress:
         answer = validation.validate(source, config, progress=progress)
     if right is None or not answer.ok:
         return answer
