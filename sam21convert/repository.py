@@ -26,6 +26,7 @@ from .containers.checking import sha256
 from .conversion import convert
 from .dialects import BY_NAME, HF_IMAGE, HF_VIDEO, OFFICIAL
 from .errors import MismatchError, RefusedError, UsageError
+from .hf.folder import CONFIG
 from .inspection import inspect
 from .official_yaml import to_hydra
 from .picture import scene
@@ -105,6 +106,8 @@ def compose(
     :func:`~sam21convert.convert` does. After an error there is no folder.
     """
     checkpoint = open_checkpoint(source, config)
+    if config is None and checkpoint.config_from not in (None, CONFIG):
+        config = checkpoint.config  # of the YAML beside it on the Hub
     source, folder = checkpoint.source.path.absolute(), Path(folder).absolute()
     dialect = _pick(checkpoint, to)
     with _new(folder):

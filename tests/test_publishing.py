@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -170,6 +171,16 @@ def test_what_will_be_written_is_said_before(
     push("--license", "mit", *options)  # ends in an error, if it comes to writing
     assert bool(commands.announced) == bool(says)
     assert all(text in commands.announced for text in says)
+
+
+def test_a_repository_is_published_anew_with_the_settings_of_its_yaml(
+    hub: Hub, commands: Commands, tmp_path: Path
+) -> None:
+    settings = config_file(tmp_path, image_size=64).read_bytes()
+    hub.create("org/old", {"m.pt": commands.source.read_bytes(), "m.yaml": settings})
+    commands.run("push", "hf://org/old", REPO, "--to", "hf-image", "--parity", "none")
+    config = json.loads(hub.repo(REPO).files()["config.json"].read())
+    assert config["prompt_encoder_config"]["image_size"] == 64
 
 
 def test_nothing_is_said_when_nothing_is_to_be_uploaded(push: Push, commands: Commands) -> None:
