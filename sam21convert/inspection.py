@@ -9,7 +9,7 @@ from typing import Any
 
 from .catalog import format_line
 from .checkpoint import Checkpoint, open_checkpoint
-from .dialects import HF_IMAGE, OFFICIAL
+from .dialects import OFFICIAL
 from .fitting import describe
 from .hf.folder import CONFIG
 from .report import Report, size_text, table
@@ -102,7 +102,7 @@ def inspect(path: str | Path, *, tensors: bool = False) -> Inspection:
         generation=checkpoint.generation if dialect else None,
         size=shipped.size if shipped else None,
         config=shipped.name if shipped and known else None,
-        task=None if dialect is None else ("image" if dialect is HF_IMAGE else "video"),
+        task=dialect.task if dialect else None,
         image_size=checkpoint.config.image_size if checkpoint.config else None,
         wrappers=checkpoint.wrappers,
         tensors=len(inventory),
