@@ -38,7 +38,7 @@ def to_truth(
             continue
         ref, start = refs[names[entry.foreign]], 0
         if entry.axes:
-            ref = ref.permuted(tuple(sorted(entry.axes, key=entry.axes.index)))
+            ref = ref.permuted(tuple(map(entry.axes.index, range(len(entry.axes)))))
         for name in entry.truths:
             count = keymap.truth[name].shape[0]
             truth[name] = ref.rows(start, count) if len(entry.truths) > 1 else ref
@@ -73,6 +73,7 @@ def from_truth(target: KeyMap, truth: Mapping[str, Part], dtype: str | None) -> 
 def foreign_origins(
     target: KeyMap, origins: Mapping[str, tuple[str, ...]]
 ) -> dict[str, tuple[str, ...]]:
+    """The names in the source that each tensor of ``target`` is made of; none for a constant."""
     found = {
         entry.foreign: tuple(dict.fromkeys(o for name in entry.truths for o in origins[name]))
         for entry in target.entries

@@ -84,7 +84,7 @@ class TestRoundTrips:
         older = official_pt(tmp_path / "older.pt", state_dict(DEBUG_20))
         with pytest.raises(MismatchError, match="is of SAM 2.0"):
             convert(tmp_path / "image", tmp_path / "back.pt", base=older)
-        with pytest.raises(RefusedError, match="is an image model as well"):
+        with pytest.raises(RefusedError, match="has no maskmem_tpos_enc either, nor 107 others"):
             convert(tmp_path / "image", tmp_path / "back.pt", base=tmp_path / "image")
 
     def test_the_base_tells_the_generation_where_the_image_model_does_not(
@@ -271,8 +271,8 @@ class TestRefusals:
         ("destination", "to", "complaint"),
         [
             ("out.bin", None, "no file of this kind"),
-            ("out.pt", "hf-video", "transformers reads no .pt"),
-            ("out", "official", "reads a file, not a folder"),
+            ("out.pt", "hf-video", "hf-video is written to a folder or to a .safetensors file"),
+            ("out", "official", "official is written to a .pt file or to a .safetensors file"),
             ("out", "klingon", "no dialect is called 'klingon'"),
             ("no/out.pt", None, "does not exist"),
             ("model.pt", None, "is the input"),

@@ -302,7 +302,7 @@ class TestImageModels:
 
     def test_a_file_cannot_tell(self, tmp_path: Path, newer: Path) -> None:
         out = tmp_path / "out.safetensors"
-        with pytest.raises(UsageError, match="nothing in a file of an image model tells"):
+        with pytest.raises(UsageError, match="nothing in a file without the memory tells"):
             convert(newer, out, to="hf-image", generation="2.0")
         convert(newer, out, to="hf-image", generation="2.1")
 
