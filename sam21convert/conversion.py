@@ -22,6 +22,7 @@ from .containers.torch_writer import write_torch
 from .destination import FOLDERS
 from .hf.folder import CONFIG, WEIGHTS, side_files
 from .model.config import ModelConfig
+from .official_yaml import to_hydra
 from .planning import DTYPES, DType, Plan, make_plan
 from .report import Report, size_text, table
 from .timm_config import timm_json
@@ -148,6 +149,9 @@ def carry_out(
         with new_file(plan.destination, overwrite=overwrite) as file:
             _write(plan, file, verify, progress)
             check(file)
+            if plan.yaml is not None and plan.config is not None:
+                with new_file(plan.yaml, overwrite=overwrite) as settings:
+                    settings.write_text(to_hydra(plan.config), encoding="utf-8", newline="\n")
 
 
 def _write(plan: Plan, path: Path, verify: bool, progress: Progress) -> None:
@@ -171,7 +175,8 @@ def _write(plan: Plan, path: Path, verify: bool, progress: Progress) -> None:
 def report(plan: Plan, *, dry_run: bool, verified: bool, hashes: bool) -> Conversion:
     """Describe a plan, carried out or not."""
     folder = plan.container in FOLDERS
-    names = (*_side_files(plan), WEIGHTS) if folder else (plan.destination.name,)
+    beside = (plan.yaml.name,) if plan.yaml else ()
+    names = (*_side_files(plan), WEIGHTS) if folder else (plan.destination.name, *beside)
     home = plan.destination if folder else plan.destination.parent
     read = [file for checkpoint in plan.checkpoints for file in checkpoint.source.files]
     hashed = [*read, *([] if dry_run else [home / name for name in names])] if hashes else []

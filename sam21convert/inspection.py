@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -140,3 +141,12 @@ def lone_copies(checkpoint: Checkpoint) -> list[str]:
         + " random numbers in its place; convert to hf-video or hf-image writes both"
         for name in (checkpoint.fit.lone if checkpoint.fit else ())
     ]
+
+
+def untold(checkpoint: Checkpoint) -> Iterator[str]:
+    """What is taken from the published model, as neither a tensor nor a config tells it."""
+    if checkpoint.config is None and checkpoint.shipped is not None:
+        yield (
+            "image size, windows and heads are those of the published model: no tensor tells them; "
+            "--config checks against others"
+        )

@@ -7,10 +7,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from .catalog import Shipped
+from .catalog import Shipped, shipped_config
 from .checkpoint import Checkpoint, open_checkpoint
 from .containers import Blob
+from .containers.atomic import refuse_existing
 from .destination import FOLDERS, named, pick_target, refuse_input, refuse_occupied
+from .dialects import OFFICIAL
 from .errors import UsageError
 from .filling import complete, sized
 from .generations import Outcome, check_request, stated, take_to
@@ -50,6 +52,16 @@ class Plan:
         return self.outcome.shipped if self.generation is not None else None
 
     @property
+    def yaml(self) -> Path | None:
+        """The YAML to write beside an official file whose settings are of no published model."""
+        if self.dialect is not OFFICIAL or self.config is None:
+            return None
+        shipped = self.shipped if self.shipped and self.shipped.size != "debug" else None
+        if shipped is not None and self.config == shipped_config(shipped.name):
+            return None
+        return self.destination.with_suffix(".yaml")
+
+    @property
     def checkpoints(self) -> tuple[Checkpoint, ...]:
         """Everything that is read."""
         return (self.source,) if self.base is None else (self.source, self.base)
@@ -81,9 +93,10 @@ def make_plan(
     """Plan what :func:`~sam21convert.convert` does; the arguments and errors are its own."""
     destination = Path(destination)
     container, dialect = pick_target(destination, to)
-    if image_size is not None and container not in FOLDERS:
+    if image_size is not None and container not in FOLDERS and dialect is not OFFICIAL:
         raise UsageError(
-            f"{destination}: a file records no image size", hint="give --image-size with a folder"
+            f"{destination}: nothing in or beside it would record an image size",
+            hint="give --image-size with a folder, or with an official file, which gets a YAML",
         )
     asked = check_request(generation, allow_lossy=allow_lossy)
     filler = None if base is None else open_checkpoint(base)
@@ -99,7 +112,7 @@ def make_plan(
     refuse_input(destination, container, whole)
     outcome = take_to(asked, whole, truth, dialect, container, allow_lossy=allow_lossy)
     target = outcome.keymap(dialect)
-    return Plan(
+    plan = Plan(
         source=checkpoint,
         base=None if whole is checkpoint else whole,
         destination=destination,
@@ -115,6 +128,9 @@ def make_plan(
             *_notes_on(target, len(truth), checkpoint.config, container, image_size),
         ),
     )
+    if plan.yaml is not None:
+        refuse_existing(plan.yaml, overwrite=overwrite)
+    return plan
 
 
 def _config(
@@ -124,14 +140,13 @@ def _config(
     generation: Generation | None,
     size: int | None,
 ) -> ModelConfig | None:
-    """The config to write; for a file, only what the source itself states."""
+    """The config to write; for a file, only if the source states one or a size is asked for."""
     config = checkpoint.config
-    if container in FOLDERS:
-        config, complete = checkpoint.model_config, whole.model_config
-        assert config is not None
-        assert complete is not None
-        if whole is not checkpoint:
-            config = _with_memory(checkpoint.config, complete)
+    if container in FOLDERS or size is not None:
+        config = checkpoint.model_config
+    complete = whole.model_config
+    if whole is not checkpoint and config is not None and complete is not None:
+        config = _with_memory(checkpoint.config, complete)
     if config is None:
         return None
     config = replace(config, generation=generation or config.generation)

@@ -219,10 +219,6 @@ class TestImageSize:
         with pytest.raises(UsageError, match="--image-size: 100 is not a multiple"):
             convert(pt, tmp_path / "hf", image_size=100)
 
-    def test_a_file_records_none(self, tmp_path: Path, pt: Path) -> None:
-        with pytest.raises(UsageError, match="records no image size"):
-            convert(pt, tmp_path / "out.pt", image_size=512)
-
     def test_one_that_was_stated_is_kept(self, tmp_path: Path, pt: Path) -> None:
         convert(pt, tmp_path / "hf", image_size=256)
         assert convert(tmp_path / "hf", tmp_path / "image", to="hf-image").image_size == 256
