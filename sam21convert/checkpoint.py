@@ -15,16 +15,17 @@ from .catalog import SHIPPED, Shipped
 from .config_files import load_config, naming, read_json
 from .containers import Source, open_source
 from .containers.checking import same_bytes
-from .dialects import DIALECTS, HF_IMAGE, HF_VIDEO
+from .dialects import DIALECTS, HF_IMAGE, HF_VIDEO, MLX, TIMM
 from .errors import RefusedError, UnreadableError
 from .hf import config_json
 from .hf.folder import CONFIG
 from .keymap import Fit, KeyMap, compile_keymap, foreign_name
-from .model.config import ModelConfig
+from .model.config import Generation, ModelConfig
 from .references import glance, resolve
 from .remote_files import HubPath
 from .rules import Dialect
 from .tensors import Inventory, TensorRef
+from .timm_config import generation_of
 from .unwrapping import ANCHORS, Unwrapped, unwrap
 
 _MEMORY = (
@@ -106,7 +107,7 @@ def open_checkpoint(
     located = glance(path) if header_only else resolve(path)
     source = open_source(located.path, place=not isinstance(located.path, HubPath))
     found = unwrap(source)
-    dialect = _dialect(found)
+    dialect = _dialect(found, source)
     shipped, generation = _shipped(found.tensors, dialect) if dialect else (None, None)
     checkpoint = Checkpoint(
         source, found.tensors, found.wrappers, found.extras, dialect, shipped, generation
@@ -135,14 +136,34 @@ def unequal_copies(checkpoint: Checkpoint) -> list[str]:
     ]
 
 
-def _dialect(found: Unwrapped) -> Dialect | None:
-    """The dialect with that anchor; of several, the one with a place for just what is there."""
-    fitting = [d for d in DIALECTS if found.anchor in {foreign_name(d, name) for name in ANCHORS}]
+def _dialect(found: Unwrapped, source: Source) -> Dialect | None:
+    """The dialect with that anchor; of several, the one with a place for just what is there.
+
+    Raises :class:`RefusedError` when the shapes are not of the layout that the file records.
+    """
+    named = [d for d in DIALECTS if found.anchor in {foreign_name(d, name) for name in ANCHORS}]
+    fitting = [d for d in named if _has_layout(d, found.tensors)] or named
+    layouts = [dict(d.metadata).get("layout") for d in fitting]
+    recorded = source.metadata.get("layout")
+    if recorded in dict(MLX.metadata).values() and recorded not in layouts:
+        raise RefusedError(
+            f"{source.path}: records the layout {recorded}, and its tensors have another",
+            hint="something transposed them without saying so: go back to the file before that",
+        )
     for dialect in fitting:
         marks = {foreign_name(dialect, name) for name in _MEMORY}
         if marks == {None} or any(mark in found.tensors for mark in marks):
             return dialect
     return fitting[0] if fitting else None
+
+
+def _has_layout(dialect: Dialect, tensors: Mapping[str, TensorRef]) -> bool:
+    """Whether the first convolution, if it is there, has its 3 input channels in their place."""
+    name = foreign_name(dialect, ANCHORS[1]) or ""
+    turned = {permute.truth: permute.axes for permute in dialect.permutes}
+    axes = turned.get(ANCHORS[1], (0, 1, 2, 3))
+    shape = tensors[name].spec.shape if name in tensors else ()
+    return len(shape) != 4 or shape[axes.index(1)] == 3
 
 
 def _shipped(
@@ -160,7 +181,8 @@ def _shipped(
     blocks = 1 + max((int(number) for number in numbers if number.isdecimal()), default=-1)
     marks = [foreign_name(dialect, name) for name in GENERATION_TENSORS]
     generation = None
-    if None not in marks:
+    memory = [foreign_name(dialect, name) for name in _MEMORY]
+    if None not in marks and any(name in tensors for name in memory):
         generation = "2.1" if sum(mark in tensors for mark in marks) >= 2 else "2.0"
     for shipped in SHIPPED:
         same_size = {shipped.embed_dim} == widths and shipped.blocks == blocks
@@ -191,6 +213,8 @@ def _with_config(checkpoint: Checkpoint, config: ModelConfig, config_from: str) 
 def _with_json(checkpoint: Checkpoint, path: Path) -> Checkpoint:
     """Let the ``config.json`` of a folder decide what the tensors do not tell."""
     content = read_json(path)
+    if checkpoint.dialect is TIMM:
+        return _with_timm(checkpoint, generation_of(content))
     with naming(path):
         video = config_json.model_type(content) == "sam2_video"
         like = None if video else checkpoint.model_config
@@ -207,3 +231,13 @@ def _with_json(checkpoint: Checkpoint, path: Path) -> Checkpoint:
         generation=config.generation if states_generation else None,
         shipped=catalog.shipped_like(config),
     )
+
+
+def _with_timm(checkpoint: Checkpoint, generation: Generation | None) -> Checkpoint:
+    """What timm's ``config.json`` adds: the generation, in the tag. Image sizes it takes as any."""
+    shipped = checkpoint.shipped
+    if shipped is not None and generation is not None:
+        model = replace(catalog.shipped_config(shipped.name), generation=generation)
+        shipped = catalog.shipped_like(model)
+    source = replace(checkpoint.source, container="timm folder")
+    return replace(checkpoint, source=source, generation=generation, shipped=shipped)

@@ -19,14 +19,15 @@ from .containers.copying import Progress, Written
 from .containers.safetensors import write_safetensors
 from .containers.source import tensors_of
 from .containers.torch_writer import write_torch
-from .dialects import HF_IMAGE
-from .hf.folder import WEIGHTS, side_files
+from .destination import FOLDERS
+from .hf.folder import CONFIG, WEIGHTS, side_files
 from .model.config import ModelConfig
+from .official_yaml import to_hydra
 from .planning import DTYPES, DType, Plan, make_plan
 from .report import Report, size_text, table
+from .timm_config import timm_json
 
 _TORCH_NAMES = {short: name for name, short in DTYPES.items()} | {"F64": "float64"}
-_METADATA = {"format": "pt"}
 
 Check = Callable[[Path], None]
 
@@ -138,7 +139,7 @@ def carry_out(
     check: Check = lambda _: None,
 ) -> None:
     """Write what was planned. The output has its name only when everything has succeeded."""
-    if plan.container == "transformers folder":
+    if plan.container in FOLDERS:
         with new_folder(plan.destination, overwrite=overwrite) as folder:
             for name, text in _side_files(plan).items():
                 (folder / name).write_text(text, encoding="utf-8", newline="\n")
@@ -148,6 +149,9 @@ def carry_out(
         with new_file(plan.destination, overwrite=overwrite) as file:
             _write(plan, file, verify, progress)
             check(file)
+            if plan.yaml is not None and plan.config is not None:
+                with new_file(plan.yaml, overwrite=overwrite) as settings:
+                    settings.write_text(to_hydra(plan.config), encoding="utf-8", newline="\n")
 
 
 def _write(plan: Plan, path: Path, verify: bool, progress: Progress) -> None:
@@ -157,7 +161,7 @@ def _write(plan: Plan, path: Path, verify: bool, progress: Progress) -> None:
         if plan.container == "torch zip":
             write_torch(path, plan.tensors, progress)
         else:
-            write_safetensors(path, plan.tensors, _METADATA, progress, written)
+            write_safetensors(path, plan.tensors, dict(plan.dialect.metadata), progress, written)
 
     if not verify:
         write(lambda *_: None)
@@ -170,8 +174,9 @@ def _write(plan: Plan, path: Path, verify: bool, progress: Progress) -> None:
 
 def report(plan: Plan, *, dry_run: bool, verified: bool, hashes: bool) -> Conversion:
     """Describe a plan, carried out or not."""
-    folder = plan.container == "transformers folder"
-    names = (*_side_files(plan), WEIGHTS) if folder else (plan.destination.name,)
+    folder = plan.container in FOLDERS
+    beside = (plan.yaml.name,) if plan.yaml else ()
+    names = (*_side_files(plan), WEIGHTS) if folder else (plan.destination.name, *beside)
     home = plan.destination if folder else plan.destination.parent
     read = [file for checkpoint in plan.checkpoints for file in checkpoint.source.files]
     hashed = [*read, *([] if dry_run else [home / name for name in names])] if hashes else []
@@ -211,9 +216,11 @@ def report(plan: Plan, *, dry_run: bool, verified: bool, hashes: bool) -> Conver
 def _side_files(plan: Plan) -> Mapping[str, str]:
     dtypes = Counter(tensor.spec.dtype for tensor in plan.tensors.values())
     assert plan.config is not None
+    if plan.container == "timm folder":
+        return {CONFIG: timm_json(plan.config, plan.generation)}
     return side_files(
         plan.config,
-        "sam2" if plan.dialect is HF_IMAGE else "sam2_video",
+        "sam2" if plan.dialect.task == "image" else "sam2_video",
         _TORCH_NAMES[dtypes.most_common(1)[0][0]],
         generation=plan.generation is not None,
     )

@@ -15,13 +15,12 @@ from typing import get_args
 from .catalog import Shipped, shipped_like, tensors_of
 from .checkpoint import GENERATION_TENSORS, Checkpoint, shipped_keymap
 from .containers.copying import Files, payload
-from .destination import Container
-from .dialects import HF_IMAGE
+from .destination import FOLDERS
 from .errors import MismatchError, UsageError
 from .keymap import KeyMap, compile_keymap, foreign_name
 from .model.config import Generation
-from .rules import Dialect
-from .tensors import Inventory, Tensor, TensorRef, TensorSpec, Zeros
+from .rules import Container, Dialect
+from .tensors import Constant, Inventory, Tensor, TensorRef, TensorSpec
 
 GENERATIONS: tuple[Generation, ...] = get_args(Generation)
 
@@ -37,7 +36,7 @@ class Outcome:
     generation: str | None
     shipped: Shipped | None
     inventory: Inventory
-    added: Mapping[str, Zeros] = field(default_factory=dict)
+    added: Mapping[str, Constant] = field(default_factory=dict)
     dropped: Mapping[str, float] = field(default_factory=dict)
 
     @property
@@ -109,15 +108,15 @@ def take_to(
     assert whole.model_config is not None
     if generation is None or generation == whole.generation:
         return Outcome(whole.generation, whole.shipped, whole.keymap.truth)
-    if dialect is HF_IMAGE and container != "transformers folder":
+    if dialect.task != "video" and container not in FOLDERS:
         raise UsageError(
-            f"--generation: nothing in a file of an image model tells SAM {generation} "
+            f"--generation: nothing in a file without the memory tells SAM {generation} "
             f"from SAM {whole.generation}",
             hint="give the name of a folder, whose config.json records it",
         )
     model = replace(whole.model_config, generation=generation)
     outcome = Outcome(generation, shipped_like(model), tensors_of(model))
-    if dialect is HF_IMAGE:
+    if dialect.task != "video":
         return outcome
     if generation == "2.1":
         return replace(outcome, added=_zeros(truth, outcome.inventory))
@@ -131,10 +130,10 @@ def take_to(
     return outcome
 
 
-def _zeros(truth: Mapping[str, TensorRef], inventory: Inventory) -> dict[str, Zeros]:
+def _zeros(truth: Mapping[str, TensorRef], inventory: Inventory) -> dict[str, Constant]:
     """The three tensors, of the type that most of the others have."""
     [(dtype, _)] = Counter(ref.spec.dtype for ref in truth.values()).most_common(1)
-    return {name: Zeros(TensorSpec(dtype, inventory[name].shape)) for name in GENERATION_TENSORS}
+    return {name: Constant(TensorSpec(dtype, inventory[name].shape)) for name in GENERATION_TENSORS}
 
 
 def _magnitudes(whole: Checkpoint, truth: Mapping[str, TensorRef]) -> dict[str, float]:

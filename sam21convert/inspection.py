@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from .catalog import format_line
 from .checkpoint import Checkpoint, open_checkpoint
-from .dialects import HF_IMAGE, OFFICIAL
+from .dialects import OFFICIAL
 from .fitting import describe
 from .hf.folder import CONFIG
 from .report import Report, size_text, table
@@ -104,7 +105,7 @@ def inspect(path: str | Path, *, tensors: bool = False) -> Inspection:
         generation=checkpoint.generation if dialect else None,
         size=shipped.size if shipped else None,
         config=shipped.name if shipped and known else None,
-        task=None if dialect is None else ("image" if dialect is HF_IMAGE else "video"),
+        task=dialect.task if dialect else None,
         image_size=checkpoint.config.image_size if checkpoint.config else None,
         wrappers=checkpoint.wrappers,
         tensors=len(inventory),
@@ -142,3 +143,12 @@ def lone_copies(checkpoint: Checkpoint) -> list[str]:
         + " random numbers in its place; convert to hf-video or hf-image writes both"
         for name in (checkpoint.fit.lone if checkpoint.fit else ())
     ]
+
+
+def untold(checkpoint: Checkpoint) -> Iterator[str]:
+    """What is taken from the published model, as neither a tensor nor a config tells it."""
+    if checkpoint.config is None and checkpoint.shipped is not None:
+        yield (
+            "image size, windows and heads are those of the published model: no tensor tells them; "
+            "--config checks against others"
+        )

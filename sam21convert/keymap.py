@@ -11,8 +11,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
 
-from .rules import Dialect, Gather, Rename
-from .tensors import WEIGHT_DTYPES, Inventory, TensorSpec
+from .rules import Dialect, Fill, Gather, Rename
+from .tensors import WEIGHT_DTYPES, Constant, Inventory, TensorSpec
 
 _HOLE = re.compile(r"\{(\w+)\}")
 
@@ -23,11 +23,15 @@ class RuleError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One tensor of the dialect and the tensors of the ground truth in it, along the first axis."""
+    """One tensor of the dialect and the tensors of the ground truth in it, along the first axis.
+
+    With ``axes`` it is one, whose axes it holds in that order.
+    """
 
     foreign: str
     truths: tuple[str, ...]
     spec: TensorSpec
+    axes: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -39,13 +43,15 @@ class KeyMap:
     entries: tuple[Entry, ...]
     echoes: Mapping[str, str]  # repeated foreign name -> the foreign name it repeats
     spellings: Mapping[str, str]  # accepted foreign name -> the dialect's own
+    fills: Mapping[str, Constant]  # foreign name of what the ground truth has not
     dropped: tuple[str, ...]
 
     @cached_property
     def foreign(self) -> dict[str, TensorSpec]:
         """What a complete file in this dialect holds."""
         own = {entry.foreign: entry.spec for entry in self.entries}
-        return {**own, **{name: own[of] for name, of in self.echoes.items()}}
+        fills = {name: fill.spec for name, fill in self.fills.items()}
+        return {**own, **{name: own[of] for name, of in self.echoes.items()}, **fills}
 
     def fit(self, found: Inventory) -> Fit:
         """Account for every tensor of ``found`` and every tensor that should be there."""
@@ -68,7 +74,8 @@ class KeyMap:
             for absent, present in ((name, of), (of, name))
             if absent not in names and present in names
         )
-        missing = [name for name in self.foreign if name not in names and name not in lone]
+        optional = {*lone, *self.fills}
+        missing = [name for name in self.foreign if name not in names and name not in optional]
         pairs = [(found[name], self.foreign[own], name) for own, name in names.items()]
         return Fit(
             names=names,
@@ -105,15 +112,17 @@ def compile_keymap(dialect: Dialect, truth: Inventory) -> KeyMap:
     Raises :class:`RuleError` when a tensor has no rule or two equally good ones, or when two
     tensors would get the same name.
     """
-    covered = [name for name in truth if any(_under(name, top) for top in dialect.covers)]
+    covered = [name for name in truth if covers(dialect, name)]
     gathers = [rule for rule in dialect.rules if isinstance(rule, Gather)]
     renames = _renames(dialect)
     gathered = {name: gather for gather in gathers for name in gather.truths}
+    axes = _axes(dialect, truth)
     entries: dict[str, Entry] = {}
     for name in covered:
         gather = gathered.get(name)
         if gather is None:
-            entry = Entry(renames.apply(name), (name,), truth[name])
+            order, spec = axes.get(name, ()), truth[name]
+            entry = Entry(renames.apply(name), (name,), spec.permuted(order), order)
         elif name == gather.truths[0]:
             entry = Entry(gather.foreign, gather.truths, _stack(gather, truth))
         else:
@@ -133,15 +142,21 @@ def compile_keymap(dialect: Dialect, truth: Inventory) -> KeyMap:
         tuple(entries.values()),
         echoes,
         _expand_spellings(dialect, entries),
+        {fill.name: _constant(fill, truth) for fill in dialect.fills},
         tuple(name for name in truth if name not in kept),
     )
 
 
 def foreign_name(dialect: Dialect, truth_name: str) -> str | None:
     """The dialect's name of one tensor that it does not gather; None when it does not cover it."""
-    if any(_under(truth_name, top) for top in dialect.covers):
+    if covers(dialect, truth_name):
         return _renames(dialect).apply(truth_name)
     return None
+
+
+def covers(dialect: Dialect, truth_name: str) -> bool:
+    """Whether the dialect has a place for a tensor of the ground truth."""
+    return any(_under(truth_name, top) for top in dialect.covers)
 
 
 def _under(name: str, top: str) -> bool:
@@ -153,6 +168,21 @@ def _stack(gather: Gather, truth: Inventory) -> TensorSpec:
     if len({(spec.dtype, spec.shape[1:]) for spec in specs}) != 1:
         raise RuleError(f"{gather.foreign}: its parts differ in type or shape")
     return TensorSpec(specs[0].dtype, (sum(s.shape[0] for s in specs), *specs[0].shape[1:]))
+
+
+def _axes(dialect: Dialect, truth: Inventory) -> dict[str, tuple[int, ...]]:
+    """The tensors of the ground truth that the dialect holds with other axes."""
+    found = {}
+    for permute in dialect.permutes:
+        template = _Template(permute.truth)
+        hits = {name: template.match(name) for name in truth}
+        found.update({name: permute.axes for name, hit in hits.items() if hit and not hit.rest})
+    return found
+
+
+def _constant(fill: Fill, truth: Inventory) -> Constant:
+    like = truth[fill.like]
+    return Constant(TensorSpec(like.dtype, (like.shape[fill.axis],)), fill.value)
 
 
 def _expand_spellings(dialect: Dialect, entries: Mapping[str, Entry]) -> dict[str, str]:

@@ -14,9 +14,10 @@ from .config_files import naming
 from .containers.arrays import contiguous_bytes
 from .containers.copying import Files, read_bytes
 from .errors import MismatchError, RefusedError, UsageError
+from .filling import lacking
 from .fitting import mismatch
+from .mapping import to_truth
 from .model.config import ConfigError, ModelConfig
-from .planning import to_truth
 from .report import Report
 from .tensors import TensorRef
 
@@ -151,9 +152,9 @@ def load_onto(
     keymap, wanted = stored.keymap, checkpoint.model_config
     assert keymap is not None
     assert wanted is not None
-    if keymap.dropped and not images_only:
+    if keymap.dropped and not (images_only and keymap.dialect.task == "image"):
         raise RefusedError(
-            f"{source}: is an image model, without {len(keymap.dropped)} tensors of the memory",
+            f"{source}: is {lacking(keymap.dialect, len(keymap.dropped))}",
             hint="convert it with --base first, which takes them from another checkpoint",
         )
     with torch.device("meta"):

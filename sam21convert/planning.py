@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from .catalog import Shipped
-from .checkpoint import Checkpoint, open_checkpoint, unequal_copies
+from .catalog import Shipped, shipped_config
+from .checkpoint import Checkpoint, open_checkpoint
 from .containers import Blob
-from .destination import Container, pick_target, refuse_input, refuse_occupied
-from .dialects import HF_IMAGE
-from .errors import MismatchError, RefusedError, UsageError
-from .fitting import mismatch
+from .containers.atomic import refuse_existing
+from .destination import FOLDERS, named, pick_target, refuse_input, refuse_occupied
+from .dialects import OFFICIAL
+from .errors import UsageError
+from .filling import complete, sized
 from .generations import Outcome, check_request, stated, take_to
 from .keymap import KeyMap
+from .mapping import foreign_origins, from_truth, to_truth, usual_type
 from .model.config import ConfigError, Generation, ModelConfig
-from .rules import Dialect
-from .tensors import Part, Tensor, TensorRef, TensorSpec
+from .rules import Container, Dialect
+from .tensors import Tensor
 
 DType = Literal["float32", "float16", "bfloat16"]
 DTYPES: Mapping[DType, str] = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
@@ -48,6 +50,16 @@ class Plan:
     def shipped(self) -> Shipped | None:
         """The shipped config with these tensors, where the generation is known."""
         return self.outcome.shipped if self.generation is not None else None
+
+    @property
+    def yaml(self) -> Path | None:
+        """The YAML to write beside an official file whose settings are of no published model."""
+        if self.dialect is not OFFICIAL or self.config is None:
+            return None
+        shipped = self.shipped if self.shipped and self.shipped.size != "debug" else None
+        if shipped is not None and self.config == shipped_config(shipped.name):
+            return None
+        return self.destination.with_suffix(".yaml")
 
     @property
     def checkpoints(self) -> tuple[Checkpoint, ...]:
@@ -81,38 +93,46 @@ def make_plan(
     """Plan what :func:`~sam21convert.convert` does; the arguments and errors are its own."""
     destination = Path(destination)
     container, dialect = pick_target(destination, to)
-    if image_size is not None and container != "transformers folder":
+    if image_size is not None and container not in FOLDERS and dialect is not OFFICIAL:
         raise UsageError(
-            f"{destination}: a file records no image size", hint="give --image-size with a folder"
+            f"{destination}: nothing in or beside it would record an image size",
+            hint="give --image-size with a folder, or with an official file, which gets a YAML",
         )
     asked = check_request(generation, allow_lossy=allow_lossy)
-    if not Path(source).exists():
+    if not Path(source).exists() and not dialect.file:
         refuse_occupied(destination, container, overwrite=overwrite)  # before a download
-    checkpoint = stated(open_checkpoint(source, config), asked)
+    filler = None if base is None else open_checkpoint(base)
+    checkpoint = stated(sized(open_checkpoint(source, config), filler), asked)
+    kind = None if dtype is None else DTYPES[dtype]
+    destination = named(
+        destination, dialect, checkpoint.shipped, kind or usual_type(checkpoint.tensors)
+    )
     refuse_input(destination, container, checkpoint)
     refuse_occupied(destination, container, overwrite=overwrite)
-    truth, origins = to_truth(checkpoint)
-    assert checkpoint.keymap is not None
-    filler = None
-    if checkpoint.keymap.dropped and dialect is not HF_IMAGE:
-        filler = _open_base(checkpoint, checkpoint.keymap, base)
-        refuse_input(destination, container, filler)
-        _fill(checkpoint, filler, checkpoint.keymap, truth, origins)
-    whole = checkpoint if filler is None else filler
+    truth, origins = to_truth(checkpoint, partial=filler is not None)
+    whole = complete(checkpoint, filler, dialect, truth, origins)
+    refuse_input(destination, container, whole)
     outcome = take_to(asked, whole, truth, dialect, container, allow_lossy=allow_lossy)
     target = outcome.keymap(dialect)
-    return Plan(
+    plan = Plan(
         source=checkpoint,
-        base=filler,
+        base=None if whole is checkpoint else whole,
         destination=destination,
         container=container,
         dialect=dialect,
         config=_config(checkpoint, whole, container, asked, image_size),
         outcome=outcome,
-        tensors=_from_truth(target, {**truth, **outcome.added}, dtype),
-        origins=_origins(target, {**origins, **dict.fromkeys(outcome.added, ())}),
-        notes=(*outcome.notes(), *_notes(checkpoint, target, len(truth), container, image_size)),
+        tensors=from_truth(target, {**truth, **outcome.added}, kind),
+        origins=foreign_origins(target, {**origins, **dict.fromkeys(outcome.added, ())}),
+        notes=(
+            *outcome.notes(),
+            *_notes(checkpoint),
+            *_notes_on(target, len(truth), checkpoint.config, container, image_size),
+        ),
     )
+    if plan.yaml is not None:
+        refuse_existing(plan.yaml, overwrite=overwrite)
+    return plan
 
 
 def _config(
@@ -122,13 +142,13 @@ def _config(
     generation: Generation | None,
     size: int | None,
 ) -> ModelConfig | None:
-    """The config to write; for a file, only what the source itself states."""
+    """The config to write; for a file, only if the source states one or a size is asked for."""
     config = checkpoint.config
-    if container == "transformers folder":
-        config, complete = checkpoint.model_config, whole.model_config
-        assert config is not None
-        assert complete is not None
-        config = config if whole is checkpoint else _with_memory(config, complete)
+    if container in FOLDERS or size is not None:
+        config = checkpoint.model_config
+    complete = whole.model_config
+    if whole is not checkpoint and config is not None and complete is not None:
+        config = _with_memory(checkpoint.config, complete)
     if config is None:
         return None
     config = replace(config, generation=generation or config.generation)
@@ -138,58 +158,10 @@ def _config(
         raise UsageError(f"--image-size: {error.problem}") from error
 
 
-def to_truth(checkpoint: Checkpoint) -> tuple[dict[str, TensorRef], dict[str, tuple[str, ...]]]:
-    """The source's tensors and their names, under the names of the ground truth."""
-    keymap, fit = checkpoint.keymap, checkpoint.fit
-    if keymap is None or fit is None or fit.faults:
-        raise mismatch(checkpoint)
-    names, refs = dict(fit.names), checkpoint.tensors
-    for fault in unequal_copies(checkpoint):
-        raise MismatchError(
-            f"{checkpoint.source.path}: {fault}",
-            hint="one of the two was trained or replaced: copy the right one over the other",
-        )
-    for echo, of in keymap.echoes.items():
-        if of not in names and echo in names:
-            names[of] = names[echo]
-    truth: dict[str, TensorRef] = {}
-    origins: dict[str, tuple[str, ...]] = {}
-    for entry in keymap.entries:
-        ref, start = refs[names[entry.foreign]], 0
-        for name in entry.truths:
-            count = keymap.truth[name].shape[0]
-            truth[name] = ref.rows(start, count) if len(entry.truths) > 1 else ref
-            origins[name] = (names[entry.foreign],)
-            start += count
-    return truth, origins
-
-
-def _open_base(checkpoint: Checkpoint, keymap: KeyMap, base: str | Path | None) -> Checkpoint:
-    path = checkpoint.source.path
-    if base is None:
-        count = str(len(keymap.dropped))
-        if checkpoint.generation is None:
-            count = f"{count} (SAM 2.1) or {len(keymap.dropped) - 3} (SAM 2)"
-        raise RefusedError(
-            f"{path}: {keymap.dialect.name} holds an image model: {count} tensors of the memory "
-            "are missing",
-            hint="--base CHECKPOINT takes them from a checkpoint of the same size",
-        )
-    filler = open_checkpoint(base)
-    if filler.keymap is None or filler.fit is None or filler.fit.faults:
-        raise mismatch(filler)
-    if filler.keymap.dropped:
-        raise RefusedError(f"{base}: is an image model as well, without the memory tensors")
-    if checkpoint.generation not in (None, filler.generation):
-        raise MismatchError(
-            f"{base}: is of SAM {filler.generation}, {path} of SAM {checkpoint.generation}",
-            hint="give a base of the same generation",
-        )
-    return filler
-
-
-def _with_memory(config: ModelConfig, base: ModelConfig) -> ModelConfig:
-    """An image model's config with all that concerns the memory from the base."""
+def _with_memory(config: ModelConfig | None, base: ModelConfig) -> ModelConfig:
+    """The config of a part, if it states one, with all that it does not concern from the base."""
+    if config is None:
+        return base
     return replace(
         base,
         image_size=config.image_size,
@@ -201,69 +173,36 @@ def _with_memory(config: ModelConfig, base: ModelConfig) -> ModelConfig:
     )
 
 
-def _fill(
-    checkpoint: Checkpoint,
-    filler: Checkpoint,
-    keymap: KeyMap,
-    truth: dict[str, TensorRef],
-    origins: dict[str, tuple[str, ...]],
-) -> None:
-    """Add what the source has no place for, from the base."""
-    assert filler.keymap is not None
-    inventory = filler.keymap.truth
-    dropped = [name for name in inventory if name not in truth]
-    shared = {name: keymap.truth[name] for name in truth}
-    if shared != {name: spec for name, spec in inventory.items() if name in truth}:
-        raise MismatchError(
-            f"{filler.source.path}: is a SAM 2 of another size than {checkpoint.source.path}",
-            hint="give a base of the same size",
-        )
-    theirs, names = to_truth(filler)
-    for name in dropped:
-        truth[name] = theirs[name]
-        origins[name] = tuple(f"{filler.source.path}: {origin}" for origin in names[name])
-
-
-def _from_truth(
-    target: KeyMap, truth: Mapping[str, Part], dtype: DType | None
-) -> dict[str, Tensor]:
-    """The tensors to write, under the names of the target dialect."""
-    tensors = {}
-    for entry in target.entries:
-        parts = tuple(truth[name] for name in entry.truths)
-        found = {part.spec.dtype for part in parts}
-        if dtype is None and len(found) > 1:
-            raise MismatchError(
-                f"{entry.foreign}: its parts {', '.join(entry.truths)} are of different types",
-                hint="--dtype float32 brings them to one type",
-            )
-        kind = DTYPES[dtype] if dtype is not None else parts[0].spec.dtype
-        tensors[entry.foreign] = Tensor(TensorSpec(kind, entry.spec.shape), parts)
-    return {**tensors, **{echo: tensors[of] for echo, of in target.echoes.items()}}
-
-
-def _origins(target: KeyMap, origins: Mapping[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
-    found = {
-        entry.foreign: tuple(dict.fromkeys(o for name in entry.truths for o in origins[name]))
-        for entry in target.entries
-    }
-    return {**found, **{echo: found[of] for echo, of in target.echoes.items()}}
-
-
-def _notes(
-    checkpoint: Checkpoint, target: KeyMap, count: int, container: Container, image_size: int | None
-) -> Iterable[str]:
-    if checkpoint.fit is not None:
-        for name in checkpoint.fit.lone:
-            yield f"{name} was absent from the source; it is a copy of one that was there"
-    left_out = count - sum(len(entry.truths) for entry in target.entries)
-    if target.dropped and left_out:
-        yield f"{left_out} tensors of the memory are left out: an image model has none"
+def _notes(checkpoint: Checkpoint) -> Iterator[str]:
+    """What a report says of the source."""
+    fit, keymap = checkpoint.fit, checkpoint.keymap
+    for name in fit.lone if fit else ():
+        yield f"{name} was absent from the source; it is a copy of one that was there"
+    if fills := [name for name in (keymap.fills if keymap else ()) if fit and name in fit.names]:
+        yield f"left out, as SAM 2 has no such layer: {', '.join(fills)}"
     if checkpoint.extras:
         yield f"left out, not part of the model: {', '.join(checkpoint.extras[:8])}" + (
             " ..." if len(checkpoint.extras) > 8 else ""
         )
-    if container == "transformers folder" and image_size is None and checkpoint.config is None:
+
+
+def _notes_on(
+    target: KeyMap,
+    count: int,
+    stated: ModelConfig | None,
+    container: Container,
+    image_size: int | None,
+) -> Iterator[str]:
+    """What a report says of the output, for which there were ``count`` tensors."""
+    left_out = count - sum(len(entry.truths) for entry in target.entries)
+    if target.dropped and left_out:
+        kind = "of the memory" if target.dialect.task == "image" else "beside the trunk"
+        yield f"{left_out} tensors {kind} are left out: {target.dialect.name} has none"
+    if target.fills:
+        yield f"added, as {target.dialect.name} asks for it: {', '.join(target.fills)}"
+    if target.dialect.note:
+        yield target.dialect.note
+    if container in FOLDERS and image_size is None and stated is None:
         yield (
             "image size and windows are those of the published model: no tensor tells them; "
             "give --image-size or --config if the model was trained with others"

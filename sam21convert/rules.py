@@ -9,6 +9,10 @@ more segments, then the one with more literal characters.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+Container: TypeAlias = Literal["torch zip", "safetensors", "transformers folder", "timm folder"]
+Task: TypeAlias = Literal["video", "image", "trunk"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +51,40 @@ class Spelling:
 
 
 @dataclass(frozen=True, slots=True)
-class Dialect:
-    """One way of naming the tensors of the ground truth.
+class Permute:
+    """The dialect holds a tensor of the ground truth with its axes in the order ``axes``.
 
-    ``covers`` lists the prefixes of the ground truth that the dialect holds ("" is everything).
+    ``truth`` is a template of its whole name.
+    """
+
+    truth: str
+    axes: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Fill:
+    """The dialect holds a vector ``name`` that SAM 2 has not, with ``value`` throughout.
+
+    It is as long as the axis ``axis`` of the tensor ``like`` of the ground truth. It is written; on
+    reading it may be absent, and is left out.
+    """
+
+    name: str
+    value: float
+    like: str
+    axis: int
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """One way of naming the tensors of the ground truth, and of storing them for some program.
+
+    ``covers`` lists the prefixes of the ground truth that the dialect holds ("" is everything),
+    ``task`` what a model of them alone can do. ``containers`` are those that the program reads, the
+    usual one first. ``file`` is the name that the program knows a file by, where it goes by names:
+    ``{stem}`` is ``sam2`` or ``sam2.1``, ``{size}`` and ``{s}`` the size and its first letter,
+    ``{dtype}`` nothing, ``-fp16`` or ``-bf16``. ``metadata`` goes into safetensors files, and
+    ``note`` into the report of a conversion.
     """
 
     name: str
@@ -59,3 +93,10 @@ class Dialect:
     rules: tuple[Rename | Gather, ...]
     echoes: tuple[Echo, ...] = ()
     spellings: tuple[Spelling, ...] = ()
+    permutes: tuple[Permute, ...] = ()
+    fills: tuple[Fill, ...] = ()
+    task: Task = "video"
+    containers: tuple[Container, ...] = ("safetensors",)
+    file: str = ""
+    metadata: tuple[tuple[str, str], ...] = (("format", "pt"),)
+    note: str = ""

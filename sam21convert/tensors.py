@@ -1,7 +1,7 @@
 """Tensors as facts: what a file says of them, where their bytes lie, and how runs of names print.
 
 Nothing here holds tensor data. A :class:`TensorRef` is a promise that the bytes can be read later,
-:class:`Zeros` stands in no file at all.
+:class:`Constant` stands in no file at all.
 """
 
 from __future__ import annotations
@@ -53,6 +53,10 @@ class TensorSpec:
         """Size of the data when it is contiguous."""
         return self.numel * DTYPES[self.dtype]
 
+    def permuted(self, axes: tuple[int, ...]) -> TensorSpec:
+        """With its axes in another order; none given is the order that they have."""
+        return TensorSpec(self.dtype, tuple(self.shape[axis] for axis in axes) or self.shape)
+
     def __str__(self) -> str:
         return f"{self.dtype} [{', '.join(map(str, self.shape))}]"
 
@@ -95,15 +99,23 @@ class TensorRef:
             self.stride,
         )
 
+    def permuted(self, axes: tuple[int, ...]) -> TensorRef:
+        """The same elements with the axes in another order."""
+        shape = self.spec.shape
+        stride = self.stride or [prod(shape[axis + 1 :]) for axis in range(len(shape))]
+        steps = tuple(stride[axis] for axis in axes)
+        return TensorRef(self.spec.permuted(axes), self.path, self.offset, steps)
+
 
 @dataclass(frozen=True, slots=True)
-class Zeros:
-    """A tensor that stands in no file: each of its elements is 0."""
+class Constant:
+    """A tensor that stands in no file: each of its elements is ``value``."""
 
     spec: TensorSpec
+    value: float = 0.0
 
 
-Part: TypeAlias = TensorRef | Zeros
+Part: TypeAlias = TensorRef | Constant
 
 
 @dataclass(frozen=True, slots=True)

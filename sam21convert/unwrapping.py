@@ -90,14 +90,14 @@ def _walk(root: Any) -> Iterator[tuple[tuple[str, ...], Mapping[str, TensorRef]]
 def _state_dicts(root: Any) -> Iterator[_Found]:
     holders = list(_walk(root))
     for truth_name in ANCHORS:
-        names = {foreign_name(dialect, truth_name) for dialect in DIALECTS} - {None}
+        # The longest first: a dialect's whole name may be the end of another's.
+        anchors = sorted(_names_of(truth_name), key=len, reverse=True)
         hits = [
             _Found(path, tensors, name[: len(name) - len(_tail(name, anchor))], anchor)
             for path, tensors in holders
-            for anchor in names
-            if anchor is not None
             for name in tensors
-            if _tail(name, anchor)
+            for anchor in [next((one for one in anchors if _tail(name, one)), "")]
+            if anchor
         ]
         if hits:
             yield from hits
@@ -105,6 +105,12 @@ def _state_dicts(root: Any) -> Iterator[_Found]:
     if holders:
         path, tensors = max(holders, key=lambda holder: len(holder[1]))
         yield _Found(path, tensors, "", "")
+
+
+def _names_of(truth_name: str) -> set[str]:
+    """What the dialects call an anchor. Of a trunk alone, only the first is telling."""
+    dialects = [d for d in DIALECTS if d.task != "trunk" or truth_name == ANCHORS[0]]
+    return {name for d in dialects if (name := foreign_name(d, truth_name)) is not None}
 
 
 def _tail(name: str, anchor: str) -> str:

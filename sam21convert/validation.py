@@ -10,7 +10,7 @@ from .checkpoint import Checkpoint, open_checkpoint, unequal_copies
 from .containers.checking import check_sums, used_blobs
 from .containers.copying import Files, Progress, payload
 from .fitting import hint
-from .inspection import faults, lone_copies
+from .inspection import faults, lone_copies, untold
 from .model.config import ModelConfig
 from .report import Report
 from .tensors import WEIGHT_DTYPES, Tensor, TensorRef, fold
@@ -21,7 +21,7 @@ class Validation(Report):
     """The answer of :func:`validate`. The lists hold names as they stand in the file.
 
     The checkpoint loads when the first six are empty. All-zero and constant tensors are worth a
-    look, and are no fault.
+    look, and are no fault. ``notes`` say what was assumed, as no tensor tells it.
     """
 
     path: Path
@@ -37,6 +37,7 @@ class Validation(Report):
     constant: tuple[str, ...]
     problems: tuple[str, ...]
     warnings: tuple[str, ...]
+    notes: tuple[str, ...]
     hint: str | None
 
     @property
@@ -56,6 +57,7 @@ class Validation(Report):
             head += f" as {fits}"
         lines = [head, *(f"  {problem}" for problem in self.problems)]
         lines += [f"warning: {warning}" for warning in self.warnings]
+        lines += [f"note: {note}" for note in self.notes]
         return "\n".join([*lines, *([f"hint: {self.hint}"] if self.hint else [])])
 
 
@@ -99,6 +101,7 @@ def validate(
         wrong_type=tuple(name for name, _ in fit.wrong_type) if fit else (),
         problems=tuple(problems),
         warnings=tuple(warnings),
+        notes=tuple(untold(checkpoint)),
         hint=advice,
         **{kind: tuple(names) for kind, names in values.items()},
     )

@@ -27,10 +27,10 @@ from sam21convert.checkpoint import GENERATION_TENSORS, open_checkpoint
 from sam21convert.containers.checking import ReadBack, same_bytes, sha256
 from sam21convert.containers.safetensors import read_safetensors, write_safetensors
 from sam21convert.errors import MismatchError, UsageError
+from sam21convert.mapping import to_truth
 from sam21convert.picture import scene
-from sam21convert.planning import to_truth
+from sam21convert.tensors import Constant, TensorRef, TensorSpec
 from sam21convert.tensors import Tensor as ToWrite
-from sam21convert.tensors import TensorRef, TensorSpec, Zeros
 
 from .making import DEBUG, DEBUG_20, official_pt, random_bits, read_bytes, state_dict
 from .official import build_official, build_official_predictor, randomise
@@ -302,7 +302,7 @@ class TestImageModels:
 
     def test_a_file_cannot_tell(self, tmp_path: Path, newer: Path) -> None:
         out = tmp_path / "out.safetensors"
-        with pytest.raises(UsageError, match="nothing in a file of an image model tells"):
+        with pytest.raises(UsageError, match="nothing in a file without the memory tells"):
             convert(newer, out, to="hf-image", generation="2.0")
         convert(newer, out, to="hf-image", generation="2.1")
 
@@ -368,7 +368,7 @@ class TestRequests:
 def test_a_zero_that_is_not_written_as_one_is_noticed(tmp_path: Path) -> None:
     """Control of the reading back of tensors that stand in no file."""
     path, spec = tmp_path / "out", TensorSpec("F32", (3, 5))
-    wanted = {"zeros": ToWrite(spec, (Zeros(spec),))}
+    wanted = {"zeros": ToWrite(spec, (Constant(spec),))}
     write_safetensors(path, wanted, {}, lambda _: None)
 
     def check() -> None:

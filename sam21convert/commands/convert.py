@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from ..dialects import BY_NAME
 from ..report import Report
 from .shared import answering, config_option, json_option, overwrite_option, progress_bar, steps_bar
 
@@ -18,7 +19,7 @@ from .shared import answering, config_option, json_option, overwrite_option, pro
 @click.argument("destination", type=click.Path(path_type=Path))
 @click.option(
     "--to",
-    type=click.Choice(["official", "hf-video", "hf-image"]),
+    type=click.Choice(list(BY_NAME)),
     help="Dialect to write. Default: official for a file, hf-video for a folder.",
 )
 @config_option

@@ -1,11 +1,11 @@
-"""The two things that need the elements of a tensor: odd strides and casts. Imports numpy."""
+"""What needs the elements of a tensor: odd strides, casts and constants. Imports numpy."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..tensors import DTYPES, TensorRef
+from ..tensors import DTYPES, Constant, TensorRef
 
 _NUMPY = {"F16": "<f2", "F32": "<f4", "F64": "<f8"}
 
@@ -21,6 +21,11 @@ def contiguous_bytes(raw: bytes | bytearray, ref: TensorRef, dtype: str) -> byte
     if ref.spec.dtype == dtype:
         return bits.tobytes()
     return from_float32(to_float32(bits.tobytes(), ref.spec.dtype), dtype)
+
+
+def constant_bytes(constant: Constant, dtype: str) -> bytes:
+    """Its elements as ``dtype``."""
+    return from_float32(np.full(constant.spec.numel, constant.value, "<f4"), dtype)
 
 
 def to_float32(raw: bytes | memoryview, dtype: str) -> NDArray[np.float32]:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TypeAlias, TypeGuard
 
 from ..errors import UnreadableError
-from ..tensors import DTYPES, Part, Tensor, TensorRef, Zeros
+from ..tensors import Constant, Part, Tensor, TensorRef
 
 Progress: TypeAlias = Callable[[int], None]  # called with the number of bytes just done
 # Called with name, part, type and offset in the output when a part of a tensor has been written.
@@ -82,8 +82,10 @@ def read_bytes(files: Files, ref: TensorRef) -> bytearray:
 def payload(files: Files, tensor: Tensor) -> Iterator[memoryview]:
     """Yield the bytes of ``tensor`` as they stand in an output, piece by piece."""
     for part in tensor.parts:
-        if isinstance(part, Zeros):
-            yield memoryview(bytes(part.spec.numel * DTYPES[tensor.spec.dtype]))
+        if isinstance(part, Constant):
+            from .arrays import constant_bytes
+
+            yield memoryview(constant_bytes(part, tensor.spec.dtype))
         elif is_plain(part, tensor.spec.dtype):
             yield from read_chunks(files, part.path, part.offset, part.spec.nbytes)
         else:

@@ -11,6 +11,7 @@ OFFICIAL = Dialect(
     summary="state dict of the official code",
     covers=("",),
     rules=(Rename("", ""),),
+    containers=("torch zip", "safetensors"),
     # Old transformers renamed every "gamma" it met to "weight"; Sa2VA says g_weight.
     spellings=(
         Spelling(f"{_FUSER}.gamma", (f"{_FUSER}.weight", f"{_FUSER}.g_weight", f"{_FUSER}.scale")),

@@ -135,6 +135,7 @@ HF_VIDEO = Dialect(
     summary="transformers Sam2VideoModel",
     covers=("",),
     rules=(*_IMAGE, *_MEMORY),
+    containers=("transformers folder", "safetensors"),
     echoes=(_PE_ECHO,),
     spellings=(
         Spelling(
@@ -149,5 +150,7 @@ HF_IMAGE = Dialect(
     summary="transformers Sam2Model: one image, no memory",
     covers=("image_encoder", "sam_prompt_encoder", "sam_mask_decoder", "no_mem_embed"),
     rules=_IMAGE,
+    task="image",
+    containers=("transformers folder", "safetensors"),
     echoes=(_PE_ECHO,),
 )

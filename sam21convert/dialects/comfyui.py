@@ -1,0 +1,18 @@
+"""Files for ComfyUI's SAM 2 nodes: the official names, flat, in safetensors of a known name.
+
+Source: ``load_model.py`` of ComfyUI-segment-anything-2.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from .official import OFFICIAL
+
+COMFYUI = replace(
+    OFFICIAL,
+    name="comfyui",
+    summary="ComfyUI, which reads size and generation from the name of the file",
+    containers=("safetensors",),
+    file="{stem}_hiera_{size}{dtype}.safetensors",
+)

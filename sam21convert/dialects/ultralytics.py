@@ -1,0 +1,18 @@
+"""Files for ultralytics, which has the official names and goes by the name of the file.
+
+Source: ``ultralytics/models/sam/build.py``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from .official import OFFICIAL
+
+ULTRALYTICS = replace(
+    OFFICIAL,
+    name="ultralytics",
+    summary="ultralytics, which reads size and generation from the name of the file",
+    containers=("torch zip",),
+    file="{stem}_{s}.pt",
+)

@@ -1,0 +1,93 @@
+"""Fill what a part of a model has not from a whole one of the same size: ``--base``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from .checkpoint import Checkpoint
+from .errors import MismatchError, RefusedError
+from .keymap import covers
+from .mapping import to_truth
+from .rules import Dialect
+from .tensors import TensorRef
+
+
+def lacking(dialect: Dialect, count: int, generation: str | None = "") -> str:
+    """What a checkpoint without ``count`` tensors is; None is a generation that is unknown."""
+    number = f"{count} (SAM 2.1) or {count - 3} (SAM 2)" if generation is None else str(count)
+    whole = {"image": "an image model", "trunk": "a trunk alone", "video": "a part of a model"}
+    missing = "of the memory" if dialect.task == "image" else "of the model"
+    return f"{whole[dialect.task]}: {number} tensors {missing} are missing"
+
+
+def sized(checkpoint: Checkpoint, filler: Checkpoint | None) -> Checkpoint:
+    """A part whose size nothing in it tells has that of the checkpoint that it is filled from."""
+    if filler is None or checkpoint.keymap is not None:
+        return checkpoint
+    return replace(
+        checkpoint, shipped=filler.shipped, generation=filler.generation, config=filler.config
+    )
+
+
+def complete(
+    checkpoint: Checkpoint,
+    filler: Checkpoint | None,
+    dialect: Dialect,
+    truth: dict[str, TensorRef],
+    origins: dict[str, tuple[str, ...]],
+) -> Checkpoint:
+    """Add to ``truth`` and ``origins`` what ``dialect`` holds and ``checkpoint`` has not.
+
+    Returns the checkpoint that is whole: ``checkpoint`` where nothing was absent, else ``filler``.
+    Raises :class:`RefusedError` when something is absent that ``filler``, if there is one, has not
+    either, and :class:`MismatchError` when it is of another model.
+    """
+    assert checkpoint.keymap is not None
+    assert checkpoint.dialect is not None
+    wanted = (name for name in checkpoint.keymap.truth if covers(dialect, name))
+    absent = [name for name in wanted if name not in truth]
+    if not absent:
+        return checkpoint
+    if filler is None:
+        raise RefusedError(
+            f"{checkpoint.source.path}: {checkpoint.dialect.name} holds "
+            + lacking(checkpoint.dialect, len(absent), checkpoint.generation),
+            hint="--base CHECKPOINT takes them from a checkpoint of the same size",
+        )
+    _fill(checkpoint, filler, absent, truth, origins)
+    return filler
+
+
+def _fill(
+    checkpoint: Checkpoint,
+    filler: Checkpoint,
+    absent: Sequence[str],
+    truth: dict[str, TensorRef],
+    origins: dict[str, tuple[str, ...]],
+) -> None:
+    """Add what the source has not, from the base."""
+    assert checkpoint.keymap is not None
+    path, base = checkpoint.source.path, filler.source.path
+    theirs, names = to_truth(filler)
+    assert filler.keymap is not None
+    if none := [name for name in absent if name not in theirs and name in filler.keymap.truth]:
+        raise RefusedError(
+            f"{base}: has no {none[0]} either, nor {len(none) - 1} others of what is missing",
+            hint="give a whole checkpoint as --base",
+        )
+    if checkpoint.generation not in (None, filler.generation):
+        raise MismatchError(
+            f"{base}: is of SAM {filler.generation}, {path} of SAM {checkpoint.generation}",
+            hint="give a base of the same generation",
+        )
+    inventory = filler.keymap.truth
+    if any(checkpoint.keymap.truth[name] != inventory.get(name) for name in truth):
+        raise MismatchError(
+            f"{base}: is a SAM 2 of another size than {path}",
+            hint="give a base of the same size",
+        )
+    for name in inventory:
+        if name not in truth:
+            truth[name] = theirs[name]
+            origins[name] = tuple(f"{base}: {origin}" for origin in names[name])

@@ -1,0 +1,78 @@
+"""The ``config.json`` of a trunk that timm loads with ``create_model("local-dir:FOLDER")``.
+
+Source: ``timm/models/hieradet_sam2.py`` and ``_hub.py``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from .catalog import SHIPPED, shipped_config
+from .model.config import Generation, ModelConfig, TrunkConfig
+
+_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, as SAM 2 has them
+_STRIDE = 32  # pixels to a place in the last stage
+_TAGS: Mapping[Generation, str] = {"2.0": "", "2.1": "_2pt1"}
+
+
+def timm_json(config: ModelConfig, generation: str | None) -> str:
+    """Its text. None is a generation that is unknown, for which there is no tag."""
+    trunk, side = config.trunk, config.image_size
+    size = _published(trunk)
+    width = trunk.embed_dim << 3
+    tag = f"fb_r{1024 if size == 'large' else 896}" if size and generation else ""
+    content = {
+        "architecture": f"sam2_hiera_{size or 'tiny'}",
+        "num_classes": 0,
+        "num_features": width,
+        "global_pool": "avg",
+        "model_args": {} if size else _arguments(trunk),
+        "pretrained_cfg": {
+            "tag": tag + _TAGS[config.generation] if tag else "",
+            "custom_load": False,
+            "input_size": [3, side, side],
+            "fixed_input_size": False,
+            "interpolation": "bicubic",
+            "crop_pct": 1.0,
+            "crop_mode": "center",
+            "mean": _MEAN,
+            "std": _STD,
+            "num_classes": 0,
+            "pool_size": [side // _STRIDE] * 2,
+            "first_conv": "patch_embed.proj",
+            "classifier": "head.fc",
+        },
+    }
+    return json.dumps(content, indent=2) + "\n"
+
+
+def generation_of(content: Mapping[str, Any]) -> Generation | None:
+    """What the tag in a ``config.json`` tells; None where there is none of SAM 2."""
+    stated = content.get("pretrained_cfg")
+    tag = stated.get("tag") if isinstance(stated, dict) else None
+    for generation, end in _TAGS.items():
+        if tag in (f"fb_r896{end}", f"fb_r1024{end}"):
+            return generation
+    return None
+
+
+def _published(trunk: TrunkConfig) -> str | None:
+    """The size by which timm knows a trunk."""
+    for shipped in SHIPPED:
+        if shipped.size != "debug" and shipped_config(shipped.name).trunk == trunk:
+            return shipped.size
+    return None
+
+
+def _arguments(trunk: TrunkConfig) -> dict[str, Any]:
+    """Those that timm's class builds another trunk from."""
+    return {
+        "embed_dim": trunk.embed_dim,
+        "num_heads": trunk.num_heads,
+        "stages": trunk.stages,
+        "global_pos_size": trunk.window_pos_embed_bkg_spatial_size,
+        "window_spec": trunk.window_spec,
+        "global_att_blocks": trunk.global_att_blocks,
+    }
