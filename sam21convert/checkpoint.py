@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from pathlib import Path
+from typing import Any
 
 from . import catalog
 from .catalog import SHIPPED, Shipped
@@ -16,11 +17,13 @@ from .config_files import load_config, naming, read_json
 from .containers import Source, open_source
 from .containers.checking import same_bytes
 from .dialects import DIALECTS, HF_IMAGE, HF_VIDEO
+from .errors import UsageError
 from .hf import config_json
 from .hf.folder import CONFIG
 from .keymap import Fit, KeyMap, compile_keymap, foreign_name
 from .model.config import ModelConfig
 from .references import locate
+from .relatives import HQ_SAM2, HQ_TENSORS, relative_in
 from .rules import Dialect
 from .tensors import Inventory, TensorRef
 from .unwrapping import ANCHORS, Unwrapped, unwrap
@@ -46,6 +49,7 @@ class Checkpoint:
 
     ``shipped`` is the shipped config whose tensors it has, by size and, where known, generation.
     ``config`` is what a config file says, or the caller; None when only the tensors speak.
+    ``dropped`` names tensors of the file that are left out because the caller asked for it.
     """
 
     source: Source
@@ -57,6 +61,7 @@ class Checkpoint:
     generation: str | None
     config: ModelConfig | None = None
     config_from: str | None = None
+    dropped: tuple[str, ...] = ()
 
     @property
     def inventory(self) -> Inventory:
@@ -87,24 +92,42 @@ class Checkpoint:
         return self.keymap.fit(self.inventory) if self.keymap else None
 
 
-def open_checkpoint(path: str | Path, config: str | Path | ModelConfig | None = None) -> Checkpoint:
+def open_checkpoint(
+    path: str | Path,
+    config: str | Path | ModelConfig | None = None,
+    *,
+    drop_hq: bool = False,
+) -> Checkpoint:
     """Open ``path``, reading headers only, and say what is in it.
 
     ``path`` is all that :func:`~sam21convert.references.locate` takes, and raises what that does.
     ``config`` (a shipped name, a file, or a :class:`ModelConfig`) takes precedence over the
-    ``config.json`` of a folder, and that over what the tensors tell. Raises
-    :class:`UnreadableError` and :class:`RefusedError`.
+    ``config.json`` of a folder, and that over what the tensors tell. ``drop_hq`` takes an HQ-SAM 2
+    for the SAM 2 in it. Raises :class:`UnreadableError`, :class:`RefusedError`, for a model that
+    only looks like SAM 2 too, and :class:`UsageError` when there is no HQ-SAM 2 to drop from.
     """
     source = open_source(locate(path))
+    beside = source.path / CONFIG
+    content = read_json(beside) if source.path.is_dir() and beside.is_file() else None
+    _refuse_relatives(source, content, drop_hq=drop_hq)
     found = unwrap(source)
+    dropped = tuple(name for name in HQ_TENSORS if drop_hq and name in found.tensors)
+    kept = {name: ref for name, ref in found.tensors.items() if name not in dropped}
+    found = replace(found, tensors=kept)
     dialect = _dialect(found)
     shipped, generation = _shipped(found.tensors, dialect) if dialect else (None, None)
     checkpoint = Checkpoint(
-        source, found.tensors, found.wrappers, found.extras, dialect, shipped, generation
+        source,
+        found.tensors,
+        found.wrappers,
+        found.extras,
+        dialect,
+        shipped,
+        generation,
+        dropped=dropped,
     )
-    beside = source.path / CONFIG
-    if source.path.is_dir() and beside.is_file():
-        checkpoint = _with_json(checkpoint, beside)
+    if content is not None:
+        checkpoint = _with_json(checkpoint, content, beside)
     if config is not None:
         given = config if isinstance(config, ModelConfig) else load_config(config)
         checkpoint = replace(
@@ -127,6 +150,14 @@ def unequal_copies(checkpoint: Checkpoint) -> list[str]:
         for one, other in checkpoint.fit.repeats
         if not {one, other} & misshapen and not same_bytes(refs[one], refs[other])
     ]
+
+
+def _refuse_relatives(source: Source, config: dict[str, Any] | None, *, drop_hq: bool) -> None:
+    family = relative_in(source, config)
+    if family is None and drop_hq:
+        raise UsageError(f"{source.path}: is no HQ-SAM 2: --drop-hq has nothing to drop")
+    if family is not None and not (drop_hq and family is HQ_SAM2):
+        raise family.refusal(source.path)
 
 
 def _dialect(found: Unwrapped) -> Dialect | None:
@@ -163,9 +194,8 @@ def _shipped(
     return None, generation
 
 
-def _with_json(checkpoint: Checkpoint, path: Path) -> Checkpoint:
+def _with_json(checkpoint: Checkpoint, content: dict[str, Any], path: Path) -> Checkpoint:
     """Let the ``config.json`` of a folder decide what the tensors do not tell."""
-    content = read_json(path)
     with naming(path):
         video = config_json.model_type(content) == "sam2_video"
         like = None if video else checkpoint.model_config

@@ -76,6 +76,7 @@ def make_plan(
     allow_lossy: bool = False,
     image_size: int | None = None,
     dtype: DType | None = None,
+    drop_hq: bool = False,
     overwrite: bool = False,
 ) -> Plan:
     """Plan what :func:`~sam21convert.convert` does; the arguments and errors are its own."""
@@ -86,7 +87,7 @@ def make_plan(
             f"{destination}: a file records no image size", hint="give --image-size with a folder"
         )
     asked = check_request(generation, allow_lossy=allow_lossy)
-    checkpoint = stated(open_checkpoint(source, config), asked)
+    checkpoint = stated(open_checkpoint(source, config, drop_hq=drop_hq), asked)
     refuse_input(destination, container, checkpoint)
     refuse_occupied(destination, container, overwrite=overwrite)
     truth, origins = to_truth(checkpoint)

@@ -30,7 +30,7 @@ LAYERS = (
     {"containers", "published"},
     {"hub", "downloading"},
     {"references"},
-    {"unwrapping", "checkpoint"},
+    {"unwrapping", "relatives", "checkpoint"},
     {"fitting", "destination", "pulling"},
     {"generations"},
     {"inspection", "planning"},
