@@ -22,7 +22,15 @@ from sam21convert.checkpoint import open_checkpoint, shipped_keymap
 from sam21convert.containers import Source, open_source
 from sam21convert.dialects import DIALECTS
 from sam21convert.errors import MismatchError, RefusedError, UsageError
-from sam21convert.relatives import FAMILIES, HQ_TENSORS, Family, Signature, family_of, relative_in
+from sam21convert.relatives import (
+    FAMILIES,
+    HQ_SAM2,
+    HQ_TENSORS,
+    Family,
+    Signature,
+    family_of,
+    relative_in,
+)
 from sam21convert.rules import Dialect
 from sam21convert.tensors import Inventory, TensorRef, TensorSpec
 
@@ -224,7 +232,6 @@ class TestRelatives:
             whole = next(make() for _, _, make in CASES if signature.fits(make()))
             for name in signature.names:
                 rest = {n: s for n, s in whole.items() if not Signature((name,)).fits({n: s})}
-
                 assert not signature.fits(rest)
 
     def test_rank_and_absence_tell_a_relative_from_a_sam2(self) -> None:
@@ -273,7 +280,9 @@ class TestRelatives:
         both = source(official(), ("model",), teacher=source(edgetam()).root)
         assert relative_in(both) is None
         assert relative_in(source(prefixed(official(), "student.") | edgetam())) is None
-        assert relative_in(source(hq_sam2(), ("model",), ema=source(hq_sam2()).root)) is not None
+        moments = source(specs(("exp_avg", (3,)))).root
+        for beside in (source(hq_sam2()).root, moments):
+            assert relative_in(source(hq_sam2(), ("model",), beside=beside)) is HQ_SAM2
 
 
 class TestSam2:
@@ -402,6 +411,13 @@ class TestDroppingHQ:
         with pytest.raises(MismatchError, match="unexpected +2 .*my_head.weight.*layers.3.weight"):
             convert(path, tmp_path / "out.pt", drop_hq=True)
         assert not (tmp_path / "out.pt").exists()
+
+    def test_without_asking_nothing_is_dropped(self, tmp_path: Path) -> None:
+        """The features alone make no HQ-SAM 2."""
+        more = {n: s for n, s in hq_sam2(DEBUG).items() if ".hf_" not in n}
+        path = random_bits(tmp_path / "m.safetensors", more)
+        with pytest.raises(MismatchError, match="unexpected +6 .*embedding_maskfeature"):
+            convert(path, tmp_path / "out.pt")
 
     def test_there_must_be_something_to_drop(self, tmp_path: Path) -> None:
         with pytest.raises(UsageError, match="is no HQ-SAM 2"):

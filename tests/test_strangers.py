@@ -198,6 +198,11 @@ def test_each_archive_is_told_by_its_own_entry_alone(
         (written(bytes(64)), "is neither a PyTorch checkpoint nor"),
         (written(b"\x08\x0a\x12\0\0\0\0\0"), "is neither a PyTorch checkpoint nor"),
         (written(b"\x08\x0a\x12\xff\xff\xff\xff\xff"), "is neither a PyTorch checkpoint nor"),
+        (written(b"\x10\x0a" + field(2, b"pytorch")), "is neither a PyTorch checkpoint nor"),
+        (
+            written(b'{"error": "Gated repository"}'),
+            r"is JSON that begins with '\{\"error\": \"Gated",
+        ),
         (written(b"   \n  "), "is neither a PyTorch checkpoint nor"),
         (written(b"PK\x03\x04 but not really"), "not an intact zip archive"),
         (zipped("a.txt"), "not a PyTorch checkpoint: it holds 'a.txt'\n"),

@@ -22,11 +22,15 @@ _UNPACK = "unpack it, and give the checkpoint in it"
 
 @dataclass(frozen=True, slots=True)
 class Stranger:
-    """A kind of file: what it is, what to do, and whether the first bytes of a file are of it."""
+    """A kind of file: what it is, what to do, and whether the first bytes of a file are of it.
+
+    Of a ``quoted`` one the error shows the beginning, which may say what went wrong.
+    """
 
     what: str
     hint: str
     tells: Callable[[bytes], bool]
+    quoted: bool = False
 
 
 def _at(offset: int, *magics: bytes) -> Callable[[bytes], bool]:
@@ -87,8 +91,8 @@ STRANGERS: tuple[Stranger, ...] = (
         _at(0, b"version https://git-lfs"),
     ),
     Stranger("a web page", _AGAIN, _text(r"(<\?xml[^>]*>\s*)?(<!--.*?-->\s*)*<(!doctype )?html")),
-    Stranger("XML", _AGAIN, _text(r"<\?xml|<\w+[^>]*>")),
-    Stranger("JSON", _TEXT, _text(r'\{\s*["}]|\[\s*["{]')),
+    Stranger("XML", _AGAIN, _text(r"<\?xml|<\w+[^>]*>"), quoted=True),
+    Stranger("JSON", _TEXT, _text(r'\{\s*["}]|\[\s*["{]'), quoted=True),
     Stranger("a GGUF file", "convert the checkpoint that it was made from", _at(0, b"GGUF")),
     Stranger(
         "a ggml file",
@@ -128,7 +132,7 @@ STRANGERS: tuple[Stranger, ...] = (
         "give a checkpoint here; sam21convert predict video takes videos",
         _at(4, b"ftyp"),
     ),
-    Stranger("text", _TEXT, _text(r".")),
+    Stranger("text", _TEXT, _text(r"."), quoted=True),
 )
 
 
@@ -169,8 +173,8 @@ def stranger(path: Path, start: bytes) -> RefusedError | None:
     kind = next((kind for kind in STRANGERS if kind.tells(start)), None)
     if kind is None:
         return None
-    text = _as_text(start)
-    shown = "" if text is None or kind.what[:2] == "a " else f" that begins with {text[:_QUOTED]!r}"
+    begins = (_as_text(start) or "")[:_QUOTED]
+    shown = f" that begins with {begins!r}" if kind.quoted else ""
     return RefusedError(f"{path}: is {kind.what}{shown}", hint=kind.hint)
 
 
