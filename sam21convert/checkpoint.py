@@ -9,32 +9,27 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from pathlib import Path
+from typing import Any
 
 from . import catalog
-from .catalog import SHIPPED, Shipped
+from .catalog import Shipped
 from .config_files import load_config, naming, read_json
 from .containers import Source, open_source
 from .containers.checking import same_bytes
-from .dialects import DIALECTS, HF_IMAGE, HF_VIDEO, MLX, TIMM
-from .errors import RefusedError, UnreadableError
+from .dialects import HF_IMAGE, HF_VIDEO, TIMM
+from .errors import RefusedError, UnreadableError, UsageError
 from .hf import config_json
 from .hf.folder import CONFIG
-from .keymap import Fit, KeyMap, compile_keymap, foreign_name
+from .identification import dialect_of, size_of
+from .keymap import Fit, KeyMap, compile_keymap
 from .model.config import Generation, ModelConfig
 from .references import glance, resolve
+from .relatives import HQ_SAM2, HQ_TENSORS, relative_in
 from .remote_files import HubPath
 from .rules import Dialect
 from .tensors import Inventory, TensorRef
 from .timm_config import generation_of
-from .unwrapping import ANCHORS, Unwrapped, unwrap
-
-_MEMORY = (
-    "maskmem_tpos_enc",
-    "memory_attention.norm.weight",
-    "memory_encoder.out_proj.weight",
-    "obj_ptr_proj.layers.1.weight",
-)
-GENERATION_TENSORS = ("no_obj_embed_spatial", "obj_ptr_tpos_proj.weight", "obj_ptr_tpos_proj.bias")
+from .unwrapping import unwrap
 
 
 @cache
@@ -49,6 +44,7 @@ class Checkpoint:
 
     ``shipped`` is the shipped config whose tensors it has, by size and, where known, generation.
     ``config`` is what a config file says, or the caller; None when only the tensors speak.
+    ``dropped`` names tensors of the file that are left out because the caller asked for it.
     """
 
     source: Source
@@ -60,6 +56,7 @@ class Checkpoint:
     generation: str | None
     config: ModelConfig | None = None
     config_from: str | None = None
+    dropped: tuple[str, ...] = ()
 
     @property
     def inventory(self) -> Inventory:
@@ -95,6 +92,7 @@ def open_checkpoint(
     config: str | Path | ModelConfig | None = None,
     *,
     header_only: bool = False,
+    drop_hq: bool = False,
 ) -> Checkpoint:
     """Open ``path``, reading headers only, and say what is in it.
 
@@ -102,19 +100,34 @@ def open_checkpoint(
     ``config`` (a shipped name, a file, or a :class:`ModelConfig`) takes precedence over the
     ``config.json`` of a folder, or the only YAML of a repository of the Hub, and that over what the
     tensors tell. With ``header_only`` a repository of the Hub is not downloaded, and the data of no
-    tensor can be read. Raises :class:`UnreadableError` and :class:`RefusedError`.
+    tensor can be read. ``drop_hq`` takes an HQ-SAM 2 for the SAM 2 in it.
+
+    Raises :class:`UnreadableError`, :class:`RefusedError`, for a model that only looks like SAM 2
+    too, and :class:`UsageError` when there is no HQ-SAM 2 to drop from.
     """
     located = glance(path) if header_only else resolve(path)
     source = open_source(located.path, place=not isinstance(located.path, HubPath))
-    found = unwrap(source)
-    dialect = _dialect(found, source)
-    shipped, generation = _shipped(found.tensors, dialect) if dialect else (None, None)
-    checkpoint = Checkpoint(
-        source, found.tensors, found.wrappers, found.extras, dialect, shipped, generation
-    )
     beside = source.path / CONFIG
-    if source.path.is_dir() and beside.is_file():
-        checkpoint = _with_json(checkpoint, beside)
+    content = read_json(beside) if source.path.is_dir() and beside.is_file() else None
+    _refuse_relatives(source, content, drop_hq=drop_hq)
+    found = unwrap(source)
+    dropped = tuple(name for name in HQ_TENSORS if drop_hq and name in found.tensors)
+    kept = {name: ref for name, ref in found.tensors.items() if name not in dropped}
+    found = replace(found, tensors=kept)
+    dialect = dialect_of(found, source)
+    shipped, generation = size_of(found.tensors, dialect) if dialect else (None, None)
+    checkpoint = Checkpoint(
+        source,
+        found.tensors,
+        found.wrappers,
+        found.extras,
+        dialect,
+        shipped,
+        generation,
+        dropped=dropped,
+    )
+    if content is not None:
+        checkpoint = _with_json(checkpoint, content, beside)
     if isinstance(config, ModelConfig):
         return _with_config(checkpoint, config, "the caller")
     if config is not None:
@@ -136,59 +149,12 @@ def unequal_copies(checkpoint: Checkpoint) -> list[str]:
     ]
 
 
-def _dialect(found: Unwrapped, source: Source) -> Dialect | None:
-    """The dialect with that anchor; of several, the one with a place for just what is there.
-
-    Raises :class:`RefusedError` when the shapes are not of the layout that the file records.
-    """
-    named = [d for d in DIALECTS if found.anchor in {foreign_name(d, name) for name in ANCHORS}]
-    fitting = [d for d in named if _has_layout(d, found.tensors)] or named
-    layouts = [dict(d.metadata).get("layout") for d in fitting]
-    recorded = source.metadata.get("layout")
-    if recorded in dict(MLX.metadata).values() and recorded not in layouts:
-        raise RefusedError(
-            f"{source.path}: records the layout {recorded}, and its tensors have another",
-            hint="something transposed them without saying so: go back to the file before that",
-        )
-    for dialect in fitting:
-        marks = {foreign_name(dialect, name) for name in _MEMORY}
-        if marks == {None} or any(mark in found.tensors for mark in marks):
-            return dialect
-    return fitting[0] if fitting else None
-
-
-def _has_layout(dialect: Dialect, tensors: Mapping[str, TensorRef]) -> bool:
-    """Whether the first convolution, if it is there, has its 3 input channels in their place."""
-    name = foreign_name(dialect, ANCHORS[1]) or ""
-    turned = {permute.truth: permute.axes for permute in dialect.permutes}
-    axes = turned.get(ANCHORS[1], (0, 1, 2, 3))
-    shape = tensors[name].spec.shape if name in tensors else ()
-    return len(shape) != 4 or shape[axes.index(1)] == 3
-
-
-def _shipped(
-    tensors: Mapping[str, TensorRef], dialect: Dialect
-) -> tuple[Shipped | None, str | None]:
-    """The shipped config of that size and generation, and the generation if it can be told."""
-    shapes = [
-        (tensors[name].spec.shape, axis)
-        for truth_name, axis in ((ANCHORS[0], 1), (ANCHORS[1], 0))
-        if (name := foreign_name(dialect, truth_name) or "") in tensors
-    ]
-    widths = {shape[axis] for shape, axis in shapes if len(shape) > axis}
-    start = (foreign_name(dialect, "image_encoder.trunk.blocks.0.attn") or "").partition("0.")[0]
-    numbers = [name.removeprefix(start).partition(".")[0] for name in tensors if start in name]
-    blocks = 1 + max((int(number) for number in numbers if number.isdecimal()), default=-1)
-    marks = [foreign_name(dialect, name) for name in GENERATION_TENSORS]
-    generation = None
-    memory = [foreign_name(dialect, name) for name in _MEMORY]
-    if None not in marks and any(name in tensors for name in memory):
-        generation = "2.1" if sum(mark in tensors for mark in marks) >= 2 else "2.0"
-    for shipped in SHIPPED:
-        same_size = {shipped.embed_dim} == widths and shipped.blocks == blocks
-        if same_size and generation in (None, shipped.generation):
-            return shipped, generation
-    return None, generation
+def _refuse_relatives(source: Source, config: dict[str, Any] | None, *, drop_hq: bool) -> None:
+    family = relative_in(source, config)
+    if family is None and drop_hq:
+        raise UsageError(f"{source.path}: is no HQ-SAM 2: --drop-hq has nothing to drop")
+    if family is not None and not (drop_hq and family is HQ_SAM2):
+        raise family.refusal(source.path)
 
 
 def _beside(path: Path) -> ModelConfig:
@@ -210,9 +176,8 @@ def _with_config(checkpoint: Checkpoint, config: ModelConfig, config_from: str) 
     )
 
 
-def _with_json(checkpoint: Checkpoint, path: Path) -> Checkpoint:
+def _with_json(checkpoint: Checkpoint, content: dict[str, Any], path: Path) -> Checkpoint:
     """Let the ``config.json`` of a folder decide what the tensors do not tell."""
-    content = read_json(path)
     if checkpoint.dialect is TIMM:
         return _with_timm(checkpoint, generation_of(content))
     with naming(path):

@@ -38,8 +38,8 @@ class Conversion(Report):
 
     ``tensors`` lists, for each tensor of the output, its name, type, shape and the names it came
     ``from``, none for zeros that ``generation`` adds. ``lost`` holds what ``allow_lossy`` gave up:
-    the largest magnitude in each tensor, None where it is not finite. ``sha256`` is empty unless
-    hashes were asked for.
+    the largest magnitude in each tensor, None where it is not finite. ``dropped`` names what
+    ``drop_hq`` left out. ``sha256`` is empty unless hashes were asked for.
     """
 
     source: Path
@@ -53,6 +53,7 @@ class Conversion(Report):
     image_size: int | None
     dtypes: dict[str, int]
     lost: dict[str, float | None]
+    dropped: tuple[str, ...]
     tensors: tuple[dict[str, Any], ...]
     bytes: int
     files: tuple[str, ...]
@@ -71,6 +72,7 @@ class Conversion(Report):
             ("model", self.config or "of no published size"),
             ("tensors", f"{len(self.tensors)} ({dtypes}) in {size_text(self.bytes)}"),
             ("files", ", ".join(self.files)),
+            *([("dropped", ", ".join(self.dropped))] if self.dropped else []),
             *([] if self.dry_run else [("checked", checked)]),
             *(("note", note) for note in self.notes),
         ]
@@ -88,6 +90,7 @@ def convert(
     allow_lossy: bool = False,
     image_size: int | None = None,
     dtype: DType | None = None,
+    drop_hq: bool = False,
     overwrite: bool = False,
     dry_run: bool = False,
     verify: bool = True,
@@ -104,6 +107,7 @@ def convert(
     ``generation`` is that of the output, "2.0" or "2.1", and of a source that does not tell its
     own. The way up adds zeros and changes nothing that is computed; the way down needs zeros in the
     same three tensors, or ``allow_lossy``, which drops whatever they hold.
+    ``drop_hq`` takes the SAM 2 out of an HQ-SAM 2, whose further tensors are left out.
     ``image_size``, in pixels, is recorded in the configs of a folder. ``verify`` checks the
     checksums of the source and reads the output back; ``hashes`` asks for ``sha256`` in the report.
     ``progress`` is called with numbers of bytes. ``check`` is called with the path of what was
@@ -123,6 +127,7 @@ def convert(
         allow_lossy=allow_lossy,
         image_size=image_size,
         dtype=dtype,
+        drop_hq=drop_hq,
         overwrite=overwrite,
     )
     if not dry_run:
@@ -195,6 +200,7 @@ def report(plan: Plan, *, dry_run: bool, verified: bool, hashes: bool) -> Conver
             name: largest if isfinite(largest) else None
             for name, largest in plan.outcome.lost.items()
         },
+        dropped=plan.source.dropped,
         tensors=tuple(
             {
                 "name": name,

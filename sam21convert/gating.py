@@ -13,7 +13,7 @@ from .comparison.findings import ParityReport
 from .comparison.sides import runner_for
 from .containers.copying import Progress
 from .conversion import carry_out, report
-from .errors import MismatchError
+from .errors import MismatchError, UsageError
 from .generations import GENERATIONS
 from .model.config import ModelConfig
 from .planning import DTYPES, Plan
@@ -59,9 +59,15 @@ def convert_in_parity(
 
     ``steps`` gives the ``progress`` of :func:`~sam21convert.parity` once everything is written.
 
-    Raises :class:`MismatchError` when it does not hold, and else as
+    Raises :class:`MismatchError` when it does not hold, :class:`UsageError` when the source is an
+    HQ-SAM 2, and else as
     :func:`~sam21convert.convert` and :func:`~sam21convert.parity`.
     """
+    if plan.source.dropped:
+        raise UsageError(
+            f"{plan.source.source.path}: nothing here runs an HQ-SAM 2 to compare with",
+            hint="--drop-hq goes without --parity; the tensors that stay are copied bit for bit",
+        )
     for runner in {runner_for(plan.source.dialect), runner_for(plan.dialect)} - {"truth"}:
         peers.module(runner)  # before anything is written
     found: list[ParityReport] = []

@@ -13,10 +13,11 @@ from dataclasses import dataclass, field, replace
 from typing import get_args
 
 from .catalog import Shipped, shipped_like, tensors_of
-from .checkpoint import GENERATION_TENSORS, Checkpoint, shipped_keymap
+from .checkpoint import Checkpoint, shipped_keymap
 from .containers.copying import Files, payload
 from .destination import FOLDERS
 from .errors import MismatchError, UsageError
+from .identification import GENERATION_TENSORS
 from .keymap import KeyMap, compile_keymap, foreign_name
 from .model.config import Generation
 from .rules import Container, Dialect

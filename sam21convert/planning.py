@@ -88,6 +88,7 @@ def make_plan(
     allow_lossy: bool = False,
     image_size: int | None = None,
     dtype: DType | None = None,
+    drop_hq: bool = False,
     overwrite: bool = False,
 ) -> Plan:
     """Plan what :func:`~sam21convert.convert` does; the arguments and errors are its own."""
@@ -102,7 +103,7 @@ def make_plan(
     if not Path(source).exists() and not dialect.file:
         refuse_occupied(destination, container, overwrite=overwrite)  # before a download
     filler = None if base is None else open_checkpoint(base)
-    checkpoint = stated(sized(open_checkpoint(source, config), filler), asked)
+    checkpoint = stated(sized(open_checkpoint(source, config, drop_hq=drop_hq), filler), asked)
     kind = None if dtype is None else DTYPES[dtype]
     destination = named(
         destination, dialect, checkpoint.shipped, kind or usual_type(checkpoint.tensors)

@@ -19,7 +19,7 @@ ANCHORS = (
     "image_encoder.trunk.patch_embed.proj.weight",
     "sam_mask_decoder.iou_token.weight",
 )
-_COMPILED = "_orig_mod."  # what torch.compile puts into names, anywhere
+COMPILED = "_orig_mod."  # what torch.compile puts into names, anywhere
 _MAX_DEPTH = 4
 
 
@@ -46,15 +46,15 @@ def unwrap(source: Source) -> Unwrapped:
     tensors: dict[str, TensorRef] = {}
     extras = _siblings(source.root, found.path)
     for name, ref in found.tensors.items():
-        clean = name.removeprefix(found.prefix).replace(_COMPILED, "")
+        clean = name.removeprefix(found.prefix).replace(COMPILED, "")
         if not name.startswith(found.prefix):
             extras.append(name)
         elif clean in tensors:
             raise RefusedError(f"{source.path}: {name} and another tensor are both {clean}")
         else:
             tensors[clean] = ref
-    infix = any(_COMPILED in name.removeprefix(found.prefix) for name in found.tensors)
-    wrappers = (*found.path, *filter(None, (found.prefix, _COMPILED if infix else "")))
+    infix = any(COMPILED in name.removeprefix(found.prefix) for name in found.tensors)
+    wrappers = (*found.path, *filter(None, (found.prefix, COMPILED if infix else "")))
     return Unwrapped(tensors, wrappers, tuple(extras), found.anchor)
 
 
@@ -72,7 +72,7 @@ class _Found:
         return ".".join(self.path) or "top level"
 
 
-def _walk(root: Any) -> Iterator[tuple[tuple[str, ...], Mapping[str, TensorRef]]]:
+def walk(root: Any) -> Iterator[tuple[tuple[str, ...], Mapping[str, TensorRef]]]:
     """Every dict that holds tensors, with the keys that lead to it; shared ones once."""
     seen: set[int] = set()
     waiting: list[tuple[tuple[str, ...], Any]] = [((), root)]
@@ -88,7 +88,7 @@ def _walk(root: Any) -> Iterator[tuple[tuple[str, ...], Mapping[str, TensorRef]]
 
 
 def _state_dicts(root: Any) -> Iterator[_Found]:
-    holders = list(_walk(root))
+    holders = list(walk(root))
     for truth_name in ANCHORS:
         # The longest first: a dialect's whole name may be the end of another's.
         anchors = sorted(_names_of(truth_name), key=len, reverse=True)
@@ -115,11 +115,11 @@ def _names_of(truth_name: str) -> set[str]:
 
 def _tail(name: str, anchor: str) -> str:
     """The end of ``name`` that spells ``anchor``, or nothing. A compiled part may be within."""
-    clean = name.replace(_COMPILED, "")
+    clean = name.replace(COMPILED, "")
     if clean != anchor and not clean.endswith(f".{anchor}"):
         return ""
     start = len(name)
-    while name[start:].replace(_COMPILED, "") != anchor:
+    while name[start:].replace(COMPILED, "") != anchor:
         start -= 1
     return name[start:]
 

@@ -42,7 +42,7 @@ LAYERS = (
     {"hub", "downloading"},
     {"remote_files"},
     {"references"},
-    {"unwrapping", "checkpoint"},
+    {"unwrapping", "relatives", "checkpoint"},
     {"fitting", "destination", "pulling"},
     {"generations", "mapping"},
     {"filling"},

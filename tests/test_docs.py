@@ -10,13 +10,15 @@ import pytest
 from sam21convert.comparison.deviations import DEVIATIONS
 from sam21convert.comparison.scenarios import BY_NAME
 from sam21convert.comparison.sides import RUNNERS
+from sam21convert.containers.strangers import ARCHIVES, STRANGERS
+from sam21convert.relatives import FAMILIES, Family, Signature
 
 DOCS = Path(__file__).parent.parent / "docs"
 
 
-def rows(heading: str) -> list[list[str]]:
-    """Cells of the first table of docs/parity.md after some words."""
-    text = (DOCS / "parity.md").read_text().partition(heading)[2]
+def rows(heading: str, document: str = "parity.md") -> list[list[str]]:
+    """Cells of the first table of a document after some words."""
+    text = (DOCS / document).read_text().partition(heading)[2]
     table = re.search(r"(?:^\|.*\n)+", text, re.MULTILINE)
     assert table is not None
     return [line.strip("|\n").split(" | ") for line in table[0].splitlines()[2:]]
@@ -35,3 +37,32 @@ def test_every_known_deviation() -> None:
 @pytest.mark.parametrize("runner", RUNNERS)
 def test_every_runner(runner: str) -> None:
     assert f"`{runner}`" in (DOCS / "parity.md").read_text()
+
+
+def test_every_relative() -> None:
+    listed = [[cell.strip() for cell in row] for row in rows("## Relatives", "formats.md")]
+    assert listed == [
+        [f.name, recognised(f), f"{f.about}; {f.advice.replace('--drop-hq', '`--drop-hq`')}"]
+        for f in FAMILIES
+    ]
+
+
+def recognised(family: Family) -> str:
+    """The signatures of a family in words."""
+    told = [*map(in_words, family.signatures)]
+    told += [f"`model_type` `{kind}`" for kind in family.model_types]
+    told += [f"`{family.config_key}` in `config.json`"] if family.config_key else []
+    return "<br>".join(told)
+
+
+def in_words(signature: Signature) -> str:
+    words = " and ".join(f"`{name}`" for name in signature.names)
+    words += f" of {signature.rank} dimensions" if signature.rank else ""
+    return words + "".join(f", no `{name}`" for name in signature.without)
+
+
+def test_every_foreign_file() -> None:
+    listed = [[cell.strip() for cell in row] for row in rows("## Foreign files", "formats.md")]
+    known = [(kind.what, kind.hint) for kind in STRANGERS]
+    known += [(kind.what, kind.hint) for kind in ARCHIVES]
+    assert [tuple(row) for row in listed] == known

@@ -23,10 +23,11 @@ from transformers import AutoProcessor, Sam2Model, Sam2VideoModel
 from sam21convert import convert, inspect, validate
 from sam21convert.__main__ import main
 from sam21convert.catalog import shipped_config, shipped_tensors, tensors_of
-from sam21convert.checkpoint import GENERATION_TENSORS, open_checkpoint
+from sam21convert.checkpoint import open_checkpoint
 from sam21convert.containers.checking import ReadBack, same_bytes, sha256
 from sam21convert.containers.safetensors import read_safetensors, write_safetensors
 from sam21convert.errors import MismatchError, UsageError
+from sam21convert.identification import GENERATION_TENSORS
 from sam21convert.mapping import to_truth
 from sam21convert.picture import scene
 from sam21convert.tensors import Constant, TensorRef, TensorSpec

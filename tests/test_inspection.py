@@ -128,26 +128,6 @@ def test_something_else_is_no_sam2(tmp_path: Path) -> None:
     assert (found.dialect, found.size, found.exit_code) == (None, None, 1)
 
 
-@pytest.mark.parametrize(
-    ("content", "error", "complaint"),
-    [
-        (b"", UnreadableError, "is empty"),
-        (b"version https://git-lfs.github.com/spec/v1\n", RefusedError, "is a Git LFS pointer"),
-        (b"<!DOCTYPE html><html>", RefusedError, "is a web page"),
-        (b"GGUF\x03\x00\x00\x00", RefusedError, "is a GGUF file"),
-        (b"just some text, long enough", RefusedError, "is neither a PyTorch checkpoint nor"),
-        (b"PK\x03\x04 but not really", UnreadableError, "zip"),
-    ],
-)
-def test_files_of_another_kind_are_named_by_their_content(
-    tmp_path: Path, content: bytes, error: type[Exception], complaint: str
-) -> None:
-    path = tmp_path / "model.pt"
-    path.write_bytes(content)
-    with pytest.raises(error, match=complaint):
-        inspect(path)
-
-
 def test_a_missing_file_and_an_empty_folder(tmp_path: Path) -> None:
     with pytest.raises(UnreadableError, match="No such file"):
         inspect(tmp_path / "gone.pt")

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import io
 import pickle
 import re
 import struct
-import tarfile
 import warnings
 from pathlib import Path
 from typing import Any
@@ -163,16 +161,6 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
         read_torch_legacy(path)
     with pytest.raises(UnreadableError, match=re.escape(str(tmp_path / "missing.pt"))):
         read_torch_legacy(tmp_path / "missing.pt")
-
-
-def test_the_tar_format_is_refused_by_name(tmp_path: Path) -> None:
-    path = tmp_path / "a.pt"
-    with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as archive:
-        for name in ("sys_info", "pickle", "storages", "tensors"):
-            archive.addfile(tarfile.TarInfo(name), io.BytesIO())
-    with pytest.raises(RefusedError, match="the tar format") as caught:
-        read_torch_legacy(path)
-    assert caught.value.hint is not None
 
 
 def test_no_damage_makes_another_kind_of_error(tmp_path: Path) -> None:

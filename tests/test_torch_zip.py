@@ -458,13 +458,6 @@ def test_other_archives_are_refused(simple: Path, tmp_path: Path) -> None:
         read_torch_zip(path)
 
 
-def test_torchscript_is_refused(tmp_path: Path) -> None:
-    entries = {"m/data.pkl": b"N.", "m/constants.pkl": b"N.", "m/code/a.py": b""}
-    with pytest.raises(RefusedError, match="TorchScript") as caught:
-        read_torch_zip(pack(tmp_path / "a.pt", entries))
-    assert caught.value.hint is not None
-
-
 def test_byte_orders_other_than_little_are_refused(tmp_path: Path) -> None:
     def path(order: bytes) -> Path:
         return forge(tmp_path / "a.pt", tensor_pickle(), **{"a/byteorder": order})

@@ -48,6 +48,11 @@ from .shared import answering, config_option, json_option, overwrite_option, pro
     type=click.Choice(["float32", "float16", "bfloat16"]),
     help="Cast the tensors. Default: leave them as they are.",
 )
+@click.option(
+    "--drop-hq",
+    is_flag=True,
+    help="Take the SAM 2 out of an HQ-SAM 2: leave out the tensors that HQ adds.",
+)
 @click.option("--no-verify", is_flag=True, help="Skip the checksums and the reading back.")
 @click.option(
     "--parity",

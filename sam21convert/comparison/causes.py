@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..catalog import tensors_of
-from ..checkpoint import GENERATION_TENSORS
+from ..identification import GENERATION_TENSORS
 from ..tensors import fold
 from . import reach
 from .findings import Cause

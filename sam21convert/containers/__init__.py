@@ -9,20 +9,11 @@ from ..errors import RefusedError, UnreadableError
 from ..hf.folder import INDEX, WEIGHTS
 from .safetensors import read_safetensors, read_sharded
 from .source import Blob, Placeholder, Source
+from .strangers import HEAD, archive, stranger
 from .torch_legacy import read_torch_legacy
 from .torch_zip import read_torch_zip
 
 __all__ = ["Blob", "Placeholder", "Source", "open_source"]
-
-# First bytes of what people take for checkpoints, and what to do about it.
-_STRANGERS = (
-    (b"version https://git-lfs", "a Git LFS pointer, not the file itself", "run: git lfs pull"),
-    (b"<!DOCTYPE", "a web page", "the download gave an error page: download it again"),
-    (b"<!doctype", "a web page", "the download gave an error page: download it again"),
-    (b"<html", "a web page", "the download gave an error page: download it again"),
-    (b"GGUF", "a GGUF file", "convert the checkpoint it was made from"),
-    (b"\x1f\x8b", "a gzip archive", "unpack it first"),
-)
 
 
 def open_source(path: Path, *, place: bool = True) -> Source:
@@ -37,15 +28,17 @@ def open_source(path: Path, *, place: bool = True) -> Source:
     if path.name.endswith(".index.json"):
         return read_sharded(path)
     start = _start_of(path)
+    if start[4:9] == b"\0\0\0\0{":  # a header shorter than 4 GiB
+        return read_safetensors(path)
     if start[:4] == b"PK\x03\x04":
         return read_torch_zip(path, place=place)
-    for magic, what, hint in _STRANGERS:
-        if start.startswith(magic):
-            raise RefusedError(f"{path}: is {what}", hint=hint)
-    if start[8:9] == b"{" or path.suffix == ".safetensors":
-        return read_safetensors(path)
     if start[:1] == b"\x80":
         return read_torch_legacy(path, place=place)
+    refusal = stranger(path, start)
+    if refusal is not None:
+        raise refusal
+    if start[8:9] == b"{" or path.suffix == ".safetensors":
+        return read_safetensors(path)  # which says what is wrong with it
     raise RefusedError(
         f"{path}: is neither a PyTorch checkpoint nor a safetensors file",
         hint="give a .pt, .pth or .safetensors file, or a transformers folder",
@@ -58,6 +51,9 @@ def _open_folder(path: Path) -> Source:
             source = (read_safetensors if name == WEIGHTS else read_sharded)(path / name)
             kind = "transformers folder" if name == WEIGHTS else "sharded transformers folder"
             return replace(source, path=path, container=kind)
+    inside = [*path.glob("*"), *path.glob("*/*")]
+    if known := archive([entry.relative_to(path).as_posix() for entry in inside]):
+        raise RefusedError(f"{path}: is {known.what}", hint=known.hint)
     raise RefusedError(
         f"{path}: a folder without {WEIGHTS} or {INDEX}",
         hint="give the checkpoint file in it, or a folder that transformers can load",
@@ -69,7 +65,7 @@ def _start_of(path: Path) -> bytes:
         raise RefusedError(f"{path}: is not a regular file")
     try:
         with path.open("rb") as file:
-            start = file.read(64)
+            start = file.read(HEAD)
     except OSError as error:
         raise UnreadableError(f"{path}: {error.strerror}") from error
     if not start:

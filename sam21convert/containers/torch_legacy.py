@@ -34,7 +34,7 @@ def read_torch_legacy(path: Path, *, place: bool = True) -> Source:
     ``place``, the numbers of elements that stand between the data are not compared.
 
     Raises :class:`UnreadableError` when the file is not in this format, is cut short or contradicts
-    itself, and :class:`RefusedError` when it is one of the tar files that came before.
+    itself, and :class:`RefusedError` when it is another pickle.
     """
     with errors_about(str(path)), path.open("rb", buffering=0) as file:
         size = file.seek(0, 2)
@@ -90,17 +90,15 @@ def _read(path: Path, file: FileIO, data: bytes, size: int, place: bool) -> Pick
 
 def _skip_preamble(data: bytes) -> int:
     """Where the pickle with the tensors begins, after three small ones."""
-    if data[257:262] == b"ustar":
-        raise RefusedError(
-            "the tar format of the first releases of PyTorch",
-            hint="load and save it with torch, with weights_only=False if you trust the file",
-        )
     try:
         magic = unpickle(data, "the magic number")
     except UnreadableError:
         raise UnreadableError("it does not begin with the magic number of PyTorch") from None
     if magic.value != _MAGIC:
-        raise RefusedError("a pickle, but not one that torch.save wrote")
+        raise RefusedError(
+            "a pickle, but not one that torch.save wrote",
+            hint="load it with what wrote it, and save its tensors with torch.save",
+        )
     protocol = unpickle(data, "the protocol version", start=magic.end)
     if protocol.value != _PROTOCOL:
         raise RefusedError(f"its protocol version is not {_PROTOCOL}")

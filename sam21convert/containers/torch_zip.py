@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import RefusedError, UnreadableError
+from . import strangers
 from .pickles import unpickle
 from .source import Blob, Placeholder, Source
 from .torch_tensors import MAX_HEADER, TORCH, Storages, StorageType, errors_about
@@ -154,15 +155,17 @@ def _find_folder(archive: _Archive) -> str:
         for name in archive.entries
         if name.endswith("/data.pkl") and name.count("/") == 1
     ]
+    if known := strangers.archive(archive.entries):
+        raise RefusedError(f"is {known.what}, not a checkpoint", hint=known.hint)
     if not folders:
-        raise RefusedError("a zip archive, but not a PyTorch checkpoint")
+        shown = ", ".join(repr(name[:60]) for name in [*archive.entries][:3])
+        shown += " ..." if len(archive.entries) > 3 else ""
+        raise RefusedError(
+            f"is a zip archive, but not a PyTorch checkpoint: it holds {shown}",
+            hint="unpack it, and give the checkpoint in it",
+        )
     if len(folders) > 1:
         raise UnreadableError("the zip archive has more than one data.pkl")
-    if f"{folders[0]}/constants.pkl" in archive.entries:
-        raise RefusedError(
-            "a TorchScript archive, not a checkpoint",
-            hint="load it with torch.jit.load and save its state_dict() with torch.save",
-        )
     return folders[0]
 
 

@@ -1,0 +1,184 @@
+"""Files that people take for checkpoints: what each is, by its content, and what to do about it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..errors import RefusedError
+
+_TORCH_TAR = (b"sys_info", b"pickle", b"tensors", b"storages")
+HEAD = 512  # bytes from the start of a file that tell it
+_QUOTED = 60
+
+_AGAIN = "the download gave this in place of the file: check the address and your access to it"
+_WEIGHTS = "give the checkpoint itself"
+_TEXT = f"{_WEIGHTS}; a config goes with --config, a failed download is to be repeated"
+_EXPORTED = "it is a compiled program: convert the checkpoint that it was exported from"
+_UNPACK = "unpack it, and give the checkpoint in it"
+
+
+@dataclass(frozen=True, slots=True)
+class Stranger:
+    """A kind of file: what it is, what to do, and whether the first bytes of a file are of it.
+
+    Of a ``quoted`` one the error shows the beginning, which may say what went wrong.
+    """
+
+    what: str
+    hint: str
+    tells: Callable[[bytes], bool]
+    quoted: bool = False
+
+
+def _at(offset: int, *magics: bytes) -> Callable[[bytes], bool]:
+    return lambda start: any(start.startswith(magic, offset) for magic in magics)
+
+
+def _text(pattern: str) -> Callable[[bytes], bool]:
+    """Text that begins so, whatever the case, after white space."""
+    compiled = re.compile(pattern, re.IGNORECASE)
+    return lambda start: (shown := _as_text(start)) is not None and bool(compiled.match(shown))
+
+
+def _as_text(start: bytes) -> str | None:
+    """The bytes as text; None when they are none. The last character may be cut off."""
+    for cut in range(4):
+        try:
+            shown = start[: len(start) - cut].decode("utf-8-sig")
+        except UnicodeDecodeError:
+            continue
+        plain = all(char.isprintable() or char in "\t\n\r\f" for char in shown)
+        return shown.lstrip() if plain and len(shown) > cut else None
+    return None
+
+
+def _protobuf(telling: Callable[[bytes, bytes], bool]) -> Callable[[bytes], bool]:
+    """A protobuf message: a version in field 1, then a field whose tag and content tell."""
+
+    def tells(start: bytes) -> bool:
+        if len(start) < 6 or start[0] != 0x08 or not 0 < start[1] < 0x40:
+            return False
+        length, at = start[3] & 0x7F, 4
+        while start[at - 1] & 0x80 and at < 8 and at < len(start):
+            length |= (start[at] & 0x7F) << 7 * (at - 3)
+            at += 1
+        content = start[at : at + length]
+        return bool(content) and telling(start[2:3], content)
+
+    return tells
+
+
+def _is_onnx(tag: bytes, content: bytes) -> bool:
+    """Field 2 is the name of the producer, 7 the graph (``ModelProto`` in onnx.proto)."""
+    return (tag == b"\x12" and content.isascii() and content.decode().isprintable()) or (
+        tag == b"\x3a" and content[:1] == b"\x0a"
+    )
+
+
+def _is_coreml(tag: bytes, content: bytes) -> bool:
+    """Field 2 is a description, which begins with its inputs (``Model`` in Model.proto)."""
+    return tag == b"\x12" and content[:1] == b"\x0a"
+
+
+# The first that fits names a file. Magic numbers are those of each format's own description.
+STRANGERS: tuple[Stranger, ...] = (
+    Stranger(
+        "a Git LFS pointer, not the file itself",
+        "run: git lfs pull",
+        _at(0, b"version https://git-lfs"),
+    ),
+    Stranger("a web page", _AGAIN, _text(r"(<\?xml[^>]*>\s*)?(<!--.*?-->\s*)*<(!doctype )?html")),
+    Stranger("XML", _AGAIN, _text(r"<\?xml|<\w+[^>]*>"), quoted=True),
+    Stranger("JSON", _TEXT, _text(r'\{\s*["}]|\[\s*["{]'), quoted=True),
+    Stranger("a GGUF file", "convert the checkpoint that it was made from", _at(0, b"GGUF")),
+    Stranger(
+        "a ggml file",
+        "convert the checkpoint that it was made from",
+        _at(0, b"lmgg", b"fmgg", b"tjgg", b"algg"),
+    ),
+    Stranger("an ONNX model", _EXPORTED, _protobuf(_is_onnx)),
+    Stranger("a Core ML model", _EXPORTED, _protobuf(_is_coreml)),
+    Stranger("a TensorFlow Lite model", _EXPORTED, _at(4, b"TFL3")),
+    Stranger("an ExecuTorch program", _EXPORTED, _at(4, b"ET12")),
+    Stranger("an HDF5 file", _WEIGHTS, _at(0, b"\x89HDF\r\n\x1a\n")),
+    Stranger("a NumPy array", _WEIGHTS, _at(0, b"\x93NUMPY")),
+    Stranger(
+        "the tar format of the first releases of PyTorch",
+        "load and save it with torch, with weights_only=False if you trust the file",
+        lambda s: _at(257, b"ustar")(s) and s.split(b"\0")[0] in _TORCH_TAR,
+    ),
+    Stranger("a tar archive", _UNPACK, _at(257, b"ustar")),
+    Stranger("a gzip archive", _UNPACK, _at(0, b"\x1f\x8b")),
+    Stranger("a bzip2 archive", _UNPACK, lambda s: s[:3] == b"BZh" and s[4:10] == b"1AY&SY"),
+    Stranger("an xz archive", _UNPACK, _at(0, b"\xfd7zXZ\0")),
+    Stranger("a Zstandard archive", _UNPACK, _at(0, b"\x28\xb5\x2f\xfd")),
+    Stranger("a 7-Zip archive", _UNPACK, _at(0, b"7z\xbc\xaf\x27\x1c")),
+    Stranger("a RAR archive", _UNPACK, _at(0, b"Rar!\x1a\x07")),
+    Stranger("an empty zip archive", _WEIGHTS, _at(0, b"PK\x05\x06")),
+    Stranger("a PDF document", _WEIGHTS, _at(0, b"%PDF-")),
+    Stranger(
+        "a picture",
+        "give a checkpoint here; sam21convert predict image takes pictures",
+        lambda start: (
+            _at(0, b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF8")(start)
+            or (start[:4] == b"RIFF" and start[8:12] == b"WEBP")
+        ),
+    ),
+    Stranger(
+        "a video",
+        "give a checkpoint here; sam21convert predict video takes videos",
+        _at(4, b"ftyp"),
+    ),
+    Stranger("text", _TEXT, _text(r"."), quoted=True),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Archive:
+    """A kind of zip archive or folder, told by an entry whose path the pattern fits."""
+
+    what: str
+    hint: str
+    entry: str
+
+
+ARCHIVES: tuple[Archive, ...] = (
+    Archive(
+        "a TorchScript archive",
+        "load it with torch.jit.load and save its state_dict() with torch.save",
+        r"[^/]+/constants\.pkl",
+    ),
+    Archive(
+        "a torch.export archive",
+        "load it with torch.export.load and save its state_dict with torch.save",
+        r"(.+/)?(archive_format|serialized_exported_program\.json)",
+    ),
+    Archive(
+        "a torch.package archive",
+        "load it with torch.package.PackageImporter and save its state_dict() with torch.save",
+        r"[^/]+/\.data/extern_modules",
+    ),
+    Archive("a Core ML package", _EXPORTED, r"(.+/)?com\.apple\.CoreML(/.*)?"),
+    Archive("a TensorFlow SavedModel", _EXPORTED, r"([^/]+/)?saved_model\.pb"),
+    Archive("a Keras model", _WEIGHTS, r"model\.weights\.h5"),
+    Archive("a NumPy archive (.npz)", _WEIGHTS, r"[^/]+\.npy"),
+)
+
+
+def stranger(path: Path, start: bytes) -> RefusedError | None:
+    """The error for a file that begins so, where that tells what it is."""
+    kind = next((kind for kind in STRANGERS if kind.tells(start)), None)
+    if kind is None:
+        return None
+    begins = (_as_text(start) or "")[:_QUOTED]
+    shown = f" that begins with {begins!r}" if kind.quoted else ""
+    return RefusedError(f"{path}: is {kind.what}{shown}", hint=kind.hint)
+
+
+def archive(entries: Collection[str]) -> Archive | None:
+    """What a zip archive or a folder with such entries is, where they tell."""
+    fitting = (kind for kind in ARCHIVES if any(re.fullmatch(kind.entry, e) for e in entries))
+    return next(fitting, None)
