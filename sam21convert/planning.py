@@ -138,9 +138,19 @@ def _config(
 
 def to_truth(checkpoint: Checkpoint) -> tuple[dict[str, TensorRef], dict[str, tuple[str, ...]]]:
     """The source's tensors and their names, under the names of the ground truth."""
-    keymap, fit = checkpoint.keymap, checkpoint.fit
-    if keymap is None or fit is None or fit.faults:
+    if checkpoint.fit is None or checkpoint.fit.faults:
         raise mismatch(checkpoint)
+    return held_truth(checkpoint)
+
+
+def held_truth(checkpoint: Checkpoint) -> tuple[dict[str, TensorRef], dict[str, tuple[str, ...]]]:
+    """The same of a checkpoint that has a map and need not fit it: what has no place is left out.
+
+    Raises :class:`MismatchError` where a tensor is held twice and the copies differ.
+    """
+    keymap, fit = checkpoint.keymap, checkpoint.fit
+    assert keymap is not None
+    assert fit is not None
     names, refs = dict(fit.names), checkpoint.tensors
     for fault in unequal_copies(checkpoint):
         raise MismatchError(
@@ -153,7 +163,11 @@ def to_truth(checkpoint: Checkpoint) -> tuple[dict[str, TensorRef], dict[str, tu
     truth: dict[str, TensorRef] = {}
     origins: dict[str, tuple[str, ...]] = {}
     for entry in keymap.entries:
+        if entry.foreign not in names:
+            continue
         ref, start = refs[names[entry.foreign]], 0
+        if len(entry.truths) > 1 and ref.spec.shape != entry.spec.shape:
+            continue
         for name in entry.truths:
             count = keymap.truth[name].shape[0]
             truth[name] = ref.rows(start, count) if len(entry.truths) > 1 else ref

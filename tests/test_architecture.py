@@ -35,6 +35,7 @@ LAYERS = (
     {"generations"},
     {"inspection", "planning"},
     {"positions", "readme", "snippets", "remote"},
+    {"parts", "pairing", "diff_picture", "diffing"},
     {"validation", "conversion", "loading"},
     {"sampling", "prediction", "video_prediction", "comparison"},
     {"demonstration", "proving", "card"},
