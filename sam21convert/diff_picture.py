@@ -34,9 +34,9 @@ def prepare(path: Path, *, overwrite: bool) -> None:
 
 def draw(difference: Difference, path: Path, *, overwrite: bool) -> None:
     """Write the picture as a PNG. Raises :class:`UsageError` when ``path`` is taken."""
-    figure = _figure(difference)
+    drawn = figure(difference)
     with new_file(path, overwrite=overwrite) as file:
-        figure.savefig(file, format="png", dpi=100)
+        drawn.savefig(file, format="png", dpi=100)
 
 
 def layers(difference: Difference) -> dict[str, list[Change]]:
@@ -54,12 +54,13 @@ def _place(name: str, module: str) -> tuple[int, bool, list[tuple[int, str]]]:
     return rank(module), "blocks" in segments, numbered
 
 
-def _figure(difference: Difference) -> Figure:
+def figure(difference: Difference) -> Figure:
+    """What :func:`draw` writes. It belongs to no window and touches no settings."""
     from matplotlib.figure import Figure
 
     found = layers(difference)
-    figure = Figure(figsize=(9, _FRAME + _BAR * len(found)), layout="constrained")
-    axes = figure.add_subplot()
+    drawn = Figure(figsize=(9, _FRAME + _BAR * len(found)), layout="constrained")
+    axes = drawn.add_subplot()
     relative = [c.relative for c in difference.tensors if c.relative]
     axes.set_xlim(min(relative, default=1e-7) / 10, 2 * max(relative, default=1.0))
     axes.set_xscale("log")
@@ -83,7 +84,7 @@ def _figure(difference: Difference) -> Figure:
         "(tick: largest mean change; grey: the same after the cast, or within the tolerance)"
     )
     axes.set_title(f"A: {difference.a.name}    B: {difference.b.name}", fontsize=9)
-    return figure
+    return drawn
 
 
 def _note(changes: list[Change]) -> str:

@@ -15,7 +15,7 @@ from .errors import UsageError
 from .pairing import Side, open_pair
 from .parts import module_of, rank
 from .report import Report, table
-from .tensors import Tensor, fold
+from .tensors import Tensor, TensorSpec, fold
 
 if TYPE_CHECKING:
     from .containers.gaps import Gap
@@ -41,8 +41,8 @@ class Change:
     name: str
     module: str
     outcome: Outcome
-    a: str  # type and shape
-    b: str
+    a: TensorSpec
+    b: TensorSpec
     largest: float | None = None
     mean: float | None = None
     scale: float | None = None
@@ -58,7 +58,7 @@ class Change:
         return self.outcome == "misshapen", different, self.unmatched, self.relative or 0.0
 
     def __str__(self) -> str:
-        if self.relative is None or self.a.partition(" ")[2] != self.b.partition(" ")[2]:
+        if self.relative is None:
             return f"{self.a} in A, {self.b} in B"
         numbers = f"{self.relative:.1e} of scale  max {self.largest:.2e}  mean {self.mean:.2e}"
         return (f"{self.unmatched} not finite on one side  " if self.unmatched else "") + numbers
@@ -70,7 +70,7 @@ class Lone:
 
     name: str
     module: str
-    spec: str  # type and shape
+    spec: TensorSpec
     why: str
 
 
@@ -272,7 +272,7 @@ def _changes(
             theirs = other.tensors.get(name)
             if theirs is None:
                 continue
-            change = Change(name, module_of(name), "identical", str(ref.spec), str(theirs.spec))
+            change = Change(name, module_of(name), "identical", ref.spec, theirs.spec)
             if ref.spec.shape != theirs.spec.shape:
                 yield replace(change, outcome="misshapen")
             elif identical(files, ref, theirs):
@@ -308,4 +308,4 @@ def _lone(one: Side, other: Side) -> Iterator[Lone]:
     """What ``one`` holds and ``other`` does not."""
     for name, ref in one.tensors.items():
         if name not in other.tensors:
-            yield Lone(name, module_of(name), str(ref.spec), other.why_not(name))
+            yield Lone(name, module_of(name), ref.spec, other.why_not(name))

@@ -22,6 +22,7 @@ from sam21convert.catalog import SHIPPED, shipped_config, shipped_tensors, tenso
 from sam21convert.containers import open_source
 from sam21convert.destination import pick_target
 from sam21convert.dialects import DIALECTS
+from sam21convert.diff_picture import figure, layers
 from sam21convert.diffing import Difference
 from sam21convert.errors import MismatchError, RefusedError, UnreadableError, UsageError
 from sam21convert.parts import MODULES, OTHER, layer_of, module_of
@@ -258,7 +259,9 @@ def test_tensors_of_other_shapes_are_named(
     tensors[NAME] = torch.zeros(5, 128)
     found = diff(pt, official_pt(tmp_path / "b.pt", tensors))
     assert differing(found) == {NAME}
-    assert (found.tensors[0].a, found.tensors[0].b) == ("F32 [4, 128]", "F32 [5, 128]")
+    assert str(found.tensors[0]) == "F32 [4, 128] in A, F32 [5, 128] in B"
+    shapes = [strict_json(found)["tensors"][0][side]["shape"] for side in ("a", "b")]
+    assert shapes == [[4, 128], [5, 128]]
 
 
 def test_a_misshapen_gathered_tensor_is_there_by_its_own_name(tmp_path: Path, pt: Path) -> None:
@@ -312,8 +315,10 @@ class TestSizesThatAreNotPublished:
         self, tmp_path: Path, unknown: tuple[Path, Any]
     ) -> None:
         convert(unknown[0], tmp_path / "hf", config=unknown[1])
-        for pair in ((unknown[0], tmp_path / "hf"), (tmp_path / "hf", unknown[0])):
-            found = diff(*pair)
+        bare = convert(unknown[0], tmp_path / "b.safetensors", to="hf-video", config=unknown[1])
+        for one, other in product((unknown[0], bare.destination), (tmp_path / "hf",)):
+            found = diff(one, other)
+            assert found.tensors == diff(other, one).tensors
             assert {c.outcome for c in found.tensors} == {"identical"}
             assert found.exit_code == 0
 
@@ -427,9 +432,14 @@ class TestPicture:
         assert pictures[0].startswith(b"\x89PNG\r\n")
         assert pictures[0] == pictures[1] != pictures[2]
 
-    def test_has_the_layers_in_the_order_of_the_data_flow(self, pt: Path) -> None:
-        from sam21convert.diff_picture import layers
+    def test_has_bars_as_long_as_the_largest_change(self, pair: Pair) -> None:
+        found = diff(*pair([4], [3]))
+        [axes] = figure(found).axes
+        lengths = {bar.get_width() for bar in axes.patches}  # type: ignore[attr-defined]
+        assert lengths == {0, 0.25}
+        assert len(axes.patches) == len(axes.get_yticklabels()) == len(layers(found))
 
+    def test_has_the_layers_in_the_order_of_the_data_flow(self, pt: Path) -> None:
         found = list(layers(diff(pt, pt)))
         trunk = [name for name in found if name.startswith("image_encoder.trunk")]
         assert found[: len(trunk)] == trunk
