@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from .containers.checking import check_sums, used_blobs
 from .containers.copying import Files, Progress
+from .destination import refuse_input
 from .dialects import OFFICIAL
 from .errors import UsageError
 from .pairing import Side, open_pair
@@ -240,6 +241,8 @@ def diff(
         prepare(Path(plot), overwrite=overwrite)
     one, other = open_pair(a, b)
     for side in (one, other):
+        if plot is not None:
+            refuse_input(Path(plot), "safetensors", side.checkpoint)  # as any single file
         tensors = [Tensor(ref.spec, (ref,)) for ref in side.tensors.values()]
         check_sums(used_blobs(side.checkpoint.source.blobs, tensors), lambda _: None)
     changes = list(_changes(one, other, tolerance, progress))

@@ -459,6 +459,11 @@ class TestPicture:
         diff(pt, pt, plot=tmp_path / "x.png", overwrite=True)
         assert (tmp_path / "x.png").read_bytes().startswith(b"\x89PNG")
 
+    def test_never_takes_the_place_of_an_input(self, tmp_path: Path, pt: Path) -> None:
+        source = pt.rename(tmp_path / "odd.png")
+        with pytest.raises(UsageError, match="is the input, which is never changed"):
+            diff(source, source, plot=source, overwrite=True)
+
     def test_is_a_png_by_name(self, tmp_path: Path, pt: Path) -> None:
         with pytest.raises(UsageError, match=r"end the name in \.png"):
             diff(pt, pt, plot=tmp_path / "x.svg")
