@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .conversion import convert as convert
+    from .diffing import diff as diff
     from .errors import MismatchError as MismatchError
     from .errors import RefusedError as RefusedError
     from .errors import Sam21ConvertError as Sam21ConvertError
@@ -39,6 +40,7 @@ _HOME = {
     "UnreadableError": "errors",
     "UsageError": "errors",
     "convert": "conversion",
+    "diff": "diffing",
     "inspect": "inspection",
     "load_model": "loading",
     "parity": "proving",

@@ -7,6 +7,7 @@ import click
 from . import __version__
 from .commands.convert import convert
 from .commands.demo import demo
+from .commands.diff import diff
 from .commands.inspect import inspect
 from .commands.list import list_published
 from .commands.parity import parity
@@ -38,6 +39,7 @@ for command in (
     inspect,
     validate,
     convert,
+    diff,
     parity,
     predict,
     pull,

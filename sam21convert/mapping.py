@@ -19,9 +19,20 @@ def to_truth(
 
     Raises :class:`MismatchError` when they do not fit; if ``partial``, some may be missing.
     """
-    keymap, fit = checkpoint.keymap, checkpoint.fit
-    if keymap is None or fit is None or fit.faults > (len(fit.missing) if partial else 0):
+    fit = checkpoint.fit
+    if fit is None or fit.faults > (len(fit.missing) if partial else 0):
         raise mismatch(checkpoint)
+    return held_truth(checkpoint)
+
+
+def held_truth(checkpoint: Checkpoint) -> tuple[dict[str, TensorRef], dict[str, tuple[str, ...]]]:
+    """The same of a checkpoint that has a map and need not fit it: what has no place is left out.
+
+    Raises :class:`MismatchError` where a tensor is held twice and the copies differ.
+    """
+    keymap, fit = checkpoint.keymap, checkpoint.fit
+    assert keymap is not None
+    assert fit is not None
     names, refs = dict(fit.names), checkpoint.tensors
     for fault in unequal_copies(checkpoint):
         raise MismatchError(
@@ -37,6 +48,8 @@ def to_truth(
         if entry.foreign not in names:
             continue
         ref, start = refs[names[entry.foreign]], 0
+        if (len(entry.truths) > 1 or entry.axes) and ref.spec.shape != entry.spec.shape:
+            continue
         if entry.axes:
             ref = ref.permuted(tuple(map(entry.axes.index, range(len(entry.axes)))))
         for name in entry.truths:

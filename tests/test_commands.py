@@ -31,6 +31,12 @@ def test_every_command_has_help_with_an_example(command: str) -> None:
     assert re.search(rf"Examples?:\n\s+sam21convert {command}", text)
 
 
+@pytest.mark.parametrize("command", sorted(main.commands))
+def test_every_command_stands_in_the_readme(command: str) -> None:
+    text = (Path(__file__).parent.parent / "README.md").read_text()
+    assert re.search(rf"^(\$ |.*/)?sam21convert {command}\b", text, re.MULTILINE)
+
+
 def test_the_exit_codes_are_documented() -> None:
     text = run("--help").output
     for code in range(4):

@@ -296,7 +296,10 @@ class TestSam2:
             assert relative_in(source(prefixed(whole, "module."), path, epoch=3)) is None, path
         assert family_of(compiled_inside(whole)) is None
 
-    @pytest.mark.parametrize("dialect", DIALECTS, ids=lambda dialect: dialect.name)
+    # A trunk alone, by names without a prefix, is known by pos_embed_window and nothing else.
+    @pytest.mark.parametrize(
+        "dialect", [d for d in DIALECTS if d.task != "trunk"], ids=lambda dialect: dialect.name
+    )
     def test_nor_is_any_part_of_it(self, dialect: Dialect) -> None:
         whole = shipped_keymap(dialect, SHIPPED[0]).foreign
         for part in {name.partition(".")[0] for name in whole}:

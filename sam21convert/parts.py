@@ -1,0 +1,52 @@
+"""The parts of the model that a tensor belongs to, by its official name."""
+
+from __future__ import annotations
+
+import re
+
+# Module -> the first segments of its tensors, in the order of the data flow.
+MODULES: dict[str, tuple[str, ...]] = {
+    "image_encoder.trunk": ("image_encoder.trunk",),
+    "image_encoder.neck": ("image_encoder.neck",),
+    "sam_prompt_encoder": ("sam_prompt_encoder",),
+    "sam_mask_decoder": ("sam_mask_decoder",),
+    "object pointers": ("obj_ptr_proj", "obj_ptr_tpos_proj", "no_obj_ptr", "mask_downsample"),
+    "memory_encoder": ("memory_encoder",),
+    "memory embeddings": (
+        "maskmem_tpos_enc",
+        "no_mem_embed",
+        "no_mem_pos_enc",
+        "no_obj_embed_spatial",
+    ),
+    "memory_attention": ("memory_attention",),
+}
+OTHER = "other"  # tensors that SAM 2 does not have
+_REPEATED = re.compile(r".*?\.(?:blocks|convs|layers)\.\d+(?=\.)")
+_LEAF = re.compile(r"\.(?:weight|bias)$")
+
+
+def module_of(name: str) -> str:
+    """A key of ``MODULES``, or ``OTHER``."""
+    for module, starts in MODULES.items():
+        if any(name == start or name.startswith(f"{start}.") for start in starts):
+            return module
+    return OTHER
+
+
+def layer_of(name: str) -> str:
+    """The block, layer or level that a tensor belongs to; else its name, cut short.
+
+    ``image_encoder.trunk.blocks.3.attn.qkv.weight`` is of ``image_encoder.trunk.blocks.3``,
+    ``sam_mask_decoder.iou_prediction_head.layers.0.bias`` of
+    ``sam_mask_decoder.iou_prediction_head``.
+    """
+    depth = 3 if name.startswith(("image_encoder.", "sam_mask_decoder.transformer.")) else 2
+    repeated = _REPEATED.match(name)
+    if repeated is not None and repeated[0].count(".") <= depth:
+        return repeated[0]
+    return _LEAF.sub("", ".".join(name.split(".")[:depth]))
+
+
+def rank(module: str) -> int:
+    """Place of a module in the data flow; what SAM 2 does not have comes last."""
+    return [*MODULES, OTHER].index(module)
