@@ -84,7 +84,7 @@ class Dialect:
     usual one first. ``file`` is the name that the program knows a file by, where it goes by names:
     ``{stem}`` is ``sam2`` or ``sam2.1``, ``{size}`` and ``{s}`` the size and its first letter,
     ``{dtype}`` nothing, ``-fp16`` or ``-bf16``. ``metadata`` goes into safetensors files, and
-    ``note`` into the report of a conversion.
+    ``notes``, each for one published size, into the report of a conversion.
     """
 
     name: str
@@ -99,4 +99,4 @@ class Dialect:
     containers: tuple[Container, ...] = ("safetensors",)
     file: str = ""
     metadata: tuple[tuple[str, str], ...] = (("format", "pt"),)
-    note: str = ""
+    notes: tuple[tuple[str, str], ...] = ()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping
 from importlib import metadata
@@ -29,6 +30,19 @@ def random_bits(path: Path, inventory: Inventory) -> Path:
             offset += spec.nbytes
     write_safetensors(path, tensors, {"format": "pt"}, lambda _: None)
     raw.unlink()
+    return path
+
+
+def sparse(path: Path, inventory: Inventory) -> Path:
+    """A safetensors file of these tensors, of any size, that is a hole after its header."""
+    end, header = 0, {}
+    for name, spec in inventory.items():
+        offsets = end, end + spec.nbytes
+        header[name] = {"dtype": spec.dtype, "shape": spec.shape, "data_offsets": offsets}
+        end += spec.nbytes
+    text = json.dumps(header).encode()
+    path.write_bytes(len(text).to_bytes(8, "little") + text)
+    os.truncate(path, 8 + len(text) + end)
     return path
 
 

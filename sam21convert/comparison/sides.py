@@ -10,13 +10,15 @@ import torch
 
 from ..catalog import shipped_like, tensors_of
 from ..checkpoint import Checkpoint, open_checkpoint
+from ..config_files import read_json
 from ..containers.checking import sha256
-from ..dialects import HF_IMAGE, HF_VIDEO
+from ..dialects import HF_IMAGE, HF_VIDEO, TIMM
 from ..errors import UsageError
 from ..hf.folder import CONFIG
 from ..model.config import ModelConfig
 from ..references import locate
 from ..rules import Dialect
+from ..timm_config import of_timm
 from .findings import Side
 from .given import Given
 from .runner import Runner, held
@@ -112,16 +114,18 @@ def parse(text: str | Path, config: Config) -> Named:
             f"{text}: there is no runner {runner!r}", hint=f"one of {', '.join(RUNNERS)}"
         )
     source = locate(rest if known else text)
-    beside = (source / CONFIG).is_file()
+    beside = (source / CONFIG).is_file() and not of_timm(read_json(source / CONFIG))
     return Named(runner if known else "truth", source, None if beside else config)
 
 
 def runner_for(dialect: Dialect | None) -> str:
     """Who runs what has the names of a dialect, where a mapping of names is to be proved.
 
-    Transformers what has its own, so that an error in the mapping, made twice, does not go unseen;
-    anything else the ground truth, which computes what the official code does.
+    Transformers and timm what has their own, so that an error in the mapping, made twice, does not
+    go unseen; anything else the ground truth, which computes what the official code does.
     """
+    if dialect is TIMM:
+        return "timm"
     return "transformers" if dialect in (HF_VIDEO, HF_IMAGE) else "truth"
 
 
