@@ -10,13 +10,22 @@ import pytest
 from sam21convert.comparison.deviations import DEVIATIONS
 from sam21convert.comparison.scenarios import BY_NAME
 from sam21convert.comparison.sides import RUNNERS
+from sam21convert.dialects import DIALECTS
+from sam21convert.keymap import foreign_name
+from sam21convert.unwrapping import ANCHORS
 
 DOCS = Path(__file__).parent.parent / "docs"
+FORMS = {
+    "torch zip": "`.pt`",
+    "safetensors": "`.safetensors`",
+    "transformers folder": "folder",
+    "timm folder": "folder",
+}
 
 
-def rows(heading: str) -> list[list[str]]:
-    """Cells of the first table of docs/parity.md after some words."""
-    text = (DOCS / "parity.md").read_text().partition(heading)[2]
+def rows(heading: str, file: str = "parity.md") -> list[list[str]]:
+    """Cells of the first table of a document after some words."""
+    text = (DOCS / file).read_text().partition(heading)[2]
     table = re.search(r"(?:^\|.*\n)+", text, re.MULTILINE)
     assert table is not None
     return [line.strip("|\n").split(" | ") for line in table[0].splitlines()[2:]]
@@ -35,3 +44,20 @@ def test_every_known_deviation() -> None:
 @pytest.mark.parametrize("runner", RUNNERS)
 def test_every_runner(runner: str) -> None:
     assert f"`{runner}`" in (DOCS / "parity.md").read_text()
+
+
+@pytest.mark.parametrize("file", ["../README.md", "formats.md"])
+def test_every_dialect(file: str) -> None:
+    listed = [[cell.strip() for cell in row[:3]] for row in rows("## Dialects", file)]
+    assert [[name.strip("`"), what.replace("`", ""), forms] for name, what, forms in listed] == [
+        [d.name, d.summary, ", ".join(FORMS[container] for container in d.containers)]
+        for d in DIALECTS
+    ]
+
+
+def test_what_a_dialect_is_recognised_by_and_asked_for_with() -> None:
+    for dialect, row in zip(DIALECTS, rows("## Dialects", "formats.md"), strict=True):
+        recognised, command = row[3], row[4]
+        assert re.findall("`(.+?)`", recognised)[0] == foreign_name(dialect, ANCHORS[0])
+        usual = dialect.name in ("official", "hf-video")
+        assert usual or f"--to {dialect.name}`" in command
