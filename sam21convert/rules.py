@@ -83,7 +83,8 @@ class Dialect:
     ``task`` what a model of them alone can do. ``containers`` are those that the program reads, the
     usual one first. ``file`` is the name that the program knows a file by, where it goes by names:
     ``{stem}`` is ``sam2`` or ``sam2.1``, ``{size}`` and ``{s}`` the size and its first letter,
-    ``{dtype}`` nothing, ``-fp16`` or ``-bf16``. ``metadata`` goes into safetensors files, and
+    ``{dtype}`` nothing, ``-fp16`` or ``-bf16``; with ``by_path`` it takes the generation from the
+    whole path. ``metadata`` goes into safetensors files, and
     ``notes``, each for one published size, into the report of a conversion.
     """
 
@@ -98,5 +99,6 @@ class Dialect:
     task: Task = "video"
     containers: tuple[Container, ...] = ("safetensors",)
     file: str = ""
+    by_path: bool = False
     metadata: tuple[tuple[str, str], ...] = (("format", "pt"),)
     notes: tuple[tuple[str, str], ...] = ()

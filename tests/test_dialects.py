@@ -137,10 +137,27 @@ class TestProgramsThatGoByNames:
         done = sam21convert.convert(source, tmp_path / f"my_{right}", to=to, dry_run=True)
         assert done.destination.name == f"my_{right}"
 
-    def test_a_path_that_says_another_generation_is_refused(self, tmp_path: Path) -> None:
+    @pytest.mark.parametrize(
+        ("to", "name", "taken"),
+        [
+            ("ultralytics", "sam2.1/sam2_t.pt", False),
+            ("ultralytics", "sam2.1_sam2_t.pt", False),
+            ("ultralytics", "sam2_t.pt", True),
+            ("comfyui", "sam2.1_sam2_hiera_tiny.safetensors", False),
+            ("comfyui", "sam2.1/sam2_hiera_tiny.safetensors", True),
+        ],
+    )
+    def test_a_name_that_says_another_generation_is_refused(
+        self, to: str, name: str, taken: bool, tmp_path: Path
+    ) -> None:
         source = sparse(tmp_path / "source.safetensors", shipped_tensors("sam2/sam2_hiera_t"))
+        (tmp_path / "sam2.1").mkdir()
+        if taken:
+            done = sam21convert.convert(source, tmp_path / name, to=to, dry_run=True)
+            assert done.destination == tmp_path / name
+            return
         with pytest.raises(UsageError, match=r"would take it for SAM 2.1"):
-            sam21convert.convert(source, tmp_path / "sam2.1", to="ultralytics", dry_run=True)
+            sam21convert.convert(source, tmp_path / name, to=to, dry_run=True)
 
     @pytest.mark.parametrize("dialect", NAMED, ids=lambda dialect: dialect.name)
     def test_a_size_that_they_do_not_know_is_refused(
