@@ -84,8 +84,8 @@ class Dialect:
     usual one first. ``file`` is the name that the program knows a file by, where it goes by names:
     ``{stem}`` is ``sam2`` or ``sam2.1``, ``{size}`` and ``{s}`` the size and its first letter,
     ``{dtype}`` nothing, ``-fp16`` or ``-bf16``; with ``by_path`` it takes the generation from the
-    whole path. ``metadata`` goes into safetensors files, and
-    ``notes``, each for one published size, into the report of a conversion.
+    whole path. ``metadata`` goes into safetensors files, and ``notes``, each with the published
+    size that it is for, into the report of a conversion.
     """
 
     name: str

@@ -20,10 +20,10 @@ _TAGS: Mapping[Generation, str] = {"2.0": "", "2.1": "_2pt1"}
 def timm_json(config: ModelConfig, generation: str | None) -> str:
     """Its text. None is a generation that is unknown, for which there is no tag.
 
-    The fields are those of timm's ``save_for_hf``, but for three. ``input_size`` and ``pool_size``
-    are of the size that SAM 2 was trained with, where timm's own are of its tests (896 pixels for
-    most). ``license`` is left out: the weights may be anybody's. ``model_args`` of a published
-    trunk are empty, where timm repeats its defaults.
+    The fields are those of timm's ``save_for_hf``, with these differences: ``input_size`` and
+    ``pool_size`` follow the model's image size, which timm takes to be 896 pixels for most;
+    ``license`` is left out, as the weights may be anybody's; ``model_args`` of a published trunk
+    are empty, where timm repeats its defaults.
     """
     trunk, side = config.trunk, config.image_size
     size = _published(trunk)

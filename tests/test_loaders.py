@@ -34,7 +34,7 @@ from sam21convert.model import SAM2
 from sam21convert.rules import Dialect
 from sam21convert.timm_config import timm_json
 
-from .making import DEBUG, DEBUG_20, random_bits
+from .making import DEBUG, DEBUG_20, official_pt, random_bits
 from .official import PUBLISHED
 
 QUICK = ("sam2.1/sam2.1_hiera_t", "sam2/sam2_hiera_t")
@@ -198,6 +198,14 @@ class TestParityWithTimm:
         assert "blocks.3.mlp.layers.0.bias and image_encoder" in done.output
         assert "are swapped" in done.output
         assert list(tmp_path.iterdir()) == []
+
+    def test_a_trunk_that_has_no_name_is_built_from_its_config(self, tmp_path: Path) -> None:
+        debug = shipped_config(DEBUG)
+        config = replace(debug, trunk=replace(debug.trunk, stages=(1, 1, 4, 2)))
+        source = official_pt(tmp_path / "model.pt", SAM2(config).state_dict())
+        sam21convert.convert(source, tmp_path / "trunk", to="timm", config=config)
+        side = f"timm:{tmp_path / 'trunk'}"
+        assert sam21convert.parity(source, side, config=config, scenarios="encoder").ok
 
     def test_what_does_not_fit_is_refused(self, checkpoints: Any, tmp_path: Path) -> None:
         sam21convert.convert(checkpoints(DEBUG), tmp_path / "trunk.safetensors", to="timm")

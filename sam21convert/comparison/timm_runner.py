@@ -128,7 +128,9 @@ def _load_own(checkpoint: Checkpoint) -> tuple[Any, ModelConfig]:
             load(model, str(link))
     except Exception as error:  # any: it comes from within a package
         said = " ".join(str(error).split())
-        raise MismatchError(f"{path}: {titled(PACKAGE)} does not load it: {said}") from error
+        raise MismatchError(
+            f"{path}: {titled(PACKAGE)} does not load it: {said}", hint=INSTALL[PACKAGE]
+        ) from error
     return model, config
 
 
