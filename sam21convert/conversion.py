@@ -101,7 +101,9 @@ def convert(
     """Write ``source`` anew as ``destination``, whose form picks the container.
 
     A name in ``.pt``, ``.pth`` or ``.safetensors`` is a file, with the official names unless ``to``
-    says otherwise; any other is a transformers folder, ``hf-video`` unless ``to`` is ``hf-image``.
+    says otherwise; any other is a folder, ``hf-video`` unless ``to`` says otherwise. ``to`` is the
+    name of a dialect. One whose program goes by the names of files (ultralytics, comfyui) wants
+    such a name, or an existing folder, where a file of that name is put.
     ``config`` is that of ``source``; ``base`` is a checkpoint to take the tensors from that
     ``source`` has no place for.
     ``generation`` is that of the output, "2.0" or "2.1", and of a source that does not tell its

@@ -83,10 +83,11 @@ def named(destination: Path, dialect: Dialect, shipped: Shipped | None, dtype: s
             f"{destination}: {dialect.name} goes by names, and would not know this one",
             hint=f"end the name in {name}, or give a folder to put it in",
         )
-    if shipped.generation == "2.0" and "sam2.1" in str(destination.absolute()):
+    seen = str(destination.absolute()) if dialect.by_path else destination.name
+    if shipped.generation == "2.0" and "sam2.1" in seen:
         raise UsageError(
-            f"{destination}: with sam2.1 in its path, {dialect.name} would take it for SAM 2.1",
-            hint="put it in another folder",
+            f"{destination}: with sam2.1 in it, {dialect.name} would take it for SAM 2.1",
+            hint="choose another name" if "sam2.1" in destination.name else "put it elsewhere",
         )
     return destination
 

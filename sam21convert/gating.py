@@ -53,9 +53,9 @@ def convert_in_parity(
 ) -> WithParity:
     """Carry out a conversion; the output gets its name only if it computes what the source does.
 
-    A file or folder with the names of transformers is run by transformers, any other by the ground
-    truth, which computes what the official code does: an error in mapping names, made twice, would
-    otherwise go unseen. Of weights that are cast, the source's are rounded as well before.
+    A file or folder with the names of transformers or timm is run by that package, any other by the
+    ground truth, which computes what the official code does: an error in mapping names, made twice,
+    would otherwise go unseen. Of weights that are cast, the source's are rounded as well before.
 
     ``steps`` gives the ``progress`` of :func:`~sam21convert.parity` once everything is written.
 

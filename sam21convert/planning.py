@@ -11,6 +11,7 @@ from .catalog import Shipped, shipped_config
 from .checkpoint import Checkpoint, open_checkpoint
 from .containers import Blob
 from .containers.atomic import refuse_existing
+from .containers.checking import same_bytes
 from .destination import FOLDERS, named, pick_target, refuse_input, refuse_occupied
 from .dialects import OFFICIAL
 from .errors import UsageError
@@ -114,7 +115,7 @@ def make_plan(
     whole = complete(checkpoint, filler, dialect, truth, origins)
     refuse_input(destination, container, whole)
     outcome = take_to(asked, whole, truth, dialect, container, allow_lossy=allow_lossy)
-    target = outcome.keymap(dialect)
+    target, shipped = outcome.keymap(dialect), outcome.shipped
     plan = Plan(
         source=checkpoint,
         base=None if whole is checkpoint else whole,
@@ -129,6 +130,7 @@ def make_plan(
             *outcome.notes(),
             *_notes(checkpoint),
             *_notes_on(target, len(truth), checkpoint.config, container, image_size),
+            *(note for size, note in dialect.notes if shipped and shipped.size == size),
         ),
     )
     if plan.yaml is not None:
@@ -179,12 +181,23 @@ def _notes(checkpoint: Checkpoint) -> Iterator[str]:
     fit, keymap = checkpoint.fit, checkpoint.keymap
     for name in fit.lone if fit else ():
         yield f"{name} was absent from the source; it is a copy of one that was there"
-    if fills := [name for name in (keymap.fills if keymap else ()) if fit and name in fit.names]:
+    fills = [name for name in (keymap.fills if keymap else ()) if fit and name in fit.names]
+    if fills:
         yield f"left out, as SAM 2 has no such layer: {', '.join(fills)}"
+    if trained := [name for name in fills if not _is_fill(checkpoint, name)]:
+        yield f"lost by that, as it was trained and is used by others: {', '.join(trained)}"
     if checkpoint.extras:
         yield f"left out, not part of the model: {', '.join(checkpoint.extras[:8])}" + (
             " ..." if len(checkpoint.extras) > 8 else ""
         )
+
+
+def _is_fill(checkpoint: Checkpoint, name: str) -> bool:
+    """Whether a vector that SAM 2 has not holds what the dialect fills it with."""
+    assert checkpoint.keymap is not None
+    assert checkpoint.fit is not None
+    found = checkpoint.tensors[checkpoint.fit.names[name]]
+    return same_bytes(found, replace(checkpoint.keymap.fills[name], spec=found.spec))
 
 
 def _notes_on(
@@ -201,8 +214,6 @@ def _notes_on(
         yield f"{left_out} tensors {kind} are left out: {target.dialect.name} has none"
     if target.fills:
         yield f"added, as {target.dialect.name} asks for it: {', '.join(target.fills)}"
-    if target.dialect.note:
-        yield target.dialect.note
     if container in FOLDERS and image_size is None and stated is None:
         yield (
             "image size and windows are those of the published model: no tensor tells them; "

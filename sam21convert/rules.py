@@ -83,8 +83,9 @@ class Dialect:
     ``task`` what a model of them alone can do. ``containers`` are those that the program reads, the
     usual one first. ``file`` is the name that the program knows a file by, where it goes by names:
     ``{stem}`` is ``sam2`` or ``sam2.1``, ``{size}`` and ``{s}`` the size and its first letter,
-    ``{dtype}`` nothing, ``-fp16`` or ``-bf16``. ``metadata`` goes into safetensors files, and
-    ``note`` into the report of a conversion.
+    ``{dtype}`` nothing, ``-fp16`` or ``-bf16``; with ``by_path`` it takes the generation from the
+    whole path. ``metadata`` goes into safetensors files, and ``notes``, each with the published
+    size that it is for, into the report of a conversion.
     """
 
     name: str
@@ -98,5 +99,6 @@ class Dialect:
     task: Task = "video"
     containers: tuple[Container, ...] = ("safetensors",)
     file: str = ""
+    by_path: bool = False
     metadata: tuple[tuple[str, str], ...] = (("format", "pt"),)
-    note: str = ""
+    notes: tuple[tuple[str, str], ...] = ()

@@ -18,10 +18,16 @@ _TAGS: Mapping[Generation, str] = {"2.0": "", "2.1": "_2pt1"}
 
 
 def timm_json(config: ModelConfig, generation: str | None) -> str:
-    """Its text. None is a generation that is unknown, for which there is no tag."""
+    """Its text. None is a generation that is unknown, for which there is no tag.
+
+    The fields are those of timm's ``save_for_hf``, with these differences: ``input_size`` and
+    ``pool_size`` follow the model's image size, which timm takes to be 896 pixels for most;
+    ``license`` is left out, as the weights may be anybody's; ``model_args`` of a published trunk
+    are empty, where timm repeats its defaults.
+    """
     trunk, side = config.trunk, config.image_size
     size = _published(trunk)
-    width = trunk.embed_dim << 3
+    width, smallest = trunk.embed_dim << 3, trunk.window_spec[-1] * _STRIDE
     tag = f"fb_r{1024 if size == 'large' else 896}" if size and generation else ""
     content = {
         "architecture": f"sam2_hiera_{size or 'tiny'}",
@@ -33,6 +39,7 @@ def timm_json(config: ModelConfig, generation: str | None) -> str:
             "tag": tag + _TAGS[config.generation] if tag else "",
             "custom_load": False,
             "input_size": [3, side, side],
+            "min_input_size": [3, smallest, smallest],
             "fixed_input_size": False,
             "interpolation": "bicubic",
             "crop_pct": 1.0,
@@ -46,6 +53,11 @@ def timm_json(config: ModelConfig, generation: str | None) -> str:
         },
     }
     return json.dumps(content, indent=2) + "\n"
+
+
+def of_timm(content: Mapping[str, Any]) -> bool:
+    """Whether a ``config.json`` is timm's, which describes a trunk and no whole model."""
+    return "architecture" in content and "pretrained_cfg" in content
 
 
 def generation_of(content: Mapping[str, Any]) -> Generation | None:

@@ -89,7 +89,7 @@ def test_every_pair_of_dialects_and_containers_is_the_same(
 ) -> None:
     """On any bits, NaN payloads too."""
     source = random_bits(tmp_path / "source.safetensors", shipped_tensors(DEBUG))
-    paths = []
+    paths: list[Path] = []
     for dialect, suffix in forms():
         if BY_NAME[dialect].task == task:
             paths.append(tmp_path / f"{len(paths)}{suffix}")

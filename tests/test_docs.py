@@ -11,9 +11,18 @@ from sam21convert.comparison.deviations import DEVIATIONS
 from sam21convert.comparison.scenarios import BY_NAME
 from sam21convert.comparison.sides import RUNNERS
 from sam21convert.containers.strangers import ARCHIVES, STRANGERS
+from sam21convert.dialects import DIALECTS
+from sam21convert.keymap import foreign_name
 from sam21convert.relatives import FAMILIES, Family, Signature
+from sam21convert.unwrapping import ANCHORS
 
 DOCS = Path(__file__).parent.parent / "docs"
+FORMS = {
+    "torch zip": "`.pt`",
+    "safetensors": "`.safetensors`",
+    "transformers folder": "folder",
+    "timm folder": "folder",
+}
 
 
 def rows(heading: str, document: str = "parity.md") -> list[list[str]]:
@@ -66,3 +75,20 @@ def test_every_foreign_file() -> None:
     known = [(kind.what, kind.hint) for kind in STRANGERS]
     known += [(kind.what, kind.hint) for kind in ARCHIVES]
     assert [tuple(row) for row in listed] == known
+
+
+@pytest.mark.parametrize("file", ["../README.md", "formats.md"])
+def test_every_dialect(file: str) -> None:
+    listed = [[cell.strip() for cell in row[:3]] for row in rows("## Dialects", file)]
+    assert [[name.strip("`"), what.replace("`", ""), forms] for name, what, forms in listed] == [
+        [d.name, d.summary, ", ".join(FORMS[container] for container in d.containers)]
+        for d in DIALECTS
+    ]
+
+
+def test_what_a_dialect_is_recognised_by_and_asked_for_with() -> None:
+    for dialect, row in zip(DIALECTS, rows("## Dialects", "formats.md"), strict=True):
+        recognised, command = row[3], row[4]
+        assert re.findall("`(.+?)`", recognised)[0] == foreign_name(dialect, ANCHORS[0])
+        usual = dialect.name in ("official", "hf-video")
+        assert usual or f"--to {dialect.name}`" in command

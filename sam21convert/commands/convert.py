@@ -78,8 +78,10 @@ def convert(
 
     SOURCE is a path, or elsewhere what sam21convert pull takes.
     The form of DESTINATION picks the container: a name in .pt, .pth or .safetensors is a file, any
-    other a transformers folder with its configs. With --json the report lists where every tensor
-    came from, and the SHA-256 of every file.
+    other a folder with its configs, for transformers or with --to timm for timm. With --to
+    ultralytics or comfyui, which know a file by its name, a folder that exists gets a file of the
+    right name. With --json the report lists where every tensor came from, and the SHA-256 of every
+    file.
 
     \b
     Examples:
@@ -88,6 +90,8 @@ def convert(
       sam21convert convert sam2.1_hiera_tiny.pt tiny-fp16.safetensors --dtype float16
       sam21convert convert sam2_hiera_tiny.pt lifted.pt --generation 2.1
       sam21convert convert my_finetune.pt my-model/ --parity
+      sam21convert convert sam2.1_hiera_tiny.pt trunk/ --to timm
+      sam21convert convert sam2.1_hiera_tiny.pt . --to ultralytics
     """
     from ..conversion import carry_out, report
     from ..planning import make_plan

@@ -10,13 +10,15 @@ import torch
 
 from ..catalog import shipped_like, tensors_of
 from ..checkpoint import Checkpoint, open_checkpoint
+from ..config_files import read_json
 from ..containers.checking import sha256
-from ..dialects import HF_IMAGE, HF_VIDEO
+from ..dialects import HF_IMAGE, HF_VIDEO, TIMM
 from ..errors import UsageError
 from ..hf.folder import CONFIG
 from ..model.config import ModelConfig
 from ..references import resolve
 from ..rules import Dialect
+from ..timm_config import of_timm
 from .findings import Side
 from .given import Given
 from .runner import Runner, held
@@ -112,7 +114,8 @@ def parse(text: str | Path, config: Config) -> Named:
             f"{text}: there is no runner {runner!r}", hint=f"one of {', '.join(RUNNERS)}"
         )
     located = resolve(rest if known else text)
-    beside = (located.path / CONFIG).is_file()
+    described = located.path / CONFIG
+    beside = described.is_file() and not of_timm(read_json(described))
     config = located.config if config is None else config
     return Named(runner if known else "truth", located.path, None if beside else config)
 
@@ -120,9 +123,11 @@ def parse(text: str | Path, config: Config) -> Named:
 def runner_for(dialect: Dialect | None) -> str:
     """Who runs what has the names of a dialect, where a mapping of names is to be proved.
 
-    Transformers what has its own, so that an error in the mapping, made twice, does not go unseen;
-    anything else the ground truth, which computes what the official code does.
+    Transformers and timm what has their own, so that an error in the mapping, made twice, does not
+    go unseen; anything else the ground truth, which computes what the official code does.
     """
+    if dialect is TIMM:
+        return "timm"
     return "transformers" if dialect in (HF_VIDEO, HF_IMAGE) else "truth"
 
 

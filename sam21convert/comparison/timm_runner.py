@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..catalog import SHIPPED, shipped_config
-from ..errors import UsageError
+from ..checkpoint import Checkpoint, open_checkpoint
+from ..dialects import TIMM
+from ..errors import MismatchError, UsageError
+from ..fitting import mismatch
+from ..keymap import foreign_name
+from ..loading import with_image_size
 from ..model import SAM2
 from ..model.config import ModelConfig, TrunkConfig
 from ..peers import INSTALL, member, titled, version
@@ -22,7 +27,6 @@ from .scenarios import ImageScenario, VideoScenario
 from .taps import Recorder, Taps
 
 PACKAGE = "timm"
-_TRUNK = "image_encoder.trunk."
 _HEAD = "head."  # of a classifier, which SAM 2 has none of
 
 
@@ -44,16 +48,23 @@ class Timm:
 
     @classmethod
     def load(cls, source: Path, given: Given) -> Timm:
-        """Load the trunk of ``source`` in float32, read and checked as for the ground truth.
+        """Load the trunk of ``source`` in float32.
 
-        Raises as :func:`~sam21convert.load_model`, and :class:`UsageError` without the package or
-        for a version of it whose trunk has other tensors.
+        What has timm's names timm loads itself; any other is read and checked as for the ground
+        truth. Raises as :func:`~sam21convert.load_model`, :class:`MismatchError` for what timm does
+        not take, and :class:`UsageError` without the package or for a version of it whose trunk has
+        other tensors.
         """
+        checkpoint = open_checkpoint(source, given.config)
+        if checkpoint.dialect is TIMM:
+            model, config = _load_own(checkpoint)
+            config = with_image_size(given.image_size)(config)
+            return cls(source, model.float().to(given.device).eval(), config)
         whole, loading = replace(given, device="cpu").onto(SAM2, source)
         weights = {
-            _renamed(name): tensor
+            renamed: tensor
             for name, tensor in whole.state_dict().items()
-            if name.startswith(_TRUNK)
+            if (renamed := foreign_name(TIMM, name)) is not None
         }
         model = _build(loading.config.trunk)
         apart = {name for name in model.state_dict() if not name.startswith(_HEAD)} ^ set(weights)
@@ -94,17 +105,33 @@ class Timm:
 
     def tensor(self, name: str) -> Tensor:
         """One of the trunk's tensors."""
-        if not name.startswith(_TRUNK):
+        renamed = foreign_name(TIMM, name)
+        if renamed is None:
             raise KeyError(name)
-        return tensor_of(self.model, _renamed(name))
+        return tensor_of(self.model, renamed)
 
 
-def _renamed(name: str) -> str:
-    """Timm's name of an official tensor of the trunk."""
-    first = {"0": "mlp.fc1.", "1": "mlp.fc2."}
-    return re.sub(
-        r"mlp\.layers\.([01])\.", lambda layer: first[layer[1]], name.removeprefix(_TRUNK)
-    )
+def _load_own(checkpoint: Checkpoint) -> tuple[Any, ModelConfig]:
+    """What timm makes of a folder or file of its own, and the config that it should have."""
+    config, path = checkpoint.model_config, checkpoint.source.path
+    if config is None or checkpoint.fit is None or checkpoint.fit.faults:
+        raise mismatch(checkpoint)
+    create, load = member(PACKAGE, "create_model"), member("timm.models", "load_checkpoint")
+    try:
+        if path.is_dir():
+            return create(f"local-dir:{path}", pretrained=True), config
+        model = _build(config.trunk)
+        with TemporaryDirectory() as folder:  # timm goes by suffixes; an output has its own last
+            suffix = ".safetensors" if checkpoint.source.container == "safetensors" else ".pt"
+            link = Path(folder) / f"trunk{suffix}"
+            link.symlink_to(path.absolute())
+            load(model, str(link))
+    except Exception as error:  # any: it comes from within a package
+        said = " ".join(str(error).split())
+        raise MismatchError(
+            f"{path}: {titled(PACKAGE)} does not load it: {said}", hint=INSTALL[PACKAGE]
+        ) from error
+    return model, config
 
 
 def _build(trunk: TrunkConfig) -> Any:
@@ -119,4 +146,5 @@ def _build(trunk: TrunkConfig) -> Any:
         global_pos_size=trunk.window_pos_embed_bkg_spatial_size,
         window_spec=trunk.window_spec,
         global_att_blocks=trunk.global_att_blocks,
+        num_classes=0,
     )

@@ -136,7 +136,7 @@ class ReadBack:
         return True
 
 
-def same_bytes(left: TensorRef, right: TensorRef) -> bool:
+def same_bytes(left: Part, right: Part) -> bool:
     """Whether two tensors, small enough for memory, are equal in type, shape and every bit."""
     with Files() as files:
         one, other = (

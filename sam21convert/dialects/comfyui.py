@@ -15,4 +15,11 @@ COMFYUI = replace(
     summary="ComfyUI, which reads size and generation from the name of the file",
     containers=("safetensors",),
     file="{stem}_hiera_{size}{dtype}.safetensors",
+    notes=(
+        (
+            "large",
+            "ComfyUI's nodes drop the attention windows of the large model (window_spec) and run "
+            "it with those of the small ones: its features, and so its masks, are not the model's",
+        ),
+    ),
 )

@@ -15,4 +15,5 @@ ULTRALYTICS = replace(
     summary="ultralytics, which reads size and generation from the name of the file",
     containers=("torch zip",),
     file="{stem}_{s}.pt",
+    by_path=True,
 )
