@@ -89,16 +89,23 @@ class Checkpoint:
         return self.keymap.fit(self.inventory) if self.keymap else None
 
 
-def open_checkpoint(path: str | Path, config: str | Path | ModelConfig | None = None) -> Checkpoint:
+def open_checkpoint(
+    path: str | Path,
+    config: str | Path | ModelConfig | None = None,
+    *,
+    weights: str | None = None,
+    prefix: str | None = None,
+) -> Checkpoint:
     """Open ``path``, reading headers only, and say what is in it.
 
     ``path`` is all that :func:`~sam21convert.references.locate` takes, and raises what that does.
     ``config`` (a shipped name, a file, or a :class:`ModelConfig`) takes precedence over the
-    ``config.json`` of a folder, and that over what the tensors tell. Raises
-    :class:`UnreadableError` and :class:`RefusedError`.
+    ``config.json`` of a folder, and that over what the tensors tell. ``weights`` and ``prefix``
+    choose between several state dicts in a file: see :func:`~sam21convert.unwrapping.unwrap`.
+    Raises :class:`UnreadableError` and :class:`RefusedError`.
     """
     source = open_source(locate(path))
-    found = unwrap(source)
+    found = unwrap(source, weights=weights, prefix=prefix)
     dialect = _dialect(found, source)
     shipped, generation = _shipped(found.tensors, dialect) if dialect else (None, None)
     checkpoint = Checkpoint(

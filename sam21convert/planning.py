@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -10,11 +11,19 @@ from typing import Literal
 from .catalog import Shipped
 from .checkpoint import Checkpoint, open_checkpoint
 from .containers import Blob
-from .destination import FOLDERS, named, pick_target, refuse_input, refuse_occupied
+from .containers.sharding import Shards, parse_size, split
+from .destination import (
+    FOLDERS,
+    named,
+    pick_target,
+    refuse_input,
+    refuse_occupied,
+    refuse_shards,
+)
 from .errors import UsageError
 from .filling import complete, sized
 from .generations import Outcome, check_request, stated, take_to
-from .keymap import KeyMap
+from .keymap import KeyMap, covers
 from .mapping import foreign_origins, from_truth, to_truth, usual_type
 from .model.config import ConfigError, Generation, ModelConfig
 from .rules import Container, Dialect
@@ -36,6 +45,7 @@ class Plan:
     config: ModelConfig | None  # None for a file, which records none, unless the source states one
     outcome: Outcome
     tensors: Mapping[str, Tensor]
+    shards: Shards  # the same by files, where it is a folder
     origins: Mapping[str, tuple[str, ...]]  # the names in the source that a tensor is made of
     notes: tuple[str, ...]
 
@@ -72,10 +82,13 @@ def make_plan(
     to: str | None = None,
     config: str | Path | ModelConfig | None = None,
     base: str | Path | None = None,
+    weights: str | None = None,
+    prefix: str | None = None,
     generation: str | None = None,
     allow_lossy: bool = False,
     image_size: int | None = None,
     dtype: DType | None = None,
+    shard_size: str | int | None = None,
     overwrite: bool = False,
 ) -> Plan:
     """Plan what :func:`~sam21convert.convert` does; the arguments and errors are its own."""
@@ -87,7 +100,8 @@ def make_plan(
         )
     asked = check_request(generation, allow_lossy=allow_lossy)
     filler = None if base is None else open_checkpoint(base)
-    checkpoint = stated(sized(open_checkpoint(source, config), filler), asked)
+    opened = open_checkpoint(source, config, weights=weights, prefix=prefix)
+    checkpoint = stated(sized(opened, filler), asked)
     kind = None if dtype is None else DTYPES[dtype]
     destination = named(
         destination, dialect, checkpoint.shipped, kind or usual_type(checkpoint.tensors)
@@ -95,10 +109,16 @@ def make_plan(
     refuse_input(destination, container, checkpoint)
     refuse_occupied(destination, container, overwrite=overwrite)
     truth, origins = to_truth(checkpoint, partial=filler is not None)
+    own = set(truth)
     whole = complete(checkpoint, filler, dialect, truth, origins)
-    refuse_input(destination, container, whole)
     outcome = take_to(asked, whole, truth, dialect, container, allow_lossy=allow_lossy)
     target = outcome.keymap(dialect)
+    tensors = from_truth(target, {**truth, **outcome.added}, kind)
+    shards = split(tensors, None if shard_size is None else parse_size(str(shard_size)))
+    if shard_size is not None:
+        refuse_shards(destination, container, len(shards))
+    for read in (checkpoint, whole):
+        refuse_input(destination, container, read, shards)
     return Plan(
         source=checkpoint,
         base=None if whole is checkpoint else whole,
@@ -107,11 +127,13 @@ def make_plan(
         dialect=dialect,
         config=_config(checkpoint, whole, container, asked, image_size),
         outcome=outcome,
-        tensors=from_truth(target, {**truth, **outcome.added}, kind),
+        tensors=tensors,
+        shards=shards,
         origins=foreign_origins(target, {**origins, **dict.fromkeys(outcome.added, ())}),
         notes=(
             *outcome.notes(),
             *_notes(checkpoint),
+            *_notes_on_base(whole, [n for n in truth if n not in own and covers(dialect, n)]),
             *_notes_on(target, len(truth), checkpoint.config, container, image_size),
         ),
     )
@@ -167,6 +189,14 @@ def _notes(checkpoint: Checkpoint) -> Iterator[str]:
         yield f"left out, not part of the model: {', '.join(checkpoint.extras[:8])}" + (
             " ..." if len(checkpoint.extras) > 8 else ""
         )
+
+
+def _notes_on_base(base: Checkpoint, names: Sequence[str]) -> Iterator[str]:
+    """What a report says of the tensors that were taken from another checkpoint."""
+    if names:
+        groups = Counter(name.partition(".")[0] for name in names)
+        listed = ", ".join(f"{group} ({count})" for group, count in groups.items())
+        yield f"{len(names)} tensors are those of {base.source.path}: {listed}"
 
 
 def _notes_on(
