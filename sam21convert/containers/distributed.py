@@ -156,7 +156,7 @@ def _piece(folder: Path, place: Any, shape: tuple[int, ...], blobs: list[Blob]) 
             pass
         case _:
             raise UnreadableError("it is not said where it lies")
-    if Path(name).name != name:
+    if Path(name).name != name or not name.isprintable():
         raise UnreadableError(f"it names {name!r}, which is no file of the folder")
     path = folder / name
     if start + length > path.stat().st_size:
