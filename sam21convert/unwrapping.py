@@ -50,12 +50,15 @@ def unwrap(source: Source, *, weights: str | None = None, prefix: str | None = N
 
     Raises :class:`RefusedError` when there are several still, or none, or no named tensors at all.
     """
-    found = _pick(source, list(_state_dicts(source.root)), weights, prefix)
+    candidates = list(_state_dicts(source.root))
+    found = _pick(source, candidates, weights, prefix)
+    longer = [one.prefix for one in candidates if one.path == found.path]
+    others = tuple(p for p in longer if p != found.prefix and p.startswith(found.prefix))
     tensors: dict[str, TensorRef] = {}
     extras = _siblings(source.root, found.path)
     for name, ref in found.tensors.items():
         clean = name.removeprefix(found.prefix).replace(_COMPILED, "")
-        if not name.startswith(found.prefix):
+        if not name.startswith(found.prefix) or name.startswith(others):
             extras.append(name)
         elif clean in tensors:
             raise RefusedError(f"{source.path}: {name} and another tensor are both {clean}")

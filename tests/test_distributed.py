@@ -12,13 +12,13 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch.distributed.checkpoint import metadata as dcp_metadata
 from torch.distributed.checkpoint.filesystem import FileSystemWriter
 from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import save
 
-import sam21convert
-from sam21convert import convert, inspect
+from sam21convert import convert, inspect, validate
 from sam21convert.catalog import shipped_tensors
 from sam21convert.checkpoint import open_checkpoint
 from sam21convert.containers import open_source
@@ -117,11 +117,22 @@ class TestPieces:
             found = torch.load(tmp_path / name)["model"]
             assert all(torch.equal(found[key], state[key]) for key in state)
 
-    def test_a_model_is_loaded_from_them(self, tmp_path: Path) -> None:
+    def test_they_are_cut_as_another_dialect_asks_for_and_not_turned(self, tmp_path: Path) -> None:
+        base = official_pt(tmp_path / "base.pt")
+        convert(base, tmp_path / "hf")
+        theirs = load_file(tmp_path / "hf" / "model.safetensors")
+        source = split(rows_of(theirs), tmp_path / "dcp")
+        convert(source, tmp_path / "plain.pt", base=base)
+        found, state = torch.load(tmp_path / "plain.pt")["model"], state_dict()
+        assert all(torch.equal(found[key], state[key]) for key in state)
+        with pytest.raises(RefusedError, match="would have to be turned around"):
+            convert(source, tmp_path / "mlx.safetensors", to="mlx", base=base)
+
+    def test_they_are_validated_and_compared(self, tmp_path: Path) -> None:
         state = state_dict()
         ones = {n: t for n, t in state.items() if n not in rows_of(state)}
         source = split(rows_of(state), tmp_path / "dcp")
-        assert sam21convert.validate(source).missing == tuple(ones)
+        assert validate(source).missing == tuple(ones)
         found = open_checkpoint(source).tensors
         whole = open_checkpoint(official_pt(tmp_path / "whole.pt")).tensors
         assert all(same_bytes(found[name], whole[name]) for name in found)

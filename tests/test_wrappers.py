@@ -146,7 +146,7 @@ BUILT: dict[str, Callable[[nn.Module], nn.Module]] = {
     "nothing": lambda model: model,
     "DDP": DistributedDataParallel,
     "compiled": compiled,
-    "compiled DDP": lambda model: compiled(DistributedDataParallel(model)),  # type: ignore[no-any-return]
+    "compiled DDP": lambda model: compiled(DistributedDataParallel(model)),
     "DDP of compiled": lambda model: DistributedDataParallel(compiled(model)),
     "compiled part": compiled_within,
     "compiled part in DDP": lambda model: DistributedDataParallel(compiled_within(model)),
@@ -195,7 +195,7 @@ def test_what_lightning_makes_is_read(
     quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
     trainer = lightning.Trainer(max_steps=1, accelerator="cpu", **quiet)
     with torch.enable_grad():
-        trainer.fit(Training(), torch.utils.data.DataLoader(torch.ones(2, 2)))
+        trainer.fit(Training(), torch.utils.data.DataLoader(torch.ones(2, 2)))  # type: ignore[arg-type]
     trainer.save_checkpoint(tmp_path / "training.ckpt")
     found = inspect(tmp_path / "training.ckpt")
     assert found.wrappers == ("state_dict", "sam2.")
@@ -210,7 +210,7 @@ def trained(path: Path, keep: Callable[[str], bool] = bool) -> Path:
     layer = nn.Linear(2, 2)
     optimizer = torch.optim.AdamW(layer.parameters())
     with torch.enable_grad():
-        layer(torch.ones(1, 2)).sum().backward()  # type: ignore[no-untyped-call]
+        layer(torch.ones(1, 2)).sum().backward()
     optimizer.step()
     content = {
         "model": state,
@@ -348,6 +348,16 @@ class TestSeveral:
         assert "--prefix 'a.' or --prefix 'b.'" in str(caught.value.hint)
         convert(tmp_path / "two.safetensors", tmp_path / "one.pt", **choice)  # type: ignore[arg-type]
         same_as_state_dict(tmp_path / "one.pt", seed=1)
+
+    @pytest.mark.parametrize(
+        ("choice", "seed"), [({"prefix": ""}, 0), ({"prefix": "ema"}, 1), ({"weights": "ema"}, 1)]
+    )
+    def test_one_within_the_prefix_of_the_other(
+        self, tmp_path: Path, choice: dict[str, str], seed: int
+    ) -> None:
+        save_file({**state_dict(), **prefixed("ema.")(state_dict(seed=1))}, tmp_path / "two.st")
+        convert(tmp_path / "two.st", tmp_path / "one.pt", **choice)  # type: ignore[arg-type]
+        same_as_state_dict(tmp_path / "one.pt", seed=seed)
 
     def test_the_top_level_has_a_name(self, tmp_path: Path) -> None:
         torch.save({**state_dict(), "ema": state_dict(seed=1)}, tmp_path / "both.pt")
