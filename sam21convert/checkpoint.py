@@ -93,6 +93,8 @@ def open_checkpoint(
     *,
     header_only: bool = False,
     drop_hq: bool = False,
+    weights: str | None = None,
+    prefix: str | None = None,
 ) -> Checkpoint:
     """Open ``path``, reading headers only, and say what is in it.
 
@@ -100,7 +102,8 @@ def open_checkpoint(
     ``config`` (a shipped name, a file, or a :class:`ModelConfig`) takes precedence over the
     ``config.json`` of a folder, or the only YAML of a repository of the Hub, and that over what the
     tensors tell. With ``header_only`` a repository of the Hub is not downloaded, and the data of no
-    tensor can be read. ``drop_hq`` takes an HQ-SAM 2 for the SAM 2 in it.
+    tensor can be read. ``drop_hq`` takes an HQ-SAM 2 for the SAM 2 in it; ``weights`` and
+    ``prefix`` choose between several state dicts: see :func:`~sam21convert.unwrapping.unwrap`.
 
     Raises :class:`UnreadableError`, :class:`RefusedError`, for a model that only looks like SAM 2
     too, and :class:`UsageError` when there is no HQ-SAM 2 to drop from.
@@ -110,7 +113,7 @@ def open_checkpoint(
     beside = source.path / CONFIG
     content = read_json(beside) if source.path.is_dir() and beside.is_file() else None
     _refuse_relatives(source, content, drop_hq=drop_hq)
-    found = unwrap(source)
+    found = unwrap(source, weights=weights, prefix=prefix)
     dropped = tuple(name for name in HQ_TENSORS if drop_hq and name in found.tensors)
     kept = {name: ref for name, ref in found.tensors.items() if name not in dropped}
     found = replace(found, tensors=kept)

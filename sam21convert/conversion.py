@@ -17,14 +17,16 @@ from .containers.atomic import new_file, new_folder
 from .containers.checking import ReadBack, sha256
 from .containers.copying import Progress, Written
 from .containers.safetensors import write_safetensors
+from .containers.sharding import index_json
 from .containers.source import tensors_of
 from .containers.torch_writer import write_torch
 from .destination import FOLDERS
-from .hf.folder import CONFIG, WEIGHTS, side_files
+from .hf.folder import CONFIG, INDEX, side_files
 from .model.config import ModelConfig
 from .official_yaml import to_hydra
 from .planning import DTYPES, DType, Plan, make_plan
 from .report import Report, size_text, table
+from .tensors import Tensor
 from .timm_config import timm_json
 
 _TORCH_NAMES = {short: name for name, short in DTYPES.items()} | {"F64": "float64"}
@@ -86,11 +88,14 @@ def convert(
     to: str | None = None,
     config: str | Path | ModelConfig | None = None,
     base: str | Path | None = None,
+    weights: str | None = None,
+    prefix: str | None = None,
     generation: str | None = None,
     allow_lossy: bool = False,
     image_size: int | None = None,
     dtype: DType | None = None,
     drop_hq: bool = False,
+    shard_size: str | int | None = None,
     overwrite: bool = False,
     dry_run: bool = False,
     verify: bool = True,
@@ -105,15 +110,18 @@ def convert(
     name of a dialect. One whose program goes by the names of files (ultralytics, comfyui) wants
     such a name, or an existing folder, where a file of that name is put.
     ``config`` is that of ``source``; ``base`` is a checkpoint to take the tensors from that
-    ``source`` has no place for.
+    ``source`` lacks. ``weights`` and ``prefix`` choose between several state dicts in ``source``,
+    as for :func:`~sam21convert.inspect`.
     ``generation`` is that of the output, "2.0" or "2.1", and of a source that does not tell its
     own. The way up adds zeros and changes nothing that is computed; the way down needs zeros in the
     same three tensors, or ``allow_lossy``, which drops whatever they hold.
     ``drop_hq`` takes the SAM 2 out of an HQ-SAM 2, whose further tensors are left out.
-    ``image_size``, in pixels, is recorded in the configs of a folder. ``verify`` checks the
-    checksums of the source and reads the output back; ``hashes`` asks for ``sha256`` in the report.
-    ``progress`` is called with numbers of bytes. ``check`` is called with the path of what was
-    written, before it gets its name; what it raises ends the conversion.
+    ``image_size``, in pixels, is recorded in the configs of a folder, or in a YAML beside an
+    official file. ``shard_size`` (``"500MB"``, or bytes) divides the weights of a transformers
+    folder into files of at most that size. ``verify`` checks the checksums of the source and reads
+    the output back; ``hashes`` asks for ``sha256`` in the report. ``progress`` is called with
+    numbers of bytes. ``check`` is called with the path of what was written, before it gets its
+    name; what it raises ends the conversion.
 
     Raises :class:`~sam21convert.errors.UsageError`,
     :class:`~sam21convert.errors.UnreadableError`, :class:`~sam21convert.errors.RefusedError` and
@@ -125,11 +133,14 @@ def convert(
         to=to,
         config=config,
         base=base,
+        weights=weights,
+        prefix=prefix,
         generation=generation,
         allow_lossy=allow_lossy,
         image_size=image_size,
         dtype=dtype,
         drop_hq=drop_hq,
+        shard_size=shard_size,
         overwrite=overwrite,
     )
     if not dry_run:
@@ -150,25 +161,30 @@ def carry_out(
         with new_folder(plan.destination, overwrite=overwrite) as folder:
             for name, text in _side_files(plan).items():
                 (folder / name).write_text(text, encoding="utf-8", newline="\n")
-            _write(plan, folder / WEIGHTS, verify, progress)
+            for name, tensors in plan.shards.items():
+                _write(plan, folder / name, tensors, verify, progress)
+            if verify:
+                open_source(folder)  # and its index, if it has one, agrees with the files
             check(folder)
     else:
         with new_file(plan.destination, overwrite=overwrite) as file:
-            _write(plan, file, verify, progress)
+            _write(plan, file, plan.tensors, verify, progress)
             check(file)
             if plan.yaml is not None and plan.config is not None:
                 with new_file(plan.yaml, overwrite=overwrite) as settings:
                     settings.write_text(to_hydra(plan.config), encoding="utf-8", newline="\n")
 
 
-def _write(plan: Plan, path: Path, verify: bool, progress: Progress) -> None:
-    """Write the file of tensors and, with ``verify``, read it back while it is being written."""
+def _write(
+    plan: Plan, path: Path, tensors: Mapping[str, Tensor], verify: bool, progress: Progress
+) -> None:
+    """Write a file of tensors and, with ``verify``, read it back while it is being written."""
 
     def write(written: Written) -> None:
         if plan.container == "torch zip":
-            write_torch(path, plan.tensors, progress)
+            write_torch(path, tensors, progress)
         else:
-            write_safetensors(path, plan.tensors, dict(plan.dialect.metadata), progress, written)
+            write_safetensors(path, tensors, dict(plan.dialect.metadata), progress, written)
 
     if not verify:
         write(lambda *_: None)
@@ -176,14 +192,14 @@ def _write(plan: Plan, path: Path, verify: bool, progress: Progress) -> None:
     with ReadBack(path, plan.blobs, progress) as readback:
         write(readback.expect)
         root = open_source(path).root
-        readback.finish(plan.tensors, tensors_of(root.get("model", root)) or {})
+        readback.finish(tensors, tensors_of(root.get("model", root)) or {})
 
 
 def report(plan: Plan, *, dry_run: bool, verified: bool, hashes: bool) -> Conversion:
     """Describe a plan, carried out or not."""
     folder = plan.container in FOLDERS
     beside = (plan.yaml.name,) if plan.yaml else ()
-    names = (*_side_files(plan), WEIGHTS) if folder else (plan.destination.name, *beside)
+    names = (*_side_files(plan), *plan.shards) if folder else (plan.destination.name, *beside)
     home = plan.destination if folder else plan.destination.parent
     read = [file for checkpoint in plan.checkpoints for file in checkpoint.source.files]
     hashed = [*read, *([] if dry_run else [home / name for name in names])] if hashes else []
@@ -222,13 +238,15 @@ def report(plan: Plan, *, dry_run: bool, verified: bool, hashes: bool) -> Conver
 
 
 def _side_files(plan: Plan) -> Mapping[str, str]:
+    """Name and text of all that stands in a folder beside the tensors."""
     dtypes = Counter(tensor.spec.dtype for tensor in plan.tensors.values())
     assert plan.config is not None
     if plan.container == "timm folder":
         return {CONFIG: timm_json(plan.config, plan.generation)}
-    return side_files(
+    files = side_files(
         plan.config,
         "sam2" if plan.dialect.task == "image" else "sam2_video",
         _TORCH_NAMES[dtypes.most_common(1)[0][0]],
         generation=plan.generation is not None,
     )
+    return files if len(plan.shards) == 1 else {**files, INDEX: index_json(plan.shards)}

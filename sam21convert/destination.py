@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os.path
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from .catalog import Shipped
@@ -92,13 +92,21 @@ def named(destination: Path, dialect: Dialect, shipped: Shipped | None, dtype: s
     return destination
 
 
-def refuse_input(destination: Path, container: Container, checkpoint: Checkpoint) -> None:
-    """Raise :class:`UsageError` where an input would be written over, by whatever name."""
+def refuse_input(
+    destination: Path,
+    container: Container,
+    checkpoint: Checkpoint,
+    names: Iterable[str] = (WEIGHTS,),
+) -> None:
+    """Raise :class:`UsageError` where an input would be written over, by whatever name.
+
+    ``names`` are those of the files of tensors in a folder.
+    """
     is_folder = container in FOLDERS
-    written = destination / WEIGHTS if is_folder else destination
-    for file in checkpoint.source.files:
-        if written.exists() and written.samefile(file):
-            raise UsageError(f"{destination}: is the input, which is never changed")
+    for written in [destination / name for name in names] if is_folder else [destination]:
+        for file in checkpoint.source.files:
+            if written.exists() and written.samefile(file):
+                raise UsageError(f"{destination}: is the input, which is never changed")
 
 
 def refuse_occupied(destination: Path, container: Container, *, overwrite: bool) -> None:
@@ -110,3 +118,16 @@ def refuse_occupied(destination: Path, container: Container, *, overwrite: bool)
         raise UsageError(f"{destination}: is {there}; what is to be written is {wanted}")
     if is_folder and (destination / INDEX).exists():
         raise UsageError(f"{destination}: holds {INDEX}, which would contradict the new weights")
+
+
+def refuse_shards(destination: Path, container: Container, count: int) -> None:
+    """Raise :class:`UsageError` where weights in ``count`` files would not be what is loaded."""
+    if container != "transformers folder":
+        raise UsageError(
+            f"{destination}: --shard-size is for a transformers folder; all others are one file"
+        )
+    if count > 1 and (destination / WEIGHTS).exists():
+        raise UsageError(
+            f"{destination}: holds {WEIGHTS}, which would be loaded in place of the shards",
+            hint="give another name",
+        )

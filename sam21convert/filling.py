@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from .checkpoint import Checkpoint
 from .errors import MismatchError, RefusedError
+from .fitting import describe
 from .keymap import covers
 from .mapping import to_truth
 from .rules import Dialect
@@ -22,12 +23,24 @@ def lacking(dialect: Dialect, count: int, generation: str | None = "") -> str:
 
 
 def sized(checkpoint: Checkpoint, filler: Checkpoint | None) -> Checkpoint:
-    """A part whose size nothing in it tells has that of the checkpoint that it is filled from."""
+    """A part whose size nothing in it tells has that of the checkpoint that it is filled from.
+
+    Raises :class:`MismatchError` where what is there has no place in that.
+    """
     if filler is None or checkpoint.keymap is not None:
         return checkpoint
-    return replace(
+    _same_generation(checkpoint, filler)
+    part = replace(
         checkpoint, shipped=filler.shipped, generation=filler.generation, config=filler.config
     )
+    if part.fit is not None and part.fit.faults > len(part.fit.missing):
+        wrong = replace(part.fit, missing=())
+        raise MismatchError(
+            f"{part.source.path} is no part of a model like {filler.source.path}\n  "
+            + "\n  ".join(describe(wrong)),
+            hint="give a base of the same size",
+        )
+    return part
 
 
 def complete(
@@ -69,18 +82,14 @@ def _fill(
     """Add what the source has not, from the base."""
     assert checkpoint.keymap is not None
     path, base = checkpoint.source.path, filler.source.path
-    theirs, names = to_truth(filler)
+    theirs, names = to_truth(filler, partial=True)
     assert filler.keymap is not None
     if none := [name for name in absent if name not in theirs and name in filler.keymap.truth]:
         raise RefusedError(
             f"{base}: has no {none[0]} either, nor {len(none) - 1} others of what is missing",
             hint="give a whole checkpoint as --base",
         )
-    if checkpoint.generation not in (None, filler.generation):
-        raise MismatchError(
-            f"{base}: is of SAM {filler.generation}, {path} of SAM {checkpoint.generation}",
-            hint="give a base of the same generation",
-        )
+    _same_generation(checkpoint, filler)
     inventory = filler.keymap.truth
     if any(checkpoint.keymap.truth[name] != inventory.get(name) for name in truth):
         raise MismatchError(
@@ -88,6 +97,15 @@ def _fill(
             hint="give a base of the same size",
         )
     for name in inventory:
-        if name not in truth:
+        if name not in truth and name in theirs:
             truth[name] = theirs[name]
             origins[name] = tuple(f"{base}: {origin}" for origin in names[name])
+
+
+def _same_generation(checkpoint: Checkpoint, filler: Checkpoint) -> None:
+    if checkpoint.generation not in (None, filler.generation):
+        raise MismatchError(
+            f"{filler.source.path}: is of SAM {filler.generation}, "
+            f"{checkpoint.source.path} of SAM {checkpoint.generation}",
+            hint="give a base of the same generation",
+        )

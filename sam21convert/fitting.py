@@ -48,7 +48,7 @@ def hint(checkpoint: Checkpoint) -> str:
         for dialect in DIALECTS
         for shipped in SHIPPED
     )
-    fit, dialect, shipped = min(tried, key=lambda one: one[0].faults)
+    fit, dialect, shipped = min(tried, key=lambda one: _far(one[0]))
     asked = checkpoint.generation if checkpoint.config is not None else None
     if fit.faults == 0 and asked not in (None, shipped.generation):
         names = "no_obj_embed_spatial, obj_ptr_tpos_proj.weight and obj_ptr_tpos_proj.bias"
@@ -61,9 +61,19 @@ def hint(checkpoint: Checkpoint) -> str:
     nearest = f"dialect '{dialect.name}' with config '{shipped.name}'"
     if fit.faults == 0:
         return f"every tensor fits {nearest}: use --config {shipped.name}"
+    if fit.names and fit.faults == len(fit.missing):
+        return (
+            f"every tensor that is there fits dialect '{dialect.name}': convert takes those that "
+            "are missing from a whole checkpoint of the same size with --base CHECKPOINT"
+        )
     if fit.faults < len(inventory) / 2:
         return f"nearest is {nearest}: {fit.faults} tensors differ"
     return "nothing near SAM 2 or SAM 2.1 in any dialect this tool knows"
+
+
+def _far(fit: Fit) -> tuple[bool, int]:
+    """How ill it fits: what is there is to have a place, however much is missing."""
+    return not fit.names or fit.faults > len(fit.missing), fit.faults
 
 
 def _asked(checkpoint: Checkpoint) -> str:

@@ -86,15 +86,23 @@ class Inspection(Report):
         return "\n".join([table(rows), *lines])
 
 
-def inspect(path: str | Path, *, tensors: bool = False) -> Inspection:
+def inspect(
+    path: str | Path,
+    *,
+    tensors: bool = False,
+    weights: str | None = None,
+    prefix: str | None = None,
+) -> Inspection:
     """Say what ``path`` is. With ``tensors``, list every tensor of its state dict as well.
 
-    A repository of the Hub (``hf://``) is not downloaded: some kilobytes of it tell.
+    Of several state dicts in a file, ``weights`` names one by its keys (or is ``ema`` or
+    ``model``), ``prefix`` by what stands before its names. A repository of the Hub (``hf://``) is
+    not downloaded: some kilobytes of it tell.
 
     Raises :class:`~sam21convert.errors.UnreadableError` and
     :class:`~sam21convert.errors.RefusedError`.
     """
-    checkpoint = open_checkpoint(path, header_only=True)
+    checkpoint = open_checkpoint(path, header_only=True, weights=weights, prefix=prefix)
     inventory = checkpoint.inventory
     dialect, shipped = checkpoint.dialect, checkpoint.shipped
     known = shipped is not None and checkpoint.generation is not None

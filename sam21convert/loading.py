@@ -11,15 +11,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from .catalog import shipped_like
 from .checkpoint import Checkpoint, open_checkpoint
 from .config_files import naming
-from .containers.arrays import contiguous_bytes
-from .containers.copying import Files, read_bytes
+from .containers.copying import Files, payload
 from .errors import MismatchError, RefusedError, UsageError
 from .filling import lacking
 from .fitting import mismatch
 from .mapping import to_truth
 from .model.config import ConfigError, ModelConfig
 from .report import Report
-from .tensors import TensorRef
+from .tensors import Tensor, TensorRef
 
 if TYPE_CHECKING:
     import torch
@@ -247,8 +246,8 @@ def _tensor(files: Files, ref: TensorRef) -> torch.Tensor:
         "F32": torch.float32,
         "F64": torch.float64,
     }
-    data = read_bytes(files, ref)
-    if ref.stride is not None:
-        data = bytearray(contiguous_bytes(data, ref, ref.spec.dtype))
+    data = bytearray()
+    for chunk in payload(files, Tensor(ref.spec, (ref,))):
+        data += chunk
     tensor = torch.frombuffer(data, dtype=kinds[ref.spec.dtype]).reshape(ref.spec.shape)
     return tensor.clone()  # in memory of torch's own: on a CPU, alignment changes the rounding

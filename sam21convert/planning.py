@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -11,15 +11,23 @@ from .catalog import Shipped, shipped_config
 from .checkpoint import Checkpoint, open_checkpoint
 from .containers import Blob
 from .containers.atomic import refuse_existing
-from .containers.checking import same_bytes
-from .destination import FOLDERS, named, pick_target, refuse_input, refuse_occupied
+from .containers.sharding import Shards, parse_size, split
+from .destination import (
+    FOLDERS,
+    named,
+    pick_target,
+    refuse_input,
+    refuse_occupied,
+    refuse_shards,
+)
 from .dialects import OFFICIAL
 from .errors import UsageError
 from .filling import complete, sized
 from .generations import Outcome, check_request, stated, take_to
-from .keymap import KeyMap
+from .keymap import covers
 from .mapping import foreign_origins, from_truth, to_truth, usual_type
 from .model.config import ConfigError, Generation, ModelConfig
+from .noting import notes_on_base, notes_on_output, notes_on_source
 from .rules import Container, Dialect
 from .tensors import Tensor
 
@@ -39,6 +47,7 @@ class Plan:
     config: ModelConfig | None  # None for a file, which records none, unless the source states one
     outcome: Outcome
     tensors: Mapping[str, Tensor]
+    shards: Shards  # the same by files, where it is a folder
     origins: Mapping[str, tuple[str, ...]]  # the names in the source that a tensor is made of
     notes: tuple[str, ...]
 
@@ -85,11 +94,14 @@ def make_plan(
     to: str | None = None,
     config: str | Path | ModelConfig | None = None,
     base: str | Path | None = None,
+    weights: str | None = None,
+    prefix: str | None = None,
     generation: str | None = None,
     allow_lossy: bool = False,
     image_size: int | None = None,
     dtype: DType | None = None,
     drop_hq: bool = False,
+    shard_size: str | int | None = None,
     overwrite: bool = False,
 ) -> Plan:
     """Plan what :func:`~sam21convert.convert` does; the arguments and errors are its own."""
@@ -104,7 +116,8 @@ def make_plan(
     if not Path(source).exists() and not dialect.file:
         refuse_occupied(destination, container, overwrite=overwrite)  # before a download
     filler = None if base is None else open_checkpoint(base)
-    checkpoint = stated(sized(open_checkpoint(source, config, drop_hq=drop_hq), filler), asked)
+    opened = open_checkpoint(source, config, drop_hq=drop_hq, weights=weights, prefix=prefix)
+    checkpoint = stated(sized(opened, filler), asked)
     kind = None if dtype is None else DTYPES[dtype]
     destination = named(
         destination, dialect, checkpoint.shipped, kind or usual_type(checkpoint.tensors)
@@ -112,10 +125,16 @@ def make_plan(
     refuse_input(destination, container, checkpoint)
     refuse_occupied(destination, container, overwrite=overwrite)
     truth, origins = to_truth(checkpoint, partial=filler is not None)
+    own = set(truth)
     whole = complete(checkpoint, filler, dialect, truth, origins)
-    refuse_input(destination, container, whole)
     outcome = take_to(asked, whole, truth, dialect, container, allow_lossy=allow_lossy)
     target, shipped = outcome.keymap(dialect), outcome.shipped
+    tensors = from_truth(target, {**truth, **outcome.added}, kind)
+    shards = split(tensors, None if shard_size is None else parse_size(str(shard_size)))
+    if shard_size is not None:
+        refuse_shards(destination, container, len(shards))
+    for read in (checkpoint, whole):
+        refuse_input(destination, container, read, shards)
     plan = Plan(
         source=checkpoint,
         base=None if whole is checkpoint else whole,
@@ -124,12 +143,14 @@ def make_plan(
         dialect=dialect,
         config=_config(checkpoint, whole, container, asked, image_size),
         outcome=outcome,
-        tensors=from_truth(target, {**truth, **outcome.added}, kind),
+        tensors=tensors,
+        shards=shards,
         origins=foreign_origins(target, {**origins, **dict.fromkeys(outcome.added, ())}),
         notes=(
             *outcome.notes(),
-            *_notes(checkpoint),
-            *_notes_on(target, len(truth), checkpoint.config, container, image_size),
+            *notes_on_source(checkpoint),
+            *notes_on_base(whole, [n for n in truth if n not in own and covers(dialect, n)]),
+            *notes_on_output(target, len(truth), checkpoint.config, container, image_size),
             *(note for size, note in dialect.notes if shipped and shipped.size == size),
         ),
     )
@@ -174,48 +195,3 @@ def _with_memory(config: ModelConfig | None, base: ModelConfig) -> ModelConfig:
         dynamic_multimask_stability_delta=config.dynamic_multimask_stability_delta,
         dynamic_multimask_stability_thresh=config.dynamic_multimask_stability_thresh,
     )
-
-
-def _notes(checkpoint: Checkpoint) -> Iterator[str]:
-    """What a report says of the source."""
-    fit, keymap = checkpoint.fit, checkpoint.keymap
-    for name in fit.lone if fit else ():
-        yield f"{name} was absent from the source; it is a copy of one that was there"
-    fills = [name for name in (keymap.fills if keymap else ()) if fit and name in fit.names]
-    if fills:
-        yield f"left out, as SAM 2 has no such layer: {', '.join(fills)}"
-    if trained := [name for name in fills if not _is_fill(checkpoint, name)]:
-        yield f"lost by that, as it was trained and is used by others: {', '.join(trained)}"
-    if checkpoint.extras:
-        yield f"left out, not part of the model: {', '.join(checkpoint.extras[:8])}" + (
-            " ..." if len(checkpoint.extras) > 8 else ""
-        )
-
-
-def _is_fill(checkpoint: Checkpoint, name: str) -> bool:
-    """Whether a vector that SAM 2 has not holds what the dialect fills it with."""
-    assert checkpoint.keymap is not None
-    assert checkpoint.fit is not None
-    found = checkpoint.tensors[checkpoint.fit.names[name]]
-    return same_bytes(found, replace(checkpoint.keymap.fills[name], spec=found.spec))
-
-
-def _notes_on(
-    target: KeyMap,
-    count: int,
-    stated: ModelConfig | None,
-    container: Container,
-    image_size: int | None,
-) -> Iterator[str]:
-    """What a report says of the output, for which there were ``count`` tensors."""
-    left_out = count - sum(len(entry.truths) for entry in target.entries)
-    if target.dropped and left_out:
-        kind = "of the memory" if target.dialect.task == "image" else "beside the trunk"
-        yield f"{left_out} tensors {kind} are left out: {target.dialect.name} has none"
-    if target.fills:
-        yield f"added, as {target.dialect.name} asks for it: {', '.join(target.fills)}"
-    if container in FOLDERS and image_size is None and stated is None:
-        yield (
-            "image size and windows are those of the published model: no tensor tells them; "
-            "give --image-size or --config if the model was trained with others"
-        )

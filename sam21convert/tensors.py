@@ -7,11 +7,13 @@ Nothing here holds tensor data. A :class:`TensorRef` is a promise that the bytes
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 from typing import TypeAlias
+
+from .errors import RefusedError
 
 # Bytes per element, by the names of the safetensors format, in the order in which its writer sorts
 # tensors (the last comes first in a file).
@@ -108,6 +110,46 @@ class TensorRef:
 
 
 @dataclass(frozen=True, slots=True)
+class Joined(TensorRef):
+    """A tensor of which ``pieces``, one after the other along the first axis, lie apart."""
+
+    pieces: tuple[TensorRef, ...] = ()
+
+    @staticmethod
+    def of(pieces: Sequence[TensorRef]) -> TensorRef:
+        """The tensor that these make, which have equal types and, but for the rows, shapes."""
+        first = pieces[0]
+        if len(pieces) == 1:
+            return first
+        rows = sum(piece.spec.shape[0] for piece in pieces)
+        spec = TensorSpec(first.spec.dtype, (rows, *first.spec.shape[1:]))
+        return Joined(spec, first.path, first.offset, None, tuple(pieces))
+
+    def rows(self, start: int, count: int) -> TensorRef:
+        """The part ``[start : start + count]`` along the first axis."""
+        if not 0 <= start <= start + count <= self.spec.shape[0]:
+            raise IndexError(f"rows {start} to {start + count} of {self.spec}")
+        found, begin = [], 0
+        for piece in self.pieces:
+            end = begin + piece.spec.shape[0]
+            low, high = max(start, begin), min(start + count, end)
+            if low < high:
+                found.append(piece.rows(low - begin, high - low))
+            begin = end
+        return Joined.of(found or [self.pieces[0].rows(0, 0)])
+
+    def permuted(self, axes: tuple[int, ...]) -> TensorRef:
+        """The same elements with the axes in another order; the first must stay where it is."""
+        if axes[0] != 0:
+            raise RefusedError(
+                f"{self.path}: a tensor that lies there in {len(self.pieces)} pieces would have to "
+                "be turned around",
+                hint="convert it to a .pt or .safetensors file first, and that to the other form",
+            )
+        return Joined.of([piece.permuted(axes) for piece in self.pieces])
+
+
+@dataclass(frozen=True, slots=True)
 class Constant:
     """A tensor that stands in no file: each of its elements is ``value``."""
 
@@ -120,10 +162,18 @@ Part: TypeAlias = TensorRef | Constant
 
 @dataclass(frozen=True, slots=True)
 class Tensor:
-    """A tensor to be written: parts that follow each other along the first axis."""
+    """A tensor to be written: parts that follow each other along the first axis.
+
+    One that is :class:`Joined` counts as its pieces.
+    """
 
     spec: TensorSpec
     parts: tuple[Part, ...]
+
+    def __post_init__(self) -> None:
+        if any(isinstance(part, Joined) for part in self.parts):
+            nested = (p.pieces if isinstance(p, Joined) else (p,) for p in self.parts)
+            object.__setattr__(self, "parts", tuple(piece for some in nested for piece in some))
 
 
 _Pattern: TypeAlias = tuple[tuple[str, ...], ...]  # the choices at each position

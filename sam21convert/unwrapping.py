@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +22,9 @@ ANCHORS = (
 )
 COMPILED = "_orig_mod."  # what torch.compile puts into names, anywhere
 _MAX_DEPTH = 4
+TOP = "."  # what --weights calls the top level of a file
+_AVERAGED = {"ema", "averaged", "swa", "shadow"}  # words in the names of averaged weights
+_KINDS = {"ema": True, "model": False}
 
 
 @dataclass(frozen=True)
@@ -37,17 +41,24 @@ class Unwrapped:
     anchor: str
 
 
-def unwrap(source: Source) -> Unwrapped:
-    """The only SAM 2 state dict in ``source``.
+def unwrap(source: Source, *, weights: str | None = None, prefix: str | None = None) -> Unwrapped:
+    """The only SAM 2 state dict in ``source``, or the one of several that is asked for.
 
-    Raises :class:`RefusedError` when there are several, or no named tensors at all.
+    ``weights`` says which by the keys that lead to it (``model``, ``a.b``, ``.`` for the top), or
+    is ``ema`` for the averaged weights, ``model`` for the others; ``prefix`` says which by what
+    stands before its names.
+
+    Raises :class:`RefusedError` when there are several still, or none, or no named tensors at all.
     """
-    found = _pick(source, list(_state_dicts(source.root)))
+    candidates = list(_state_dicts(source.root))
+    found = _pick(source, candidates, weights, prefix)
+    longer = [one.prefix for one in candidates if one.path == found.path]
+    others = tuple(p for p in longer if p != found.prefix and p.startswith(found.prefix))
     tensors: dict[str, TensorRef] = {}
     extras = _siblings(source.root, found.path)
     for name, ref in found.tensors.items():
         clean = name.removeprefix(found.prefix).replace(COMPILED, "")
-        if not name.startswith(found.prefix):
+        if not name.startswith(found.prefix) or name.startswith(others):
             extras.append(name)
         elif clean in tensors:
             raise RefusedError(f"{source.path}: {name} and another tensor are both {clean}")
@@ -69,7 +80,14 @@ class _Found:
 
     @property
     def place(self) -> str:
-        return ".".join(self.path) or "top level"
+        """The keys that lead to it, as they are given with ``--weights``."""
+        return ".".join(self.path) or TOP
+
+    @property
+    def averaged(self) -> bool:
+        """Whether these are the averages of weights over a training."""
+        words = {word for key in (*self.path, self.prefix) for word in re.split("[._]", key)}
+        return not words.isdisjoint(_AVERAGED) or "n_averaged" in self.tensors
 
 
 def walk(root: Any) -> Iterator[tuple[tuple[str, ...], Mapping[str, TensorRef]]]:
@@ -88,23 +106,22 @@ def walk(root: Any) -> Iterator[tuple[tuple[str, ...], Mapping[str, TensorRef]]]
 
 
 def _state_dicts(root: Any) -> Iterator[_Found]:
+    """Each state dict with an anchor, once; without any, the one with the most tensors."""
     holders = list(walk(root))
+    found: dict[tuple[tuple[str, ...], str], _Found] = {}
     for truth_name in ANCHORS:
         # The longest first: a dialect's whole name may be the end of another's.
         anchors = sorted(_names_of(truth_name), key=len, reverse=True)
-        hits = [
-            _Found(path, tensors, name[: len(name) - len(_tail(name, anchor))], anchor)
-            for path, tensors in holders
-            for name in tensors
-            for anchor in [next((one for one in anchors if _tail(name, one)), "")]
-            if anchor
-        ]
-        if hits:
-            yield from hits
-            return
-    if holders:
+        for path, tensors in holders:
+            for name in tensors:
+                anchor = next((one for one in anchors if _tail(name, one)), "")
+                prefix = name[: len(name) - len(_tail(name, anchor))]
+                if anchor and (path, prefix) not in found:
+                    found[path, prefix] = _Found(path, tensors, prefix, anchor)
+    if holders and not found:
         path, tensors = max(holders, key=lambda holder: len(holder[1]))
         yield _Found(path, tensors, "", "")
+    yield from found.values()
 
 
 def _names_of(truth_name: str) -> set[str]:
@@ -124,16 +141,42 @@ def _tail(name: str, anchor: str) -> str:
     return name[start:]
 
 
-def _pick(source: Source, found: list[_Found]) -> _Found:
+def _pick(source: Source, found: list[_Found], weights: str | None, prefix: str | None) -> _Found:
+    """The one that is asked for, where one remains."""
     if not found:
         raise RefusedError(f"{source.path}: holds no tensors by name")
-    if len(found) > 1:
-        places = ", ".join(f"{one.place} ({one.prefix or 'no prefix'})" for one in found)
-        raise RefusedError(
-            f"{source.path}: holds {len(found)} SAM 2 state dicts: {places}",
-            hint="save the one you want to a file of its own",
-        )
-    return found[0]
+    left = found
+    if prefix is not None:
+        left = [one for one in left if one.prefix.rstrip(".") == prefix.rstrip(".")]
+    if weights is not None:
+        named = [one for one in left if one.place == weights]
+        left = named or [one for one in left if _KINDS.get(weights) is one.averaged]
+    if len(left) == 1:
+        return left[0]
+    asked = " ".join(
+        f"{option} {value}"
+        for option, value in (("--weights", weights), ("--prefix", prefix))
+        if value is not None
+    )
+    places = ", ".join(f"{one.place} ({one.prefix or 'no prefix'})" for one in left or found)
+    if left:
+        problem = f"holds {len(left)} SAM 2 state dicts{asked and f' for {asked}'}: {places}"
+    else:
+        problem = f"holds no state dict for {asked}; there is {places}"
+    raise RefusedError(
+        f"{source.path}: {problem}",
+        hint="inspect, validate and convert choose one with "
+        + " or ".join(_options(one, found) for one in left or found),
+    )
+
+
+def _options(one: _Found, found: Sequence[_Found]) -> str:
+    """The options that choose one of several."""
+    same_place = [other for other in found if other.place == one.place]
+    if len(same_place) == 1:
+        return f"--weights {one.place}"
+    alone = sum(other.prefix == one.prefix for other in found) == 1
+    return f"{'' if alone else f'--weights {one.place} '}--prefix '{one.prefix}'"
 
 
 def _siblings(root: Any, path: tuple[str, ...]) -> list[str]:

@@ -65,15 +65,18 @@ def validate(
     path: str | Path,
     config: str | Path | ModelConfig | None = None,
     *,
+    weights: str | None = None,
+    prefix: str | None = None,
     progress: Progress = lambda _: None,
 ) -> Validation:
     """Check a checkpoint against a config, by default the one it says or shows itself to be.
 
-    Reads every tensor once. ``progress`` is called with numbers of bytes.
+    Reads every tensor once. ``weights`` and ``prefix`` choose between several state dicts, as for
+    :func:`~sam21convert.inspect`. ``progress`` is called with numbers of bytes.
     Raises :class:`~sam21convert.errors.UnreadableError` (also for a checksum that does not hold)
     and :class:`~sam21convert.errors.RefusedError`.
     """
-    checkpoint = open_checkpoint(path, config)
+    checkpoint = open_checkpoint(path, config, weights=weights, prefix=prefix)
     tensors = {name: Tensor(ref.spec, (ref,)) for name, ref in checkpoint.tensors.items()}
     check_sums(used_blobs(checkpoint.source.blobs, tensors.values()), lambda _: None)
     values = _survey(checkpoint, progress)

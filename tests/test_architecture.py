@@ -45,7 +45,7 @@ LAYERS = (
     {"unwrapping", "identification", "relatives", "checkpoint"},
     {"fitting", "destination", "pulling"},
     {"generations", "mapping"},
-    {"filling"},
+    {"filling", "noting"},
     {"inspection", "planning"},
     {"positions", "readme", "snippets", "remote"},
     {"parts", "pairing", "diff_picture", "diffing"},

@@ -11,7 +11,17 @@ import click
 
 from ..dialects import BY_NAME
 from ..report import Report
-from .shared import answering, config_option, json_option, overwrite_option, progress_bar, steps_bar
+from .shared import (
+    answering,
+    config_option,
+    json_option,
+    overwrite_option,
+    prefix_option,
+    progress_bar,
+    refuse_choice,
+    steps_bar,
+    weights_option,
+)
 
 
 @click.command()
@@ -27,8 +37,11 @@ from .shared import answering, config_option, json_option, overwrite_option, pro
     "--base",
     metavar="CHECKPOINT",
     type=click.Path(),
-    help="Take from here the tensors that SOURCE has no place for (hf-image has no memory).",
+    help="Take from here the tensors that SOURCE lacks: it has no place for them (hf-image has no "
+    "memory), or a training did not save them.",
 )
+@weights_option
+@prefix_option
 @click.option(
     "--generation",
     type=click.Choice(["2.1", "2.0"]),
@@ -52,6 +65,11 @@ from .shared import answering, config_option, json_option, overwrite_option, pro
     "--drop-hq",
     is_flag=True,
     help="Take the SAM 2 out of an HQ-SAM 2: leave out the tensors that HQ adds.",
+)
+@click.option(
+    "--shard-size",
+    metavar="SIZE",
+    help="Divide the weights of a transformers folder into files of at most this size, as 500MB.",
 )
 @click.option("--no-verify", is_flag=True, help="Skip the checksums and the reading back.")
 @click.option(
@@ -92,10 +110,14 @@ def convert(
       sam21convert convert my_finetune.pt my-model/ --parity
       sam21convert convert sam2.1_hiera_tiny.pt trunk/ --to timm
       sam21convert convert sam2.1_hiera_tiny.pt . --to ultralytics
+      sam21convert convert training.ckpt ema.pt --weights ema
+      sam21convert convert decoder_only.pt whole.pt --base sam2.1_hiera_tiny.pt
     """
     from ..conversion import carry_out, report
     from ..planning import make_plan
 
+    if parity:
+        refuse_choice(options["weights"], options["prefix"])
     plan = make_plan(source, destination, overwrite=overwrite, **options)
     verify = not no_verify
     if dry_run:

@@ -2,28 +2,34 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 from ..report import Report
-from .shared import answering, json_option
+from .shared import answering, json_option, prefix_option, weights_option
 
 
 @click.command()
 @click.argument("source", type=click.Path())
 @click.option("--tensors", is_flag=True, help="List every tensor: name, type, shape.")
+@weights_option
+@prefix_option
 @json_option
 @answering
-def inspect(source: str, tensors: bool) -> Report:
+def inspect(source: str, **options: Any) -> Report:
     """Say what SOURCE is: container, dialect, generation, size.
 
-    SOURCE is a .pt or .safetensors file, a transformers folder, or what sam21convert pull takes.
+    SOURCE is a .pt or .safetensors file, a folder of transformers or torch.distributed.checkpoint,
+    or what sam21convert pull takes.
     Only its header is read, also in a repository of the Hub (hf://), which is not downloaded. What
     cannot be known from the file is said to be unknown.
 
     \b
-    Example:
+    Examples:
       sam21convert inspect sam2.1_hiera_tiny.pt
+      sam21convert inspect training.ckpt --weights ema
     """
     from .. import inspection
 
-    return inspection.inspect(source, tensors=tensors)
+    return inspection.inspect(source, **options)

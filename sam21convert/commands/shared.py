@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from ..errors import Sam21ConvertError
+from ..errors import Sam21ConvertError, UsageError
 from ..report import Report
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the answer as JSON.")
@@ -21,7 +21,25 @@ config_option = click.option(
     metavar="NAME|FILE",
     help="A shipped config (sam2.1/sam2.1_hiera_t), a YAML file, or a config.json.",
 )
+weights_option = click.option(
+    "--weights",
+    metavar="ema|model|KEY",
+    help="Which of several state dicts in SOURCE: the averaged one, the other, or the one under "
+    "KEY (a.b for b in a).",
+)
+prefix_option = click.option(
+    "--prefix", metavar="P", help="The same, by what stands before its names."
+)
 overwrite_option = click.option("--overwrite", is_flag=True, help="Replace an existing output.")
+
+
+def refuse_choice(weights: str | None, prefix: str | None) -> None:
+    """Raise :class:`UsageError` where a part of a file is meant, and ``--parity`` runs all."""
+    if weights is not None or prefix is not None:
+        raise UsageError(
+            "--parity runs the whole file, and does not choose from it",
+            hint="convert without --parity, which takes the bits as they are, and compare then",
+        )
 
 
 def answering(command: Callable[..., Report]) -> Callable[..., None]:

@@ -5,12 +5,23 @@ from __future__ import annotations
 import click
 
 from ..report import Report
-from .shared import answering, config_option, json_option, progress_bar, steps_bar
+from .shared import (
+    answering,
+    config_option,
+    json_option,
+    prefix_option,
+    progress_bar,
+    refuse_choice,
+    steps_bar,
+    weights_option,
+)
 
 
 @click.command()
 @click.argument("source", type=click.Path())
 @config_option
+@weights_option
+@prefix_option
 @click.option(
     "--parity",
     "right",
@@ -19,7 +30,9 @@ from .shared import answering, config_option, json_option, progress_bar, steps_b
 )
 @json_option
 @answering
-def validate(source: str, config: str | None, right: str | None) -> Report:
+def validate(
+    source: str, config: str | None, right: str | None, weights: str | None, prefix: str | None
+) -> Report:
     """Tell whether SOURCE loads strictly, and whether its values are sound.
 
     SOURCE is a path, or what sam21convert pull takes.
@@ -34,9 +47,14 @@ def validate(source: str, config: str | None, right: str | None) -> Report:
     from .. import validation
     from ..checkpoint import open_checkpoint
 
-    sizes = (spec.nbytes for spec in open_checkpoint(source).inventory.values())
-    with progress_bar("reading", sum(sizes)) as progress:
-        answer = validation.validate(source, config, progress=progress)
+    if right is not None:
+        refuse_choice(weights, prefix)
+    opened = open_checkpoint(source, weights=weights, prefix=prefix)
+    total = sum(spec.nbytes for spec in opened.inventory.values())
+    with progress_bar("reading", total) as progress:
+        answer = validation.validate(
+            source, config, weights=weights, prefix=prefix, progress=progress
+        )
     if right is None or not answer.ok:
         return answer
     from ..gating import WithParity

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ..errors import RefusedError, UnreadableError
 from ..hf.folder import INDEX, WEIGHTS
+from .distributed import METADATA, read_distributed
 from .safetensors import read_safetensors, read_sharded
 from .source import Blob, Placeholder, Source
 from .strangers import HEAD, archive, stranger
@@ -51,6 +52,8 @@ def _open_folder(path: Path) -> Source:
             source = (read_safetensors if name == WEIGHTS else read_sharded)(path / name)
             kind = "transformers folder" if name == WEIGHTS else "sharded transformers folder"
             return replace(source, path=path, container=kind)
+    if (path / METADATA).is_file():
+        return read_distributed(path)
     inside = [*path.glob("*"), *path.glob("*/*")]
     if known := archive([entry.relative_to(path).as_posix() for entry in inside]):
         raise RefusedError(f"{path}: is {known.what}", hint=known.hint)

@@ -38,6 +38,17 @@ class Known(Placeholder):
     copies: bool = False
 
 
+@dataclass(slots=True, eq=False)
+class Record:
+    """An object of a class whose attributes are of interest: ``state`` is what it is filled with.
+
+    What ``as_key`` makes of that stands for it as the key of a dict.
+    """
+
+    as_key: Callable[[Any], Any] | None = None
+    state: Any = None
+
+
 class Stop(Exception):  # noqa: N818
     """The pickle is over."""
 

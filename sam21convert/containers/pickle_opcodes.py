@@ -11,7 +11,7 @@ from struct import Struct
 from typing import Any, TypeAlias
 
 from ..errors import UnreadableError
-from .pickle_machine import CutShortError, Known, Machine, Stop
+from .pickle_machine import CutShortError, Known, Machine, Record, Stop
 from .pickle_values import (
     decimal,
     decimal_or_bool,
@@ -175,8 +175,10 @@ def _newobj_ex(m: Machine) -> None:
 
 
 def _build(m: Machine) -> None:
-    m.pop()  # attributes: of a dict they are no items, of a placeholder nobody asks
-    if not isinstance(m.top(), (dict, Placeholder)):
+    state = m.pop()  # attributes: of a dict they are no items, of a placeholder nobody asks
+    if isinstance(m.top(), Record):
+        m.top().state = state
+    elif not isinstance(m.top(), (dict, Placeholder)):
         raise UnreadableError(f"a {type(m.top()).__name__} is given attributes")
 
 

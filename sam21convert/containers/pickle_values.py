@@ -7,12 +7,14 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ..errors import UnreadableError
-from .pickle_machine import Args, Known
+from .pickle_machine import Args, Known, Record
 from .source import Placeholder
 
 
 def plain_key(value: Any, number: int) -> Any:
     """``value`` if hashing it is quick whatever it is, else a string with this number instead."""
+    if isinstance(value, Record) and value.as_key is not None:
+        value = value.as_key(value.state)
     if (
         type(value) is str
         or _is_atom(value)

@@ -11,19 +11,19 @@ bound, so neither time nor memory grows faster than the pickle itself.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from ..errors import RefusedError, Sam21ConvertError
-from .pickle_machine import Args, CutShortError, Known, Machine, Persistent
+from .pickle_machine import Args, CutShortError, Known, Machine, Persistent, Record
 from .pickle_opcodes import HANDLERS
 from .pickle_values import PLAIN
 
-__all__ = ["Args", "CutShortError", "Known", "Pickled", "unpickle"]
+__all__ = ["Args", "CutShortError", "Known", "Pickled", "Record", "unpickle"]
 
 _MAX_DEPTH = 100
-_NESTING = (tuple, list, dict)  # a set holds no containers here
+_NESTING = (tuple, list, dict, Record)  # a set holds no containers here
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,12 +75,12 @@ def _check_walkable(root: Any, limit: int) -> None:
         value, leaving = todo.pop()
         if not isinstance(value, _NESTING) or id(value) in done:
             continue
-        parts = value.values() if isinstance(value, dict) else value
+        parts = _parts(value)
         nested = [part for part in parts if isinstance(part, _NESTING)]
         if leaving:
             below = [done[id(part)] for part in nested]
             depth = 1 + max((depth for depth, _ in below), default=0)
-            count = len(value) + sum(count for _, count in below)
+            count = len(parts) + sum(count for _, count in below)
             if depth > _MAX_DEPTH:
                 raise RefusedError(f"the values are nested more than {_MAX_DEPTH} deep")
             if count > limit:
@@ -92,3 +92,9 @@ def _check_walkable(root: Any, limit: int) -> None:
             entered.add(id(value))
             todo.append((value, True))
             todo.extend((part, False) for part in nested)
+
+
+def _parts(value: Any) -> Collection[Any]:
+    if isinstance(value, Record):
+        return (value.state,)
+    return value.values() if isinstance(value, dict) else value

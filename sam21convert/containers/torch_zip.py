@@ -9,7 +9,7 @@ from __future__ import annotations
 import struct
 import zipfile
 import zlib
-from io import FileIO
+from io import RawIOBase
 from pathlib import Path
 from typing import Any
 
@@ -22,18 +22,21 @@ from .torch_tensors import MAX_HEADER, TORCH, Storages, StorageType, errors_abou
 _LOCAL_HEADER = struct.Struct("<4s22xHH")
 
 
-def read_torch_zip(path: Path, *, place: bool = True) -> Source:
+def read_torch_zip(
+    path: Path, start: int = 0, length: int | None = None, *, place: bool = True
+) -> Source:
     """Read what ``torch.save`` writes since PyTorch 1.6, without the data of the tensors.
 
-    Where the data of a tensor begins stands before it. Without ``place`` that is not looked up: the
-    offsets are those of the archive's entries, and no data can be read by them.
+    The archive can be a stretch of the file: ``length`` bytes from ``start`` on. Where the data of
+    a tensor begins stands before it. Without ``place`` that is not looked up: the offsets are those
+    of the archive's entries, and no data can be read by them.
 
     Raises :class:`UnreadableError` when the file is no intact zip archive or its parts contradict
     each other, and :class:`RefusedError` for archives of another kind, TorchScript among them, for
     compressed or encrypted entries, and for big-endian data.
     """
     with errors_about(str(path)), path.open("rb", buffering=0) as file:
-        archive = _Archive(file)
+        archive = _Archive(file if length is None else _Stretch(file, start, length))
         folder = _find_folder(archive)
         _check_byte_order(archive, folder)
         pickle = archive.read(f"{folder}/data.pkl", MAX_HEADER)
@@ -47,8 +50,8 @@ def read_torch_zip(path: Path, *, place: bool = True) -> Source:
                 needed = f"{numel} elements of {itemsize} bytes"
                 raise UnreadableError(f"its entry has {info.file_size} bytes, not {needed}")
             if archive.has_checksums:
-                blobs.append(Blob(name, path, offset, info.file_size, info.CRC))
-            return offset
+                blobs.append(Blob(name, path, start + offset, info.file_size, info.CRC))
+            return start + offset
 
         storages = Storages(path, locate)
 
@@ -71,10 +74,43 @@ def read_torch_zip(path: Path, *, place: bool = True) -> Source:
     )
 
 
+class _Stretch(RawIOBase):
+    """A part of a file as a file of its own."""
+
+    def __init__(self, file: RawIOBase, start: int, length: int) -> None:
+        self._file = file
+        self._start, self._length = start, length
+        self._position = 0
+
+    def seekable(self) -> bool:
+        """Yes."""
+        return True
+
+    def readable(self) -> bool:
+        """Yes."""
+        return True
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        """Move to a place in the part."""
+        self._position = (0, self._position, self._length)[whence] + offset
+        if self._position < 0:
+            raise ValueError("before the beginning")
+        return self._position
+
+    def readinto(self, buffer: Any) -> int:
+        """Fill the buffer, as far as the part reaches."""
+        count = max(0, min(len(buffer), self._length - self._position))
+        self._file.seek(self._start + self._position)
+        data = self._file.read(count) or b""
+        buffer[: len(data)] = data
+        self._position += len(data)
+        return len(data)
+
+
 class _Archive:
     """A zip archive: the entries of its central directory, and where their data lies."""
 
-    def __init__(self, file: FileIO) -> None:
+    def __init__(self, file: RawIOBase) -> None:
         self.file = file
         self.size = file.seek(0, 2)
         try:
@@ -118,7 +154,7 @@ class _Archive:
         """Where the data of an entry begins: behind a header of its own, which can be padded."""
         self.file.seek(self.entry(info))
         name = _name(info)
-        header = self.file.read(_LOCAL_HEADER.size + len(name))
+        header = self.file.read(_LOCAL_HEADER.size + len(name)) or b""
         magic, name_length, extra_length = _LOCAL_HEADER.unpack_from(header)
         if magic != b"PK\3\4" or name_length != len(name) or not header.endswith(name):
             raise UnreadableError("its entry and the directory of the zip archive disagree")
@@ -137,7 +173,7 @@ class _Archive:
             if info.file_size > limit:
                 raise RefusedError(f"{info.file_size} bytes are more than the {limit} allowed")
             self.file.seek(self.locate(info))
-            data = self.file.read(info.file_size)
+            data = self.file.read(info.file_size) or b""
             if self.has_checksums and zlib.crc32(data) != info.CRC:
                 raise UnreadableError("the data does not match its checksum")
         return data
