@@ -313,7 +313,7 @@ def test_a_failure_in_the_middle_names_the_file_once(
         ("hf://some/gated", "is gated"),
         ("hf://org/several", "several checkpoints: a.pt, empty.pt, sub/b.safetensors"),
         ("hf://org/nothing", "no checkpoint among its 2 files"),
-        ("hf://org/nothing/README.md", "neither a PyTorch checkpoint nor"),
+        ("hf://org/nothing/README.md", "is text that begins with"),
         ("hf://org/several/empty.pt", "is empty"),
         ("hf://org/cut", "the file holds"),
     ],
