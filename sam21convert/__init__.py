@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .batching import batch as batch
     from .conversion import convert as convert
     from .errors import MismatchError as MismatchError
     from .errors import RefusedError as RefusedError
@@ -38,6 +39,7 @@ _HOME = {
     "Sam21ConvertError": "errors",
     "UnreadableError": "errors",
     "UsageError": "errors",
+    "batch": "batching",
     "convert": "conversion",
     "inspect": "inspection",
     "load_model": "loading",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from . import __version__
+from .commands.batch import batch
 from .commands.convert import convert
 from .commands.demo import demo
 from .commands.inspect import inspect
@@ -38,6 +39,7 @@ for command in (
     inspect,
     validate,
     convert,
+    batch,
     parity,
     predict,
     pull,

@@ -41,6 +41,7 @@ LAYERS = (
     {"references"},
     {"unwrapping", "checkpoint"},
     {"fitting", "destination", "pulling"},
+    {"manifest", "output_names", "ledger", "batch_report"},
     {"generations", "mapping"},
     {"filling"},
     {"inspection", "planning"},
@@ -49,7 +50,8 @@ LAYERS = (
     {"sampling", "prediction", "video_prediction", "comparison"},
     {"demonstration", "proving", "card"},
     {"gating", "repository"},
-    {"publishing"},
+    {"publishing", "batch_run"},
+    {"batching"},
     {"commands"},
     {"__main__", "__init__"},
 )
