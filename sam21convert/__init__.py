@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .batching import batch as batch
     from .conversion import convert as convert
     from .diffing import diff as diff
     from .errors import MismatchError as MismatchError
@@ -39,6 +40,7 @@ _HOME = {
     "Sam21ConvertError": "errors",
     "UnreadableError": "errors",
     "UsageError": "errors",
+    "batch": "batching",
     "convert": "conversion",
     "diff": "diffing",
     "inspect": "inspection",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from . import __version__
+from .commands.batch import batch
 from .commands.convert import convert
 from .commands.demo import demo
 from .commands.diff import diff
@@ -40,6 +41,7 @@ for command in (
     validate,
     convert,
     diff,
+    batch,
     parity,
     predict,
     pull,

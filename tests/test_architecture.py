@@ -44,6 +44,7 @@ LAYERS = (
     {"references"},
     {"unwrapping", "identification", "relatives", "checkpoint"},
     {"fitting", "destination", "pulling"},
+    {"manifest", "output_names", "ledger", "batch_report"},
     {"generations", "mapping"},
     {"filling", "noting"},
     {"inspection", "planning"},
@@ -53,7 +54,8 @@ LAYERS = (
     {"sampling", "prediction", "video_prediction", "comparison"},
     {"demonstration", "proving", "card"},
     {"gating", "repository"},
-    {"publishing"},
+    {"publishing", "batch_run"},
+    {"batching"},
     {"commands"},
     {"__main__", "__init__"},
 )
