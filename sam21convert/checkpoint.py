@@ -11,6 +11,7 @@ from functools import cache, cached_property
 from pathlib import Path
 
 from . import catalog
+from .adapters import refuse_adapter, refuse_factors
 from .catalog import SHIPPED, Shipped
 from .config_files import load_config, naming, read_json
 from .containers import Source, open_source
@@ -97,8 +98,11 @@ def open_checkpoint(path: str | Path, config: str | Path | ModelConfig | None = 
     ``config.json`` of a folder, and that over what the tensors tell. Raises
     :class:`UnreadableError` and :class:`RefusedError`.
     """
-    source = open_source(locate(path))
+    place = locate(path)
+    refuse_adapter(place)
+    source = open_source(place)
     found = unwrap(source)
+    refuse_factors(source.path, found.tensors)
     dialect = _dialect(found, source)
     shipped, generation = _shipped(found.tensors, dialect) if dialect else (None, None)
     checkpoint = Checkpoint(

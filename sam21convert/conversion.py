@@ -100,7 +100,8 @@ def convert(
     A name in ``.pt``, ``.pth`` or ``.safetensors`` is a file, with the official names unless ``to``
     says otherwise; any other is a transformers folder, ``hf-video`` unless ``to`` is ``hf-image``.
     ``config`` is that of ``source``; ``base`` is a checkpoint to take the tensors from that
-    ``source`` has no place for.
+    ``source`` has no place for. A ``source`` that is a LoRA adapter of PEFT is merged into
+    ``base``, whose ``config`` it then is.
     ``generation`` is that of the output, "2.0" or "2.1", and of a source that does not tell its
     own. The way up adds zeros and changes nothing that is computed; the way down needs zeros in the
     same three tensors, or ``allow_lossy``, which drops whatever they hold.
@@ -178,13 +179,13 @@ def report(plan: Plan, *, dry_run: bool, verified: bool, hashes: bool) -> Conver
     beside = (plan.yaml.name,) if plan.yaml else ()
     names = (*_side_files(plan), WEIGHTS) if folder else (plan.destination.name, *beside)
     home = plan.destination if folder else plan.destination.parent
-    read = [file for checkpoint in plan.checkpoints for file in checkpoint.source.files]
+    read = [file for source in plan.sources for file in source.files]
     hashed = [*read, *([] if dry_run else [home / name for name in names])] if hashes else []
     return Conversion(
-        source=plan.source.source.path,
+        source=plan.sources[0].path,
         destination=plan.destination,
-        source_dialect=plan.source.dialect.name if plan.source.dialect else "",
-        source_container=plan.source.source.container,
+        source_dialect=_dialect_of(plan),
+        source_container=plan.sources[0].container,
         dialect=plan.dialect.name,
         container=plan.container,
         config=plan.shipped.name if plan.shipped else None,
@@ -211,6 +212,12 @@ def report(plan: Plan, *, dry_run: bool, verified: bool, hashes: bool) -> Conver
         dry_run=dry_run,
         notes=plan.notes,
     )
+
+
+def _dialect_of(plan: Plan) -> str:
+    if plan.adapter is not None:
+        return "lora"
+    return plan.source.dialect.name if plan.source.dialect else ""
 
 
 def _side_files(plan: Plan) -> Mapping[str, str]:

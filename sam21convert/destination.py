@@ -6,8 +6,9 @@ import os.path
 from collections.abc import Mapping
 from pathlib import Path
 
+from .adapters import ADAPTER_CONFIG
 from .catalog import Shipped
-from .checkpoint import Checkpoint
+from .containers import Source
 from .containers.atomic import refuse_existing
 from .dialects import BY_NAME, HF_VIDEO, OFFICIAL
 from .errors import UsageError
@@ -91,11 +92,11 @@ def named(destination: Path, dialect: Dialect, shipped: Shipped | None, dtype: s
     return destination
 
 
-def refuse_input(destination: Path, container: Container, checkpoint: Checkpoint) -> None:
+def refuse_input(destination: Path, container: Container, source: Source) -> None:
     """Raise :class:`UsageError` where an input would be written over, by whatever name."""
     is_folder = container in FOLDERS
     written = destination / WEIGHTS if is_folder else destination
-    for file in checkpoint.source.files:
+    for file in source.files:
         if written.exists() and written.samefile(file):
             raise UsageError(f"{destination}: is the input, which is never changed")
 
@@ -109,3 +110,8 @@ def refuse_occupied(destination: Path, container: Container, *, overwrite: bool)
         raise UsageError(f"{destination}: is {there}; what is to be written is {wanted}")
     if is_folder and (destination / INDEX).exists():
         raise UsageError(f"{destination}: holds {INDEX}, which would contradict the new weights")
+    if is_folder and (destination / ADAPTER_CONFIG).exists():
+        raise UsageError(
+            f"{destination}: holds an adapter, which transformers would apply to the new weights",
+            hint="give the name of another folder",
+        )

@@ -13,7 +13,7 @@ from .comparison.findings import ParityReport
 from .comparison.sides import runner_for
 from .containers.copying import Progress
 from .conversion import carry_out, report
-from .errors import MismatchError
+from .errors import MismatchError, UsageError
 from .generations import GENERATIONS
 from .model.config import ModelConfig
 from .planning import DTYPES, Plan
@@ -62,6 +62,11 @@ def convert_in_parity(
     Raises :class:`MismatchError` when it does not hold, and else as
     :func:`~sam21convert.convert` and :func:`~sam21convert.parity`.
     """
+    if plan.adapter is not None:
+        raise UsageError(
+            f"{plan.adapter.source.path}: --parity runs the source, and an adapter is no model",
+            hint="convert it without --parity",
+        )
     for runner in {runner_for(plan.source.dialect), runner_for(plan.dialect)} - {"truth"}:
         peers.module(runner)  # before anything is written
     found: list[ParityReport] = []

@@ -7,9 +7,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+from .adapters import Adapter, find_adapter
 from .catalog import Shipped, shipped_config
 from .checkpoint import Checkpoint, open_checkpoint
-from .containers import Blob
+from .containers import Blob, Source
 from .containers.atomic import refuse_existing
 from .destination import FOLDERS, named, pick_target, refuse_input, refuse_occupied
 from .dialects import OFFICIAL
@@ -18,9 +19,11 @@ from .filling import complete, sized
 from .generations import Outcome, check_request, stated, take_to
 from .keymap import KeyMap
 from .mapping import foreign_origins, from_truth, to_truth, usual_type
+from .merging import merge
 from .model.config import ConfigError, Generation, ModelConfig
+from .references import locate
 from .rules import Container, Dialect
-from .tensors import Tensor
+from .tensors import Part, Tensor
 
 DType = Literal["float32", "float16", "bfloat16"]
 DTYPES: Mapping[DType, str] = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
@@ -32,6 +35,7 @@ class Plan:
 
     source: Checkpoint
     base: Checkpoint | None
+    adapter: Adapter | None  # what is merged into ``source``
     destination: Path
     container: Container
     dialect: Dialect
@@ -62,9 +66,11 @@ class Plan:
         return self.destination.with_suffix(".yaml")
 
     @property
-    def checkpoints(self) -> tuple[Checkpoint, ...]:
-        """Everything that is read."""
-        return (self.source,) if self.base is None else (self.source, self.base)
+    def sources(self) -> tuple[Source, ...]:
+        """Everything that is read, what was asked to be converted first."""
+        adapter = () if self.adapter is None else (self.adapter.source,)
+        base = () if self.base is None else (self.base.source,)
+        return (*adapter, self.source.source, *base)
 
     @property
     def nbytes(self) -> int:
@@ -74,7 +80,7 @@ class Plan:
     @property
     def blobs(self) -> list[Blob]:
         """The checksums recorded in what is read."""
-        return [blob for checkpoint in self.checkpoints for blob in checkpoint.source.blobs]
+        return [blob for source in self.sources for blob in source.blobs]
 
 
 def make_plan(
@@ -99,30 +105,39 @@ def make_plan(
             hint="give --image-size with a folder, or with an official file, which gets a YAML",
         )
     asked = check_request(generation, allow_lossy=allow_lossy)
+    adapter = None if base is None else find_adapter(locate(source))
+    if adapter is not None and base is not None:
+        source, base = base, None
     filler = None if base is None else open_checkpoint(base)
     checkpoint = stated(sized(open_checkpoint(source, config), filler), asked)
     kind = None if dtype is None else DTYPES[dtype]
     destination = named(
         destination, dialect, checkpoint.shipped, kind or usual_type(checkpoint.tensors)
     )
-    refuse_input(destination, container, checkpoint)
+    refuse_input(destination, container, checkpoint.source)
     refuse_occupied(destination, container, overwrite=overwrite)
     truth, origins = to_truth(checkpoint, partial=filler is not None)
     whole = complete(checkpoint, filler, dialect, truth, origins)
-    refuse_input(destination, container, whole)
-    outcome = take_to(asked, whole, truth, dialect, container, allow_lossy=allow_lossy)
+    refuse_input(destination, container, whole.source)
+    parts: Mapping[str, Part] = truth
+    if adapter is not None:
+        refuse_input(destination, container, adapter.source)
+        parts, origins = merge(adapter, checkpoint, truth, origins)
+    outcome = take_to(asked, whole, parts, dialect, container, allow_lossy=allow_lossy)
     target = outcome.keymap(dialect)
     plan = Plan(
         source=checkpoint,
         base=None if whole is checkpoint else whole,
+        adapter=adapter,
         destination=destination,
         container=container,
         dialect=dialect,
         config=_config(checkpoint, whole, container, asked, image_size),
         outcome=outcome,
-        tensors=from_truth(target, {**truth, **outcome.added}, kind),
+        tensors=from_truth(target, {**parts, **outcome.added}, kind),
         origins=foreign_origins(target, {**origins, **dict.fromkeys(outcome.added, ())}),
         notes=(
+            *(() if adapter is None else (f"merged into {checkpoint.source.path}: {adapter}",)),
             *outcome.notes(),
             *_notes(checkpoint),
             *_notes_on(target, len(truth), checkpoint.config, container, image_size),

@@ -27,7 +27,8 @@ from .shared import answering, config_option, json_option, overwrite_option, pro
     "--base",
     metavar="CHECKPOINT",
     type=click.Path(),
-    help="Take from here the tensors that SOURCE has no place for (hf-image has no memory).",
+    help="Take from here the tensors that SOURCE has no place for (hf-image has no memory); what "
+    "a LoRA adapter is merged into.",
 )
 @click.option(
     "--generation",
@@ -83,6 +84,7 @@ def convert(
       sam21convert convert sam2.1_hiera_tiny.pt tiny-fp16.safetensors --dtype float16
       sam21convert convert sam2_hiera_tiny.pt lifted.pt --generation 2.1
       sam21convert convert my_finetune.pt my-model/ --parity
+      sam21convert convert my-lora/ merged.pt --base sam2.1_hiera_tiny
     """
     from ..conversion import carry_out, report
     from ..planning import make_plan
