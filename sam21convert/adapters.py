@@ -69,11 +69,12 @@ class Adapter:
         targets = self.settings.get("target_modules")
         listed = targets if isinstance(targets, str) else ", ".join(sorted(map(str, targets or ())))
         kind = "DoRA" if any(how.magnitude for how in products) else "LoRA"
-        return (
+        text = (
             f"{kind} of rank {', '.join(map(str, ranks))}, alpha {self.settings['lora_alpha']}, on "
-            f"{len(products)} layers ({_short(listed)}), "
-            f"and {len(factors) - len(products)} whole tensors"
+            f"{len(products)} layers ({_short(listed)})"
         )
+        whole = len(factors) - len(products)
+        return f"{text}, and {whole} whole tensors" if whole else text
 
 
 def refuse_adapter(path: Path) -> None:
