@@ -242,10 +242,10 @@ def _files(plan: Plan, config: str | None) -> Iterator[Path]:
     """Everything that the output depends on."""
     if config is not None:
         yield Path(config) / CONFIG if Path(config).is_dir() else Path(config)
-    for checkpoint in plan.checkpoints:
-        yield from checkpoint.source.files
-        if checkpoint.source.path.is_dir():
-            yield checkpoint.source.path / CONFIG
+    for source in plan.sources:
+        yield from source.files
+        if source.path.is_dir():
+            yield source.path / CONFIG
 
 
 def _facts(done: Conversion) -> dict[str, Any]:

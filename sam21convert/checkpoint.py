@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from . import catalog
+from .adapters import refuse_adapter, refuse_factors
 from .catalog import Shipped
 from .config_files import load_config, naming, read_json
 from .containers import Source, open_source
@@ -109,11 +110,13 @@ def open_checkpoint(
     too, and :class:`UsageError` when there is no HQ-SAM 2 to drop from.
     """
     located = glance(path) if header_only else resolve(path)
+    refuse_adapter(located.path)
     source = open_source(located.path, place=not isinstance(located.path, HubPath))
     beside = source.path / CONFIG
     content = read_json(beside) if source.path.is_dir() and beside.is_file() else None
     _refuse_relatives(source, content, drop_hq=drop_hq)
     found = unwrap(source, weights=weights, prefix=prefix)
+    refuse_factors(source.path, found.tensors)
     dropped = tuple(name for name in HQ_TENSORS if drop_hq and name in found.tensors)
     kept = {name: ref for name, ref in found.tensors.items() if name not in dropped}
     found = replace(found, tensors=kept)

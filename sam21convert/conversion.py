@@ -111,7 +111,8 @@ def convert(
     such a name, or an existing folder, where a file of that name is put.
     ``config`` is that of ``source``; ``base`` is a checkpoint to take the tensors from that
     ``source`` lacks. ``weights`` and ``prefix`` choose between several state dicts in ``source``,
-    as for :func:`~sam21convert.inspect`.
+    as for :func:`~sam21convert.inspect`. A ``source`` that is a LoRA adapter of PEFT is merged into
+    ``base``, whose ``config`` it then is.
     ``generation`` is that of the output, "2.0" or "2.1", and of a source that does not tell its
     own. The way up adds zeros and changes nothing that is computed; the way down needs zeros in the
     same three tensors, or ``allow_lossy``, which drops whatever they hold.
@@ -201,13 +202,13 @@ def report(plan: Plan, *, dry_run: bool, verified: bool, hashes: bool) -> Conver
     beside = (plan.yaml.name,) if plan.yaml else ()
     names = (*_side_files(plan), *plan.shards) if folder else (plan.destination.name, *beside)
     home = plan.destination if folder else plan.destination.parent
-    read = [file for checkpoint in plan.checkpoints for file in checkpoint.source.files]
+    read = [file for source in plan.sources for file in source.files]
     hashed = [*read, *([] if dry_run else [home / name for name in names])] if hashes else []
     return Conversion(
-        source=plan.source.source.path,
+        source=plan.sources[0].path,
         destination=plan.destination,
-        source_dialect=plan.source.dialect.name if plan.source.dialect else "",
-        source_container=plan.source.source.container,
+        source_dialect=_dialect_of(plan),
+        source_container=plan.sources[0].container,
         dialect=plan.dialect.name,
         container=plan.container,
         config=plan.shipped.name if plan.shipped else None,
@@ -235,6 +236,12 @@ def report(plan: Plan, *, dry_run: bool, verified: bool, hashes: bool) -> Conver
         dry_run=dry_run,
         notes=plan.notes,
     )
+
+
+def _dialect_of(plan: Plan) -> str:
+    if plan.adapter is not None:
+        return "lora"
+    return plan.source.dialect.name if plan.source.dialect else ""
 
 
 def _side_files(plan: Plan) -> Mapping[str, str]:

@@ -6,8 +6,9 @@ import os.path
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from .adapters import ADAPTER_CONFIG
 from .catalog import Shipped
-from .checkpoint import Checkpoint
+from .containers import Source
 from .containers.atomic import refuse_existing
 from .dialects import BY_NAME, HF_VIDEO, OFFICIAL
 from .errors import UsageError
@@ -93,10 +94,7 @@ def named(destination: Path, dialect: Dialect, shipped: Shipped | None, dtype: s
 
 
 def refuse_input(
-    destination: Path,
-    container: Container,
-    checkpoint: Checkpoint,
-    names: Iterable[str] = (WEIGHTS,),
+    destination: Path, container: Container, source: Source, names: Iterable[str] = (WEIGHTS,)
 ) -> None:
     """Raise :class:`UsageError` where an input would be written over, by whatever name.
 
@@ -104,7 +102,7 @@ def refuse_input(
     """
     is_folder = container in FOLDERS
     for written in [destination / name for name in names] if is_folder else [destination]:
-        for file in checkpoint.source.files:
+        for file in source.files:
             if written.exists() and written.samefile(file):
                 raise UsageError(f"{destination}: is the input, which is never changed")
 
@@ -118,6 +116,11 @@ def refuse_occupied(destination: Path, container: Container, *, overwrite: bool)
         raise UsageError(f"{destination}: is {there}; what is to be written is {wanted}")
     if is_folder and (destination / INDEX).exists():
         raise UsageError(f"{destination}: holds {INDEX}, which would contradict the new weights")
+    if is_folder and (destination / ADAPTER_CONFIG).exists():
+        raise UsageError(
+            f"{destination}: holds an adapter, which transformers would apply to the new weights",
+            hint="give the name of another folder",
+        )
 
 
 def refuse_shards(destination: Path, container: Container, count: int) -> None:

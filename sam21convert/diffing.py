@@ -242,7 +242,7 @@ def diff(
     one, other = open_pair(a, b)
     for side in (one, other):
         if plot is not None:
-            refuse_input(Path(plot), "safetensors", side.checkpoint)  # as any single file
+            refuse_input(Path(plot), "safetensors", side.checkpoint.source)  # as any single file
         tensors = [Tensor(ref.spec, (ref,)) for ref in side.tensors.values()]
         check_sums(used_blobs(side.checkpoint.source.blobs, tensors), lambda _: None)
     changes = list(_changes(one, other, tolerance, progress))

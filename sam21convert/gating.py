@@ -68,6 +68,11 @@ def convert_in_parity(
             f"{plan.source.source.path}: nothing here runs an HQ-SAM 2 to compare with",
             hint="--drop-hq goes without --parity; the tensors that stay are copied bit for bit",
         )
+    if plan.adapter is not None:
+        raise UsageError(
+            f"{plan.adapter.source.path}: --parity runs the source, and an adapter is no model",
+            hint="convert it without --parity",
+        )
     for runner in {runner_for(plan.source.dialect), runner_for(plan.dialect)} - {"truth"}:
         peers.module(runner)  # before anything is written
     found: list[ParityReport] = []

@@ -21,7 +21,7 @@ from .identification import GENERATION_TENSORS
 from .keymap import KeyMap, compile_keymap, foreign_name
 from .model.config import Generation
 from .rules import Container, Dialect
-from .tensors import Constant, Inventory, Tensor, TensorRef, TensorSpec
+from .tensors import Constant, Inventory, Part, Tensor, TensorSpec
 
 GENERATIONS: tuple[Generation, ...] = get_args(Generation)
 
@@ -93,7 +93,7 @@ def stated(checkpoint: Checkpoint, generation: Generation | None) -> Checkpoint:
 def take_to(
     generation: Generation | None,
     whole: Checkpoint,
-    truth: Mapping[str, TensorRef],
+    truth: Mapping[str, Part],
     dialect: Dialect,
     container: Container,
     *,
@@ -131,13 +131,13 @@ def take_to(
     return outcome
 
 
-def _zeros(truth: Mapping[str, TensorRef], inventory: Inventory) -> dict[str, Constant]:
+def _zeros(truth: Mapping[str, Part], inventory: Inventory) -> dict[str, Constant]:
     """The three tensors, of the type that most of the others have."""
     [(dtype, _)] = Counter(ref.spec.dtype for ref in truth.values()).most_common(1)
     return {name: Constant(TensorSpec(dtype, inventory[name].shape)) for name in GENERATION_TENSORS}
 
 
-def _magnitudes(whole: Checkpoint, truth: Mapping[str, TensorRef]) -> dict[str, float]:
+def _magnitudes(whole: Checkpoint, truth: Mapping[str, Part]) -> dict[str, float]:
     """The largest magnitude in each of the three tensors; NaN where there is one."""
     import numpy as np
 

@@ -9,7 +9,7 @@ from .checkpoint import Checkpoint, unequal_copies
 from .errors import MismatchError
 from .fitting import mismatch
 from .keymap import KeyMap
-from .tensors import Part, Tensor, TensorRef, TensorSpec
+from .tensors import Constant, Part, Tensor, TensorRef, TensorSpec
 
 
 def to_truth(
@@ -101,4 +101,4 @@ def usual_type(tensors: Mapping[str, Part]) -> str:
 
 
 def _turned(part: Part, axes: tuple[int, ...]) -> Part:
-    return part.permuted(axes) if isinstance(part, TensorRef) else part
+    return part if isinstance(part, Constant) else part.permuted(axes)

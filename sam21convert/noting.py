@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
+from .catalog import Shipped
 from .checkpoint import Checkpoint
 from .containers.checking import same_bytes
 from .destination import FOLDERS
@@ -46,20 +47,24 @@ def notes_on_base(base: Checkpoint, names: Sequence[str]) -> Iterator[str]:
         yield f"{len(names)} tensors are those of {base.source.path}: {listed}"
 
 
-def notes_on_output(
-    target: KeyMap,
-    count: int,
-    stated: ModelConfig | None,
-    container: Container,
-    image_size: int | None,
-) -> Iterator[str]:
+def notes_on_output(target: KeyMap, count: int, shipped: Shipped | None) -> Iterator[str]:
     """What a report says of the output, for which there were ``count`` tensors."""
+    dialect = target.dialect
     left_out = count - sum(len(entry.truths) for entry in target.entries)
     if target.dropped and left_out:
-        kind = "of the memory" if target.dialect.task == "image" else "beside the trunk"
-        yield f"{left_out} tensors {kind} are left out: {target.dialect.name} has none"
+        kind = "of the memory" if dialect.task == "image" else "beside the trunk"
+        yield f"{left_out} tensors {kind} are left out: {dialect.name} has none"
     if target.fills:
-        yield f"added, as {target.dialect.name} asks for it: {', '.join(target.fills)}"
+        yield f"added, as {dialect.name} asks for it: {', '.join(target.fills)}"
+    for size, note in dialect.notes:
+        if shipped is not None and shipped.size == size:
+            yield note
+
+
+def notes_on_assumptions(
+    stated: ModelConfig | None, container: Container, image_size: int | None
+) -> Iterator[str]:
+    """What a report says of settings that go into a folder and that nothing told."""
     if container in FOLDERS and image_size is None and stated is None:
         yield (
             "image size and windows are those of the published model: no tensor tells them; "

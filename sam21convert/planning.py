@@ -7,9 +7,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+from .adapters import Adapter, find_adapter
 from .catalog import Shipped, shipped_config
 from .checkpoint import Checkpoint, open_checkpoint
-from .containers import Blob
+from .containers import Blob, Source
 from .containers.atomic import refuse_existing
 from .containers.sharding import Shards, parse_size, split
 from .destination import (
@@ -26,10 +27,12 @@ from .filling import complete, sized
 from .generations import Outcome, check_request, stated, take_to
 from .keymap import covers
 from .mapping import foreign_origins, from_truth, to_truth, usual_type
+from .merging import merge
 from .model.config import ConfigError, Generation, ModelConfig
-from .noting import notes_on_base, notes_on_output, notes_on_source
+from .noting import notes_on_assumptions, notes_on_base, notes_on_output, notes_on_source
+from .references import locate
 from .rules import Container, Dialect
-from .tensors import Tensor
+from .tensors import Part, Tensor
 
 DType = Literal["float32", "float16", "bfloat16"]
 DTYPES: Mapping[DType, str] = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
@@ -41,6 +44,7 @@ class Plan:
 
     source: Checkpoint
     base: Checkpoint | None
+    adapter: Adapter | None  # what is merged into ``source``
     destination: Path
     container: Container
     dialect: Dialect
@@ -72,9 +76,11 @@ class Plan:
         return self.destination.with_suffix(".yaml")
 
     @property
-    def checkpoints(self) -> tuple[Checkpoint, ...]:
-        """Everything that is read."""
-        return (self.source,) if self.base is None else (self.source, self.base)
+    def sources(self) -> tuple[Source, ...]:
+        """Everything that is read, what was asked to be converted first."""
+        adapter = () if self.adapter is None else (self.adapter.source,)
+        base = () if self.base is None else (self.base.source,)
+        return (*adapter, self.source.source, *base)
 
     @property
     def nbytes(self) -> int:
@@ -84,7 +90,7 @@ class Plan:
     @property
     def blobs(self) -> list[Blob]:
         """The checksums recorded in what is read."""
-        return [blob for checkpoint in self.checkpoints for blob in checkpoint.source.blobs]
+        return [blob for source in self.sources for blob in source.blobs]
 
 
 def make_plan(
@@ -115,6 +121,9 @@ def make_plan(
     asked = check_request(generation, allow_lossy=allow_lossy)
     if not Path(source).exists() and not dialect.file:
         refuse_occupied(destination, container, overwrite=overwrite)  # before a download
+    adapter = None if base is None else find_adapter(locate(source))
+    if adapter is not None and base is not None:
+        source, base = base, None
     filler = None if base is None else open_checkpoint(base)
     opened = open_checkpoint(source, config, drop_hq=drop_hq, weights=weights, prefix=prefix)
     checkpoint = stated(sized(opened, filler), asked)
@@ -122,22 +131,24 @@ def make_plan(
     destination = named(
         destination, dialect, checkpoint.shipped, kind or usual_type(checkpoint.tensors)
     )
-    refuse_input(destination, container, checkpoint)
+    refuse_input(destination, container, checkpoint.source)
     refuse_occupied(destination, container, overwrite=overwrite)
     truth, origins = to_truth(checkpoint, partial=filler is not None)
     own = set(truth)
     whole = complete(checkpoint, filler, dialect, truth, origins)
-    outcome = take_to(asked, whole, truth, dialect, container, allow_lossy=allow_lossy)
-    target, shipped = outcome.keymap(dialect), outcome.shipped
-    tensors = from_truth(target, {**truth, **outcome.added}, kind)
+    parts: Mapping[str, Part] = truth
+    if adapter is not None:
+        parts, origins = merge(adapter, checkpoint, truth, origins)
+    outcome = take_to(asked, whole, parts, dialect, container, allow_lossy=allow_lossy)
+    target = outcome.keymap(dialect)
+    tensors = from_truth(target, {**parts, **outcome.added}, kind)
     shards = split(tensors, None if shard_size is None else parse_size(str(shard_size)))
     if shard_size is not None:
         refuse_shards(destination, container, len(shards))
-    for read in (checkpoint, whole):
-        refuse_input(destination, container, read, shards)
     plan = Plan(
         source=checkpoint,
         base=None if whole is checkpoint else whole,
+        adapter=adapter,
         destination=destination,
         container=container,
         dialect=dialect,
@@ -147,13 +158,21 @@ def make_plan(
         shards=shards,
         origins=foreign_origins(target, {**origins, **dict.fromkeys(outcome.added, ())}),
         notes=(
+            *(() if adapter is None else (f"merged into {checkpoint.source.path}: {adapter}",)),
             *outcome.notes(),
             *notes_on_source(checkpoint),
             *notes_on_base(whole, [n for n in truth if n not in own and covers(dialect, n)]),
-            *notes_on_output(target, len(truth), checkpoint.config, container, image_size),
-            *(note for size, note in dialect.notes if shipped and shipped.size == size),
+            *notes_on_output(target, len(truth), outcome.shipped),
+            *notes_on_assumptions(checkpoint.config, container, image_size),
         ),
     )
+    return _checked(plan, overwrite=overwrite)
+
+
+def _checked(plan: Plan, *, overwrite: bool) -> Plan:
+    """The plan, if it writes over nothing. Raises :class:`UsageError`."""
+    for read in plan.sources:
+        refuse_input(plan.destination, plan.container, read, plan.shards)
     if plan.yaml is not None:
         refuse_existing(plan.yaml, overwrite=overwrite)
     return plan

@@ -1,14 +1,14 @@
 """Tensors as facts: what a file says of them, where their bytes lie, and how runs of names print.
 
 Nothing here holds tensor data. A :class:`TensorRef` is a promise that the bytes can be read later,
-:class:`Constant` stands in no file at all.
+:class:`Constant` stands in no file at all, and :class:`Merged` is computed of several.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
 from typing import TypeAlias
@@ -77,6 +77,11 @@ class TensorRef:
     path: Path
     offset: int
     stride: tuple[int, ...] | None = None
+
+    @property
+    def refs(self) -> tuple[TensorRef, ...]:
+        """What is read for it."""
+        return (self,)
 
     @property
     def extent(self) -> int:
@@ -156,8 +161,55 @@ class Constant:
     spec: TensorSpec
     value: float = 0.0
 
+    @property
+    def refs(self) -> tuple[TensorRef, ...]:
+        """What is read for it."""
+        return ()
 
-Part: TypeAlias = TensorRef | Constant
+
+@dataclass(frozen=True, slots=True)
+class Factors:
+    """A change of low rank to a tensor W, one row for each element of its first axis.
+
+    The change is ``scale * left @ right``: ``left`` is [rows, rank] and ``right`` [rank, *rest],
+    where W is [rows, *rest]. With ``magnitude``, [rows], each row of the sum is then brought to
+    that length (DoRA, arXiv:2402.09353, equation 5).
+    """
+
+    left: TensorRef
+    right: TensorRef
+    scale: float
+    magnitude: TensorRef | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Merged:
+    """A tensor that is computed in float32: ``base``, changed by ``factors``, if there are any.
+
+    ``spec`` is what it is to be, with the axes of ``base`` in the order ``axes``.
+    """
+
+    spec: TensorSpec
+    base: TensorRef
+    factors: Factors | None = None
+    axes: tuple[int, ...] = ()
+
+    @property
+    def refs(self) -> tuple[TensorRef, ...]:
+        """What is read for it."""
+        if self.factors is None:
+            return (self.base,)
+        change = self.factors
+        more = () if change.magnitude is None else (change.magnitude,)
+        return (self.base, change.left, change.right, *more)
+
+    def permuted(self, axes: tuple[int, ...]) -> Merged:
+        """The same elements with the axes in another order; they are in that of ``base`` now."""
+        assert not self.axes
+        return replace(self, spec=self.spec.permuted(axes), axes=axes)
+
+
+Part: TypeAlias = TensorRef | Constant | Merged
 
 
 @dataclass(frozen=True, slots=True)

@@ -89,9 +89,11 @@ def test_every_dialect_of_every_model_is_known_in_every_wrapper(
     alike = dialect if dialect.name in ("official", "hf-video", "hf-image", "mlx", "timm") else None
     for wrap, wrappers in ALL:
         source = Source(Path("x"), "torch zip", (), wrap(state), metadata)
-        monkeypatch.setattr(
-            checkpoint_module, "open_source", lambda *_, source=source, **__: source
-        )
+
+        def opened(*_: Any, source: Source = source, **__: Any) -> Source:
+            return source
+
+        monkeypatch.setattr(checkpoint_module, "open_source", opened)
         found = checkpoint_module.open_checkpoint(Path(__file__))
         assert found.dialect is (alike or OFFICIAL)
         assert found.wrappers == wrappers

@@ -38,7 +38,7 @@ from .shared import (
     metavar="CHECKPOINT",
     type=click.Path(),
     help="Take from here the tensors that SOURCE lacks: it has no place for them (hf-image has no "
-    "memory), or a training did not save them.",
+    "memory), or a training did not save them. A LoRA adapter is merged into it.",
 )
 @weights_option
 @prefix_option
@@ -112,6 +112,7 @@ def convert(
       sam21convert convert sam2.1_hiera_tiny.pt . --to ultralytics
       sam21convert convert training.ckpt ema.pt --weights ema
       sam21convert convert decoder_only.pt whole.pt --base sam2.1_hiera_tiny.pt
+      sam21convert convert my-lora/ merged.pt --base sam2.1_hiera_tiny
     """
     from ..conversion import carry_out, report
     from ..planning import make_plan

@@ -1,13 +1,19 @@
-"""What needs the elements of a tensor: odd strides, casts and constants. Imports numpy."""
+"""What needs the elements of a tensor: odd strides, casts, constants, sums. Imports numpy."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..tensors import DTYPES, Constant, TensorRef
+from ..tensors import DTYPES, Constant, Factors, Merged, TensorRef
+
+Read: TypeAlias = Callable[[TensorRef], bytes | bytearray]  # the extent of a tensor in its file
 
 _NUMPY = {"F16": "<f2", "F32": "<f4", "F64": "<f8"}
+_BLOCK = 1 << 16  # elements that are computed at once: they stay in the cache
 
 
 def contiguous_bytes(raw: bytes | bytearray, ref: TensorRef, dtype: str) -> bytes:
@@ -26,6 +32,44 @@ def contiguous_bytes(raw: bytes | bytearray, ref: TensorRef, dtype: str) -> byte
 def constant_bytes(constant: Constant, dtype: str) -> bytes:
     """Its elements as ``dtype``."""
     return from_float32(np.full(constant.spec.numel, constant.value, "<f4"), dtype)
+
+
+def merged_bytes(part: Merged, dtype: str, read: Read) -> bytes:
+    """Its elements as ``dtype``, computed in float32 and rounded once at the end.
+
+    Products are added up in the order of the rank, each rounded by itself, where a library would
+    choose: so the same bits come out whenever, and on whatever machine, this is done.
+    """
+    values = _values(part.base, read)
+    if part.factors is not None:
+        _change(values.reshape(len(values), -1), part.factors, read)
+    if part.axes:
+        values = np.ascontiguousarray(values.transpose(part.axes))
+    return from_float32(values.reshape(-1), dtype)
+
+
+def _change(rows: NDArray[np.float32], factors: Factors, read: Read) -> None:
+    """Add a change of low rank to ``rows``, [N, M], in place."""
+    left = _values(factors.left, read).reshape(len(rows), -1).T  # rank, N
+    right = _values(factors.right, read).reshape(len(left), -1)  # rank, M
+    magnitude = None if factors.magnitude is None else _values(factors.magnitude, read).reshape(-1)
+    step = max(1, _BLOCK // max(1, right.shape[1]))
+    with np.errstate(all="ignore"):
+        for start in range(0, len(rows), step):
+            some = slice(start, start + step)
+            block = rows[some]
+            change = np.zeros_like(block)
+            for column, row in zip(left[:, some], right, strict=True):
+                change += column[:, None] * row
+            block += np.float32(factors.scale) * change
+            if magnitude is not None:
+                lengths = np.sqrt(np.square(block, dtype=np.float64).sum(axis=1))
+                block *= (magnitude[some] / lengths.astype(np.float32))[:, None]
+
+
+def _values(ref: TensorRef, read: Read) -> NDArray[np.float32]:
+    raw = contiguous_bytes(read(ref), ref, ref.spec.dtype)
+    return to_float32(raw, ref.spec.dtype).reshape(ref.spec.shape)
 
 
 def to_float32(raw: bytes | memoryview, dtype: str) -> NDArray[np.float32]:

@@ -40,8 +40,8 @@ def check_sums(blobs: Iterable[Blob], progress: Progress) -> None:
 def used_blobs(blobs: Iterable[Blob], tensors: Iterable[Tensor]) -> list[Blob]:
     """Those blobs that hold bytes of the tensors."""
     offsets: dict[Path, list[int]] = {}
-    parts = (part for tensor in tensors for part in tensor.parts if isinstance(part, TensorRef))
-    for path, offset in sorted({(part.path, part.offset) for part in parts}):
+    refs = (ref for tensor in tensors for part in tensor.parts for ref in part.refs)
+    for path, offset in sorted({(ref.path, ref.offset) for ref in refs}):
         offsets.setdefault(path, []).append(offset)
 
     def used(blob: Blob) -> bool:

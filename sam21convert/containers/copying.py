@@ -1,8 +1,8 @@
 """Move tensor bytes from file to file, in the kernel where that is possible.
 
 A tensor whose bytes lie in the source as they shall lie in the output is copied with
-``copy_file_range`` and never enters this process. Any other is gathered, cast or both with numpy,
-one tensor at a time.
+``copy_file_range`` and never enters this process. Any other is gathered, cast or computed with
+numpy, one tensor at a time.
 """
 
 from __future__ import annotations
@@ -12,11 +12,12 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, suppress
+from functools import partial
 from pathlib import Path
 from typing import TypeAlias, TypeGuard
 
 from ..errors import UnreadableError
-from ..tensors import Constant, Part, Tensor, TensorRef
+from ..tensors import Constant, Merged, Part, Tensor, TensorRef
 
 Progress: TypeAlias = Callable[[int], None]  # called with the number of bytes just done
 # Called with name, part, type and offset in the output when a part of a tensor has been written.
@@ -88,6 +89,10 @@ def payload(files: Files, tensor: Tensor) -> Iterator[memoryview]:
             yield memoryview(constant_bytes(part, tensor.spec.dtype))
         elif is_plain(part, tensor.spec.dtype):
             yield from read_chunks(files, part.path, part.offset, part.spec.nbytes)
+        elif isinstance(part, Merged):
+            from .arrays import merged_bytes
+
+            yield memoryview(merged_bytes(part, tensor.spec.dtype, partial(read_bytes, files)))
         else:
             from .arrays import contiguous_bytes
 
