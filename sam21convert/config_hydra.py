@@ -66,6 +66,12 @@ GENERATION = (
     ("proj_tpos_enc_in_obj_ptrs", False),
     ("use_signed_tpos_enc_to_obj_ptrs", False),
 )
+# What the official builders set, whatever a file says.
+BUILDERS: Mapping[str, Any] = {
+    "dynamic_multimask_via_stability": True,
+    "dynamic_multimask_stability_delta": 0.05,
+    "dynamic_multimask_stability_thresh": 0.98,
+}
 _INTERPOLATION = re.compile(r"\$\{([\w.]+)\}")
 _SCIENTIFIC = re.compile(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+")  # text to YAML 1.1, a number to hydra
 _ABSENT: Any = object()
@@ -116,9 +122,7 @@ def from_hydra(content: Mapping[str, Any]) -> ModelConfig:
         multimask_output_for_tracking=read("multimask_output_for_tracking", False),
         multimask_min_pt_num=read("multimask_min_pt_num", 1),
         multimask_max_pt_num=read("multimask_max_pt_num", 1),
-        dynamic_multimask_via_stability=True,
-        dynamic_multimask_stability_delta=0.05,
-        dynamic_multimask_stability_thresh=0.98,
+        **BUILDERS,
     )
 
 

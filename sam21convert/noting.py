@@ -8,11 +8,13 @@ from dataclasses import replace
 
 from .catalog import Shipped
 from .checkpoint import Checkpoint
+from .config_hydra import BUILDERS
 from .containers.checking import same_bytes
 from .destination import FOLDERS
+from .dialects import OFFICIAL
 from .keymap import KeyMap
 from .model.config import ModelConfig
-from .rules import Container
+from .rules import Container, Dialect
 
 
 def notes_on_source(checkpoint: Checkpoint) -> Iterator[str]:
@@ -69,4 +71,13 @@ def notes_on_assumptions(
         yield (
             "image size and windows are those of the published model: no tensor tells them; "
             "give --image-size or --config if the model was trained with others"
+        )
+
+
+def notes_on_yaml(dialect: Dialect, config: ModelConfig | None) -> Iterator[str]:
+    """What a report says of settings that no YAML makes the official builders take."""
+    if dialect is OFFICIAL and config is not None and replace(config, **BUILDERS) != config:
+        yield (
+            "the official builders set the multimask stability switches themselves, and not as "
+            "here: with them the model may pick another of its masks"
         )

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Literal
 
 from .adapters import Adapter, find_adapter
-from .catalog import Shipped, shipped_config
+from .catalog import Shipped, shipped_config, shipped_like
 from .checkpoint import Checkpoint, open_checkpoint
+from .config_files import load_yaml
 from .containers import Blob, Source
 from .containers.atomic import refuse_existing
 from .containers.sharding import Shards, parse_size, split
@@ -22,14 +23,20 @@ from .destination import (
     refuse_shards,
 )
 from .dialects import OFFICIAL
-from .errors import UsageError
+from .errors import Sam21ConvertError, UsageError
 from .filling import complete, sized
 from .generations import Outcome, check_request, stated, take_to
 from .keymap import covers
 from .mapping import foreign_origins, from_truth, to_truth, usual_type
 from .merging import merge
 from .model.config import ConfigError, Generation, ModelConfig
-from .noting import notes_on_assumptions, notes_on_base, notes_on_output, notes_on_source
+from .noting import (
+    notes_on_assumptions,
+    notes_on_base,
+    notes_on_output,
+    notes_on_source,
+    notes_on_yaml,
+)
 from .references import locate
 from .rules import Container, Dialect
 from .tensors import Part, Tensor
@@ -49,6 +56,7 @@ class Plan:
     container: Container
     dialect: Dialect
     config: ModelConfig | None  # None for a file, which records none, unless the source states one
+    yaml: Path | None  # to write beside an official file, if no published config says ``config``
     outcome: Outcome
     tensors: Mapping[str, Tensor]
     shards: Shards  # the same by files, where it is a folder
@@ -64,16 +72,6 @@ class Plan:
     def shipped(self) -> Shipped | None:
         """The shipped config with these tensors, where the generation is known."""
         return self.outcome.shipped if self.generation is not None else None
-
-    @property
-    def yaml(self) -> Path | None:
-        """The YAML to write beside an official file whose settings are of no published model."""
-        if self.dialect is not OFFICIAL or self.config is None:
-            return None
-        shipped = self.shipped if self.shipped and self.shipped.size != "debug" else None
-        if shipped is not None and self.config == shipped_config(shipped.name):
-            return None
-        return self.destination.with_suffix(".yaml")
 
     @property
     def sources(self) -> tuple[Source, ...]:
@@ -145,6 +143,7 @@ def make_plan(
     shards = split(tensors, None if shard_size is None else parse_size(str(shard_size)))
     if shard_size is not None:
         refuse_shards(destination, container, len(shards))
+    settings = _config(checkpoint, whole, container, asked, image_size)
     plan = Plan(
         source=checkpoint,
         base=None if whole is checkpoint else whole,
@@ -152,7 +151,8 @@ def make_plan(
         destination=destination,
         container=container,
         dialect=dialect,
-        config=_config(checkpoint, whole, container, asked, image_size),
+        config=settings,
+        yaml=_yaml(destination, settings) if dialect is OFFICIAL and settings else None,
         outcome=outcome,
         tensors=tensors,
         shards=shards,
@@ -164,6 +164,7 @@ def make_plan(
             *notes_on_base(whole, [n for n in truth if n not in own and covers(dialect, n)]),
             *notes_on_output(target, len(truth), outcome.shipped),
             *notes_on_assumptions(checkpoint.config, container, image_size),
+            *notes_on_yaml(dialect, settings),
         ),
     )
     return _checked(plan, overwrite=overwrite)
@@ -176,6 +177,18 @@ def _checked(plan: Plan, *, overwrite: bool) -> Plan:
     if plan.yaml is not None:
         refuse_existing(plan.yaml, overwrite=overwrite)
     return plan
+
+
+def _yaml(destination: Path, config: ModelConfig) -> Path | None:
+    """Where the settings of an official file go that neither a published YAML nor its own says."""
+    shipped = shipped_like(config)
+    if shipped is not None and shipped.size != "debug" and shipped_config(shipped.name) == config:
+        return None
+    path = destination.with_suffix(".yaml")
+    try:
+        return None if load_yaml(path) == config else path
+    except Sam21ConvertError:
+        return path
 
 
 def _config(

@@ -17,7 +17,7 @@ from typing import Any, Literal
 from PIL import Image
 
 from .card import EXAMPLE, Facts, FileFact, OfficialFiles, metadata, section
-from .catalog import shipped_like
+from .catalog import shipped_config, shipped_like
 from .checkpoint import Checkpoint, open_checkpoint
 from .comparison.findings import ParityReport
 from .comparison.sides import Config, runner_for
@@ -187,10 +187,13 @@ def _write_official(checkpoint: Checkpoint, given: Config, folder: Path) -> Offi
     names = OfficialFiles(f"{stem}.pt", f"{stem}.yaml")
     if shipped is not None:
         short = shipped.name.rpartition("/")[2]
-        names = OfficialFiles(f"{short.rpartition('_')[0]}_{shipped.size}.pt", f"{short}.yaml")
+        stem = f"{short.rpartition('_')[0]}_{shipped.size}"
+        published = config == shipped_config(shipped.name) and shipped.size != "debug"
+        names = OfficialFiles(f"{stem}.pt", f"{short if published else stem}.yaml")
     convert(checkpoint.source.path, folder / names.checkpoint, config=given)
     assert config is not None  # or there would have been no map of names to convert with
-    (folder / names.config).write_text(to_hydra(config), encoding="utf-8", newline="\n")
+    if not (folder / names.config).exists():
+        (folder / names.config).write_text(to_hydra(config), encoding="utf-8", newline="\n")
     if load_yaml(folder / names.config) != config:
         raise RefusedError(
             f"{checkpoint.source.path}: its multimask stability settings are not those that the "

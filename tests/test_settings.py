@@ -13,6 +13,7 @@ from sam21convert import convert, parity, sample, validate
 from sam21convert.catalog import SHIPPED, shipped_config, shipped_tensors
 from sam21convert.config_files import load_config
 from sam21convert.errors import UnreadableError, UsageError
+from sam21convert.official_yaml import to_hydra
 from sam21convert.planning import make_plan
 
 from .making import DEBUG, DEBUG_20, sparse
@@ -51,6 +52,19 @@ class TestTheYaml:
         convert(tmp_path / "hf", tmp_path / "back.pt")
         assert load_config(tmp_path / "back.yaml") == own
         assert validate(tmp_path / "back.pt", tmp_path / "back.yaml").ok
+
+    def test_one_that_says_it_already_is_left(self, tmp_path: Path, pt: Path) -> None:
+        settings = tmp_path / "out.yaml"
+        settings.write_text("# mine\n" + to_hydra(replace(shipped_config(DEBUG), image_size=256)))
+        before = settings.read_bytes()
+        assert convert(pt, tmp_path / "out.pt", config=settings).files == ("out.pt",)
+        assert settings.read_bytes() == before
+
+    def test_what_it_cannot_say_is_told(self, tmp_path: Path, pt: Path) -> None:
+        own = replace(shipped_config(DEBUG), dynamic_multimask_stability_thresh=0.5)
+        done = convert(pt, tmp_path / "out.pt", config=own)
+        assert any("multimask stability switches" in note for note in done.notes)
+        assert not any("multimask" in n for n in convert(pt, tmp_path / "b.pt", config=DEBUG).notes)
 
     def test_a_size_can_be_given_with_a_file(self, tmp_path: Path, pt: Path) -> None:
         assert convert(pt, tmp_path / "out.pt", image_size=256).image_size == 256
