@@ -8,19 +8,29 @@ from collections.abc import Mapping
 from .checkpoint import Checkpoint, unequal_copies
 from .errors import MismatchError
 from .fitting import mismatch
-from .keymap import KeyMap
+from .keymap import KeyMap, covers
+from .rules import Dialect
 from .tensors import Constant, Part, Tensor, TensorRef, TensorSpec
 
 
 def to_truth(
-    checkpoint: Checkpoint, *, partial: bool = False
+    checkpoint: Checkpoint, *, partial: bool = False, target: Dialect | None = None
 ) -> tuple[dict[str, TensorRef], dict[str, tuple[str, ...]]]:
     """The source's tensors and their names, under the names of the ground truth.
 
-    Raises :class:`MismatchError` when they do not fit; if ``partial``, some may be missing.
+    Raises :class:`MismatchError` when they do not fit. If ``partial``, some may be missing, and
+    always what ``target`` has no place for.
     """
-    fit = checkpoint.fit
-    if fit is None or fit.faults > (len(fit.missing) if partial else 0):
+    fit, keymap = checkpoint.fit, checkpoint.keymap
+    if fit is None or keymap is None:
+        raise mismatch(checkpoint)
+    wanted = {
+        entry.foreign
+        for entry in keymap.entries
+        if target is None or any(covers(target, name) for name in entry.truths)
+    }
+    tolerated = [name for name in fit.missing if partial or name not in wanted]
+    if fit.faults > len(tolerated):
         raise mismatch(checkpoint)
     return held_truth(checkpoint)
 

@@ -131,7 +131,7 @@ def make_plan(
     )
     refuse_input(destination, container, checkpoint.source)
     refuse_occupied(destination, container, overwrite=overwrite)
-    truth, origins = to_truth(checkpoint, partial=filler is not None)
+    truth, origins = to_truth(checkpoint, partial=filler is not None, target=dialect)
     own = set(truth)
     whole = complete(checkpoint, filler, dialect, truth, origins)
     parts: Mapping[str, Part] = truth

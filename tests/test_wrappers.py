@@ -24,7 +24,7 @@ from sam21convert.catalog import SHIPPED, Shipped, shipped_tensors
 from sam21convert.containers import Source
 from sam21convert.dialects import DIALECTS, HF_IMAGE, MLX, OFFICIAL, TIMM
 from sam21convert.errors import MismatchError, RefusedError
-from sam21convert.keymap import compile_keymap
+from sam21convert.keymap import compile_keymap, covers
 from sam21convert.rules import Dialect
 from sam21convert.tensors import TensorRef, TensorSpec
 
@@ -297,6 +297,19 @@ def test_a_larger_model_without_a_memory_is_completed(tmp_path: Path) -> None:
     base = official_pt(tmp_path / "base.pt")
     convert(tmp_path / "evf.safetensors", tmp_path / "whole.pt", base=base)
     same_as_state_dict(tmp_path / "whole.pt")
+
+
+def test_what_the_target_has_no_place_for_need_not_be_there(tmp_path: Path) -> None:
+    state = state_dict()
+    image = {name: t for name, t in state.items() if covers(HF_IMAGE, name)}
+    convert(official_pt(tmp_path / "image.pt", image), tmp_path / "image", to="hf-image")
+    convert(official_pt(tmp_path / "whole.pt", state), tmp_path / "whole", to="hf-image")
+    one, other = (tmp_path / name / "model.safetensors" for name in ("image", "whole"))
+    assert one.read_bytes() == other.read_bytes()
+    for to in ("hf-video", "mlx"):
+        with pytest.raises(MismatchError, match="missing") as caught:
+            convert(tmp_path / "image.pt", tmp_path / "out.safetensors", to=to)
+        assert "--base" in str(caught.value.hint)
 
 
 class TestSeveral:
