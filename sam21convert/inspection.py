@@ -110,12 +110,13 @@ def inspect(
     Raises :class:`~sam21convert.errors.UnreadableError` and
     :class:`~sam21convert.errors.RefusedError`, which also say what of the file could do harm.
     """
+    located = glance(path)
     try:
-        checkpoint = open_checkpoint(path, header_only=True, weights=weights, prefix=prefix)
+        checkpoint = open_checkpoint(located, header_only=True, weights=weights, prefix=prefix)
     except UnreachableError:
         raise
     except (RefusedError, UnreadableError) as error:
-        raise _warning(error, path) from None
+        raise _warning(error, located.path) from None
     pickled = checkpoint.source.container.startswith("torch ")
     inventory = checkpoint.inventory
     dialect, shipped = checkpoint.dialect, checkpoint.shipped
@@ -142,12 +143,10 @@ def inspect(
     )
 
 
-def _warning(
-    error: RefusedError | UnreadableError, path: str | Path
-) -> RefusedError | UnreadableError:
+def _warning(error: RefusedError | UnreadableError, path: Path) -> RefusedError | UnreadableError:
     """The error, with what the refused file would do if something else loaded it."""
     try:
-        found = assess(glance(path).path).dangerous
+        found = assess(path).dangerous
     except (OSError, Sam21ConvertError):
         return error
     if not found:

@@ -26,7 +26,7 @@ _PICKLE = re.compile(r".*\.(pkl|pickle)")
 _LEGACY = b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # the magic number behind the protocol
 _LEGACY_PICKLES = 5  # magic number, version, system, the checkpoint, its storages
 _MOST_INFLATED = 1 << 24
-_SEARCHED = 1 << 20
+_SEARCHED = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ def _without_directory(file: IO[bytes], size: int) -> Iterator[_Pickle]:
     """The entries at the beginning of an archive whose directory is broken or missing."""
     file.seek(0)
     beginning = file.read(_SEARCHED)
-    for found in re.finditer(rb"PK\3\4", beginning):
+    for found in re.finditer(rb"PK\x03\x04", beginning):
         header = beginning[found.start() : found.start() + _HEADER.size]
         if len(header) == _HEADER.size:
             _, method, stored, name_length, extra_length = _HEADER.unpack(header)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import IO, Any, NamedTuple, TypeAlias
 
-_MAX_STEPS = 1_000_000
+_MAX_STEPS = 500_000  # a training checkpoint of SAM 2 has 130,000
 _MAX_NAMES = 10_000
 MAX_TEXT = 200
 _WINDOW = 1 << 16
@@ -65,10 +65,9 @@ class Walk:
             at = self.position
             here = at - self.base
             if here > len(self.window) - _REACH:
-                self._refill(at)
-                here = 0
-                if at >= self.stop or not self.window:
+                if at >= self.stop or not self._refill(at):
                     return
+                here = 0
             opcode = opcodes[self.window[here]]
             if opcode is None or len(self.uses) > _MAX_NAMES:
                 self.whole = opcode is None
@@ -90,9 +89,10 @@ class Walk:
                     self.push(memo.get(number))
         self.whole = False
 
-    def _refill(self, at: int) -> None:
+    def _refill(self, at: int) -> bytes:
         self.file.seek(at)
-        self.base, self.window = at, self.file.read(max(0, min(_WINDOW, self.stop - at))) or b""
+        self.base, self.window = at, self.file.read(min(_WINDOW, self.stop - at)) or b""
+        return self.window
 
     def number(self, at: int, width: int, *, signed: bool = False) -> int:
         """The number at a place, which is near the current one."""
@@ -106,8 +106,7 @@ class Walk:
             if found >= 0:
                 return self.base + found + 1
             at = self.base + len(self.window)
-            self._refill(at)
-            if not self.window:
+            if at >= self.stop or not self._refill(at):
                 break
         return self.stop
 
