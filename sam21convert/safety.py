@@ -60,7 +60,7 @@ class Safety:
         said = "runs what can do harm" if self.dangerous else "runs what this tool does not know"
         rows = [("safety", f"torch.load(weights_only=False) {said}")]
         if not self.whole:
-            rows.append(("unknown", "a pickle is too long to be gone through to its end"))
+            rows.append(("unknown", "not every pickle in it was gone through to its end"))
         shown = [(name.rating, str(name)) for name in self.names if name.rating != "harmless"]
         left = len(shown) - _SHOWN
         return [*rows, *shown[:_SHOWN], *([("", f"... {left} more")] if left > 0 else [])]

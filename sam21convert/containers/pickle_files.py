@@ -40,10 +40,11 @@ class Uses:
 def uses_in(path: Path) -> Uses:
     """What would be imported and called if the pickles in ``path`` were loaded the ordinary way.
 
-    A file that holds none has no names. Raises OSError where it cannot be read.
+    A file that holds none has no names. Of a folder of torch.distributed.checkpoint the file with
+    the names is gone through, and not the pieces. Raises OSError where it cannot be read.
     """
-    if path.is_dir():
-        path = path / METADATA
+    pieces = path.is_dir()
+    path = path / METADATA if pieces else path
     with path.open("rb") as file:
         size = file.seek(0, io.SEEK_END)
         file.seek(0)
@@ -52,7 +53,7 @@ def uses_in(path: Path) -> Uses:
         else:
             walks = list(_row(file, 0, size, ""))
     names = tuple(use for walk in walks for use in walk.uses.values())
-    return Uses(names, all(walk.whole for walk in walks))
+    return Uses(names, not pieces and all(walk.whole for walk in walks))
 
 
 def _row(file: IO[bytes], start: int, stop: int, entry: str) -> Iterator[Walk]:
