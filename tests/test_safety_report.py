@@ -132,6 +132,12 @@ def test_attributes_set_on_a_result_change_nothing_else(tmp_path: Path) -> None:
     )
 
 
+def test_what_is_changed_is_dangerous_whatever_its_name(tmp_path: Path) -> None:
+    """The class itself, on which others rely, and not an object of it."""
+    assert assessed(tmp_path, b"ccollections\nOrderedDict\n)R}b.").rating == "harmless"
+    assert assessed(tmp_path, b"ccollections\nOrderedDict\n}b.").rating == "dangerous"
+
+
 @pytest.mark.parametrize(
     ("name", "rating"),
     [
@@ -145,7 +151,7 @@ def test_attributes_set_on_a_result_change_nothing_else(tmp_path: Path) -> None:
         ("__main__:Config", "unknown"),
         ("commands:getoutput", "dangerous"),
         ("cPickle:loads", "dangerous"),
-        ("torch.serialization:os.system", "dangerous"),  # any module that imports os has it
+        ("torch.nn.functional:os.system", "dangerous"),  # any module that imports os has it
         ("collections:OrderedDict.__init__.__globals__", "dangerous"),
         ("pathlib:Path.unlink", "dangerous"),
         ("numpy:ndarray.tofile", "dangerous"),
