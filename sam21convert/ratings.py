@@ -3,8 +3,8 @@
 The harmless are what ``torch.save`` writes, as ``torch.load(weights_only=True)`` allows it, and
 types that hold plain data: whatever is passed to them, they run nothing of it. The dangerous run
 code or commands, import modules, unpickle, reach files or the network, or find any object by its
-name. Both come from our own reading of the libraries; of the dangerous, the lists that picklescan,
-modelscan and fickling document have told some. All other names are unknown.
+name. Both come from our own reading of the libraries; what picklescan lists as unsafe is among the
+dangerous, but for functools.partial. All other names are unknown.
 """
 
 from __future__ import annotations

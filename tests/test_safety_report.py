@@ -312,6 +312,11 @@ def test_what_names_nothing_bad_is_refused_as_before(tmp_path: Path, data: bytes
     assert "do harm" not in CliRunner().invoke(main, ["inspect", str(tmp_path / "x.pt")]).stderr
 
 
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "x.pt")
+    assert CliRunner().invoke(main, ["inspect", str(tmp_path / "x.pt")]).exit_code == 3
+
+
 class Inert:
     """Stands for whatever a pickle imports, and does nothing."""
 

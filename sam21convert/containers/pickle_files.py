@@ -45,6 +45,8 @@ def uses_in(path: Path) -> Uses:
     """
     pieces = path.is_dir()
     path = path / METADATA if pieces else path
+    if not path.is_file():
+        raise OSError("not a regular file")  # opening a pipe would wait for ever
     with path.open("rb") as file:
         size = file.seek(0, io.SEEK_END)
         file.seek(0)
