@@ -24,7 +24,7 @@ from .hf.folder import CONFIG
 from .identification import dialect_of, size_of
 from .keymap import Fit, KeyMap, compile_keymap
 from .model.config import Generation, ModelConfig
-from .references import glance, resolve
+from .references import Located, glance, resolve
 from .relatives import HQ_SAM2, HQ_TENSORS, relative_in
 from .remote_files import HubPath
 from .rules import Dialect
@@ -89,7 +89,7 @@ class Checkpoint:
 
 
 def open_checkpoint(
-    path: str | Path,
+    path: str | Path | Located,
     config: str | Path | ModelConfig | None = None,
     *,
     header_only: bool = False,
@@ -99,7 +99,8 @@ def open_checkpoint(
 ) -> Checkpoint:
     """Open ``path``, reading headers only, and say what is in it.
 
-    ``path`` is all that :func:`~sam21convert.references.locate` takes, and raises what that does.
+    ``path`` is all that :func:`~sam21convert.references.locate` takes, and raises what that does,
+    or what it stands for.
     ``config`` (a shipped name, a file, or a :class:`ModelConfig`) takes precedence over the
     ``config.json`` of a folder, or the only YAML of a repository of the Hub, and that over what the
     tensors tell. With ``header_only`` a repository of the Hub is not downloaded, and the data of no
@@ -109,7 +110,8 @@ def open_checkpoint(
     Raises :class:`UnreadableError`, :class:`RefusedError`, for a model that only looks like SAM 2
     too, and :class:`UsageError` when there is no HQ-SAM 2 to drop from.
     """
-    located = glance(path) if header_only else resolve(path)
+    find = glance if header_only else resolve
+    located = path if isinstance(path, Located) else find(path)
     refuse_adapter(located.path)
     source = open_source(located.path, place=not isinstance(located.path, HubPath))
     beside = source.path / CONFIG

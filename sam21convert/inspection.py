@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from .catalog import format_line
 from .checkpoint import Checkpoint, open_checkpoint
 from .dialects import OFFICIAL
+from .errors import RefusedError, Sam21ConvertError, UnreachableError, UnreadableError
 from .fitting import describe
 from .hf.folder import CONFIG
+from .references import glance
 from .report import Report, size_text, table
+from .safety import Safety, assess
 from .tensors import TensorSpec, fold
 
 
@@ -22,7 +25,8 @@ class Inspection(Report):
     """The answer of :func:`inspect`. None stands for what the file does not tell.
 
     ``config`` is the shipped config whose tensors the file has; ``bytes`` and ``parameters`` count
-    the tensors of the state dict, and not what else stands in the file.
+    the tensors of the state dict, and not what else stands in the file. ``safety`` is what loading
+    the file with torch or pickle would import and call.
     """
 
     path: Path
@@ -41,16 +45,19 @@ class Inspection(Report):
     extras: tuple[str, ...]
     placeholders: tuple[str, ...]
     problems: tuple[str, ...]
+    safety: Safety
     inventory: dict[str, TensorSpec] | None = field(default=None, repr=False)
 
     @property
     def exit_code(self) -> int:
-        """1 when the file is not a SAM 2 checkpoint in any known dialect."""
-        return 0 if self.dialect is not None else 1
+        """1 for what is no SAM 2 checkpoint, or would do harm when loaded the ordinary way."""
+        return 0 if self.dialect is not None and self.safety.rating != "dangerous" else 1
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields; ``inventory`` only where it was asked for."""
+        """The fields; of ``safety`` the rating and a list, ``inventory`` if it was asked for."""
         content = super().to_dict()
+        content["safety"] = self.safety.rating
+        content["pickle"] = [asdict(name) for name in self.safety.names]
         inventory = content.pop("inventory")
         if inventory is not None:
             content["inventory"] = [
@@ -81,6 +88,7 @@ class Inspection(Report):
         ):
             if items:
                 rows.append((label, ", ".join(items[:12]) + (" ..." if len(items) > 12 else "")))
+        rows += self.safety.rows()
         rows += [("problem", problem) for problem in self.problems]
         lines = [format_line(*item) for item in (self.inventory or {}).items()]
         return "\n".join([table(rows), *lines])
@@ -100,9 +108,16 @@ def inspect(
     not downloaded: some kilobytes of it tell.
 
     Raises :class:`~sam21convert.errors.UnreadableError` and
-    :class:`~sam21convert.errors.RefusedError`.
+    :class:`~sam21convert.errors.RefusedError`, which also say what of the file could do harm.
     """
-    checkpoint = open_checkpoint(path, header_only=True, weights=weights, prefix=prefix)
+    located = glance(path)
+    try:
+        checkpoint = open_checkpoint(located, header_only=True, weights=weights, prefix=prefix)
+    except UnreachableError:
+        raise
+    except (RefusedError, UnreadableError) as error:
+        raise _warning(error, located.path) from None
+    pickled = checkpoint.source.container.startswith("torch ")
     inventory = checkpoint.inventory
     dialect, shipped = checkpoint.dialect, checkpoint.shipped
     known = shipped is not None and checkpoint.generation is not None
@@ -123,7 +138,23 @@ def inspect(
         extras=checkpoint.extras,
         placeholders=checkpoint.source.placeholders,
         problems=(*faults(checkpoint), *lone_copies(checkpoint)),
+        safety=assess(checkpoint.source.path) if pickled else Safety(),
         inventory=dict(inventory) if tensors else None,
+    )
+
+
+def _warning(error: RefusedError | UnreadableError, path: Path) -> RefusedError | UnreadableError:
+    """The error, with what the refused file would do if something else loaded it."""
+    try:
+        found = assess(path).dangerous
+    except (OSError, Sam21ConvertError):
+        return error
+    if not found:
+        return error
+    more = f", and {len(found) - 1} more such names" if len(found) > 1 else ""
+    return type(error)(
+        f"{error.message}; loaded with torch or pickle it can do harm: {found[0]}{more}",
+        hint="do not load it with anything that runs pickles; ask where it came from",
     )
 
 

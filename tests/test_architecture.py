@@ -42,7 +42,7 @@ LAYERS = (
     {"hub", "downloading"},
     {"remote_files"},
     {"references"},
-    {"unwrapping", "identification", "relatives", "adapters", "checkpoint"},
+    {"unwrapping", "identification", "relatives", "adapters", "checkpoint", "ratings", "safety"},
     {"fitting", "destination", "pulling"},
     {"manifest", "output_names", "ledger", "batch_report"},
     {"generations", "mapping"},

@@ -23,7 +23,7 @@ from .making import DEBUG, official_pt, sparse, state_dict
 KEYS = {
     *("path", "container", "dialect", "generation", "size", "config", "task", "image_size"),
     *("wrappers", "tensors", "parameters", "bytes", "dtypes", "extras", "placeholders"),
-    "problems",
+    *("problems", "safety", "pickle"),
 }
 
 
