@@ -182,7 +182,7 @@ def _checked(plan: Plan, *, overwrite: bool) -> Plan:
 def _yaml(destination: Path, config: ModelConfig) -> Path | None:
     """Where the settings of an official file go that neither a published YAML nor its own says."""
     shipped = shipped_like(config)
-    if shipped is not None and shipped.size != "debug" and shipped_config(shipped.name) == config:
+    if shipped is not None and shipped_config(shipped.name) == config:
         return None
     path = destination.with_suffix(".yaml")
     try:
