@@ -70,7 +70,9 @@ SCENARIOS = {
     ),
     "shards": Scenario("out", {"shard_size": "5KB"}),
     "yaml": Scenario("out.pt", SETTINGS, one_step=False),
-    "yaml over": Scenario("out.pt", SETTINGS, {"image_size": 512}, one_step=False),
+    "yaml over": Scenario(
+        "out.pt", SETTINGS, {"image_size": 512, "dtype": "float16"}, one_step=False
+    ),
     "yaml over the same": Scenario("out.pt", SETTINGS, {**SETTINGS, "dtype": "float16"}),
 }
 
@@ -95,9 +97,7 @@ def tree(home: Path, *, hidden: bool) -> Tree:
     }
 
 
-def in_child(
-    run: Callable[[], object], kill_at: int | None = None, *, trace: bool = True
-) -> tuple[int, list[bool]]:
+def in_child(run: Callable[[], object], kill_at: int | None = None) -> tuple[int, list[bool]]:
     """Run in a process of its own: its status, and of each line traced whether it is of STEPS."""
     read, write = os.pipe()
     child = os.fork()
@@ -108,23 +108,21 @@ def in_child(
         def line(frame: FrameType, event: str, argument: object) -> Any:
             if event == "line":
                 with lock:
-                    lines.append(frame.f_code.co_filename in STEPS)
+                    lines.append(frame.f_code.co_filename in {*STEPS, __file__})
                     if len(lines) == kill_at:
                         os.kill(os.getpid(), signal.SIGKILL)
             return line
 
         def call(frame: FrameType, event: str, argument: object) -> Any:
-            return line if frame.f_code.co_filename in TRACED else None
+            traced = frame.f_code.co_filename in TRACED or frame.f_code.co_name == "mixing"
+            return line if traced else None
 
         code = 1
         try:
-            if trace:
-                threading.settrace(call)
-                sys.settrace(call)
+            threading.settrace(call)
+            sys.settrace(call)
             run()
             code = 0
-        except UsageError:
-            code = 2
         finally:
             sys.settrace(None)
             with os.fdopen(write, "wb") as out:
@@ -137,8 +135,7 @@ def in_child(
 
 
 def _evenly(numbers: list[int], count: int) -> list[int]:
-    if not 0 < count < len(numbers):
-        return numbers
+    count = min(count, len(numbers))
     return [numbers[(2 * place + 1) * len(numbers) // (2 * count)] for place in range(count)]
 
 
@@ -166,7 +163,7 @@ class Judge:
         shutil.copytree(self.home, self.kept)
         self.ready = reduced(self.plan(**self.scenario.options, overwrite=True))
         self.old = tree(self.home, hidden=True)
-        in_child(self.run, trace=False)
+        self.run_again()
         self.new = tree(self.home, hidden=True)
         assert self.old != self.new
 
@@ -181,12 +178,27 @@ class Judge:
         over = self.scenario.before is not None
         carry_out(self.ready, overwrite=over, verify=True, progress=lambda _: None)
 
+    def run_again(self) -> int:
+        """The exit code of a run that nothing kills."""
+        try:
+            self.run()
+        except UsageError as error:
+            return error.exit_code
+        finally:
+            os.chdir(self.home.parent)
+        return 0
+
     def points(self, count: int) -> Iterable[int]:
-        """So many moments, three quarters of them in STEPS, evenly over the run; 0 for all."""
+        """So many moments, three quarters of them in STEPS, evenly over the run.
+
+        With a number below zero, the last so many in STEPS, which is where names are given.
+        """
         self.reset()
         traced = in_child(self.run)[1]
         steps = [number for number, is_step in enumerate(traced, 1) if is_step]
         others = [number for number, is_step in enumerate(traced, 1) if not is_step]
+        if count < 0:
+            return steps[count:]
         return sorted(_evenly(steps, count * 3 // 4) + _evenly(others, count - count * 3 // 4))
 
     def reset(self) -> None:
@@ -201,7 +213,7 @@ class Judge:
         assert status == -signal.SIGKILL, status
         seen = tree(self.home, hidden=False)
         left = self._left(seen)
-        status, _ = in_child(self.run, trace=False)
+        status = self.run_again()
         after = tree(self.home, hidden=True)
         refused = self.scenario.before is None and left != "old"
         assert status == (2 if refused else 0), f"the next run ends with {status}"
@@ -256,7 +268,7 @@ class BatchJudge(Judge):
         for name in outputs:
             whole = {file for file in self.new if file.startswith(f"{name}/")}
             assert whole <= seen.keys(), f"a part: {sorted(seen)}"
-        status, _ = in_child(self.run, trace=False)
+        status = self.run_again()
         assert status == 0, f"the next run ends with {status}"
         after = self._outputs()
         assert after == self.new, f"the next run leaves {sorted(after)}"

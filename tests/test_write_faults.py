@@ -23,6 +23,7 @@ from sam21convert.__main__ import main
 from sam21convert.checkpoint import open_checkpoint
 from sam21convert.containers import atomic, renaming
 from sam21convert.errors import UnreadableError, UsageError
+from sam21convert.ledger import alone_in
 
 from .crashing import tree
 from .making import DEBUG, official_pt, state_dict
@@ -123,6 +124,20 @@ class TestDisk:
                 one_line(result, 3, str(disk / name), says)
         finally:
             subprocess.run(["umount", str(disk)], check=True)
+
+    def test_a_folder_that_is_a_disk_of_its_own_is_written(self, home: Path) -> None:
+        out = home / "out"
+        out.mkdir()
+        mount = ["mount", "-t", "tmpfs", "-o", "size=40m", "tmpfs", str(out)]
+        if os.geteuid() != 0 or subprocess.run(mount, capture_output=True).returncode:
+            pytest.skip("no file system can be mounted here")
+        try:
+            for more in ([], ["--overwrite", "--image-size", 256]):
+                assert command(home, "folder", *more).exit_code == 0
+            assert "model.safetensors" in os.listdir(out)
+            assert not [name for name in os.listdir(out) if name.startswith(".")]
+        finally:
+            subprocess.run(["umount", str(out)], check=True)
 
     def test_no_room_for_the_yaml(self, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         def full(*_: object) -> str:
@@ -226,7 +241,7 @@ class TestSource:
 
         convert(home / "in.pt", home / "out.pt", check=read)
 
-    @pytest.mark.parametrize("form", FORMS)
+    @pytest.mark.parametrize("form", ["pt", "folder"])
     @pytest.mark.parametrize("way", ["itself", "symlink", "hard link", "dots", "folder link"])
     def test_it_is_never_the_output(self, home: Path, form: str, way: str) -> None:
         name, options = FORMS[form]
@@ -464,6 +479,26 @@ class TestLeftovers:
         (home / ".out.pt.sam21.tmp").symlink_to("theirs")
         one_line(command(home, "pt"), 3, "out.pt")
         assert (home / "theirs").read_text() == "theirs"
+
+    @each_form
+    def test_without_locks_they_are_not_told_from_work(
+        self, home: Path, over: list[str], form: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def none(*_: object) -> None:
+            raise OSError(37, "No locks available")
+
+        monkeypatch.setattr("sam21convert.containers.staging.fcntl.flock", none)
+        assert command(home, form, *over).exit_code == 0
+        stage = home / f".{FORMS[form][0]}.sam21.tmp"
+        assert not stage.exists()
+        stage.touch()
+        one_line(command(home, form, "--overwrite"), 2, "another run", f"remove {stage}")
+
+    def test_a_folder_where_a_batch_is_at_work_is_not_exchanged(self, home: Path) -> None:
+        (home / "out").mkdir()
+        (home / "out" / "batch.json").touch()
+        with alone_in(home / "out"), unchanged(home):
+            one_line(command(home, "folder", "--overwrite"), 2, "another process is at work")
 
 
 class TestOnTheDisk:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ..errors import UsageError
 from .renaming import exchange, sync, sync_tree, take_name
-from .staging import FILES, FOLDER, commit, is_stage, locked, remove, settle, staged
+from .staging import FILES, FOLDER, NoLocks, commit, is_stage, locked, remove, settle, staged
 
 
 @contextmanager
@@ -139,6 +139,8 @@ def _replaced(stage: Path, path: Path) -> bool:
                 if not os.path.lexists(path / late.name):
                     late.rename(path / late.name)
             remove(stage)
+    except NoLocks:
+        return False
     except BlockingIOError as error:
         raise UsageError(f"{path}: another process is at work there") from error
     return True
@@ -152,7 +154,7 @@ def _joined(stage: Path, path: Path, kept: list[Path]) -> bool:
         os.chown(stage, -1, path.stat().st_gid)
         shutil.copystat(path, stage)
         sync(stage)
-    except OSError:  # no hard links here, or not to these files
+    except (OSError, NotImplementedError):  # no hard links here, or not to these files
         return False
     return True
 

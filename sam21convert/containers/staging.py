@@ -27,6 +27,10 @@ _STAGE = re.compile(r"\.(?P<name>.+)\.sam21\.(tmp|files|folder)")
 _WEIGHTS = {".pt", ".pth", ".safetensors"}
 
 
+class NoLocks(OSError):  # noqa: N818 - a lack, for the one who asks to judge
+    """The file system has no locks."""
+
+
 @contextmanager
 def staged(path: Path, *, folder: bool, inside: bool = False) -> Iterator[Path]:
     """Yield an empty file or folder, beside ``path`` or in it, to be moved from there.
@@ -127,12 +131,16 @@ def locked(path: Path) -> Iterator[None]:
     """Hold the lock of ``path``.
 
     Raises :class:`BlockingIOError` while another process does, :class:`FileNotFoundError` when
-    ``path`` is not what it was before the lock was had, and another :class:`OSError` where there
-    are no locks.
+    ``path`` is not what it was before the lock was had, and :class:`NoLocks` where there are none.
     """
     fd = _open(path)
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise
+        except OSError as error:
+            raise NoLocks(error.errno, error.strerror, str(path)) from error
         if not _is(fd, path):
             raise FileNotFoundError(path)
         yield
@@ -160,8 +168,8 @@ def _finish_wholes(path: Path) -> None:
             try:
                 with locked(whole):
                     finish(whole)
-            except BlockingIOError as error:
-                raise _occupied(path) from error
+            except (BlockingIOError, NoLocks) as error:
+                raise _occupied(path, whole) from error
 
 
 def _claim(stage: Path, path: Path, *, folder: bool) -> int:
@@ -189,13 +197,14 @@ def _clear(stage: Path, path: Path) -> None:
             remove(stage)
     except FileNotFoundError:
         pass
-    except BlockingIOError as error:
-        raise _occupied(path) from error
+    except (BlockingIOError, NoLocks) as error:
+        raise _occupied(path, stage) from error
 
 
-def _occupied(path: Path) -> UsageError:
+def _occupied(path: Path, stage: Path) -> UsageError:
     return UsageError(
-        f"{path}: is being written by another run", hint="wait for it, or give another name"
+        f"{path}: is being written by another run",
+        hint=f"wait for it; if it has died on a file system without locks, remove {stage}",
     )
 
 

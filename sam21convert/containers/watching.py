@@ -28,7 +28,10 @@ def states_at(path: Path) -> States:
     """The same for a file, or for all in a folder; for an index, all that lie beside it."""
     if path.name.endswith(".index.json"):
         path = path.parent
-    return states(path.iterdir() if path.is_dir() else [path])
+    try:
+        return states(path.iterdir() if path.is_dir() else [path])
+    except OSError:  # whoever opens it says what is wrong
+        return {}
 
 
 def refuse_changed(before: States) -> None:
