@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from .containers import open_source
-from .containers.atomic import new_file, new_folder
+from .containers.atomic import new_file, new_files, new_folder
 from .containers.checking import ReadBack, sha256
 from .containers.copying import Progress, Written
 from .containers.safetensors import write_safetensors
 from .containers.sharding import index_json
 from .containers.source import tensors_of
 from .containers.torch_writer import write_torch
+from .containers.watching import refuse_changed
 from .destination import FOLDERS
 from .hf.folder import CONFIG, INDEX, side_files
 from .model.config import ModelConfig
@@ -167,13 +168,19 @@ def carry_out(
             if verify:
                 open_source(folder)  # and its index, if it has one, agrees with the files
             check(folder)
-    else:
+            refuse_changed(plan.read)
+    elif plan.yaml is None or plan.config is None:
         with new_file(plan.destination, overwrite=overwrite) as file:
             _write(plan, file, plan.tensors, verify, progress)
             check(file)
-            if plan.yaml is not None and plan.config is not None:
-                with new_file(plan.yaml, overwrite=overwrite) as settings:
-                    settings.write_text(to_hydra(plan.config), encoding="utf-8", newline="\n")
+            refuse_changed(plan.read)
+    else:
+        with new_files(plan.destination, plan.yaml, overwrite=overwrite) as folder:
+            _write(plan, folder / plan.destination.name, plan.tensors, verify, progress)
+            check(folder / plan.destination.name)
+            settings = folder / plan.yaml.name
+            settings.write_text(to_hydra(plan.config), encoding="utf-8", newline="\n")
+            refuse_changed(plan.read)
 
 
 def _write(

@@ -101,6 +101,8 @@ def refuse_input(
     ``names`` are those of the files of tensors in a folder.
     """
     is_folder = container in FOLDERS
+    if is_folder and destination.exists() and destination.samefile(source.path):
+        raise UsageError(f"{destination}: is the input, which is never changed")
     for written in [destination / name for name in names] if is_folder else [destination]:
         for file in source.files:
             if written.exists() and written.samefile(file):

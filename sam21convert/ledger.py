@@ -5,8 +5,6 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import re
-import shutil
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -15,11 +13,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from .containers.atomic import new_file
+from .containers.staging import leftovers, settle
 from .errors import UnreadableError, UsageError
 
 LEDGER = "batch.json"
 _FORMAT = 1
-_LEFTOVER = re.compile(r"\.(?P<name>.+)\.[0-9a-f]{8}\.tmp")
 
 Stamps = dict[str, list[int]]
 
@@ -101,23 +99,11 @@ class Ledger:
 
     def sweep(self) -> None:
         """Remove what a batch that was killed had in hand; no other may be at work."""
-        started = {name for name, record in self._records.items() if record.state == "started"}
-        settings = {str(Path(name).with_suffix(".yaml")) for name in started}
-        for path in list(self.folder.iterdir()):
-            hit = _LEFTOVER.fullmatch(path.name)
-            if hit and hit["name"] in {LEDGER, *started, *settings}:
-                _remove(path)
-        for folder in (self.folder / name for name in started):
-            for path in list(folder.iterdir()) if folder.is_dir() else []:
-                if _LEFTOVER.fullmatch(path.name):
-                    _remove(path)
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink()
+        started = [name for name, record in self._records.items() if record.state == "started"]
+        for path in (self.folder / name for name in (LEDGER, *started)):
+            settle(path)
+            for inside in leftovers(path) if path.is_dir() else ():
+                settle(inside)
 
 
 def stamps(files: Iterable[Path], relative_to: Path | None = None) -> Stamps:

@@ -14,6 +14,7 @@ from .config_files import load_yaml
 from .containers import Blob, Source
 from .containers.atomic import refuse_existing
 from .containers.sharding import Shards, parse_size, split
+from .containers.watching import States, states, states_at
 from .destination import (
     FOLDERS,
     named,
@@ -26,6 +27,7 @@ from .dialects import OFFICIAL
 from .errors import Sam21ConvertError, UsageError
 from .filling import complete, sized
 from .generations import Outcome, check_request, stated, take_to
+from .hf.folder import CONFIG
 from .keymap import covers
 from .mapping import foreign_origins, from_truth, to_truth, usual_type
 from .merging import merge
@@ -62,6 +64,7 @@ class Plan:
     shards: Shards  # the same by files, where it is a folder
     origins: Mapping[str, tuple[str, ...]]  # the names in the source that a tensor is made of
     notes: tuple[str, ...]
+    read: States  # the files of all sources, as they were before the first was opened
 
     @property
     def generation(self) -> str | None:
@@ -119,6 +122,8 @@ def make_plan(
     asked = check_request(generation, allow_lossy=allow_lossy)
     if not Path(source).exists() and not dialect.file:
         refuse_occupied(destination, container, overwrite=overwrite)  # before a download
+    given = [Path(path) for path in (source, base) if path is not None]
+    before = {file: state for path in given for file, state in states_at(path).items()}
     adapter = None if base is None else find_adapter(locate(source))
     if adapter is not None and base is not None:
         source, base = base, None
@@ -166,17 +171,26 @@ def make_plan(
             *notes_on_assumptions(checkpoint.config, container, image_size),
             *notes_on_yaml(dialect, settings),
         ),
+        read=before,
     )
-    return _checked(plan, overwrite=overwrite)
+    _refuse_overwriting(plan, config, overwrite=overwrite)
+    files = [file for read in plan.sources for file in (*read.files, read.path / CONFIG)]
+    return replace(plan, read={**states(files), **{f: before[f] for f in files if f in before}})
 
 
-def _checked(plan: Plan, *, overwrite: bool) -> Plan:
-    """The plan, if it writes over nothing. Raises :class:`UsageError`."""
+def _refuse_overwriting(
+    plan: Plan, config: str | Path | ModelConfig | None, *, overwrite: bool
+) -> None:
+    """Raise :class:`UsageError` where the plan writes over an input, or without leave."""
     for read in plan.sources:
         refuse_input(plan.destination, plan.container, read, plan.shards)
+    settings = plan.yaml or plan.destination / CONFIG
+    if isinstance(config, (str, Path)) and settings.exists() and Path(config).exists():
+        given = Path(config) / CONFIG if Path(config).is_dir() else Path(config)
+        if given.exists() and settings.samefile(given):
+            raise UsageError(f"{settings}: is the config given, which is never changed")
     if plan.yaml is not None:
         refuse_existing(plan.yaml, overwrite=overwrite)
-    return plan
 
 
 def _yaml(destination: Path, config: ModelConfig) -> Path | None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-import tempfile
 from dataclasses import dataclass
 from math import prod, sqrt
 from pathlib import Path
@@ -19,7 +18,7 @@ from numpy.typing import NDArray
 
 from .catalog import tensors_of
 from .config_files import load_config
-from .containers.atomic import refuse_existing
+from .containers.atomic import refuse_existing, scratch
 from .conversion import convert
 from .model.config import ModelConfig
 from .report import Report, size_text
@@ -74,8 +73,8 @@ def sample(
     path = Path(path)
     model = load_config(config)
     refuse_existing(path, overwrite=overwrite)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as scratch:
-        drawn = Path(scratch) / "drawn.safetensors"
+    with scratch(path) as home:
+        drawn = home / "drawn.safetensors"
         save_file(sample_tensors(model, seed), drawn)
         written = convert(drawn, path, config=model, overwrite=overwrite)
     return Sample(path, config, seed, len(written.tensors), written.bytes)

@@ -90,7 +90,8 @@ class TestExitCodes:
 
         monkeypatch.setattr("sam21convert.conversion.write_safetensors", full)
         result = run("convert", pt, tmp_path / "x.safetensors")
-        assert (result.exit_code, result.stderr) == (3, "error: output: No space left on device\n")
+        said = f"error: {tmp_path / 'x.safetensors'}: No space left on device\n"
+        assert (result.exit_code, result.stderr) == (3, said)
         assert os.listdir(tmp_path) == ["m.pt"]
 
 

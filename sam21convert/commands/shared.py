@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -48,10 +49,11 @@ def answering(command: Callable[..., Report]) -> Callable[..., None]:
     @functools.wraps(command)
     def run(*args: Any, as_json: bool = False, **kwargs: Any) -> None:
         try:
-            if "json" in command.__annotations__:
-                kwargs["json"] = as_json
-            report = command(*args, **kwargs)
-        except (Sam21ConvertError, OSError) as error:
+            with _stopping():
+                if "json" in command.__annotations__:
+                    kwargs["json"] = as_json
+                report = command(*args, **kwargs)
+        except (Sam21ConvertError, OSError, _Stopped) as error:
             _fail(error, as_json)
         click.echo(report.to_json() if as_json else str(report))
         sys.exit(report.exit_code)
@@ -59,12 +61,39 @@ def answering(command: Callable[..., Report]) -> Callable[..., None]:
     return run
 
 
-def _fail(error: Sam21ConvertError | OSError, as_json: bool) -> None:
+class _Stopped(BaseException):
+    """A signal asked the process to end."""
+
+    def __init__(self, number: int) -> None:
+        self.exit_code = 128 + number  # as a shell reports it
+        self.message = "interrupted" if number == signal.SIGINT else "terminated"
+        self.hint = None
+
+
+@contextmanager
+def _stopping() -> Iterator[None]:
+    """Let Ctrl-C and SIGTERM end what is under way as an error does, which cleans up."""
+
+    def stop(number: int, _: object) -> None:
+        raise _Stopped(number)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _fail(error: Sam21ConvertError | OSError | _Stopped, as_json: bool) -> None:
     """Print an error, on standard output as JSON or on standard error as text, and exit."""
-    if isinstance(error, Sam21ConvertError):
-        message, hint, code = error.message, error.hint, error.exit_code
-    else:  # a full disk, a folder without permission: the system's own words say it
+    if isinstance(error, OSError):  # a full disk, a folder without permission: the system's words
         message, hint, code = f"{error.filename or 'output'}: {error.strerror}", None, 3
+    else:
+        message, hint, code = error.message, error.hint, error.exit_code
     if as_json:
         click.echo(json.dumps({"error": message, "hint": hint, "exit_code": code}, indent=2))
     else:
