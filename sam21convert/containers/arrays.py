@@ -13,7 +13,7 @@ from ..tensors import DTYPES, Constant, Factors, Merged, TensorRef
 Read: TypeAlias = Callable[[TensorRef], bytes | bytearray]  # the extent of a tensor in its file
 
 _NUMPY = {"F16": "<f2", "F32": "<f4", "F64": "<f8"}
-_BLOCK = 1 << 16  # elements that are computed at once: they stay in the cache
+_BLOCK = 1 << 14  # elements that are computed at once: they stay in the cache and on the heap
 
 
 def contiguous_bytes(raw: bytes | bytearray, ref: TensorRef) -> memoryview:
