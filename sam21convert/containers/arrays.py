@@ -106,10 +106,10 @@ def from_float32(values: NDArray[np.float32], dtype: str) -> bytes:
         rounded &= 1
         rounded += 0x7FFF
         rounded += bits
-        high = rounded.view("<u2")[1::2]
+        rounded >>= 16
         nan = np.isnan(values)
         if nan.any():
-            high[nan] = 0x7FC0
-        return high.tobytes()
+            rounded[nan] = 0x7FC0
+        return rounded.astype("<u2").tobytes()
     with np.errstate(over="ignore", invalid="ignore"):
         return values.astype(_NUMPY[dtype]).tobytes()
