@@ -190,7 +190,7 @@ def _write(
 
     def write(written: Written) -> None:
         if plan.container == "torch zip":
-            write_torch(path, tensors, progress)
+            write_torch(path, tensors, progress, written, plan.blobs)
         else:
             write_safetensors(path, tensors, dict(plan.dialect.metadata), progress, written)
 

@@ -217,15 +217,20 @@ def relative_in(source: Source, config: Mapping[str, Any] | None = None) -> Fami
 
 def _prefix(names: Iterable[str]) -> str | None:
     """What stands before the names of the SAM 2 image encoder; None when there is none."""
-    anchors = {foreign_name(dialect, ANCHORS[0]) for dialect in DIALECTS} - {None}
     found = [
         clean.removesuffix(anchor)
         for name in names
         for clean in [name.replace(COMPILED, "")]
-        for anchor in anchors
-        if anchor is not None and (clean == anchor or clean.endswith(f".{anchor}"))
+        for anchor in _anchors()
+        if clean == anchor or clean.endswith(f".{anchor}")
     ]
     return min(found, key=len, default=None)
+
+
+@cache
+def _anchors() -> frozenset[str]:
+    names = (foreign_name(dialect, ANCHORS[0]) for dialect in DIALECTS)
+    return frozenset(name for name in names if name is not None)
 
 
 def _holds(template: str, names: Iterable[str]) -> bool:

@@ -112,8 +112,11 @@ def _state_dicts(root: Any) -> Iterator[_Found]:
     for truth_name in ANCHORS:
         # The longest first: a dialect's whole name may be the end of another's.
         anchors = sorted(_names_of(truth_name), key=len, reverse=True)
+        ends = tuple(anchors)
         for path, tensors in holders:
             for name in tensors:
+                if not name.replace(COMPILED, "").endswith(ends):
+                    continue
                 anchor = next((one for one in anchors if _tail(name, one)), "")
                 prefix = name[: len(name) - len(_tail(name, anchor))]
                 if anchor and (path, prefix) not in found:

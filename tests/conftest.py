@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -10,6 +11,8 @@ import torch
 
 import sam21convert
 
+# Ignored in a shell's background, and then in all that is started from here.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 os.environ["HF_HUB_OFFLINE"] = "1"  # read when huggingface_hub is first imported
 torch.set_num_threads(1)  # small models gain nothing from more, and suffer on a busy machine
 

@@ -333,8 +333,9 @@ class TestRefusals:
             file.seek(ref.offset)
             file.write(bytes([byte ^ 1]))
         for name in ("out.pt", "out.safetensors", "out"):
-            with pytest.raises(UnreadableError, match="is corrupt: its CRC-32"):
-                convert(pt, tmp_path / name)
+            for dtype in (None, "float16"):
+                with pytest.raises(UnreadableError, match="is corrupt: its CRC-32"):
+                    convert(pt, tmp_path / name, dtype=dtype)
         assert os.listdir(tmp_path) == ["model.pt"]
         convert(pt, tmp_path / "out.pt", verify=False)
 

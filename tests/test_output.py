@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import save_file
 
 from sam21convert.containers import open_source
-from sam21convert.containers.arrays import contiguous_bytes, from_float32, to_float32
+from sam21convert.containers.arrays import cast, contiguous_bytes
 from sam21convert.containers.atomic import new_file, new_folder
 from sam21convert.containers.checking import ReadBack, check_sums, same_bytes, sha256
 from sam21convert.containers.copying import Files, payload
@@ -256,7 +256,7 @@ class TestElements:
             ties = torch.randint(-(2**12), 2**12, (50_000,)).double() * scale
             values = torch.cat([values, ties.to(source)])
         raw = values.view(torch.uint8).numpy().tobytes()
-        ours = from_float32(to_float32(raw, names[source]), names[target])
+        ours = cast(raw, names[source], names[target])
         theirs = values.to(target)
         mine = torch.frombuffer(bytearray(ours), dtype=target)
         assert torch.equal(mine.isnan(), theirs.isnan())
@@ -268,7 +268,7 @@ class TestElements:
         whole = np.arange(24, dtype="<f4").reshape(4, 6)
         part = TensorRef(TensorSpec("F32", (6, 2)), Path("f"), 0, (1, 12))
         raw = whole.tobytes()[: part.extent]
-        assert contiguous_bytes(raw, part, "F32") == whole.T[:, ::2].tobytes()
+        assert contiguous_bytes(raw, part) == whole.T[:, ::2].tobytes()
 
     def test_gathered_parts_follow_each_other(self, tmp_path: Path) -> None:
         (tmp_path / "f").write_bytes(struct.pack("<4f", 1, 2, 3, 4))

@@ -281,7 +281,7 @@ class TestSource:
         convert(home / "in.pt", home / name, image_size=256)
         config = home / "out.yaml" if name == "out.pt" else home / "out"
         with unchanged(home), pytest.raises(UsageError, match="is the config given"):
-            convert(home / "in.pt", home / name, config=config, overwrite=True)
+            convert(home / "in.pt", home / name, config=config, image_size=192, overwrite=True)
 
 
 class TestTheName:

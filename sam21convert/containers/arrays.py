@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TypeAlias
 
 import numpy as np
@@ -13,20 +13,28 @@ from ..tensors import DTYPES, Constant, Factors, Merged, TensorRef
 Read: TypeAlias = Callable[[TensorRef], bytes | bytearray]  # the extent of a tensor in its file
 
 _NUMPY = {"F16": "<f2", "F32": "<f4", "F64": "<f8"}
-_BLOCK = 1 << 16  # elements that are computed at once: they stay in the cache
+_BLOCK = 1 << 14  # elements that are computed at once: they stay in the cache and on the heap
 
 
-def contiguous_bytes(raw: bytes | bytearray, ref: TensorRef, dtype: str) -> bytes:
-    """Elements of ``ref`` in row-major order as ``dtype``; ``raw`` is its extent in the file."""
+def contiguous_bytes(raw: bytes | bytearray, ref: TensorRef) -> memoryview:
+    """Elements of ``ref`` in row-major order; ``raw`` is its extent in the file."""
     size = DTYPES[ref.spec.dtype]
     bits = np.frombuffer(raw, dtype=f"V{size}")
     if ref.stride is not None and ref.spec.numel:
         steps = tuple(step * size for step in ref.stride)
         bits = np.lib.stride_tricks.as_strided(bits, ref.spec.shape, steps, writeable=False)
-    bits = np.ascontiguousarray(bits).reshape(-1)
-    if ref.spec.dtype == dtype:
-        return bits.tobytes()
-    return from_float32(to_float32(bits.tobytes(), ref.spec.dtype), dtype)
+    return np.ascontiguousarray(bits).reshape(-1).view("u1").data
+
+
+def cast(raw: bytes | memoryview, source: str, target: str) -> bytes:
+    """Elements of type ``source`` as ``target``; where these are the same, the same bits."""
+    if source == target:
+        return bytes(raw)
+    values = np.frombuffer(raw, "<f4") if source == "F32" else to_float32(raw, source)
+    return b"".join(
+        from_float32(values[start : start + _BLOCK], target)
+        for start in range(0, len(values), _BLOCK)
+    )
 
 
 def constant_bytes(constant: Constant, dtype: str) -> bytes:
@@ -34,8 +42,8 @@ def constant_bytes(constant: Constant, dtype: str) -> bytes:
     return from_float32(np.full(constant.spec.numel, constant.value, "<f4"), dtype)
 
 
-def merged_bytes(part: Merged, dtype: str, read: Read) -> bytes:
-    """Its elements as ``dtype``, computed in float32 and rounded once at the end.
+def merged_bytes(part: Merged, dtype: str, read: Read) -> Iterator[bytes]:
+    """Its elements as ``dtype``, computed in float32 and rounded once at the end, in pieces.
 
     Products are added up in the order of the rank, each rounded by itself, where a library would
     choose: so the same bits come out whenever, and on whatever machine, this is done.
@@ -45,7 +53,9 @@ def merged_bytes(part: Merged, dtype: str, read: Read) -> bytes:
         _change(values.reshape(len(values), -1), part.factors, read)
     if part.axes:
         values = np.ascontiguousarray(values.transpose(part.axes))
-    return from_float32(values.reshape(-1), dtype)
+    values = values.reshape(-1)
+    for start in range(0, len(values), _BLOCK):
+        yield from_float32(values[start : start + _BLOCK], dtype)
 
 
 def _change(rows: NDArray[np.float32], factors: Factors, read: Read) -> None:
@@ -68,7 +78,7 @@ def _change(rows: NDArray[np.float32], factors: Factors, read: Read) -> None:
 
 
 def _values(ref: TensorRef, read: Read) -> NDArray[np.float32]:
-    raw = contiguous_bytes(read(ref), ref, ref.spec.dtype)
+    raw = contiguous_bytes(read(ref), ref)
     return to_float32(raw, ref.spec.dtype).reshape(ref.spec.shape)
 
 
@@ -92,7 +102,14 @@ def from_float32(values: NDArray[np.float32], dtype: str) -> bytes:
     """
     if dtype == "BF16":
         bits = values.view("<u4")
-        rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16
-        return np.where(np.isnan(values), np.uint32(0x7FC0), rounded).astype("<u2").tobytes()
+        rounded = bits >> 16
+        rounded &= 1
+        rounded += 0x7FFF
+        rounded += bits
+        rounded >>= 16
+        nan = np.isnan(values)
+        if nan.any():
+            rounded[nan] = 0x7FC0
+        return rounded.astype("<u2").tobytes()
     with np.errstate(over="ignore", invalid="ignore"):
         return values.astype(_NUMPY[dtype]).tobytes()

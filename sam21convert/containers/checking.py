@@ -10,18 +10,11 @@ from typing import TYPE_CHECKING
 
 from ..errors import MismatchError, UnreadableError
 from ..tensors import Part, Tensor, TensorRef, TensorSpec
-from .copying import Files, Progress, is_plain, payload, read_chunks
+from .copying import WORKERS, Files, Progress, crc32, is_plain, payload, read_chunks
 from .source import Blob
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
-
-try:
-    from isal.isal_zlib import crc32  # several times as fast, where there is a build of it
-except ImportError:
-    from zlib import crc32
-
-_WORKERS = min(4, os.cpu_count() or 1)
 
 
 def check_sums(blobs: Iterable[Blob], progress: Progress) -> None:
@@ -66,7 +59,7 @@ class ReadBack:
         self._blobs = {(blob.path, blob.offset, blob.nbytes): blob for blob in blobs}
         self._progress = progress
         self._files = Files()
-        self._pool = ThreadPoolExecutor(_WORKERS)
+        self._pool = ThreadPoolExecutor(WORKERS)
         self._checks: list[Future[None]] = []
         self._vouched: set[Blob] = set()
         self._placed: dict[str, int] = {}
@@ -82,6 +75,11 @@ class ReadBack:
         """A part of the tensor ``name``, as ``dtype``, stands at ``offset`` of the output."""
         self._placed.setdefault(name, offset)
         self._checks.append(self._pool.submit(self._check, name, part, dtype, offset))
+        for ref in () if is_plain(part, dtype) else part.refs:
+            blob = self._blobs.get((ref.path, ref.offset, ref.extent))
+            if blob is not None and blob not in self._vouched:
+                self._vouched.add(blob)
+                self._checks.append(self._pool.submit(check_sums, [blob], lambda _: None))
 
     def finish(self, wanted: Mapping[str, Tensor], written: Mapping[str, TensorRef]) -> None:
         """Wait for all checks; ``written`` is what the reader finds in the finished output.

@@ -1,8 +1,9 @@
 """Move tensor bytes from file to file, in the kernel where that is possible.
 
 A tensor whose bytes lie in the source as they shall lie in the output is copied with
-``copy_file_range`` and never enters this process. Any other is gathered, cast or computed with
-numpy, one tensor at a time.
+``copy_file_range`` and never enters this process, unless its checksum is wanted. Any other is
+gathered, cast or computed with numpy: piece by piece where it lies in one piece, else as a whole,
+and then no other is held as a whole at the time. Several threads do so at once.
 """
 
 from __future__ import annotations
@@ -19,14 +20,23 @@ from typing import TypeAlias, TypeGuard
 from ..errors import UnreadableError
 from ..tensors import Constant, Merged, Part, Tensor, TensorRef
 
-Progress: TypeAlias = Callable[[int], None]  # called with the number of bytes just done
-# Called with name, part, type and offset in the output when a part of a tensor has been written.
+try:
+    from isal.isal_zlib import crc32 as crc32  # several times as fast, where there is a build of it
+except ImportError:
+    from zlib import crc32 as crc32
+
+# Called with the number of bytes just done, from any thread.
+Progress: TypeAlias = Callable[[int], None]
+# Called with name, part, type and offset in the output when a part of a tensor has been written,
+# from any thread, for the parts of one tensor in their order.
 Written: TypeAlias = Callable[[str, Part, str, int], None]
 
-CHUNK = 1 << 20
+WORKERS = min(4, os.cpu_count() or 1)
+CHUNK = 1 << 20  # a whole number of elements of any type
 _KERNEL_CHUNK = 1 << 24  # small enough for progress to move and for Ctrl-C to be answered
 _FLUSH = 1 << 26
 _NO_KERNEL_COPY = {errno.EXDEV, errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP, errno.EPERM}
+_WHOLE = threading.Lock()  # held while a tensor is in memory as a whole
 
 
 class Files:
@@ -56,20 +66,25 @@ class Files:
 def read_chunks(files: Files, path: Path, offset: int, nbytes: int) -> Iterator[memoryview]:
     """Yield a stretch of a file piece by piece; each piece is valid until the next is asked for.
 
-    Raises :class:`UnreadableError` when the file ends too early.
+    All have ``CHUNK`` bytes but the last. Raises :class:`UnreadableError` when the file ends too
+    early.
     """
     buffer = memoryview(bytearray(min(CHUNK, nbytes)))
     fd = files.fd(path)
     end = offset + nbytes
     while offset < end:
-        count = os.preadv(fd, [buffer[: end - offset]], offset)
-        if count == 0:
-            raise UnreadableError(
-                f"{path}: ends at byte {offset}, {end - offset} bytes too early",
-                hint="was the file changed or cut while it was being read?",
-            )
-        yield buffer[:count]
-        offset += count
+        piece, filled = buffer[: end - offset], 0
+        while filled < len(piece):
+            count = os.preadv(fd, [piece[filled:]], offset + filled)
+            if count == 0:
+                at = offset + filled
+                raise UnreadableError(
+                    f"{path}: ends at byte {at}, {end - at} bytes too early",
+                    hint="was the file changed or cut while it was being read?",
+                )
+            filled += count
+        yield piece
+        offset += filled
 
 
 def read_bytes(files: Files, ref: TensorRef) -> bytearray:
@@ -81,23 +96,36 @@ def read_bytes(files: Files, ref: TensorRef) -> bytearray:
 
 
 def payload(files: Files, tensor: Tensor) -> Iterator[memoryview]:
-    """Yield the bytes of ``tensor`` as they stand in an output, piece by piece."""
+    """Yield the bytes of ``tensor`` as they stand in an output, piece by piece.
+
+    Take all of one tensor before those of the next: they may be waiting for one another.
+    """
+    dtype = tensor.spec.dtype
     for part in tensor.parts:
-        if isinstance(part, Constant):
-            from .arrays import constant_bytes
-
-            yield memoryview(constant_bytes(part, tensor.spec.dtype))
-        elif is_plain(part, tensor.spec.dtype):
+        if is_plain(part, dtype):
             yield from read_chunks(files, part.path, part.offset, part.spec.nbytes)
-        elif isinstance(part, Merged):
-            from .arrays import merged_bytes
+        elif isinstance(part, TensorRef) and part.stride is None:
+            from .arrays import cast
 
-            yield memoryview(merged_bytes(part, tensor.spec.dtype, partial(read_bytes, files)))
+            for chunk in read_chunks(files, part.path, part.offset, part.spec.nbytes):
+                yield memoryview(cast(chunk, part.spec.dtype, dtype))
         else:
-            from .arrays import contiguous_bytes
+            with _WHOLE:
+                for piece in _computed(files, part, dtype):
+                    yield memoryview(piece)
 
-            raw = read_bytes(files, part)
-            yield memoryview(contiguous_bytes(raw, part, tensor.spec.dtype))
+
+def _computed(files: Files, part: Part, dtype: str) -> Iterator[bytes]:
+    from .arrays import cast, constant_bytes, contiguous_bytes, merged_bytes
+
+    if isinstance(part, Constant):
+        yield constant_bytes(part, dtype)
+    elif isinstance(part, Merged):
+        yield from merged_bytes(part, dtype, partial(read_bytes, files))
+    else:
+        whole = contiguous_bytes(read_bytes(files, part), part)
+        for start in range(0, len(whole), CHUNK):
+            yield cast(whole[start : start + CHUNK], part.spec.dtype, dtype)
 
 
 def copy_tensors(
@@ -106,27 +134,45 @@ def copy_tensors(
     size: int,
     progress: Progress,
     written: Written = lambda *_: None,
+    sums: dict[str, int] | None = None,
 ) -> None:
-    """Write each tensor at its offset into the open file ``out``, finally ``size`` bytes long."""
+    """Write each tensor at its offset into the open file ``out``, finally ``size`` bytes long.
+
+    Into ``sums``, if given, goes the CRC-32 of each tensor that is not in it yet.
+    """
+    from concurrent.futures import ThreadPoolExecutor
+
     if hasattr(os, "posix_fallocate") and size:
         with suppress(OSError):  # not on every file system; a full disk shows when writing
             os.posix_fallocate(out, 0, size)
-    flushed = 0
-    with Files() as files:
-        for name, (tensor, offset) in placed.items():
-            for part in tensor.parts:
-                start = offset
-                if is_plain(part, tensor.spec.dtype):
-                    _copy(files, part, out, offset, progress)
-                    offset += part.spec.nbytes
-                else:
-                    for chunk in payload(files, Tensor(tensor.spec, (part,))):
-                        write_at(out, chunk, offset)
-                        offset += len(chunk)
-                        progress(len(chunk))
-                written(name, part, tensor.spec.dtype, start)
-            if offset - flushed >= _FLUSH:
-                flushed = _begin_flush(out, flushed, offset)
+
+    def put(name: str, tensor: Tensor, offset: int) -> None:
+        summed, crc = sums is not None and name not in sums, 0
+        for part in tensor.parts:
+            start = offset
+            if is_plain(part, tensor.spec.dtype) and not summed:
+                _copy(files, part, out, offset, progress)
+                offset += part.spec.nbytes
+            else:
+                for chunk in payload(files, Tensor(tensor.spec, (part,))):
+                    crc = crc32(chunk, crc) if summed else 0
+                    write_at(out, chunk, offset)
+                    offset += len(chunk)
+                    progress(len(chunk))
+            written(name, part, tensor.spec.dtype, start)
+        if sums is not None:
+            sums.setdefault(name, crc)
+
+    with Files() as files, ThreadPoolExecutor(WORKERS) as pool:
+        try:
+            jobs = [pool.submit(put, name, *place) for name, place in placed.items()]
+            flushed = 0
+            for (tensor, offset), job in zip(placed.values(), jobs, strict=True):
+                job.result()
+                if offset + tensor.spec.nbytes - flushed >= _FLUSH:
+                    flushed = _begin_flush(out, flushed, offset + tensor.spec.nbytes)
+        finally:
+            pool.shutdown(cancel_futures=True)
     os.fsync(out)
 
 

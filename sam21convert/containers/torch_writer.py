@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import struct
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from math import prod
 from pathlib import Path
 
 from ..tensors import Tensor, TensorSpec
-from .copying import Files, Progress, payload
+from .copying import Progress, Written, copy_tensors, is_plain
+from .source import Blob
 
 _STORAGES = {
     "F16": "HalfStorage",
@@ -24,29 +25,61 @@ _ALIGNMENT = 64  # torch maps storages into memory where they are aligned so
 _EARLIEST = (1980, 1, 1, 0, 0, 0)  # the same tensors give the same file
 
 
-def write_torch(path: Path, tensors: Mapping[str, Tensor], progress: Progress) -> None:
-    """Write ``{"model": OrderedDict(tensors)}``, in the order of ``tensors``, to a new file."""
+def write_torch(
+    path: Path,
+    tensors: Mapping[str, Tensor],
+    progress: Progress,
+    written: Written = lambda *_: None,
+    blobs: Iterable[Blob] = (),
+) -> None:
+    """Write ``{"model": OrderedDict(tensors)}``, in the order of ``tensors``, to a new file.
+
+    The archive needs the CRC-32 of each tensor. Where ``blobs`` records it, it is taken from there
+    and the data need not be seen. ``written`` is called for each part of a tensor as soon as it can
+    be read back.
+    """
     specs = {name: tensor.spec for name, tensor in tensors.items()}
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive, Files() as files:
-        archive.writestr(_entry(archive, "data.pkl"), _pickle(specs))
-        archive.writestr(_entry(archive, "byteorder"), b"little")
-        for number, tensor in enumerate(tensors.values()):
-            entry = _entry(archive, f"data/{number}")
-            entry.file_size = tensor.spec.nbytes
-            with archive.open(entry, "w") as out:
-                for chunk in payload(files, tensor):
-                    out.write(chunk)
-                    progress(len(chunk))
-        archive.writestr(_entry(archive, "version"), b"3\n")
+    known = {(blob.path, blob.offset, blob.nbytes): blob.crc32 for blob in blobs}
+    sums = {
+        name: known[place] for name, tensor in tensors.items() if (place := _place(tensor)) in known
+    }
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
+        archive.writestr(_entry("data.pkl", archive.start_dir), _pickle(specs))
+        archive.writestr(_entry("byteorder", archive.start_dir), b"little")
+        entries, placed = {}, {}
+        end = archive.start_dir
+        for number, (name, tensor) in enumerate(tensors.items()):
+            entries[name] = entry = _entry(f"data/{number}", end, tensor.spec.nbytes)
+            placed[name] = (tensor, end + len(entry.FileHeader()))
+            end = placed[name][1] + tensor.spec.nbytes
+        file = archive.fp
+        assert file is not None
+        file.flush()
+        copy_tensors(placed, file.fileno(), end, progress, written, sums)
+        for name, entry in entries.items():
+            entry.CRC = sums[name]
+            file.seek(entry.header_offset)
+            file.write(entry.FileHeader())
+            archive.filelist.append(entry)
+        archive.start_dir = end
+        archive.writestr(_entry("version", end), b"3\n")
 
 
-def _entry(archive: zipfile.ZipFile, name: str) -> zipfile.ZipInfo:
-    """An archive entry whose data will start at a multiple of the alignment."""
+def _place(tensor: Tensor) -> tuple[Path, int, int] | None:
+    """Where the bytes of ``tensor`` lie as they shall lie in the output, if in one piece."""
+    part = tensor.parts[0] if len(tensor.parts) == 1 else None
+    if part is None or not is_plain(part, tensor.spec.dtype):
+        return None
+    return part.path, part.offset, part.spec.nbytes
+
+
+def _entry(name: str, start: int, nbytes: int = 0) -> zipfile.ZipInfo:
+    """An archive entry at ``start`` whose data will begin at a multiple of the alignment."""
     entry = zipfile.ZipInfo(f"archive/{name}", _EARLIEST)
     entry.external_attr = 0o600 << 16
-    assert archive.fp is not None
-    data = archive.fp.tell() + 30 + len(entry.filename) + 4  # local header, name, extra field
-    padding = -data % _ALIGNMENT
+    entry.header_offset, entry.CRC = start, 0
+    entry.file_size = entry.compress_size = nbytes
+    padding = -(start + len(entry.FileHeader()) + 4) % _ALIGNMENT
     entry.extra = b"FB" + struct.pack("<H", padding) + b"Z" * padding
     return entry
 
