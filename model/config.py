@@ -67,7 +67,10 @@ def _flags(prefix: str, section: Any) -> None:
 
 
 def _short(value: Any) -> str:
-    text = repr(list(value) if isinstance(value, tuple) else value)
+    try:
+        text = repr(list(value) if isinstance(value, tuple) else value)
+    except ValueError:  # Python prints no number of more than 4300 digits
+        return "a number of thousands of digits"
     return text if len(text) <= 60 else text[:57] + "..."
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from ..errors import Sam21ConvertError, UsageError
+from ..errors import Sam21ConvertError, UsageError, printable
 from ..report import Report
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the answer as JSON.")
@@ -53,7 +53,7 @@ def answering(command: Callable[..., Report]) -> Callable[..., None]:
             report = command(*args, **kwargs)
         except (Sam21ConvertError, OSError) as error:
             _fail(error, as_json)
-        click.echo(report.to_json() if as_json else str(report))
+        click.echo(report.to_json() if as_json else printable(str(report)))
         sys.exit(report.exit_code)
 
     return run
@@ -68,9 +68,9 @@ def _fail(error: Sam21ConvertError | OSError, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({"error": message, "hint": hint, "exit_code": code}, indent=2))
     else:
-        click.echo(f"error: {message}", err=True)
+        click.echo(f"error: {printable(message)}", err=True)
         if hint is not None:
-            click.echo(f"hint: {hint}", err=True)
+            click.echo(f"hint: {printable(hint)}", err=True)
     sys.exit(code)
 
 

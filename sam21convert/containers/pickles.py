@@ -89,6 +89,8 @@ def _check_walkable(root: Any, limit: int) -> None:
         elif id(value) in entered:
             raise RefusedError("a value contains itself")
         else:
+            if len(entered) - len(done) >= _MAX_DEPTH:  # those that are open hold each other
+                raise RefusedError(f"the values are nested more than {_MAX_DEPTH} deep")
             entered.add(id(value))
             todo.append((value, True))
             todo.extend((part, False) for part in nested)

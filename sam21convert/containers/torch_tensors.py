@@ -16,7 +16,7 @@ from ..tensors import DTYPES, TensorRef, TensorSpec
 from .pickles import Args, Known
 from .source import Placeholder
 
-MAX_HEADER = 64 * 2**20
+MAX_HEADER = 16 * 2**20  # a text can take four times as much once it is read
 _MAX_RANK = 64
 
 
