@@ -155,7 +155,9 @@ def _check(path: Path, settings: Mapping[str, Any]) -> None:
 
 def _check_pattern(path: Path, pattern: str) -> None:
     """Whether a pattern is one, and such that no name takes it long: few repeats, none in groups."""
-    if len(re.findall(r"[*+?{]", pattern)) > 3 or re.search(r"\)[*+?{]|\\[1-9]|\(\?|\d{5}", pattern):
+    if len(re.findall(r"[*+?{]", pattern)) > 3 or re.search(
+        r"\)[*+?{]|\\[1-9]|\(\?|\d{5}", pattern
+    ):
         raise RefusedError(
             f"{path}: the pattern {_short(pattern)} could take for ever",
             hint="merge it with merge_and_unload() of PEFT, and convert what that saves",

@@ -20,8 +20,8 @@ from sam21convert.containers.pickles import CutShortError, unpickle
 from sam21convert.containers.source import Placeholder
 from sam21convert.errors import RefusedError, Sam21ConvertError, UnreadableError
 
-from .corpus.broken_pickles import BROKEN, laughs
 from .corpus.attacks import ATTACKS
+from .corpus.broken_pickles import BROKEN, laughs
 
 PROTOCOLS = range(pickle.HIGHEST_PROTOCOL + 1)
 PURE_PATH = f"{pathlib.PurePosixPath.__module__}.PurePosixPath"  # it moved in Python 3.13

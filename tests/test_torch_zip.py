@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import collections
-import io
 import itertools
 import os
 import pathlib

@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from ..errors import Sam21ConvertError, UsageError, printable
+from ..errors import MismatchError, Sam21ConvertError, UsageError, printable
 from ..report import Report
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the answer as JSON.")
@@ -63,6 +63,8 @@ def _fail(error: Sam21ConvertError | OSError, as_json: bool) -> None:
     """Print an error, on standard output as JSON or on standard error as text, and exit."""
     if isinstance(error, Sam21ConvertError):
         message, hint, code = error.message, error.hint, error.exit_code
+        if code != MismatchError.exit_code:
+            message = message.replace("\n", "\\n")  # of a name: only differences take lines
     else:  # a full disk, a folder without permission: the system's own words say it
         message, hint, code = f"{error.filename or 'output'}: {error.strerror}", None, 3
     if as_json:

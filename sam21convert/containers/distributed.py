@@ -160,6 +160,8 @@ def _piece(folder: Path, place: Any, shape: tuple[int, ...], blobs: list[Blob]) 
         raise UnreadableError(f"it names {name[:60]!r}, which is no file of the folder")
     path = folder / name
     refuse_special(path)
+    if not path.exists():
+        raise UnreadableError(f"{name}: No such file or directory", hint="copy the folder again")
     if start + length > path.stat().st_size:
         raise UnreadableError(f"{name} ends before it does", hint="copy the folder again")
     source = read_torch_zip(path, start, length)

@@ -77,7 +77,10 @@ def _check_walkable(root: Any, limit: int) -> None:
             continue
         parts = _parts(value)
         nested = [part for part in parts if isinstance(part, _NESTING)]
-        if leaving:
+        if not nested:
+            done[id(value)] = 1, len(parts)
+            entered.add(id(value))
+        elif leaving:
             below = [done[id(part)] for part in nested]
             depth = 1 + max((depth for depth, _ in below), default=0)
             count = len(parts) + sum(count for _, count in below)

@@ -16,7 +16,7 @@ from .copying import Progress, Written, copy_tensors
 from .source import Source, is_file_name, refuse_special
 
 # That of a model takes some hundred kilobytes, and JSON thirty times its size once it is parsed.
-_MAX_HEADER = 8_000_000
+_MAX_HEADER = 4_000_000
 _MAX_RANK = 64
 _SHOWN = 60
 _SORT = {dtype: order for order, dtype in enumerate(DTYPES)}
@@ -140,7 +140,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _entry(path: Path, name: str, entry: Any) -> tuple[TensorSpec, int, int]:
     if not name.isprintable():
-        raise UnreadableError(f"{path}: {ascii(_shown(name))}: not the name of a tensor")
+        raise UnreadableError(f"{path}: {_shown(name)!a}: not the name of a tensor")
     where = f"{path}: {_shown(name)}"
     if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
         raise UnreadableError(f"{where}: needs exactly dtype, shape and data_offsets")

@@ -141,7 +141,9 @@ def cases() -> Iterator[Case]:
         yield Case("pickles in a zip", name, written(torch_zip(data)), (said,), loader=loader)
     for name, body in CALLS.items():
         says = ("holds no tensors by name", name)
-        yield Case("calls", name, written(torch_zip(b"\x80\x02" + body + b".")), says, loader="torch")
+        yield Case(
+            "calls", name, written(torch_zip(b"\x80\x02" + body + b".")), says, loader="torch"
+        )
     for protocol in range(6):
         data = pickle.dumps(Evil(), protocol)
         says = ("is ",) if protocol < 2 else ("a pickle", "builtins.eval")
@@ -166,7 +168,12 @@ def _beside_a_model() -> Iterator[Case]:
         "in the state dict": model_zip(inside=spelled("a") + attack),
         "as a key": model_zip(beside=attack + b"N"),
         "as the value of an attribute": model_zip(
-            beside=spelled("a") + call("types:SimpleNamespace") + b"}" + spelled("b") + attack + b"sb"
+            beside=spelled("a")
+            + call("types:SimpleNamespace")
+            + b"}"
+            + spelled("b")
+            + attack
+            + b"sb"
         ),
     }.items():
         yield Case("beside a model", where, written(made), codes=CARRIED, loader="torch")

@@ -59,12 +59,12 @@ def laughs(empty: bytes, filled: bytes) -> bytes:
     return empty + layers + b"."
 
 
-MANY = 450_000
+MANY = 140_000
 DEEP = {
-    "tuples": b"N" + b"\x85" * 100_000,
-    "lists": b"]" * 100_000 + b"a" * 99_999,
-    "dicts": b"}K\x00" * 100_000 + b"N" + b"s" * 100_000,
-    "marks": b"(" * 100_000 + b"N" + b"l" * 100_000,
+    "tuples": b"N" + b"\x85" * 60_000,
+    "lists": b"]" * 60_000 + b"a" * 59_999,
+    "dicts": b"}K\x00" * 40_000 + b"N" + b"s" * 40_000,
+    "marks": b"(" * 60_000 + b"N" + b"l" * 60_000,
 }
 BOMBS = {
     "laughing tuples": (laughs(b")", b"t"), "refer to each other too many times"),
@@ -93,7 +93,7 @@ BOMBS = {
     ),
     "many long names": (
         b"X" + (10**6).to_bytes(4, "little") + b"x" * 10**6 + b"q\x000"
-        + b"(" + b"h\x00h\x00\x93" * 100_000 + b"l.",
+        + b"(" + b"h\x00h\x00\x93" * 40_000 + b"l.",
         "holds no tensors by name",
     ),
     "a text of wide characters": (
@@ -124,10 +124,6 @@ def cases() -> Iterator[Case]:
         yield Case("broken pickles", name, written(torch_zip(data)), says)
     for name, (data, message) in BOMBS.items():
         yield Case("pickle bombs", name, written(torch_zip(data)), (message,))
-    for name, (data, message) in BOMBS.items():
-        if name.startswith("as many"):
-            legacy = LEGACY + data + b"]."
-            yield Case("pickle bombs", f"{name}, in the legacy format", written(legacy), (message,))
     for code in (b"\x82\x01", b"\x83\x01\x00", b"\x84\x01\x00\x00\x00"):
         name = f"EXT{len(code) - 1}"
         made = torch_zip(b"\x80\x02" + code + b")R.")

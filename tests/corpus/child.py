@@ -9,7 +9,7 @@ import contextlib
 import io
 import json
 import os
-import resource
+import re
 import signal
 import sys
 import time
@@ -66,6 +66,12 @@ def _all(folder: Path) -> dict[str, tuple[int, int, int]]:
     return found
 
 
+def _peak() -> int:
+    """Bytes of memory at most so far; that of rusage would include the process that began us."""
+    status = Path("/proc/self/status").read_text()
+    return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) * 1024  # type: ignore[index]
+
+
 def _carried(path: Path, wanted: str) -> bool:
     """Whether the output holds these bytes as ``no_mem_embed``, found without our reader."""
     data = path.read_bytes()
@@ -89,7 +95,8 @@ def answer(job: dict[str, Any]) -> list[dict[str, Any]]:
         carried = None
         if command == "convert" and code == 0:
             carried = job["carries"] is None or _carried(output, job["carries"])
-            output.unlink()
+            for made in home.glob("converted*"):  # a YAML may stand beside it
+                made.unlink()
         after = _all(home)
         answers.append(
             {
@@ -98,7 +105,7 @@ def answer(job: dict[str, Any]) -> list[dict[str, Any]]:
                 "out": out,
                 "err": err,
                 "seconds": seconds,
-                "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+                "peak": _peak(),
                 "litter": sorted(name for name in after if after[name] != before.get(name)),
                 "lost": sorted(before.keys() - after.keys()),
                 "carried": carried,

@@ -108,7 +108,9 @@ def zipped(
         local = struct.pack("<4sHHHHH", b"PK\3\4", 45, entry.flags, method, 0, 0x21)
         out += local + common + local_name + extra + packed
         central += struct.pack("<4sHHHHHH", b"PK\1\2", 45, 45, entry.flags, entry.method, 0, 0x21)
-        central += struct.pack("<IIIHHHHHII", crc, length, size, len(name), len(extra), *[0] * 4, at)
+        central += struct.pack(
+            "<IIIHHHHHII", crc, length, size, len(name), len(extra), *[0] * 4, at
+        )
         central += name + extra
         count += 1
     start, size = len(out), len(central) if directory is None else directory

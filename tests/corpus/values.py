@@ -6,10 +6,19 @@ import struct
 from collections.abc import Callable, Iterator
 
 from .case import ACCEPTED, Case, Codes, written
-from .spelling import model, model_data, model_header, safetensors, shared, storage, tensor, torch_zip
+from .spelling import (
+    model,
+    model_data,
+    model_header,
+    safetensors,
+    shared,
+    storage,
+    tensor,
+    torch_zip,
+)
 
-NAME = "no_mem_embed"  # 64 elements
-COUNT = 64
+NAME = "no_mem_embed"  # [1, 1, 128]
+COUNT = 128
 
 
 def _floats(*values: float) -> bytes:
@@ -60,5 +69,3 @@ def _flat(data: bytes) -> Callable[..., object]:
         return safetensors(header, model_data()[:begin] + data + model_data()[end:])
 
     return written(make)
-
-
