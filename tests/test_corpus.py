@@ -84,7 +84,10 @@ def wrong(case: Case, answers: list[dict[str, Any]]) -> list[str]:
             f"is no answer: {text[-400:]}": answer["code"] == 0
             or all(words in text for words in case.says),
             f"not one line: {text[:400]}": answer["code"] not in (2, 3)
-            or (one_line(answer) and (case.argument or "/") in text),
+            or (
+                one_line(answer)
+                and (case.argument or ("config.yaml" if case.config else "/")) in text
+            ),
         }
         found += [
             f"{case}: {answer['command']}: {what}" for what, good in checks.items() if not good

@@ -43,5 +43,6 @@ def check_end(file: RawIOBase, size: int) -> None:
         raise UnreadableError(f"{_NOT_INTACT} (its directory is not where it is said to be)")
     if length > _MAX_DIRECTORY:
         raise RefusedError(
-            f"a zip archive with a directory of {length} bytes, more than the {_MAX_DIRECTORY} allowed"
+            f"a zip archive with a directory of {length} bytes, "
+            f"more than the {_MAX_DIRECTORY} allowed"
         )

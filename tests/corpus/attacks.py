@@ -1,3 +1,4 @@
+# ruff: noqa: E501 B008
 """Pickles that run something when they are loaded: each would leave a file ``fired`` behind."""
 
 from __future__ import annotations

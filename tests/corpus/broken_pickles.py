@@ -1,3 +1,4 @@
+# ruff: noqa: E501 B008
 """Pickles that are broken, or that would take all memory."""
 
 from __future__ import annotations

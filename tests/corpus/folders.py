@@ -1,3 +1,4 @@
+# ruff: noqa: E501 B008
 """Folders, configs, adapters and things that are no files."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# ruff: noqa: E501 B008
 """Safetensors files and indices that lie."""
 
 from __future__ import annotations
