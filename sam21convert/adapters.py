@@ -154,7 +154,7 @@ def _check(path: Path, settings: Mapping[str, Any]) -> None:
 
 
 def _check_pattern(path: Path, pattern: str) -> None:
-    """Whether a pattern is one, and such that no name takes it long: few repeats, none in groups."""
+    """Whether it is one, and no name can take it long: few repeats, and none of a group."""
     if len(re.findall(r"[*+?{]", pattern)) > 3 or re.search(
         r"\)[*+?{]|\\[1-9]|\(\?|\d{5}", pattern
     ):

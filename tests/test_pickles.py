@@ -20,7 +20,8 @@ from sam21convert.containers.pickles import CutShortError, unpickle
 from sam21convert.containers.source import Placeholder
 from sam21convert.errors import RefusedError, Sam21ConvertError, UnreadableError
 
-from .corpus.attacks import ATTACKS
+from .corpus.attacks import ATTACKS, IN_A_ROW
+from .corpus.attacks import BROKEN as CUT
 from .corpus.broken_pickles import BROKEN, laughs
 
 PROTOCOLS = range(pickle.HIGHEST_PROTOCOL + 1)
@@ -155,7 +156,7 @@ def test_keys_that_cannot_be_hashed_in_bounded_time_become_strings() -> None:
 # Attacks. Each pickle calls os.system.
 
 
-@pytest.mark.parametrize("attack", ATTACKS)
+@pytest.mark.parametrize("attack", [a for a in ATTACKS if a not in (*CUT, *IN_A_ROW)])
 def test_nothing_fires(attack: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = ATTACKS[attack]
     subprocess.run(

@@ -1,4 +1,3 @@
-# ruff: noqa: E501 B008
 """Pickles that run something when they are loaded: each would leave a file ``fired`` behind."""
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ ATTACKS = {
             b"cbuiltins\ngetattr\n(c__builtin__\n__import__\n(Vos\ntRVsystem\ntR(V%s\ntR."
         ),
         "in a dict": b"}(Vmodel\ncposix\nsystem\n(V%s\ntRu.",
-        "dotted name": b"\x80\x04\x8c\x08platform\x8c\tos.system\x93(V%s\ntR.",
+        "dotted name": b"\x80\x04\x8c\x06shutil\x8c\tos.system\x93(V%s\ntR.",
         "names from the memo": b"\x80\x04\x8c\x02os\x940\x8c\x06system\x940h\0h\1\x93(V%s\ntR.",
         "memo entry set twice": b"Np0\n0cos\nsystem\np0\n0g0\n(V%s\ntR.",
         "memo entry far off": b"\x80\x02cos\nsystem\nr\xff\xff\xff\0000j\xff\xff\xff\000(V%s\ntR.",
@@ -43,8 +42,8 @@ ATTACKS = {
         "third of three": b"\x80\x02]q\0.\x80\x04}\x94.\x80\x02cos\nsystem\n(V%s\ntR.",
     }.items()
 }
-_IN_A_ROW = ("second of two", "third of three")
-_BROKEN = {
+IN_A_ROW = ("second of two", "third of three")
+BROKEN = {
     "broken after it": "0xff is not an opcode",
     "cut after it": "ends before the pickle does",
     "stack empty after it": "no MARK",
@@ -133,12 +132,12 @@ def cases() -> Iterator[Case]:
     """Attacks alone, in archives, under wrong names, and beside a model that is sound."""
     for name, data in ATTACKS.items():
         said = "a pickle" if data.startswith(b"\x80") else "is text that begins with"
-        if name in _BROKEN:
+        if name in BROKEN:
             said = "it does not begin with the magic number"
         yield Case("pickle opcodes", name, written(data), (said,), loader="pickle")
-        said = _BROKEN.get(name, "holds no tensors by name")
-        said = "bytes after its end" if name in _IN_A_ROW else said
-        loader = None if name in _IN_A_ROW else "torch"
+        said = BROKEN.get(name, "holds no tensors by name")
+        said = "bytes after its end" if name in IN_A_ROW else said
+        loader = None if name in IN_A_ROW else "torch"
         yield Case("pickles in a zip", name, written(torch_zip(data)), (said,), loader=loader)
     for name, body in CALLS.items():
         says = ("holds no tensors by name", name)

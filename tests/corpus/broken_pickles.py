@@ -1,4 +1,4 @@
-# ruff: noqa: E501 B008
+# ruff: noqa: E501
 """Pickles that are broken, or that would take all memory."""
 
 from __future__ import annotations

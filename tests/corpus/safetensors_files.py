@@ -1,4 +1,4 @@
-# ruff: noqa: E501 B008
+# ruff: noqa: E501
 """Safetensors files and indices that lie."""
 
 from __future__ import annotations

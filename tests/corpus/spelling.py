@@ -1,4 +1,4 @@
-# ruff: noqa: E501 B008
+# ruff: noqa: E501
 """Pickles, zip archives and safetensors files, byte by byte, with whatever is to be wrong in them."""
 
 from __future__ import annotations

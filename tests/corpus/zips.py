@@ -1,4 +1,4 @@
-# ruff: noqa: E501 B008
+# ruff: noqa: E501
 """Zip archives whose parts contradict each other, and tensors that lie."""
 
 from __future__ import annotations
