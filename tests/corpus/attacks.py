@@ -198,10 +198,10 @@ def _beside_a_model() -> Iterator[Case]:
         yield Case("in place of a tensor", where, made, says, loader="torch")
     yield Case(
         "wrong suffix",
-        "a zip as safetensors",
+        "a zip as a picture",
         written(model_zip(beside=spelled("a") + attack)),
         codes=CARRIED,
-        file="a.safetensors",
+        file="a.png",
         loader="torch",
     )
     yield Case(
