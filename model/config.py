@@ -21,7 +21,8 @@ PIXEL_STD = (0.229, 0.224, 0.225)
 BACKBONE_STRIDE = 16  # pixels per token of the image embedding
 NUM_STAGES = 4
 _MAX_SIDE = 1 << 16  # no image, width or count of a real model comes near this
-_MAX_BLOCKS = 1 << 10
+_MAX_REAL = 1e300  # neither infinite nor NaN
+_MAX_BLOCKS = 1 << 7  # the largest has 48
 
 
 class ConfigError(ValueError):
@@ -53,7 +54,11 @@ def _wholes(field: str, value: Any, count: int | None, low: int = 1) -> None:
 
 
 def _real(field: str, value: Any) -> None:
-    if not isinstance(value, (int, float)) or isinstance(value, bool) or value != value:
+    if (
+        not isinstance(value, (int, float))
+        or isinstance(value, bool)
+        or not abs(value) <= _MAX_REAL
+    ):
         raise ConfigError(field, f"expected a number, found {_short(value)}")
 
 
@@ -67,7 +72,10 @@ def _flags(prefix: str, section: Any) -> None:
 
 
 def _short(value: Any) -> str:
-    text = repr(list(value) if isinstance(value, tuple) else value)
+    try:
+        text = repr(list(value) if isinstance(value, tuple) else value)
+    except ValueError:  # Python prints no number of more than 4300 digits
+        return "a number of thousands of digits"
     return text if len(text) <= 60 else text[:57] + "..."
 
 

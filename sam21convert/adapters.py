@@ -150,10 +150,22 @@ def _check(path: Path, settings: Mapping[str, Any]) -> None:
             raise UnreadableError(f"{path}: {patterns} is not a map")
         for pattern, number in table.items():
             _check_number(path, f"{patterns} of {_short(pattern)}", number, whole=whole)
-            try:
-                re.compile(pattern)
-            except re.error as error:
-                raise UnreadableError(f"{path}: {_short(pattern)}: {error}") from error
+            _check_pattern(path, pattern)
+
+
+def _check_pattern(path: Path, pattern: str) -> None:
+    """Whether it is one, and no name can take it long: few repeats, and none of a group."""
+    if len(re.findall(r"[*+?{]", pattern)) > 3 or re.search(
+        r"\)[*+?{]|\\[1-9]|\(\?|\d{5}", pattern
+    ):
+        raise RefusedError(
+            f"{path}: the pattern {_short(pattern)} could take for ever",
+            hint="merge it with merge_and_unload() of PEFT, and convert what that saves",
+        )
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        raise UnreadableError(f"{path}: {_short(pattern)}: {error}") from error
 
 
 def _check_number(path: Path, name: str, number: object, *, whole: bool) -> None:

@@ -17,6 +17,8 @@ from .catalog import Shipped
 from .config_files import load_config, naming, read_json
 from .containers import Source, open_source
 from .containers.checking import same_bytes
+from .containers.source import Placeholder
+from .containers.torch_tensors import TENSOR_KINDS
 from .dialects import HF_IMAGE, HF_VIDEO, TIMM
 from .errors import RefusedError, UnreadableError, UsageError
 from .hf import config_json
@@ -134,6 +136,7 @@ def open_checkpoint(
         generation,
         dropped=dropped,
     )
+    _refuse_stubs(checkpoint, found.stubs)
     if content is not None:
         checkpoint = _with_json(checkpoint, content, beside)
     if isinstance(config, ModelConfig):
@@ -163,6 +166,21 @@ def _refuse_relatives(source: Source, config: dict[str, Any] | None, *, drop_hq:
         raise UsageError(f"{source.path}: is no HQ-SAM 2: --drop-hq has nothing to drop")
     if family is not None and not (drop_hq and family is HQ_SAM2):
         raise family.refusal(source.path)
+
+
+def _refuse_stubs(checkpoint: Checkpoint, stubs: Mapping[str, Any]) -> None:
+    """Say what stands in the place of a tensor of the model without being one."""
+    missing = checkpoint.fit.missing if checkpoint.fit else ()
+    name = next((name for name in missing if name in stubs), None)
+    if name is None:
+        return
+    value = stubs[name]
+    made_by = value.name if isinstance(value, Placeholder) else ""
+    what = TENSOR_KINDS.get(made_by) or f"no tensor but {made_by or type(value).__name__}"
+    raise RefusedError(
+        f"{checkpoint.source.path}: {name} is {what}",
+        hint="turn it into a plain tensor of floats with what saved it, and save it again",
+    )
 
 
 def _beside(path: Path) -> ModelConfig:

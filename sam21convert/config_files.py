@@ -18,7 +18,9 @@ from .errors import RefusedError, UnreadableError, UsageError
 from .hf import config_json
 from .model.config import ConfigError, ModelConfig
 
-_MAX_BYTES = 4 << 20
+_MAX_BYTES = 1 << 16  # the longest that is known has 11 KB, and YAML takes long to read
+_MAX_NODES = 100_000
+_MAX_MESSAGE = 300
 _Section = TypeVar("_Section")
 
 
@@ -74,7 +76,7 @@ def load_json(path: Path) -> ModelConfig:
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object from a file. Raises :class:`UnreadableError` when it is not one."""
     try:
-        content = json.loads(_read(path))
+        content = json.loads(_read(path), object_pairs_hook=_unique)
     except (ValueError, RecursionError) as error:
         raise UnreadableError(f"{path}: not valid JSON: {error}") from error
     return _mapping(path, content)
@@ -86,9 +88,24 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     try:
         content = yaml.safe_load(_read(path))
     except (yaml.YAMLError, RecursionError, ValueError) as error:
-        reason = " ".join(str(error).split())
+        reason = " ".join(str(error).split())[:_MAX_MESSAGE]
         raise UnreadableError(f"{path}: not valid YAML: {reason}") from error
+    _refuse_laughs(path, content)
     return _mapping(path, content)
+
+
+def _refuse_laughs(path: Path, content: Any) -> None:
+    """Refuse anchors that refer to each other so often that nobody could print the whole."""
+    waiting, count = [content], 0
+    while waiting:
+        node = waiting.pop()
+        inside = node.values() if isinstance(node, dict) else node
+        if isinstance(inside, str) or not isinstance(inside, Iterable):
+            continue
+        waiting += inside
+        count += 1
+        if count > _MAX_NODES or len(waiting) > _MAX_NODES:
+            raise RefusedError(f"{path}: its values are too many, or refer to each other too often")
 
 
 def _read(path: Path) -> str:
@@ -98,11 +115,18 @@ def _read(path: Path) -> str:
     except OSError as error:
         raise UnreadableError(f"{path}: {error.strerror}") from error
     if len(raw) > _MAX_BYTES:
-        raise RefusedError(f"{path}: over {_MAX_BYTES >> 20} MiB, too large for a config")
+        raise RefusedError(f"{path}: over {_MAX_BYTES >> 10} KiB, too large for a config")
     try:
         return raw.decode()
     except UnicodeDecodeError as error:
         raise UnreadableError(f"{path}: not UTF-8 text: {error.reason}") from error
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a name occurs twice in a section")
+    return found
 
 
 def _mapping(path: Path, content: Any) -> dict[str, Any]:
@@ -117,7 +141,7 @@ def naming(path: Path) -> Iterator[None]:
     try:
         yield
     except ConfigError as error:
-        raise RefusedError(f"{path}: {error}") from error
+        raise RefusedError(f"{path}: {' '.join(str(error).split())[:_MAX_MESSAGE]}") from error
 
 
 def _section(kind: type[_Section], content: Mapping[str, Any], prefix: str) -> _Section:

@@ -17,6 +17,13 @@ from __future__ import annotations
 from typing import ClassVar
 
 
+def printable(text: str) -> str:
+    """``text`` with all that could move a cursor, or not be printed, escaped; lines stay lines."""
+    if text.isascii() and text.replace("\n", "").isprintable():
+        return text
+    return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)
+
+
 class Sam21ConvertError(Exception):
     """Base of every error this package raises on purpose."""
 

@@ -22,7 +22,7 @@ from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
 
 from .downloading import cache, check, download
-from .errors import UsageError
+from .errors import RefusedError, UsageError
 from .hub import check_cached, fetch_file, fetch_repository
 from .published import PUBLISHED, Published
 from .remote_files import at_hub
@@ -73,6 +73,11 @@ def resolve(source: str | Path) -> Located:
         return Located(_of_web(text))
     if path.is_absolute() or path.suffix in _FILES:
         return Located(path)  # whoever opens it says that it is not there
+    if text == "-":
+        raise RefusedError(
+            "-: standard input cannot be read: a checkpoint is not read from start to end",
+            hint="save it to a file, and give that",
+        )
     raise UsageError(
         f"{text}: no such file or folder, and no published checkpoint",
         hint="give a path, a name that sam21convert list shows, hf://org/repo[@revision][/file] "

@@ -32,13 +32,14 @@ class Unwrapped:
     """A state dict, its names freed of what wrappers put before and into them.
 
     ``anchor`` is the name by which it was found, empty when it has none that is known; ``extras``
-    names what else stands in the file.
+    names what else stands in the file; ``stubs`` holds what of it stands between the tensors.
     """
 
     tensors: Mapping[str, TensorRef]
     wrappers: tuple[str, ...]
     extras: tuple[str, ...]
     anchor: str
+    stubs: Mapping[str, Any]
 
 
 def unwrap(source: Source, *, weights: str | None = None, prefix: str | None = None) -> Unwrapped:
@@ -66,7 +67,12 @@ def unwrap(source: Source, *, weights: str | None = None, prefix: str | None = N
             tensors[clean] = ref
     infix = any(COMPILED in name.removeprefix(found.prefix) for name in found.tensors)
     wrappers = (*found.path, *filter(None, (found.prefix, COMPILED if infix else "")))
-    return Unwrapped(tensors, wrappers, tuple(extras), found.anchor)
+    stubs = {
+        name.removeprefix(found.prefix).replace(COMPILED, ""): value
+        for name, value in _node(source.root, found.path).items()
+        if isinstance(name, str) and not isinstance(value, TensorRef)
+    }
+    return Unwrapped(tensors, wrappers, tuple(extras), found.anchor, stubs)
 
 
 @dataclass(frozen=True)
@@ -147,7 +153,9 @@ def _tail(name: str, anchor: str) -> str:
 def _pick(source: Source, found: list[_Found], weights: str | None, prefix: str | None) -> _Found:
     """The one that is asked for, where one remains."""
     if not found:
-        raise RefusedError(f"{source.path}: holds no tensors by name")
+        makers = ", ".join(source.placeholders[:3])
+        what = makers and f"; what it holds is made by {makers}, which is not run"
+        raise RefusedError(f"{source.path}: holds no tensors by name{what}")
     left = found
     if prefix is not None:
         left = [one for one in left if one.prefix.rstrip(".") == prefix.rstrip(".")]
@@ -182,11 +190,17 @@ def _options(one: _Found, found: Sequence[_Found]) -> str:
     return f"{'' if alone else f'--weights {one.place} '}--prefix '{one.prefix}'"
 
 
+def _node(root: Any, path: tuple[str, ...]) -> Any:
+    """What these keys lead to."""
+    for key in path:
+        root = next(value for other, value in root.items() if str(other) == key)
+    return root
+
+
 def _siblings(root: Any, path: tuple[str, ...]) -> list[str]:
     """What stands beside the state dict, and in it without being a tensor."""
     extras: list[str] = []
-    node = root
-    for key in path:
-        extras += [str(other) for other in node if str(other) != key]
-        node = next(value for other, value in node.items() if str(other) == key)
+    for depth, key in enumerate(path):
+        extras += [str(other) for other in _node(root, path[:depth]) if str(other) != key]
+    node = _node(root, path)
     return extras + [str(k) for k, v in node.items() if not isinstance(v, TensorRef)]

@@ -16,13 +16,13 @@ from sam21convert.containers.source import Placeholder
 from sam21convert.containers.torch_legacy import read_torch_legacy
 from sam21convert.errors import RefusedError, Sam21ConvertError, UnreadableError
 
+from .corpus.spelling import tensor_pickle
 from .making import damaged
 from .test_torch_zip import (
     bytes_at,
     check_training_checkpoint,
     noise,
     same,
-    tensor_pickle,
     tensors,
     training_checkpoint,
 )

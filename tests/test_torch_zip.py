@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import collections
-import io
 import itertools
 import os
 import pathlib
@@ -31,6 +30,8 @@ from sam21convert.containers.torch_zip import read_torch_zip
 from sam21convert.errors import RefusedError, Sam21ConvertError, UnreadableError
 from sam21convert.tensors import DTYPES, TensorRef
 
+from .corpus.spelling import tensor_pickle
+from .corpus.zips import LIES
 from .making import damaged
 
 TYPES = {
@@ -336,30 +337,6 @@ def test_what_fires_in_torch_load_does_not_fire_here(
 # Tensors that lie. The pickle is spelled by hand.
 
 
-def spelled(value: Any) -> bytes:
-    """The opcodes that make a value, without those around and between pickles."""
-    file = io.BytesIO()
-    pickler = pickle.Pickler(file, 2)
-    pickler.fast = True  # no memo
-    pickler.dump(value)
-    return file.getvalue()[2:-1]
-
-
-def tensor_pickle(
-    offset: Any = 0,
-    shape: Any = (6,),
-    stride: Any = (1,),
-    numel: Any = 6,
-    storage: str = "FloatStorage",
-    key: Any = "0",
-    more: tuple[Any, ...] = (),
-) -> bytes:
-    pid = b"(" + spelled("storage") + f"ctorch\n{storage}\n".encode()
-    pid += b"".join(map(spelled, (key, "cpu", numel, *more))) + b"tQ"
-    rest = b"".join(map(spelled, (offset, shape, stride, False))) + b"ccollections\nOrderedDict\n)R"
-    return b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n(" + pid + rest + b"tR."
-
-
 def forge(path: Path, pickled: bytes, data: bytes = bytes(24), **more: bytes) -> Path:
     return pack(path, {"a/data.pkl": pickled, "a/data/0": data, "a/version": b"3\n", **more})
 
@@ -367,36 +344,6 @@ def forge(path: Path, pickled: bytes, data: bytes = bytes(24), **more: bytes) ->
 def test_a_tensor_spelled_by_hand_is_read(tmp_path: Path) -> None:
     path = forge(tmp_path / "a.pt", tensor_pickle(), bytes(range(24)))
     assert bytes_at(read_torch_zip(path).root) == bytes(range(24))
-
-
-LIES: dict[str, tuple[dict[str, Any], str]] = {
-    "negative offset": ({"offset": -1}, "not a number from 0"),
-    "huge offset": ({"offset": 2**63}, "not a number from 0"),
-    "offset no number": ({"offset": None}, "not a number from 0"),
-    "offset a bool": ({"offset": True}, "not a number from 0"),
-    "offset beyond the storage": ({"offset": 1}, "storage '0': a tensor goes beyond its end"),
-    "shape beyond the storage": ({"shape": (7,)}, "storage '0': a tensor goes beyond its end"),
-    "stride beyond the storage": ({"stride": (2,)}, "storage '0': a tensor goes beyond its end"),
-    "negative size": ({"shape": (-1,)}, "not a number from 0"),
-    "size no number": ({"shape": ("6",)}, "not a number from 0"),
-    "size a fraction": ({"shape": (6.0,)}, "not a number from 0"),
-    "negative stride": ({"stride": (-1,)}, "not a number from 0"),
-    "huge stride": ({"stride": (2**64,)}, "not a number from 0"),
-    "huge product": ({"shape": (2**62, 2**62), "stride": (0, 0)}, "more than"),
-    "shape no tuple": ({"shape": 6}, "a storage and two tuples"),
-    "shape without strides": ({"stride": ()}, "do not fit each other"),
-    "rank 65": ({"shape": (1,) * 65, "stride": (1,) * 65}, "do not fit each other"),
-    "storage shorter than claimed": ({"numel": 7}, "storage '0': its entry has 24 bytes, not 7"),
-    "storage longer than claimed": ({"numel": 5}, "storage '0': its entry has 24 bytes, not 5"),
-    "other element size": ({"storage": "DoubleStorage"}, "not 6 elements of 8 bytes"),
-    "negative storage": ({"numel": -6}, "not a number from 0"),
-    "huge storage": ({"numel": 2**62}, "storage '0': its entry has 24 bytes"),
-    "no such storage": ({"key": "7"}, "storage '7': the zip archive has no entry"),
-    "storage out of the folder": ({"key": "../data.pkl"}, "the zip archive has no entry"),
-    "long key": ({"key": "7" * 101}, "more than 100 characters"),
-    "key no string": ({"key": 0}, "not that of a storage"),
-    "unknown storage class": ({"storage": "OddStorage"}, "not that of a storage"),
-}
 
 
 @pytest.mark.parametrize("lie", LIES)

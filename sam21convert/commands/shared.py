@@ -13,7 +13,7 @@ from typing import Any
 
 import click
 
-from ..errors import Sam21ConvertError, UsageError
+from ..errors import MismatchError, Sam21ConvertError, UsageError, printable
 from ..report import Report
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the answer as JSON.")
@@ -55,7 +55,7 @@ def answering(command: Callable[..., Report]) -> Callable[..., None]:
                 report = command(*args, **kwargs)
         except (Sam21ConvertError, OSError, _Stopped) as error:
             _fail(error, as_json)
-        click.echo(report.to_json() if as_json else str(report))
+        click.echo(report.to_json() if as_json else printable(str(report)))
         sys.exit(report.exit_code)
 
     return run
@@ -94,12 +94,14 @@ def _fail(error: Sam21ConvertError | OSError | _Stopped, as_json: bool) -> None:
         message, hint, code = f"{error.filename or 'output'}: {error.strerror}", None, 3
     else:
         message, hint, code = error.message, error.hint, error.exit_code
+    if code != MismatchError.exit_code:
+        message = message.replace("\n", "\\n")  # of a name: only differences take lines
     if as_json:
         click.echo(json.dumps({"error": message, "hint": hint, "exit_code": code}, indent=2))
     else:
-        click.echo(f"error: {message}", err=True)
+        click.echo(f"error: {printable(message)}", err=True)
         if hint is not None:
-            click.echo(f"hint: {hint}", err=True)
+            click.echo(f"hint: {printable(hint)}", err=True)
     sys.exit(code)
 
 

@@ -9,7 +9,7 @@ from ..errors import RefusedError, UnreadableError
 from ..hf.folder import INDEX, WEIGHTS
 from .distributed import METADATA, read_distributed
 from .safetensors import read_safetensors, read_sharded
-from .source import Blob, Placeholder, Source
+from .source import Blob, Placeholder, Source, refuse_special
 from .strangers import HEAD, archive, stranger
 from .torch_legacy import read_torch_legacy
 from .torch_zip import read_torch_zip
@@ -64,8 +64,7 @@ def _open_folder(path: Path) -> Source:
 
 
 def _start_of(path: Path) -> bytes:
-    if path.exists() and not path.is_file():
-        raise RefusedError(f"{path}: is not a regular file")
+    refuse_special(path)
     try:
         with path.open("rb") as file:
             start = file.read(HEAD)

@@ -14,7 +14,7 @@ from typing import Any
 from ..errors import RefusedError, UnreadableError
 from ..tensors import Joined, TensorRef
 from .pickles import Known, Record, unpickle
-from .source import Blob, Placeholder, Source
+from .source import Blob, Placeholder, Source, is_file_name, refuse_special
 from .torch_tensors import MAX_HEADER, TORCH, errors_about
 from .torch_zip import read_torch_zip
 
@@ -156,9 +156,12 @@ def _piece(folder: Path, place: Any, shape: tuple[int, ...], blobs: list[Blob]) 
             pass
         case _:
             raise UnreadableError("it is not said where it lies")
-    if Path(name).name != name or not name.isprintable():
-        raise UnreadableError(f"it names {name!r}, which is no file of the folder")
+    if not is_file_name(name):
+        raise UnreadableError(f"it names {name[:60]!r}, which is no file of the folder")
     path = folder / name
+    refuse_special(path)
+    if not path.exists():
+        raise UnreadableError(f"{name}: No such file or directory", hint="copy the folder again")
     if start + length > path.stat().st_size:
         raise UnreadableError(f"{name} ends before it does", hint="copy the folder again")
     source = read_torch_zip(path, start, length)

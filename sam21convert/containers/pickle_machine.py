@@ -18,7 +18,7 @@ from .source import Placeholder
 Args: TypeAlias = tuple[Any, ...]
 Persistent: TypeAlias = Callable[[Any], Any]
 
-_MAX_STEPS = 5_000_000  # an opcode of one byte can cost 200 bytes of memory
+_MAX_STEPS = 150_000  # twice those of a training checkpoint; each can cost 400 bytes
 _MAX_NAME = 200
 _SIZED = (str, bytes, bytearray, tuple, list, dict)
 

@@ -77,7 +77,10 @@ def _check_walkable(root: Any, limit: int) -> None:
             continue
         parts = _parts(value)
         nested = [part for part in parts if isinstance(part, _NESTING)]
-        if leaving:
+        if not nested:
+            done[id(value)] = 1, len(parts)
+            entered.add(id(value))
+        elif leaving:
             below = [done[id(part)] for part in nested]
             depth = 1 + max((depth for depth, _ in below), default=0)
             count = len(parts) + sum(count for _, count in below)
@@ -89,6 +92,8 @@ def _check_walkable(root: Any, limit: int) -> None:
         elif id(value) in entered:
             raise RefusedError("a value contains itself")
         else:
+            if len(entered) - len(done) >= _MAX_DEPTH:  # those that are open hold each other
+                raise RefusedError(f"the values are nested more than {_MAX_DEPTH} deep")
             entered.add(id(value))
             todo.append((value, True))
             todo.extend((part, False) for part in nested)

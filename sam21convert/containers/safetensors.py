@@ -13,9 +13,12 @@ from typing import Any
 from ..errors import RefusedError, UnreadableError
 from ..tensors import DTYPES, Tensor, TensorRef, TensorSpec
 from .copying import Progress, Written, copy_tensors
-from .source import Source
+from .source import Source, is_file_name, refuse_special
 
-_MAX_HEADER = 100_000_000  # the limit of the reference implementation
+# That of a model takes some hundred kilobytes, and JSON thirty times its size once it is parsed.
+_MAX_HEADER = 4_000_000
+_MAX_RANK = 64
+_SHOWN = 60
 _SORT = {dtype: order for order, dtype in enumerate(DTYPES)}
 
 
@@ -99,15 +102,20 @@ def write_safetensors(
 
 def _header(path: Path) -> tuple[dict[str, Any], int, int]:
     """The parsed header, the offset of the data, and the file's size."""
+    refuse_special(path)
     try:
         with path.open("rb") as file:
             size = file.seek(0, 2)
             file.seek(0)
             length = int.from_bytes(file.read(8), "little")
-            if size < 8 or length > min(size - 8, _MAX_HEADER):
+            if size < 8 or length > size - 8:
                 raise UnreadableError(
                     f"{path}: claims a header of {length} bytes; the file has {size}",
                     hint="the file is cut short or is not a safetensors file",
+                )
+            if length > _MAX_HEADER:
+                raise RefusedError(
+                    f"{path}: a header of {length} bytes, more than the {_MAX_HEADER} allowed"
                 )
             text = file.read(length)
     except OSError as error:
@@ -126,20 +134,24 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) != len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"{twice!r} occurs twice")
+        raise ValueError(f"{_shown(twice)!r} occurs twice")
     return found
 
 
 def _entry(path: Path, name: str, entry: Any) -> tuple[TensorSpec, int, int]:
-    where = f"{path}: {name}"
+    if not name.isprintable():
+        raise UnreadableError(f"{path}: {_shown(name)!a}: not the name of a tensor")
+    where = f"{path}: {_shown(name)}"
     if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
         raise UnreadableError(f"{where}: needs exactly dtype, shape and data_offsets")
     dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
     if not _naturals(shape) or not _naturals(offsets) or len(offsets) != 2:
         raise UnreadableError(f"{where}: shape and data_offsets must be lists of whole numbers")
-    if dtype not in DTYPES:
+    if len(shape) > _MAX_RANK:
+        raise UnreadableError(f"{where}: a tensor of {len(shape)} dimensions")
+    if not isinstance(dtype, str) or dtype not in DTYPES:
         raise RefusedError(
-            f"{where}: unknown element type {dtype!r}",
+            f"{where}: unknown element type {_shown(dtype)!r}",
             hint=f"known types are {', '.join(DTYPES)}",
         )
     spec = TensorSpec(dtype, tuple(shape))
@@ -149,6 +161,10 @@ def _entry(path: Path, name: str, entry: Any) -> tuple[TensorSpec, int, int]:
             f"{where}: {spec} needs {spec.nbytes} bytes; its offsets span {end - begin}"
         )
     return spec, begin, end
+
+
+def _shown(value: Any) -> Any:
+    return value[:_SHOWN] if isinstance(value, str) else type(value).__name__
 
 
 def _naturals(value: Any) -> bool:
@@ -178,8 +194,13 @@ def _check_tiling(path: Path, spans: list[tuple[int, int, str]], size: int) -> N
 
 
 def _weight_map(index: Path) -> dict[str, str]:
+    refuse_special(index)
     try:
-        content = json.loads(index.read_bytes().decode())
+        with index.open("rb") as file:
+            text = file.read(_MAX_HEADER + 1)
+        if len(text) > _MAX_HEADER:
+            raise RefusedError(f"{index}: more than the {_MAX_HEADER} bytes allowed")
+        content = json.loads(text.decode(), object_pairs_hook=_unique)
     except OSError as error:
         raise UnreadableError(f"{index}: {error.strerror}") from error
     except (ValueError, RecursionError) as error:
@@ -188,6 +209,8 @@ def _weight_map(index: Path) -> dict[str, str]:
     if not isinstance(weight_map, dict) or not weight_map:
         raise UnreadableError(f"{index}: has no weight_map")
     for tensor, shard in weight_map.items():
-        if not isinstance(shard, str) or Path(shard).name != shard:
-            raise UnreadableError(f"{index}: {tensor} names {shard!r}, which is no file beside it")
+        if not is_file_name(shard):
+            raise UnreadableError(
+                f"{index}: {_shown(tensor)} names {_shown(shard)!r}, which is no file beside it"
+            )
     return weight_map

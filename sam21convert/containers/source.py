@@ -7,7 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..errors import RefusedError
 from ..tensors import TensorRef
+
+_MAX_NAME = 255  # of a file, in every usual file system
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +52,23 @@ class Source:
     metadata: Mapping[str, str] = field(default_factory=dict)
     blobs: tuple[Blob, ...] = ()
     placeholders: tuple[str, ...] = ()
+
+
+def is_file_name(name: Any) -> bool:
+    """Whether a file says so of another beside it, and not of one in another folder."""
+    return (
+        isinstance(name, str)
+        and Path(name).name == name
+        and name not in ("", "..")
+        and name.isprintable()
+        and len(name) <= _MAX_NAME
+    )
+
+
+def refuse_special(path: Path) -> None:
+    """Raise :class:`RefusedError` for what would never end, or keep its reader waiting for ever."""
+    if path.exists() and not path.is_file():
+        raise RefusedError(f"{path}: is not a regular file")
 
 
 def tensors_of(root: Any) -> dict[str, TensorRef] | None:

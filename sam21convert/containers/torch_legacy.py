@@ -63,7 +63,9 @@ def _read(path: Path, file: FileIO, data: bytes, size: int, place: bool) -> Pick
     where = "the pickle of the checkpoint"
     resolve = _resolver(Storages(path, note))
     found = unpickle(data, where, start=start, known=STORAGE_TYPES, persistent=resolve)
-    keys = unpickle(data, "the list of storages", start=found.end)
+    end = found.end
+    del found  # what it holds is made anew below
+    keys = unpickle(data, "the list of storages", start=end)
     if (
         type(keys.value) is not list
         or not all(isinstance(key, str) for key in keys.value)
@@ -95,8 +97,9 @@ def _skip_preamble(data: bytes) -> int:
     except UnreadableError:
         raise UnreadableError("it does not begin with the magic number of PyTorch") from None
     if magic.value != _MAGIC:
+        names = ", ".join(magic.placeholders[:3])
         raise RefusedError(
-            "a pickle, but not one that torch.save wrote",
+            "a pickle, but not one that torch.save wrote" + (names and f"; it names {names}"),
             hint="load it with what wrote it, and save its tensors with torch.save",
         )
     protocol = unpickle(data, "the protocol version", start=magic.end)

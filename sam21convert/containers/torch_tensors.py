@@ -16,7 +16,7 @@ from ..tensors import DTYPES, TensorRef, TensorSpec
 from .pickles import Args, Known
 from .source import Placeholder
 
-MAX_HEADER = 64 * 2**20
+MAX_HEADER = 16 * 2**20  # a text can take four times as much once it is read
 _MAX_RANK = 64
 
 
@@ -212,6 +212,21 @@ _ELEMENTS = {
     f"torch.{name}": StorageType(f"torch.{name}", dtype, DTYPES[dtype])
     for name, (_, dtype) in _TYPES.items()
     if dtype is not None
+}
+# What a tensor that has no plain numbers in one stretch is, by what would make it.
+TENSOR_KINDS: Mapping[str, str] = {
+    "torch._utils._rebuild_qtensor": "a quantised tensor",
+    "torch._utils._rebuild_sparse_tensor": "a sparse tensor",
+    "torch._utils._rebuild_meta_tensor_no_storage": (
+        "a tensor on the meta device, which has no values"
+    ),
+    "torch._utils._rebuild_nested_tensor": "a nested tensor",
+    "torch._utils._rebuild_device_tensor_from_numpy": (
+        "a tensor of another device, kept as a NumPy array"
+    ),
+    "torch._utils._rebuild_wrapper_subclass": "a tensor of a class of its own",
+    "torch._utils.set_tensor_metadata": "a tensor that is conjugated or negated when it is used",
+    "torch.ComplexDoubleStorage": "a tensor of complex numbers",
 }
 STORAGE_TYPES = {
     name: StorageType(name, dtype, DTYPES[dtype] if dtype else _OTHER_SIZES.get(storage, 1))

@@ -18,8 +18,9 @@ from . import strangers
 from .pickles import unpickle
 from .source import Blob, Placeholder, Source
 from .torch_tensors import MAX_HEADER, TORCH, Storages, StorageType, errors_about
+from .zip_end import check_end
 
-_LOCAL_HEADER = struct.Struct("<4s22xHH")
+_LOCAL_HEADER = struct.Struct("<4s4xH16xHH")
 
 
 def read_torch_zip(
@@ -113,6 +114,7 @@ class _Archive:
     def __init__(self, file: RawIOBase) -> None:
         self.file = file
         self.size = file.seek(0, 2)
+        check_end(file, self.size)
         try:
             with zipfile.ZipFile(file) as archive:
                 infos = archive.infolist()
@@ -155,8 +157,9 @@ class _Archive:
         self.file.seek(self.entry(info))
         name = _name(info)
         header = self.file.read(_LOCAL_HEADER.size + len(name)) or b""
-        magic, name_length, extra_length = _LOCAL_HEADER.unpack_from(header)
-        if magic != b"PK\3\4" or name_length != len(name) or not header.endswith(name):
+        magic, method, name_length, extra_length = _LOCAL_HEADER.unpack_from(header)
+        agree = (magic, method, name_length) == (b"PK\3\4", info.compress_type, len(name))
+        if not agree or not header.endswith(name):
             raise UnreadableError("its entry and the directory of the zip archive disagree")
         offset: int = info.header_offset + len(header) + extra_length
         self._check_end(info, offset)

@@ -277,7 +277,8 @@ def _rope_theta(content: Mapping[str, Any]) -> float:
     """The base of the rotary embedding, which transformers 5 keeps in a section of its own."""
     nested = _get(content, "rope_parameters.rope_theta", None)
     old = _get(content, "memory_attention_rope_theta", 10000)
-    return float(old if nested is None else nested)
+    value: Any = old if nested is None else nested
+    return float(value) if type(value) is int and value < 2**53 else value  # which checks it
 
 
 def _numbers(read: Any, name: str) -> tuple[int, ...]:
