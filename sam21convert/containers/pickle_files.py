@@ -19,6 +19,7 @@ from typing import IO
 from .distributed import METADATA
 from .pickle_names import walk_through
 from .pickle_walk import Use, Walk
+from .zip_end import MAX_DIRECTORY, claimed_directory
 
 _HEADER = struct.Struct("<4s4xH8xI4xHH")  # magic, method, stored size, lengths of name and extra
 _PLAIN = re.compile(r"[^/]+/(data/[^/]+|version|byteorder|\.data/[^/]+|\.\w+)")  # never unpickled
@@ -75,6 +76,9 @@ _Pickle = tuple[IO[bytes], int, int, str]
 
 
 def _in_zip(file: IO[bytes], size: int) -> Iterator[_Pickle]:
+    if claimed_directory(file, size) > MAX_DIRECTORY:  # it would be read whole
+        yield from _without_directory(file, size)
+        return
     try:
         with zipfile.ZipFile(file) as archive:
             infos = archive.infolist()

@@ -5,15 +5,18 @@ After PKWARE's ``APPNOTE.TXT``, 4.3.14 to 4.3.16.
 
 from __future__ import annotations
 
+import re
 import struct
 from io import RawIOBase
+from typing import IO
 
 from ..errors import RefusedError, UnreadableError
 
 _END = struct.Struct("<4s8xIIH")
 _LOCATOR = struct.Struct("<4s4xQ4x")
 _END64 = struct.Struct("<4s36xQQ")
-_MAX_DIRECTORY = 4 * 2**20  # ten times that of a training checkpoint
+MAX_DIRECTORY = 4 * 2**20  # ten times that of a training checkpoint
+_TAIL = (1 << 16) + 200  # bytes: a comment and all that the end has before it
 _NOT_INTACT = "not an intact zip archive"
 _AGAIN = "download or copy the file again"
 
@@ -41,8 +44,23 @@ def check_end(file: RawIOBase, size: int) -> None:
         _, length, start = _END64.unpack_from(tail)
     if comment or start + length != end:
         raise UnreadableError(f"{_NOT_INTACT} (its directory is not where it is said to be)")
-    if length > _MAX_DIRECTORY:
+    if length > MAX_DIRECTORY:
         raise RefusedError(
             f"a zip archive with a directory of {length} bytes, "
-            f"more than the {_MAX_DIRECTORY} allowed"
+            f"more than the {MAX_DIRECTORY} allowed"
         )
+
+
+def claimed_directory(file: IO[bytes], size: int) -> int:
+    """Bytes that a directory may be said to have, by any of what looks like the end of an archive.
+
+    Also where something follows it, or is behind it in a comment.
+    """
+    file.seek(max(0, size - _TAIL))
+    tail = file.read(_TAIL)
+    found = [0]
+    for kind, magic in ((_END, b"PK\5\6"), (_END64, b"PK\6\6")):
+        for at in re.finditer(re.escape(magic), tail):
+            if at.start() + kind.size <= len(tail):
+                found.append(kind.unpack_from(tail, at.start())[1])
+    return max(length for length in found if length != 0xFFFFFFFF)
