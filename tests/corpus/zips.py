@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from .case import ACCEPTED, CARRIED, Case, written
+from .case import ACCEPTED, Case, written
 from .spelling import (
     LEGACY,
     Entry,
@@ -277,5 +277,5 @@ def _kinds() -> Iterator[Case]:
         "tensors of other kinds",
         "quantised, and no part of the model",
         written(made),
-        codes=CARRIED,
+        codes=ACCEPTED,
     )
