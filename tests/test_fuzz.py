@@ -43,6 +43,19 @@ def test_seeds_are_valid(name: str) -> None:
     assert sum(map(TARGETS[name].run, seeds(name))) == len(seeds(name)) - strange
 
 
+# What a long run found, and is an error of ours now.
+FOUND: list[tuple[str, bytes]] = [
+    ("index", b'{"weight_map":{"w":"\\ud800"}}'),
+    ("index", b'{"weight_map":{"w":"a\\u0000"}}'),
+    ("safetensors-header", b'{"w":{"dtype":[],"shape":[2,3],"data_offsets":[0,24]}}'),
+]
+
+
+@pytest.mark.parametrize(("name", "data"), FOUND)
+def test_what_was_found_is_fixed(name: str, data: bytes) -> None:
+    assert not TARGETS[name].run(data)
+
+
 def needs_much(_: bytes) -> bool:
     return not bytearray(400 * 2**20)
 

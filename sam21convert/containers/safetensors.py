@@ -137,7 +137,7 @@ def _entry(path: Path, name: str, entry: Any) -> tuple[TensorSpec, int, int]:
     dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
     if not _naturals(shape) or not _naturals(offsets) or len(offsets) != 2:
         raise UnreadableError(f"{where}: shape and data_offsets must be lists of whole numbers")
-    if dtype not in DTYPES:
+    if not isinstance(dtype, str) or dtype not in DTYPES:
         raise RefusedError(
             f"{where}: unknown element type {dtype!r}",
             hint=f"known types are {', '.join(DTYPES)}",
@@ -188,6 +188,6 @@ def _weight_map(index: Path) -> dict[str, str]:
     if not isinstance(weight_map, dict) or not weight_map:
         raise UnreadableError(f"{index}: has no weight_map")
     for tensor, shard in weight_map.items():
-        if not isinstance(shard, str) or Path(shard).name != shard:
+        if not isinstance(shard, str) or Path(shard).name != shard or not shard.isprintable():
             raise UnreadableError(f"{index}: {tensor} names {shard!r}, which is no file beside it")
     return weight_map

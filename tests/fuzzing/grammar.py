@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import io
-import json
 import pickletools
 import re
 import zipfile
 from itertools import chain, pairwise
 from struct import pack
 
-HEADER = json.dumps({"w": {"dtype": "F32", "shape": [2, 3], "data_offsets": [0, 24]}}).encode()
+HEADER = b'{"w":{"dtype":"F32","shape":[2,3],"data_offsets":[0,24]}}'
 
 NUMBERS = tuple(
     pack(form, value)
@@ -137,7 +136,6 @@ TOKENS = (
     *(f'"{key}"'.encode() for key in ("F32", "BOOL", "F64", "F4", "weight_map", "metadata")),
     *(f'"{key}"'.encode() for key in ("model.safetensors", "../x", ".", "..", "", "x", "a\\u0000")),
     b'"x":{"dtype":"F32","shape":[0],"data_offsets":[24,24]},',
-    *NUMBERS,
 )
 _STARTS = (
     *(b"\x80\2", b"PK\5\6", b"GGUF", b"\x89HDF\r\n\x1a\n", b"\x93NUMPY", b"\x1f\x8b", b"BZh"),
