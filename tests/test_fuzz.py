@@ -43,15 +43,26 @@ def test_seeds_are_valid(name: str) -> None:
     assert sum(map(TARGETS[name].run, seeds(name))) == len(seeds(name)) - strange
 
 
-# What a long run found, and is an error of ours now.
-FOUND: list[tuple[str, bytes]] = [
-    ("index", b'{"weight_map":{"w":"\\ud800"}}'),
-    ("index", b'{"weight_map":{"w":"a\\u0000"}}'),
-    ("safetensors-header", b'{"w":{"dtype":[],"shape":[2,3],"data_offsets":[0,24]}}'),
-]
+# What fuzzing found, and what is like it.
+FOUND: dict[str, tuple[str, bytes]] = {
+    "half a surrogate in the name of a shard": ("index", b'{"weight_map":{"w":"\\ud800"}}'),
+    "a zero byte in the name of a shard": ("index", b'{"weight_map":{"w":"a\\u0000"}}'),
+    "a shard with a name of 400 bytes": (
+        "index",
+        b'{"weight_map":{"w":"%s"}}' % ("é" * 200).encode(),
+    ),
+    "an element type that is a list": (
+        "safetensors-header",
+        b'{"w":{"dtype":[],"shape":[2,3],"data_offsets":[0,24]}}',
+    ),
+    "more elements than can be printed": (
+        "safetensors-header",
+        b'{"w":{"dtype":"F32","shape":[%s1],"data_offsets":[0,24]}}' % (b"%d," % (2**63 - 1) * 300),
+    ),
+}
 
 
-@pytest.mark.parametrize(("name", "data"), FOUND)
+@pytest.mark.parametrize(("name", "data"), FOUND.values(), ids=FOUND)
 def test_what_was_found_is_fixed(name: str, data: bytes) -> None:
     assert not TARGETS[name].run(data)
 

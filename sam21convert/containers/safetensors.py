@@ -16,6 +16,7 @@ from .copying import Progress, Written, copy_tensors
 from .source import Source
 
 _MAX_HEADER = 100_000_000  # the limit of the reference implementation
+_MAX_RANK = 64
 _SORT = {dtype: order for order, dtype in enumerate(DTYPES)}
 
 
@@ -137,6 +138,8 @@ def _entry(path: Path, name: str, entry: Any) -> tuple[TensorSpec, int, int]:
     dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
     if not _naturals(shape) or not _naturals(offsets) or len(offsets) != 2:
         raise UnreadableError(f"{where}: shape and data_offsets must be lists of whole numbers")
+    if len(shape) > _MAX_RANK:
+        raise UnreadableError(f"{where}: a tensor of {len(shape)} dimensions")
     if not isinstance(dtype, str) or dtype not in DTYPES:
         raise RefusedError(
             f"{where}: unknown element type {dtype!r}",

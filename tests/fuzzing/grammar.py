@@ -119,6 +119,7 @@ OPCODES = (
         b"g0\n",
     ),
     *(b")\x81", b"}b", b")R", b"(t", b"]a", b"}(", b"2\x86", b"0", b"\x94h\0", b"S'a'\n"),
+    b"X" + pack("<I", 400) + "é".encode() * 200,
     *(b"\x85", b"\x86", b"\x87", b"Q", b"Pa\n", b"V\\ud800\n", b"L1L\n", b"F1e400\n", b"Fnan\n"),
 )
 RECORDS = (
@@ -135,6 +136,7 @@ TOKENS = (
     *(f'"{key}"'.encode() for key in ("w", "dtype", "shape", "data_offsets", "__metadata__")),
     *(f'"{key}"'.encode() for key in ("F32", "BOOL", "F64", "F4", "weight_map", "metadata")),
     *(f'"{key}"'.encode() for key in ("model.safetensors", "../x", ".", "..", "", "x", "a\\u0000")),
+    *(b"9223372036854775807," * 300, '"{}"'.format("é" * 200).encode()),
     b'"x":{"dtype":"F32","shape":[0],"data_offsets":[24,24]},',
 )
 _STARTS = (
