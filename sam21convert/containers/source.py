@@ -10,7 +10,7 @@ from typing import Any
 from ..errors import RefusedError
 from ..tensors import TensorRef
 
-_MAX_NAME = 255  # of a file, in every usual file system
+_MAX_NAME = 255  # bytes, of a file, in every usual file system
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ def is_file_name(name: Any) -> bool:
         and Path(name).name == name
         and name not in ("", "..")
         and name.isprintable()
-        and len(name) <= _MAX_NAME
+        and len(name.encode()) <= _MAX_NAME
     )
 
 
