@@ -28,7 +28,7 @@ class HangError(BaseException):
 
 @dataclass
 class Found:
-    """What a run met: how many inputs, how many of them valid, and the longest time in seconds."""
+    """What a run met: inputs, how many of them are valid, and the seconds of the slowest."""
 
     inputs: int = 0
     valid: int = 0
@@ -84,7 +84,7 @@ def run(target: Target, seeds: Sequence[bytes], enough: Callable[[int], bool], s
             data = seeds[found.inputs % len(seeds)]
             if found.inputs >= len(seeds):
                 data = mutate(target, data, rng, rng.choice(seeds))
-            start = time.monotonic()
+            start = time.process_time()
             try:
                 signal.setitimer(signal.ITIMER_REAL, LONGEST)
                 found.valid += target.run(data)
@@ -94,7 +94,7 @@ def run(target: Target, seeds: Sequence[bytes], enough: Callable[[int], bool], s
             finally:
                 signal.setitimer(signal.ITIMER_REAL, 0)
             found.inputs += 1
-            found.slowest = max(found.slowest, time.monotonic() - start)
+            found.slowest = max(found.slowest, time.process_time() - start)
     return found
 
 
