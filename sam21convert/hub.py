@@ -10,10 +10,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from hashlib import sha1
 from pathlib import Path, PurePosixPath
 
 from .config_files import read_json
+from .containers.checking import git_hash
 from .downloading import cache, check, refuse
 from .errors import RefusedError, UnreadableError, UsageError
 from .hf.folder import CONFIG, INDEX, PROCESSORS, WEIGHTS
@@ -142,9 +142,7 @@ def check_cached(path: Path, repo: str, name: str) -> None:
     if re.fullmatch("[0-9a-f]{64}", stated):
         check(path, what, None, stated, evidence_of)
     elif re.fullmatch("[0-9a-f]{40}", stated):
-        content = path.read_bytes()
-        blob = b"blob %d\0" % len(content) + content
-        found = sha1(blob, usedforsecurity=False).hexdigest()
+        found = git_hash(path)
         if found != stated:
             wrong = f"has the git hash {found}, expected {stated}"
             refuse(path, what, wrong, f"git-{found[:16]}", evidence_of)

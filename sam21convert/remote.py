@@ -5,14 +5,13 @@ Its client does not repeat a commit, of which an answer that was lost may mean s
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from huggingface_hub import CommitOperationAdd, HfApi, RepoFile, errors
 
-from .containers.checking import sha256
+from .containers.checking import git_hash, sha256
 from .hub_errors import Failure, explaining
 from .patience import TRIES, patiently, wait
 
@@ -32,12 +31,7 @@ class Standing:
             return False
         if there.lfs is not None:
             return sha256(path) == there.lfs.sha256
-        return _blob_id(path.read_bytes()) == there.blob_id
-
-
-def _blob_id(content: bytes) -> str:
-    """The hash that git gives a file of this content."""
-    return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
+        return git_hash(path) == there.blob_id
 
 
 def look(api: HfApi, repo_id: str, revision: str) -> Standing | None:

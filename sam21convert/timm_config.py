@@ -26,7 +26,7 @@ def timm_json(config: ModelConfig, generation: str | None) -> str:
     are empty, where timm repeats its defaults.
     """
     trunk, side = config.trunk, config.image_size
-    size = _published(trunk)
+    size = published_size(trunk)
     width, smallest = trunk.embed_dim << 3, trunk.window_spec[-1] * _STRIDE
     tag = f"fb_r{1024 if size == 'large' else 896}" if size and generation else ""
     content = {
@@ -34,7 +34,7 @@ def timm_json(config: ModelConfig, generation: str | None) -> str:
         "num_classes": 0,
         "num_features": width,
         "global_pool": "avg",
-        "model_args": {} if size else _arguments(trunk),
+        "model_args": {} if size else arguments_of(trunk),
         "pretrained_cfg": {
             "tag": tag + _TAGS[config.generation] if tag else "",
             "custom_load": False,
@@ -70,7 +70,7 @@ def generation_of(content: Mapping[str, Any]) -> Generation | None:
     return None
 
 
-def _published(trunk: TrunkConfig) -> str | None:
+def published_size(trunk: TrunkConfig) -> str | None:
     """The size by which timm knows a trunk."""
     for shipped in SHIPPED:
         if shipped.size != "debug" and shipped_config(shipped.name).trunk == trunk:
@@ -78,7 +78,7 @@ def _published(trunk: TrunkConfig) -> str | None:
     return None
 
 
-def _arguments(trunk: TrunkConfig) -> dict[str, Any]:
+def arguments_of(trunk: TrunkConfig) -> dict[str, Any]:
     """Those that timm's class builds another trunk from."""
     return {
         "embed_dim": trunk.embed_dim,

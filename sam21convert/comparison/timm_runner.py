@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..catalog import SHIPPED, shipped_config
 from ..checkpoint import Checkpoint, open_checkpoint
 from ..dialects import TIMM
 from ..errors import MismatchError, UsageError
@@ -20,6 +19,7 @@ from ..loading import with_image_size
 from ..model import SAM2
 from ..model.config import ModelConfig, TrunkConfig
 from ..peers import INSTALL, member, titled, version
+from ..timm_config import arguments_of, published_size
 from .given import Given
 from .inputs import Clip, Picture
 from .runner import CannotRun, tensor_of
@@ -136,15 +136,10 @@ def _load_own(checkpoint: Checkpoint) -> tuple[Any, ModelConfig]:
 
 def _build(trunk: TrunkConfig) -> Any:
     """The model timm has under a name of its own for a published trunk; else of its class."""
-    for shipped in SHIPPED:
-        if shipped.size != "debug" and shipped_config(shipped.name).trunk == trunk:
-            return member(PACKAGE, "create_model")(f"sam2_hiera_{shipped.size}", pretrained=False)
+    size = published_size(trunk)
+    if size is not None:
+        return member(PACKAGE, "create_model")(f"sam2_hiera_{size}", pretrained=False)
     return member("timm.models.hieradet_sam2", "HieraDet")(
-        embed_dim=trunk.embed_dim,
-        num_heads=trunk.num_heads,
-        stages=trunk.stages,
-        global_pos_size=trunk.window_pos_embed_bkg_spatial_size,
-        window_spec=trunk.window_spec,
-        global_att_blocks=trunk.global_att_blocks,
+        **arguments_of(trunk),
         num_classes=0,
     )

@@ -154,6 +154,14 @@ def sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
+def git_hash(path: Path) -> str:
+    """The hash that git gives a file, small enough for memory, of this content."""
+    import hashlib
+
+    content = path.read_bytes()
+    return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
+
+
 def _crc(files: Files, path: Path, offset: int, nbytes: int, progress: Progress) -> int:
     crc = 0
     for chunk in read_chunks(files, path, offset, nbytes):
