@@ -189,7 +189,6 @@ def test_the_document_counts_what_there_is() -> None:
     text = (HERE.parent / "docs" / "safety.md").read_text()
     reading = text.split("## Reading")[1].split("## Writing")[0]
     listed = {
-        row[0]: int(row[1])
-        for row in re.findall(r"^\| ([^|]+) \| (\d+) \|", reading, re.MULTILINE)
+        row[0]: int(row[1]) for row in re.findall(r"^\| ([^|]+) \| (\d+) \|", reading, re.MULTILINE)
     }
     assert listed == {**Counter(case.kind for case in CASES), "in all": len(CASES)}

@@ -7,6 +7,7 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -167,19 +168,40 @@ class TestReadingBack:
         write_safetensors(tmp_path / "out", source, {}, quiet)
         self.check(tmp_path, source)
 
+    @pytest.mark.parametrize("way", ["copied", "summed", "cast"])
+    @pytest.mark.parametrize("damaged", [None, "a.weight", "b", "c"])
     def test_also_while_it_is_being_written(
-        self, tmp_path: Path, source: dict[str, Tensor]
+        self, tmp_path: Path, source: dict[str, Tensor], way: str, damaged: str | None
     ) -> None:
-        path, seen = tmp_path / "out", list[str]()
+        """Against the source where the kernel copied, else against what was seen when writing."""
+        path, seen = tmp_path / "out", dict[str, bool]()
+        if way == "cast":
+            specs = {name: TensorSpec("F16", tensor.spec.shape) for name, tensor in source.items()}
+            source = {name: Tensor(specs[name], source[name].parts) for name in source}
         with ReadBack(path, [], quiet) as readback:
 
-            def expect(name: str, part: Part, dtype: str, offset: int) -> None:
-                seen.append(name)
-                readback.expect(name, part, dtype, offset)
+            def expect(name: str, part: Part, dtype: str, offset: int, crc: int | None) -> None:
+                seen[name] = crc is not None
+                if name == damaged:
+                    with path.open("r+b") as file:
+                        file.seek(offset)
+                        [byte] = file.read(1)
+                        file.seek(offset)
+                        file.write(bytes([byte ^ 1]))
+                readback.expect(name, part, dtype, offset, crc)
 
-            write_safetensors(path, source, {}, quiet, expect)
-            readback.finish(source, read_safetensors(path).root)
-        assert sorted(seen) == sorted(source)
+            with nullcontext() if damaged is None else pytest.raises(MismatchError, match=damaged):
+                if way == "summed":
+                    write_torch(path, source, quiet, expect)
+                else:
+                    write_safetensors(path, source, {}, quiet, expect)
+                root = open_source(path).root
+                readback.finish(source, root.get("model", root))
+        assert seen == {
+            name: way == "summed" or tensor.spec.dtype != tensor.parts[0].spec.dtype
+            for name, tensor in source.items()
+        }
+        assert any(seen.values()) == (way != "copied")
 
     def test_any_changed_byte_is_noticed(self, tmp_path: Path, source: dict[str, Tensor]) -> None:
         path = tmp_path / "out"
@@ -223,7 +245,7 @@ class TestReadingBack:
         with ReadBack(path, [], quiet) as readback, pytest.raises(MismatchError, match="hold"):
             readback.finish(source, less)
         with ReadBack(path, [], quiet) as readback, pytest.raises(MismatchError, match="b, read"):
-            readback.expect("b", source["b"].parts[0], "BF16", found["b"].offset + 2)
+            readback.expect("b", source["b"].parts[0], "BF16", found["b"].offset + 2, None)
             readback.finish(source, found)
 
 

@@ -48,8 +48,10 @@ class ReadBack:
     """Reads an output back, on threads of its own while the rest is still being written.
 
     ``blobs`` are the checksums recorded in the sources. Where a part of a tensor is a whole blob,
-    the output must have the blob's checksum, which vouches for source and output at once.
-    Everything else is compared byte by byte, and its blobs are checked in the source.
+    the output must have the blob's checksum, which vouches for source and output at once. Where
+    the bytes went through this process (casts, odd strides, sums for an archive), it must have the
+    checksum that they had then. Everything else is compared byte by byte. All blobs that were not
+    vouched for are checked in the source.
     """
 
     def __init__(self, output: Path, blobs: Sequence[Blob], progress: Progress) -> None:
@@ -71,10 +73,13 @@ class ReadBack:
         self._pool.shutdown(cancel_futures=True)
         self._files.__exit__()
 
-    def expect(self, name: str, part: Part, dtype: str, offset: int) -> None:
-        """A part of the tensor ``name``, as ``dtype``, stands at ``offset`` of the output."""
+    def expect(self, name: str, part: Part, dtype: str, offset: int, crc: int | None) -> None:
+        """A part of the tensor ``name``, as ``dtype``, stands at ``offset`` of the output.
+
+        ``crc`` is its CRC-32, where what was written is known.
+        """
         self._placed.setdefault(name, offset)
-        self._checks.append(self._pool.submit(self._check, name, part, dtype, offset))
+        self._checks.append(self._pool.submit(self._check, name, part, dtype, offset, crc))
         for ref in () if is_plain(part, dtype) else part.refs:
             blob = self._blobs.get((ref.path, ref.offset, ref.extent))
             if blob is not None and blob not in self._vouched:
@@ -95,24 +100,25 @@ class ReadBack:
                 raise MismatchError(f"{self._output}: {name}, read back, is {ref.spec}")
             if name not in self._placed:
                 for part in wanted[name].parts:
-                    self.expect(name, part, ref.spec.dtype, at)
+                    self.expect(name, part, ref.spec.dtype, at, None)
                     at += TensorSpec(ref.spec.dtype, part.spec.shape).nbytes
         for check in self._checks:
             check.result()
         used = used_blobs(self._blobs.values(), wanted.values())
         check_sums([blob for blob in used if blob not in self._vouched], lambda _: None)
 
-    def _check(self, name: str, part: Part, dtype: str, offset: int) -> None:
-        blob = None
+    def _check(self, name: str, part: Part, dtype: str, offset: int, crc: int | None) -> None:
+        blob, spec = None, TensorSpec(dtype, part.spec.shape)
         if is_plain(part, dtype):
             blob = self._blobs.get((part.path, part.offset, part.spec.nbytes))
         if blob is not None:
             self._vouched.add(blob)
-            crc = _crc(self._files, self._output, offset, blob.nbytes, self._progress)
-            equal = crc == blob.crc32
+            crc = blob.crc32
+        if crc is None:
+            equal = self._same(Tensor(spec, (part,)), offset)
         else:
-            wanted = Tensor(TensorSpec(dtype, part.spec.shape), (part,))
-            equal = self._same(wanted, offset)
+            found = _crc(self._files, self._output, offset, spec.nbytes, self._progress)
+            equal = found == crc
         if not equal:
             check_sums([blob] if blob is not None else [], lambda _: None)
             raise MismatchError(

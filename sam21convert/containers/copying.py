@@ -28,8 +28,9 @@ except ImportError:
 # Called with the number of bytes just done, from any thread.
 Progress: TypeAlias = Callable[[int], None]
 # Called with name, part, type and offset in the output when a part of a tensor has been written,
-# from any thread, for the parts of one tensor in their order.
-Written: TypeAlias = Callable[[str, Part, str, int], None]
+# from any thread, for the parts of one tensor in their order; and with the CRC-32 of what was
+# written, or None where the kernel copied.
+Written: TypeAlias = Callable[[str, Part, str, int, int | None], None]
 
 WORKERS = min(4, os.cpu_count() or 1)
 CHUNK = 1 << 20  # a whole number of elements of any type
@@ -149,17 +150,19 @@ def copy_tensors(
     def put(name: str, tensor: Tensor, offset: int) -> None:
         summed, crc = sums is not None and name not in sums, 0
         for part in tensor.parts:
-            start = offset
+            start, seen = offset, None
             if is_plain(part, tensor.spec.dtype) and not summed:
                 _copy(files, part, out, offset, progress)
                 offset += part.spec.nbytes
             else:
+                seen = 0
                 for chunk in payload(files, Tensor(tensor.spec, (part,))):
+                    seen = crc32(chunk, seen)
                     crc = crc32(chunk, crc) if summed else 0
                     write_at(out, chunk, offset)
                     offset += len(chunk)
                     progress(len(chunk))
-            written(name, part, tensor.spec.dtype, start)
+            written(name, part, tensor.spec.dtype, start, seen)
         if sums is not None:
             sums.setdefault(name, crc)
 
