@@ -49,7 +49,7 @@ LAYERS = (
     {"filling", "merging", "noting"},
     {"inspection", "planning"},
     {"positions", "readme", "snippets", "remote"},
-    {"parts", "pairing", "diff_picture", "diffing"},
+    {"values", "parts", "pairing", "diff_picture", "diffing"},
     {"validation", "conversion", "loading"},
     {"sampling", "prediction", "video_prediction", "comparison"},
     {"demonstration", "proving", "card"},

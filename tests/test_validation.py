@@ -63,6 +63,22 @@ def test_a_constant_tensor_is_mentioned_and_no_fault(
     assert "no_mem_embed" in found.warnings[0]
 
 
+@pytest.mark.parametrize(
+    "dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64], ids=str
+)
+def test_a_denormal_number_is_mentioned_and_no_fault(tmp_path: Path, dtype: torch.dtype) -> None:
+    """One in a tensor is enough; the smallest number that is not one is no mention's worth."""
+    smallest = torch.finfo(dtype).tiny
+    tensor = torch.full((1, 1, 128), smallest, dtype=dtype)
+    tensor[0, 0, 5] = -1
+    assert validate(saved(tmp_path, no_mem_embed=tensor)).denormal == ()
+    tensor[0, 0, 7] = -smallest / 2
+    found = validate(saved(tmp_path, no_mem_embed=tensor))
+    assert (found.ok, found.denormal, found.constant) == (True, ("no_mem_embed",), ())
+    told = found.notes if dtype == torch.float16 else found.warnings
+    assert any("with denormal numbers" in line for line in told)
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
 def test_values_are_seen_in_every_type(tmp_path: Path, dtype: torch.dtype) -> None:
     tensor = torch.ones(1, 1, 128).to(dtype)

@@ -37,24 +37,23 @@ def validate(
 
     SOURCE is a path, or what sam21convert pull takes.
     Missing, unexpected, misshapen and wrongly typed tensors and values that are not finite make the
-    answer no (exit code 1). Tensors that are zero or constant throughout are mentioned.
+    answer no (exit code 1). Tensors that are zero or constant throughout, or hold denormal numbers,
+    are mentioned.
 
     \b
     Examples:
       sam21convert validate my_finetune.pt --config sam2.1/sam2.1_hiera_t
       sam21convert validate my_finetune.pt --parity transformers:my-model
     """
-    from .. import validation
     from ..checkpoint import open_checkpoint
+    from ..validation import examine
 
     if right is not None:
         refuse_choice(weights, prefix)
-    opened = open_checkpoint(source, weights=weights, prefix=prefix)
+    opened = open_checkpoint(source, config, weights=weights, prefix=prefix)
     total = sum(spec.nbytes for spec in opened.inventory.values())
     with progress_bar("reading", total) as progress:
-        answer = validation.validate(
-            source, config, weights=weights, prefix=prefix, progress=progress
-        )
+        answer = examine(opened, progress)
     if right is None or not answer.ok:
         return answer
     from ..gating import WithParity
