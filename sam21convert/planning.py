@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Literal
 
 from .adapters import Adapter, find_adapter
-from .catalog import Shipped, shipped_config, shipped_like
+from .catalog import Shipped
 from .checkpoint import Checkpoint, open_checkpoint
-from .config_files import load_yaml
 from .containers import Blob, Source
 from .containers.atomic import refuse_existing
 from .containers.sharding import Shards, parse_size, split
@@ -24,14 +23,14 @@ from .destination import (
     refuse_shards,
 )
 from .dialects import OFFICIAL
-from .errors import Sam21ConvertError, UsageError
+from .errors import UsageError
 from .filling import complete, sized
 from .generations import Outcome, check_request, stated, take_to
 from .hf.folder import CONFIG
 from .keymap import covers
 from .mapping import foreign_origins, from_truth, to_truth, usual_type
 from .merging import merge
-from .model.config import ConfigError, Generation, ModelConfig
+from .model.config import Generation, ModelConfig
 from .noting import (
     notes_on_assumptions,
     notes_on_base,
@@ -41,6 +40,7 @@ from .noting import (
 )
 from .references import locate
 from .rules import Container, Dialect
+from .settings import written_config, yaml_beside
 from .tensors import Part, Tensor
 
 DType = Literal["float32", "float16", "bfloat16"]
@@ -122,6 +122,63 @@ def make_plan(
     asked = check_request(generation, allow_lossy=allow_lossy)
     if not Path(source).exists() and not dialect.file:
         refuse_occupied(destination, container, overwrite=overwrite)  # before a download
+    inputs = _open(source, base, config, drop_hq=drop_hq, weights=weights, prefix=prefix)
+    checkpoint = stated(sized(inputs.checkpoint, inputs.filler), asked)
+    kind = None if dtype is None else DTYPES[dtype]
+    destination = named(
+        destination, dialect, checkpoint.shipped, kind or usual_type(checkpoint.tensors)
+    )
+    refuse_input(destination, container, checkpoint.source)
+    refuse_occupied(destination, container, overwrite=overwrite)
+    inputs = replace(inputs, checkpoint=checkpoint)
+    made = _make(inputs, asked, container, dialect, kind, allow_lossy=allow_lossy)
+    shards = split(made.tensors, None if shard_size is None else parse_size(str(shard_size)))
+    if shard_size is not None:
+        refuse_shards(destination, container, len(shards))
+    settings = written_config(checkpoint, made.whole, container, asked, image_size)
+    plan = Plan(
+        source=checkpoint,
+        base=None if made.whole is checkpoint else made.whole,
+        adapter=inputs.adapter,
+        destination=destination,
+        container=container,
+        dialect=dialect,
+        config=settings,
+        yaml=yaml_beside(destination, settings) if dialect is OFFICIAL and settings else None,
+        outcome=made.outcome,
+        tensors=made.tensors,
+        shards=shards,
+        origins=made.origins,
+        notes=(
+            *made.notes,
+            *notes_on_assumptions(checkpoint.config, container, image_size),
+            *notes_on_yaml(dialect, settings),
+        ),
+        read=inputs.before,
+    )
+    _refuse_overwriting(plan, config, overwrite=overwrite)
+    return _with_all_files(plan)
+
+
+@dataclass(frozen=True)
+class _Inputs:
+    """What is read. ``before``: the files that were given, as they were before it was opened."""
+
+    checkpoint: Checkpoint
+    filler: Checkpoint | None
+    adapter: Adapter | None
+    before: States
+
+
+def _open(
+    source: str | Path,
+    base: str | Path | None,
+    config: str | Path | ModelConfig | None,
+    *,
+    drop_hq: bool,
+    weights: str | None,
+    prefix: str | None,
+) -> _Inputs:
     given = [Path(path) for path in (source, base) if path is not None]
     before = {file: state for path in given for file, state in states_at(path).items()}
     adapter = None if base is None else find_adapter(locate(source))
@@ -129,13 +186,30 @@ def make_plan(
         source, base = base, None
     filler = None if base is None else open_checkpoint(base)
     opened = open_checkpoint(source, config, drop_hq=drop_hq, weights=weights, prefix=prefix)
-    checkpoint = stated(sized(opened, filler), asked)
-    kind = None if dtype is None else DTYPES[dtype]
-    destination = named(
-        destination, dialect, checkpoint.shipped, kind or usual_type(checkpoint.tensors)
-    )
-    refuse_input(destination, container, checkpoint.source)
-    refuse_occupied(destination, container, overwrite=overwrite)
+    return _Inputs(opened, filler, adapter, before)
+
+
+@dataclass(frozen=True)
+class _Made:
+    """The tensors of the output. ``whole`` is the checkpoint with what the base has added."""
+
+    whole: Checkpoint
+    outcome: Outcome
+    tensors: Mapping[str, Tensor]
+    origins: Mapping[str, tuple[str, ...]]
+    notes: tuple[str, ...]
+
+
+def _make(
+    inputs: _Inputs,
+    asked: Generation | None,
+    container: Container,
+    dialect: Dialect,
+    dtype: str | None,
+    *,
+    allow_lossy: bool,
+) -> _Made:
+    checkpoint, filler, adapter = inputs.checkpoint, inputs.filler, inputs.adapter
     truth, origins = to_truth(checkpoint, partial=filler is not None, target=dialect)
     own = set(truth)
     whole = complete(checkpoint, filler, dialect, truth, origins)
@@ -144,38 +218,26 @@ def make_plan(
         parts, origins = merge(adapter, checkpoint, truth, origins)
     outcome = take_to(asked, whole, parts, dialect, container, allow_lossy=allow_lossy)
     target = outcome.keymap(dialect)
-    tensors = from_truth(target, {**parts, **outcome.added}, kind)
-    shards = split(tensors, None if shard_size is None else parse_size(str(shard_size)))
-    if shard_size is not None:
-        refuse_shards(destination, container, len(shards))
-    settings = _config(checkpoint, whole, container, asked, image_size)
-    plan = Plan(
-        source=checkpoint,
-        base=None if whole is checkpoint else whole,
-        adapter=adapter,
-        destination=destination,
-        container=container,
-        dialect=dialect,
-        config=settings,
-        yaml=_yaml(destination, settings) if dialect is OFFICIAL and settings else None,
-        outcome=outcome,
-        tensors=tensors,
-        shards=shards,
-        origins=foreign_origins(target, {**origins, **dict.fromkeys(outcome.added, ())}),
-        notes=(
+    return _Made(
+        whole,
+        outcome,
+        from_truth(target, {**parts, **outcome.added}, dtype),
+        foreign_origins(target, {**origins, **dict.fromkeys(outcome.added, ())}),
+        (
             *(() if adapter is None else (f"merged into {checkpoint.source.path}: {adapter}",)),
             *outcome.notes(),
             *notes_on_source(checkpoint),
             *notes_on_base(whole, [n for n in truth if n not in own and covers(dialect, n)]),
             *notes_on_output(target, len(truth), outcome.shipped),
-            *notes_on_assumptions(checkpoint.config, container, image_size),
-            *notes_on_yaml(dialect, settings),
         ),
-        read=before,
     )
-    _refuse_overwriting(plan, config, overwrite=overwrite)
+
+
+def _with_all_files(plan: Plan) -> Plan:
+    """Also with the files that were found only when the sources were opened."""
     files = [file for read in plan.sources for file in (*read.files, read.path / CONFIG)]
-    return replace(plan, read={**states(files), **{f: before[f] for f in files if f in before}})
+    known = {file: plan.read[file] for file in files if file in plan.read}
+    return replace(plan, read={**states(files), **known})
 
 
 def _refuse_overwriting(
@@ -191,53 +253,3 @@ def _refuse_overwriting(
             raise UsageError(f"{settings}: is the config given, which is never changed")
     if plan.yaml is not None:
         refuse_existing(plan.yaml, overwrite=overwrite)
-
-
-def _yaml(destination: Path, config: ModelConfig) -> Path | None:
-    """Where the settings of an official file go that neither a published YAML nor its own says."""
-    shipped = shipped_like(config)
-    if shipped is not None and shipped_config(shipped.name) == config:
-        return None
-    path = destination.with_suffix(".yaml")
-    try:
-        return None if load_yaml(path) == config else path
-    except Sam21ConvertError:
-        return path
-
-
-def _config(
-    checkpoint: Checkpoint,
-    whole: Checkpoint,
-    container: Container,
-    generation: Generation | None,
-    size: int | None,
-) -> ModelConfig | None:
-    """The config to write; for a file, only if the source states one or a size is asked for."""
-    config = checkpoint.config
-    if container in FOLDERS or size is not None:
-        config = checkpoint.model_config
-    complete = whole.model_config
-    if whole is not checkpoint and config is not None and complete is not None:
-        config = _with_memory(checkpoint.config, complete)
-    if config is None:
-        return None
-    config = replace(config, generation=generation or config.generation)
-    try:
-        return config if size is None else replace(config, image_size=size)
-    except ConfigError as error:
-        raise UsageError(f"--image-size: {error.problem}") from error
-
-
-def _with_memory(config: ModelConfig | None, base: ModelConfig) -> ModelConfig:
-    """The config of a part, if it states one, with all that it does not concern from the base."""
-    if config is None:
-        return base
-    return replace(
-        base,
-        image_size=config.image_size,
-        trunk=config.trunk,
-        fpn_top_down_levels=config.fpn_top_down_levels,
-        dynamic_multimask_via_stability=config.dynamic_multimask_via_stability,
-        dynamic_multimask_stability_delta=config.dynamic_multimask_stability_delta,
-        dynamic_multimask_stability_thresh=config.dynamic_multimask_stability_thresh,
-    )

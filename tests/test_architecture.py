@@ -45,7 +45,7 @@ LAYERS = (
     {"unwrapping", "identification", "relatives", "adapters", "checkpoint", "ratings", "safety"},
     {"fitting", "destination", "pulling"},
     {"manifest", "output_names", "ledger", "batch_report"},
-    {"generations", "mapping"},
+    {"generations", "mapping", "settings"},
     {"filling", "merging", "noting"},
     {"inspection", "planning"},
     {"positions", "readme", "snippets", "remote"},
