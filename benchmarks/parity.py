@@ -24,7 +24,8 @@ import torch
 import sam21convert
 import tests.conftest  # noqa: F401  # lets torchvision be imported beside a CPU build of torch
 from sam21convert.model import SAM2
-from sam21convert.picture import normalised, scene
+from sam21convert.model.image_predictor import pixels_of
+from sam21convert.picture import scene
 from sam21convert.sampling import DEFAULT_CONFIG
 
 ENCODINGS = 5
@@ -39,7 +40,7 @@ def seconds(run: Callable[[], Any]) -> float:
 
 def encodings(model: SAM2) -> list[float]:
     """Seconds of each of some encodings, after one to warm up."""
-    pixels = torch.from_numpy(normalised(scene(model.image_size)))
+    pixels = pixels_of(scene(model.image_size), model.image_size)
     with torch.inference_mode():
         model.encode_image(pixels)
         return [seconds(lambda: model.encode_image(pixels)) for _ in range(ENCODINGS)]

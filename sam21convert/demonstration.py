@@ -14,11 +14,13 @@ from .conversion import convert
 from .errors import MismatchError, UsageError
 from .inspection import inspect
 from .loading import load_model
+from .prompts import Box, Point, Prompted
 from .report import Report, size_text, table
 from .sampling import DEFAULT_CONFIG, sample
 from .validation import validate
 
 if TYPE_CHECKING:
+    from .model import SAM2
     from .picture import Pixels
 
 _POINT = (0.35, 0.62)  # of the side of the scene: on the wall of the house
@@ -106,19 +108,21 @@ class _Demo:
         return f"{len(ours)} tensors in the same order, every bit equal"
 
     def run(self) -> str:
-        import torch
+        from PIL import Image
 
-        from .picture import scene
+        from .picture import drawing, scene, strip
 
         first, loaded = load_model(self.original, self.config)
         second, _ = load_model(self.converted)
         pixels = scene(loaded.config.image_size)
-        with torch.inference_mode():
-            mine, theirs = (_masks(model, pixels) for model in (first, second))
-        difference = max(float((a - b).abs().max()) for a, b in zip(mine, theirs, strict=True))
+        mine, theirs = (_logits(model, pixels) for model in (first, second))
+        difference = max(float(abs(a - b).max()) for a, b in zip(mine, theirs, strict=True))
         if difference != 0:
             raise MismatchError(f"masks from the two files differ by up to {difference}")
-        _draw(pixels, [logits[0, 0].numpy() for logits in mine], self.picture)
+        panels = [("image", Image.fromarray(pixels))]
+        for logits, (title, prompted) in zip(mine, _prompts(len(pixels)).items(), strict=True):
+            panels.append((title, drawing(pixels, {"": logits > 0}, {"": prompted})))
+        strip(panels).save(self.picture)
         return "both files give the same masks, largest difference 0.0"
 
 
@@ -151,39 +155,28 @@ def demonstrate(
     return Demonstration(home, tuple(steps), demo.picture)
 
 
-def _masks(model: Any, pixels: Pixels) -> list[Any]:
-    """Mask logits for a point and for a box, ``1 x M x H/4 x W/4`` each."""
-    import torch
-
-    from .picture import normalised
-
-    side = pixels.shape[0]
-    features = model.encode_image(torch.from_numpy(normalised(pixels)))
-    point = torch.tensor([[_POINT]]) * side
-    box = torch.tensor([_BOX]) * side
-    clicked = model.predict_masks(
-        features, points=point, labels=torch.ones(1, 1, dtype=torch.int32)
-    )
-    boxed = model.predict_masks(features, boxes=box, multimask_output=False)
-    return [clicked.logits, boxed.logits]
+def _prompts(side: int) -> dict[str, Prompted]:
+    """What is asked of a scene, by the title of its answer."""
+    x, y = _POINT
+    x0, y0, x1, y1 = _BOX
+    point = Point(side * x, side * y)
+    box = Box(side * x0, side * y0, side * x1, side * y1)
+    return {"mask for a point": Prompted([point]), "mask for a box": Prompted(box=box)}
 
 
-def _draw(pixels: Pixels, logits: list[Any], path: Path) -> None:
-    import numpy as np
-    from PIL import Image
+def _logits(model: SAM2, pixels: Pixels) -> list[Any]:
+    """The best mask for each prompt as logits, ``S x S``."""
+    from .model.image_predictor import SAM2ImagePredictor
 
-    from .picture import mark_box, mark_point, strip, with_mask
-
-    side = pixels.shape[0]
-    masks = [
-        np.asarray(Image.fromarray(plane).resize((side, side), Image.Resampling.BILINEAR)) > 0
-        for plane in logits
+    predictor = SAM2ImagePredictor(model)
+    predictor.set_image(pixels)
+    return [
+        predictor.predict(
+            prompted.coordinates,
+            prompted.labels,
+            prompted.corners,
+            multimask_output=False,
+            return_logits=True,
+        )[0][0]
+        for prompted in _prompts(len(pixels)).values()
     ]
-    clicked, boxed = (with_mask(pixels, mask) for mask in masks)
-    x0, y0, x1, y1 = (side * edge for edge in _BOX)
-    panels = [
-        ("image", Image.fromarray(pixels)),
-        ("mask for a point", mark_point(clicked, side * _POINT[0], side * _POINT[1])),
-        ("mask for a box", mark_box(boxed, (x0, y0, x1, y1))),
-    ]
-    strip(panels).save(path)

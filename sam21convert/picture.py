@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from .model.config import PIXEL_MEAN, PIXEL_STD
 from .prompts import Prompted
 
 Pixels = NDArray[np.uint8]
@@ -45,13 +44,6 @@ def scene(side: int) -> Pixels:
     return (picture.clip(0, 1) * 255).round().astype(np.uint8)
 
 
-def normalised(pixels: Pixels) -> NDArray[np.float32]:
-    """``H x W x 3`` bytes as the model takes them: ``1 x 3 x H x W``, normalised."""
-    mean, std = np.array(PIXEL_MEAN, np.float32), np.array(PIXEL_STD, np.float32)
-    unit = (pixels.astype(np.float32) / 255 - mean) / std
-    return np.ascontiguousarray(unit.transpose(2, 0, 1)[None])
-
-
 def with_mask(pixels: Pixels, mask: Mask, colour: Colour = COLOURS[0]) -> Image.Image:
     """The image with the masked part tinted and outlined."""
     drawn = pixels.copy()
@@ -73,9 +65,9 @@ def drawing(
         picture = with_mask(np.asarray(picture), mask, colours[obj_id])
     for obj_id, prompted in prompts.items():
         if prompted.corners is not None:
-            mark_box(picture, prompted.corners, colours[obj_id])
+            _mark_box(picture, prompted.corners, colours[obj_id])
         for point in prompted.points:
-            mark_point(picture, point.x, point.y, point.label, colours[obj_id])
+            _mark_point(picture, point.x, point.y, point.label, colours[obj_id])
         if len(masks) > 1:
             _name(picture, obj_id, prompted, colours[obj_id])
     return picture
@@ -86,7 +78,7 @@ def black_and_white(mask: Mask) -> Image.Image:
     return Image.fromarray(mask.astype(np.uint8) * 255)
 
 
-def mark_point(
+def _mark_point(
     picture: Image.Image, x: float, y: float, label: int = 1, colour: Colour = COLOURS[0]
 ) -> Image.Image:
     """Draw a clicked point: a green plus on the object, a red minus (``label`` 0) off it."""
@@ -101,7 +93,7 @@ def mark_point(
     return picture
 
 
-def mark_box(
+def _mark_box(
     picture: Image.Image, box: tuple[float, float, float, float], colour: Colour = COLOURS[0]
 ) -> Image.Image:
     """Draw a box given by its corners ``x0, y0, x1, y1``, between white lines."""

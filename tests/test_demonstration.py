@@ -40,3 +40,14 @@ def test_a_difference_would_be_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("sam21convert.demonstration.convert", err)
     with pytest.raises(MismatchError, match="differs from"):
         demonstrate(tmp_path / "demo", DEBUG)
+
+
+def test_so_would_other_masks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def err(source: Path, destination: Path, **options: Any) -> object:
+        to_folder = destination.suffix == ""
+        return convert(source, destination, dtype="bfloat16" if to_folder else None, **options)
+
+    monkeypatch.setattr("sam21convert.demonstration.convert", err)
+    monkeypatch.setattr("sam21convert.demonstration.same_bytes", lambda *_: True)
+    with pytest.raises(MismatchError, match="masks from the two files differ"):
+        demonstrate(tmp_path / "demo", DEBUG)

@@ -19,7 +19,8 @@ from transformers import Sam2Model
 
 from sam21convert import convert, load_model, sample
 from sam21convert.model import SAM2, ImageFeatures, MaskPrediction
-from sam21convert.picture import normalised, scene
+from sam21convert.model.image_predictor import pixels_of
+from sam21convert.picture import scene
 from sam21convert.sampling import DEFAULT_CONFIG
 
 from .in_transformers import MILLIONTH, relative
@@ -53,7 +54,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @cache
 def pixels() -> Tensor:
-    return torch.from_numpy(normalised(scene(SIDE)))
+    return pixels_of(scene(SIDE), SIDE)
 
 
 @pytest.fixture(scope="module")
