@@ -50,7 +50,7 @@ def download(url: str, path: Path, nbytes: int | None = None, digest: str | None
     same path wait for each other, also in other processes.
 
     Raises :class:`UnreadableError` when the server refuses, cannot be reached, or keeps failing,
-    and when the file is not the right one.
+    when the disk is full, and when the file is not the right one.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with _beside(path, "lock").open("w") as lock:
@@ -61,7 +61,13 @@ def download(url: str, path: Path, nbytes: int | None = None, digest: str | None
         if not validator.exists() and digest is None:
             part.unlink(missing_ok=True)  # nothing would tell that it is of the same file
         if nbytes is None or _size(part) != nbytes:
-            _fetch(url, part, validator)
+            try:
+                _fetch(url, part, validator)
+            except OSError as error:  # of this machine: others are tried again, and then explained
+                raise UnreadableError(
+                    f"{shown(url)}: cannot be kept in {part.parent}: {error.strerror}",
+                    hint=f"free space there: {size_text(_size(part))} have come and are kept",
+                ) from error
         validator.unlink(missing_ok=True)
         check(part, shown(url), nbytes, digest, path)
         part.replace(path)

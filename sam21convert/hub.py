@@ -8,15 +8,15 @@ the hash that the Hub states for it.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from .config_files import read_json
 from .containers.checking import git_hash
 from .downloading import cache, check, refuse
-from .errors import RefusedError, UnreadableError, UsageError
+from .errors import RefusedError, UsageError
 from .hf.folder import CONFIG, INDEX, PROCESSORS, WEIGHTS
+from .hub_errors import explaining_reads, no_id
 from .patience import patiently
 from .published import PUBLISHED
 
@@ -46,7 +46,7 @@ def fetch(model_id: str | Path) -> tuple[Path, str | Path | None]:
         return local, None
     repo, _, revision = str(model_id).partition("@")
     if repo.count("/") != 1:
-        raise _no_id(str(model_id))
+        raise no_id(str(model_id))
     if repo in OFFICIAL:
         config, checkpoint = OFFICIAL[repo]
         return fetch_file(repo, revision or None, checkpoint), config
@@ -62,10 +62,10 @@ def fetch_repository(repo: str, revision: str | None) -> tuple[Path, Path | None
     from huggingface_hub.constants import HF_HUB_OFFLINE
 
     if HF_HUB_OFFLINE:
-        with explaining(repo):
+        with explaining_reads(repo):
             folder = huggingface_hub.snapshot_download(repo, revision=revision)
         return _in_folder(repo, Path(folder), "**/*")
-    with explaining(repo):
+    with explaining_reads(repo):
         commit, names = listing(repo, revision)
     weights, config = choose(repo, names)
     # By name, so that the cache knows the name when offline; then all by hash, of one commit.
@@ -123,7 +123,7 @@ def fetch_file(repo: str, revision: str | None, name: str) -> Path:
     """
     import huggingface_hub
 
-    with explaining(f"{repo}/{name}"):
+    with explaining_reads(f"{repo}/{name}"):
         before = huggingface_hub.try_to_load_from_cache(repo, name, revision=revision)
         path = huggingface_hub.hf_hub_download(repo, name, revision=revision)
     if path != before:
@@ -153,57 +153,6 @@ def _stated(path: Path, repo: str, name: str) -> str:
     import huggingface_hub
 
     commit = path.parents[len(PurePosixPath(name).parts) - 1].name
-    with explaining(f"{repo}/{name}"):
+    with explaining_reads(f"{repo}/{name}"):
         url = huggingface_hub.hf_hub_url(repo, name, revision=commit)
         return huggingface_hub.get_hf_file_metadata(url).etag or ""
-
-
-def _no_id(model_id: str) -> UsageError:
-    return UsageError(
-        f"{model_id}: no such file or folder, and no id of the Hub",
-        hint="give a path that exists, or an id such as facebook/sam2.1-hiera-tiny",
-    )
-
-
-@contextmanager
-def explaining(what: str) -> Iterator[None]:
-    """Turn what ``huggingface_hub`` raises into an error with a hint, and none of its text."""
-    from huggingface_hub import errors
-
-    try:
-        yield
-    except errors.HFValidationError as error:
-        raise _no_id(what) from error
-    except errors.GatedRepoError as error:
-        raise UnreadableError(
-            f"{what}: is gated on the Hub",
-            hint="ask for access on its page, then sign in: hf auth login, or set HF_TOKEN",
-        ) from error
-    except errors.RepositoryNotFoundError as error:
-        raise UnreadableError(
-            f"{what}: no such repository on the Hub, nor a local path",
-            hint="check the spelling; a private one is seen only after signing in: hf auth login",
-        ) from error
-    except errors.RevisionNotFoundError as error:
-        raise UnreadableError(
-            f"{what}: no such revision on the Hub",
-            hint="a branch, a tag, refs/pr/N or a whole commit hash",
-        ) from error
-    except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled) as error:
-        raise UnreadableError(
-            f"{what}: no local path, not in the cache, and the Hub cannot be reached",
-            hint="check the connection and HF_HUB_OFFLINE, or give the path of a local copy",
-        ) from error
-    except errors.EntryNotFoundError as error:
-        raise UnreadableError(
-            f"{what}: the repository does not hold this file",
-            hint="another revision may: org/name@revision",
-        ) from error
-    except Exception as error:  # its HTTP library, and so the errors, differ between versions
-        status = getattr(getattr(error, "response", None), "status_code", None)
-        raise UnreadableError(
-            f"{what}: the Hub answered with status {status}"
-            if status is not None
-            else f"{what}: the Hub cannot be reached: {type(error).__name__}",
-            hint="try again later, or give the path of a local copy",
-        ) from error

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-from .errors import RefusedError, Sam21ConvertError, UnreadableError
+from .errors import RefusedError, Sam21ConvertError, UnreadableError, UsageError
 
 BUSY = (408, 429, 500, 502, 503, 504)  # statuses of a server that may answer later
 _READING = ("GET", "HEAD")
@@ -135,10 +135,7 @@ def explained(what: str, failure: Failure) -> Sam21ConvertError:
             "twice",
         )
     if isinstance(error, errors.GatedRepoError):
-        return UnreadableError(
-            f"{what}: is gated on the Hub",
-            hint="ask for access on its page, then sign in: hf auth login, or set HF_TOKEN",
-        )
+        return _gated(what)
     if isinstance(error, errors.DisabledRepoError):
         return RefusedError(f"{what}: the Hub has disabled it{said}", hint="its page says more")
     if isinstance(error, errors.LocalTokenNotFoundError) or status == 401:
@@ -170,6 +167,13 @@ def explained(what: str, failure: Failure) -> Sam21ConvertError:
     return _unanswered(what, failure, said)
 
 
+def _gated(what: str) -> UnreadableError:
+    return UnreadableError(
+        f"{what}: is gated on the Hub",
+        hint="ask for access on its page, then sign in: hf auth login, or set HF_TOKEN",
+    )
+
+
 def _forbidden(what: str, failure: Failure, said: str) -> RefusedError:
     """The Hub says no: for want of a right, of space, of money; only its own words tell."""
     if failure.method in _READING:
@@ -199,3 +203,65 @@ def _unanswered(what: str, failure: Failure, said: str) -> Sam21ConvertError:
     else:
         told = f"the Hub cannot be reached: {type(error).__name__}"
     return UnreadableError(f"{what}: {told}", hint=again)
+
+
+@contextmanager
+def explaining_reads(what: str) -> Iterator[None]:
+    """As :func:`explaining`, where ``what`` is only read, and may have been meant as a path.
+
+    Then an error of this machine is that of the cache, where what is read is kept.
+    """
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, Sam21ConvertError):
+            raise
+        raise _unread(what, error) from error
+
+
+def _unread(what: str, error: Exception) -> Sam21ConvertError:
+    from huggingface_hub import constants, errors
+
+    if isinstance(error, errors.HFValidationError):
+        return no_id(what)
+    if isinstance(error, errors.GatedRepoError):
+        return _gated(what)
+    if isinstance(error, errors.RepositoryNotFoundError):
+        return UnreadableError(
+            f"{what}: no such repository on the Hub, nor a local path",
+            hint="check the spelling; a private one is seen only after signing in: hf auth login",
+        )
+    if isinstance(error, errors.RevisionNotFoundError):
+        return UnreadableError(
+            f"{what}: no such revision on the Hub",
+            hint="a branch, a tag, refs/pr/N or a whole commit hash",
+        )
+    if isinstance(error, (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled)):
+        return UnreadableError(
+            f"{what}: no local path, not in the cache, and the Hub cannot be reached",
+            hint="check the connection and HF_HUB_OFFLINE, or give the path of a local copy",
+        )
+    if isinstance(error, errors.EntryNotFoundError):
+        return UnreadableError(
+            f"{what}: the repository does not hold this file",
+            hint="another revision may: org/name@revision",
+        )
+    failure = Failure.of(error)
+    if isinstance(failure.error, OSError) and _at_home(failure.error):
+        return UnreadableError(
+            f"{what}: cannot be kept in {constants.HF_HUB_CACHE}: {failure.error.strerror}",
+            hint="free space there, or set HF_HOME to a folder elsewhere",
+        )
+    again = "try again later, or give the path of a local copy"
+    if failure.status is not None:
+        return UnreadableError(f"{what}: the Hub answered with status {failure.status}", hint=again)
+    reason = type(error).__name__
+    return UnreadableError(f"{what}: the Hub cannot be reached: {reason}", hint=again)
+
+
+def no_id(model_id: str) -> UsageError:
+    """What was given is neither a path nor can it be an id."""
+    return UsageError(
+        f"{model_id}: no such file or folder, and no id of the Hub",
+        hint="give a path that exists, or an id such as facebook/sam2.1-hiera-tiny",
+    )

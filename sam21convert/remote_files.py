@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 
 from .errors import UnreachableError, UnreadableError
 from .hf.folder import CONFIG
-from .hub import choose, explaining, listing
-from .hub_errors import BUSY, Failure
+from .hub import choose, listing
+from .hub_errors import BUSY, Failure, explaining_reads
 from .patience import patiently
 
 _BLOCK = 1 << 16  # bytes: the header of most safetensors files, the directory of most archives
@@ -32,7 +32,7 @@ def at_hub(
     ``head`` is what the user wrote before the name of the file: paths begin with it. Raises what
     :func:`~sam21convert.hub.fetch` does.
     """
-    with explaining(head):
+    with explaining_reads(head):
         commit, names = listing(repo, revision)
     whole = HubPath.of(_Repository(head, repo, commit, frozenset(names)), "")
     if file is not None:
@@ -135,7 +135,7 @@ class _Content:
                 hint="look at a copy of it: sam21convert pull",
             )
         try:
-            with explaining(self._name):
+            with explaining_reads(self._name):
                 answer = patiently(lambda: _ask(self._url, start, stop), _was_cut)
         except UnreadableError as error:
             raise UnreachableError(error.message, hint=error.hint) from error

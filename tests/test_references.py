@@ -385,6 +385,23 @@ class TestAWrongFile:
         assert Path(out.strip()).read_bytes() == b"v1"
 
 
+FULL = """
+import resource, signal
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY))
+"""
+
+
+@pytest.mark.parametrize("source", [NAME, FILE, "hf://some/folder"])
+def test_a_full_disk_is_said_and_nothing_is_lost(world: World, source: str) -> None:
+    """A limit on the size of files is one, as far as a program can tell."""
+    [(code, out, err)] = world.run(["validate", source], program=FULL + PROGRAM)
+    assert (code, out) == (3, "")
+    assert "cannot be kept in " + str(world.home) in err
+    assert "File too large" in err
+    assert world.one("validate", source)[0] == 0
+
+
 def test_what_was_pulled_is_there_offline(world: World) -> None:
     lines = [["pull", NAME], ["pull", f"hf://{REPO}"], ["pull", "hf://some/folder"]]
     assert [code for code, _, _ in world.run(*lines, HF_HUB_OFFLINE="1")] == [3] * 3
