@@ -23,6 +23,7 @@ import sam21convert
 from sam21convert.catalog import shipped_tensors
 from sam21convert.containers import copying, open_source
 from sam21convert.containers.torch_writer import _entry, _pickle, write_torch
+from sam21convert.errors import UnreadableError
 from sam21convert.tensors import Tensor, TensorSpec
 
 from .making import DEBUG, official_pt, random_bits, sparse
@@ -160,7 +161,7 @@ def test_the_measure_sees_what_is_read_twice(tmp_path: Path, forms: dict[str, Pa
     assert found.read / weights > 4 - SLACK
 
 
-REFUSALS = ("EXDEV", "ENOSYS", "EINVAL", "EOPNOTSUPP", "EPERM")
+REFUSALS = ("EXDEV", "ENOSYS", "EINVAL", "EOPNOTSUPP", "EPERM", "EIO")
 
 
 @pytest.mark.parametrize("refusal", REFUSALS)
@@ -185,7 +186,7 @@ def test_where_the_kernel_does_not_copy_the_output_is_the_same(
     assert one.read_bytes() == two.read_bytes()
 
 
-@pytest.mark.parametrize("fault", ["EIO", "ENOSPC"])
+@pytest.mark.parametrize("fault", ["EFBIG", "ENOSPC"])
 def test_other_errors_of_the_kernel_are_not_passed_over(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str
 ) -> None:
@@ -197,6 +198,22 @@ def test_other_errors_of_the_kernel_are_not_passed_over(
     monkeypatch.setattr(os, "copy_file_range", fail)
     with pytest.raises(OSError, match=fault):
         sam21convert.convert(source, tmp_path / "out.safetensors")
+    assert os.listdir(tmp_path) == ["m.pt"]
+
+
+@pytest.mark.parametrize("dtype", [None, "float16"], ids=["copied", "cast"])
+def test_a_failing_disk_is_told_by_the_file_on_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dtype: Any
+) -> None:
+    source = official_pt(tmp_path / "m.pt")
+
+    def fail(*_: Any) -> int:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(os, "copy_file_range", fail)
+    monkeypatch.setattr(os, "preadv", fail)
+    with pytest.raises(UnreadableError, match=r"m\.pt: cannot be read at byte \d+: Input/output"):
+        sam21convert.convert(source, tmp_path / "out.safetensors", dtype=dtype)
     assert os.listdir(tmp_path) == ["m.pt"]
 
 

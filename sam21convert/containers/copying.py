@@ -36,7 +36,15 @@ WORKERS = min(4, os.cpu_count() or 1)
 CHUNK = 1 << 20  # a whole number of elements of any type
 _KERNEL_CHUNK = 1 << 24  # small enough for progress to move and for Ctrl-C to be answered
 _FLUSH = 1 << 26
-_NO_KERNEL_COPY = {errno.EXDEV, errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP, errno.EPERM}
+# After EIO too the bytes go through this process, which tells source and output apart.
+_NO_KERNEL_COPY = {
+    errno.EXDEV,
+    errno.ENOSYS,
+    errno.EINVAL,
+    errno.EOPNOTSUPP,
+    errno.EPERM,
+    errno.EIO,
+}
 _WHOLE = threading.Lock()  # held while a tensor is in memory as a whole
 
 
@@ -68,7 +76,7 @@ def read_chunks(files: Files, path: Path, offset: int, nbytes: int) -> Iterator[
     """Yield a stretch of a file piece by piece; each piece is valid until the next is asked for.
 
     All have ``CHUNK`` bytes but the last. Raises :class:`UnreadableError` when the file ends too
-    early.
+    early or its disk fails.
     """
     buffer = memoryview(bytearray(min(CHUNK, nbytes)))
     fd = files.fd(path)
@@ -76,7 +84,13 @@ def read_chunks(files: Files, path: Path, offset: int, nbytes: int) -> Iterator[
     while offset < end:
         piece, filled = buffer[: end - offset], 0
         while filled < len(piece):
-            count = os.preadv(fd, [piece[filled:]], offset + filled)
+            try:
+                count = os.preadv(fd, [piece[filled:]], offset + filled)
+            except OSError as error:
+                raise UnreadableError(
+                    f"{path}: cannot be read at byte {offset + filled}: {error.strerror}",
+                    hint="the disk it is on may be failing: copy what can still be read",
+                ) from error
             if count == 0:
                 at = offset + filled
                 raise UnreadableError(
