@@ -21,7 +21,7 @@ import sam21convert
 from sam21convert import checkpoint as checkpoint_module
 from sam21convert import convert, inspect, validate
 from sam21convert.catalog import SHIPPED, Shipped, shipped_tensors
-from sam21convert.containers import Source
+from sam21convert.containers import Source, pickle_machine, pickle_walk
 from sam21convert.dialects import DIALECTS, HF_IMAGE, MLX, OFFICIAL, TIMM
 from sam21convert.errors import MismatchError, RefusedError
 from sam21convert.keymap import compile_keymap, covers
@@ -240,6 +240,31 @@ class TestTrainer:
         }
         convert(source, tmp_path / "plain.pt")
         same_as_state_dict(tmp_path / "plain.pt")
+
+    def test_no_limit_of_the_readers_is_near(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Of the largest model: weights, their average, AdamW with a group for each layer."""
+        one = torch.ones(1)  # all tensors share it, to have a small file: their number counts
+        model = {
+            name: one.expand(spec.shape)
+            for name, spec in shipped_tensors("sam2.1/sam2.1_hiera_l").items()
+        }
+        moments = ({"step": one[0], "exp_avg": t, "exp_avg_sq": t} for t in model.values())
+        groups = [
+            {"lr": 1e-4, "betas": (0.9, 0.999), "eps": 1e-8, "params": [i]} for i in range(99)
+        ]
+        optimizer = {"state": dict(enumerate(moments)), "param_groups": groups}
+        path = tmp_path / "checkpoint.pt"
+        torch.save({"model": model, "ema": {"module": model}, "optimizer": optimizer}, path)
+        monkeypatch.setattr(pickle_machine, "_MAX_STEPS", pickle_machine._MAX_STEPS // 3)
+        monkeypatch.setattr(pickle_walk, "_MAX_STEPS", pickle_walk._MAX_STEPS // 3)
+        found = inspect(path, weights="model")
+        assert found.config == "sam2.1/sam2.1_hiera_l"
+        assert found.safety.whole
+        monkeypatch.setattr(pickle_machine, "_MAX_STEPS", pickle_machine._MAX_STEPS // 4)
+        with pytest.raises(RefusedError, match="more than 33,333 opcodes"):
+            inspect(path, weights="model")
 
     @pytest.mark.parametrize(
         ("keep", "left_out"),

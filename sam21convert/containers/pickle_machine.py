@@ -18,7 +18,7 @@ from .source import Placeholder
 Args: TypeAlias = tuple[Any, ...]
 Persistent: TypeAlias = Callable[[Any], Any]
 
-_MAX_STEPS = 150_000  # twice those of a training checkpoint; each can cost 400 bytes
+_MAX_STEPS = 400_000  # five times those of a training checkpoint; each can cost 400 bytes
 _MAX_NAME = 200
 _SIZED = (str, bytes, bytearray, tuple, list, dict)
 
