@@ -7,9 +7,10 @@ of them in a file.
 
 from __future__ import annotations
 
+from bisect import bisect
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from ..errors import RefusedError, UnreadableError
 from ..tensors import Joined, TensorRef
@@ -21,6 +22,8 @@ from .torch_zip import read_torch_zip
 METADATA = ".metadata"
 _MODULE = "torch.distributed.checkpoint"
 _MAX_RANK = 15  # a longer name of a piece would not be a key
+
+_Taken: TypeAlias = dict[Path, list[tuple[int, int]]]  # by file, where pieces begin and end
 
 
 def read_distributed(folder: Path) -> Source:
@@ -43,7 +46,7 @@ def read_distributed(folder: Path) -> Source:
         if not isinstance(entries, dict) or not isinstance(places, dict):
             raise UnreadableError("it does not say what there is and where")
     blobs: list[Blob] = []
-    files: dict[Path, None] = {path: None}
+    taken: _Taken = {}
     root: dict[str, Any] = {}
     for name, entry in entries.items():
         name = str(name)
@@ -51,16 +54,15 @@ def read_distributed(folder: Path) -> Source:
             value: Any = Placeholder("bytes")
             if isinstance(entry, Record):
                 pieces = [
-                    _piece(folder, places.get((name, *offsets)), shape, blobs)
+                    _piece(folder, places.get((name, *offsets)), shape, blobs, taken)
                     for offsets, shape in _chunks(_state(entry))
                 ]
-                files |= {piece.path: None for piece in pieces}
                 value = _joined(pieces)
             _place(root, _keys(name, paths), value)
     return Source(
         folder,
         "torch distributed",
-        tuple(files),
+        (path, *taken),
         root,
         blobs=tuple(blobs),
         placeholders=found.placeholders,
@@ -145,7 +147,9 @@ def _chunks(entry: Mapping[str, Any]) -> Iterator[tuple[tuple[int, ...], tuple[i
         raise UnreadableError(f"it has {size[0]} rows, its pieces {row}")
 
 
-def _piece(folder: Path, place: Any, shape: tuple[int, ...], blobs: list[Blob]) -> TensorRef:
+def _piece(
+    folder: Path, place: Any, shape: tuple[int, ...], blobs: list[Blob], taken: _Taken
+) -> TensorRef:
     """The tensor in the archive at a place."""
     match _state(place):
         case {"transform_descriptors": [*transforms]} if transforms:
@@ -164,11 +168,21 @@ def _piece(folder: Path, place: Any, shape: tuple[int, ...], blobs: list[Blob]) 
         raise UnreadableError(f"{name}: No such file or directory", hint="copy the folder again")
     if start + length > path.stat().st_size:
         raise UnreadableError(f"{name} ends before it does", hint="copy the folder again")
+    _take(taken, path, start, start + length)
     source = read_torch_zip(path, start, length)
     if not isinstance(source.root, TensorRef) or source.root.spec.shape != shape:
         raise UnreadableError(f"{name}, byte {start}: holds no tensor of the shape {list(shape)}")
     blobs.extend(source.blobs)
     return source.root
+
+
+def _take(taken: _Taken, path: Path, start: int, stop: int) -> None:
+    """Refuse a piece that lies where another does: a small folder could name one without end."""
+    known = taken.setdefault(path, [])
+    at = bisect(known, (start, stop))
+    if (at and known[at - 1][1] > start) or (at < len(known) and known[at][0] < stop):
+        raise UnreadableError(f"{path.name}, byte {start}: another piece lies there too")
+    known.insert(at, (start, stop))
 
 
 def _joined(pieces: Sequence[TensorRef]) -> TensorRef:

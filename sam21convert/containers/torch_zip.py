@@ -18,8 +18,9 @@ from . import strangers
 from .pickles import unpickle
 from .source import Blob, Placeholder, Source
 from .torch_tensors import MAX_HEADER, TORCH, Storages, StorageType, errors_about
-from .zip_end import check_end
+from .zip_end import MAX_DIRECTORY, check_end
 
+_MAX_OF_A_PART = 4096  # bytes of a directory or a pickle: that of one tensor has some hundreds
 _LOCAL_HEADER = struct.Struct("<4s4xH16xHH")
 
 
@@ -28,19 +29,23 @@ def read_torch_zip(
 ) -> Source:
     """Read what ``torch.save`` writes since PyTorch 1.6, without the data of the tensors.
 
-    The archive can be a stretch of the file: ``length`` bytes from ``start`` on. Where the data of
-    a tensor begins stands before it. Without ``place`` that is not looked up: the offsets are those
-    of the archive's entries, and no data can be read by them.
+    The archive can be a stretch of the file, for one tensor: ``length`` bytes from ``start`` on.
+    Where the data of a tensor begins stands before it. Without ``place`` that is not looked up: the
+    offsets are those of the archive's entries, and no data can be read by them.
 
     Raises :class:`UnreadableError` when the file is no intact zip archive or its parts contradict
     each other, and :class:`RefusedError` for archives of another kind, TorchScript among them, for
     compressed or encrypted entries, and for big-endian data.
     """
     with errors_about(str(path)), path.open("rb", buffering=0) as file:
-        archive = _Archive(file if length is None else _Stretch(file, start, length))
+        if length is None:
+            archive, limit = _Archive(file, MAX_DIRECTORY), MAX_HEADER
+        else:
+            archive = _Archive(_Stretch(file, start, length), _MAX_OF_A_PART)
+            limit = _MAX_OF_A_PART
         folder = _find_folder(archive)
         _check_byte_order(archive, folder)
-        pickle = archive.read(f"{folder}/data.pkl", MAX_HEADER)
+        pickle = archive.read(f"{folder}/data.pkl", limit)
         blobs: list[Blob] = []
 
         def locate(key: str, numel: int, itemsize: int) -> int:
@@ -111,10 +116,10 @@ class _Stretch(RawIOBase):
 class _Archive:
     """A zip archive: the entries of its central directory, and where their data lies."""
 
-    def __init__(self, file: RawIOBase) -> None:
+    def __init__(self, file: RawIOBase, limit: int) -> None:
         self.file = file
         self.size = file.seek(0, 2)
-        check_end(file, self.size)
+        check_end(file, self.size, limit)
         try:
             with zipfile.ZipFile(file) as archive:
                 infos = archive.infolist()

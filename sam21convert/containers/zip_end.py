@@ -21,7 +21,7 @@ _NOT_INTACT = "not an intact zip archive"
 _AGAIN = "download or copy the file again"
 
 
-def check_end(file: RawIOBase, size: int) -> None:
+def check_end(file: RawIOBase, size: int, limit: int = MAX_DIRECTORY) -> None:
     """Raise an error unless an archive of ``size`` bytes is all there is, with a sane directory.
 
     Another program may see another archive in a file with something before, between or after.
@@ -44,10 +44,9 @@ def check_end(file: RawIOBase, size: int) -> None:
         _, length, start = _END64.unpack_from(tail)
     if comment or start + length != end:
         raise UnreadableError(f"{_NOT_INTACT} (its directory is not where it is said to be)")
-    if length > MAX_DIRECTORY:
+    if length > limit:
         raise RefusedError(
-            f"a zip archive with a directory of {length} bytes, "
-            f"more than the {MAX_DIRECTORY} allowed"
+            f"a zip archive with a directory of {length} bytes, more than the {limit} allowed"
         )
 
 

@@ -263,6 +263,7 @@ def _distributed() -> Iterator[Case]:
     def folder(
         size: Any = (6,), sizes: Any = (6,), offsets: Any = (0,), name: Any = "0.distcp",
         start: Any = 0, length: Any = len(piece), entries: bytes | None = None, data: bytes = piece,
+        tensors: int = 1,
     ) -> Callable[[Path], object]:  # fmt: skip
         chunk = _record(
             "metadata:ChunkStorageMetadata", offsets=spelled(offsets), sizes=spelled(sizes)
@@ -270,14 +271,19 @@ def _distributed() -> Iterator[Case]:
         entry = _record(
             "metadata:TensorStorageMetadata", size=spelled(size), chunks=b"](" + chunk + b"e"
         )
-        index = _record("metadata:MetadataIndex", fqn=spelled("w"), offset=spelled((0,)))
+        names = [spelled("w" * (number + 1)) for number in range(tensors)]
+        indices = [
+            _record("metadata:MetadataIndex", fqn=each, offset=spelled((0,))) for each in names
+        ]
         place = _record(
             "filesystem:_StorageInfo",
             relative_path=spelled(name), offset=spelled(start), length=spelled(length),
         )  # fmt: skip
-        table = b"}" + spelled("w") + entry + b"s" if entries is None else entries
+        table = b"}" + b"".join(each + entry + b"s" for each in names)
         whole = _record(
-            "metadata:Metadata", state_dict_metadata=table, storage_data=b"}" + index + place + b"s"
+            "metadata:Metadata",
+            state_dict_metadata=table if entries is None else entries,
+            storage_data=b"}" + b"".join(index + place + b"s" for index in indices),
         )
 
         def make(path: Path) -> None:
@@ -289,7 +295,12 @@ def _distributed() -> Iterator[Case]:
         return make
 
     attack = b"\x80\x02" + CALLS["os.system"] + b"."
+    crowded = torch_zip(tensor_pickle(), *[bytes(24)] * 100)
+    long = torch_zip(tensor_pickle()[:-1] + b"N0" * 3000 + b".")
     for name, make, *says in (
+        ("hundreds of tensors in one place", folder(tensors=300), "byte 0: another piece lies there"),
+        ("a piece with many entries", folder(data=crowded, length=len(crowded)), "0.distcp", "directory of"),
+        ("a piece with a long pickle", folder(data=long, length=len(long)), "0.distcp", "more than the 4096 allowed"),
         ("a file that is gone", folder(name="1.distcp"), "1.distcp", "No such file"),
         ("out of the folder", folder(name="../0.distcp"), "no file of the folder"),
         ("the folder above", folder(name=".."), "no file of the folder"),

@@ -59,7 +59,7 @@ def _distributed() -> list[bytes]:
             offsets = torch.Size([2 * row, 0])
             chunks.append(metadata.ChunkStorageMetadata(offsets, torch.Size([2, 3])))
             index = metadata.MetadataIndex(name, offsets)
-            places[index] = filesystem._StorageInfo(PIECES, row * size, size)
+            places[index] = filesystem._StorageInfo(PIECES, len(places) * size, size)
         shape = torch.Size([2 * rows, 3])
         state[name] = metadata.TensorStorageMetadata(properties, shape, chunks)
     planner = {"w": ("model", "w"), "split": ("model", 0)}

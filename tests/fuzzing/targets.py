@@ -46,7 +46,7 @@ def folder() -> Path:
     """Where the files are written: in memory, where the system has such a place."""
     memory = Path("/dev/shm")
     path = Path(mkdtemp(prefix="sam21convert-fuzz-", dir=memory if memory.is_dir() else None))
-    (path / PIECES).write_bytes(grammar.zip_of(grammar.one_tensor()) * 2)
+    (path / PIECES).write_bytes(grammar.zip_of(grammar.one_tensor()) * 3)
     (path / SHARD).write_bytes(grammar.safetensors_of(grammar.HEADER))
     return path
 
