@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -115,11 +114,9 @@ def predict_video(
     with _naming_faults():
         state = predictor.init_state(str(source))
     _point(predictor, state, objects)
-    with new_folder(folder, overwrite=overwrite) as home:
+    with new_folder(folder, overwrite=overwrite, without=_OURS) as home:
         areas = _follow(predictor, state, home / MASKS, progress)
         _draw(source, state, objects, home, progress)
-        if overwrite:
-            _clear(folder)
     return VideoPrediction(
         source=source,
         width=state.video_width,
@@ -247,12 +244,3 @@ def _refuse_occupied(folder: Path, inputs: Sequence[Path], *, overwrite: bool) -
     for path in inputs:
         if folder.resolve() in path.resolve().parents:
             raise UsageError(f"{folder}: holds the input {path}, which is never changed")
-
-
-def _clear(folder: Path) -> None:
-    """Remove an earlier prediction as a whole: the new one may be shorter."""
-    for path in (folder / name for name in _OURS):
-        if path.is_dir():
-            shutil.rmtree(path)
-        else:
-            path.unlink(missing_ok=True)

@@ -189,7 +189,7 @@ class Judge:
         return 0
 
     def points(self, count: int) -> Iterable[int]:
-        """So many moments, three quarters of them in STEPS, evenly over the run.
+        """So many moments, evenly over the run, three quarters of them in STEPS or all there are.
 
         With a number below zero, the last so many in STEPS, which is where names are given.
         """
@@ -199,7 +199,8 @@ class Judge:
         others = [number for number, is_step in enumerate(traced, 1) if not is_step]
         if count < 0:
             return steps[count:]
-        return sorted(_evenly(steps, count * 3 // 4) + _evenly(others, count - count * 3 // 4))
+        chosen = _evenly(steps, count * 3 // 4)
+        return sorted(chosen + _evenly(others, count - len(chosen)))
 
     def reset(self) -> None:
         """The old state."""

@@ -96,6 +96,26 @@ class TestAtomicFolder:
             "a": "new",
         }
 
+    @pytest.mark.parametrize("inside", [False, True], ids=["exchanged", "by its files"])
+    def test_what_is_to_go_goes(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, inside: bool
+    ) -> None:
+        out = tmp_path / "out"
+        for name in ("masks", "frames"):
+            (out / name).mkdir(parents=True)
+            (out / name / "old").touch()
+        for name in ("film", "mine"):
+            (out / name).touch()
+        if inside:
+            monkeypatch.chdir(out)
+        with new_folder(out, overwrite=True, without={"masks", "frames", "film"}) as folder:
+            (folder / "masks").mkdir()
+            (folder / "masks" / "new").touch()
+            assert (out / "film").exists()
+        found = sorted(path.relative_to(out).as_posix() for path in out.rglob("*"))
+        assert found == ["masks", "masks/new", "mine"]
+        assert os.listdir(tmp_path) == ["out"]
+
     def test_the_current_folder_may_be_filled(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:

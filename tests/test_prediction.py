@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
@@ -539,9 +540,11 @@ class TestCommands:
     ) -> None:
         out, fresh = tmp_path / "out", tmp_path / "fresh"
         predict_video(jpegs, checkpoint, out, [Point(30, 46, obj_id="disc")])
-        predict_video(mp4, checkpoint, out, [Box(14, 30, 48, 62)], overwrite=True)
-        predict_video(mp4, checkpoint, fresh, [Box(14, 30, 48, 62)])
-        assert tree(out) == tree(fresh)
+        for source in (mp4, jpegs):
+            predict_video(source, checkpoint, out, [Box(14, 30, 48, 62)], overwrite=True)
+            predict_video(source, checkpoint, fresh, [Box(14, 30, 48, 62)], overwrite=True)
+            assert tree(out) == tree(fresh)
+            shutil.rmtree(fresh)
 
     @pytest.mark.parametrize("inside", ["frames", "masks"])
     def test_the_input_is_not_taken_for_an_earlier_prediction(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -51,11 +51,12 @@ def new_files(path: Path, *others: Path, overwrite: bool) -> Iterator[Path]:
 
 
 @contextmanager
-def new_folder(path: Path, *, overwrite: bool) -> Iterator[Path]:
+def new_folder(path: Path, *, overwrite: bool, without: Collection[str] = ()) -> Iterator[Path]:
     """The same for a folder. With ``overwrite``, other files in an existing folder stay.
 
-    A link to a folder stays a link to it. A folder that exists is exchanged for one with all that
-    shall be in it; where that cannot be done, its files are replaced as :func:`new_files` does.
+    But those named in ``without`` go. A link to a folder stays a link to it. A folder that exists
+    is exchanged for one with all that shall be in it; where that cannot be done, its files are
+    replaced as :func:`new_files` does.
     """
     refuse_existing(path, overwrite=overwrite)
     if path.is_dir():
@@ -70,8 +71,11 @@ def new_folder(path: Path, *, overwrite: bool) -> Iterator[Path]:
             return
         refuse_existing(path, overwrite=overwrite)
         _refuse_folders(stage, path)
-        if stays or not _replaced(stage, path):
+        gone = [path / name for name in without if not os.path.lexists(stage / name)]
+        if stays or not _replaced(stage, path, gone):
             commit(stage, path, FILES if stays else FOLDER)
+            for old in gone:
+                remove(old)
 
 
 @contextmanager
@@ -121,22 +125,27 @@ def _must_stay(folder: Path) -> bool:
     )
 
 
-def _replaced(stage: Path, path: Path) -> bool:
+def _replaced(stage: Path, path: Path, gone: Collection[Path]) -> bool:
     """Exchange a folder for ``stage``, with all that only the old one holds, and remove the old.
 
+    What is in ``gone`` goes with it.
     False, and nothing done, where the system cannot. Raises :class:`UsageError` while the folder is
     locked, as that of a batch is.
     """
     try:
         with locked(path):
-            kept = [old for old in path.iterdir() if not os.path.lexists(stage / old.name)]
+            kept = [
+                old
+                for old in path.iterdir()
+                if not os.path.lexists(stage / old.name) and old not in gone
+            ]
             if not _joined(stage, path, kept) or not exchange(stage, path):
                 for old in kept:
                     remove(stage / old.name)
                 return False
             sync(path.parent)
             for late in stage.iterdir():  # came after the links were made
-                if not os.path.lexists(path / late.name):
+                if not os.path.lexists(path / late.name) and path / late.name not in gone:
                     late.rename(path / late.name)
             remove(stage)
     except NoLocks:
