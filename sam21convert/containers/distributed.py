@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 from ..errors import RefusedError, UnreadableError
 from ..tensors import Joined, TensorRef
 from .pickles import Known, Record, unpickle
-from .source import Blob, Placeholder, Source, is_file_name, refuse_special
+from .source import Blob, Placeholder, Source, is_file_name, read_up_to, refuse_special
 from .torch_tensors import MAX_HEADER, TORCH, errors_about
 from .torch_zip import read_torch_zip
 
@@ -34,8 +34,7 @@ def read_distributed(folder: Path) -> Source:
     """
     path = folder / METADATA
     with errors_about(str(path)):
-        with path.open("rb") as file:
-            data = file.read(MAX_HEADER + 1)
+        data = read_up_to(path, MAX_HEADER)
         if len(data) > MAX_HEADER:
             raise RefusedError(f"it has more than the {MAX_HEADER} bytes allowed")
         found = unpickle(data, "the pickle", known=_KNOWN)

@@ -13,7 +13,7 @@ from typing import Any
 from ..errors import RefusedError, UnreadableError
 from ..tensors import DTYPES, Tensor, TensorRef, TensorSpec
 from .copying import Progress, Written, copy_tensors
-from .source import Source, is_file_name, refuse_special
+from .source import Source, is_file_name, read_up_to, refuse_special
 
 # That of a model takes some hundred kilobytes, and JSON thirty times its size once it is parsed.
 _MAX_HEADER = 4_000_000
@@ -196,8 +196,7 @@ def _check_tiling(path: Path, spans: list[tuple[int, int, str]], size: int) -> N
 def _weight_map(index: Path) -> dict[str, str]:
     refuse_special(index)
     try:
-        with index.open("rb") as file:
-            text = file.read(_MAX_HEADER + 1)
+        text = read_up_to(index, _MAX_HEADER)
         if len(text) > _MAX_HEADER:
             raise RefusedError(f"{index}: more than the {_MAX_HEADER} bytes allowed")
         content = json.loads(text.decode(), object_pairs_hook=_unique)
