@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 import shutil
 from collections.abc import Callable
@@ -14,7 +15,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from torch.distributed.checkpoint import metadata as dcp_metadata
-from torch.distributed.checkpoint.filesystem import FileSystemWriter
+from torch.distributed.checkpoint.filesystem import FileSystemReader, FileSystemWriter
 from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import save
 
@@ -24,6 +25,7 @@ from sam21convert.checkpoint import open_checkpoint
 from sam21convert.containers import open_source
 from sam21convert.containers.checking import same_bytes
 from sam21convert.errors import RefusedError, Sam21ConvertError, UnreadableError
+from sam21convert.safety import assess
 
 from .making import damaged, official_pt, random_bits, state_dict
 from .test_commands import run
@@ -40,6 +42,55 @@ def saved(folder: Path, content: Any, **options: Any) -> Path:
 def folder(tmp_path: Path) -> Path:
     content = {"model": state_dict(), "epoch": 3, "optimizer": {"state": {0: torch.ones(3)}}}
     return saved(tmp_path / "dcp", content, thread_count=2)
+
+
+class Bad:
+    """Unpickled, it makes a folder."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = str(path)
+
+    def __reduce__(self) -> Any:
+        return os.mkdir, (self.path,)
+
+
+class TestSafety:
+    def test_a_folder_of_torch_is_harmless(self, folder: Path) -> None:
+        found = inspect(folder).safety
+        assert (found.rating, found.whole) == ("harmless", True)
+        entries = {name.entry for name in found.names}
+        assert "" in entries
+        assert any(entry.startswith("__0_1.distcp, byte ") for entry in entries)
+
+    def test_what_a_piece_would_call_is_told_with_its_place(self, tmp_path: Path) -> None:
+        content = {"model": state_dict(), "sched": Bad(tmp_path / "made")}
+        folder = saved(tmp_path / "dcp", content)
+        found = inspect(folder)
+        assert found.exit_code == 1
+        [bad] = found.safety.dangerous
+        assert bad.name == f"{os.name}.mkdir"
+        assert bad.called
+        assert bad.entry.startswith("__0_0.distcp, byte ")
+        start = int(bad.entry.partition(", byte ")[2].partition(":")[0])
+        places = pickle.loads((folder / ".metadata").read_bytes()).storage_data
+        [place] = [place for index, place in places.items() if index.fqn == "sched"]
+        assert start == place.offset
+        assert not (tmp_path / "made").exists()
+        load({"sched": None}, storage_reader=FileSystemReader(folder), no_dist=True)
+        assert (tmp_path / "made").exists()  # so it is truly dangerous
+
+    def test_where_the_pieces_cannot_be_told_the_rating_is_unknown(self, folder: Path) -> None:
+        found = pickle.loads((folder / ".metadata").read_bytes())
+        one, other, *_ = found.storage_data.values()
+        other.relative_path, other.offset = one.relative_path, one.offset
+        (folder / ".metadata").write_bytes(pickle.dumps(found))
+        assert (assess(folder).rating, assess(folder).whole) == ("unknown", False)
+
+    def test_so_it_is_where_there_is_too_much_to_go_through(
+        self, folder: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("sam21convert.containers.pickle_files.MAX_HEADER", 100_000)
+        assert not assess(folder).whole
 
 
 def split(state: dict[str, torch.Tensor], folder: Path) -> Path:

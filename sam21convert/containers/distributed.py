@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from bisect import bisect
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from ..errors import RefusedError, UnreadableError
 from ..tensors import Joined, TensorRef
-from .pickles import Known, Record, unpickle
+from .pickles import Known, Pickled, Record, unpickle
 from .source import Blob, Placeholder, Source, is_file_name, read_up_to, refuse_special
 from .torch_tensors import MAX_HEADER, TORCH, errors_about
 from .torch_zip import read_torch_zip
@@ -33,17 +34,9 @@ def read_distributed(folder: Path) -> Source:
     :class:`RefusedError` for tensors that are split in another way than by rows.
     """
     path = folder / METADATA
-    with errors_about(str(path)):
-        data = read_up_to(path, MAX_HEADER)
-        if len(data) > MAX_HEADER:
-            raise RefusedError(f"it has more than the {MAX_HEADER} bytes allowed")
-        found = unpickle(data, "the pickle", known=_KNOWN)
-        content = _state(found.value)
-        entries, places, paths = (
-            content.get(name) for name in ("state_dict_metadata", "storage_data", "planner_data")
-        )
-        if not isinstance(entries, dict) or not isinstance(places, dict):
-            raise UnreadableError("it does not say what there is and where")
+    found = _metadata(path)
+    entries, places = found.value["state_dict_metadata"], found.value["storage_data"]
+    paths = found.value.get("planner_data")
     blobs: list[Blob] = []
     taken: _Taken = {}
     root: dict[str, Any] = {}
@@ -66,6 +59,30 @@ def read_distributed(folder: Path) -> Source:
         blobs=tuple(blobs),
         placeholders=found.placeholders,
     )
+
+
+def stretches(folder: Path) -> Iterator[tuple[Path, int, int]]:
+    """File, start and length of all that ``torch.distributed.checkpoint`` would load, once each.
+
+    Raises as :func:`read_distributed` does.
+    """
+    taken: _Taken = {}
+    for place in _metadata(folder / METADATA).value["storage_data"].values():
+        yield _stretch(folder, place, taken)
+
+
+def _metadata(path: Path) -> Pickled:
+    """What the pickle says: at least what there is, and where."""
+    with errors_about(str(path)):
+        data = read_up_to(path, MAX_HEADER)
+        if len(data) > MAX_HEADER:
+            raise RefusedError(f"it has more than the {MAX_HEADER} bytes allowed")
+        found = unpickle(data, "the pickle", known=_KNOWN)
+        content = _state(found.value)
+        for name in ("state_dict_metadata", "storage_data"):
+            if not isinstance(content.get(name), dict):
+                raise UnreadableError("it does not say what there is and where")
+    return replace(found, value=content)
 
 
 def _state(record: Any) -> Mapping[str, Any]:
@@ -150,6 +167,18 @@ def _piece(
     folder: Path, place: Any, shape: tuple[int, ...], blobs: list[Blob], taken: _Taken
 ) -> TensorRef:
     """The tensor in the archive at a place."""
+    path, start, length = _stretch(folder, place, taken)
+    source = read_torch_zip(path, start, length)
+    if not isinstance(source.root, TensorRef) or source.root.spec.shape != shape:
+        raise UnreadableError(
+            f"{path.name}, byte {start}: holds no tensor of the shape {list(shape)}"
+        )
+    blobs.extend(source.blobs)
+    return source.root
+
+
+def _stretch(folder: Path, place: Any, taken: _Taken) -> tuple[Path, int, int]:
+    """The part of a file that a piece lies in."""
     match _state(place):
         case {"transform_descriptors": [*transforms]} if transforms:
             raise RefusedError(f"it is stored through {', '.join(map(str, transforms))[:100]}")
@@ -168,11 +197,7 @@ def _piece(
     if start + length > path.stat().st_size:
         raise UnreadableError(f"{name} ends before it does", hint="copy the folder again")
     _take(taken, path, start, start + length)
-    source = read_torch_zip(path, start, length)
-    if not isinstance(source.root, TensorRef) or source.root.spec.shape != shape:
-        raise UnreadableError(f"{name}, byte {start}: holds no tensor of the shape {list(shape)}")
-    blobs.extend(source.blobs)
-    return source.root
+    return path, start, length
 
 
 def _take(taken: _Taken, path: Path, start: int, stop: int) -> None:

@@ -14,11 +14,14 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, TypeAlias
 
-from .distributed import METADATA
+from ..errors import Sam21ConvertError
+from .distributed import METADATA, stretches
 from .pickle_names import walk_through
 from .pickle_walk import Use, Walk
+from .torch_tensors import MAX_HEADER
+from .torch_zip import Stretch
 from .zip_end import MAX_DIRECTORY, claimed_directory
 
 _HEADER = struct.Struct("<4s4xH8xI4xHH")  # magic, method, stored size, lengths of name and extra
@@ -28,6 +31,8 @@ _LEGACY = b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # the magic number behind the pro
 _LEGACY_PICKLES = 5  # magic number, version, system, the checkpoint, its storages
 _MOST_INFLATED = 1 << 24
 _SEARCHED = 1 << 16
+
+_Pickle: TypeAlias = tuple[IO[bytes], int, int, str]
 
 
 @dataclass(frozen=True)
@@ -41,22 +46,45 @@ class Uses:
 def uses_in(path: Path) -> Uses:
     """What would be imported and called if the pickles in ``path`` were loaded the ordinary way.
 
-    A file that holds none has no names. Of a folder of torch.distributed.checkpoint the file with
-    the names is gone through, and not the pieces. Raises OSError where it cannot be read.
+    A file that holds none has no names. Of a folder of torch.distributed.checkpoint all pieces are
+    gone through, where it is said plainly where they lie. Raises OSError where it cannot be read.
     """
-    pieces = path.is_dir()
-    path = path / METADATA if pieces else path
+    folder, path = path, path / METADATA if path.is_dir() else path
     if not path.is_file():
         raise OSError("not a regular file")  # opening a pipe would wait for ever
     with path.open("rb") as file:
-        size = file.seek(0, io.SEEK_END)
-        file.seek(0)
-        if file.read(4) == b"PK\3\4":
-            walks = [walk for pickle in _in_zip(file, size) for walk in _row(*pickle)]
-        else:
-            walks = list(_row(file, 0, size, ""))
+        walks = [walk for pickle in _in_file(file) for walk in _row(*pickle)]
+    whole = folder == path or _add_pieces(folder, walks)
     names = tuple(use for walk in walks for use in walk.uses.values())
-    return Uses(names, not pieces and all(walk.whole for walk in walks))
+    return Uses(names, whole and all(walk.whole for walk in walks))
+
+
+def _add_pieces(folder: Path, walks: list[Walk]) -> bool:
+    """Go through the pieces too, within bounds; False where that came to no end."""
+    left = MAX_HEADER
+    try:
+        for path, start, length in stretches(folder):
+            with path.open("rb", buffering=0) as file:
+                piece = io.BufferedReader(Stretch(file, start, length))
+                left -= claimed_directory(piece, length)
+                for opened, begin, end, entry in _in_file(piece) if left > 0 else ():
+                    left -= end - begin
+                    if left > 0:
+                        walks += _row(opened, begin, end, f"{path.name}, byte {start}: {entry}")
+            if left <= 0:
+                return False
+    except Sam21ConvertError:
+        return False
+    return True
+
+
+def _in_file(file: IO[bytes]) -> Iterator[_Pickle]:
+    size = file.seek(0, io.SEEK_END)
+    file.seek(0)
+    if file.read(4) == b"PK\3\4":
+        yield from _in_zip(file, size)
+    else:
+        yield file, 0, size, ""
 
 
 def _row(file: IO[bytes], start: int, stop: int, entry: str) -> Iterator[Walk]:
@@ -70,9 +98,6 @@ def _row(file: IO[bytes], start: int, stop: int, entry: str) -> Iterator[Walk]:
         if position == start or walk.end is not None or walk.uses:
             yield walk
         position, count = walk.end, count + 1
-
-
-_Pickle = tuple[IO[bytes], int, int, str]
 
 
 def _in_zip(file: IO[bytes], size: int) -> Iterator[_Pickle]:

@@ -41,7 +41,7 @@ def read_torch_zip(
         if length is None:
             archive, limit = _Archive(file, MAX_DIRECTORY), MAX_HEADER
         else:
-            archive = _Archive(_Stretch(file, start, length), _MAX_OF_A_PART)
+            archive = _Archive(Stretch(file, start, length), _MAX_OF_A_PART)
             limit = _MAX_OF_A_PART
         folder = _find_folder(archive)
         _check_byte_order(archive, folder)
@@ -80,7 +80,7 @@ def read_torch_zip(
     )
 
 
-class _Stretch(RawIOBase):
+class Stretch(RawIOBase):
     """A part of a file as a file of its own."""
 
     def __init__(self, file: RawIOBase, start: int, length: int) -> None:
