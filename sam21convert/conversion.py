@@ -197,7 +197,8 @@ def _write(
     if not verify:
         write(lambda *_: None)
         return
-    with ReadBack(path, plan.blobs, progress) as readback:
+    shown = plan.destination / path.name if plan.container in FOLDERS else plan.destination
+    with ReadBack(path, plan.blobs, progress, shown) as readback:
         write(readback.expect)
         root = open_source(path).root
         readback.finish(tensors, tensors_of(root.get("model", root)) or {})

@@ -34,6 +34,9 @@ def inspect(source: str, **options: Any) -> Report:
       sam21convert inspect sam2.1_hiera_tiny.pt
       sam21convert inspect training.ckpt --weights ema
     """
+    import gc
+
     from .. import inspection
 
+    gc.set_threshold(100_000)  # a header makes many objects, and no cycles
     return inspection.inspect(source, **options)

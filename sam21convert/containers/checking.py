@@ -51,13 +51,15 @@ class ReadBack:
     the output must have the blob's checksum, which vouches for source and output at once. Where
     the bytes went through this process (casts, odd strides, sums for an archive), it must have the
     checksum that they had then. Everything else is compared byte by byte. All blobs that were not
-    vouched for are checked in the source.
+    vouched for are checked in the source. Errors call the output ``shown``, if that is given.
     """
 
-    def __init__(self, output: Path, blobs: Sequence[Blob], progress: Progress) -> None:
+    def __init__(
+        self, output: Path, blobs: Sequence[Blob], progress: Progress, shown: Path | None = None
+    ) -> None:
         from concurrent.futures import ThreadPoolExecutor
 
-        self._output = output
+        self._output, self._shown = output, shown or output
         self._blobs = {(blob.path, blob.offset, blob.nbytes): blob for blob in blobs}
         self._progress = progress
         self._files = Files()
@@ -93,11 +95,11 @@ class ReadBack:
         :class:`UnreadableError` when the source does not have the checksum that it records.
         """
         if set(wanted) != set(written):
-            raise MismatchError(f"{self._output}: read back, it does not hold what was written")
+            raise MismatchError(f"{self._shown}: read back, it does not hold what was written")
         for name, ref in written.items():
             at = self._placed.get(name, ref.offset)
             if (ref.spec, ref.stride, ref.offset) != (wanted[name].spec, None, at):
-                raise MismatchError(f"{self._output}: {name}, read back, is {ref.spec}")
+                raise MismatchError(f"{self._shown}: {name}, read back, is {ref.spec}")
             if name not in self._placed:
                 for part in wanted[name].parts:
                     self.expect(name, part, ref.spec.dtype, at, None)
@@ -122,7 +124,7 @@ class ReadBack:
         if not equal:
             check_sums([blob] if blob is not None else [], lambda _: None)
             raise MismatchError(
-                f"{self._output}: {name}, read back, is not what was written",
+                f"{self._shown}: {name}, read back, is not what was written",
                 hint="the disk or the memory of this machine is not reliable",
             )
 
