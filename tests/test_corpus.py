@@ -16,7 +16,9 @@ from typing import Any
 
 import pytest
 
-from sam21convert.containers import open_source
+from sam21convert import config_files
+from sam21convert.containers import open_source, pickle_machine, safetensors, torch_tensors, zip_end
+from sam21convert.containers import torch_zip as torch_zip_reader
 from sam21convert.errors import Sam21ConvertError
 
 from .corpus import CASES, build
@@ -183,6 +185,18 @@ class TestControls:
         (harmless / "a.pt").write_bytes(torch_zip(b"\x80\x02}."))
         jobs = [[str(p.parent), str(p), "torch"] for p in (path, harmless / "a.pt")]
         assert program("danger.py", jobs) == [True, False]
+
+
+def test_the_document_states_the_limits() -> None:
+    text = " ".join((HERE.parent / "docs" / "safety.md").read_text().split())
+    for stated in (
+        f"{torch_tensors.MAX_HEADER >> 20} MiB and {pickle_machine._MAX_STEPS:,} opcodes for a pickle",
+        f"{zip_end.MAX_DIRECTORY >> 20} MiB for the directory of a zip archive",
+        f"{safetensors._MAX_HEADER // 10**6} MB for the header of a safetensors file",
+        f"{config_files._MAX_BYTES >> 10} KiB for a config",
+        f"{torch_zip_reader._MAX_OF_A_PART >> 10} KiB for directory and pickle of a piece",
+    ):
+        assert stated in text
 
 
 def test_the_document_counts_what_there_is() -> None:
