@@ -190,7 +190,8 @@ class TestControls:
 def test_the_document_states_the_limits() -> None:
     text = " ".join((HERE.parent / "docs" / "safety.md").read_text().split())
     for stated in (
-        f"{torch_tensors.MAX_HEADER >> 20} MiB and {pickle_machine._MAX_STEPS:,} opcodes for a pickle",
+        f"{torch_tensors.MAX_HEADER >> 20} MiB",
+        f"MiB and {pickle_machine._MAX_STEPS:,} opcodes for a pickle",
         f"{zip_end.MAX_DIRECTORY >> 20} MiB for the directory of a zip archive",
         f"{safetensors._MAX_HEADER // 10**6} MB for the header of a safetensors file",
         f"{config_files._MAX_BYTES >> 10} KiB for a config",
