@@ -10,6 +10,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from socket import gaierror
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -95,7 +96,8 @@ class Failure:
 def _at_home(error: Exception) -> bool:
     """Whether it is one of ours, or of this machine, such as a full disk."""
     local = isinstance(error, OSError) and error.errno is not None
-    return local or isinstance(error, Sam21ConvertError)
+    distant = isinstance(error, (ConnectionError, TimeoutError, gaierror))
+    return (local and not distant) or isinstance(error, Sam21ConvertError)
 
 
 def _held(thing: object, name: str) -> Any:

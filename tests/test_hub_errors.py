@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import errno
+from socket import gaierror
 
 import httpx2
 import pytest
 from huggingface_hub import constants, errors
 from huggingface_hub.utils import hf_raise_for_status  # type: ignore[attr-defined]
 
-from sam21convert.errors import RefusedError, Sam21ConvertError, UnreadableError
-from sam21convert.hub_errors import Failure, explaining
+from sam21convert.errors import RefusedError, Sam21ConvertError, UnreadableError, UsageError
+from sam21convert.hub_errors import Failure, explaining, explaining_reads
 
 HUB = constants.ENDPOINT
 INFO, COMMIT = f"{HUB}/api/models/o/m/revision/main", f"{HUB}/api/models/o/m/commit/main"
@@ -79,6 +80,8 @@ CASES = [
     (unanswered(httpx2.ReadTimeout), UnreadableError, "no answer in time"),
     (unanswered(httpx2.ConnectError), UnreadableError, "cannot be reached: ConnectError"),
     (errors.LocalEntryNotFoundError("offline"), UnreadableError, "cannot be reached"),
+    (ConnectionResetError(104, "reset"), UnreadableError, "cannot be reached: ConnectionReset"),
+    (gaierror(-2, "Name or service not known"), UnreadableError, "cannot be reached: gaierror"),
 ]
 
 
@@ -91,6 +94,24 @@ def test_each_error_is_told_as_what_it_is(
     assert caught.value.message.startswith("o/m: ")
     assert caught.value.hint or kind is RefusedError
     assert "hf_secret" not in str(caught.value)
+
+
+READS = [
+    (OSError(errno.ENOSPC, "No space left"), UnreadableError, "cannot be kept in .*: No space"),
+    (ConnectionResetError(104, "reset"), UnreadableError, "cannot be reached: ConnectionReset"),
+    (unanswered(httpx2.ConnectError), UnreadableError, "cannot be reached: ConnectError"),
+    (answered("GET", HUB, 500), UnreadableError, "answered with status 500"),
+    (errors.HFValidationError("no id"), UsageError, "no such file or folder, and no id"),
+    (RefusedError("o/m: said already"), RefusedError, "said already"),
+]
+
+
+@pytest.mark.parametrize(("error", "kind", "says"), READS, ids=lambda value: str(value)[:40])
+def test_what_is_only_read_may_have_been_a_path(
+    error: Exception, kind: type[Sam21ConvertError], says: str
+) -> None:
+    with pytest.raises(kind, match=f"^o/m: .*{says}"), explaining_reads("o/m"):
+        raise error
 
 
 def test_a_proposal_is_not_advised_to_who_makes_one() -> None:
