@@ -161,19 +161,22 @@ def copy_tensors(
         with suppress(OSError):  # not on every file system; a full disk shows when writing
             os.posix_fallocate(out, 0, size)
 
+    writing = threading.Lock()  # a file takes one write at a time: two threads would spin for it
+
     def put(name: str, tensor: Tensor, offset: int) -> None:
         summed, crc = sums is not None and name not in sums, 0
         for part in tensor.parts:
             start, seen = offset, None
             if is_plain(part, tensor.spec.dtype) and not summed:
-                _copy(files, part, out, offset, progress)
+                _copy(files, part, out, offset, progress, writing)
                 offset += part.spec.nbytes
             else:
                 seen = 0
                 for chunk in payload(files, Tensor(tensor.spec, (part,))):
                     seen = crc32(chunk, seen)
                     crc = crc32(chunk, crc) if summed else 0
-                    write_at(out, chunk, offset)
+                    with writing:
+                        write_at(out, chunk, offset)
                     offset += len(chunk)
                     progress(len(chunk))
             written(name, part, tensor.spec.dtype, start, seen)
@@ -205,7 +208,14 @@ def is_plain(part: Part, dtype: str) -> TypeGuard[TensorRef]:
     return isinstance(part, TensorRef) and part.stride is None and part.spec.dtype == dtype
 
 
-def _copy(files: Files, part: TensorRef, out: int, offset: int, progress: Progress) -> None:
+def _copy(
+    files: Files,
+    part: TensorRef,
+    out: int,
+    offset: int,
+    progress: Progress,
+    writing: threading.Lock,
+) -> None:
     done = 0
     while done < part.spec.nbytes:
         start, left = part.offset + done, part.spec.nbytes - done
@@ -214,7 +224,8 @@ def _copy(files: Files, part: TensorRef, out: int, offset: int, progress: Progre
         )
         if count == 0:  # not possible here, or the source has ended: reading tells which
             for chunk in read_chunks(files, part.path, start, min(left, CHUNK)):
-                write_at(out, chunk, offset + done + count)
+                with writing:
+                    write_at(out, chunk, offset + done + count)
                 count += len(chunk)
         done += count
         progress(count)
