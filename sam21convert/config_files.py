@@ -17,6 +17,7 @@ from . import catalog, config_hydra
 from .errors import RefusedError, UnreadableError, UsageError
 from .hf import config_json
 from .model.config import ConfigError, ModelConfig
+from .small_files import read_up_to, unique
 
 _MAX_BYTES = 1 << 16  # the longest that is known has 11 KB, and YAML takes long to read
 _MAX_NODES = 100_000
@@ -76,7 +77,7 @@ def load_json(path: Path) -> ModelConfig:
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object from a file. Raises :class:`UnreadableError` when it is not one."""
     try:
-        content = json.loads(_read(path), object_pairs_hook=_unique)
+        content = json.loads(_read(path), object_pairs_hook=unique)
     except (ValueError, RecursionError) as error:
         raise UnreadableError(f"{path}: not valid JSON: {error}") from error
     return _mapping(path, content)
@@ -110,8 +111,7 @@ def _refuse_laughs(path: Path, content: Any) -> None:
 
 def _read(path: Path) -> str:
     try:
-        with path.open("rb") as file:
-            raw = file.read(_MAX_BYTES + 1)
+        raw = read_up_to(path, _MAX_BYTES)
     except OSError as error:
         raise UnreadableError(f"{path}: {error.strerror}") from error
     if len(raw) > _MAX_BYTES:
@@ -120,13 +120,6 @@ def _read(path: Path) -> str:
         return raw.decode()
     except UnicodeDecodeError as error:
         raise UnreadableError(f"{path}: not UTF-8 text: {error.reason}") from error
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("a name occurs twice in a section")
-    return found
 
 
 def _mapping(path: Path, content: Any) -> dict[str, Any]:

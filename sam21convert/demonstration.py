@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -115,12 +115,13 @@ class _Demo:
         first, loaded = load_model(self.original, self.config)
         second, _ = load_model(self.converted)
         pixels = scene(loaded.config.image_size)
-        mine, theirs = (_logits(model, pixels) for model in (first, second))
+        prompts = _prompts(len(pixels))
+        mine, theirs = (_logits(model, pixels, prompts.values()) for model in (first, second))
         difference = max(float(abs(a - b).max()) for a, b in zip(mine, theirs, strict=True))
         if difference != 0:
             raise MismatchError(f"masks from the two files differ by up to {difference}")
         panels = [("image", Image.fromarray(pixels))]
-        for logits, (title, prompted) in zip(mine, _prompts(len(pixels)).items(), strict=True):
+        for logits, (title, prompted) in zip(mine, prompts.items(), strict=True):
             panels.append((title, drawing(pixels, {"": logits > 0}, {"": prompted})))
         strip(panels).save(self.picture)
         return "both files give the same masks, largest difference 0.0"
@@ -164,7 +165,7 @@ def _prompts(side: int) -> dict[str, Prompted]:
     return {"mask for a point": Prompted([point]), "mask for a box": Prompted(box=box)}
 
 
-def _logits(model: SAM2, pixels: Pixels) -> list[Any]:
+def _logits(model: SAM2, pixels: Pixels, prompts: Iterable[Prompted]) -> list[Any]:
     """The best mask for each prompt as logits, ``S x S``."""
     from .model.image_predictor import SAM2ImagePredictor
 
@@ -178,5 +179,5 @@ def _logits(model: SAM2, pixels: Pixels) -> list[Any]:
             multimask_output=False,
             return_logits=True,
         )[0][0]
-        for prompted in _prompts(len(pixels)).values()
+        for prompted in prompts
     ]

@@ -200,7 +200,7 @@ def _node(root: Any, path: tuple[str, ...]) -> Any:
 def _siblings(root: Any, path: tuple[str, ...]) -> list[str]:
     """What stands beside the state dict, and in it without being a tensor."""
     extras: list[str] = []
-    for depth, key in enumerate(path):
-        extras += [str(other) for other in _node(root, path[:depth]) if str(other) != key]
-    node = _node(root, path)
-    return extras + [str(k) for k, v in node.items() if not isinstance(v, TensorRef)]
+    for key in path:
+        extras += [str(other) for other in root if str(other) != key]
+        root = _node(root, (key,))
+    return extras + [str(k) for k, v in root.items() if not isinstance(v, TensorRef)]

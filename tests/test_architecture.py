@@ -23,7 +23,7 @@ PACKAGE = ROOT / "sam21convert"
 # From the ground up: a module may import from its own layer and from those before it.
 LAYERS = (
     {"errors", "model", "configs"},
-    {"tensors", "report", "peers"},
+    {"tensors", "report", "peers", "small_files"},
     {"rules"},
     {"keymap", "dialects", "hf"},
     {

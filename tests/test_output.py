@@ -19,7 +19,7 @@ from sam21convert.containers import open_source
 from sam21convert.containers.arrays import cast, contiguous_bytes
 from sam21convert.containers.atomic import new_file, new_folder
 from sam21convert.containers.checking import ReadBack, check_sums, same_bytes, sha256
-from sam21convert.containers.copying import Files, payload
+from sam21convert.containers.copying import Files, Sums, payload
 from sam21convert.containers.safetensors import read_safetensors, write_safetensors
 from sam21convert.containers.source import Blob
 from sam21convert.containers.torch_writer import write_torch
@@ -200,15 +200,15 @@ class TestReadingBack:
             source = {name: Tensor(specs[name], source[name].parts) for name in source}
         with ReadBack(path, [], quiet) as readback:
 
-            def expect(name: str, part: Part, dtype: str, offset: int, crc: int | None) -> None:
-                seen[name] = crc is not None
+            def expect(name: str, part: Part, dtype: str, offset: int, sums: Sums | None) -> None:
+                seen[name] = sums is not None
                 if name == damaged:
                     with path.open("r+b") as file:
                         file.seek(offset)
                         [byte] = file.read(1)
                         file.seek(offset)
                         file.write(bytes([byte ^ 1]))
-                readback.expect(name, part, dtype, offset, crc)
+                readback.expect(name, part, dtype, offset, sums)
 
             with nullcontext() if damaged is None else pytest.raises(MismatchError, match=damaged):
                 if way == "summed":

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import MismatchError, UnreadableError
 from ..tensors import Part, Tensor, TensorRef, TensorSpec
-from .copying import WORKERS, Files, Progress, crc32, is_plain, payload, read_chunks
+from .copying import WORKERS, Files, Progress, Sums, crc32, is_plain, payload, read_chunks
 from .source import Blob
 
 if TYPE_CHECKING:
@@ -75,13 +75,13 @@ class ReadBack:
         self._pool.shutdown(cancel_futures=True)
         self._files.__exit__()
 
-    def expect(self, name: str, part: Part, dtype: str, offset: int, crc: int | None) -> None:
+    def expect(self, name: str, part: Part, dtype: str, offset: int, sums: Sums | None) -> None:
         """A part of the tensor ``name``, as ``dtype``, stands at ``offset`` of the output.
 
-        ``crc`` is its CRC-32, where what was written is known.
+        ``sums`` are the running CRC-32 before and after it, where what was written is known.
         """
         self._placed.setdefault(name, offset)
-        self._checks.append(self._pool.submit(self._check, name, part, dtype, offset, crc))
+        self._checks.append(self._pool.submit(self._check, name, part, dtype, offset, sums))
         for ref in () if is_plain(part, dtype) else part.refs:
             blob = self._blobs.get((ref.path, ref.offset, ref.extent))
             if blob is not None and blob not in self._vouched:
@@ -109,18 +109,19 @@ class ReadBack:
         used = used_blobs(self._blobs.values(), wanted.values())
         check_sums([blob for blob in used if blob not in self._vouched], lambda _: None)
 
-    def _check(self, name: str, part: Part, dtype: str, offset: int, crc: int | None) -> None:
+    def _check(self, name: str, part: Part, dtype: str, offset: int, sums: Sums | None) -> None:
         blob, spec = None, TensorSpec(dtype, part.spec.shape)
         if is_plain(part, dtype):
             blob = self._blobs.get((part.path, part.offset, part.spec.nbytes))
         if blob is not None:
             self._vouched.add(blob)
-            crc = blob.crc32
-        if crc is None:
+            sums = 0, blob.crc32
+        if sums is None:
             equal = self._same(Tensor(spec, (part,)), offset)
         else:
-            found = _crc(self._files, self._output, offset, spec.nbytes, self._progress)
-            equal = found == crc
+            before, after = sums
+            found = _crc(self._files, self._output, offset, spec.nbytes, self._progress, before)
+            equal = found == after
         if not equal:
             check_sums([blob] if blob is not None else [], lambda _: None)
             raise MismatchError(
@@ -170,8 +171,10 @@ def git_hash(path: Path) -> str:
     return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
 
 
-def _crc(files: Files, path: Path, offset: int, nbytes: int, progress: Progress) -> int:
-    crc = 0
+def _crc(
+    files: Files, path: Path, offset: int, nbytes: int, progress: Progress, crc: int = 0
+) -> int:
+    """The CRC-32 of a stretch of a file, going on from ``crc``."""
     for chunk in read_chunks(files, path, offset, nbytes):
         crc = crc32(chunk, crc)
         progress(len(chunk))

@@ -28,9 +28,10 @@ except ImportError:
 # Called with the number of bytes just done, from any thread.
 Progress: TypeAlias = Callable[[int], None]
 # Called with name, part, type and offset in the output when a part of a tensor has been written,
-# from any thread, for the parts of one tensor in their order; and with the CRC-32 of what was
-# written, or None where the kernel copied.
-Written: TypeAlias = Callable[[str, Part, str, int, int | None], None]
+# from any thread, for the parts of one tensor in their order; and with the running CRC-32 before
+# and after it, or None where the kernel copied.
+Sums: TypeAlias = tuple[int, int]
+Written: TypeAlias = Callable[[str, Part, str, int, Sums | None], None]
 
 WORKERS = min(4, os.cpu_count() or 1)
 CHUNK = 1 << 20  # a whole number of elements of any type
@@ -166,20 +167,19 @@ def copy_tensors(
     def put(name: str, tensor: Tensor, offset: int) -> None:
         summed, crc = sums is not None and name not in sums, 0
         for part in tensor.parts:
-            start, seen = offset, None
+            start, before, between = offset, crc, None
             if is_plain(part, tensor.spec.dtype) and not summed:
                 _copy(files, part, out, offset, progress, writing)
                 offset += part.spec.nbytes
             else:
-                seen = 0
                 for chunk in payload(files, Tensor(tensor.spec, (part,))):
-                    seen = crc32(chunk, seen)
-                    crc = crc32(chunk, crc) if summed else 0
+                    crc = crc32(chunk, crc)
                     with writing:
                         write_at(out, chunk, offset)
                     offset += len(chunk)
                     progress(len(chunk))
-            written(name, part, tensor.spec.dtype, start, seen)
+                between = before, crc
+            written(name, part, tensor.spec.dtype, start, between)
         if sums is not None:
             sums.setdefault(name, crc)
 

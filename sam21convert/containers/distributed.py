@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from ..errors import RefusedError, UnreadableError
+from ..small_files import read_up_to
 from ..tensors import Joined, TensorRef
 from .pickles import Known, Pickled, Record, unpickle
-from .source import Blob, Placeholder, Source, is_file_name, read_up_to, refuse_special
+from .source import Blob, Placeholder, Source, is_file_name, refuse_special
 from .torch_tensors import MAX_HEADER, TORCH, errors_about
 from .torch_zip import read_torch_zip
 

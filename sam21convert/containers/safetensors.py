@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import RefusedError, UnreadableError
+from ..small_files import read_up_to, unique
 from ..tensors import DTYPES, Tensor, TensorRef, TensorSpec
 from .copying import Progress, Written, copy_tensors
-from .source import Source, is_file_name, read_up_to, refuse_special
+from .source import Source, is_file_name, refuse_special
 
 # That of a model takes some hundred kilobytes, and JSON thirty times its size once it is parsed.
 _MAX_HEADER = 4_000_000
@@ -121,21 +122,12 @@ def _header(path: Path) -> tuple[dict[str, Any], int, int]:
     except OSError as error:
         raise UnreadableError(f"{path}: {error.strerror}") from error
     try:
-        header = json.loads(text.decode(), object_pairs_hook=_unique)
+        header = json.loads(text.decode(), object_pairs_hook=unique)
     except (ValueError, RecursionError) as error:
         raise UnreadableError(f"{path}: the header is not valid: {error}") from error
     if not isinstance(header, dict):
         raise UnreadableError(f"{path}: the header is not a JSON object")
     return header, 8 + length, size
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"{_shown(twice)!r} occurs twice")
-    return found
 
 
 def _entry(path: Path, name: str, entry: Any) -> tuple[TensorSpec, int, int]:
@@ -199,7 +191,7 @@ def _weight_map(index: Path) -> dict[str, str]:
         text = read_up_to(index, _MAX_HEADER)
         if len(text) > _MAX_HEADER:
             raise RefusedError(f"{index}: more than the {_MAX_HEADER} bytes allowed")
-        content = json.loads(text.decode(), object_pairs_hook=_unique)
+        content = json.loads(text.decode(), object_pairs_hook=unique)
     except OSError as error:
         raise UnreadableError(f"{index}: {error.strerror}") from error
     except (ValueError, RecursionError) as error:

@@ -71,14 +71,6 @@ def refuse_special(path: Path) -> None:
         raise RefusedError(f"{path}: is not a regular file")
 
 
-def read_up_to(path: Path, limit: int) -> bytes:
-    """All of a file; of one that is larger than ``limit``, one byte more than that."""
-    with path.open("rb") as file:
-        size = file.seek(0, 2)
-        file.seek(0)
-        return file.read(min(size, limit) + 1)  # a buffer of the limit would scatter the heap
-
-
 def tensors_of(root: Any) -> dict[str, TensorRef] | None:
     """``root`` itself when it is a dict with tensors among its values, else None."""
     if isinstance(root, dict):
