@@ -108,6 +108,19 @@ def permissions_held() -> Iterator[None]:
         assert libc.capset(version, held) == 0
 
 
+@contextmanager
+def mounted(folder: Path, size: str) -> Iterator[None]:
+    """A disk of its own of that size, in memory; the test is skipped where there can be none."""
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
+    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("no file system can be mounted here")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
 class TestDisk:
     @each_form
     def test_a_file_that_may_not_grow(self, home: Path, over: list[str], form: str) -> None:
@@ -126,12 +139,7 @@ class TestDisk:
         self, home: Path, source: Path, form: str, fault: str
     ) -> None:
         disk = home / "disk"
-        disk.mkdir()
-        options = f"size={'3m' if fault == 'full' else '40m'}"
-        mount = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(disk)]
-        if os.geteuid() != 0 or subprocess.run(mount, capture_output=True).returncode:
-            pytest.skip("no file system can be mounted here")
-        try:
+        with mounted(disk, "3m" if fault == "full" else "40m"):
             shutil.copy(source, home / "in.pt")
             if fault == "full":
                 (disk / "old").write_bytes(b"1" * (1 << 20))
@@ -143,22 +151,14 @@ class TestDisk:
                 result = run("convert", home / "in.pt", disk / name, *sizes)
                 says = "No space left" if fault == "full" else "Read-only file system"
                 one_line(result, 3, str(disk / name), says)
-        finally:
-            subprocess.run(["umount", str(disk)], check=True)
 
     def test_a_folder_that_is_a_disk_of_its_own_is_written(self, home: Path) -> None:
         out = home / "out"
-        out.mkdir()
-        mount = ["mount", "-t", "tmpfs", "-o", "size=40m", "tmpfs", str(out)]
-        if os.geteuid() != 0 or subprocess.run(mount, capture_output=True).returncode:
-            pytest.skip("no file system can be mounted here")
-        try:
+        with mounted(out, "40m"):
             for more in ([], ["--overwrite", "--image-size", 256]):
                 assert command(home, "folder", *more).exit_code == 0
             assert "model.safetensors" in os.listdir(out)
             assert not [name for name in os.listdir(out) if name.startswith(".")]
-        finally:
-            subprocess.run(["umount", str(out)], check=True)
 
     def test_no_room_for_the_yaml(self, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         def full(*_: object) -> str:
