@@ -114,7 +114,6 @@ def same(ours: list[Any], theirs: list[Any]) -> bool:
     )
 
 
-@pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")
 def test_images(checkpoint: str) -> None:
     ours, theirs = (segment(imported(officially=o), checkpoint) for o in (False, True))
     assert same(ours, theirs)

@@ -32,7 +32,7 @@ CONFIG = Path(__file__).parent.parent / "configs" / f"{DEBUG}.yaml"
 PEERS = """
 import huggingface_hub.constants  # before the next line takes the process offline
 import tests.conftest, warnings
-warnings.filterwarnings("ignore", ".*torch.jit.script", DeprecationWarning)
+warnings.filterwarnings("ignore", ".*torch.jit.script")
 """
 # The debug model takes the place of the published file at the stand-in's address. Then each list of
 # arguments is a command line, answered by [exit code, standard output, standard error].

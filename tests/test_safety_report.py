@@ -306,7 +306,11 @@ def test_a_refused_file_is_still_seen_through(tmp_path: Path, case: str, suffix:
     assert hint == "hint: do not load it with anything that runs pickles; ask where it came from"
 
 
-@pytest.mark.parametrize("data", [b"hello", b"\x93NUMPY" + bytes(90), b"\x80\2N", ZIP[:40]])
+@pytest.mark.parametrize(
+    "data",
+    [b"hello", b"\x93NUMPY" + bytes(90), b"\x80\2N", ZIP[:40]],
+    ids=["text", "an array", "an unfinished pickle", "the start of an archive"],
+)
 def test_what_names_nothing_bad_is_refused_as_before(tmp_path: Path, data: bytes) -> None:
     (tmp_path / "x.pt").write_bytes(data)
     assert "do harm" not in CliRunner().invoke(main, ["inspect", str(tmp_path / "x.pt")]).stderr

@@ -59,9 +59,7 @@ def build_predictor(config: ModelConfig, **options: Any) -> Any:
 def image_predictor(model: Any, **options: Any) -> Any:
     """The official image predictor; the model may have any image size."""
     with warnings.catch_warnings():
-        warnings.filterwarnings(
-            "ignore", message=r".*torch\.jit\.script", category=DeprecationWarning
-        )
+        warnings.filterwarnings("ignore", message=r".*torch\.jit\.script")
         predictor = member("sam2.sam2_image_predictor", "SAM2ImagePredictor")(model, **options)
     grid = model.image_size // 16
     predictor._bb_feat_sizes = [(4 * grid,) * 2, (2 * grid,) * 2, (grid,) * 2]  # those of 1024
