@@ -29,11 +29,11 @@ import torch
 from PIL import Image
 
 import tests.conftest  # noqa: F401  # lets torchvision be imported beside a CPU build of torch
-from sam21convert.catalog import shipped_config
+from sam21convert.config.registry import shipped_config
 from sam21convert.model import SAM2ImagePredictor, SAM2VideoPredictor
-from tests import videos
-from tests.in_transformers import TransformersPredictor
-from tests.official import build_official_predictor, official_predictor, randomise
+from tests.support import videos
+from tests.support.official import build_official_predictor, official_predictor, randomise
+from tests.support.transformers import TransformersPredictor
 
 SIDES = ("sam21convert", "sam2", "transformers")
 STEPS = ("image encoder", "one prompt", "one tracked frame")

@@ -23,10 +23,10 @@ import torch
 
 import sam21convert
 import tests.conftest  # noqa: F401  # lets torchvision be imported beside a CPU build of torch
+from sam21convert.conversion.sample import DEFAULT_CONFIG
 from sam21convert.model import SAM2
 from sam21convert.model.image_predictor import pixels_of
-from sam21convert.picture import scene
-from sam21convert.sampling import DEFAULT_CONFIG
+from sam21convert.prediction.draw import scene
 
 ENCODINGS = 5
 

@@ -9,34 +9,34 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .build import build_sam2 as build_sam2
-    from .build import build_sam2_hf as build_sam2_hf
-    from .build import build_sam2_video_predictor as build_sam2_video_predictor
-    from .build import build_sam2_video_predictor_hf as build_sam2_video_predictor_hf
+    from ..prediction.builders import build_sam2 as build_sam2
+    from ..prediction.builders import build_sam2_hf as build_sam2_hf
+    from ..prediction.builders import build_sam2_video_predictor as build_sam2_video_predictor
+    from ..prediction.builders import build_sam2_video_predictor_hf as build_sam2_video_predictor_hf
     from .config import ConfigError as ConfigError
     from .config import ModelConfig as ModelConfig
     from .config import TrackingOptions as TrackingOptions
-    from .decoder import MaskPrediction as MaskPrediction
     from .image_predictor import SAM2ImagePredictor as SAM2ImagePredictor
+    from .mask_decoder import MaskPrediction as MaskPrediction
     from .sam2 import SAM2 as SAM2
     from .sam2 import ImageFeatures as ImageFeatures
     from .sam2 import Segmentation as Segmentation
     from .video_predictor import SAM2VideoPredictor as SAM2VideoPredictor
 
 _HOME = {
-    "build_sam2": "build",
-    "build_sam2_hf": "build",
-    "build_sam2_video_predictor": "build",
-    "build_sam2_video_predictor_hf": "build",
-    "ConfigError": "config",
-    "ModelConfig": "config",
-    "TrackingOptions": "config",
-    "SAM2": "sam2",
-    "ImageFeatures": "sam2",
-    "Segmentation": "sam2",
-    "MaskPrediction": "decoder",
-    "SAM2ImagePredictor": "image_predictor",
-    "SAM2VideoPredictor": "video_predictor",
+    "build_sam2": "..prediction.builders",
+    "build_sam2_hf": "..prediction.builders",
+    "build_sam2_video_predictor": "..prediction.builders",
+    "build_sam2_video_predictor_hf": "..prediction.builders",
+    "ConfigError": ".config",
+    "ModelConfig": ".config",
+    "TrackingOptions": ".config",
+    "SAM2": ".sam2",
+    "ImageFeatures": ".sam2",
+    "Segmentation": ".sam2",
+    "MaskPrediction": ".mask_decoder",
+    "SAM2ImagePredictor": ".image_predictor",
+    "SAM2VideoPredictor": ".video_predictor",
 }
 __all__ = list(_HOME)
 
@@ -44,4 +44,4 @@ __all__ = list(_HOME)
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f".{_HOME[name]}", __name__), name)
+    return getattr(import_module(_HOME[name], __name__), name)

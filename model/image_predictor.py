@@ -21,9 +21,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from .components import clean_masks
-from .frames import MEAN, STD
+from .connected_components import clean_masks
 from .sam2 import SAM2, ImageFeatures
+from .video_frames import MEAN, STD
 
 Array = NDArray[np.float32]
 Answer = tuple[Array, Array, Array]  # masks, expected IoUs, low-resolution logits
@@ -60,7 +60,7 @@ class SAM2ImagePredictor:
 
         ``kwargs`` are those of the constructor and of :func:`~sam21convert.model.build_sam2`.
         """
-        from .build import build_sam2_hf
+        from . import build_sam2_hf
 
         return cls(build_sam2_hf(model_id, **kwargs), **kwargs)
 

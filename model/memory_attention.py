@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from .config import MemoryAttentionConfig
 from .layers import Attention
-from .position import rotary_grid, sine_grid, turn
+from .position_encoding import rotary_grid, sine_grid, turn
 
 _HEADS = 1
 _POSITION_SCALE = 0.1  # of the frame's own encoding, which is added before the first layer

@@ -19,15 +19,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .checks import count_prompts, expect_shape
 from .config import ModelConfig
-from .decoder import MaskDecoder, MaskPrediction, Stability
 from .image_encoder import ImageEncoder
 from .layers import MLP, Taps
+from .mask_decoder import MaskDecoder, MaskPrediction, Stability
 from .memory_attention import MemoryAttention
 from .memory_encoder import MemoryEncoder
-from .position import sine_ages, sine_grid
-from .prompt import PADDING, PromptEncoder
+from .position_encoding import sine_ages, sine_grid
+from .prompt_encoder import PADDING, PromptEncoder
+from .shapes import count_prompts, expect_shape
 
 NO_OBJECT = -1024.0  # the logit everywhere in the mask of an object that is not in the picture
 _GIVEN_SCALE, _GIVEN_BIAS = 20.0, -10.0  # a given mask's 0 and 1 as logits

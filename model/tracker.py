@@ -13,12 +13,12 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-from .components import fill_holes
 from .config import ModelConfig, TrackingOptions
+from .connected_components import fill_holes
+from .inference_state import Outcome, Session, TrackedObject
 from .layers import Taps
 from .memory_bank import Bank
 from .sam2 import NO_OBJECT, SAM2, ImageFeatures, Segmentation
-from .session import Outcome, Session, TrackedObject
 
 _CLAMP = 32.0  # no logit further from 0 is fed back to the decoder
 _SUPPRESSED = -10.0  # the highest logit where another object is in front

@@ -19,9 +19,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .frames import load_frames
-from .session import Session
+from .inference_state import Session
 from .tracker import Tracker
+from .video_frames import load_frames
 
 Answer = tuple[int, list[Hashable], Tensor]  # frame, object ids, logits: objects x 1 x H x W
 
@@ -39,7 +39,7 @@ class SAM2VideoPredictor(Tracker):
 
         ``kwargs`` are those of :func:`~sam21convert.model.build_sam2_video_predictor`.
         """
-        from .build import build_sam2_video_predictor_hf
+        from . import build_sam2_video_predictor_hf
 
         return build_sam2_video_predictor_hf(model_id, **kwargs)
 
@@ -54,7 +54,7 @@ class SAM2VideoPredictor(Tracker):
         """Open a video: a folder of ``<number>.jpg``, a video file, or frames in memory.
 
         What else ``video_path`` may be, and what is raised when it cannot be read:
-        :func:`~sam21convert.model.frames.load_frames`. Offloading keeps frames, or masks and
+        :func:`~sam21convert.model.video_frames.load_frames`. Offloading keeps frames, or masks and
         memories, in the main memory instead of the model's device.
         """
         frames = load_frames(

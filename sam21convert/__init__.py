@@ -9,51 +9,52 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from ._version import __version__
+
 if TYPE_CHECKING:
-    from .batching import batch as batch
-    from .conversion import convert as convert
-    from .diffing import diff as diff
+    from .checkpoint.diff.api import diff as diff
+    from .checkpoint.inspect import inspect as inspect
+    from .checkpoint.validate import validate as validate
+    from .comparison.api import parity as parity
+    from .conversion.api import convert as convert
+    from .conversion.sample import sample as sample
     from .errors import MismatchError as MismatchError
     from .errors import RefusedError as RefusedError
     from .errors import Sam21ConvertError as Sam21ConvertError
     from .errors import UnreadableError as UnreadableError
     from .errors import UsageError as UsageError
-    from .inspection import inspect as inspect
-    from .loading import load_model as load_model
-    from .prediction import predict_image as predict_image
-    from .prompts import Box as Box
-    from .prompts import Point as Point
-    from .proving import parity as parity
-    from .publishing import push as push
-    from .pulling import pull as pull
-    from .sampling import sample as sample
-    from .validation import validate as validate
-    from .video_prediction import predict_video as predict_video
+    from .hub.pull import pull as pull
+    from .prediction.image import predict_image as predict_image
+    from .prediction.load import load_model as load_model
+    from .prediction.prompts import Box as Box
+    from .prediction.prompts import Point as Point
+    from .prediction.video import predict_video as predict_video
+    from .workflows.batch.api import batch as batch
+    from .workflows.publish.push import push as push
 
-__version__ = "0.1.0"
 
 _HOME = {
-    "Box": "prompts",
+    "Box": "prediction.prompts",
     "MismatchError": "errors",
-    "Point": "prompts",
+    "Point": "prediction.prompts",
     "RefusedError": "errors",
     "Sam21ConvertError": "errors",
     "UnreadableError": "errors",
     "UsageError": "errors",
-    "batch": "batching",
-    "convert": "conversion",
-    "diff": "diffing",
-    "inspect": "inspection",
-    "load_model": "loading",
-    "parity": "proving",
-    "predict_image": "prediction",
-    "predict_video": "video_prediction",
-    "push": "publishing",
-    "pull": "pulling",
-    "sample": "sampling",
-    "validate": "validation",
+    "batch": "workflows.batch.api",
+    "convert": "conversion.api",
+    "diff": "checkpoint.diff.api",
+    "inspect": "checkpoint.inspect",
+    "load_model": "prediction.load",
+    "parity": "comparison.api",
+    "predict_image": "prediction.image",
+    "predict_video": "prediction.video",
+    "push": "workflows.publish.push",
+    "pull": "hub.pull",
+    "sample": "conversion.sample",
+    "validate": "checkpoint.validate",
 }
-__all__ = list(_HOME)
+__all__ = ["__version__", *_HOME]
 
 
 def __getattr__(name: str) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from . import __version__
+from ._version import __version__
 from .commands.batch import batch
 from .commands.convert import convert
 from .commands.demo import demo

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Iterable
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 
 class Report:
@@ -51,3 +53,54 @@ def table(rows: list[tuple[str, str]]) -> str:
     return "\n".join(
         f"{label:<{width}}  " + text.replace("\n", "\n" + " " * (width + 2)) for label, text in rows
     )
+
+
+_Pattern: TypeAlias = tuple[tuple[str, ...], ...]  # the choices at each position
+
+
+def fold(names: Iterable[str]) -> list[str]:
+    """Names with their numbers drawn together, for printing.
+
+    ``blocks.0.norm1.weight`` ... ``blocks.11.norm2.bias`` become
+    ``blocks.{0...11}.norm{1,2}.{bias,weight}``. Only names that together fill the whole product of
+    the braces are drawn together, so that the folded form never says more than the list did.
+    """
+    patterns: list[_Pattern] = [
+        tuple((piece,) for piece in _pieces(name)) for name in dict.fromkeys(names)
+    ]
+    for position in reversed(range(max(map(len, patterns), default=0))):
+        patterns = _merge(patterns, position)
+    return ["".join(map(_brace, pattern)) for pattern in patterns]
+
+
+def _pieces(name: str) -> list[str]:
+    """Cut a name into text, number, text, ... and its last segment."""
+    stem, dot, last = name.rpartition(".")
+    return [*re.split(r"(\d+)", stem + dot), *re.split(r"(\d+)", last)]
+
+
+def _merge(patterns: list[_Pattern], position: int) -> list[_Pattern]:
+    """Join the patterns that are alike but for a number or last segment at ``position``."""
+    choices: dict[tuple[_Pattern, _Pattern | None], list[str]] = {}
+    for pattern in patterns:
+        last = position == len(pattern) - 1
+        if position < len(pattern) and (last or all(map(str.isdecimal, pattern[position]))):
+            alike = (pattern[:position], pattern[position + 1 :])
+            choices.setdefault(alike, []).extend(pattern[position])
+        else:
+            choices[pattern, None] = []
+    return [
+        before if after is None else (*before, tuple(found), *after)
+        for (before, after), found in choices.items()
+    ]
+
+
+def _brace(choices: tuple[str, ...]) -> str:
+    if len(choices) == 1:
+        return choices[0]
+    if all(map(str.isdecimal, choices)):
+        numbers = sorted(map(int, choices))
+        if len(numbers) > 2 and numbers == list(range(numbers[0], numbers[-1] + 1)):
+            return f"{{{numbers[0]}...{numbers[-1]}}}"
+        return f"{{{','.join(map(str, numbers))}}}"
+    return f"{{{','.join(sorted(choices))}}}"

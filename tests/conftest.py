@@ -58,4 +58,4 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Pat
 @pytest.fixture
 def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     """Read in pieces so small that most tensors take several, as large ones do otherwise."""
-    monkeypatch.setattr("sam21convert.containers.copying.CHUNK", 1 << 10)
+    monkeypatch.setattr("sam21convert.io.data.copy.CHUNK", 1 << 10)

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 import pytest
 
-from sam21convert.comparison.deviations import DEVIATIONS
+from sam21convert.checkpoint.lookalikes import FAMILIES, Family, Signature
+from sam21convert.checkpoint.state_dict import ANCHORS
+from sam21convert.comparison.explain.known_differences import DEVIATIONS
 from sam21convert.comparison.scenarios import BY_NAME
 from sam21convert.comparison.sides import RUNNERS
-from sam21convert.containers.strangers import ARCHIVES, STRANGERS
 from sam21convert.dialects import DIALECTS
-from sam21convert.keymap import foreign_name
-from sam21convert.relatives import FAMILIES, Family, Signature
-from sam21convert.unwrapping import ANCHORS
+from sam21convert.dialects.keymap import foreign_name
+from sam21convert.io.unsupported import ARCHIVES, STRANGERS
 
-DOCS = Path(__file__).parent.parent / "docs"
+from .support.paths import DOCS
+
 FORMS = {
     "torch zip": "`.pt`",
     "safetensors": "`.safetensors`",

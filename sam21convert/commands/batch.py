@@ -83,8 +83,8 @@ def batch(
       sam21convert batch 'runs/*/checkpoint_*.pt' --to hf-video --out converted
       sam21convert batch sweep.yaml --suffix .safetensors --dtype float16 --out fp16
     """
-    from ..batching import JOBS
-    from ..batching import batch as convert_all
+    from ..workflows.batch.api import JOBS
+    from ..workflows.batch.api import batch as convert_all
 
     with steps_bar("converting") as progress:
         return convert_all(

@@ -114,8 +114,9 @@ def convert(
       sam21convert convert decoder_only.pt whole.pt --base sam2.1_hiera_tiny.pt
       sam21convert convert my-lora/ merged.pt --base sam2.1_hiera_tiny
     """
-    from ..conversion import carry_out, report
-    from ..planning import make_plan
+    from ..conversion.plan import make_plan
+    from ..conversion.report import report
+    from ..conversion.write import carry_out
 
     if parity:
         refuse_choice(options["weights"], options["prefix"])
@@ -128,7 +129,7 @@ def convert(
         if not parity:
             carry_out(plan, overwrite=overwrite, verify=verify, progress=progress)
             return report(plan, dry_run=False, verified=verify, hashes=json)
-        from ..gating import convert_in_parity
+        from ..workflows.convert_and_compare import convert_in_parity
 
         @contextmanager
         def comparing() -> Iterator[Callable[[str, int], None]]:

@@ -25,7 +25,7 @@ def demo(folder: Path) -> Report:
     Example:
       sam21convert demo
     """
-    from ..demonstration import STEP_COUNT, demonstrate
+    from ..workflows.demo import STEP_COUNT, demonstrate
 
     with progress_bar("demo", STEP_COUNT) as progress:
         return demonstrate(folder, progress=progress)

@@ -44,12 +44,12 @@ def diff(a: str, b: str, tolerance: float | None, plot: Path | None, overwrite: 
       sam21convert diff sam2.1_hiera_tiny my_finetune.pt
       sam21convert diff model.pt my-model --tolerance 1e-6 --plot change.png
     """
-    from .. import diffing
-    from ..inspection import inspect
+    from ..checkpoint.diff.api import diff as compare
+    from ..checkpoint.inspect import inspect
 
     found = inspect(a), inspect(b)
     with progress_bar("comparing", sum(one.bytes for one in found)) as progress:
-        return diffing.diff(
+        return compare(
             *(one.path for one in found),
             tolerance=tolerance,
             plot=plot,

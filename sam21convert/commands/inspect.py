@@ -36,7 +36,7 @@ def inspect(source: str, **options: Any) -> Report:
     """
     import gc
 
-    from .. import inspection
+    from ..checkpoint.inspect import inspect as report_on
 
     gc.set_threshold(100_000)  # a header makes many objects, and no cycles
-    return inspection.inspect(source, **options)
+    return report_on(source, **options)

@@ -21,6 +21,6 @@ def list_published() -> Report:
     Example:
       sam21convert list
     """
-    from .. import pulling
+    from ..hub.pull import published_checkpoints
 
-    return pulling.published_checkpoints()
+    return published_checkpoints()

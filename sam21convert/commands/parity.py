@@ -77,7 +77,7 @@ def parity(left: str, right: str, **options: Any) -> Report:
       sam21convert parity sam2:model.pt model.safetensors --report evidence
       sam21convert parity model.pt timm:model.pt --scenarios encoder
     """
-    from ..proving import parity as prove_parity
+    from ..comparison.api import parity as prove_parity
 
     with steps_bar("comparing") as progress:
         return prove_parity(left, right, **options, progress=progress)

@@ -12,7 +12,7 @@ from ..report import Report
 from .shared import answering, config_option, json_option, overwrite_option, progress_bar
 
 if TYPE_CHECKING:
-    from ..prompts import Prompt
+    from ..prediction.prompts import Prompt
 
 _Command = Callable[..., Any]
 
@@ -113,7 +113,7 @@ def image(
       sam21convert predict image pets.jpg --checkpoint tiny.pt --point dog:90,300 \\
         --box cat:210,40,380,220 -o pets.png
     """
-    from ..prediction import predict_image
+    from ..prediction.image import predict_image
 
     return predict_image(picture, checkpoint, output, _prompts(points, boxes), **options)
 
@@ -168,13 +168,13 @@ def video(
       sam21convert predict video frames/ --checkpoint tiny.pt --point boy:210,350 \\
         --point boy:210,200,0@40 --box girl:300,0,500,400 -o children
     """
-    from ..video_prediction import predict_video
+    from ..prediction.video import predict_video
 
     prompts = _prompts(points, boxes)
     return predict_video(source, checkpoint, output, prompts, progress=progress_bar, **options)
 
 
 def _prompts(points: tuple[str, ...], boxes: tuple[str, ...]) -> list[Prompt]:
-    from ..prompts import parse_box, parse_point
+    from ..prediction.prompts import parse_box, parse_point
 
     return [*map(parse_point, points), *map(parse_box, boxes)]

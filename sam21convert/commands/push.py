@@ -57,8 +57,8 @@ def push(source: str, repo_id: str, message: str | None, **options: Any) -> Repo
       sam21convert push my_finetune.pt me/my-sam2 --license apache-2.0 --with-official
       sam21convert push my_finetune.pt someone/sam2 --create-pr --dry-run
     """
-    from ..publishing import MESSAGE
-    from ..publishing import push as publish
+    from ..workflows.publish.push import MESSAGE
+    from ..workflows.publish.push import push as publish
 
     with ExitStack() as bars:
 

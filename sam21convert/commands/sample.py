@@ -32,6 +32,6 @@ def sample(out: Path, config: str, seed: int, overwrite: bool) -> Report:
     Example:
       sam21convert sample tiny.pt
     """
-    from .. import sampling
+    from ..conversion.sample import sample as draw
 
-    return sampling.sample(out, config, seed, overwrite=overwrite)
+    return draw(out, config, seed, overwrite=overwrite)

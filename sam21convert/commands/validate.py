@@ -45,8 +45,8 @@ def validate(
       sam21convert validate my_finetune.pt --config sam2.1/sam2.1_hiera_t
       sam21convert validate my_finetune.pt --parity transformers:my-model
     """
-    from ..checkpoint import open_checkpoint
-    from ..validation import examine
+    from ..checkpoint.open import open_checkpoint
+    from ..checkpoint.validate import examine
 
     if right is not None:
         refuse_choice(weights, prefix)
@@ -56,8 +56,8 @@ def validate(
         answer = examine(opened, progress)
     if right is None or not answer.ok:
         return answer
-    from ..gating import WithParity
-    from ..proving import parity
+    from ..comparison.api import parity
+    from ..workflows.convert_and_compare import WithParity
 
     with steps_bar("comparing") as steps:
         return WithParity(answer, parity(source, right, config=config, progress=steps))

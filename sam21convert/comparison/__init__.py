@@ -1,1 +1,1 @@
-"""Run two models on the same inputs and say where, if anywhere, they part."""
+"""The same inputs through two packages, compared activation by activation."""

@@ -6,17 +6,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from . import views
+from .activations import Taps
+from .backends.base import CannotRun, Runner
 from .findings import View
 from .inputs import Clip, Picture
-from .runner import CannotRun, Runner
-from .scenarios import (
-    EncoderScenario,
-    ImageScenario,
-    PixelScenario,
-    Scenario,
-    VideoScenario,
-)
-from .taps import Taps
+from .scenarios import EncoderScenario, ImageScenario, PixelScenario, Scenario, VideoScenario
 
 PIXEL_FRAMES = 3  # frames are enough to see how frames are resized
 

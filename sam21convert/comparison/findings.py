@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, fields
 from math import isfinite
 from pathlib import Path
 from typing import Any, Literal
 
-from ..picture import Mask, Pixels
-from ..prompts import Prompted
-from ..report import Report
-from ..tensors import fold
-from .taps import kind, rank
-from .text import as_text
+from ..prediction.draw import Mask, Pixels
+from ..prediction.prompts import Prompted
 
 Outcome = Literal["same", "known deviation", "differs", "not run"]
 
@@ -154,100 +149,3 @@ class Proof:
     def surprising(self) -> tuple[str, ...]:
         """Tensors that should have been seen."""
         return tuple(name for name in self.unseen if name not in self.expected)
-
-
-@dataclass(frozen=True)
-class ParityReport(Report):
-    """The answer of :func:`sam21convert.parity`.
-
-    ``exact`` says that 0 was asked for everywhere; else tolerances are ``multiple`` times the noise
-    of the reference. ``ok`` is the verdict, and ``first`` the scenario and tap where the two part.
-    ``command`` asks for the same again.
-    """
-
-    left: Side
-    right: Side
-    reference: Literal["left", "right"]
-    device: str
-    dtype: str
-    threads: int
-    versions: dict[str, str]
-    exact: bool
-    multiple: float
-    noise_from: tuple[str, ...]  # the variants of the reference that were run
-    scenarios: tuple[ScenarioFinding, ...]
-    causes: tuple[Cause, ...]
-    controls: tuple[Control, ...]
-    proof: Proof | None
-    command: str
-    seconds: float
-
-    def __str__(self) -> str:
-        return as_text(self)
-
-    @property
-    def first(self) -> tuple[str, str | None] | None:
-        """Scenario and tap where the two part first, in the order of the data flow."""
-        return next(((found.title, found.first) for found in self.differing), None)
-
-    @property
-    def differing(self) -> tuple[ScenarioFinding, ...]:
-        """Scenarios in which the two part, those that do so earlier in the data flow first."""
-        apart = (found for found in self.scenarios if found.outcome == "differs")
-        return tuple(sorted(apart, key=lambda one: rank(kind(one.first) if one.first else None)))
-
-    @property
-    def problems(self) -> tuple[str, ...]:
-        """Why the answer is no, the most telling first; empty when it is yes."""
-        return tuple(self._problems())
-
-    def _problems(self) -> Iterator[str]:
-        for found in self.differing:
-            at = next((tap for tap in found.taps if tap.name == found.first), None)
-            if at is None:
-                yield f"{found.title}: {found.why}"
-            else:
-                yield (
-                    f"{found.title} parts at {found.first}: {at.relative:.2g} of its scale, "
-                    f"{at.tolerance:.2g} allowed"
-                )
-        yield from (cause.text for cause in self.causes)
-        for control in self.controls:
-            if not control.noticed:
-                yield (
-                    f"the comparison is blind: {control.tensor} was put off by "
-                    f"{control.share:.0%} of its scale in {control.scenario}, and nothing showed it"
-                )
-        if self.proof is not None and self.proof.surprising:
-            yield f"no scenario of this run sees {', '.join(fold(self.proof.surprising))}"
-        if not any(found.outcome in ("same", "known deviation") for found in self.scenarios):
-            yield "nothing was found the same: no scenario could be run, or all differ"
-
-    @property
-    def ok(self) -> bool:
-        """Whether the two are in parity, and the run has shown that it could have told."""
-        return not self.problems
-
-    @property
-    def exit_code(self) -> int:
-        """0 for parity, 1 for anything else."""
-        return 0 if self.ok else 1
-
-    def to_dict(self) -> dict[str, Any]:
-        """All but the pictures."""
-        return {
-            **super().to_dict(),
-            "ok": self.ok,
-            "problems": list(self.problems),
-            "first": self.first,
-            "left": _plain(self.left),
-            "right": _plain(self.right),
-            "scenarios": [found.to_dict() for found in self.scenarios],
-            "causes": [asdict(cause) for cause in self.causes],
-            "controls": [asdict(control) for control in self.controls],
-            "proof": None if self.proof is None else asdict(self.proof),
-        }
-
-
-def _plain(side: Side) -> dict[str, Any]:
-    return {**asdict(side), "source": str(side.source)}

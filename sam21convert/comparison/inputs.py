@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..errors import UnreadableError, UsageError
-from ..media import frames_of, read_picture
-from ..model.frames import load_frames
 from ..model.image_predictor import pixels_of
-from ..picture import Mask, Pixels, scene
+from ..model.video_frames import load_frames
+from ..prediction.draw import Mask, Pixels, scene
+from ..prediction.media import frames_of, read_picture
 
 _SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 _HEIGHT, _WIDTH = 180, 240

@@ -8,45 +8,44 @@ from pathlib import Path
 
 import torch
 
-from ..catalog import shipped_like, tensors_of
-from ..checkpoint import Checkpoint, open_checkpoint
-from ..config_files import read_json
-from ..containers.checking import sha256
+from ..checkpoint.open import Checkpoint, open_checkpoint
+from ..config.registry import shipped_like, tensors_of
+from ..config.timm import of_timm
 from ..dialects import HF_IMAGE, HF_VIDEO, TIMM
+from ..dialects.rules import Dialect
 from ..errors import UsageError
-from ..hf.folder import CONFIG
+from ..hub.resolve import resolve
+from ..io.data.checksums import sha256
+from ..io.source import CONFIG
+from ..io.text import read_json
 from ..model.config import ModelConfig
-from ..references import resolve
-from ..rules import Dialect
-from ..timm_config import of_timm
+from .backends.base import Given, Runner, held
 from .findings import Side
-from .given import Given
-from .runner import Runner, held
 
 Config = str | Path | ModelConfig | None
 Load = Callable[[Path, Given], Runner]
 
 
 def _truth() -> Load:
-    from .truth import Truth
+    from .backends.truth import Truth
 
     return Truth.load
 
 
 def _sam2() -> Load:
-    from .official import Official
+    from .backends.sam2 import Official
 
     return Official.load
 
 
 def _transformers() -> Load:
-    from .transformers_runner import Transformers
+    from .backends.transformers import Transformers
 
     return Transformers.load
 
 
 def _timm() -> Load:
-    from .timm_runner import Timm
+    from .backends.timm import Timm
 
     return Timm.load
 
@@ -103,7 +102,7 @@ def parse(text: str | Path, config: Config) -> Named:
     """``runner:source``, or a source alone for the ground truth; downloaded if need be.
 
     ``config`` is for a source without one beside its weights. Raises :class:`UsageError` for a
-    runner that there is not, else as :func:`~sam21convert.references.locate`.
+    runner that there is not, else as :func:`~sam21convert.hub.resolve.locate`.
     """
     runner, colon, rest = str(text).partition(":")
     known = bool(colon and rest) and runner in RUNNERS

@@ -7,12 +7,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..picture import Mask
-from ..prompts import Box, Point, Prompted
+from ..prediction.draw import Mask
+from ..prediction.prompts import Box, Point, Prompted
+from .activations import Taps, kind
 from .findings import View
 from .inputs import Clip, Picture
 from .scenarios import Ask, ImageScenario, Prompt, VideoScenario
-from .taps import Taps, kind
 
 _FRAMES = 3  # of a video are shown
 

@@ -6,10 +6,10 @@ say how and under which name it is written for a program.
 
 from __future__ import annotations
 
-from ..rules import Dialect
 from .comfyui import COMFYUI
 from .mlx import MLX
 from .official import OFFICIAL
+from .rules import Dialect
 from .timm import TIMM
 from .transformers import HF_IMAGE, HF_VIDEO
 from .ultralytics import ULTRALYTICS

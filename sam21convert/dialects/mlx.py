@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ..rules import Permute
+from .rules import Permute
 from .transformers import HF_VIDEO
 
 _CONVOLUTION = (0, 2, 3, 1)  # out, in, height, width -> out, height, width, in

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..rules import Dialect, Rename, Spelling
+from .rules import Dialect, Rename, Spelling
 
 _FUSER = "memory_encoder.fuser.layers.{i}"
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..rules import Dialect, Fill, Rename
+from .rules import Dialect, Fill, Rename
 
 _TRUNK = "image_encoder.trunk"
 _MLP = f"{_TRUNK}.blocks.{{i}}.mlp.layers"

@@ -5,7 +5,7 @@ Source: ``transformers/models/sam2/modeling_sam2.py`` and ``models/sam2_video``.
 
 from __future__ import annotations
 
-from ..rules import Dialect, Echo, Gather, Rename, Spelling
+from .rules import Dialect, Echo, Gather, Rename, Spelling
 
 
 def _mlp(truth: str, foreign: str) -> tuple[Rename, ...]:

@@ -141,7 +141,7 @@ def cases() -> Iterator[Case]:
 
 
 def _truncated() -> Iterator[Case]:
-    """A small file of each kind, cut at some bytes here and at each in tests/test_corpus.py."""
+    """A small file of each kind, cut at some bytes here and at each in tests/io/test_corpus.py."""
     for name, whole in WHOLE.items():
         for part in (1, 2, 3):
             cut = whole[: len(whole) * part // 4]

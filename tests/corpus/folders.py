@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from sam21convert.catalog import shipped_config
-from sam21convert.hf.config_json import to_json
-from sam21convert.official_yaml import to_hydra
+from sam21convert.config.hydra_writer import to_hydra
+from sam21convert.config.registry import shipped_config
+from sam21convert.config.transformers import to_json
 
 from .attacks import CALLS
 from .case import ACCEPTED, Case, written

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from sam21convert.catalog import shipped_tensors
+from sam21convert.config.registry import shipped_tensors
 
 DEBUG = "debug/sam2.1_debug"
 ORDERED = b"ccollections\nOrderedDict\n)R"

@@ -15,16 +15,16 @@ from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
 
-from sam21convert.containers import open_source
-from sam21convert.containers.distributed import METADATA, read_distributed
-from sam21convert.containers.pickles import Record, unpickle
-from sam21convert.containers.safetensors import read_safetensors, read_sharded
-from sam21convert.containers.source import Source
-from sam21convert.containers.torch_legacy import read_torch_legacy
-from sam21convert.containers.torch_tensors import TORCH, Storages, StorageType
-from sam21convert.containers.torch_zip import read_torch_zip
 from sam21convert.errors import RefusedError, UnreadableError
-from sam21convert.tensors import TensorRef
+from sam21convert.io.open import open_source
+from sam21convert.io.pickle.load import Record, unpickle
+from sam21convert.io.safetensors import read_safetensors, read_sharded
+from sam21convert.io.source import Source
+from sam21convert.io.tensor import TensorRef
+from sam21convert.io.torch_distributed import METADATA, read_distributed
+from sam21convert.io.torch_legacy import read_torch_legacy
+from sam21convert.io.torch_storage import TORCH, Storages, StorageType
+from sam21convert.io.torch_zip import read_torch_zip
 
 from . import grammar
 

@@ -1,0 +1,1 @@
+"""What a checkpoint is, whether it loads, and whether it is safe."""

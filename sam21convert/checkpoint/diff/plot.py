@@ -1,0 +1,95 @@
+"""A picture of what changed: a bar for each layer, in the order of the data flow."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ...errors import UsageError
+from ...io.output.atomic import new_file, refuse_existing
+from .modules import layer_of, rank
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from .report import Change, Difference
+
+_CHANGED, _SAME, _MEAN = "#d55e00", "#999999", "#000000"
+_BAR, _FRAME = 0.17, 1.6  # inches: height of a bar, of all around the bars
+
+
+def prepare(path: Path, *, overwrite: bool) -> None:
+    """Raise :class:`UsageError` where a picture could not be drawn at ``path``."""
+    if path.suffix.lower() != ".png":
+        raise UsageError(f"{path}: what is drawn is a PNG", hint="end the name in .png")
+    refuse_existing(path, overwrite=overwrite)
+    try:
+        import matplotlib.figure  # noqa: F401
+    except ImportError as error:
+        raise UsageError(
+            "--plot: needs matplotlib, which is not installed",
+            hint="pip install 'sam21convert[plot]'",
+        ) from error
+
+
+def draw(difference: Difference, path: Path, *, overwrite: bool) -> None:
+    """Write the picture as a PNG. Raises :class:`UsageError` when ``path`` is taken."""
+    drawn = figure(difference)
+    with new_file(path, overwrite=overwrite) as file:
+        drawn.savefig(file, format="png", dpi=100)
+
+
+def layers(difference: Difference) -> dict[str, list[Change]]:
+    """The tensors that both sides hold, by layer, in the order of the data flow."""
+    found: dict[str, list[Change]] = {}
+    for change in sorted(difference.tensors, key=lambda change: _place(change.name, change.module)):
+        found.setdefault(layer_of(change.name), []).append(change)
+    return found
+
+
+def _place(name: str, module: str) -> tuple[int, bool, list[tuple[int, str]]]:
+    """Sorts by module, the blocks after what comes before them, then by name and number."""
+    segments = layer_of(name).split(".")
+    numbered = [(int(s) if s.isdecimal() else -1, s) for s in segments]
+    return rank(module), "blocks" in segments, numbered
+
+
+def figure(difference: Difference) -> Figure:
+    """What :func:`draw` writes. It belongs to no window and touches no settings."""
+    from matplotlib.figure import Figure
+
+    found = layers(difference)
+    drawn = Figure(figsize=(9, _FRAME + _BAR * len(found)), layout="constrained")
+    axes = drawn.add_subplot()
+    relative = [c.relative for c in difference.tensors if c.relative]
+    axes.set_xlim(min(relative, default=1e-7) / 10, 2 * max(relative, default=1.0))
+    axes.set_xscale("log")
+    for row, changes in enumerate(found.values()):
+        largest = max(change.relative or 0.0 for change in changes)
+        mean = max(change.relative_mean or 0.0 for change in changes)
+        differs = any(change.outcome in ("different", "misshapen") for change in changes)
+        axes.barh(row, largest, color=_CHANGED if differs else _SAME)
+        if mean:
+            axes.plot(mean, row, marker="|", color=_MEAN)
+        note = _note(changes)
+        if not note and differs and not largest:
+            note = " equal values, other bits"
+        if note:
+            axes.annotate(note, (1, row), xycoords=("axes fraction", "data"), va="center", size=7)
+    axes.set_yticks(range(len(found)), list(found), fontsize=7)
+    axes.set_ylim(len(found) - 0.5, -0.5)
+    axes.grid(axis="x", alpha=0.3)
+    axes.set_xlabel(
+        "largest change of any element in units of the tensor's largest magnitude\n"
+        "(tick: largest mean change; grey: the same after the cast, or within the tolerance)"
+    )
+    axes.set_title(f"A: {difference.a.name}    B: {difference.b.name}", fontsize=9)
+    return drawn
+
+
+def _note(changes: list[Change]) -> str:
+    """What a bar cannot show."""
+    unmatched = sum(change.unmatched for change in changes)
+    if any(change.outcome == "misshapen" for change in changes):
+        return " shapes differ"
+    return f" {unmatched} not finite on one side" if unmatched else ""

@@ -1,0 +1,207 @@
+"""What changed between two checkpoints, as data and as text."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from ...dialects import OFFICIAL
+from ...io.tensor import TensorSpec
+from ...report import Report, fold, table
+from .modules import rank
+
+Outcome = Literal["identical", "cast", "within", "different", "misshapen"]
+
+
+_SAME = ("identical", "cast", "within")
+
+
+_SHOWN = 10  # of the largest changes
+
+
+_LISTED = 2  # of the names that one side lacks
+
+
+@dataclass(frozen=True)
+class Change:
+    """One tensor that both sides hold, by its official name.
+
+    ``outcome`` is "identical" (every bit), "cast" (equal once the wider is rounded to the type of
+    the narrower), "within" (the tolerance), "different" or "misshapen". ``largest`` and ``mean``
+    are of the absolute differences over the elements that are finite on both sides; ``relative``
+    and ``relative_mean`` are the same in units of ``scale``, the largest magnitude on either side.
+    All are None where nothing can be measured. ``unmatched`` counts elements that are NaN or
+    infinite on one side and not the same on the other.
+    """
+
+    name: str
+    module: str
+    outcome: Outcome
+    a: TensorSpec
+    b: TensorSpec
+    largest: float | None = None
+    mean: float | None = None
+    scale: float | None = None
+    relative: float | None = None
+    relative_mean: float | None = None
+    unmatched: int = 0
+    cast: tuple[str, str] | None = None  # from the wider type to the narrower
+
+    @property
+    def weight(self) -> tuple[bool, bool, int, float]:
+        """Sorts the largest change last."""
+        different = self.outcome == "different"
+        return self.outcome == "misshapen", different, self.unmatched, self.relative or 0.0
+
+    def __str__(self) -> str:
+        if self.relative is None:
+            return f"{self.a} in A, {self.b} in B"
+        numbers = f"{self.relative:.1e} of scale  max {self.largest:.2e}  mean {self.mean:.2e}"
+        return (f"{self.unmatched} not finite on one side  " if self.unmatched else "") + numbers
+
+
+@dataclass(frozen=True)
+class Lone:
+    """A tensor that only one side holds, and why the other does not."""
+
+    name: str
+    module: str
+    spec: TensorSpec
+    why: str
+
+
+@dataclass(frozen=True)
+class ModuleChange:
+    """A part of the model: how many tensors both sides hold, and how they compare."""
+
+    module: str
+    tensors: int
+    identical: int
+    cast: int
+    within: int
+    different: int  # misshapen ones among them
+    only_a: int
+    only_b: int
+    relative: float  # the largest of those that differ
+
+    @property
+    def untouched(self) -> bool:
+        """Whether both sides hold all of it, the same to the last bit."""
+        return self.identical == self.tensors and not self.only_a and not self.only_b
+
+    def __str__(self) -> str:
+        share = f"{self.different} of {self.tensors} tensors"
+        most = f", up to {self.relative:.1e} of scale" if self.relative else ""
+        return f"{self.module} ({share}{most})"
+
+
+@dataclass(frozen=True)
+class Difference(Report):
+    """The answer of :func:`diff`; ``tensors`` has the largest changes first.
+
+    ``names`` tells by whose names tensors were compared: those of the official code, or of the
+    dialect of both where no config tells what the model is.
+    """
+
+    a: Path
+    b: Path
+    a_form: str
+    b_form: str
+    names: str
+    tolerance: float | None
+    tensors: tuple[Change, ...]
+    only_a: tuple[Lone, ...]
+    only_b: tuple[Lone, ...]
+
+    @property
+    def same(self) -> bool:
+        """Whether both hold the same tensors with the same values."""
+        shared = all(change.outcome in _SAME for change in self.tensors)
+        return shared and not self.only_a and not self.only_b
+
+    @property
+    def exit_code(self) -> int:
+        """0 when the two are the same, 1 when not."""
+        return 0 if self.same else 1
+
+    @property
+    def modules(self) -> tuple[ModuleChange, ...]:
+        """The parts of the model in the order of the data flow."""
+        found = {t.module for t in self.tensors}
+        found |= {lone.module for lone in (*self.only_a, *self.only_b)}
+        return tuple(self._module(module) for module in sorted(found, key=rank))
+
+    def _module(self, module: str) -> ModuleChange:
+        own = [change for change in self.tensors if change.module == module]
+        count = {kind: sum(c.outcome == kind for c in own) for kind in _SAME}
+        return ModuleChange(
+            module,
+            len(own),
+            **count,
+            different=len(own) - sum(count.values()),
+            only_a=sum(lone.module == module for lone in self.only_a),
+            only_b=sum(lone.module == module for lone in self.only_b),
+            relative=max((c.relative or 0 for c in own if c.outcome == "different"), default=0.0),
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields, the modules and ``same``."""
+        return {
+            **super().to_dict(),
+            "same": self.same,
+            "modules": [asdict(module) for module in self.modules],
+            **{
+                side: [asdict(item) for item in getattr(self, side)]
+                for side in ("tensors", "only_a", "only_b")
+            },
+        }
+
+    def __str__(self) -> str:
+        rows = [("A", f"{self.a} ({self.a_form})"), ("B", f"{self.b} ({self.b_form})")]
+        if self.names != OFFICIAL.name:
+            rows.append(("names", f"{self.names}: no config tells what model this is"))
+        rows += [("changed", str(m)) for m in self.modules if m.different]
+        untouched = [m.module for m in self.modules if m.untouched]
+        if untouched:
+            rows.append(("untouched", ", ".join(untouched)))
+        for side, lone in (("only in A", self.only_a), ("only in B", self.only_b)):
+            for why in dict.fromkeys(item.why for item in lone):
+                names = fold(item.name for item in lone if item.why == why)
+                count = sum(item.why == why for item in lone)
+                more = " ..." if len(names) > _LISTED else ""
+                rows.append((side, f"{count} ({why}): {'  '.join(names[:_LISTED])}{more}"))
+        rows.append(("verdict", self._verdict()))
+        return "\n\n".join(filter(None, (table(rows), self._grid(), self._largest())))
+
+    def _verdict(self) -> str:
+        if not all(change.outcome in _SAME for change in self.tensors):
+            return "different"
+        casts = dict.fromkeys(f"{c.cast[0]} to {c.cast[1]}" for c in self.tensors if c.cast)
+        alike = f"the same once cast, {', '.join(casts)}" if casts else "the same, every bit"
+        if any(change.outcome == "within" for change in self.tensors):
+            alike = f"the same within {self.tolerance:g} of each tensor's scale"
+        if self.same:
+            return alike
+        lone = ((len(self.only_a), "A"), (len(self.only_b), "B"))
+        more = " and ".join(f"{count} more only in {side}" for count, side in lone if count)
+        return f"different: {more}; what both hold is {alike}"
+
+    def _grid(self) -> str:
+        """A line for each part of the model."""
+        columns = "tensors", "identical", "cast", "within", "different", "only_a", "only_b"
+        rows = [("module", *(name.replace("_", " ") for name in columns), "largest")]
+        for module in self.modules:
+            largest = f"{module.relative:.1e}" if module.relative else "-"
+            counts = (str(getattr(module, name) or "-") for name in columns)
+            rows.append((module.module, *counts, largest))
+        width = max(len(row[0]) for row in rows)
+        cells = ("".join(f"{cell:>11}" for cell in row[1:]) for row in rows)
+        return "\n".join(f"{row[0]:<{width}}{rest}" for row, rest in zip(rows, cells, strict=True))
+
+    def _largest(self) -> str:
+        changed = [change for change in self.tensors if change.outcome not in _SAME]
+        rows = [(change.name, str(change)) for change in changed[:_SHOWN]]
+        more = len(changed) - len(rows)
+        head = f"largest changes{f' ({more} more with --json)' if more else ''}"
+        return f"{head}\n{table(rows)}" if rows else ""

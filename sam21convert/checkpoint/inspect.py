@@ -1,0 +1,193 @@
+"""What is this file? Answered from headers alone, without torch."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..config.registry import format_line
+from ..dialects import OFFICIAL
+from ..errors import RefusedError, Sam21ConvertError, UnreachableError, UnreadableError
+from ..hub.resolve import glance
+from ..io.source import CONFIG
+from ..io.tensor import TensorSpec
+from ..report import Report, fold, size_text, table
+from .mismatch import describe
+from .open import Checkpoint, open_checkpoint
+from .safety.report import Safety, assess
+
+
+@dataclass(frozen=True)
+class Inspection(Report):
+    """The answer of :func:`inspect`. None stands for what the file does not tell.
+
+    ``config`` is the shipped config whose tensors the file has; ``bytes`` and ``parameters`` count
+    the tensors of the state dict, and not what else stands in the file. ``safety`` is what loading
+    the file with torch or pickle would import and call.
+    """
+
+    path: Path
+    container: str
+    dialect: str | None
+    generation: str | None
+    size: str | None
+    config: str | None
+    task: str | None
+    image_size: int | None
+    wrappers: tuple[str, ...]
+    tensors: int
+    parameters: int
+    bytes: int
+    dtypes: dict[str, int]
+    extras: tuple[str, ...]
+    placeholders: tuple[str, ...]
+    problems: tuple[str, ...]
+    safety: Safety
+    inventory: dict[str, TensorSpec] | None = field(default=None, repr=False)
+
+    @property
+    def exit_code(self) -> int:
+        """1 for what is no SAM 2 checkpoint, or would do harm when loaded the ordinary way."""
+        return 0 if self.dialect is not None and self.safety.rating != "dangerous" else 1
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields; of ``safety`` the rating and a list, ``inventory`` if it was asked for."""
+        content = super().to_dict()
+        content["safety"] = self.safety.rating
+        content["pickle"] = [asdict(name) for name in self.safety.names]
+        inventory = content.pop("inventory")
+        if inventory is not None:
+            content["inventory"] = [
+                {"name": name, "dtype": spec.dtype, "shape": list(spec.shape)}
+                for name, spec in inventory.items()
+            ]
+        return content
+
+    def __str__(self) -> str:
+        dtypes = ", ".join(f"{count} {dtype}" for dtype, count in self.dtypes.items())
+        side = f"{self.image_size} pixels" if self.image_size else "unknown: no tensor tells it"
+        rows = [
+            ("file", str(self.path)),
+            ("container", self.container),
+            ("dialect", self.dialect or "none that this tool knows"),
+            ("generation", f"SAM {self.generation}" if self.generation else "unknown"),
+            ("size", self.size or "unknown"),
+            ("config", self.config or "unknown"),
+            ("task", self.task or "unknown"),
+            ("image size", side),
+            ("tensors", f"{self.tensors} ({dtypes})"),
+            ("parameters", f"{self.parameters:,} in {size_text(self.bytes)}"),
+        ]
+        for label, items in (
+            ("wrappers", self.wrappers),
+            ("extras", tuple(fold(self.extras))),
+            ("placeholders", self.placeholders),
+        ):
+            if items:
+                rows.append((label, ", ".join(items[:12]) + (" ..." if len(items) > 12 else "")))
+        rows += self.safety.rows()
+        rows += [("problem", problem) for problem in self.problems]
+        lines = [format_line(*item) for item in (self.inventory or {}).items()]
+        return "\n".join([table(rows), *lines])
+
+
+def inspect(
+    path: str | Path,
+    *,
+    tensors: bool = False,
+    weights: str | None = None,
+    prefix: str | None = None,
+) -> Inspection:
+    """Say what ``path`` is. With ``tensors``, list every tensor of its state dict as well.
+
+    Of several state dicts in a file, ``weights`` names one by its keys (or is ``ema`` or
+    ``model``), ``prefix`` by what stands before its names. A repository of the Hub (``hf://``) is
+    not downloaded: some kilobytes of it tell.
+
+    Raises :class:`~sam21convert.errors.UnreadableError` and
+    :class:`~sam21convert.errors.RefusedError`, which also say what of the file could do harm.
+    """
+    located = glance(path)
+    try:
+        checkpoint = open_checkpoint(located, header_only=True, weights=weights, prefix=prefix)
+    except UnreachableError:
+        raise
+    except (RefusedError, UnreadableError) as error:
+        raise _warning(error, located.path) from None
+    pickled = checkpoint.source.container.startswith("torch ")
+    inventory = checkpoint.inventory
+    dialect, shipped = checkpoint.dialect, checkpoint.shipped
+    known = shipped is not None and checkpoint.generation is not None
+    return Inspection(
+        path=checkpoint.source.path,
+        container=checkpoint.source.container,
+        dialect=dialect.name if dialect else None,
+        generation=checkpoint.generation if dialect else None,
+        size=shipped.size if shipped else None,
+        config=shipped.name if shipped and known else None,
+        task=dialect.task if dialect else None,
+        image_size=checkpoint.config.image_size if checkpoint.config else None,
+        wrappers=checkpoint.wrappers,
+        tensors=len(inventory),
+        parameters=sum(spec.numel for spec in inventory.values()),
+        bytes=sum(spec.nbytes for spec in inventory.values()),
+        dtypes=dict(Counter(spec.dtype for spec in inventory.values()).most_common()),
+        extras=checkpoint.extras,
+        placeholders=checkpoint.source.placeholders,
+        problems=(*faults(checkpoint), *lone_copies(checkpoint)),
+        safety=assess(checkpoint.source.path) if pickled else Safety(),
+        inventory=dict(inventory) if tensors else None,
+    )
+
+
+def _warning(error: RefusedError | UnreadableError, path: Path) -> RefusedError | UnreadableError:
+    """The error, with what the refused file would do if something else loaded it."""
+    try:
+        found = assess(path).dangerous
+    except (OSError, Sam21ConvertError):
+        return error
+    if not found:
+        return error
+    more = f", and {len(found) - 1} more such names" if len(found) > 1 else ""
+    return type(error)(
+        f"{error.message}; loaded with torch or pickle it can do harm: {found[0]}{more}",
+        hint="do not load it with anything that runs pickles; ask where it came from",
+    )
+
+
+def faults(checkpoint: Checkpoint) -> list[str]:
+    """Why the checkpoint does not load, as far as the header tells; a line each."""
+    if checkpoint.dialect is None:
+        return ["no tensor has a name that SAM 2 uses in any dialect this tool knows"]
+    if checkpoint.fit is None:
+        return ["not the size of any published SAM 2: what it is needs a config (--config)"]
+    found = describe(checkpoint.fit)
+    if checkpoint.dialect is OFFICIAL and checkpoint.config_from == CONFIG:
+        found.append("the tensors have the official names, which transformers does not load")
+    return found
+
+
+def lone_copies(checkpoint: Checkpoint) -> list[str]:
+    """What to say of a repeated tensor of which the file holds one copy."""
+    return [
+        f"{name} is absent: "
+        + (
+            "transformers 4.57 reads the copy that is there, transformers 5 puts"
+            if name.startswith("prompt_encoder.")
+            else "transformers puts"
+        )
+        + " random numbers in its place; convert to hf-video or hf-image writes both"
+        for name in (checkpoint.fit.lone if checkpoint.fit else ())
+    ]
+
+
+def untold(checkpoint: Checkpoint) -> Iterator[str]:
+    """What is taken from the published model, as neither a tensor nor a config tells it."""
+    if checkpoint.config is None and checkpoint.shipped is not None:
+        yield (
+            "image size, windows and heads are those of the published model: no tensor tells them; "
+            "--config checks against others"
+        )

@@ -1,0 +1,100 @@
+"""Say in words how a checkpoint and a config do not fit, and what would."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ..config.registry import SHIPPED
+from ..dialects import DIALECTS
+from ..dialects.keymap import Fit
+from ..dialects.rules import Dialect
+from ..errors import MismatchError
+from ..report import fold
+from .open import Checkpoint, shipped_keymap
+
+_SHOWN = 3
+
+
+def mismatch(checkpoint: Checkpoint) -> MismatchError:
+    """The error for a checkpoint that does not fit; call it only for one that does not."""
+    asked = _asked(checkpoint)
+    lines = [f"{checkpoint.source.path} does not fit {asked}"]
+    if checkpoint.fit is not None:
+        lines += [f"  {line}" for line in describe(checkpoint.fit)]
+    return MismatchError("\n".join(lines), hint=hint(checkpoint))
+
+
+def describe(fit: Fit) -> list[str]:
+    """A line for each kind of fault, with the names folded."""
+    lines = []
+    for kind, names in (("missing", fit.missing), ("unexpected", fit.unexpected)):
+        if names:
+            lines.append(f"{kind:<11} {len(names):>4}   {_listed(fold(names), 'groups')}")
+    if fit.misshapen:
+        shown = [f"{name}: expected {want}, found {has}" for name, want, has in fit.misshapen]
+        lines.append(f"{'misshapen':<11} {len(shown):>4}   {_listed(shown, '')}")
+    if fit.wrong_type:
+        shown = [f"{name} is {has.dtype}" for name, has in fit.wrong_type]
+        lines.append(f"{'wrong type':<11} {len(shown):>4}   {_listed(shown, '')}")
+    return lines
+
+
+def hint(checkpoint: Checkpoint) -> str:
+    """What would fit, if anything shipped comes near."""
+    if checkpoint.fit is not None and checkpoint.fit.faults == 0:
+        return "convert it to a new folder, which then has the names that transformers loads"
+    inventory = checkpoint.inventory
+    tried = (
+        (shipped_keymap(dialect, shipped).fit(inventory), dialect, shipped)
+        for dialect in DIALECTS
+        for shipped in SHIPPED
+    )
+    fit, dialect, shipped = min(tried, key=lambda one: _far(one[0]))
+    asked = checkpoint.generation if checkpoint.config is not None else None
+    if fit.faults == 0 and asked not in (None, shipped.generation):
+        names = "no_obj_embed_spatial, obj_ptr_tpos_proj.weight and obj_ptr_tpos_proj.bias"
+        newer = shipped.generation == "2.1"
+        return (
+            f"this is a SAM {shipped.generation} checkpoint: it {'has' if newer else 'lacks'} "
+            f"{names}, the three tensors that SAM 2.1 adds; use --config {shipped.name}"
+            + ("" if newer else ", or convert it with --generation 2.1")
+        )
+    nearest = f"dialect '{dialect.name}' with config '{shipped.name}'"
+    if fit.faults == 0:
+        return f"every tensor fits {nearest}: use --config {shipped.name}"
+    if fit.names and fit.faults == len(fit.missing):
+        return (
+            f"every tensor that is there fits dialect '{dialect.name}': convert takes those that "
+            "are missing from a whole checkpoint of the same size with --base CHECKPOINT"
+        )
+    if fit.faults < len(inventory) / 2:
+        return f"nearest is {nearest}: {fit.faults} tensors differ"
+    return "nothing near SAM 2 or SAM 2.1 in any dialect this tool knows"
+
+
+def _far(fit: Fit) -> tuple[bool, int]:
+    """How ill it fits: what is there is to have a place, however much is missing."""
+    return not fit.names or fit.faults > len(fit.missing), fit.faults
+
+
+def _asked(checkpoint: Checkpoint) -> str:
+    dialect = f"dialect '{checkpoint.dialect.name}'" if checkpoint.dialect else "any dialect"
+    if checkpoint.config_from is not None:
+        return f"{dialect} with config '{checkpoint.config_from}'"
+    if checkpoint.shipped is not None:
+        return f"{dialect} with config '{checkpoint.shipped.name}'"
+    return f"{dialect} with any shipped config"
+
+
+def _listed(items: Sequence[str], what: str) -> str:
+    more = len(items) - _SHOWN
+    tail = f"  ... {more} more {what}".rstrip() if more > 0 else ""
+    return "  ".join(items[:_SHOWN]) + tail
+
+
+def lacking(dialect: Dialect, count: int, generation: str | None = "") -> str:
+    """What a checkpoint without ``count`` tensors is; None is a generation that is unknown."""
+    number = f"{count} (SAM 2.1) or {count - 3} (SAM 2)" if generation is None else str(count)
+    whole = {"image": "an image model", "trunk": "a trunk alone", "video": "a part of a model"}
+    missing = "of the memory" if dialect.task == "image" else "of the model"
+    return f"{whole[dialect.task]}: {number} tensors {missing} are missing"

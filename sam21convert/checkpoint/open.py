@@ -1,0 +1,234 @@
+"""Open a checkpoint and say what it is.
+
+What the tensors cannot tell is left open here: it comes from a config, or stays unknown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cache, cached_property
+from pathlib import Path
+from typing import Any
+
+from ..config import registry, transformers
+from ..config.load import load_config
+from ..config.plain_yaml import naming
+from ..config.registry import Shipped
+from ..config.timm import generation_of
+from ..dialects import HF_IMAGE, HF_VIDEO, TIMM
+from ..dialects.keymap import Fit, KeyMap, compile_keymap
+from ..dialects.rules import Dialect
+from ..errors import RefusedError, UnreadableError, UsageError
+from ..hub.remote import HubPath
+from ..hub.resolve import Located, glance, resolve
+from ..io.data.checksums import same_bytes
+from ..io.open import Source, open_source
+from ..io.source import CONFIG, Placeholder
+from ..io.tensor import Inventory, TensorRef
+from ..io.text import read_json
+from ..io.torch_storage import TENSOR_KINDS
+from ..model.config import Generation, ModelConfig
+from .detect import dialect_of, size_of
+from .lookalikes import HQ_SAM2, HQ_TENSORS, relative_in
+from .lora import refuse_adapter, refuse_factors
+from .state_dict import unwrap
+
+
+@cache
+def shipped_keymap(dialect: Dialect, shipped: Shipped) -> KeyMap:
+    """The map of a dialect for a shipped config, compiled once."""
+    return compile_keymap(dialect, registry.shipped_tensors(shipped.name))
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A state dict in a file, its names freed of what wrappers put before and into them.
+
+    ``shipped`` is the shipped config whose tensors it has, by size and, where known, generation.
+    ``config`` is what a config file says, or the caller; None when only the tensors speak.
+    ``dropped`` names tensors of the file that are left out because the caller asked for it.
+    """
+
+    source: Source
+    tensors: Mapping[str, TensorRef]
+    wrappers: tuple[str, ...]
+    extras: tuple[str, ...]
+    dialect: Dialect | None
+    shipped: Shipped | None
+    generation: str | None
+    config: ModelConfig | None = None
+    config_from: str | None = None
+    dropped: tuple[str, ...] = ()
+
+    @property
+    def inventory(self) -> Inventory:
+        """Type and shape of each tensor."""
+        return {name: ref.spec for name, ref in self.tensors.items()}
+
+    @property
+    def model_config(self) -> ModelConfig | None:
+        """The config given or found, else that of the shipped model with these tensors."""
+        if self.config is not None or self.shipped is None:
+            return self.config
+        return registry.shipped_config(self.shipped.name)
+
+    @cached_property
+    def keymap(self) -> KeyMap | None:
+        """The map from its dialect to the ground truth, when dialect and model are known."""
+        if self.dialect is None:
+            return None
+        if self.shipped is not None:
+            return shipped_keymap(self.dialect, self.shipped)
+        if self.config is not None:
+            return compile_keymap(self.dialect, registry.tensors_of(self.config))
+        return None
+
+    @cached_property
+    def fit(self) -> Fit | None:
+        """How the tensors compare with what the map asks for."""
+        return self.keymap.fit(self.inventory) if self.keymap else None
+
+
+def open_checkpoint(
+    path: str | Path | Located,
+    config: str | Path | ModelConfig | None = None,
+    *,
+    header_only: bool = False,
+    drop_hq: bool = False,
+    weights: str | None = None,
+    prefix: str | None = None,
+) -> Checkpoint:
+    """Open ``path``, reading headers only, and say what is in it.
+
+    ``path`` is all that :func:`~sam21convert.hub.resolve.locate` takes, and raises what that does,
+    or what it stands for.
+    ``config`` (a shipped name, a file, or a :class:`ModelConfig`) takes precedence over the
+    ``config.json`` of a folder, or the only YAML of a repository of the Hub, and that over what the
+    tensors tell. With ``header_only`` a repository of the Hub is not downloaded, and the data of no
+    tensor can be read. ``drop_hq`` takes an HQ-SAM 2 for the SAM 2 in it; ``weights`` and
+    ``prefix`` choose between several state dicts: see :func:`~sam21convert.checkpoint.state_dict.unwrap`.
+
+    Raises :class:`UnreadableError`, :class:`RefusedError`, for a model that only looks like SAM 2
+    too, and :class:`UsageError` when there is no HQ-SAM 2 to drop from.
+    """
+    find = glance if header_only else resolve
+    located = path if isinstance(path, Located) else find(path)
+    refuse_adapter(located.path)
+    source = open_source(located.path, place=not isinstance(located.path, HubPath))
+    beside = source.path / CONFIG
+    content = read_json(beside) if source.path.is_dir() and beside.is_file() else None
+    _refuse_relatives(source, content, drop_hq=drop_hq)
+    found = unwrap(source, weights=weights, prefix=prefix)
+    refuse_factors(source.path, found.tensors)
+    dropped = tuple(name for name in HQ_TENSORS if drop_hq and name in found.tensors)
+    kept = {name: ref for name, ref in found.tensors.items() if name not in dropped}
+    found = replace(found, tensors=kept)
+    dialect = dialect_of(found, source)
+    shipped, generation = size_of(found.tensors, dialect) if dialect else (None, None)
+    checkpoint = Checkpoint(
+        source,
+        found.tensors,
+        found.wrappers,
+        found.extras,
+        dialect,
+        shipped,
+        generation,
+        dropped=dropped,
+    )
+    _refuse_stubs(checkpoint, found.stubs)
+    if content is not None:
+        checkpoint = _with_json(checkpoint, content, beside)
+    if isinstance(config, ModelConfig):
+        return _with_config(checkpoint, config, "the caller")
+    if config is not None:
+        return _with_config(checkpoint, load_config(config), str(config))
+    if located.config is not None:
+        return _with_config(checkpoint, _beside(located.config), located.config.name)
+    return checkpoint
+
+
+def unequal_copies(checkpoint: Checkpoint) -> list[str]:
+    """Tensors held twice whose copies differ, a line each. Reads both; misshapen ones are left."""
+    if checkpoint.fit is None:
+        return []
+    refs, misshapen = checkpoint.tensors, {name for name, _, _ in checkpoint.fit.misshapen}
+    return [
+        f"{one} and {other} should be equal and differ"
+        for one, other in checkpoint.fit.repeats
+        if not {one, other} & misshapen and not same_bytes(refs[one], refs[other])
+    ]
+
+
+def _refuse_relatives(source: Source, config: dict[str, Any] | None, *, drop_hq: bool) -> None:
+    family = relative_in(source, config)
+    if family is None and drop_hq:
+        raise UsageError(f"{source.path}: is no HQ-SAM 2: --drop-hq has nothing to drop")
+    if family is not None and not (drop_hq and family is HQ_SAM2):
+        raise family.refusal(source.path)
+
+
+def _refuse_stubs(checkpoint: Checkpoint, stubs: Mapping[str, Any]) -> None:
+    """Say what stands in the place of a tensor of the model without being one."""
+    missing = checkpoint.fit.missing if checkpoint.fit else ()
+    name = next((name for name in missing if name in stubs), None)
+    if name is None:
+        return
+    value = stubs[name]
+    made_by = value.name if isinstance(value, Placeholder) else ""
+    what = TENSOR_KINDS.get(made_by) or f"no tensor but {made_by or type(value).__name__}"
+    raise RefusedError(
+        f"{checkpoint.source.path}: {name} is {what}",
+        hint="turn it into a plain tensor of floats with what saved it, and save it again",
+    )
+
+
+def _beside(path: Path) -> ModelConfig:
+    """A config that nobody asked for; its error says how to do without."""
+    try:
+        return load_config(path)
+    except (RefusedError, UnreadableError) as error:
+        hint = "ask for the checkpoint alone, hf://org/repo/FILE, or give another --config"
+        raise type(error)(error.message, hint=hint) from error
+
+
+def _with_config(checkpoint: Checkpoint, config: ModelConfig, config_from: str) -> Checkpoint:
+    return replace(
+        checkpoint,
+        config=config,
+        config_from=config_from,
+        generation=config.generation,
+        shipped=registry.shipped_like(config),
+    )
+
+
+def _with_json(checkpoint: Checkpoint, content: dict[str, Any], path: Path) -> Checkpoint:
+    """Let the ``config.json`` of a folder decide what the tensors do not tell."""
+    if checkpoint.dialect is TIMM:
+        return _with_timm(checkpoint, generation_of(content))
+    with naming(path):
+        video = transformers.model_type(content) == "sam2_video"
+        like = None if video else checkpoint.model_config
+        config = transformers.from_json(content, like)
+        states_generation = transformers.states_generation(content)
+    dialect = checkpoint.dialect
+    if dialect in (HF_VIDEO, HF_IMAGE):
+        dialect = HF_VIDEO if video else HF_IMAGE
+    return replace(
+        checkpoint,
+        dialect=dialect,
+        config=config,
+        config_from=CONFIG,
+        generation=config.generation if states_generation else None,
+        shipped=registry.shipped_like(config),
+    )
+
+
+def _with_timm(checkpoint: Checkpoint, generation: Generation | None) -> Checkpoint:
+    """What timm's ``config.json`` adds: the generation, in the tag. Image sizes it takes as any."""
+    shipped = checkpoint.shipped
+    if shipped is not None and generation is not None:
+        model = replace(registry.shipped_config(shipped.name), generation=generation)
+        shipped = registry.shipped_like(model)
+    source = replace(checkpoint.source, container="timm folder")
+    return replace(checkpoint, source=source, generation=generation, shipped=shipped)

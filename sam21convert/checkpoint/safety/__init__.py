@@ -1,0 +1,1 @@
+"""What loading a file with pickle would run."""

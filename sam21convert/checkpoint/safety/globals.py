@@ -1,0 +1,231 @@
+"""What a pickle would import and call, read off its opcodes.
+
+After the standard library's ``pickletools``, whose name of an opcode is the comment beside it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import IO
+
+from .walk import GET, MAX_TEXT, OTHER, PUT, STOP, VALUE, Beyond, Effect, Opcode, Use, Value, Walk
+
+COMPUTED = "?"  # a part of a name that the pickle computes before it imports it
+
+
+def walk_through(file: IO[bytes], start: int, stop: int, entry: str, origin: int) -> Walk:
+    """The walk through the pickle between two places of a file; offsets count from ``origin``."""
+    walk = Walk(file, start, stop, entry, origin)
+    walk.run(_OPCODES)
+    return walk
+
+
+def _counted(width: int, *, signed: bool = False) -> Callable[[Walk, int], int]:
+    def skip(walk: Walk, at: int) -> int:
+        return at + width + max(0, walk.number(at, width, signed=signed))
+
+    return skip
+
+
+def _two_lines(walk: Walk, at: int) -> int:
+    walk.between = walk.line(at)
+    return walk.line(walk.between)
+
+
+def _string(walk: Walk, at: int) -> None:
+    walk.stack.append(at)
+
+
+def _nothing(_walk: Walk, _: int) -> None:
+    pass
+
+
+def _made_of(count: int) -> Effect:
+    def make(walk: Walk, _: int) -> None:
+        if count and len(walk.stack) >= count:
+            del walk.stack[-count:]
+        walk.stack.append(None)
+
+    return make
+
+
+def _made_of_marked(walk: Walk, _: int) -> None:
+    walk.pop_mark()
+    walk.stack.append(None)
+
+
+def _into(count: int | None) -> Effect:
+    """Items, as many or all above the MARK, go into what stands below them."""
+
+    def put(walk: Walk, _: int) -> None:
+        if count is None:
+            walk.pop_mark()
+        else:
+            del walk.stack[max(0, len(walk.stack) - count) :]
+        target = walk.top()
+        if isinstance(target, Use):
+            target.changed = True
+
+    return put
+
+
+def _mark(walk: Walk, _: int) -> None:
+    walk.marks.append(len(walk.stack))
+
+
+def _pop(walk: Walk, _: int) -> None:
+    if walk.marks and walk.marks[-1] == len(walk.stack):
+        walk.marks.pop()
+    else:
+        walk.pop()
+
+
+def _put(walk: Walk, number: int) -> None:
+    walk.memo[number] = walk.top()
+
+
+def _decimal(walk: Walk, at: int) -> int:
+    digits = walk.text(at + 1, walk.position).strip()
+    return int(digits) if re.fullmatch(rb"[+-]?\d+", digits) else -1
+
+
+def _global(walk: Walk, at: int) -> None:
+    module = _utf8(walk.text(at + 1, walk.between - 1))
+    walk.push(walk.name(module, _utf8(walk.text(walk.between, walk.position - 1)), at))
+
+
+def _stack_global(walk: Walk, at: int) -> None:
+    if len(walk.stack) > 1:  # else pickle.load gives up here
+        name, module = walk.pop(), walk.pop()
+        walk.push(walk.name(_text_of(walk, module), _text_of(walk, name), at))
+
+
+def _extension(width: int) -> Effect:
+    def name(walk: Walk, at: int) -> None:
+        walk.push(walk.name("", f"extension code {walk.number(at + 1, width)}", at))
+
+    return name
+
+
+def _called(walk: Walk, function: Value) -> None:
+    if isinstance(function, Use):
+        function.called = True
+    walk.stack.append(None)
+
+
+def _call(count: int) -> Effect:
+    """The function or class stands below so many values."""
+
+    def call(walk: Walk, _: int) -> None:
+        for _ in range(count):
+            walk.pop()
+        _called(walk, walk.pop())
+
+    return call
+
+
+def _inst(walk: Walk, at: int) -> None:
+    _global(walk, at)
+    function = walk.pop()
+    walk.pop_mark()
+    _called(walk, function)
+
+
+def _obj(walk: Walk, _: int) -> None:
+    items = walk.pop_mark()
+    _called(walk, items[0] if items else None)
+
+
+def _utf8(raw: bytes) -> str:
+    return raw.decode("utf-8", "backslashreplace")
+
+
+def _text_of(walk: Walk, value: Value) -> str:
+    """The string that stands at a place of the pickle."""
+    if not isinstance(value, int):
+        return COMPUTED
+    code, start = walk.text(value, value + 1), value + 1
+    width = _TEXTS[code[0]]
+    if width:
+        length = int.from_bytes(walk.text(start, start + width), "little")
+        return _utf8(walk.text(start + width, start + width + length))
+    line = walk.text(start, start + MAX_TEXT).partition(b"\n")[0]
+    if code == b"V":
+        return line.decode("raw-unicode-escape", "backslashreplace")
+    return _utf8(_ESCAPE.sub(_unescape, line.strip()[1:-1]))
+
+
+_ESCAPE = re.compile(rb"\\(?:x([0-9a-fA-F]{2})|([0-7]{1,3})|(.))")
+
+
+def _unescape(found: re.Match[bytes]) -> bytes:
+    code, octal, char = found.groups()
+    if octal:
+        return bytes([int(octal, 8) & 255])
+    return bytes.fromhex(code.decode()) if code else char
+
+
+# Opcodes of strings that can be a name: the width of their length, 0 for those that end a line.
+_TEXTS = {
+    ord(code): width for code, width in zip("\x8cX\x8dUTSV", (1, 4, 8, 1, 4, 0, 0), strict=True)
+}
+_LINE = Walk.line
+_OPCODES: list[Opcode | None] = [None] * 256
+_TABLE: tuple[tuple[bytes, int | Beyond, int | Effect], ...] = (
+    (b"N\x88\x89)]}\x8f\x97", 0, VALUE),  # NONE NEWTRUE NEWFALSE EMPTY_* NEXT_BUFFER
+    (b"K", 1, VALUE),  # BININT1
+    (b"M", 2, VALUE),  # BININT2
+    (b"J", 4, VALUE),  # BININT
+    (b"G", 8, VALUE),  # BINFLOAT
+    (b"\x8aC", _counted(1), VALUE),  # LONG1 SHORT_BINBYTES
+    (b"\x8b", _counted(4, signed=True), VALUE),  # LONG4
+    (b"B", _counted(4), VALUE),  # BINBYTES
+    (b"\x8e\x96", _counted(8), VALUE),  # BINBYTES8 BYTEARRAY8
+    (b"\x8cU", _counted(1), _string),  # SHORT_BINUNICODE SHORT_BINSTRING
+    (b"X", _counted(4), _string),  # BINUNICODE
+    (b"T", _counted(4, signed=True), _string),  # BINSTRING
+    (b"\x8d", _counted(8), _string),  # BINUNICODE8
+    (b"ILF", _LINE, VALUE),  # INT LONG FLOAT
+    (b"SV", _LINE, _string),  # STRING UNICODE
+    (b"p", _LINE, lambda w, at: _put(w, _decimal(w, at))),  # PUT
+    (b"q", 1, PUT),  # BINPUT
+    (b"r", 4, PUT),  # LONG_BINPUT
+    (b"\x94", 0, lambda w, _: _put(w, len(w.memo))),  # MEMOIZE
+    (b"g", _LINE, lambda w, at: w.push(w.memo.get(_decimal(w, at)))),  # GET
+    (b"h", 1, GET),  # BINGET
+    (b"j", 4, GET),  # LONG_BINGET
+    (b"\x80", 1, _nothing),  # PROTO
+    (b"\x95", 8, _nothing),  # FRAME
+    (b"\x98", 0, _nothing),  # READONLY_BUFFER
+    (b"(", 0, _mark),  # MARK
+    (b"0", 0, _pop),  # POP
+    (b"1", 0, lambda w, _: w.pop_mark()),  # POP_MARK
+    (b"2", 0, lambda w, _: w.push(w.top())),  # DUP
+    (b"\x85Q", 0, _made_of(1)),  # TUPLE1 BINPERSID
+    (b"\x86", 0, _made_of(2)),  # TUPLE2
+    (b"\x87", 0, _made_of(3)),  # TUPLE3
+    (b"tld\x91", 0, _made_of_marked),  # TUPLE LIST DICT FROZENSET
+    (b"ab", 0, _into(1)),  # APPEND BUILD
+    (b"s", 0, _into(2)),  # SETITEM
+    (b"eu\x90", 0, _into(None)),  # APPENDS SETITEMS ADDITEMS
+    (b"c", _two_lines, _global),  # GLOBAL
+    (b"\x93", 0, _stack_global),  # STACK_GLOBAL
+    (b"\x82", 1, _extension(1)),  # EXT1
+    (b"\x83", 2, _extension(2)),  # EXT2
+    (b"\x84", 4, _extension(4)),  # EXT4
+    (b"i", _two_lines, _inst),  # INST
+    (b"o", 0, _obj),  # OBJ
+    (b"R\x81", 0, _call(1)),  # REDUCE NEWOBJ
+    (b"\x92", 0, _call(2)),  # NEWOBJ_EX
+    (b"P", _LINE, VALUE),  # PERSID
+    (b".", 0, STOP),  # STOP
+)
+for _codes, _argument, _what in _TABLE:
+    for _code in _codes:
+        _OPCODES[_code] = Opcode(
+            _argument if isinstance(_argument, int) else 0,
+            None if isinstance(_argument, int) else _argument,
+            _what if isinstance(_what, int) else OTHER,
+            _nothing if isinstance(_what, int) else _what,
+        )

@@ -1,0 +1,156 @@
+"""Which pickles stand in a file, and what each would import and call.
+
+Zip archives are looked at as ``torch.load`` and less careful programs do: neither flags nor names
+nor checksums that contradict each other hide a pickle.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import struct
+import zipfile
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, TypeAlias
+
+from ...errors import Sam21ConvertError
+from ...io.torch_distributed import METADATA, stretches
+from ...io.torch_storage import MAX_HEADER
+from ...io.torch_zip import Stretch
+from ...io.zip_directory import MAX_DIRECTORY, claimed_directory
+from .globals import walk_through
+from .walk import Use, Walk
+
+_HEADER = struct.Struct("<4s4xH8xI4xHH")  # magic, method, stored size, lengths of name and extra
+_PLAIN = re.compile(r"[^/]+/(data/[^/]+|version|byteorder|\.data/[^/]+|\.\w+)")  # never unpickled
+_PICKLE = re.compile(r".*\.(pkl|pickle)")
+_LEGACY = b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # the magic number behind the protocol
+_LEGACY_PICKLES = 5  # magic number, version, system, the checkpoint, its storages
+_MOST_INFLATED = 1 << 24
+_SEARCHED = 1 << 16
+
+_Pickle: TypeAlias = tuple[IO[bytes], int, int, str]
+
+
+@dataclass(frozen=True)
+class Uses:
+    """What the pickles of a file name. ``whole``: they were gone through to their end."""
+
+    names: tuple[Use, ...]
+    whole: bool = True
+
+
+def uses_in(path: Path) -> Uses:
+    """What would be imported and called if the pickles in ``path`` were loaded the ordinary way.
+
+    A file that holds none has no names. Of a folder of torch.distributed.checkpoint all pieces are
+    gone through, where it is said plainly where they lie. Raises OSError where it cannot be read.
+    """
+    folder, path = path, path / METADATA if path.is_dir() else path
+    if not path.is_file():
+        raise OSError("not a regular file")  # opening a pipe would wait for ever
+    with path.open("rb") as file:
+        walks = [walk for pickle in _in_file(file) for walk in _row(*pickle)]
+    whole = folder == path or _add_pieces(folder, walks)
+    names = tuple(use for walk in walks for use in walk.uses.values())
+    return Uses(names, whole and all(walk.whole for walk in walks))
+
+
+def _add_pieces(folder: Path, walks: list[Walk]) -> bool:
+    """Go through the pieces too, within bounds; False where that came to no end."""
+    left = MAX_HEADER
+    try:
+        for path, start, length in stretches(folder):
+            with path.open("rb", buffering=0) as file:
+                piece = io.BufferedReader(Stretch(file, start, length))
+                left -= claimed_directory(piece, length)
+                for opened, begin, end, entry in _in_file(piece) if left > 0 else ():
+                    left -= end - begin
+                    if left > 0:
+                        walks += _row(opened, begin, end, f"{path.name}, byte {start}: {entry}")
+            if left <= 0:
+                return False
+    except Sam21ConvertError:
+        return False
+    return True
+
+
+def _in_file(file: IO[bytes]) -> Iterator[_Pickle]:
+    size = file.seek(0, io.SEEK_END)
+    file.seek(0)
+    if file.read(4) == b"PK\3\4":
+        yield from _in_zip(file, size)
+    else:
+        yield file, 0, size, ""
+
+
+def _row(file: IO[bytes], start: int, stop: int, entry: str) -> Iterator[Walk]:
+    """The pickles that follow each other. What follows those of PyTorch's legacy format is data."""
+    file.seek(start)
+    legacy = file.read(2 + len(_LEGACY))[2:] == _LEGACY
+    position: int | None = start
+    count = 0
+    while position is not None and position < stop and not (legacy and count == _LEGACY_PICKLES):
+        walk = walk_through(file, position, stop, entry, start)
+        if position == start or walk.end is not None or walk.uses:
+            yield walk
+        position, count = walk.end, count + 1
+
+
+def _in_zip(file: IO[bytes], size: int) -> Iterator[_Pickle]:
+    if claimed_directory(file, size) > MAX_DIRECTORY:  # it would be read whole
+        yield from _without_directory(file, size)
+        return
+    try:
+        with zipfile.ZipFile(file) as archive:
+            infos = archive.infolist()
+    except (zipfile.BadZipFile, NotImplementedError, OverflowError, ValueError, struct.error):
+        yield from _without_directory(file, size)
+        return
+    for info in infos:
+        name = info.orig_filename
+        if _PLAIN.fullmatch(name) or not 0 <= info.header_offset < size:
+            continue
+        file.seek(info.header_offset)
+        header = file.read(_HEADER.size)
+        if len(header) < _HEADER.size:
+            continue
+        *_, name_length, extra_length = _HEADER.unpack(header)
+        start = info.header_offset + _HEADER.size + name_length + extra_length
+        stop = min(size, start + info.compress_size)
+        yield from _entry(file, start, stop, name, info.compress_type)
+
+
+def _without_directory(file: IO[bytes], size: int) -> Iterator[_Pickle]:
+    """The entries at the beginning of an archive whose directory is broken or missing."""
+    file.seek(0)
+    beginning = file.read(_SEARCHED)
+    for found in re.finditer(rb"PK\x03\x04", beginning):
+        header = beginning[found.start() : found.start() + _HEADER.size]
+        if len(header) == _HEADER.size:
+            _, method, stored, name_length, extra_length = _HEADER.unpack(header)
+            start = found.start() + _HEADER.size
+            name = beginning[start : start + name_length].decode("utf-8", "replace")
+            start += name_length + extra_length
+            if not _PLAIN.fullmatch(name):
+                stop = min(size, start + stored) if stored else size
+                yield from _entry(file, start, stop, name, method)
+
+
+def _entry(file: IO[bytes], start: int, stop: int, name: str, method: int) -> Iterator[_Pickle]:
+    """An entry, if it is a pickle by its name or its first two bytes."""
+    if method == zipfile.ZIP_DEFLATED:
+        file.seek(start)
+        try:
+            packed = file.read(min(stop - start, _MOST_INFLATED))
+            data = zlib.decompressobj(-zlib.MAX_WBITS).decompress(packed, _MOST_INFLATED)
+        except zlib.error:
+            return
+        file, start, stop = io.BytesIO(data), 0, len(data)
+    file.seek(start)
+    head = file.read(2)
+    if _PICKLE.fullmatch(name) or (head[:1] == b"\x80" and head[1:] <= b"\5"):
+        yield file, start, stop, name

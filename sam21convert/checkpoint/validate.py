@@ -1,0 +1,131 @@
+"""Does it load, strictly, and are its values sound? Answered without torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..io.data.checksums import check_sums, used_blobs
+from ..io.data.copy import Progress
+from ..io.tensor import Tensor
+from ..model.config import ModelConfig
+from ..report import Report, fold
+from .inspect import faults, lone_copies, untold
+from .mismatch import hint
+from .open import Checkpoint, open_checkpoint, unequal_copies
+
+
+@dataclass(frozen=True)
+class Validation(Report):
+    """The answer of :func:`validate`. The lists hold names as they stand in the file.
+
+    The checkpoint loads when the first six are empty. Tensors that are zero or constant throughout,
+    or hold denormal numbers, are worth a look, and are no fault. ``notes`` say what was assumed, as
+    no tensor tells it.
+    """
+
+    path: Path
+    dialect: str | None
+    config: str | None
+    missing: tuple[str, ...]
+    unexpected: tuple[str, ...]
+    misshapen: tuple[str, ...]
+    wrong_type: tuple[str, ...]
+    nan: tuple[str, ...]
+    inf: tuple[str, ...]
+    zero: tuple[str, ...]
+    constant: tuple[str, ...]
+    denormal: tuple[str, ...]
+    problems: tuple[str, ...]
+    warnings: tuple[str, ...]
+    notes: tuple[str, ...]
+    hint: str | None
+
+    @property
+    def ok(self) -> bool:
+        """Whether the checkpoint loads strictly and every value is finite."""
+        return not self.problems
+
+    @property
+    def exit_code(self) -> int:
+        """0 when it is sound, 1 when not."""
+        return 0 if self.ok else 1
+
+    def __str__(self) -> str:
+        fits = f"dialect '{self.dialect}' with config '{self.config}'"
+        head = f"{self.path} loads: it fits {fits}" if self.ok else f"{self.path} does not load"
+        if not self.ok and self.config is not None:
+            head += f" as {fits}"
+        lines = [head, *(f"  {problem}" for problem in self.problems)]
+        lines += [f"warning: {warning}" for warning in self.warnings]
+        lines += [f"note: {note}" for note in self.notes]
+        return "\n".join([*lines, *([f"hint: {self.hint}"] if self.hint else [])])
+
+
+def validate(
+    path: str | Path,
+    config: str | Path | ModelConfig | None = None,
+    *,
+    weights: str | None = None,
+    prefix: str | None = None,
+    progress: Progress = lambda _: None,
+) -> Validation:
+    """Check a checkpoint against a config, by default the one it says or shows itself to be.
+
+    ``weights`` and ``prefix`` choose between several state dicts, as for
+    :func:`~sam21convert.inspect`. ``progress`` is called with numbers of bytes.
+    Raises :class:`~sam21convert.errors.UnreadableError` (also for a checksum that does not hold)
+    and :class:`~sam21convert.errors.RefusedError`.
+    """
+    return examine(open_checkpoint(path, config, weights=weights, prefix=prefix), progress)
+
+
+def examine(checkpoint: Checkpoint, progress: Progress = lambda _: None) -> Validation:
+    """Check a checkpoint that is open, and has its config. Raises as :func:`validate` does."""
+    from .values import survey  # numpy
+
+    tensors = {name: Tensor(ref.spec, (ref,)) for name, ref in checkpoint.tensors.items()}
+    check_sums(used_blobs(checkpoint.source.blobs, tensors.values()), lambda _: None)
+    values = survey(checkpoint.tensors, progress)
+    fit = checkpoint.fit
+    problems = [*faults(checkpoint), *unequal_copies(checkpoint)]
+    advice = hint(checkpoint) if problems else None
+    problems += [
+        f"{label:<11} {len(values[kind]):>4}   {'  '.join(fold(values[kind])[:4])}"
+        for kind, label in (("nan", "NaN"), ("inf", "infinite"))
+        if values[kind]
+    ]
+    # Every cast to float16 makes some denormal numbers.
+    half = [name for name in values["denormal"] if checkpoint.tensors[name].spec.dtype == "F16"]
+    shipped = checkpoint.shipped.name if checkpoint.shipped else None
+    return Validation(
+        path=checkpoint.source.path,
+        dialect=checkpoint.dialect.name if checkpoint.dialect else None,
+        config=checkpoint.config_from or shipped,
+        missing=fit.missing if fit else (),
+        unexpected=fit.unexpected if fit else (),
+        misshapen=tuple(name for name, _, _ in fit.misshapen) if fit else (),
+        wrong_type=tuple(name for name, _ in fit.wrong_type) if fit else (),
+        problems=tuple(problems),
+        warnings=(*lone_copies(checkpoint), *_warnings(values, half)),
+        notes=(*untold(checkpoint), *_notes(half)),
+        hint=advice,
+        **{kind: tuple(names) for kind, names in values.items()},
+    )
+
+
+def _warnings(values: Mapping[str, list[str]], half: list[str]) -> Iterator[str]:
+    for kind, text in (
+        ("zero", "all zero"),
+        ("constant", "one value throughout"),
+        ("denormal", "with denormal numbers"),
+    ):
+        names = [name for name in values[kind] if kind != "denormal" or name not in half]
+        if names:
+            yield f"{len(names)} {text}: {', '.join(fold(names)[:4])}"
+
+
+def _notes(half: list[str]) -> Iterator[str]:
+    if half:
+        yield f"{len(half)} in float16 with denormal numbers, which have fewer digits there"

@@ -1,0 +1,110 @@
+"""Listen to the official model, and name what it computes as the ground truth does."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from torch import Tensor
+
+from ..activations import Recorder
+from .hooks import Listening, as_image
+
+PACKAGE = "sam2"
+
+
+@contextmanager
+def listening(model: Any, recorder: Recorder) -> Iterator[Listening]:
+    """While in force, all that the official ``SAM2VideoPredictor`` computes is recorded."""
+    with Listening(model, PACKAGE) as listen:
+        _image_encoder(listen, recorder)
+        _prompts_and_masks(listen, recorder)
+        _memories(listen, recorder)
+        _places(listen, recorder)
+        yield listen
+
+
+def _image_encoder(listen: Listening, recorder: Recorder) -> None:
+    def stages(_: Any, found: list[Tensor]) -> None:
+        for number, stage in enumerate(found):
+            recorder.add(f"trunk.stage{number}", stage)
+
+    def levels(_: Any, found: tuple[list[Tensor], list[Tensor]]) -> None:
+        for number, level in enumerate(found[0][:3]):  # the coarsest is used by nothing
+            recorder.add(f"neck.level{number}", level)
+
+    listen.after("image_encoder.trunk", stages)
+    listen.after("image_encoder.neck", levels)
+
+
+def _prompts_and_masks(listen: Listening, recorder: Recorder) -> None:
+    def prompt(_: Any, found: tuple[Tensor, Tensor]) -> None:
+        recorder.add("prompt.sparse", found[0])
+        recorder.add("prompt.dense", found[1])
+
+    def all_masks(predict: Any, **given: Any) -> Any:
+        found = logits, iou, tokens, score = predict(**given)
+        recorder.add("decoder.tokens", tokens)
+        recorder.add("decoder.logits", logits)
+        recorder.add("decoder.iou", iou)
+        recorder.add("decoder.object_score", score)
+        return found
+
+    def pointer(track: Any, *args: Any, **given: Any) -> Any:
+        found = track(*args, **given)
+        recorder.add("pointer", found[1][5])
+        return found
+
+    listen.after("sam_prompt_encoder", prompt)
+    listen.around("sam_mask_decoder.predict_masks", all_masks)
+    listen.around("_track_step", pointer)  # after which the frame may be remembered
+
+
+def _memories(listen: Listening, recorder: Recorder) -> None:
+    def attended(given: dict[str, Any], found: Tensor) -> None:
+        recorder.add("memory_attention.memory", given["memory"].transpose(0, 1))  # B, M, K
+        recorder.add("memory_attention.position", given["memory_pos"].transpose(0, 1))  # B, M, K
+        recorder.add("memory_attention.output", as_image(found.transpose(0, 1)))  # B, C, H, W
+
+    def remembered(_: Any, found: dict[str, Any]) -> None:
+        recorder.add("memory_encoder.output", found["vision_features"])
+
+    listen.after("memory_attention", attended)
+    listen.after("memory_encoder", remembered)
+
+
+def _places(listen: Listening, recorder: Recorder) -> None:
+    """Say which object on which frame is being looked at, or remembered."""
+
+    def looked_at(run: Any, **given: Any) -> Any:
+        state, own = given["inference_state"], given["output_dict"]
+        objects = state["output_dict_per_obj"].items()
+        number = next(number for number, outputs in objects if outputs is own)
+        with recorder.within(_place(given, number)):
+            outcome, masks = run(**given)
+            if outcome["maskmem_features"] is not None:
+                outcome["maskmem_features"] = recorder.remember(outcome["maskmem_features"])
+            return outcome, masks
+
+    def remembered(run: Any, **given: Any) -> Any:
+        # The object is the one whose pending outcome has just this score.
+        score = given["object_score_logits"]
+        number = next(
+            number
+            for number, outputs in given["inference_state"]["temp_output_dict_per_obj"].items()
+            for outcomes in outputs.values()
+            for outcome in outcomes.values()
+            if outcome["object_score_logits"] is score
+        )
+        with recorder.within(_place(given, number)):
+            memory, position = run(**given)
+            return recorder.remember(memory), position
+
+    listen.around("_run_single_frame_inference", looked_at)
+    listen.around("_run_memory_encoder", remembered)
+
+
+def _place(given: dict[str, Any], number: int) -> str:
+    obj_id = given["inference_state"]["obj_idx_to_id"][number]
+    return f"frame{given['frame_idx']}.object{obj_id}"

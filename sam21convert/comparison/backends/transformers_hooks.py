@@ -1,0 +1,142 @@
+"""Listen to a model of transformers, and name what it computes as the ground truth does.
+
+``Sam2Model`` and ``Sam2VideoModel`` have the same parts. Theirs are batches of images times prompts
+of an image (P); the ground truth has one such axis.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..activations import Recorder
+from .hooks import Listening, as_image
+
+PACKAGE = "transformers"
+_FIRST_MASK = 2  # among the decoder's tokens, after those of the object score and of the IoU
+
+
+@contextmanager
+def listening(model: Any, recorder: Recorder, *, video: bool) -> Iterator[Listening]:
+    """While in force, all that the model computes is recorded."""
+    with Listening(model, PACKAGE) as listen:
+        _image_encoder(listen, recorder)
+        _prompts(listen, recorder)
+        _masks(listen, recorder)
+        if video:
+            _objects(listen, recorder)
+            _memories(listen, recorder)
+        yield listen
+
+
+def _image_encoder(listen: Listening, recorder: Recorder) -> None:
+    def stages(_: Any, found: Any) -> None:
+        for number, stage in enumerate(found.intermediate_hidden_states):
+            recorder.add(f"trunk.stage{number}", stage.permute(0, 3, 1, 2))  # B, C, H, W
+
+    def levels(_: Any, found: tuple[Sequence[Tensor], Any]) -> None:
+        for number, level in enumerate(found[0][:0:-1]):  # from the finest; the coarsest is unused
+            recorder.add(f"neck.level{number}", level)
+
+    listen.after("vision_encoder.backbone", stages)
+    listen.after("vision_encoder.neck", levels)
+
+
+def _prompts(listen: Listening, recorder: Recorder) -> None:
+    def prompt(given: dict[str, Any], found: tuple[Tensor, Tensor]) -> None:
+        sparse, dense = found
+        points = given.get("input_points")
+        if points is not None and given.get("input_boxes") is not None:
+            # The corners of a box come after the points, and before the padding.
+            count = points.shape[2]
+            before, corners, padding = sparse.tensor_split((count, count + 2), dim=2)
+            sparse = torch.cat((corners, before, padding), dim=2)  # B, P, T, C
+        recorder.add("prompt.sparse", sparse.flatten(0, 1))  # B*P, T, C
+        recorder.add("prompt.dense", dense)
+
+    listen.after("prompt_encoder", prompt)
+
+
+def _masks(listen: Listening, recorder: Recorder) -> None:
+    """All four masks are gathered from the parts that they are made of, before one is picked."""
+    parts: dict[str, Tensor] = {}
+    weights: list[Tensor] = []
+
+    def all_masks(*_: Any) -> None:
+        count = len(weights)
+        tokens = parts["tokens"][:, :, _FIRST_MASK : _FIRST_MASK + count]  # B, P, M, C
+        image = parts["image"]  # B*P, C/8, 4H, 4W
+        hyper = torch.stack(weights, dim=2).flatten(0, 1)  # B*P, M, C/8
+        logits = (hyper @ image.flatten(2)).reshape(-1, count, *image.shape[2:])  # B*P, M, 4H, 4W
+        recorder.add("decoder.tokens", tokens.flatten(0, 1))  # B*P, M, C
+        recorder.add("decoder.logits", logits)
+        recorder.add("decoder.iou", parts["iou"].flatten(0, 1))  # B*P, M
+        recorder.add("decoder.object_score", parts["score"].flatten(0, 1))  # B*P, 1
+        weights.clear()
+
+    def part(name: str, path: str) -> None:
+        listen.after(path, lambda _, found: parts.update({name: found}))
+
+    listen.after("mask_decoder.transformer", lambda _, found: parts.update(tokens=found[0]))
+    part("image", "mask_decoder.activation")  # whose last call gives the upscaled image
+    networks = "mask_decoder.output_hypernetworks_mlps"
+    for number in range(len(listen.part(networks))):
+        listen.after(f"{networks}.{number}", lambda _, found: weights.append(found))
+    part("iou", "mask_decoder.iou_prediction_head")
+    part("score", "mask_decoder.pred_obj_score_head")
+    listen.after("mask_decoder", all_masks)
+
+
+def _objects(listen: Listening, recorder: Recorder) -> None:
+    def looked_at(run: Any, **given: Any) -> Any:
+        with recorder.within(_place(given, given["obj_idx"])):
+            found = run(**given)
+            pointer = found["object_pointer"]
+            recorder.add("pointer", pointer.reshape(-1, pointer.shape[-1]))  # B, C
+        return found
+
+    listen.around("_run_single_frame_inference", looked_at)
+
+
+def _memories(listen: Listening, recorder: Recorder) -> None:
+    def attended(given: dict[str, Any], found: Tensor) -> None:
+        position = given["memory_posision_embeddings"]  # the spelling is theirs
+        recorder.add("memory_attention.memory", given["memory"].transpose(0, 1))  # B, M, K
+        recorder.add("memory_attention.position", position.transpose(0, 1))  # B, M, K
+        output = found.flatten(0, -3)  # B, H*W, C: of one object
+        recorder.add("memory_attention.output", as_image(output))  # B, C, H, W
+
+    places: list[str] = []
+
+    def together(encode: Any, **given: Any) -> Any:
+        numbers = given["objects_needing_memory_encoding"]
+        places[:] = [_place(given, number) for number in numbers]
+        return encode(**given)
+
+    def remembered(_: Any, found: tuple[Tensor, Any]) -> None:
+        for place, memory in zip(places, found[0], strict=True):
+            with recorder.within(place):
+                recorder.add("memory_encoder.output", memory[None])  # 1, K, H, W
+
+    def kept(encode: Any, **given: Any) -> Any:
+        memories, position = encode(**given)  # H*W, objects, K
+        side = round(len(memories) ** 0.5)
+        for number, place in enumerate(places):
+            memory = memories[:, number].T.unflatten(1, (side, side))[None]  # 1, K, H, W
+            with recorder.within(place):
+                memories[:, number] = recorder.remember(memory)[0].flatten(1).T
+        return memories, position
+
+    listen.after("memory_attention", attended)
+    listen.around("_batch_encode_memories", together)
+    listen.around("_encode_new_memory", kept)
+    listen.after("memory_encoder", remembered)
+
+
+def _place(given: dict[str, Any], number: int) -> str:
+    obj_id = given["inference_session"].obj_idx_to_id(number)
+    return f"frame{given['frame_idx']}.object{obj_id}"

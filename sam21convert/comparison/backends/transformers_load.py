@@ -1,0 +1,192 @@
+"""Load a folder as transformers loads it, and say what it makes of the tensors."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from copy import deepcopy
+from operator import attrgetter
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, NamedTuple
+
+import torch
+
+from ...config.transformers import ModelType
+from ...config.transformers_folder import side_files
+from ...errors import UnreadableError, UsageError
+from ...model.config import ModelConfig
+from ...report import fold
+from ..packages import INSTALL, member, module, titled
+from .transformers_hooks import PACKAGE
+
+_SILENT = 50  # only what is CRITICAL
+
+
+class Loaded(NamedTuple):
+    """Models that share their tensors; ``video`` is None for a folder of an image model."""
+
+    image: Any
+    video: Any
+    processor: Any
+    notes: tuple[str, ...]
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep what transformers has to say, its progress bars included, from the terminal."""
+    logging = module("transformers.utils.logging")
+    with ExitStack() as stack:
+        stack.enter_context(warnings.catch_warnings())
+        warnings.simplefilter("ignore")
+        stack.callback(logging.set_verbosity, logging.get_verbosity())
+        logging.set_verbosity(_SILENT)
+        if logging.is_progress_bar_enabled():
+            stack.callback(logging.enable_progress_bar)
+            logging.disable_progress_bar()
+        yield
+
+
+def load_folder(
+    folder: Path, kind: ModelType, config: ModelConfig, device: str, *, resized: bool
+) -> Loaded:
+    """What ``from_pretrained`` makes of ``folder``, in float32; nothing else is ever looked for.
+
+    ``kind`` and ``config`` are what its ``config.json`` says; when ``resized``, the image size of
+    ``config`` takes the place of the folder's. Raises :class:`UnreadableError` when transformers
+    does not load it.
+    """
+    size = config.image_size if resized else None
+    with quiet():
+        image, missing, notes = _model("Sam2Model", folder, size)
+        video = None
+        if kind == "sam2_video":
+            video, more_missing, more_notes = _model("Sam2VideoModel", folder, size)
+            video = deepcopy(video).to(device)
+            missing |= more_missing
+            notes += more_notes + _share(image.to(device), video, missing)
+        else:
+            image = deepcopy(image).to(device)
+        processor, more_notes = _processor(folder, kind, config, size)
+    return Loaded(image, video, processor, tuple(dict.fromkeys(notes + more_notes)))
+
+
+def tie(models: tuple[Any, ...], copies: Mapping[str, str]) -> None:
+    """Let equal copies of a tensor be one, so that whoever writes to it reaches both."""
+    for model in models:
+        for name, of in copies.items():
+            one, other = attrgetter(name)(model), attrgetter(of)(model)
+            if torch.equal(one, other):
+                owner, _, last = name.rpartition(".")
+                setattr(model.get_submodule(owner), last, other)
+
+
+def _model(name: str, folder: Path, size: int | None) -> tuple[Any, set[str], tuple[str, ...]]:
+    """A model, the names of tensors that were drawn at random, and what is to be said.
+
+    Weights are mapped from the file, and lie at any address of it, where kernels round differently:
+    the model that is run should be a copy.
+    """
+    kind = member(PACKAGE, name)
+    with _explained(folder):
+        options = {}
+        if size is not None:
+            options["config"] = kind.config_class.from_pretrained(folder, local_files_only=True)
+            _resize(options["config"], size)
+        model, said = kind.from_pretrained(
+            folder,
+            output_loading_info=True,
+            local_files_only=True,
+            use_safetensors=True,  # never a pickle
+            dtype=torch.float32,
+            **options,
+        )
+    # Of mismatched tensors it may give shapes as well.
+    mismatched = {one if isinstance(one, str) else one[0] for one in said["mismatched_keys"]}
+    missing, unexpected = set(said["missing_keys"]), set(said["unexpected_keys"])
+    told = (
+        (missing, f"{name} draws {{}} at random, which the folder lacks"),
+        (mismatched, f"{name} draws {{}} at random, which the folder has in another shape"),
+        (unexpected, f"{name} leaves out {{}}, which it has no place for"),
+    )
+    notes = tuple(text.format(_listed(names)) for names, text in told if names)
+    return model.eval(), missing | mismatched, notes
+
+
+def _listed(names: set[str]) -> str:
+    folded = fold(sorted(names))
+    more = f" and {len(folded) - 8} groups more" if len(folded) > 8 else ""
+    return f"{len(names)} tensor{'s' * (len(names) > 1)} ({', '.join(folded[:8])}{more})"
+
+
+def _share(image: Any, video: Any, drawn: set[str]) -> tuple[str, ...]:
+    """Let the image model have the tensors of the video model.
+
+    What is not ``drawn`` must have been the same before, for both come from one file.
+    """
+    own, theirs = image.state_dict(), video.state_dict()
+    shared = {name: theirs[name] for name in own if name in theirs}
+    apart = {n for n, t in shared.items() if n not in drawn and not torch.equal(own[n], t)}
+    image.load_state_dict(shared, strict=False, assign=True)
+    if apart:
+        return (f"Sam2Model and Sam2VideoModel load {_listed(apart)} differently",)
+    return ()
+
+
+def _resize(settings: Any, size: int) -> None:
+    """Change the image size in a config, and all that depends on it."""
+    grid = size // 16
+    settings.prompt_encoder_config.image_size = size
+    vision = settings.vision_config
+    vision.backbone_feature_sizes = [[4 * grid] * 2, [2 * grid] * 2, [grid] * 2]
+    vision.backbone_config.image_size = [size, size]
+    if hasattr(settings, "memory_attention_rope_feat_sizes"):
+        settings.image_size = size
+        settings.memory_attention_rope_feat_sizes = [grid, grid]
+
+
+def _processor(
+    folder: Path, kind: ModelType, config: ModelConfig, size: int | None
+) -> tuple[Any, tuple[str, ...]]:
+    """The folder's own; where it has none, as after ``model.save_pretrained``, the published."""
+    made = member(PACKAGE, "Sam2VideoProcessor" if kind == "sam2_video" else "Sam2Processor")
+    notes: tuple[str, ...] = ()
+    with _explained(folder):
+        try:
+            processor = made.from_pretrained(folder, local_files_only=True)
+        except OSError:
+            with TemporaryDirectory() as home:
+                for name, text in side_files(config, kind, "float32", generation=True).items():
+                    (Path(home) / name).write_text(text, encoding="utf-8")
+                processor = made.from_pretrained(home, local_files_only=True)
+            notes = ("the folder has no complete processor: the published one is used",)
+    if size is not None:
+        processor.target_size = size
+        _square(processor.image_processor, "size", size)
+        _square(processor.image_processor, "mask_size", size // 4)
+        if kind == "sam2_video":
+            _square(processor.video_processor, "size", size)
+    return processor, notes
+
+
+def _square(processor: Any, name: str, side: int) -> None:
+    kind = type(getattr(processor, name))
+    setattr(processor, name, kind(height=side, width=side))
+
+
+@contextmanager
+def _explained(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except ImportError as error:  # a part of it needs a package that is not there
+        raise UsageError(f"{titled(PACKAGE)}: {_line(error)}", hint=INSTALL[PACKAGE]) from error
+    except Exception as error:  # it has no exceptions of its own
+        raise UnreadableError(
+            f"{folder}: {titled(PACKAGE)} does not load it: {type(error).__name__}: {_line(error)}",
+            hint=f"sam21convert validate {folder}",
+        ) from error
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())

@@ -1,0 +1,1 @@
+"""Why two results differ: tensors, settings, and what is known of a package."""

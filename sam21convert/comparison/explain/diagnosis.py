@@ -1,0 +1,173 @@
+"""What differs between two sides before anything is run: weights as loaded, and settings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ...checkpoint.detect import GENERATION_TENSORS
+from ...config.registry import tensors_of
+from ...report import fold
+from .. import influence
+from ..activations import rank
+from ..backends.base import Runner, held
+from ..findings import Cause
+
+_LISTED = 4  # differing tensors that are spelled out for each tap
+_ROUNDED = (torch.bfloat16, torch.float16)
+
+
+def visible_causes(left: Runner, right: Runner) -> tuple[Cause, ...]:
+    """Differences of weights and settings, in the order of the taps that they reach.
+
+    Compared are the tensors that both models hold after loading, by their official names.
+    """
+    causes = [*_settings(left, right), *_tensors(left, right)]
+    return tuple(sorted(causes, key=lambda cause: rank(cause.tap)))
+
+
+def _settings(left: Runner, right: Runner) -> Iterator[Cause]:
+    one, other = (dict(_flat(asdict(side.config))) for side in (left, right))
+    for name, value in one.items():
+        if other[name] == value or (name == "generation" and _lifted(left, right)):
+            continue
+        if not _concerns(name, left, right):
+            continue
+        hint = None
+        if name == "image_size":
+            hint = (
+                f"no tensor tells it; --image-size {value} or {other[name]} compares both at one "
+                "size, and convert --image-size records it in a folder"
+            )
+        yield Cause(
+            f"{name}: {_shown(value)} on the left, {_shown(other[name])} on the right",
+            influence.of_setting(name),
+            hint,
+        )
+
+
+def _concerns(name: str, left: Runner, right: Runner) -> bool:
+    """Whether a setting matters to what both sides can do."""
+    tap = influence.of_setting(name)
+    if left.abilities & right.abilities >= {"videos"}:
+        return True
+    if tap.startswith(("memory", "generation")):
+        return False
+    return tap.startswith(("pixels", "trunk")) or "images" in left.abilities & right.abilities
+
+
+def _flat(fields: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in fields.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def _shown(value: Any) -> str:
+    return str(list(value)) if isinstance(value, (list, tuple)) else str(value)
+
+
+def _lifted(left: Runner, right: Runner) -> bool:
+    """Whether one side is the other's SAM 2 with the tensors of SAM 2.1 as zeros."""
+    new, old = sorted((left, right), key=lambda side: side.config.generation, reverse=True)
+    if (new.config.generation, old.config.generation) != ("2.1", "2.0"):
+        return False
+    found = [_held(new, name) for name in GENERATION_TENSORS]
+    return all(tensor is not None and not tensor.any() for tensor in found)
+
+
+def _held(side: Runner, name: str) -> Tensor | None:
+    tensor = held(side, name)
+    return None if tensor is None else tensor.float().cpu()
+
+
+def _tensors(left: Runner, right: Runner) -> Iterator[Cause]:
+    names = {**tensors_of(left.config), **tensors_of(right.config)}
+    differing: dict[str, tuple[Tensor, Tensor]] = {}
+    alone: dict[str, list[str]] = {"left": [], "right": []}
+    for name in names:
+        one, other = _held(left, name), _held(right, name)
+        if one is None or other is None:
+            held = one if one is not None else other
+            if held is not None and held.any() and _comparable(left, right):
+                alone["left" if other is None else "right"].append(name)
+        elif not _same(one, other):
+            differing[name] = one, other
+    for side, lone in alone.items():
+        if lone:
+            tap = min((influence.of_tensor(name, left.config) for name in lone), key=rank)
+            listed = ", ".join(fold(lone)[:_LISTED])
+            yield Cause(f"only the {side} has {len(lone)} tensors: {listed}", tap)
+    rounded = _rounding(differing)
+    if rounded is not None:
+        taps = [influence.of_tensor(name, left.config) for name in differing]
+        yield Cause(f"{len(differing)} tensors are rounded to {rounded}", min(taps, key=rank))
+        return
+    yield from _by_tap(differing, left)
+
+
+def _comparable(left: Runner, right: Runner) -> bool:
+    """Whether both should hold all tensors: an image model, or a trunk, never does."""
+    return left.abilities == right.abilities
+
+
+def _same(one: Tensor, other: Tensor) -> bool:
+    return one.shape == other.shape and bool(torch.equal(one, other) or _equal_nan(one, other))
+
+
+def _equal_nan(one: Tensor, other: Tensor) -> bool:
+    return torch.allclose(one, other, rtol=0, atol=0, equal_nan=True)
+
+
+def _rounding(differing: dict[str, tuple[Tensor, Tensor]]) -> str | None:
+    """The type that one side's weights were rounded to, when that explains all differences."""
+    for dtype in _ROUNDED:
+        if differing and all(
+            one.shape == other.shape
+            and (_same(one.to(dtype).float(), other) or _same(other.to(dtype).float(), one))
+            for one, other in differing.values()
+        ):
+            return str(dtype).removeprefix("torch.")
+    return None
+
+
+def _by_tap(differing: dict[str, tuple[Tensor, Tensor]], left: Runner) -> Iterator[Cause]:
+    """One cause for each tap; a few tensors are described one by one."""
+    groups: dict[str | None, list[str]] = {}
+    for name in differing:
+        groups.setdefault(influence.of_tensor(name, left.config), []).append(name)
+    for tap, names in groups.items():
+        if len(names) > _LISTED:
+            more = ", ".join(fold(names)[:_LISTED])
+            yield Cause(f"{len(names)} tensors differ: {more} ...", tap)
+            continue
+        for name in names:
+            yield Cause(f"{name} {_description(name, differing)}", tap)
+
+
+def _description(name: str, differing: dict[str, tuple[Tensor, Tensor]]) -> str:
+    one, other = differing[name]
+    twins = [
+        twin
+        for twin, (its_left, its_right) in differing.items()
+        if twin != name and _same(its_left, other) and _same(its_right, one)
+    ]
+    if twins:
+        return f"and {twins[0]} are swapped"
+    if one.shape != other.shape:
+        left, right = ("x".join(map(str, shape.shape)) for shape in (one, other))
+        return f"is {left} on the left, {right} on the right"
+    if one.ndim == 2 and one.shape[0] == one.shape[1] and _same(one.T, other):
+        return "is transposed"
+    furthest, scale = float((one - other).abs().max()), float(one.abs().max())
+    if not other.any():
+        return "is zero on the right"
+    if not furthest < float("inf"):
+        return "has values that are not finite on one side"
+    share = f", {furthest / scale:.2g} of its scale" if scale else ""
+    return f"differs by up to {furthest:.3g}{share}"

@@ -1,0 +1,155 @@
+"""Make the ground truth deviate in the way that another package does.
+
+Each function here is a context manager that replaces methods of the one :class:`Truth` that it is
+given, and puts them back however it is left. A copy made within the context is not the same model:
+what needs one is copied first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ...model.inference_state import Outcome, Session
+from ...model.prompt_encoder import PADDING
+from ...model.sam2 import ImageFeatures, Segmentation
+from ...model.video_frames import MEAN, STD
+from ...prediction.draw import Pixels
+from ..activations import Taps
+from ..backends.hooks import replaced
+from ..backends.truth import Truth
+from ..inputs import Clip, Picture
+from ..scenarios import VideoScenario
+
+Emulation = AbstractContextManager[None]
+
+
+def image_rounding(truth: Truth) -> Emulation:
+    """A picture is resized as bytes."""
+
+    def pixels(picture: Picture) -> Tensor:
+        return _resized_as_bytes([picture.pixels], truth.config.image_size)
+
+    return replaced(truth, picture_pixels=pixels)
+
+
+def video_resize(truth: Truth) -> Emulation:
+    """Frames of a video are resized bilinearly."""
+
+    def pixels(clip: Clip) -> Tensor:
+        return _resized_as_bytes(clip.frames, truth.config.image_size)
+
+    return replaced(truth, clip_pixels=pixels)
+
+
+def box_padding(truth: Truth) -> Emulation:
+    """No point of padding follows a box."""
+    encoder = truth.model.sam_prompt_encoder
+    encode = encoder.forward
+
+    def unpadded(
+        batch: int,
+        points: Tensor | None = None,
+        labels: Tensor | None = None,
+        boxes: Tensor | None = None,
+        masks: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        sparse, dense = encode(batch, points, labels, boxes, masks)
+        return sparse if boxes is None else sparse[:, :-1], dense  # batch, T, C
+
+    return replaced(encoder, forward=unpadded)
+
+
+def no_prompt(truth: Truth) -> Emulation:
+    """Where nothing is pointed at, the decoder gets a point that is none."""
+    predict = truth.model.predict_masks
+
+    def padded(
+        features: ImageFeatures,
+        points: Tensor | None = None,
+        labels: Tensor | None = None,
+        boxes: Tensor | None = None,
+        *others: Any,
+        **options: Any,
+    ) -> Any:
+        if points is None and boxes is None:
+            embedding = features.embedding
+            points = embedding.new_zeros(len(embedding), 1, 2)  # B, 1, 2
+            labels = torch.full(points.shape[:2], PADDING, device=points.device)  # B, 1
+        return predict(features, points, labels, boxes, *others, **options)
+
+    return replaced(truth.model, predict_masks=padded)
+
+
+def mask_pointer(truth: Truth) -> Emulation:
+    """The object pointer of a given mask comes from the best of three candidates."""
+    model = truth.model
+    adopt, best_of_three = model.adopt_mask, partial(model.segment, multimask_output=True)
+
+    def adopted(*given: Any) -> Segmentation:
+        with replaced(model, segment=best_of_three):
+            return adopt(*given)
+
+    return replaced(model, adopt_mask=adopted)
+
+
+def mask_memory(truth: Truth) -> Emulation:
+    """A given mask is remembered as it is."""
+    model = truth.model
+    remember = model.remember_prompt
+
+    def remembered(state: Session, frame: int, obj_id: Hashable, seen: Outcome) -> None:
+        given = state.object(obj_id).masks.get(frame)
+        if given is None:
+            remember(state, frame, obj_id, seen)
+            return
+        # 0 and 1 will do, for only the sign of a prompted mask is remembered.
+        with replaced(model, resize_masks=lambda *_: given):
+            remember(state, frame, obj_id, seen)
+
+    return replaced(model, remember_prompt=remembered)
+
+
+def correction(truth: Truth) -> Emulation:
+    """A click is answered without the mask that it corrects."""
+    return replaced(truth.model, _fed_back=lambda *_: None)
+
+
+def early_memory(truth: Truth) -> Emulation:
+    """Whatever a prompt is answered with is made a memory at once."""
+    model = truth.model
+    respond = model.respond
+
+    def responded(state: Session, frame: int, obj_id: Hashable) -> Tensor:
+        masks = respond(state, frame, obj_id)
+        answer = state.object(obj_id).pending.find(frame)
+        assert answer is not None
+        model.remember_prompt(state, frame, obj_id, answer)
+        return masks
+
+    return replaced(model, respond=responded)
+
+
+def holes(truth: Truth) -> Emulation:
+    """Holes stay."""
+    track = truth.track
+
+    def tracked(clip: Clip, scenario: VideoScenario, agreed: Taps | None = None) -> Taps:
+        return track(clip, replace(scenario, fill_holes=False), agreed)
+
+    return replaced(truth, track=tracked)
+
+
+def _resized_as_bytes(frames: Sequence[Pixels], side: int) -> Tensor:
+    """Pictures of one size, resized bilinearly and rounded to bytes, then normalised."""
+    planes = torch.from_numpy(np.stack(frames)).permute(0, 3, 1, 2)  # T, 3, H, W
+    square = F.interpolate(planes, size=(side, side), mode="bilinear", antialias=True)
+    return (square.float() / 255 - MEAN) / STD  # T, 3, S, S

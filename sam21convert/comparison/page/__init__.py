@@ -1,0 +1,1 @@
+"""A parity report as a page to look at."""

@@ -1,0 +1,112 @@
+"""What was asked and what came back, side by side."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from collections.abc import Iterator
+from io import BytesIO
+
+import numpy as np
+from PIL import Image, ImageFilter
+
+from ...prediction.draw import Colour, Mask, Pixels, drawing, with_mask
+from ...prediction.prompts import Box, Point, Prompted
+from ..findings import View
+from .markup import Markup, counted, element
+
+SIDE = 480  # pixels of the longer side of a panel
+LOUD: Colour = (255, 0, 190)  # of pixels that differ, over a grey picture
+_SMALL = 40_000  # bytes of a panel; a larger one, as of a photograph, gets fewer colours
+_COLOURS = 64
+_GREYS = 32  # of the dimmed picture under the pixels that differ
+_SHOWN = 4  # views that are seen without unfolding
+
+
+def views(shown: tuple[View, ...], left: str, right: str) -> Iterator[Markup]:
+    """A row of panels for each view; of many, the later ones are folded up."""
+    rows = [_row(view, left, right) for view in shown]
+    yield from rows[:_SHOWN]
+    if rows[_SHOWN:]:
+        differing = sum(bool((view.left != view.right).any()) for view in shown[_SHOWN:])
+        summary = f"{len(rows) - _SHOWN} more; pixels differ in {differing} of them"
+        yield element("details", element("summary", summary), *rows[_SHOWN:])
+
+
+def _row(view: View, left: str, right: str) -> Markup:
+    pixels, one, other, differing = _fitted(view)
+    asked = drawing(pixels, {"": np.zeros_like(one)}, {"": _scaled(view, pixels)})
+    count, total = int((view.left != view.right).sum()), view.left.size
+    says = f"{count:,} of {counted(total, 'pixel')} differ" if count else "no pixel differs"
+    panels = (
+        (asked, view.title or "input"),
+        (with_mask(pixels, one), f"left: {left}"),
+        (with_mask(pixels, other), f"right: {right}"),
+        (_difference(pixels, differing), says),
+    )
+    return element(
+        "div",
+        *(
+            _panel(picture, caption, loud=bool(count) and at == 3)
+            for at, (picture, caption) in enumerate(panels)
+        ),
+        cls="panels",
+    )
+
+
+def _panel(picture: Image.Image, caption: str, *, loud: bool) -> Markup:
+    data = _png(picture)
+    if len(data) > _SMALL:
+        data = _png(picture.quantize(_COLOURS, dither=Image.Dither.NONE))
+    source = "data:image/png;base64," + b64encode(data).decode()
+    size = {"width": str(picture.width), "height": str(picture.height)}
+    image = element("img", src=source, alt=caption, **size)
+    return element("figure", image, element("figcaption", caption), cls="loud" if loud else "")
+
+
+def _fitted(view: View) -> tuple[Pixels, Mask, Mask, Mask]:
+    """Picture, both masks and the pixels that differ, with ``SIDE`` as the longer side.
+
+    Small pictures are enlarged by a whole number. No pixel that differs gets lost: in a smaller
+    panel, each is there.
+    """
+    height, width = view.left.shape
+    longest = max(height, width)
+    factor = SIDE // longest or SIDE / longest
+    size = max(1, round(width * factor)), max(1, round(height * factor))
+    how = Image.Resampling.NEAREST if factor >= 1 else Image.Resampling.LANCZOS
+    pixels = np.asarray(Image.fromarray(view.picture).resize(size, how))
+    unlike = view.left != view.right
+    one, other, differing = (
+        np.array(Image.fromarray(mask).resize(size, Image.Resampling.NEAREST))
+        for mask in (view.left, view.right, unlike)
+    )
+    down, across = np.nonzero(unlike)
+    differing[down * size[1] // height, across * size[0] // width] = True  # none is skipped
+    return pixels, one, other, differing
+
+
+def _scaled(view: View, pixels: Pixels) -> Prompted:
+    """The prompts, in pixels of the panel."""
+    if view.prompts is None:
+        return Prompted()
+    y, x = (new / old for new, old in zip(pixels.shape, view.left.shape, strict=False))
+    points = [Point(point.x * x, point.y * y, point.label) for point in view.prompts.points]
+    box = view.prompts.box
+    return Prompted(points, box and Box(box.x0 * x, box.y0 * y, box.x1 * x, box.y1 * y))
+
+
+def _png(picture: Image.Image) -> bytes:
+    data = BytesIO()
+    picture.save(data, "PNG", optimize=True)
+    return data.getvalue()
+
+
+def _difference(pixels: Pixels, differing: Mask) -> Image.Image:
+    """Pixels that differ, a little larger than they are, over the dimmed picture."""
+    grey = np.asarray(Image.fromarray(pixels).convert("L")) // (256 // _GREYS)
+    seen = Image.fromarray(differing.astype(np.uint8)).filter(ImageFilter.MaxFilter(3))
+    indices = np.where(np.asarray(seen) > 0, np.uint8(_GREYS), grey)
+    picture = Image.fromarray(indices)
+    shades = [shade for step in range(_GREYS) for shade in 3 * [24 + 80 * step // _GREYS]]
+    picture.putpalette([*shades, *LOUD])
+    return picture

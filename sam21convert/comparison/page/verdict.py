@@ -1,0 +1,156 @@
+"""The answer, what was compared, and a row for each scenario."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from operator import itemgetter
+
+from ..findings import Cause, ScenarioFinding, Side
+from ..report import ParityReport, furthest, short
+from .markup import Markup, breakable, code, counted, element, joined, lines, ratio
+
+_GLYPHS = {"same": "✓", "known deviation": "≈", "differs": "✕", "not run": "–"}  # of outcomes
+_SHOWN = 3  # that are seen without unfolding
+
+
+def verdict(report: ParityReport) -> Markup:
+    """The answer in one sentence, causes that can be seen, and what else speaks against parity."""
+    answer, glyph, cls = ("In parity", "✓", "yes") if report.ok else ("Not in parity", "✕", "no")
+    first = next(iter(report.differing), None)
+    said = {cause.text for cause in report.causes}
+    others = [breakable(problem) for problem in report.problems if problem not in said]
+    reasons = [_cause(cause, first) for cause in report.causes]
+    reasons += others if first is None else others[1:]  # the first of them is the sentence
+    mark = element("span", glyph, cls="glyph", aria_hidden="true")
+    text = element(
+        "div",
+        element("h2", answer),
+        element("p", _sentence(report) if first is None else _parting(first)),
+        lines(reasons[:_SHOWN]),
+        _folded(reasons[_SHOWN:]),
+    )
+    return element("section", mark, text, cls=f"verdict {cls}")
+
+
+def sides(report: ParityReport) -> Markup:
+    """What was compared, with a mark where the two sides differ."""
+    both = (report.left, report.right)
+    rows: list[tuple[str, Sequence[str]]] = [
+        ("runner", [f"{side.runner} {side.version}" for side in both]),
+        ("file", [code(str(side.source)) for side in both]),
+        ("form", [f"{side.dialect}, {side.container}" for side in both]),
+        ("model", [breakable(f"SAM {side.generation}, {side.config}") for side in both]),
+        ("image size", [f"{side.image_size} pixels" for side in both]),
+        ("sha256", [_hashes(side) for side in both]),
+    ]
+    if any(side.notes for side in both):
+        rows.append(("notes", [lines(map(breakable, side.notes)) for side in both]))
+    heads = (
+        element("th", side, " (the reference)" if report.reference == side else "", scope="col")
+        for side in ("left", "right")
+    )
+    body = (
+        element(
+            "tr",
+            element("th", name, scope="row"),
+            *(element("td", text) for text in texts),
+            cls="unlike" if texts[0] != texts[1] else "",
+        )
+        for name, texts in rows
+    )
+    head = element("thead", element("tr", element("td"), *heads))
+    return element("table", head, element("tbody", *body), cls="sides")
+
+
+def overview(report: ParityReport) -> Markup:
+    """Outcome of each scenario, and its largest difference against its tolerance."""
+    heads = ("outcome", "scenario", "furthest tap", "difference", "allowed", "× allowed")
+    head = element("tr", *(element("th", head, scope="col") for head in heads))
+    rows = (_row(at, found) for at, found in enumerate(report.scenarios))
+    return element("table", element("thead", head), element("tbody", *rows), cls="overview")
+
+
+def outcome(found: ScenarioFinding) -> Markup:
+    """An outcome with its glyph."""
+    glyph = element("span", _GLYPHS[found.outcome], cls="glyph", aria_hidden="true")
+    return element("span", glyph, found.outcome, cls=f"outcome {found.outcome.replace(' ', '-')}")
+
+
+def _parting(found: ScenarioFinding) -> Markup:
+    at = next((tap for tap in found.taps if tap.name == found.first), None)
+    where = element("b", found.title)
+    if at is None:
+        return joined("The two part in ", where, ": ", breakable(found.why), ".")
+    amount = f", {short(at.relative)} apart where {short(at.tolerance)} is allowed."
+    return joined("The two part in ", where, " at ", code(at.name), amount)
+
+
+def _sentence(report: ParityReport) -> Markup:
+    """The answer when no scenario differs."""
+    if not report.ok:
+        return Markup("No tap is out of tolerance, but that does not settle it:")
+    same = [found for found in report.scenarios if found.outcome == "same"]
+    apart = [
+        (tap.relative / tap.tolerance, found.title, tap)
+        for found in same
+        for tap in found.taps
+        if tap.relative
+    ]
+    scope = f"{sum(len(found.taps) for found in same):,} taps of {counted(len(same), 'scenario')}"
+    if not apart:
+        equal = f"All {scope} are equal to the last bit." if same else ""
+        return joined(equal, _exceptions(report))
+    _, title, most = max(apart, key=itemgetter(0))
+    return joined(
+        f"All {scope} are within tolerance. The furthest, ",
+        code(most.name),
+        " of ",
+        element("b", title),
+        f", is {short(most.relative)} apart where {short(most.tolerance)} is allowed.",
+        _exceptions(report),
+    )
+
+
+def _exceptions(report: ParityReport) -> str:
+    """Scenarios that a sentence about all the others does not speak of."""
+    known = sum(found.outcome == "known deviation" for found in report.scenarios)
+    left_out = sum(found.outcome == "not run" for found in report.scenarios)
+    said = [f" With a known deviation: {counted(known, 'scenario')}."] if known else []
+    said += [f" Not run: {counted(left_out, 'scenario')}."] if left_out else []
+    return "".join(said)
+
+
+def _cause(cause: Cause, differing: ScenarioFinding | None) -> Markup:
+    label = "Cause: " if differing and cause.tap else "Seen without a run: "
+    reach = joined("; reaches ", code(cause.tap), " and what follows")
+    hint = f" {cause.hint[0].upper()}{cause.hint[1:]}." if cause.hint else ""
+    return joined(element("b", label), breakable(cause.text), reach if cause.tap else "", ".", hint)
+
+
+def _folded(texts: Sequence[str]) -> Markup:
+    if not texts:
+        return Markup("")
+    return element("details", element("summary", f"{len(texts)} more"), lines(texts))
+
+
+def _hashes(side: Side) -> Markup:
+    """Of each file; its name is said where there are several."""
+    several = len(side.sha256) > 1
+    return lines(
+        joined(name if several else "", " " if several else "", element("code", value, cls="hash"))
+        for name, value in side.sha256.items()
+    )
+
+
+def _row(at: int, found: ScenarioFinding) -> Markup:
+    link = element("a", found.title, href=f"#s{at}")
+    heads = (
+        element("td", outcome(found)),
+        element("th", link, " ", element("small", found.summary), scope="row"),
+    )
+    tap = furthest(found)
+    if tap is None:
+        return element("tr", *heads, element("td", found.why, colspan="4", cls="why"))
+    name = code(tap.name) if tap.relative else f"all {counted(len(found.taps), 'tap')}"
+    cells = (name, short(tap.relative), short(tap.tolerance), ratio(tap))
+    return element("tr", *heads, *(element("td", cell) for cell in cells))

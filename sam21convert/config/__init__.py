@@ -1,0 +1,1 @@
+"""Settings of a model, from whatever describes them, and back."""

@@ -1,0 +1,239 @@
+"""Read the official Hydra YAML, of a model or of a training run, without hydra.
+
+Source: ``sam2/configs`` for the files; ``sam2_base.py`` and ``hieradet.py`` for the values that
+hold where a file is silent.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from ..model.config import (
+    ConfigError,
+    Generation,
+    MemoryAttentionConfig,
+    MemoryEncoderConfig,
+    ModelConfig,
+    TrunkConfig,
+)
+
+# What every SAM 2 has: (field, its value, the official default where the file is silent).
+FIXED: tuple[tuple[str, Any, Any], ...] = (
+    ("backbone_stride", 16, 16),
+    ("image_encoder.scalp", 1, 0),
+    ("image_encoder.neck.fpn_interp_model", "nearest", "bilinear"),
+    ("image_encoder.trunk.q_pool", 3, 3),
+    ("image_encoder.trunk.q_stride", [2, 2], [2, 2]),
+    ("image_encoder.trunk.dim_mul", 2.0, 2.0),
+    ("image_encoder.trunk.head_mul", 2.0, 2.0),
+    ("memory_attention.pos_enc_at_input", True, None),
+    ("memory_attention.layer.activation", "relu", None),
+    ("memory_attention.layer.pos_enc_at_attn", False, None),
+    ("memory_attention.layer.pos_enc_at_cross_attn_keys", True, None),
+    ("memory_attention.layer.pos_enc_at_cross_attn_queries", False, None),
+    ("memory_attention.layer.self_attention.num_heads", 1, None),
+    ("memory_attention.layer.self_attention.downsample_rate", 1, 1),
+    ("memory_attention.layer.cross_attention.num_heads", 1, None),
+    ("memory_attention.layer.cross_attention.downsample_rate", 1, 1),
+    ("memory_attention.layer.cross_attention.rope_k_repeat", True, False),
+    ("memory_encoder.mask_downsampler.kernel_size", 3, 4),
+    ("memory_encoder.mask_downsampler.stride", 2, 4),
+    ("memory_encoder.mask_downsampler.padding", 1, 0),
+    ("memory_encoder.mask_downsampler.total_stride", 16, 16),
+    ("memory_encoder.fuser.layer.kernel_size", 7, 7),
+    ("memory_encoder.fuser.layer.padding", 3, 3),
+    ("memory_encoder.fuser.layer.use_dwconv", True, True),
+    ("use_mask_input_as_output_without_sam", True, False),
+    ("directly_add_no_mem_embed", True, False),
+    ("use_high_res_features_in_sam", True, False),
+    ("iou_prediction_use_sigmoid", True, False),
+    ("use_obj_ptrs_in_encoder", True, False),
+    ("only_obj_ptrs_in_the_past_for_eval", True, False),
+    ("pred_obj_scores", True, False),
+    ("pred_obj_scores_mlp", True, False),
+    ("fixed_no_obj_ptr", True, False),
+    ("soft_no_obj_ptr", False, False),
+    ("use_multimask_token_for_obj_ptr", True, False),
+    ("use_mlp_for_obj_ptr_proj", True, False),
+)
+
+# The switches of SAM 2.1, with the official defaults. SAM 2 has them all off.
+GENERATION = (
+    ("no_obj_embed_spatial", False),
+    ("add_tpos_enc_to_obj_ptrs", True),
+    ("proj_tpos_enc_in_obj_ptrs", False),
+    ("use_signed_tpos_enc_to_obj_ptrs", False),
+)
+# What the official builders set, whatever a file says.
+BUILDERS: Mapping[str, Any] = {
+    "dynamic_multimask_via_stability": True,
+    "dynamic_multimask_stability_delta": 0.05,
+    "dynamic_multimask_stability_thresh": 0.98,
+}
+_INTERPOLATION = re.compile(r"\$\{([\w.]+)\}")
+_SCIENTIFIC = re.compile(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+")  # text to YAML 1.1, a number to hydra
+_ABSENT: Any = object()
+
+
+def recognises(content: Mapping[str, Any]) -> bool:
+    """Whether a parsed YAML is the official kind, of a model or of a training run."""
+    return _model_of(content) is not None
+
+
+def from_hydra(content: Mapping[str, Any]) -> ModelConfig:
+    """The config in an official YAML.
+
+    The multimask stability switches are those of the official builder, which sets them whatever
+    the file says. Raises :class:`ConfigError` for anything that is not a SAM 2.
+    """
+    model = _model_of(content)
+    assert model is not None
+    read = _Reader(content, model)
+    trunk_class = read("image_encoder.trunk._target_", "Hiera")
+    if not isinstance(trunk_class, str) or trunk_class.rpartition(".")[2] != "Hiera":
+        raise ConfigError("image_encoder.trunk._target_", f"expected Hiera, found {trunk_class}")
+    for name, expected, default in FIXED:
+        found = read(name, expected if default is None else default)
+        if found != expected:
+            raise ConfigError(name, f"every SAM 2 has {expected}, found {found}")
+    _check_widths(read)
+    return ModelConfig(
+        generation=_generation(read),
+        image_size=read("image_size", 512),
+        hidden_dim=read("image_encoder.neck.d_model"),
+        trunk=_trunk(read),
+        fpn_top_down_levels=read.numbers("image_encoder.neck.fpn_top_down_levels", [0, 1, 2, 3]),
+        memory_attention=MemoryAttentionConfig(
+            num_layers=read("memory_attention.num_layers"),
+            dim_feedforward=read("memory_attention.layer.dim_feedforward"),
+            rope_theta=read("memory_attention.layer.self_attention.rope_theta", 10000.0),
+        ),
+        memory_encoder=MemoryEncoderConfig(
+            out_dim=read("memory_encoder.out_dim"),
+            fuser_layers=read("memory_encoder.fuser.num_layers"),
+        ),
+        num_maskmem=read("num_maskmem", 7),
+        max_obj_ptrs_in_encoder=read("max_obj_ptrs_in_encoder", 16),
+        sigmoid_scale_for_mem_enc=read("sigmoid_scale_for_mem_enc", 1.0),
+        sigmoid_bias_for_mem_enc=read("sigmoid_bias_for_mem_enc", 0.0),
+        multimask_output_in_sam=read("multimask_output_in_sam", False),
+        multimask_output_for_tracking=read("multimask_output_for_tracking", False),
+        multimask_min_pt_num=read("multimask_min_pt_num", 1),
+        multimask_max_pt_num=read("multimask_max_pt_num", 1),
+        **BUILDERS,
+    )
+
+
+def stated(content: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
+    """Of the model's settings of these dotted names, those that an official YAML holds."""
+    model = _model_of(content)
+    assert model is not None
+    read = _Reader(content, model)
+    found = {name: read(name, None) for name in names}
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def _trunk(read: _Reader) -> TrunkConfig:
+    where = "image_encoder.trunk"
+    return TrunkConfig(
+        embed_dim=read(f"{where}.embed_dim", 96),
+        num_heads=read(f"{where}.num_heads", 1),
+        stages=read.numbers(f"{where}.stages", [2, 3, 16, 3]),
+        global_att_blocks=read.numbers(f"{where}.global_att_blocks", [12, 16, 20]),
+        window_spec=read.numbers(f"{where}.window_spec", [8, 4, 14, 7]),
+        window_pos_embed_bkg_spatial_size=read.numbers(
+            f"{where}.window_pos_embed_bkg_spatial_size", [14, 14]
+        ),
+    )
+
+
+def _generation(read: _Reader) -> Generation:
+    found = {name: read(name, default) for name, default in GENERATION}
+    if all(value is True for value in found.values()):
+        return "2.1"
+    if all(value is False for value in found.values()):
+        return "2.0"
+    odd = next(name for name in found if found[name] is not found["no_obj_embed_spatial"])
+    switch = "SAM 2.1" if found["no_obj_embed_spatial"] else "SAM 2"
+    raise ConfigError(
+        odd,
+        f"is {found[odd]} while no_obj_embed_spatial is {found['no_obj_embed_spatial']}: "
+        f"in {switch} the two are equal",
+    )
+
+
+def _check_widths(read: _Reader) -> None:
+    """Widths that a file states more than once must agree."""
+    hidden = read("image_encoder.neck.d_model")
+    memory = read("memory_encoder.out_dim")
+    for name, expected in (
+        ("memory_attention.d_model", hidden),
+        ("memory_attention.layer.d_model", hidden),
+        ("memory_attention.layer.self_attention.embedding_dim", hidden),
+        ("memory_attention.layer.cross_attention.embedding_dim", hidden),
+        ("memory_attention.layer.cross_attention.kv_in_dim", memory),
+        ("memory_encoder.fuser.layer.dim", hidden),
+    ):
+        found = read(name, expected)
+        if found != expected:
+            raise ConfigError(name, f"is {found}, which contradicts a width of {expected}")
+    channels = read("image_encoder.neck.backbone_channel_list", None)
+    width = read("image_encoder.trunk.embed_dim", 96)
+    if channels is not None and isinstance(width, int):
+        expected_channels = [width * 8, width * 4, width * 2, width]
+        if channels != expected_channels:
+            raise ConfigError(
+                "image_encoder.neck.backbone_channel_list",
+                f"is {channels}; a trunk of embed_dim {width} gives {expected_channels}",
+            )
+
+
+def _model_of(content: Mapping[str, Any]) -> dict[str, Any] | None:
+    trainer = content.get("trainer")
+    for holder in (content, trainer if isinstance(trainer, dict) else {}):
+        model = holder.get("model")
+        if isinstance(model, dict) and "image_encoder" in model:
+            return model
+    return None
+
+
+class _Reader:
+    """Values of the model by dotted name, with ``${...}`` looked up in the whole file."""
+
+    def __init__(self, content: Mapping[str, Any], model: Mapping[str, Any]) -> None:
+        self._content = content
+        self._model = model
+
+    def __call__(self, name: str, default: Any = _ABSENT) -> Any:
+        value = _lookup(self._model, name)
+        for _ in range(8):  # an interpolation may lead to another, but not for ever
+            hole = _INTERPOLATION.fullmatch(value) if isinstance(value, str) else None
+            if hole is None:
+                break
+            value = _lookup(self._content, hole[1])
+            if value is _ABSENT:
+                raise ConfigError(name, f"refers to {hole[1]}, which the file does not hold")
+        if isinstance(value, str) and "${" in value:
+            raise ConfigError(name, f"cannot resolve {value}: write its value instead")
+        if value is _ABSENT and default is _ABSENT:
+            raise ConfigError(name, "is missing")
+        if isinstance(value, str) and _SCIENTIFIC.fullmatch(value):
+            return float(value)
+        return default if value is _ABSENT else value
+
+    def numbers(self, name: str, default: list[int]) -> tuple[int, ...]:
+        value = self(name, default)
+        if not isinstance(value, list):
+            raise ConfigError(name, f"expected a list of whole numbers, found {value}")
+        return tuple(value)
+
+
+def _lookup(tree: Mapping[str, Any], name: str) -> Any:
+    value: Any = tree
+    for segment in name.split("."):
+        if not isinstance(value, dict) or segment not in value:
+            return _ABSENT
+        value = value[segment]
+    return value

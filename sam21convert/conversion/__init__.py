@@ -1,0 +1,1 @@
+"""Conversions: planned from headers, then written."""

@@ -1,0 +1,83 @@
+"""What a report of a conversion says beside the facts: what was left out, added or assumed."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+from ..checkpoint.open import Checkpoint
+from ..config.hydra import BUILDERS
+from ..config.registry import Shipped
+from ..dialects import OFFICIAL
+from ..dialects.keymap import KeyMap
+from ..dialects.rules import Dialect
+from ..io.data.checksums import same_bytes
+from ..io.source import FOLDERS, Container
+from ..model.config import ModelConfig
+
+
+def notes_on_source(checkpoint: Checkpoint) -> Iterator[str]:
+    """What a report says of the source."""
+    fit, keymap = checkpoint.fit, checkpoint.keymap
+    for name in fit.lone if fit else ():
+        yield f"{name} was absent from the source; it is a copy of one that was there"
+    fills = [name for name in (keymap.fills if keymap else ()) if fit and name in fit.names]
+    if fills:
+        yield f"left out, as SAM 2 has no such layer: {', '.join(fills)}"
+    if trained := [name for name in fills if not _is_fill(checkpoint, name)]:
+        yield f"lost by that, as it was trained and is used by others: {', '.join(trained)}"
+    if checkpoint.extras:
+        yield f"left out, not part of the model: {', '.join(checkpoint.extras[:8])}" + (
+            " ..." if len(checkpoint.extras) > 8 else ""
+        )
+
+
+def _is_fill(checkpoint: Checkpoint, name: str) -> bool:
+    """Whether a vector that SAM 2 has not holds what the dialect fills it with."""
+    assert checkpoint.keymap is not None
+    assert checkpoint.fit is not None
+    found = checkpoint.tensors[checkpoint.fit.names[name]]
+    return same_bytes(found, replace(checkpoint.keymap.fills[name], spec=found.spec))
+
+
+def notes_on_base(base: Checkpoint, names: Sequence[str]) -> Iterator[str]:
+    """What a report says of the tensors that were taken from another checkpoint."""
+    if names:
+        groups = Counter(name.partition(".")[0] for name in names)
+        listed = ", ".join(f"{group} ({count})" for group, count in groups.items())
+        yield f"{len(names)} tensors are those of {base.source.path}: {listed}"
+
+
+def notes_on_output(target: KeyMap, count: int, shipped: Shipped | None) -> Iterator[str]:
+    """What a report says of the output, for which there were ``count`` tensors."""
+    dialect = target.dialect
+    left_out = count - sum(len(entry.truths) for entry in target.entries)
+    if target.dropped and left_out:
+        kind = "of the memory" if dialect.task == "image" else "beside the trunk"
+        yield f"{left_out} tensors {kind} are left out: {dialect.name} has none"
+    if target.fills:
+        yield f"added, as {dialect.name} asks for it: {', '.join(target.fills)}"
+    for size, note in dialect.notes:
+        if shipped is not None and shipped.size == size:
+            yield note
+
+
+def notes_on_assumptions(
+    stated: ModelConfig | None, container: Container, image_size: int | None
+) -> Iterator[str]:
+    """What a report says of settings that go into a folder and that nothing told."""
+    if container in FOLDERS and image_size is None and stated is None:
+        yield (
+            "image size and windows are those of the published model: no tensor tells them; "
+            "give --image-size or --config if the model was trained with others"
+        )
+
+
+def notes_on_yaml(dialect: Dialect, config: ModelConfig | None) -> Iterator[str]:
+    """What a report says of settings that no YAML makes the official builders take."""
+    if dialect is OFFICIAL and config is not None and replace(config, **BUILDERS) != config:
+        yield (
+            "the official builders set the multimask stability switches themselves, and not as "
+            "here: with them the model may pick another of its masks"
+        )

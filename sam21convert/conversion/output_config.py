@@ -1,0 +1,67 @@
+"""The config that is written with a conversion, and where."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from ..checkpoint.open import Checkpoint
+from ..config.plain_yaml import load_yaml
+from ..config.registry import shipped_config, shipped_like
+from ..errors import Sam21ConvertError, UsageError
+from ..io.source import FOLDERS, Container
+from ..model.config import ConfigError, Generation, ModelConfig
+
+
+def yaml_beside(destination: Path, config: ModelConfig) -> Path | None:
+    """Where the settings of an official file go that neither a published YAML nor its own says."""
+    shipped = shipped_like(config)
+    if shipped is not None and shipped_config(shipped.name) == config:
+        return None
+    path = destination.with_suffix(".yaml")
+    try:
+        return None if load_yaml(path) == config else path
+    except Sam21ConvertError:
+        return path
+
+
+def written_config(
+    checkpoint: Checkpoint,
+    whole: Checkpoint,
+    container: Container,
+    generation: Generation | None,
+    size: int | None,
+) -> ModelConfig | None:
+    """The config to write; for a file, only if the source states one or a size is asked for.
+
+    ``whole`` is the checkpoint with what a base has added. Raises :class:`UsageError` for a
+    ``size`` that the model cannot have.
+    """
+    config = checkpoint.config
+    if container in FOLDERS or size is not None:
+        config = checkpoint.model_config
+    complete = whole.model_config
+    if whole is not checkpoint and config is not None and complete is not None:
+        config = _with_memory(checkpoint.config, complete)
+    if config is None:
+        return None
+    config = replace(config, generation=generation or config.generation)
+    try:
+        return config if size is None else replace(config, image_size=size)
+    except ConfigError as error:
+        raise UsageError(f"--image-size: {error.problem}") from error
+
+
+def _with_memory(config: ModelConfig | None, base: ModelConfig) -> ModelConfig:
+    """The config of a part, if it states one, with all that it does not concern from the base."""
+    if config is None:
+        return base
+    return replace(
+        base,
+        image_size=config.image_size,
+        trunk=config.trunk,
+        fpn_top_down_levels=config.fpn_top_down_levels,
+        dynamic_multimask_via_stability=config.dynamic_multimask_via_stability,
+        dynamic_multimask_stability_delta=config.dynamic_multimask_stability_delta,
+        dynamic_multimask_stability_thresh=config.dynamic_multimask_stability_thresh,
+    )

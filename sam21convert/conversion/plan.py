@@ -1,0 +1,248 @@
+"""Decide a conversion from headers: which tensor of the output is made of which in the input."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from ..checkpoint.lora import Adapter, find_adapter
+from ..checkpoint.open import Checkpoint, open_checkpoint
+from ..checkpoint.remap import foreign_origins, from_truth, to_truth, usual_type
+from ..config.registry import Shipped
+from ..dialects import OFFICIAL
+from ..dialects.keymap import covers
+from ..dialects.rules import Dialect
+from ..errors import UsageError
+from ..hub.resolve import locate
+from ..io.open import Blob, Source
+from ..io.output.atomic import refuse_existing
+from ..io.output.unchanged import States, states, states_at
+from ..io.sharded import Shards, parse_size, split
+from ..io.source import CONFIG, FOLDERS, Container, refuse_input
+from ..io.tensor import Part, Tensor
+from ..model.config import Generation, ModelConfig
+from .base import complete, sized
+from .generation import Outcome, check_request, stated, take_to
+from .lora import merge
+from .notes import (
+    notes_on_assumptions,
+    notes_on_base,
+    notes_on_output,
+    notes_on_source,
+    notes_on_yaml,
+)
+from .output_config import written_config, yaml_beside
+from .target import named, pick_target, refuse_occupied, refuse_shards
+
+DType = Literal["float32", "float16", "bfloat16"]
+DTYPES: Mapping[DType, str] = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A conversion, decided and not begun."""
+
+    source: Checkpoint
+    base: Checkpoint | None
+    adapter: Adapter | None  # what is merged into ``source``
+    destination: Path
+    container: Container
+    dialect: Dialect
+    config: ModelConfig | None  # None for a file, which records none, unless the source states one
+    yaml: Path | None  # to write beside an official file, if no published config says ``config``
+    outcome: Outcome
+    tensors: Mapping[str, Tensor]
+    shards: Shards  # the same by files, where it is a folder
+    origins: Mapping[str, tuple[str, ...]]  # the names in the source that a tensor is made of
+    notes: tuple[str, ...]
+    read: States  # the files of all sources, as they were before the first was opened
+
+    @property
+    def generation(self) -> str | None:
+        """None where neither source nor base nor request tells."""
+        return self.outcome.generation
+
+    @property
+    def shipped(self) -> Shipped | None:
+        """The shipped config with these tensors, where the generation is known."""
+        return self.outcome.shipped if self.generation is not None else None
+
+    @property
+    def sources(self) -> tuple[Source, ...]:
+        """Everything that is read, what was asked to be converted first."""
+        adapter = () if self.adapter is None else (self.adapter.source,)
+        base = () if self.base is None else (self.base.source,)
+        return (*adapter, self.source.source, *base)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of tensor data to write."""
+        return sum(tensor.spec.nbytes for tensor in self.tensors.values())
+
+    @property
+    def blobs(self) -> list[Blob]:
+        """The checksums recorded in what is read."""
+        return [blob for source in self.sources for blob in source.blobs]
+
+
+def make_plan(
+    source: str | Path,
+    destination: str | Path,
+    *,
+    to: str | None = None,
+    config: str | Path | ModelConfig | None = None,
+    base: str | Path | None = None,
+    weights: str | None = None,
+    prefix: str | None = None,
+    generation: str | None = None,
+    allow_lossy: bool = False,
+    image_size: int | None = None,
+    dtype: DType | None = None,
+    drop_hq: bool = False,
+    shard_size: str | int | None = None,
+    overwrite: bool = False,
+) -> Plan:
+    """Plan what :func:`~sam21convert.convert` does; the arguments and errors are its own."""
+    destination = Path(destination)
+    container, dialect = pick_target(destination, to)
+    if image_size is not None and container not in FOLDERS and dialect is not OFFICIAL:
+        raise UsageError(
+            f"{destination}: nothing in or beside it would record an image size",
+            hint="give --image-size with a folder, or with an official file, which gets a YAML",
+        )
+    asked = check_request(generation, allow_lossy=allow_lossy)
+    if not Path(source).exists() and not dialect.file:
+        refuse_occupied(destination, container, overwrite=overwrite)  # before a download
+    inputs = _open(source, base, config, drop_hq=drop_hq, weights=weights, prefix=prefix)
+    checkpoint = stated(sized(inputs.checkpoint, inputs.filler), asked)
+    kind = None if dtype is None else DTYPES[dtype]
+    destination = named(
+        destination, dialect, checkpoint.shipped, kind or usual_type(checkpoint.tensors)
+    )
+    refuse_input(destination, container, checkpoint.source)
+    refuse_occupied(destination, container, overwrite=overwrite)
+    inputs = replace(inputs, checkpoint=checkpoint)
+    made = _make(inputs, asked, container, dialect, kind, allow_lossy=allow_lossy)
+    shards = split(made.tensors, None if shard_size is None else parse_size(str(shard_size)))
+    if shard_size is not None:
+        refuse_shards(destination, container, len(shards))
+    settings = written_config(checkpoint, made.whole, container, asked, image_size)
+    plan = Plan(
+        source=checkpoint,
+        base=None if made.whole is checkpoint else made.whole,
+        adapter=inputs.adapter,
+        destination=destination,
+        container=container,
+        dialect=dialect,
+        config=settings,
+        yaml=yaml_beside(destination, settings) if dialect is OFFICIAL and settings else None,
+        outcome=made.outcome,
+        tensors=made.tensors,
+        shards=shards,
+        origins=made.origins,
+        notes=(
+            *made.notes,
+            *notes_on_assumptions(checkpoint.config, container, image_size),
+            *notes_on_yaml(dialect, settings),
+        ),
+        read=inputs.before,
+    )
+    _refuse_overwriting(plan, config, overwrite=overwrite)
+    return _with_all_files(plan)
+
+
+@dataclass(frozen=True)
+class _Inputs:
+    """What is read. ``before``: the files that were given, as they were before it was opened."""
+
+    checkpoint: Checkpoint
+    filler: Checkpoint | None
+    adapter: Adapter | None
+    before: States
+
+
+def _open(
+    source: str | Path,
+    base: str | Path | None,
+    config: str | Path | ModelConfig | None,
+    *,
+    drop_hq: bool,
+    weights: str | None,
+    prefix: str | None,
+) -> _Inputs:
+    given = [Path(path) for path in (source, base) if path is not None]
+    before = {file: state for path in given for file, state in states_at(path).items()}
+    adapter = None if base is None else find_adapter(locate(source))
+    if adapter is not None and base is not None:
+        source, base = base, None
+    filler = None if base is None else open_checkpoint(base)
+    opened = open_checkpoint(source, config, drop_hq=drop_hq, weights=weights, prefix=prefix)
+    return _Inputs(opened, filler, adapter, before)
+
+
+@dataclass(frozen=True)
+class _Made:
+    """The tensors of the output. ``whole`` is the checkpoint with what the base has added."""
+
+    whole: Checkpoint
+    outcome: Outcome
+    tensors: Mapping[str, Tensor]
+    origins: Mapping[str, tuple[str, ...]]
+    notes: tuple[str, ...]
+
+
+def _make(
+    inputs: _Inputs,
+    asked: Generation | None,
+    container: Container,
+    dialect: Dialect,
+    dtype: str | None,
+    *,
+    allow_lossy: bool,
+) -> _Made:
+    checkpoint, filler, adapter = inputs.checkpoint, inputs.filler, inputs.adapter
+    truth, origins = to_truth(checkpoint, partial=filler is not None, target=dialect)
+    own = set(truth)
+    whole = complete(checkpoint, filler, dialect, truth, origins)
+    parts: Mapping[str, Part] = truth
+    if adapter is not None:
+        parts, origins = merge(adapter, checkpoint, truth, origins)
+    outcome = take_to(asked, whole, parts, dialect, container, allow_lossy=allow_lossy)
+    target = outcome.keymap(dialect)
+    return _Made(
+        whole,
+        outcome,
+        from_truth(target, {**parts, **outcome.added}, dtype),
+        foreign_origins(target, {**origins, **dict.fromkeys(outcome.added, ())}),
+        (
+            *(() if adapter is None else (f"merged into {checkpoint.source.path}: {adapter}",)),
+            *outcome.notes(),
+            *notes_on_source(checkpoint),
+            *notes_on_base(whole, [n for n in truth if n not in own and covers(dialect, n)]),
+            *notes_on_output(target, len(truth), outcome.shipped),
+        ),
+    )
+
+
+def _with_all_files(plan: Plan) -> Plan:
+    """Also with the files that were found only when the sources were opened."""
+    files = [file for read in plan.sources for file in (*read.files, read.path / CONFIG)]
+    known = {file: plan.read[file] for file in files if file in plan.read}
+    return replace(plan, read={**states(files), **known})
+
+
+def _refuse_overwriting(
+    plan: Plan, config: str | Path | ModelConfig | None, *, overwrite: bool
+) -> None:
+    """Raise :class:`UsageError` where the plan writes over an input, or without leave."""
+    for read in plan.sources:
+        refuse_input(plan.destination, plan.container, read, plan.shards)
+    settings = plan.yaml or plan.destination / CONFIG
+    if isinstance(config, (str, Path)) and settings.exists() and Path(config).exists():
+        given = Path(config) / CONFIG if Path(config).is_dir() else Path(config)
+        if given.exists() and settings.samefile(given):
+            raise UsageError(f"{settings}: is the config given, which is never changed")
+    if plan.yaml is not None:
+        refuse_existing(plan.yaml, overwrite=overwrite)

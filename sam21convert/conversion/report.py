@@ -1,0 +1,110 @@
+"""What a conversion did, or would do."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from math import isfinite
+from pathlib import Path
+from typing import Any
+
+from ..io.data.checksums import sha256
+from ..io.source import FOLDERS
+from ..report import Report, size_text, table
+from .plan import Plan
+from .write import side_files_of
+
+
+@dataclass(frozen=True)
+class Conversion(Report):
+    """The answer of :func:`convert`.
+
+    ``tensors`` lists, for each tensor of the output, its name, type, shape and the names it came
+    ``from``, none for zeros that ``generation`` adds. ``lost`` holds what ``allow_lossy`` gave up:
+    the largest magnitude in each tensor, None where it is not finite. ``dropped`` names what
+    ``drop_hq`` left out. ``sha256`` is empty unless hashes were asked for.
+    """
+
+    source: Path
+    destination: Path
+    source_dialect: str
+    source_container: str
+    dialect: str
+    container: str
+    config: str | None
+    generation: str | None
+    image_size: int | None
+    dtypes: dict[str, int]
+    lost: dict[str, float | None]
+    dropped: tuple[str, ...]
+    tensors: tuple[dict[str, Any], ...]
+    bytes: int
+    files: tuple[str, ...]
+    sha256: dict[str, str]
+    verified: bool
+    dry_run: bool
+    notes: tuple[str, ...]
+
+    def __str__(self) -> str:
+        done = "would write" if self.dry_run else "wrote"
+        dtypes = ", ".join(f"{count} {dtype}" for dtype, count in self.dtypes.items())
+        checked = "read back, every byte accounted for" if self.verified else "not read back"
+        rows = [
+            ("read", f"{self.source} ({self.source_dialect}, {self.source_container})"),
+            (done, f"{self.destination} ({self.dialect}, {self.container})"),
+            ("model", self.config or "of no published size"),
+            ("tensors", f"{len(self.tensors)} ({dtypes}) in {size_text(self.bytes)}"),
+            ("files", ", ".join(self.files)),
+            *([("dropped", ", ".join(self.dropped))] if self.dropped else []),
+            *([] if self.dry_run else [("checked", checked)]),
+            *(("note", note) for note in self.notes),
+        ]
+        return table(rows)
+
+
+def report(plan: Plan, *, dry_run: bool, verified: bool, hashes: bool) -> Conversion:
+    """Describe a plan, carried out or not."""
+    folder = plan.container in FOLDERS
+    beside = (plan.yaml.name,) if plan.yaml else ()
+    names = (*side_files_of(plan), *plan.shards) if folder else (plan.destination.name, *beside)
+    home = plan.destination if folder else plan.destination.parent
+    read = [file for source in plan.sources for file in source.files]
+    hashed = [*read, *([] if dry_run else [home / name for name in names])] if hashes else []
+    return Conversion(
+        source=plan.sources[0].path,
+        destination=plan.destination,
+        source_dialect=_dialect_of(plan),
+        source_container=plan.sources[0].container,
+        dialect=plan.dialect.name,
+        container=plan.container,
+        config=plan.shipped.name if plan.shipped else None,
+        generation=plan.generation,
+        image_size=plan.config.image_size if plan.config else None,
+        dtypes=dict(Counter(tensor.spec.dtype for tensor in plan.tensors.values())),
+        lost={
+            name: largest if isfinite(largest) else None
+            for name, largest in plan.outcome.lost.items()
+        },
+        dropped=plan.source.dropped,
+        tensors=tuple(
+            {
+                "name": name,
+                "dtype": tensor.spec.dtype,
+                "shape": list(tensor.spec.shape),
+                "from": list(plan.origins[name]),
+            }
+            for name, tensor in plan.tensors.items()
+        ),
+        bytes=plan.nbytes,
+        files=names,
+        sha256={str(file): sha256(file) for file in hashed},
+        verified=verified,
+        dry_run=dry_run,
+        notes=plan.notes,
+    )
+
+
+def _dialect_of(plan: Plan) -> str:
+    if plan.adapter is not None:
+        return "lora"
+    return plan.source.dialect.name if plan.source.dialect else ""

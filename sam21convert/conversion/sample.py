@@ -1,0 +1,108 @@
+"""Checkpoints to try things out with: the real architecture, seeded random weights.
+
+The numbers are made of the raw 64-bit output of numpy's Philox generator, which numpy promises
+never to change, and of exact or correctly rounded float32 operations: the same seed gives the same
+bytes on any machine and with any version of numpy.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+from math import prod, sqrt
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..config.load import load_config
+from ..config.registry import tensors_of
+from ..io.output.atomic import refuse_existing, scratch
+from ..io.tensor import TensorSpec
+from ..model.config import ModelConfig
+from ..report import Report, size_text
+from .api import convert
+
+DEFAULT_CONFIG = "sam2.1/sam2.1_hiera_t"
+
+# How far the weights of some layers depart from unit gain: (pattern of the name, factor), the first
+# that fits. Residual branches are damped, so that deep trunks stay of order one; pixels of a patch
+# are alike, so that their sum is large. Attention of prompt tokens to the image and of a frame to
+# its memories is sharpened: with flat attention a model of random weights hardly notices them, and
+# a wrong mapping would go unseen.
+_GAINS = (
+    (r"patch_embed\.proj\.weight", 0.2),
+    (r"trunk\.blocks\.\d+\.(attn\.proj|mlp\.layers\.1)\.weight", 0.5),
+    (r"memory_attention\.layers\.\d+\.\w+\.[qk]_proj\.weight", 2.0),
+    (r"sam_mask_decoder\.transformer\..*token_to_image\.(q|k|v|out)_proj\.weight", 2.0),
+    (r"sam_mask_decoder\.output_hypernetworks_mlps\.\d\.layers\.2\.weight", 0.3),
+    (r"sam_mask_decoder\.pred_obj_score_head\.layers\.[01]\.weight", 2.0),
+)
+# Inputs of these layers are never negative. Weights in opposite pairs cancel what the inputs have
+# in common, which would otherwise give the object score of a checkpoint one sign for good.
+_PAIRED = re.compile(r"sam_mask_decoder\.pred_obj_score_head\.layers\.[12]\.weight")
+
+
+@dataclass(frozen=True)
+class Sample(Report):
+    """The answer of :func:`sample`."""
+
+    path: Path
+    config: str
+    seed: int
+    tensors: int
+    bytes: int
+
+    def __str__(self) -> str:
+        return (
+            f"wrote {self.path}: {self.tensors} random tensors of {self.config} "
+            f"(seed {self.seed}, {size_text(self.bytes)})"
+        )
+
+
+def sample(
+    path: str | Path, config: str = DEFAULT_CONFIG, seed: int = 0, *, overwrite: bool = False
+) -> Sample:
+    """Write a checkpoint with random weights; the form of ``path`` picks the container.
+
+    Raises :class:`~sam21convert.errors.UsageError` when there is no such config or ``path`` exists.
+    """
+    from safetensors.numpy import save_file
+
+    path = Path(path)
+    model = load_config(config)
+    refuse_existing(path, overwrite=overwrite)
+    with scratch(path) as home:
+        drawn = home / "drawn.safetensors"
+        save_file(sample_tensors(model, seed), drawn)
+        written = convert(drawn, path, config=model, overwrite=overwrite)
+    return Sample(path, config, seed, len(written.tensors), written.bytes)
+
+
+def sample_tensors(config: ModelConfig, seed: int) -> dict[str, NDArray[np.float32]]:
+    """A random state dict: no tensor constant, activations of order one, scores of both signs."""
+    return {name: _draw(name, spec, seed) for name, spec in tensors_of(config).items()}
+
+
+def _draw(name: str, spec: TensorSpec, seed: int) -> NDArray[np.float32]:
+    centre, spread = _distribution(name, spec.shape)
+    key = int.from_bytes(hashlib.sha256(f"{seed} {name}".encode()).digest()[:16], "little")
+    raw = np.random.Philox(key=key).random_raw(spec.numel)
+    unit = (raw >> np.uint64(40)).astype(np.float32) * np.float32(2.0**-23) - np.float32(1)
+    values = (unit * np.float32(spread) + np.float32(centre)).reshape(spec.shape)
+    if _PAIRED.fullmatch(name):
+        values[:, 1::2] = -values[:, 0::2]
+    return values
+
+
+def _distribution(name: str, shape: tuple[int, ...]) -> tuple[float, float]:
+    """Centre and half width of the uniform distribution that a tensor is drawn from."""
+    last = name.rpartition(".")[2]
+    if len(shape) == 1:
+        return (1.0, 0.25) if last in ("weight", "gamma") else (0.0, 0.1)
+    if last != "weight" or re.search(r"(_embed|_embeddings\.\d|_tokens?)\.weight$", name):
+        return 0.0, sqrt(3) * (1.0 if "gaussian" in name else 0.5)
+    inputs = shape[0] if "output_upscaling" in name else prod(shape[1:])  # transposed convolutions
+    gain = next((gain for pattern, gain in _GAINS if re.search(pattern, name)), 1.0)
+    return 0.0, gain * sqrt(3 / inputs)

@@ -1,0 +1,120 @@
+"""Where a conversion goes: what the name asks for, and whether it may be written."""
+
+from __future__ import annotations
+
+import os.path
+from collections.abc import Mapping
+from pathlib import Path
+
+from ..checkpoint.lora import ADAPTER_CONFIG
+from ..config.registry import Shipped
+from ..dialects import BY_NAME, HF_VIDEO, OFFICIAL
+from ..dialects.rules import Dialect
+from ..errors import UsageError
+from ..io.output.atomic import refuse_existing
+from ..io.source import FOLDERS, INDEX, WEIGHTS, Container
+
+_SUFFIXES: Mapping[str, Container] = {
+    ".pt": "torch zip",
+    ".pth": "torch zip",
+    ".safetensors": "safetensors",
+}
+_FORMS: Mapping[Container, str] = {
+    "torch zip": "a .pt file",
+    "safetensors": "a .safetensors file",
+    "transformers folder": "a folder",
+    "timm folder": "a folder",
+}
+_PRECISIONS = {"F32": "", "F16": "-fp16", "BF16": "-bf16"}
+# No folder is called like this: whoever names one wants a format that is not written here.
+_FOREIGN = {".bin", ".ckpt", ".gguf", ".json", ".npz", ".onnx", ".pkl", ".tar", ".yaml", ".zip"}
+
+
+def pick_target(destination: Path, to: str | None) -> tuple[Container, Dialect]:
+    """The container that the name asks for, and the dialect ``to`` or the one usual there.
+
+    Raises :class:`UsageError` where there is none, or the two do not go together.
+    """
+    container = _SUFFIXES.get(destination.suffix)
+    if container is None and destination.suffix in _FOREIGN:
+        raise UsageError(
+            f"{destination}: no file of this kind is written",
+            hint="end the name in .pt or .safetensors, or give the name of a folder",
+        )
+    if to is not None and to not in BY_NAME:
+        raise UsageError(f"no dialect is called {to!r}", hint=f"one of {', '.join(BY_NAME)}")
+    dialect = BY_NAME[to] if to is not None else (OFFICIAL if container else HF_VIDEO)
+    usual = dialect.containers[0]
+    if container is None and (usual in FOLDERS or dialect.file):
+        return usual, dialect
+    if container not in dialect.containers:
+        forms = [_FORMS[container] for container in dialect.containers]
+        raise UsageError(
+            f"{destination}: {dialect.name} is written to {' or to '.join(forms)}",
+            hint="name one, or pick another dialect with --to",
+        )
+    return container, dialect
+
+
+def named(destination: Path, dialect: Dialect, shipped: Shipped | None, dtype: str) -> Path:
+    """The file to write for a program that goes by names: in ``destination`` if that is a folder.
+
+    ``dtype`` is that of most tensors. Raises :class:`UsageError` where the program would not know
+    the file for what it is.
+    """
+    if not dialect.file:
+        return destination
+    if shipped is None or shipped.size == "debug" or dtype not in _PRECISIONS:
+        raise UsageError(
+            f"--to {dialect.name}: only for the published sizes, in float32, float16 or bfloat16",
+            hint="--to official writes the same tensors",
+        )
+    name = dialect.file.format(
+        stem="sam2" if shipped.generation == "2.0" else "sam2.1",
+        size=shipped.size,
+        s=shipped.size[0],
+        dtype=_PRECISIONS[dtype],
+    )
+    if destination.suffix not in _SUFFIXES:
+        destination = destination / name
+    elif not destination.name.endswith(name):
+        raise UsageError(
+            f"{destination}: {dialect.name} goes by names, and would not know this one",
+            hint=f"end the name in {name}, or give a folder to put it in",
+        )
+    seen = str(destination.absolute()) if dialect.by_path else destination.name
+    if shipped.generation == "2.0" and "sam2.1" in seen:
+        raise UsageError(
+            f"{destination}: with sam2.1 in it, {dialect.name} would take it for SAM 2.1",
+            hint="choose another name" if "sam2.1" in destination.name else "put it elsewhere",
+        )
+    return destination
+
+
+def refuse_occupied(destination: Path, container: Container, *, overwrite: bool) -> None:
+    """Raise :class:`UsageError` where something else stands in the place of the output."""
+    is_folder = container in FOLDERS
+    refuse_existing(destination, overwrite=overwrite)
+    if os.path.lexists(destination) and destination.is_dir() != is_folder:
+        there, wanted = ("a file", "a folder") if is_folder else ("a folder", "a file")
+        raise UsageError(f"{destination}: is {there}; what is to be written is {wanted}")
+    if is_folder and (destination / INDEX).exists():
+        raise UsageError(f"{destination}: holds {INDEX}, which would contradict the new weights")
+    if is_folder and (destination / ADAPTER_CONFIG).exists():
+        raise UsageError(
+            f"{destination}: holds an adapter, which transformers would apply to the new weights",
+            hint="give the name of another folder",
+        )
+
+
+def refuse_shards(destination: Path, container: Container, count: int) -> None:
+    """Raise :class:`UsageError` where weights in ``count`` files would not be what is loaded."""
+    if container != "transformers folder":
+        raise UsageError(
+            f"{destination}: --shard-size is for a transformers folder; all others are one file"
+        )
+    if count > 1 and (destination / WEIGHTS).exists():
+        raise UsageError(
+            f"{destination}: holds {WEIGHTS}, which would be loaded in place of the shards",
+            hint="give another name",
+        )

@@ -1,0 +1,96 @@
+"""Carry out a plan: stream the tensors, read them back, give the output its name."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from ..config.hydra_writer import to_hydra
+from ..config.timm import timm_json
+from ..config.transformers_folder import side_files
+from ..io.data.checksums import ReadBack
+from ..io.data.copy import Progress, Written
+from ..io.open import open_source
+from ..io.output.atomic import new_file, new_files, new_folder
+from ..io.output.unchanged import refuse_changed
+from ..io.safetensors import write_safetensors
+from ..io.sharded import index_json
+from ..io.source import CONFIG, FOLDERS, INDEX, tensors_of
+from ..io.tensor import Tensor
+from ..io.torch_writer import write_torch
+from .plan import DTYPES, Plan
+
+_TORCH_NAMES = {short: name for name, short in DTYPES.items()} | {"F64": "float64"}
+
+
+Check = Callable[[Path], None]
+
+
+def carry_out(
+    plan: Plan,
+    *,
+    overwrite: bool,
+    verify: bool,
+    progress: Progress,
+    check: Check = lambda _: None,
+) -> None:
+    """Write what was planned. The output has its name only when everything has succeeded."""
+    if plan.container in FOLDERS:
+        with new_folder(plan.destination, overwrite=overwrite) as folder:
+            for name, text in side_files_of(plan).items():
+                (folder / name).write_text(text, encoding="utf-8", newline="\n")
+            for name, tensors in plan.shards.items():
+                _write(plan, folder / name, tensors, verify, progress)
+            if verify:
+                open_source(folder)  # and its index, if it has one, agrees with the files
+            check(folder)
+            refuse_changed(plan.read)
+    elif plan.yaml is None or plan.config is None:
+        with new_file(plan.destination, overwrite=overwrite) as file:
+            _write(plan, file, plan.tensors, verify, progress)
+            check(file)
+            refuse_changed(plan.read)
+    else:
+        with new_files(plan.destination, plan.yaml, overwrite=overwrite) as folder:
+            _write(plan, folder / plan.destination.name, plan.tensors, verify, progress)
+            check(folder / plan.destination.name)
+            settings = folder / plan.yaml.name
+            settings.write_text(to_hydra(plan.config), encoding="utf-8", newline="\n")
+            refuse_changed(plan.read)
+
+
+def _write(
+    plan: Plan, path: Path, tensors: Mapping[str, Tensor], verify: bool, progress: Progress
+) -> None:
+    """Write a file of tensors and, with ``verify``, read it back while it is being written."""
+
+    def write(written: Written) -> None:
+        if plan.container == "torch zip":
+            write_torch(path, tensors, progress, written, plan.blobs)
+        else:
+            write_safetensors(path, tensors, dict(plan.dialect.metadata), progress, written)
+
+    if not verify:
+        write(lambda *_: None)
+        return
+    shown = plan.destination / path.name if plan.container in FOLDERS else plan.destination
+    with ReadBack(path, plan.blobs, progress, shown) as readback:
+        write(readback.expect)
+        root = open_source(path).root
+        readback.finish(tensors, tensors_of(root.get("model", root)) or {})
+
+
+def side_files_of(plan: Plan) -> Mapping[str, str]:
+    """Name and text of all that stands in a folder beside the tensors."""
+    dtypes = Counter(tensor.spec.dtype for tensor in plan.tensors.values())
+    assert plan.config is not None
+    if plan.container == "timm folder":
+        return {CONFIG: timm_json(plan.config, plan.generation)}
+    files = side_files(
+        plan.config,
+        "sam2" if plan.dialect.task == "image" else "sam2_video",
+        _TORCH_NAMES[dtypes.most_common(1)[0][0]],
+        generation=plan.generation is not None,
+    )
+    return files if len(plan.shards) == 1 else {**files, INDEX: index_json(plan.shards)}

@@ -1,1 +1,0 @@
-"""What a transformers folder holds beside its weights."""

@@ -1,0 +1,1 @@
+"""Bytes of tensors: copied, cast, compared and checked, in pieces."""

@@ -1,0 +1,181 @@
+"""Compare bytes: recorded checksums with the data, an output with what was to be written."""
+
+from __future__ import annotations
+
+import os
+from bisect import bisect_left
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ...errors import MismatchError, UnreadableError
+from ..source import Blob
+from ..tensor import Part, Tensor, TensorRef, TensorSpec
+from .copy import WORKERS, Files, Progress, Sums, crc32, is_plain, payload, read_chunks
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
+
+
+def check_sums(blobs: Iterable[Blob], progress: Progress) -> None:
+    """Raise :class:`UnreadableError` when the data of a blob does not have its recorded CRC-32."""
+    with Files() as files:
+        for blob in blobs:
+            crc = _crc(files, blob.path, blob.offset, blob.nbytes, progress)
+            if crc != blob.crc32:
+                raise UnreadableError(
+                    f"{blob.path}: {blob.name} is corrupt: its CRC-32 is {crc:08x}, "
+                    f"the archive records {blob.crc32:08x}",
+                    hint="download or copy the file again",
+                )
+
+
+def used_blobs(blobs: Iterable[Blob], tensors: Iterable[Tensor]) -> list[Blob]:
+    """Those blobs that hold bytes of the tensors."""
+    offsets: dict[Path, list[int]] = {}
+    refs = (ref for tensor in tensors for part in tensor.parts for ref in part.refs)
+    for path, offset in sorted({(ref.path, ref.offset) for ref in refs}):
+        offsets.setdefault(path, []).append(offset)
+
+    def used(blob: Blob) -> bool:
+        known = offsets.get(blob.path, [])
+        return bisect_left(known, blob.offset) < bisect_left(known, blob.offset + blob.nbytes)
+
+    return [blob for blob in blobs if used(blob)]
+
+
+class ReadBack:
+    """Reads an output back, on threads of its own while the rest is still being written.
+
+    ``blobs`` are the checksums recorded in the sources. Where a part of a tensor is a whole blob,
+    the output must have the blob's checksum, which vouches for source and output at once. Where
+    the bytes went through this process (casts, odd strides, sums for an archive), it must have the
+    checksum that they had then. Everything else is compared byte by byte. All blobs that were not
+    vouched for are checked in the source. Errors call the output ``shown``, if that is given.
+    """
+
+    def __init__(
+        self, output: Path, blobs: Sequence[Blob], progress: Progress, shown: Path | None = None
+    ) -> None:
+        from concurrent.futures import ThreadPoolExecutor
+
+        self._output, self._shown = output, shown or output
+        self._blobs = {(blob.path, blob.offset, blob.nbytes): blob for blob in blobs}
+        self._progress = progress
+        self._files = Files()
+        self._pool = ThreadPoolExecutor(WORKERS)
+        self._checks: list[Future[None]] = []
+        self._vouched: set[Blob] = set()
+        self._placed: dict[str, int] = {}
+
+    def __enter__(self) -> ReadBack:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.shutdown(cancel_futures=True)
+        self._files.__exit__()
+
+    def expect(self, name: str, part: Part, dtype: str, offset: int, sums: Sums | None) -> None:
+        """A part of the tensor ``name``, as ``dtype``, stands at ``offset`` of the output.
+
+        ``sums`` are the running CRC-32 before and after it, where what was written is known.
+        """
+        self._placed.setdefault(name, offset)
+        self._checks.append(self._pool.submit(self._check, name, part, dtype, offset, sums))
+        for ref in () if is_plain(part, dtype) else part.refs:
+            blob = self._blobs.get((ref.path, ref.offset, ref.extent))
+            if blob is not None and blob not in self._vouched:
+                self._vouched.add(blob)
+                self._checks.append(self._pool.submit(check_sums, [blob], lambda _: None))
+
+    def finish(self, wanted: Mapping[str, Tensor], written: Mapping[str, TensorRef]) -> None:
+        """Wait for all checks; ``written`` is what the reader finds in the finished output.
+
+        Raises :class:`MismatchError` when the output is not what was to be written,
+        :class:`UnreadableError` when the source does not have the checksum that it records.
+        """
+        if set(wanted) != set(written):
+            raise MismatchError(f"{self._shown}: read back, it does not hold what was written")
+        for name, ref in written.items():
+            at = self._placed.get(name, ref.offset)
+            if (ref.spec, ref.stride, ref.offset) != (wanted[name].spec, None, at):
+                raise MismatchError(f"{self._shown}: {name}, read back, is {ref.spec}")
+            if name not in self._placed:
+                for part in wanted[name].parts:
+                    self.expect(name, part, ref.spec.dtype, at, None)
+                    at += TensorSpec(ref.spec.dtype, part.spec.shape).nbytes
+        for check in self._checks:
+            check.result()
+        used = used_blobs(self._blobs.values(), wanted.values())
+        check_sums([blob for blob in used if blob not in self._vouched], lambda _: None)
+
+    def _check(self, name: str, part: Part, dtype: str, offset: int, sums: Sums | None) -> None:
+        blob, spec = None, TensorSpec(dtype, part.spec.shape)
+        if is_plain(part, dtype):
+            blob = self._blobs.get((part.path, part.offset, part.spec.nbytes))
+        if blob is not None:
+            self._vouched.add(blob)
+            sums = 0, blob.crc32
+        if sums is None:
+            equal = self._same(Tensor(spec, (part,)), offset)
+        else:
+            before, after = sums
+            found = _crc(self._files, self._output, offset, spec.nbytes, self._progress, before)
+            equal = found == after
+        if not equal:
+            check_sums([blob] if blob is not None else [], lambda _: None)
+            raise MismatchError(
+                f"{self._shown}: {name}, read back, is not what was written",
+                hint="the disk or the memory of this machine is not reliable",
+            )
+
+    def _same(self, wanted: Tensor, offset: int) -> bool:
+        """Whether the output has the bytes of ``wanted`` there."""
+        buffer = bytearray()
+        for chunk in payload(self._files, wanted):
+            if len(buffer) != len(chunk):
+                buffer = bytearray(len(chunk))
+            count = os.preadv(self._files.fd(self._output), [buffer], offset)
+            if count != len(chunk) or buffer != chunk:
+                return False
+            offset += count
+            self._progress(count)
+        return True
+
+
+def same_bytes(left: Part, right: Part) -> bool:
+    """Whether two tensors, small enough for memory, are equal in type, shape and every bit."""
+    with Files() as files:
+        one, other = (
+            b"".join(map(bytes, payload(files, Tensor(ref.spec, (ref,))))) for ref in (left, right)
+        )
+    return left.spec == right.spec and one == other
+
+
+def sha256(path: Path) -> str:
+    """Hexadecimal SHA-256 of a file."""
+    import hashlib
+
+    digest = hashlib.sha256()
+    with Files() as files:
+        for chunk in read_chunks(files, path, 0, path.stat().st_size):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def git_hash(path: Path) -> str:
+    """The hash that git gives a file, small enough for memory, of this content."""
+    import hashlib
+
+    content = path.read_bytes()
+    return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
+
+
+def _crc(
+    files: Files, path: Path, offset: int, nbytes: int, progress: Progress, crc: int = 0
+) -> int:
+    """The CRC-32 of a stretch of a file, going on from ``crc``."""
+    for chunk in read_chunks(files, path, offset, nbytes):
+        crc = crc32(chunk, crc)
+        progress(len(chunk))
+    return crc

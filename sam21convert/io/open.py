@@ -1,0 +1,74 @@
+"""The containers: how tensors are stored. None of them knows what the tensors are called."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from ..errors import RefusedError, UnreadableError
+from .safetensors import read_safetensors, read_sharded
+from .source import INDEX, WEIGHTS, Blob, Placeholder, Source, refuse_special
+from .torch_distributed import METADATA, read_distributed
+from .torch_legacy import read_torch_legacy
+from .torch_zip import read_torch_zip
+from .unsupported import HEAD, archive, stranger
+
+__all__ = ["Blob", "Placeholder", "Source", "open_source"]
+
+
+def open_source(path: Path, *, place: bool = True) -> Source:
+    """Open a checkpoint file or transformers folder; its content tells the container.
+
+    Reads headers only. Without ``place``, what stands before the data of each tensor, all over the
+    file, is not read either: then no data can be read by the offsets. Raises
+    :class:`UnreadableError` or :class:`RefusedError`.
+    """
+    if path.is_dir():
+        return _open_folder(path)
+    if path.name.endswith(".index.json"):
+        return read_sharded(path)
+    start = _start_of(path)
+    if start[4:9] == b"\0\0\0\0{":  # a header shorter than 4 GiB
+        return read_safetensors(path)
+    if start[:4] == b"PK\x03\x04":
+        return read_torch_zip(path, place=place)
+    if start[:1] == b"\x80":
+        return read_torch_legacy(path, place=place)
+    refusal = stranger(path, start)
+    if refusal is not None:
+        raise refusal
+    if start[8:9] == b"{" or path.suffix == ".safetensors":
+        return read_safetensors(path)  # which says what is wrong with it
+    raise RefusedError(
+        f"{path}: is neither a PyTorch checkpoint nor a safetensors file",
+        hint="give a .pt, .pth or .safetensors file, or a transformers folder",
+    )
+
+
+def _open_folder(path: Path) -> Source:
+    for name in (WEIGHTS, INDEX):
+        if (path / name).is_file():
+            source = (read_safetensors if name == WEIGHTS else read_sharded)(path / name)
+            kind = "transformers folder" if name == WEIGHTS else "sharded transformers folder"
+            return replace(source, path=path, container=kind)
+    if (path / METADATA).is_file():
+        return read_distributed(path)
+    inside = [*path.glob("*"), *path.glob("*/*")]
+    if known := archive([entry.relative_to(path).as_posix() for entry in inside]):
+        raise RefusedError(f"{path}: is {known.what}", hint=known.hint)
+    raise RefusedError(
+        f"{path}: a folder without {WEIGHTS} or {INDEX}",
+        hint="give the checkpoint file in it, or a folder that transformers can load",
+    )
+
+
+def _start_of(path: Path) -> bytes:
+    refuse_special(path)
+    try:
+        with path.open("rb") as file:
+            start = file.read(HEAD)
+    except OSError as error:
+        raise UnreadableError(f"{path}: {error.strerror}") from error
+    if not start:
+        raise UnreadableError(f"{path}: is empty", hint="download or copy the file again")
+    return start

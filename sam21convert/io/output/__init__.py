@@ -1,0 +1,1 @@
+"""Outputs: whole or not at all, also when the process is killed."""

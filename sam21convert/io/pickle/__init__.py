@@ -1,0 +1,1 @@
+"""Pickles, read by a machine that builds plain data and imports nothing."""

@@ -1,0 +1,243 @@
+"""Read the folders of torch.distributed.checkpoint: a pickle that says where each tensor lies.
+
+After ``torch/distributed/checkpoint/metadata.py`` and ``filesystem.py``. The pickle is read like
+any other, so that nothing in it runs. Each piece of a tensor is an archive of ``torch.save``, many
+of them in a file.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from ..errors import RefusedError, UnreadableError
+from .pickle.load import Known, Pickled, Record, unpickle
+from .source import Blob, Placeholder, Source, is_file_name, refuse_special
+from .tensor import Joined, TensorRef
+from .text import read_up_to
+from .torch_storage import MAX_HEADER, TORCH, errors_about
+from .torch_zip import read_torch_zip
+
+METADATA = ".metadata"
+_MODULE = "torch.distributed.checkpoint"
+_MAX_RANK = 15  # a longer name of a piece would not be a key
+
+_Taken: TypeAlias = dict[Path, list[tuple[int, int]]]  # by file, where pieces begin and end
+
+
+def read_distributed(folder: Path) -> Source:
+    """Read what ``torch.distributed.checkpoint.save`` writes, without the data of the tensors.
+
+    Raises :class:`UnreadableError` when the parts of the folder contradict each other, and
+    :class:`RefusedError` for tensors that are split in another way than by rows.
+    """
+    path = folder / METADATA
+    found = _metadata(path)
+    entries, places = found.value["state_dict_metadata"], found.value["storage_data"]
+    paths = found.value.get("planner_data")
+    blobs: list[Blob] = []
+    taken: _Taken = {}
+    root: dict[str, Any] = {}
+    for name, entry in entries.items():
+        name = str(name)
+        with errors_about(f"{path}: {name[:200]}"):
+            value: Any = Placeholder("bytes")
+            if isinstance(entry, Record):
+                pieces = [
+                    _piece(folder, places.get((name, *offsets)), shape, blobs, taken)
+                    for offsets, shape in _chunks(_state(entry))
+                ]
+                value = _joined(pieces)
+            _place(root, _keys(name, paths), value)
+    return Source(
+        folder,
+        "torch distributed",
+        (path, *taken),
+        root,
+        blobs=tuple(blobs),
+        placeholders=found.placeholders,
+    )
+
+
+def stretches(folder: Path) -> Iterator[tuple[Path, int, int]]:
+    """File, start and length of all that ``torch.distributed.checkpoint`` would load, once each.
+
+    Raises as :func:`read_distributed` does.
+    """
+    taken: _Taken = {}
+    for place in _metadata(folder / METADATA).value["storage_data"].values():
+        yield _stretch(folder, place, taken)
+
+
+def _metadata(path: Path) -> Pickled:
+    """What the pickle says: at least what there is, and where."""
+    with errors_about(str(path)):
+        data = read_up_to(path, MAX_HEADER)
+        if len(data) > MAX_HEADER:
+            raise RefusedError(f"it has more than the {MAX_HEADER} bytes allowed")
+        found = unpickle(data, "the pickle", known=_KNOWN)
+        content = _state(found.value)
+        for name in ("state_dict_metadata", "storage_data"):
+            if not isinstance(content.get(name), dict):
+                raise UnreadableError("it does not say what there is and where")
+    return replace(found, value=content)
+
+
+def _state(record: Any) -> Mapping[str, Any]:
+    """The attributes of an object of torch.distributed.checkpoint."""
+    state = record.state if isinstance(record, Record) else None
+    if not isinstance(state, dict):
+        raise UnreadableError("it is not what torch.distributed.checkpoint writes")
+    return state
+
+
+def _index_key(state: Any) -> Any:
+    """Name and offsets, by which a piece is found."""
+    match state:
+        case {"fqn": str(name), "offset": tuple(offsets)} if len(offsets) <= _MAX_RANK:
+            return (name, *offsets)
+        case {"fqn": str(name)}:
+            return (name,)
+    return None
+
+
+_KNOWN: Mapping[str, Any] = {
+    **TORCH,
+    **{
+        f"{_MODULE}.{name}": Known(f"{_MODULE}.{name}", lambda _: Record())
+        for name in (
+            "metadata.Metadata",
+            "metadata.TensorStorageMetadata",
+            "metadata.ChunkStorageMetadata",
+            "filesystem._StorageInfo",
+        )
+    },
+    f"{_MODULE}.metadata.MetadataIndex": Known(
+        f"{_MODULE}.metadata.MetadataIndex", lambda _: Record(_index_key)
+    ),
+    **{
+        name: Placeholder(name)  # nothing that is needed, and nothing to mention
+        for name in (
+            f"{_MODULE}.metadata.BytesStorageMetadata",
+            f"{_MODULE}.metadata.StorageMeta",
+            f"{_MODULE}.metadata.TensorProperties",
+            f"{_MODULE}.metadata._MEM_FORMAT_ENCODING",
+            "torch.serialization._get_layout",
+            "pathlib.PosixPath",
+        )
+    },
+}
+
+
+def _chunks(entry: Mapping[str, Any]) -> Iterator[tuple[tuple[int, ...], tuple[int, ...]]]:
+    """Offsets and shape of the pieces of a tensor, which must follow each other row by row."""
+    size: Any = entry.get("size")
+    chunks = entry.get("chunks")
+    if not _naturals(size) or not isinstance(chunks, list) or not chunks:
+        raise UnreadableError("its size or its pieces are missing")
+    known = []
+    for chunk in map(_state, chunks):
+        offsets: Any = chunk.get("offsets")
+        shape: Any = chunk.get("sizes")
+        if not _naturals(offsets, len(size)) or not _naturals(shape, len(size)):
+            raise UnreadableError("a piece of it has other dimensions than the whole")
+        known.append((offsets, shape))
+    if len(known) == 1 and known[0] == ((0,) * len(size), size):
+        yield known[0]
+        return
+    row = 0
+    for offsets, shape in sorted(known):
+        if any(offsets[1:]) or shape[1:] != size[1:]:
+            raise RefusedError(
+                "it is split in another way than by rows",
+                hint="python -m torch.distributed.checkpoint.format_utils dcp_to_torch FOLDER "
+                "whole.pt makes one file of it; run it only on a folder that you trust",
+            )
+        if offsets[0] != row:
+            raise UnreadableError(f"its rows from {row} on are missing or there twice")
+        row += shape[0]
+        yield offsets, shape
+    if row != size[0]:
+        raise UnreadableError(f"it has {size[0]} rows, its pieces {row}")
+
+
+def _piece(
+    folder: Path, place: Any, shape: tuple[int, ...], blobs: list[Blob], taken: _Taken
+) -> TensorRef:
+    """The tensor in the archive at a place."""
+    path, start, length = _stretch(folder, place, taken)
+    source = read_torch_zip(path, start, length)
+    if not isinstance(source.root, TensorRef) or source.root.spec.shape != shape:
+        raise UnreadableError(
+            f"{path.name}, byte {start}: holds no tensor of the shape {list(shape)}"
+        )
+    blobs.extend(source.blobs)
+    return source.root
+
+
+def _stretch(folder: Path, place: Any, taken: _Taken) -> tuple[Path, int, int]:
+    """The part of a file that a piece lies in."""
+    match _state(place):
+        case {"transform_descriptors": [*transforms]} if transforms:
+            raise RefusedError(f"it is stored through {', '.join(map(str, transforms))[:100]}")
+        case {"relative_path": str(name), "offset": start, "length": length} if _naturals(
+            (start, length)
+        ):
+            pass
+        case _:
+            raise UnreadableError("it is not said where it lies")
+    if not is_file_name(name):
+        raise UnreadableError(f"it names {name[:60]!r}, which is no file of the folder")
+    path = folder / name
+    refuse_special(path)
+    if not path.exists():
+        raise UnreadableError(f"{name}: No such file or directory", hint="copy the folder again")
+    if start + length > path.stat().st_size:
+        raise UnreadableError(f"{name} ends before it does", hint="copy the folder again")
+    _take(taken, path, start, start + length)
+    return path, start, length
+
+
+def _take(taken: _Taken, path: Path, start: int, stop: int) -> None:
+    """Refuse a piece that lies where another does: a small folder could name one without end."""
+    known = taken.setdefault(path, [])
+    at = bisect(known, (start, stop))
+    if (at and known[at - 1][1] > start) or (at < len(known) and known[at][0] < stop):
+        raise UnreadableError(f"{path.name}, byte {start}: another piece lies there too")
+    known.insert(at, (start, stop))
+
+
+def _joined(pieces: Sequence[TensorRef]) -> TensorRef:
+    if len({piece.spec.dtype for piece in pieces}) > 1:
+        raise UnreadableError("its pieces are of different types")
+    return Joined.of(pieces)
+
+
+def _naturals(value: Any, count: int | None = None) -> bool:
+    return (
+        type(value) is tuple
+        and len(value) == (len(value) if count is None else count)
+        and all(type(item) is int and 0 <= item < 2**63 for item in value)
+    )
+
+
+def _keys(name: str, paths: Any) -> tuple[str, ...]:
+    """The keys that led to a value before the names were made flat."""
+    keys = paths.get(name) if isinstance(paths, dict) else None
+    if type(keys) is tuple and keys and all(isinstance(key, (str, int)) for key in keys):
+        return tuple(map(str, keys))
+    return (name,)
+
+
+def _place(root: dict[str, Any], keys: Sequence[str], value: Any) -> None:
+    node = root
+    for key in keys[:-1]:
+        node = node.setdefault(key, {})
+        if not isinstance(node, dict):
+            raise UnreadableError(f"{key} is a value and holds others")
+    if keys[-1] in node:
+        raise UnreadableError("it is there twice")
+    node[keys[-1]] = value

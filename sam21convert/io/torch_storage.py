@@ -1,0 +1,260 @@
+"""Tensors in the pickles of PyTorch, which its zip and its legacy format spell in the same way.
+
+After ``torch/_utils.py``, which says how a pickle spells a tensor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from ..errors import Sam21ConvertError, UnreachableError, UnreadableError
+from .pickle.load import Args, Known
+from .source import Placeholder
+from .tensor import DTYPES, TensorRef, TensorSpec
+
+MAX_HEADER = 16 * 2**20  # a text can take four times as much once it is read
+_MAX_RANK = 64
+
+
+@contextmanager
+def errors_about(place: str) -> Iterator[None]:
+    """Begin the message of every error with what it is about."""
+    try:
+        yield
+    except UnreachableError:
+        raise
+    except Sam21ConvertError as error:
+        raise type(error)(f"{place}: {error.message}", hint=error.hint) from None
+    except OSError as error:
+        raise UnreadableError(f"{place}: {error.strerror or error}") from None
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class StorageType(Placeholder):
+    """A class of storages. ``dtype`` is None for elements that safetensors has no name for."""
+
+    dtype: str | None
+    itemsize: int
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Storage(Placeholder):
+    """Where the elements of tensors lie. Left over in a result, it is a mere placeholder."""
+
+    key: str
+    kind: StorageType
+    path: Path
+    offset: int
+    nbytes: int
+
+    def part(self, kind: StorageType, start: Any, length: Any) -> Storage:
+        """Some of its elements."""
+        offset, nbytes = _natural(start) * kind.itemsize, _natural(length) * kind.itemsize
+        if offset + nbytes > self.nbytes:
+            raise UnreadableError(f"storage {self.key!r}: a view goes beyond its end")
+        return Storage(kind.name, self.key, kind, self.path, self.offset + offset, nbytes)
+
+
+class Storages:
+    """The storages of a file by key.
+
+    ``locate`` says where one lies, given its key and the number and size of its elements.
+    """
+
+    def __init__(self, path: Path, locate: Callable[[str, int, int], int]) -> None:
+        self.path = path
+        self.locate = locate
+        self.found: dict[str, Storage] = {}
+
+    def find(self, kind: StorageType, key: str, numel: Any) -> Storage:
+        """The storage of a key, which must be the same each time."""
+        if len(key) > 100:
+            raise UnreadableError("the key of a storage has more than 100 characters")
+        nbytes = _natural(numel) * kind.itemsize
+        storage = self.found.get(key)
+        if storage is None:
+            try:
+                offset = self.locate(key, numel, kind.itemsize)
+            except Sam21ConvertError as error:
+                raise type(error)(f"storage {key!r}: {error.message}", hint=error.hint) from None
+            storage = Storage(kind.name, key, kind, self.path, offset, nbytes)
+        elif storage.nbytes != nbytes or (nbytes and storage.kind.dtype != kind.dtype):
+            raise UnreadableError(f"storage {key!r}: it is described in two different ways")
+        elif storage.kind is not kind:
+            storage = replace(storage, name=kind.name, kind=kind)
+        self.found[key] = storage
+        return storage
+
+
+def _natural(value: Any) -> int:
+    if type(value) is not int or not 0 <= value < 2**63:
+        raise UnreadableError("a size, stride or offset is not a number from 0 to 2**63 - 1")
+    return value
+
+
+def _tensor(storage: Any, offset: Any, shape: Any, stride: Any, metadata: Args = ()) -> Any:
+    """A tensor, once all of it is known to lie in its storage."""
+    if not isinstance(storage, Storage) and isinstance(storage, Placeholder):
+        return storage
+    if not isinstance(storage, Storage) or type(shape) is not tuple or type(stride) is not tuple:
+        raise UnreadableError("a tensor is made of something else than a storage and two tuples")
+    kind = storage.kind
+    if kind.dtype is None:
+        return Placeholder(kind.name)
+    if any(metadata):
+        return Placeholder("torch._utils.set_tensor_metadata")  # conjugates or negatives
+    if len(shape) != len(stride) or len(shape) > _MAX_RANK:
+        raise UnreadableError("the shape and strides of a tensor do not fit each other")
+    last, numel, contiguous = _natural(offset), 1, True
+    for n, step in zip(reversed(shape), reversed(stride), strict=True):
+        last += (_natural(n) - 1) * _natural(step)
+        contiguous = contiguous and (n == 1 or step == numel)
+        numel *= n
+    spec = TensorSpec(kind.dtype, shape)
+    if numel == 0:
+        return TensorRef(spec, storage.path, storage.offset)
+    if numel * kind.itemsize >= 2**63:
+        raise UnreadableError("a tensor has more than 2**63 - 1 bytes")
+    if (last + 1) * kind.itemsize > storage.nbytes:
+        raise UnreadableError(f"storage {storage.key!r}: a tensor goes beyond its end")
+    at = storage.offset + offset * kind.itemsize
+    return TensorRef(spec, storage.path, at, None if contiguous else stride)
+
+
+def _rebuild(args: Args) -> Any:
+    match args:
+        case (storage, offset, shape, stride, *rest) if len(rest) in (0, 2, 3):
+            return _tensor(storage, offset, shape, stride, tuple(rest[2:]))
+    raise UnreadableError("a tensor has other arguments than it should")
+
+
+def _rebuild_v3(args: Args) -> Any:
+    """A tensor of a type that has no storage class: the storage is one of bytes."""
+    match args:
+        case (Storage() as storage, offset, shape, stride, _, _, str(name), *metadata):
+            kind = _ELEMENTS.get(name, StorageType(name, None, 1))
+            return _tensor(replace(storage, kind=kind), offset, shape, stride, tuple(metadata))
+        case (_, _, _, _, _, _, Placeholder() as unknown, *_):
+            return unknown
+    raise UnreadableError("a tensor has other arguments than it should")
+
+
+def _rebuild_parameter(args: Args) -> Any:
+    match args:
+        case (TensorRef() | Placeholder() as tensor, _, _, *state) if len(state) <= 1:
+            return tensor
+    raise UnreadableError("a parameter has other arguments than it should")
+
+
+def _rebuild_from_type(args: Args) -> Any:
+    match args:
+        case (Known(name=name) as function, Placeholder() as kind, tuple(inner), _):
+            if kind.name in _TENSOR_CLASSES and name in _REBUILD:
+                return function.build(inner)
+            return Placeholder(kind.name)
+        case (Placeholder() as function, _, _, _):
+            return Placeholder(function.name)
+    raise UnreadableError("a tensor has other arguments than it should")
+
+
+def _size(args: Args) -> Any:
+    match args:
+        case (tuple(shape),):
+            return shape
+    return Placeholder("torch.Size")
+
+
+def _device(args: Args) -> Any:
+    match args:
+        case (str(kind),):
+            return kind
+        case (str(kind), int(index)) if len(kind) < 20 and 0 <= index < 2**16:
+            return f"{kind}:{index}"
+    return Placeholder("torch.device")
+
+
+# name of the element type -> its storage class, if it has one, and our name, if it has one
+_TYPES: Mapping[str, tuple[str | None, str | None]] = {
+    "bool": ("Bool", "BOOL"),
+    "uint8": ("Byte", "U8"),
+    "uint16": (None, "U16"),
+    "uint32": (None, "U32"),
+    "uint64": (None, "U64"),
+    "int8": ("Char", "I8"),
+    "int16": ("Short", "I16"),
+    "int32": ("Int", "I32"),
+    "int64": ("Long", "I64"),
+    "float8_e4m3fn": (None, "F8_E4M3"),
+    "float8_e4m3fnuz": (None, None),
+    "float8_e5m2": (None, "F8_E5M2"),
+    "float8_e5m2fnuz": (None, None),
+    "float8_e8m0fnu": (None, None),
+    "float4_e2m1fn_x2": (None, None),
+    "float16": ("Half", "F16"),
+    "bfloat16": ("BFloat16", "BF16"),
+    "float32": ("Float", "F32"),
+    "float64": ("Double", "F64"),
+    "complex32": (None, None),
+    "complex64": ("ComplexFloat", "C64"),
+    "complex128": ("ComplexDouble", None),
+    "qint8": ("QInt8", None),
+    "qint32": ("QInt32", None),
+    "quint8": ("QUInt8", None),
+    "quint4x2": ("QUInt4x2", None),
+    "quint2x4": ("QUInt2x4", None),
+}
+_OTHER_SIZES = {"ComplexDouble": 16, "QInt32": 4}  # of types without a name, where it is not 1
+_ELEMENTS = {
+    f"torch.{name}": StorageType(f"torch.{name}", dtype, DTYPES[dtype])
+    for name, (_, dtype) in _TYPES.items()
+    if dtype is not None
+}
+# What a tensor that has no plain numbers in one stretch is, by what would make it.
+TENSOR_KINDS: Mapping[str, str] = {
+    "torch._utils._rebuild_qtensor": "a quantised tensor",
+    "torch._utils._rebuild_sparse_tensor": "a sparse tensor",
+    "torch._utils._rebuild_meta_tensor_no_storage": (
+        "a tensor on the meta device, which has no values"
+    ),
+    "torch._utils._rebuild_nested_tensor": "a nested tensor",
+    "torch._utils._rebuild_device_tensor_from_numpy": (
+        "a tensor of another device, kept as a NumPy array"
+    ),
+    "torch._utils._rebuild_wrapper_subclass": "a tensor of a class of its own",
+    "torch._utils.set_tensor_metadata": "a tensor that is conjugated or negated when it is used",
+    "torch.ComplexDoubleStorage": "a tensor of complex numbers",
+}
+STORAGE_TYPES = {
+    name: StorageType(name, dtype, DTYPES[dtype] if dtype else _OTHER_SIZES.get(storage, 1))
+    for storage, dtype in [*_TYPES.values(), ("Untyped", "U8")]
+    for package in ("torch", "torch.cuda", "torch.storage")
+    for name in (f"{package}.{storage}Storage",)
+    if storage is not None
+}
+_TENSOR_CLASSES = ("torch.Tensor", "torch.nn.parameter.Parameter", "torch.nn.parameter.Buffer")
+_REBUILD = {
+    name: Known(name, build)
+    for name, build in {
+        "torch._utils._rebuild_tensor": _rebuild,
+        "torch._utils._rebuild_tensor_v2": _rebuild,
+        "torch._utils._rebuild_tensor_v3": _rebuild_v3,
+        "torch._utils._rebuild_parameter": _rebuild_parameter,
+        "torch._utils._rebuild_parameter_with_state": _rebuild_parameter,
+    }.items()
+}
+# What the globals of a checkpoint mean: storages, tensors and a few values that are plain here.
+TORCH: Mapping[str, Any] = {
+    **{f"torch.{name}": f"torch.{name}" for name in _TYPES},
+    **STORAGE_TYPES,
+    **{name: Placeholder(name) for name in _TENSOR_CLASSES},
+    **_REBUILD,
+    "torch._tensor._rebuild_from_type_v2": Known(
+        "torch._tensor._rebuild_from_type_v2", _rebuild_from_type
+    ),
+    "torch.Size": Known("torch.Size", _size),
+    "torch.device": Known("torch.device", _device),
+}

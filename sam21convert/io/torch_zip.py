@@ -1,0 +1,224 @@
+"""Read the checkpoints that ``torch.save`` writes: zip archives with a pickle and raw storages.
+
+After ``torch/serialization.py``, which says what entries there are. The pickle spells tensors in
+the same way as in the legacy format.
+"""
+
+from __future__ import annotations
+
+import struct
+import zipfile
+import zlib
+from io import RawIOBase
+from pathlib import Path
+from typing import Any
+
+from ..errors import RefusedError, UnreadableError
+from . import unsupported
+from .pickle.load import unpickle
+from .source import Blob, Placeholder, Source
+from .torch_storage import MAX_HEADER, TORCH, Storages, StorageType, errors_about
+from .zip_directory import MAX_DIRECTORY, check_end
+
+_MAX_OF_A_PART = 4096  # bytes of a directory or a pickle: that of one tensor has some hundreds
+_LOCAL_HEADER = struct.Struct("<4s4xH16xHH")
+
+
+def read_torch_zip(
+    path: Path, start: int = 0, length: int | None = None, *, place: bool = True
+) -> Source:
+    """Read what ``torch.save`` writes since PyTorch 1.6, without the data of the tensors.
+
+    The archive can be a stretch of the file, for one tensor: ``length`` bytes from ``start`` on.
+    Where the data of a tensor begins stands before it. Without ``place`` that is not looked up: the
+    offsets are those of the archive's entries, and no data can be read by them.
+
+    Raises :class:`UnreadableError` when the file is no intact zip archive or its parts contradict
+    each other, and :class:`RefusedError` for archives of another kind, TorchScript among them, for
+    compressed or encrypted entries, and for big-endian data.
+    """
+    with errors_about(str(path)), path.open("rb", buffering=0) as file:
+        if length is None:
+            archive, limit = _Archive(file, MAX_DIRECTORY), MAX_HEADER
+        else:
+            archive = _Archive(Stretch(file, start, length), _MAX_OF_A_PART)
+            limit = _MAX_OF_A_PART
+        folder = _find_folder(archive)
+        _check_byte_order(archive, folder)
+        pickle = archive.read(f"{folder}/data.pkl", limit)
+        blobs: list[Blob] = []
+
+        def locate(key: str, numel: int, itemsize: int) -> int:
+            name = f"{folder}/data/{key}"
+            info = archive.find(name)
+            offset = archive.locate(info) if place else archive.entry(info)
+            if info.file_size != numel * itemsize:
+                needed = f"{numel} elements of {itemsize} bytes"
+                raise UnreadableError(f"its entry has {info.file_size} bytes, not {needed}")
+            if archive.has_checksums:
+                blobs.append(Blob(name, path, start + offset, info.file_size, info.CRC))
+            return start + offset
+
+        storages = Storages(path, locate)
+
+        def persistent(number: Any) -> Placeholder:
+            match number:
+                case ("storage", StorageType() as kind, str(key), _, numel):
+                    return storages.find(kind, key, numel)
+            raise UnreadableError("a persistent id is not that of a storage")
+
+        found = unpickle(pickle, "data.pkl", known=TORCH, persistent=persistent)
+        if rest := len(pickle) - found.end:
+            raise RefusedError(f"data.pkl holds {rest} bytes after its end")
+    return Source(
+        path,
+        "torch zip",
+        (path,),
+        found.value,
+        blobs=tuple(blobs),
+        placeholders=found.placeholders,
+    )
+
+
+class Stretch(RawIOBase):
+    """A part of a file as a file of its own."""
+
+    def __init__(self, file: RawIOBase, start: int, length: int) -> None:
+        self._file = file
+        self._start, self._length = start, length
+        self._position = 0
+
+    def seekable(self) -> bool:
+        """Yes."""
+        return True
+
+    def readable(self) -> bool:
+        """Yes."""
+        return True
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        """Move to a place in the part."""
+        self._position = (0, self._position, self._length)[whence] + offset
+        if self._position < 0:
+            raise ValueError("before the beginning")
+        return self._position
+
+    def readinto(self, buffer: Any) -> int:
+        """Fill the buffer, as far as the part reaches."""
+        count = max(0, min(len(buffer), self._length - self._position))
+        self._file.seek(self._start + self._position)
+        data = self._file.read(count) or b""
+        buffer[: len(data)] = data
+        self._position += len(data)
+        return len(data)
+
+
+class _Archive:
+    """A zip archive: the entries of its central directory, and where their data lies."""
+
+    def __init__(self, file: RawIOBase, limit: int) -> None:
+        self.file = file
+        self.size = file.seek(0, 2)
+        check_end(file, self.size, limit)
+        try:
+            with zipfile.ZipFile(file) as archive:
+                infos = archive.infolist()
+        except (
+            zipfile.BadZipFile,
+            NotImplementedError,
+            OverflowError,
+            ValueError,
+            struct.error,
+        ) as error:
+            raise UnreadableError(f"not an intact zip archive ({error})") from None
+        self.entries = {info.orig_filename: info for info in infos}
+        if len(self.entries) < len(infos):
+            raise UnreadableError("two entries of the zip archive have the same name")
+        # torch.save can be told to compute no checksums; all of them are zero then.
+        self.has_checksums = any(info.CRC for info in infos)
+
+    def find(self, name: str) -> zipfile.ZipInfo:
+        if name not in self.entries:
+            raise UnreadableError("the zip archive has no entry for it")
+        return self.entries[name]
+
+    def entry(self, info: zipfile.ZipInfo) -> int:
+        """Where an entry begins, of which only the directory has been seen."""
+        if info.flag_bits & 1:
+            raise RefusedError("its entry in the zip archive is encrypted")
+        if info.compress_type != zipfile.ZIP_STORED or info.compress_size != info.file_size:
+            raise RefusedError(
+                "its entry in the zip archive is compressed",
+                hint="unpack the archive and pack it again without compression",
+            )
+        header = _LOCAL_HEADER.size + len(_name(info))
+        if not 0 <= info.header_offset <= self.size - header:
+            raise UnreadableError("its entry lies outside the file")
+        self._check_end(info, info.header_offset + header)
+        return info.header_offset
+
+    def locate(self, info: zipfile.ZipInfo) -> int:
+        """Where the data of an entry begins: behind a header of its own, which can be padded."""
+        self.file.seek(self.entry(info))
+        name = _name(info)
+        header = self.file.read(_LOCAL_HEADER.size + len(name)) or b""
+        magic, method, name_length, extra_length = _LOCAL_HEADER.unpack_from(header)
+        agree = (magic, method, name_length) == (b"PK\3\4", info.compress_type, len(name))
+        if not agree or not header.endswith(name):
+            raise UnreadableError("its entry and the directory of the zip archive disagree")
+        offset: int = info.header_offset + len(header) + extra_length
+        self._check_end(info, offset)
+        return offset
+
+    def _check_end(self, info: zipfile.ZipInfo, offset: int) -> None:
+        if offset + info.file_size > self.size:
+            raise UnreadableError("its entry goes beyond the end of the file")
+
+    def read(self, name: str, limit: int) -> bytes:
+        """All of an entry, checked."""
+        with errors_about(name.partition("/")[2]):
+            info = self.find(name)
+            if info.file_size > limit:
+                raise RefusedError(f"{info.file_size} bytes are more than the {limit} allowed")
+            self.file.seek(self.locate(info))
+            data = self.file.read(info.file_size) or b""
+            if self.has_checksums and zlib.crc32(data) != info.CRC:
+                raise UnreadableError("the data does not match its checksum")
+        return data
+
+
+def _name(info: zipfile.ZipInfo) -> bytes:
+    """The name of an entry as it stands in the file."""
+    return info.orig_filename.encode("utf-8" if info.flag_bits & 0x800 else "cp437")
+
+
+def _find_folder(archive: _Archive) -> str:
+    """The folder that everything is in; its name comes from the file name given to torch.save."""
+    folders = [
+        name.removesuffix("/data.pkl")
+        for name in archive.entries
+        if name.endswith("/data.pkl") and name.count("/") == 1
+    ]
+    if known := unsupported.archive(archive.entries):
+        raise RefusedError(f"is {known.what}, not a checkpoint", hint=known.hint)
+    if not folders:
+        shown = ", ".join(repr(name[:60]) for name in [*archive.entries][:3])
+        shown += " ..." if len(archive.entries) > 3 else ""
+        raise RefusedError(
+            f"is a zip archive, but not a PyTorch checkpoint: it holds {shown}",
+            hint="unpack it, and give the checkpoint in it",
+        )
+    if len(folders) > 1:
+        raise UnreadableError("the zip archive has more than one data.pkl")
+    return folders[0]
+
+
+def _check_byte_order(archive: _Archive, folder: str) -> None:
+    name = f"{folder}/byteorder"
+    order = archive.read(name, limit=16) if name in archive.entries else b"little"
+    if order == b"big":
+        raise RefusedError(
+            "the data is big-endian", hint="load and save it with torch on another machine"
+        )
+    if order != b"little":
+        raise UnreadableError("byteorder: it says neither 'little' nor 'big'")

@@ -1,0 +1,1 @@
+"""Weights loaded onto the model, and the model used on pictures and videos."""

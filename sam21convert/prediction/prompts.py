@@ -1,0 +1,170 @@
+"""Prompts as a user writes them: points and boxes of named objects, in pixels of the picture.
+
+::
+
+    [OBJECT:]X,Y[,LABEL][@FRAME]        210,350    210,350,0    dog:210,350@12
+    [OBJECT:]X0,Y0,X1,Y1[@FRAME]        10,20,300,400    cat:10,20,300,400@12
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from ..errors import UsageError
+
+POINT_FORM = "[OBJECT:]X,Y[,LABEL][@FRAME]"
+BOX_FORM = "[OBJECT:]X0,Y0,X1,Y1[@FRAME]"
+
+_PROMPT = re.compile(r"(?:(?P<obj>[^:@]*):)?(?P<numbers>[^:@]*)(?:@(?P<frame>[0-9]+))?")
+_OBJECT = re.compile(r"[A-Za-z0-9_-]+")  # it names files and folders
+
+
+@dataclass(frozen=True)
+class Point:
+    """A click: ``label`` 1 on the object, 0 off it. Frames of a video are counted from 0."""
+
+    x: float
+    y: float
+    label: int = 1
+    frame_idx: int = 0
+    obj_id: str = "1"
+
+    def __str__(self) -> str:
+        return f"point {self.x:g},{self.y:g}"
+
+
+@dataclass(frozen=True)
+class Box:
+    """A box around an object, by its upper left and lower right corners."""
+
+    x0: float
+    y0: float
+    x1: float
+    y1: float
+    frame_idx: int = 0
+    obj_id: str = "1"
+
+    def __str__(self) -> str:
+        return f"box {self.x0:g},{self.y0:g},{self.x1:g},{self.y1:g}"
+
+
+Prompt = Point | Box
+
+
+@dataclass
+class Prompted:
+    """What is said of one object on one frame: any number of points, one box at most."""
+
+    points: list[Point] = field(default_factory=list)
+    box: Box | None = None
+
+    @property
+    def all(self) -> list[Prompt]:
+        """Points and box."""
+        return [*self.points, *([] if self.box is None else [self.box])]
+
+    @property
+    def coordinates(self) -> list[tuple[float, float]] | None:
+        """The points as predictors take them, ``N x 2``; None for none."""
+        return [(point.x, point.y) for point in self.points] or None
+
+    @property
+    def labels(self) -> list[int] | None:
+        """The labels of the points; None for none."""
+        return [point.label for point in self.points] or None
+
+    @property
+    def corners(self) -> tuple[float, float, float, float] | None:
+        """The box as predictors take it."""
+        box = self.box
+        return None if box is None else (box.x0, box.y0, box.x1, box.y1)
+
+
+def parse_point(text: str) -> Point:
+    """A point of the form ``POINT_FORM``. Raises :class:`UsageError` naming the text."""
+    numbers, frame, obj_id = _parse(text, "point", POINT_FORM)
+    if len(numbers) not in (2, 3) or numbers[2:] not in ([], [0], [1]):
+        raise _malformed(text, "point", POINT_FORM)
+    x, y, label = [*numbers, 1][:3]
+    return Point(x, y, int(label), frame, obj_id)
+
+
+def parse_box(text: str) -> Box:
+    """A box of the form ``BOX_FORM``. Raises :class:`UsageError` naming the text."""
+    numbers, frame, obj_id = _parse(text, "box", BOX_FORM)
+    if len(numbers) != 4:
+        raise _malformed(text, "box", BOX_FORM)
+    x0, y0, x1, y1 = numbers
+    return Box(x0, y0, x1, y1, frame, obj_id)
+
+
+def grouped(prompts: Iterable[Prompt]) -> dict[str, dict[int, Prompted]]:
+    """Prompts by object, in the order of their first ones, and by frame, in ascending order.
+
+    Raises :class:`UsageError` for an object's second box on a frame, and for a box or a name that
+    cannot be.
+    """
+    found: dict[str, dict[int, Prompted]] = {}
+    for prompt in sorted(prompts, key=lambda prompt: prompt.frame_idx):
+        check_object(prompt.obj_id)
+        prompted = found.setdefault(prompt.obj_id, {}).setdefault(prompt.frame_idx, Prompted())
+        if isinstance(prompt, Point):
+            prompted.points.append(prompt)
+        elif not (prompt.x0 < prompt.x1 and prompt.y0 < prompt.y1):
+            raise UsageError(f"{prompt}: expected x0 < x1 and y0 < y1")
+        elif prompted.box is not None:
+            raise UsageError(
+                f"{prompt}: object {prompt.obj_id} has a box on frame {prompt.frame_idx} already",
+                hint="tell several objects apart by names: dog:10,20,90,80 and cat:40,50,120,140",
+            )
+        else:
+            prompted.box = prompt
+    return found
+
+
+def check_object(obj_id: str) -> None:
+    """Raise :class:`UsageError` unless files can be named after the object."""
+    if not _OBJECT.fullmatch(obj_id):
+        raise UsageError(f"object {obj_id!r}: expected a name of letters, digits, - and _")
+
+
+def check_inside(prompts: Iterable[Prompt], width: int, height: int) -> None:
+    """Raise :class:`UsageError` for a prompt outside a picture of that size."""
+    for prompt in prompts:
+        if isinstance(prompt, Point):
+            inside = 0 <= prompt.x < width and 0 <= prompt.y < height
+        else:
+            inside = min(prompt.x0, prompt.y0) >= 0 and prompt.x1 <= width and prompt.y1 <= height
+        if not inside:
+            raise UsageError(
+                f"{prompt}: is not inside the picture, which has {width} x {height} pixels "
+                "(width x height)"
+            )
+
+
+def _parse(text: str, kind: str, form: str) -> tuple[list[float], int, str]:
+    """The numbers, the frame and the object of a prompt."""
+    hit = _PROMPT.fullmatch(text)
+    if hit is None:
+        raise _malformed(text, kind, form)
+    try:
+        numbers = [float(number) for number in hit["numbers"].split(",")]
+    except ValueError:
+        raise _malformed(text, kind, form) from None
+    if not all(map(math.isfinite, numbers)):
+        raise _malformed(text, kind, form)
+    obj_id = "1" if hit["obj"] is None else hit["obj"]
+    check_object(obj_id)
+    return numbers, int(hit["frame"] or 0), obj_id
+
+
+def _malformed(text: str, kind: str, form: str) -> UsageError:
+    examples = {
+        "point": "210,350 on the object, 210,350,0 off it, dog:210,350@12 for the object dog on "
+        "frame 12",
+        "box": "10,20,300,400 or dog:10,20,300,400@12 for the object dog on frame 12",
+    }
+    return UsageError(f"{kind} {text!r}: expected {form}", hint=f"for example {examples[kind]}")

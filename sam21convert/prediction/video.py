@@ -1,0 +1,248 @@
+"""Use a checkpoint on a video: objects that are pointed at, followed, drawn and saved."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image
+
+from ..errors import UnreadableError, UsageError
+from ..io.output.atomic import new_folder, refuse_existing
+from ..report import Report, table
+from .draw import Mask, Pixels, black_and_white, drawing, sheet
+from .image import Prediction, load_for_use, no_prompt, size_of
+from .media import frame_rate, frames_of, new_video
+from .prompts import Prompt, Prompted, check_inside, grouped
+
+if TYPE_CHECKING:
+    from ..model.config import ModelConfig
+    from ..model.inference_state import Session
+    from ..model.video_predictor import SAM2VideoPredictor
+
+Objects = Mapping[str, Mapping[int, Prompted]]
+Progress = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
+
+_OURS = FRAMES, MASKS, OVERVIEW, VIDEO = "frames", "masks", "overview.png", "video.mp4"
+_IN_OVERVIEW = 8
+_OVERVIEW_WIDTH = 360
+
+
+@dataclass(frozen=True)
+class FollowedObject(Report):
+    """An object of a video: where it was pointed at, and its area in pixels on every frame."""
+
+    obj_id: str
+    masks: Path
+    prompted_on: tuple[int, ...]
+    areas: tuple[int, ...]
+
+    @property
+    def seen_on(self) -> int:
+        """Number of frames on which it has a mask."""
+        return sum(area > 0 for area in self.areas)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields and ``seen_on``."""
+        return {**super().to_dict(), "seen_on": self.seen_on}
+
+
+@dataclass(frozen=True)
+class VideoPrediction(Prediction):
+    """The answer of :func:`predict_video`; ``video`` is None where the source is a folder."""
+
+    folder: Path
+    frames: int
+    overview: Path
+    video: Path | None
+    objects: tuple[FollowedObject, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields, each object as a dict."""
+        return {**super().to_dict(), "objects": [found.to_dict() for found in self.objects]}
+
+    def __str__(self) -> str:
+        rows = [*self.rows(), ("frames", f"{self.frames}, drawn in {self.folder / FRAMES}")]
+        for found in self.objects:
+            share = sum(found.areas) / (max(1, found.seen_on) * self.width * self.height)
+            text = f"seen on {found.seen_on} frames, {share:.1%} of the picture on average there"
+            rows.append((f"object {found.obj_id}", f"{text}: {found.masks}"))
+        rows.append(("overview", str(self.overview)))
+        if self.video is not None:
+            rows.append(("video", str(self.video)))
+        return table(rows)
+
+
+def _no_progress(label: str, total: int) -> AbstractContextManager[Callable[[int], None]]:
+    return nullcontext(lambda _: None)
+
+
+def predict_video(
+    video: str | Path,
+    checkpoint: str | Path,
+    out: str | Path,
+    prompts: Sequence[Prompt],
+    *,
+    config: str | Path | ModelConfig | None = None,
+    image_size: int | None = None,
+    device: str = "auto",
+    overwrite: bool = False,
+    progress: Progress = _no_progress,
+) -> VideoPrediction:
+    """Follow objects through a video, from points and boxes on any of its frames.
+
+    ``video`` is a folder of ``<number>.jpg`` or a video file. Objects are followed from the first
+    frame with a prompt to the end, then from there back to the beginning, with the settings of the
+    official builder of video predictors. The folder ``out`` receives ``frames/00000.jpg`` and so on
+    with everything drawn, ``masks/<object>/00000.png`` (0 and 255), ``overview.png`` with a few
+    frames and, when ``video`` is a file, ``video.mp4``.
+
+    ``progress(label, total)`` opens what is told of each of that many frames, twice. Other
+    arguments are those of :func:`~sam21convert.predict_image`. Raises :class:`UnreadableError` for
+    what is not a video, and :class:`UsageError` for prompts that do not fit it or an output that
+    is in the way.
+    """
+    source, folder = Path(video), Path(out)
+    objects = grouped(prompts)
+    if not objects:
+        raise no_prompt()
+    _refuse_occupied(folder, [source, Path(checkpoint)], overwrite=overwrite)
+    predictor, loading = load_for_use(_predictor, checkpoint, config, image_size, device)
+    with _naming_faults():
+        state = predictor.init_state(str(source))
+    _point(predictor, state, objects)
+    with new_folder(folder, overwrite=overwrite, without=_OURS) as home:
+        areas = _follow(predictor, state, home / MASKS, progress)
+        _draw(source, state, objects, home, progress)
+    return VideoPrediction(
+        source=source,
+        width=state.video_width,
+        height=state.video_height,
+        size=size_of(loading),
+        model=loading,
+        folder=folder,
+        frames=state.num_frames,
+        overview=folder / OVERVIEW,
+        video=folder / VIDEO if source.is_file() else None,
+        objects=tuple(
+            FollowedObject(obj_id, folder / MASKS / obj_id, tuple(frames), tuple(areas[obj_id]))
+            for obj_id, frames in objects.items()
+        ),
+    )
+
+
+def _predictor(config: ModelConfig) -> SAM2VideoPredictor:
+    """A video predictor set up as the official builder does."""
+    from ..model.config import TrackingOptions
+    from ..model.video_predictor import SAM2VideoPredictor
+    from .builders import FOR_VIDEO
+
+    return SAM2VideoPredictor(config, TrackingOptions(**FOR_VIDEO))
+
+
+@contextmanager
+def _naming_faults() -> Iterator[None]:
+    """What the model says of a video that cannot be read is an error of this package."""
+    try:
+        yield
+    except (FileNotFoundError, ValueError) as error:
+        raise UnreadableError(str(error)) from error
+
+
+def _point(predictor: SAM2VideoPredictor, state: Session, objects: Objects) -> None:
+    """Give the predictor all prompts."""
+    width, height = state.video_width, state.video_height
+    for obj_id, frames in objects.items():
+        for frame, prompted in frames.items():
+            if not 0 <= frame < state.num_frames:
+                raise UsageError(
+                    f"{prompted.all[0]}: is for frame {frame}; the video has {state.num_frames} "
+                    "frames, counted from 0"
+                )
+            check_inside(prompted.all, width, height)
+            predictor.add_new_points_or_box(
+                state,
+                frame,
+                obj_id,
+                points=prompted.coordinates,
+                labels=prompted.labels,
+                box=prompted.corners,
+            )
+
+
+def _follow(
+    predictor: SAM2VideoPredictor, state: Session, folder: Path, progress: Progress
+) -> dict[str, list[int]]:
+    """Save a mask of each object on each frame; returns their areas in pixels."""
+    areas = {str(obj_id): [0] * state.num_frames for obj_id in state.obj_ids}
+    for obj_id in areas:
+        (folder / obj_id).mkdir(parents=True)
+    first = min(min(found.points) for found in state.objects.values())
+    with progress("following", state.num_frames) as advance:
+        for reverse in (False, True):
+            for frame, _, logits in predictor.propagate_in_video(state, first, reverse=reverse):
+                if reverse and frame == first:
+                    continue
+                masks = (logits[:, 0] > 0).cpu().numpy()
+                for obj_id, mask in zip(areas, masks, strict=True):
+                    black_and_white(mask).save(folder / obj_id / f"{frame:05}.png")
+                    areas[obj_id][frame] = int(mask.sum())
+                advance(1)
+    return areas
+
+
+def _draw(source: Path, state: Session, objects: Objects, home: Path, progress: Progress) -> None:
+    """Draw the masks that were saved over the frames: they would not all fit into memory."""
+    (home / FRAMES).mkdir()
+    width, height, count = state.video_width, state.video_height, state.num_frames
+    shown = set(np.linspace(0, count - 1, min(count, _IN_OVERVIEW)).round().astype(int).tolist())
+    small = (_OVERVIEW_WIDTH, max(1, round(_OVERVIEW_WIDTH * height / width)))
+    panels = []
+    with progress("drawing", count) as advance, _film(source, home, width, height) as append:
+        for frame, pixels in enumerate(frames_of(source)):
+            masks = {obj_id: _mask(home / MASKS / obj_id / f"{frame:05}.png") for obj_id in objects}
+            here = {obj_id: of[frame] for obj_id, of in objects.items() if frame in of}
+            picture = drawing(pixels, masks, here)
+            # outlines are thin: colours at full resolution
+            picture.save(home / FRAMES / f"{frame:05}.jpg", quality=92, subsampling=0)
+            append(np.asarray(picture))
+            if frame in shown:
+                panels.append((f"frame {frame}", picture.resize(small)))
+            advance(1)
+    sheet(panels, columns=4).save(home / OVERVIEW)
+
+
+def _mask(path: Path) -> Mask:
+    with Image.open(path) as picture:
+        return np.asarray(picture) > 0
+
+
+def _film(
+    source: Path, home: Path, width: int, height: int
+) -> AbstractContextManager[Callable[[Pixels], None]]:
+    """What appends a frame to the drawn video, where the source is one."""
+    if source.is_dir():
+        return nullcontext(lambda _: None)
+    return new_video(home / VIDEO, frame_rate(source), width, height)
+
+
+def _refuse_occupied(folder: Path, inputs: Sequence[Path], *, overwrite: bool) -> None:
+    """Raise :class:`UsageError` where something else than an earlier prediction is in the way."""
+    refuse_existing(folder, overwrite=overwrite)
+    if not folder.exists():
+        return
+    if not folder.is_dir():
+        raise UsageError(f"{folder}: is a file; what is to be written is a folder")
+    foreign = {path.name for path in folder.iterdir()} - {*_OURS}
+    if foreign:
+        raise UsageError(
+            f"{folder}: holds {min(foreign)}, which is no part of a prediction",
+            hint="name a new folder",
+        )
+    for path in inputs:
+        if folder.resolve() in path.resolve().parents:
+            raise UsageError(f"{folder}: holds the input {path}, which is never changed")

@@ -1,0 +1,1 @@
+"""What chains several tools."""

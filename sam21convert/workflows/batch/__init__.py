@@ -1,0 +1,1 @@
+"""Many conversions into one folder, recorded as they begin and end."""

@@ -1,0 +1,98 @@
+"""The answer of a batch: what became of each source."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from textwrap import indent
+from typing import Any, Literal
+
+from ...report import Report, size_text
+from .journal import LEDGER
+
+Outcome = Literal["planned", "converted", "skipped", "failed"]
+
+
+@dataclass(frozen=True)
+class Item(Report):
+    """What became of one source; ``bytes`` of tensors are, or would be, in the output.
+
+    A failure has an ``error`` and none of what is known of an output.
+    """
+
+    source: str
+    output: Path
+    outcome: Outcome = "failed"
+    source_dialect: str | None = None
+    dialect: str | None = None
+    config: str | None = None
+    generation: str | None = None
+    dtypes: dict[str, int] = field(default_factory=dict)
+    bytes: int = 0
+    seconds: float = 0.0
+    error: str | None = None
+    hint: str | None = None
+
+
+@dataclass(frozen=True)
+class BatchReport(Report):
+    """The answer of :func:`~sam21convert.batch`, in the order of the sources.
+
+    ``left_out`` are sources that the batch itself has written.
+    """
+
+    out: Path
+    items: tuple[Item, ...]
+    left_out: tuple[str, ...]
+    seconds: float
+    dry_run: bool
+
+    @property
+    def exit_code(self) -> int:
+        """1 when any failed."""
+        return int(any(item.outcome == "failed" for item in self.items))
+
+    @property
+    def totals(self) -> dict[str, int]:
+        """How many came out how; and the bytes of those that were, or would be, converted."""
+        counts = Counter(item.outcome for item in self.items)
+        new = [item.bytes for item in self.items if item.outcome in ("converted", "planned")]
+        return {**dict(sorted(counts.items())), "bytes": sum(new)}
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields, each item as named values, and the totals."""
+        items = [item.to_dict() for item in self.items]
+        return {**super().to_dict(), "items": items, "totals": self.totals}
+
+    def __str__(self) -> str:
+        rows = [_row(item) for item in self.items]
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        lines = []
+        for item, row in zip(self.items, rows, strict=True):
+            cells = [text.ljust(width) for text, width in zip(row, widths, strict=True)]
+            lines.append("  ".join(cells).rstrip())
+            for label, text in (("error", item.error), ("hint", item.hint)):
+                lines += [indent(f"{label}: {text}", "  ")] if text is not None else []
+        if self.left_out:
+            lines.append(f"left out, written by this batch: {', '.join(self.left_out)}")
+        counts = ", ".join(f"{n} {name}" for name, n in self.totals.items() if name != "bytes")
+        size = size_text(self.totals["bytes"])
+        done = "to write" if self.dry_run else f"in {self.seconds:.1f} s, see {self.out / LEDGER}"
+        return "\n".join([*lines, f"{len(self.items)} in all: {counts}; {size} {done}"])
+
+
+def _row(item: Item) -> list[str]:
+    """The cells of a line of the table, empty where nothing is known."""
+    if item.outcome == "failed":
+        return [item.outcome, item.source, *[""] * 6]
+    return [
+        item.outcome,
+        item.source,
+        str(item.output),
+        f"{item.source_dialect} to {item.dialect}",
+        item.config or "of no published size",
+        ", ".join(item.dtypes),
+        size_text(item.bytes),
+        f"{item.seconds:.1f} s" if item.outcome == "converted" else "",
+    ]

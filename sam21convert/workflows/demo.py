@@ -1,0 +1,183 @@
+"""The whole path on one sample checkpoint, with proof at each step."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..checkpoint.inspect import inspect
+from ..checkpoint.open import open_checkpoint
+from ..checkpoint.validate import validate
+from ..conversion.api import convert
+from ..conversion.sample import DEFAULT_CONFIG, sample
+from ..errors import MismatchError, UsageError
+from ..io.data.checksums import same_bytes
+from ..prediction.load import load_model
+from ..prediction.prompts import Box, Point, Prompted
+from ..report import Report, size_text, table
+
+if TYPE_CHECKING:
+    from ..model.sam2 import SAM2
+    from ..prediction.draw import Pixels
+
+_POINT = (0.35, 0.62)  # of the side of the scene: on the wall of the house
+_BOX = (0.22, 0.42, 0.48, 0.74)
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of the demonstration: what was done, what came of it, how long it took."""
+
+    name: str
+    result: str
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Demonstration(Report):
+    """The answer of :func:`demonstrate`."""
+
+    folder: Path
+    steps: tuple[Step, ...]
+    picture: Path
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields, each step as a dict."""
+        return {**super().to_dict(), "steps": [vars(step) for step in self.steps]}
+
+    def __str__(self) -> str:
+        rows = [(step.name, f"{step.seconds:5.1f} s   {step.result}") for step in self.steps]
+        masks = f"What random weights make of a picture is in {self.picture}"
+        return f"{table(rows)}\n\nNothing changed on the way. {masks}"
+
+
+@dataclass(frozen=True)
+class _Demo:
+    """The files of a demonstration and its steps, each of which returns what to say of it."""
+
+    home: Path
+    config: str
+
+    @property
+    def original(self) -> Path:
+        return self.home / "sample.pt"
+
+    @property
+    def converted(self) -> Path:
+        return self.home / "transformers"
+
+    @property
+    def back(self) -> Path:
+        return self.home / "back.pt"
+
+    @property
+    def picture(self) -> Path:
+        return self.home / "masks.png"
+
+    def sample(self) -> str:
+        done = sample(self.original, self.config)
+        return f"{self.original}: {done.tensors} random tensors, {size_text(done.bytes)}"
+
+    def inspect(self) -> str:
+        found = inspect(self.original)
+        return f"SAM {found.generation} {found.size}, {found.parameters:,} parameters"
+
+    def convert(self) -> str:
+        done = convert(self.original, self.converted, config=self.config)
+        return f"{self.converted}: {len(done.tensors)} tensors, {len(done.files) - 1} JSON files"
+
+    def validate(self) -> str:
+        found = validate(self.converted)
+        if not found.ok:
+            raise MismatchError(str(found))
+        return f"{self.converted} loads strictly, every value is finite"
+
+    def convert_back(self) -> str:
+        return f"{self.back}: {len(convert(self.converted, self.back).tensors)} tensors"
+
+    def compare(self) -> str:
+        ours, theirs = (open_checkpoint(path).tensors for path in (self.original, self.back))
+        if list(ours) != list(theirs):
+            raise MismatchError(f"{self.back}: names or their order differ from {self.original}")
+        for name, ref in ours.items():
+            if not same_bytes(ref, theirs[name]):
+                raise MismatchError(f"{self.back}: {name} differs from {self.original}")
+        return f"{len(ours)} tensors in the same order, every bit equal"
+
+    def run(self) -> str:
+        from PIL import Image
+
+        from ..prediction.draw import drawing, scene, strip
+
+        first, loaded = load_model(self.original, self.config)
+        second, _ = load_model(self.converted)
+        pixels = scene(loaded.config.image_size)
+        prompts = _prompts(len(pixels))
+        mine, theirs = (_logits(model, pixels, prompts.values()) for model in (first, second))
+        difference = max(float(abs(a - b).max()) for a, b in zip(mine, theirs, strict=True))
+        if difference != 0:
+            raise MismatchError(f"masks from the two files differ by up to {difference}")
+        panels = [("image", Image.fromarray(pixels))]
+        for logits, (title, prompted) in zip(mine, prompts.items(), strict=True):
+            panels.append((title, drawing(pixels, {"": logits > 0}, {"": prompted})))
+        strip(panels).save(self.picture)
+        return "both files give the same masks, largest difference 0.0"
+
+
+_STEPS = ("sample", "inspect", "convert", "validate", "convert_back", "compare", "run")
+STEP_COUNT = len(_STEPS)
+
+
+def demonstrate(
+    folder: str | Path,
+    config: str = DEFAULT_CONFIG,
+    *,
+    progress: Callable[[int], None] = lambda _: None,
+) -> Demonstration:
+    """Sample, inspect, convert there and back, compare, run; files go to a new ``folder``.
+
+    ``progress`` is called with 1 after each of the ``STEP_COUNT`` steps. Raises
+    :class:`~sam21convert.errors.UsageError` when the folder is there and not empty, and
+    :class:`~sam21convert.errors.MismatchError` should anything have changed.
+    """
+    home = Path(folder)
+    if home.exists() and (not home.is_dir() or any(home.iterdir())):
+        raise UsageError(f"{home}: exists", hint="name a new folder: sam21convert demo FOLDER")
+    home.mkdir(parents=True, exist_ok=True)
+    demo, steps = _Demo(home, config), []
+    for name in _STEPS:
+        start = time.perf_counter()
+        result = getattr(demo, name)()
+        steps.append(Step(name.replace("_", " "), result, round(time.perf_counter() - start, 2)))
+        progress(1)
+    return Demonstration(home, tuple(steps), demo.picture)
+
+
+def _prompts(side: int) -> dict[str, Prompted]:
+    """What is asked of a scene, by the title of its answer."""
+    x, y = _POINT
+    x0, y0, x1, y1 = _BOX
+    point = Point(side * x, side * y)
+    box = Box(side * x0, side * y0, side * x1, side * y1)
+    return {"mask for a point": Prompted([point]), "mask for a box": Prompted(box=box)}
+
+
+def _logits(model: SAM2, pixels: Pixels, prompts: Iterable[Prompted]) -> list[Any]:
+    """The best mask for each prompt as logits, ``S x S``."""
+    from ..model.image_predictor import SAM2ImagePredictor
+
+    predictor = SAM2ImagePredictor(model)
+    predictor.set_image(pixels)
+    return [
+        predictor.predict(
+            prompted.coordinates,
+            prompted.labels,
+            prompted.corners,
+            multimask_output=False,
+            return_logits=True,
+        )[0][0]
+        for prompted in prompts
+    ]

@@ -1,0 +1,1 @@
+"""A repository of the Hugging Face Hub: planned, uploaded, verified."""

@@ -1,0 +1,228 @@
+"""A model card of facts: what the model is, where it comes from, how to use it, what was compared.
+
+All text and all numbers come from the run that made the repository; nothing is fetched.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..._version import __version__
+from ...checkpoint.inspect import Inspection
+from ...comparison.report import HEAD, ParityReport, scenario_row
+from ...dialects import HF_IMAGE, HF_VIDEO, OFFICIAL
+from ...dialects.rules import Dialect
+from ...report import size_text
+from . import snippets
+from .readme import BEGIN, END
+
+EXAMPLE = "example.png"
+_WRITTEN = re.compile(r"^\| \[`([^`]+)`\]\S+ \| written \| \d+ \| `([0-9a-f]{64})` \|\r?$", re.M)
+
+
+@dataclass(frozen=True)
+class OfficialFiles:
+    """Names of the files that the official code builds a model from."""
+
+    checkpoint: str
+    config: str
+
+
+@dataclass(frozen=True)
+class FileFact:
+    """Name, size in bytes and sha256 of a file."""
+
+    name: str
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a card says of a repository.
+
+    ``source`` and ``written`` are the checkpoints before and after, ``read`` the files of the one,
+    ``files`` all those of the repository but the card. ``config`` is the one that was given for the
+    source. ``ious`` are those that the model expects of the masks in the example picture.
+    ``parity`` is empty when nothing was compared. Paths are absolute; a card holds only names.
+    """
+
+    repo_id: str
+    folder: Path
+    dialect: Dialect
+    official: OfficialFiles | None
+    image_size: int
+    source: Inspection
+    written: Inspection
+    config: str | Path | None
+    read: Sequence[FileFact]
+    files: Sequence[FileFact]
+    ious: Sequence[float]
+    parity: Sequence[ParityReport]
+
+    @property
+    def title(self) -> str:
+        """The model as a person would call it."""
+        generation = (self.written.generation or "2").removesuffix(".0")
+        return f"SAM {generation} {(self.written.size or 'of another size').replace('_', ' ')}"
+
+
+def metadata(
+    facts: Facts,
+    license: str | None = None,  # noqa: A002 - the name that the field has
+    base_model: str | None = None,
+    datasets: Sequence[str] = (),
+) -> dict[str, Any]:
+    """The metadata of the card; what was not given is left out, not guessed."""
+    generation = facts.written.generation
+    found = {
+        "library_name": "sam2" if facts.dialect is OFFICIAL else "transformers",
+        "pipeline_tag": "mask-generation",
+        "license": license,
+        "base_model": base_model,
+        "datasets": list(datasets),
+        "tags": ["segment-anything", "sam2.1" if generation == "2.1" else "sam2"],
+    }
+    return {name: value for name, value in found.items() if value}
+
+
+def section(facts: Facts) -> str:
+    """The text of the card, in Markdown."""
+    parts = [*_introduction(facts), *_usage(facts), *_provenance(facts), *_parity(facts)]
+    return "\n\n".join(parts) + "\n"
+
+
+def listed(readme: bytes) -> dict[str, str]:
+    """The sha256 of each file, by name, that a card says was written with it."""
+    ours = readme.decode(errors="replace").partition(BEGIN)[2].partition(END)[0]
+    return dict(_WRITTEN.findall(ours))
+
+
+def _introduction(facts: Facts) -> Iterator[str]:
+    forms = {
+        HF_VIDEO: ["transformers (`Sam2VideoModel` and, for pictures, `Sam2Model`)"],
+        HF_IMAGE: ["transformers (`Sam2Model`: pictures only, the memory of a video is left out)"],
+        OFFICIAL: [],
+    }[facts.dialect]
+    if facts.official is not None:
+        forms.append(f"the official code (`{facts.official.checkpoint}`)")
+    yield (
+        f"{facts.title}, at {facts.image_size} pixels, for {' and '.join(forms)}. "
+        f"Written by sam21convert {__version__}."
+    )
+    expected = ", ".join(f"{iou:.2f}" for iou in facts.ious)
+    yield f"![Masks of a drawn scene]({EXAMPLE})"
+    yield f"What this model makes of one point: three candidates, of expected IoU {expected}."
+
+
+def _usage(facts: Facts) -> Iterator[str]:
+    yield "## Use"
+    programs = []
+    if facts.dialect is not OFFICIAL:
+        programs.append(
+            ("A picture, with transformers", snippets.transformers_image(facts.repo_id))
+        )
+    if facts.dialect is HF_VIDEO:
+        programs.append(("A video, with transformers", snippets.transformers_video(facts.repo_id)))
+    if facts.official is not None:
+        code = snippets.official_image(
+            facts.repo_id, facts.official.checkpoint, facts.official.config, facts.image_size
+        )
+        programs.append(("A picture, with the official code", code))
+    programs.append(("A picture, with sam21convert", snippets.own_image(facts.repo_id)))
+    for title, code in programs:
+        yield f"{title}:"
+        yield f"```python\n{code}```"
+
+
+def _provenance(facts: Facts) -> Iterator[str]:
+    source, written = facts.source, facts.written
+    dtypes = ", ".join(f"{count} {dtype}" for dtype, count in written.dtypes.items())
+    yield "## Provenance"
+    yield _table(
+        ("", ""),
+        [
+            ("made from", f"`{source.path.name}`, dialect `{source.dialect}`, {source.container}"),
+            ("model", f"{facts.title}, config `{written.config or 'of its own'}`"),
+            ("image size", f"{facts.image_size} pixels"),
+            ("tensors", f"{written.tensors} ({dtypes})"),
+            ("parameters", f"{written.parameters:,} in {size_text(written.bytes)}"),
+            ("tool", f"sam21convert {__version__}"),
+        ],
+    )
+    yield _table(
+        ("file", "", "bytes", "sha256"),
+        [
+            *((f"`{f.name}`", "read", str(f.size), f"`{f.sha256}`") for f in facts.read),
+            *(
+                (f"[`{f.name}`]({f.name})", "written", str(f.size), f"`{f.sha256}`")
+                for f in facts.files
+            ),
+        ],
+    )
+
+
+def _parity(facts: Facts) -> Iterator[str]:
+    yield "## Parity"
+    if not facts.parity:
+        yield "Nothing was compared: the repository was made without that step."
+    for report in facts.parity:
+        names = _names(facts, report)
+        left, right = (
+            f"{side.runner} {side.version} with `{names[str(side.source)]}`"
+            for side in (report.left, report.right)
+        )
+        yield (
+            f"The same inputs through {left} and {right}, on {report.device} in {report.dtype}: "
+            f"{'in parity' if report.ok else 'not in parity'}. Differences are in units of the "
+            "largest magnitude there; those allowed are "
+            + ("0." if report.exact else f"{report.multiple:g} times the measured noise.")
+        )
+        yield _table(HEAD, [scenario_row(found) for found in report.scenarios])
+        said = [
+            f"- {found.title}, {found.outcome}: {_named(found.why, names)}"
+            for found in report.scenarios
+            if found.outcome != "same"
+        ]
+        said += [
+            f"- control: `{control.tensor}` put off by {control.share:.0%} of its scale in "
+            f"{control.scenario} was {'noticed' if control.noticed else 'not noticed'}"
+            for control in report.controls
+        ]
+        if said:
+            yield "\n".join(said)
+        command = shlex.join(_named(word, names) for word in shlex.split(report.command))
+        yield (
+            "To run it again, beside the source and a copy of this repository:\n\n"
+            f"```\n{command}\n```"
+        )
+
+
+def _names(facts: Facts, report: ParityReport) -> dict[str, str]:
+    """What a card has in place of paths of the machine that it was made on."""
+    home = facts.repo_id.rpartition("/")[2]
+    inside = () if facts.official is None else (facts.official.checkpoint, facts.official.config)
+    given = Path(facts.config) if facts.config is not None else None
+    return {
+        **({str(facts.config): given.name} if given is not None and given.is_file() else {}),
+        str(report.left.source): report.left.source.name,
+        str(facts.folder): home,
+        **{str(facts.folder / name): f"{home}/{name}" for name in inside},
+    }
+
+
+def _named(text: str, names: Mapping[str, str]) -> str:
+    """The text with names for paths, the longest first: one may begin with another."""
+    for path in sorted(names, key=len, reverse=True):
+        text = text.replace(path, names[path])
+    return text
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    rule = ["---"] * len(head)
+    return "\n".join(f"| {' | '.join(row)} |" for row in (head, rule, *rows))

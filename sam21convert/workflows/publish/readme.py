@@ -1,0 +1,120 @@
+"""Put what the tool says into a README.md and leave every other byte as it is.
+
+The text stands between two HTML comments, which the Hub does not show. Metadata is added where
+there is none of that name, in the YAML block at the top.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import yaml
+from huggingface_hub import ModelCard, ModelCardData
+from huggingface_hub.repocard import REGEX_YAML_BLOCK
+
+from ...errors import RefusedError, UnreadableError
+
+NAME = "README.md"
+BEGIN = "<!-- sam21convert: begin, written anew each time -->"
+END = "<!-- sam21convert: end -->"
+_MARKERS = re.compile(f"{re.escape(BEGIN)}|{re.escape(END)}")
+
+
+def merged(
+    there: bytes | None, title: str, section: str, metadata: Mapping[str, Any]
+) -> tuple[bytes, tuple[str, ...]]:
+    """The README with ``section`` and ``metadata`` in it, and notes on what was kept instead.
+
+    ``there`` is the README so far, None for a new one, which gets ``title`` as its heading. Line
+    ends are those of ``there``. Raises :class:`UnreadableError` where it is not text or its
+    metadata not YAML, and :class:`RefusedError` where markers or metadata cannot be edited safely.
+    """
+    text = f"# {title}\n" if there is None else _decoded(there)
+    newline = "\r\n" if "\r\n" in text else "\n"
+    body = _with_section(text, section.replace("\n", newline), newline)
+    result, kept = _with_metadata(body, metadata, newline)
+    try:
+        ModelCard(result)
+    except ValueError as error:
+        raise RefusedError(f"{NAME}: its metadata is not that of a model card: {error}") from error
+    notes = (
+        f"{NAME} says {name}: {_short(value)}, which is kept; {_short(metadata[name])} was not "
+        "written"
+        for name, value in kept.items()
+    )
+    return result.encode(), tuple(notes)
+
+
+def _decoded(there: bytes) -> str:
+    try:
+        return there.decode()
+    except UnicodeDecodeError as error:
+        raise UnreadableError(f"{NAME}: not UTF-8 text: {error.reason}") from error
+
+
+def _with_section(text: str, section: str, newline: str) -> str:
+    """The text with what stands between the markers replaced, or with both at its end."""
+    block = f"{BEGIN}{newline}{newline}{section}{newline}{END}"
+    found = list(_MARKERS.finditer(text))
+    if [marker[0] for marker in found] == [BEGIN, END]:
+        return text[: found[0].start()] + block + text[found[1].end() :]
+    if found:
+        raise RefusedError(
+            f"{NAME}: expected one {BEGIN} and one {END} after it, found {len(found)} in all, "
+            "or in another order",
+            hint="remove them: the section is then added at the end",
+        )
+    gap = "" if not text or text.endswith(newline * 2) else newline
+    gap += "" if not text or text.endswith(newline) else newline
+    return f"{text}{gap}{block}{newline}"
+
+
+def _with_metadata(
+    text: str, metadata: Mapping[str, Any], newline: str
+) -> tuple[str, dict[str, Any]]:
+    """The text with the metadata that it lacks, and what it says otherwise."""
+    block = REGEX_YAML_BLOCK.search(text)
+    if block is None:
+        added = ModelCardData(**metadata).to_yaml(line_break=newline)
+        return f"---{newline}{added}{newline}---{newline}{newline}{text}", {}
+    there = _parsed(block[2])
+    missing = {name: value for name, value in metadata.items() if name not in there}
+    kept = {name: there[name] for name in metadata if name in there}
+    differing = {name: value for name, value in kept.items() if value != metadata[name]}
+    if not missing:
+        return text, differing
+    added = ModelCardData(**missing).to_yaml(line_break=newline)
+    # First, for what comes after the last line of a text changes the text.
+    result = f"{text[: block.start(2)]}{added}{newline}{text[block.start(2) :]}"
+    if _loaded(result) != {**there, **missing}:
+        raise RefusedError(
+            f"{NAME}: {', '.join(missing)} cannot be added to its metadata",
+            hint="write the metadata as one 'name: value' on each line",
+        )
+    return result, differing
+
+
+def _parsed(block: str) -> dict[str, Any]:
+    try:
+        found = yaml.safe_load(block)
+    except yaml.YAMLError as error:
+        reason = " ".join(str(error).split())
+        raise UnreadableError(f"{NAME}: its metadata is not valid YAML: {reason}") from error
+    if found is not None and not isinstance(found, dict):
+        raise UnreadableError(f"{NAME}: its metadata is not a mapping of names to values")
+    return found or {}
+
+
+def _loaded(text: str) -> dict[str, Any] | None:
+    """The metadata of a README; None where there is none that can be read."""
+    block = REGEX_YAML_BLOCK.search(text)
+    try:
+        return None if block is None else _parsed(block[2])
+    except UnreadableError:
+        return None
+
+
+def _short(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)

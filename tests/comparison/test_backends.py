@@ -1,0 +1,269 @@
+"""The official package and timm as sides of a comparison: what they compute is heard in full.
+
+They compute what the ground truth does to the last bit, so each tap must be equal; with that the
+listening is tested, not the model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import sam21convert
+from sam21convert.comparison.activations import Taps
+from sam21convert.comparison.backends import sam2 as official
+from sam21convert.comparison.backends import timm
+from sam21convert.comparison.backends.base import CannotRun, Given
+from sam21convert.comparison.backends.sam2 import Official
+from sam21convert.comparison.backends.sam2_build import published_name
+from sam21convert.comparison.backends.timm import Timm
+from sam21convert.comparison.backends.transformers import Transformers
+from sam21convert.comparison.backends.truth import Truth
+from sam21convert.config.registry import BY_NAME as CONFIGS
+from sam21convert.config.registry import shipped_config
+from sam21convert.errors import Sam21ConvertError
+
+from ..model.test_video_parity import flood
+from ..support.backends import ASKED, BRIEF, asked, loaded, the_clip, the_picture
+from ..support.checkpoints import DEBUG
+from ..support.official import DEBUG as BOTH
+from ..support.official import PUBLISHED
+
+TINY = "sam2.1/sam2.1_hiera_t"
+
+
+def same(reference: Taps, other: Taps) -> bool:
+    """The same taps in the same order, to the last bit."""
+    return list(reference) == list(other) and all(
+        torch.equal(tensor, other[name]) for name, tensor in reference.items()
+    )
+
+
+@pytest.mark.parametrize("scenario", ASKED)
+@pytest.mark.parametrize("name", BOTH)
+def test_every_tap_of_the_official_code(checkpoints: Any, name: str, scenario: str) -> None:
+    source = checkpoints(name)
+    mine, theirs = (asked(loaded(kind, source), scenario) for kind in (Truth, Official))
+    assert len(mine) >= 14
+    assert same(mine, theirs)
+
+
+@pytest.mark.parametrize("scenario", BRIEF)
+def test_every_tap_of_a_published_model(checkpoints: Any, scenario: str) -> None:
+    """At an image size for which neither its YAML nor the image predictor was written."""
+    source = checkpoints(TINY)
+    mine, theirs = (asked(loaded(kind, source, 256), scenario) for kind in (Truth, Official))
+    assert same(mine, theirs)
+
+
+class TestOfficial:
+    @pytest.fixture
+    def runner(self, checkpoints: Any) -> Any:
+        return loaded(Official, checkpoints(DEBUG))
+
+    def test_its_own_pixels(self, runner: Any, checkpoints: Any) -> None:
+        """Of a picture and of frames that must be resized, free of the losses of JPEG."""
+        side = runner.config.image_size
+        picture, clip = the_picture(2 * side), the_clip(side, 2)
+        truth = loaded(Truth, checkpoints(DEBUG), 2 * side)
+        larger = loaded(Official, checkpoints(DEBUG), 2 * side)
+        assert clip.frames[0].shape[:2] != (side, side)
+        assert torch.equal(truth.picture_pixels(picture), larger.picture_pixels(picture))
+        assert torch.equal(clip.tensor, runner.clip_pixels(clip))
+
+    @pytest.mark.parametrize("name", PUBLISHED)
+    def test_settings_of_a_published_model_are_its_own(
+        self, name: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        config = shipped_config(name)
+        built: list[tuple[str, int]] = []
+        monkeypatch.setattr(official, "build_published", lambda *given: built.append(given))
+        official._build(config)
+        assert built == [(name, config.image_size)]
+        assert published_name(config) == name
+
+    def test_settings_of_another_model_are_those_given(self, runner: Any) -> None:
+        assert published_name(runner.config) is None
+        assert "not a published model" in runner.notes[0]
+        assert runner.model.binarize_mask_from_pts_for_mem_enc
+
+    def test_any_form_of_the_checkpoint(self, checkpoints: Any, tmp_path: Path) -> None:
+        source = checkpoints(DEBUG)
+        expected = asked(loaded(Official, source), "video-point")
+        for name in ("folder", "file.safetensors"):
+            sam21convert.convert(source, tmp_path / name)
+            assert same(expected, asked(loaded(Official, tmp_path / name), "video-point"))
+
+    def test_an_image_model_has_no_videos(self, checkpoints: Any, tmp_path: Path) -> None:
+        sam21convert.convert(checkpoints(DEBUG), tmp_path / "image", to="hf-image")
+        runner = loaded(Official, tmp_path / "image")
+        assert runner.abilities == {"encode", "images"}
+        expected = asked(loaded(Official, checkpoints(DEBUG)), "box")
+        assert same(expected, asked(runner, "box"))
+
+    def test_holes_that_it_cannot_fill_are_not_left_in_silence(self, runner: Any) -> None:
+        with pytest.raises(CannotRun, match="fills holes with its CUDA extension"):
+            asked(runner, "video-holes")
+
+    def test_holes_that_it_can_fill(
+        self, runner: Any, checkpoints: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("sam2.utils.misc.get_connected_components", flood)
+        filled = asked(runner, "video-holes")
+        assert same(asked(loaded(Truth, checkpoints(DEBUG)), "video-holes"), filled)
+        assert not same(asked(runner, "video-point"), filled)
+
+    def test_no_progress_is_shown(self, runner: Any, capfd: pytest.CaptureFixture[str]) -> None:
+        asked(runner, "video-point")
+        runner.clip_pixels(the_clip(runner.config.image_size, 2))
+        assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("kind", [Official, Transformers])
+class TestNothingIsLeftBehind:
+    """No hook, no replaced method, however a call ends."""
+
+    @pytest.mark.parametrize("scenario", ["mask", "video-two"])
+    def test_after_a_call(self, kind: Any, checkpoints: Any, scenario: str) -> None:
+        runner = loaded(kind, checkpoints(DEBUG))
+        before = attached(runner)
+        asked(runner, scenario)
+        assert attached(runner) == before
+
+    @pytest.mark.parametrize("part", ["mask_decoder", "memory_encoder"])
+    def test_after_a_failure(
+        self, kind: Any, checkpoints: Any, part: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        runner = loaded(kind, checkpoints(DEBUG))
+        broken = next(m for model in models(runner) for n, m in model.named_modules() if part in n)
+
+        def fail(*_: Any, **__: Any) -> None:
+            raise ZeroDivisionError
+
+        monkeypatch.setattr(broken, "forward", fail)
+        before = attached(runner)
+        with pytest.raises(ZeroDivisionError):
+            asked(runner, "video-point")
+        assert attached(runner) == before
+
+
+def models(runner: Any) -> list[nn.Module]:
+    parts = [getattr(runner, name, None) for name in ("model", "video", "image")]
+    return [part for part in parts if part is not None]
+
+
+def attached(runner: Any) -> list[Any]:
+    """Hooks of all modules, what stands on them as attributes, and on those that are patched."""
+    import sam2.sam2_video_predictor
+    import sam2.utils.misc
+
+    found: list[Any] = []
+    for model in models(runner):
+        for name, module in model.named_modules():
+            found += [(name, list(module._forward_hooks), sorted(vars(module)))]
+    patched = sam2.sam2_video_predictor, sam2.utils.misc
+    return [*found, *(id(vars(module)[n]) for module in patched for n in ("tqdm",))]
+
+
+CONTROLS = {
+    "image_encoder.trunk.patch_embed.proj.bias": ("point", "trunk.stage0"),
+    "image_encoder.neck.convs.2.conv.weight": ("point", "neck.level1"),
+    "sam_prompt_encoder.point_embeddings.1.weight": ("point", "prompt.sparse"),
+    "sam_prompt_encoder.pe_layer.positional_encoding_gaussian_matrix": ("box", "prompt.sparse"),
+    "sam_prompt_encoder.mask_downscaling.6.bias": ("mask", "prompt.dense"),
+    "no_mem_embed": ("point", "decoder.tokens"),
+    "sam_mask_decoder.output_hypernetworks_mlps.3.layers.1.bias": ("point", "decoder.logits"),
+    "sam_mask_decoder.iou_prediction_head.layers.0.weight": ("point", "decoder.iou"),
+    "sam_mask_decoder.pred_obj_score_head.layers.2.bias": ("point", "decoder.object_score"),
+    "obj_ptr_proj.layers.1.weight": ("video-point", "frame1.object1.pointer"),
+    "memory_encoder.out_proj.bias": ("video-point", "frame0.object1.memory_encoder.output"),
+    "maskmem_tpos_enc": ("video-two", "frame1.object1.memory_attention.position"),
+    "memory_attention.norm.weight": ("video-two", "frame1.object1.memory_attention.output"),
+}
+
+
+@pytest.mark.parametrize("tensor", CONTROLS)
+@pytest.mark.parametrize("kind", [Truth, Official, Transformers])
+def test_a_tensor_that_is_off_shows_where_it_is_used_first(
+    kind: Any, checkpoints: Any, tensor: str
+) -> None:
+    runner = loaded(kind, checkpoints(DEBUG))
+    scenario, expected = CONTROLS[tensor]
+    usual = asked(runner, scenario)
+    with put_off(runner.tensor(tensor)):
+        off = asked(runner, scenario)
+    assert next(name for name in usual if not torch.equal(usual[name], off[name])) == expected
+    assert same(usual, asked(runner, scenario))
+
+
+@contextmanager
+def put_off(tensor: Tensor) -> Iterator[None]:
+    """By a tenth, and back to what it was."""
+    before = tensor.clone()
+    tensor.mul_(1.1)
+    yield
+    tensor.copy_(before)
+
+
+class TestTimm:
+    @pytest.mark.parametrize(("name", "image_size"), [(BOTH[0], None), (BOTH[1], 256), (TINY, 256)])
+    def test_every_stage_of_the_trunk(
+        self, checkpoints: Any, name: str, image_size: int | None
+    ) -> None:
+        source = checkpoints(name)
+        truth, runner = (loaded(kind, source, image_size) for kind in (Truth, Timm))
+        pixels = the_picture(runner.config.image_size).tensor
+        mine, theirs = truth.encode(pixels), runner.encode(pixels)
+        assert list(theirs) == [f"trunk.stage{number}" for number in range(4)]
+        assert all(torch.equal(mine[name], stage) for name, stage in theirs.items())
+
+    @pytest.mark.parametrize("name", PUBLISHED)
+    def test_a_published_trunk_is_the_one_of_that_name(
+        self, name: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def of_package(_module: str, attribute: str) -> Any:
+            return lambda *args, **_: (attribute, *args)
+
+        monkeypatch.setattr(timm, "member", of_package)
+        built = timm._build(shipped_config(name).trunk)
+        assert built == ("create_model", f"sam2_hiera_{CONFIGS[name].size}")
+
+    def test_it_has_the_trunk_and_no_more(self, checkpoints: Any) -> None:
+        runner = loaded(Timm, checkpoints(DEBUG))
+        truth = loaded(Truth, checkpoints(DEBUG)).model.state_dict()
+        assert runner.abilities == {"encode"}
+        for name, tensor in truth.items():
+            if name.startswith("image_encoder.trunk."):
+                assert torch.equal(runner.tensor(name), tensor), name
+            else:
+                with pytest.raises(KeyError):
+                    runner.tensor(name)
+        for refused in (runner.picture_pixels, runner.clip_pixels):
+            with pytest.raises(CannotRun):
+                refused(None)
+        for refused in (runner.segment, runner.track):
+            with pytest.raises(CannotRun):
+                refused(None, None)
+
+    def test_a_tensor_that_is_off_shows(self, checkpoints: Any) -> None:
+        runner = loaded(Timm, checkpoints(DEBUG))
+        pixels = the_picture(runner.config.image_size).tensor
+        usual = runner.encode(pixels)
+        with put_off(runner.tensor("image_encoder.trunk.blocks.2.mlp.layers.1.weight")):
+            off = runner.encode(pixels)
+        equal = [torch.equal(usual[name], off[name]) for name in usual]
+        assert equal == [True, True, False, False]
+
+
+@pytest.mark.parametrize("kind", [Official, Timm, Transformers])
+def test_what_cannot_be_read_is_an_error_of_ours(kind: Any, tmp_path: Path) -> None:
+    (tmp_path / "broken.pt").write_bytes(b"nothing")
+    for source in (tmp_path / "broken.pt", tmp_path / "absent.pt", tmp_path):
+        with pytest.raises(Sam21ConvertError):
+            kind.load(source, Given())

@@ -1,0 +1,281 @@
+"""What is known of transformers explains its deviations entirely, and hides nothing else.
+
+Every tap of every scenario, for models of which every tensor is random.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+from unittest.mock import patch
+
+import pytest
+import torch
+import transformers
+from safetensors.torch import load_file, save_file
+from transformers import Sam2VideoModel
+
+from sam21convert.checkpoint.open import open_checkpoint
+from sam21convert.comparison.activations import Taps
+from sam21convert.comparison.backends.base import Given, Runner
+from sam21convert.comparison.backends.hooks import replaced
+from sam21convert.comparison.backends.transformers import Transformers
+from sam21convert.comparison.backends.truth import Truth
+from sam21convert.comparison.explain.known_differences import (
+    DEVIATIONS,
+    Deviation,
+    emulating,
+    file_faults,
+    known,
+)
+from sam21convert.comparison.inputs import Clip, Picture, clip, pictures
+from sam21convert.comparison.metrics import relative
+from sam21convert.comparison.scenarios import BY_NAME, ImageScenario, PixelScenario, VideoScenario
+from sam21convert.config.registry import shipped_config
+
+from ..support.checkpoints import DEBUG, DEBUG_20, official_pt
+from ..support.transformers import hf_folder, our_predictor, weights
+
+INSTALLED: str = transformers.__version__
+ROUNDING = 2e-5  # in units of the scale of each tap
+
+
+def here(scenario: str) -> tuple[Deviation, ...]:
+    """What is known of the transformers that is installed."""
+    return known("transformers", INSTALLED, scenario)
+
+
+BOTH = pytest.mark.parametrize("name", [DEBUG, DEBUG_20])
+
+
+def each(pairs: Iterable[tuple[Deviation, str]]) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize(
+        ("deviation", "scenario"), list(pairs), ids=lambda value: getattr(value, "name", value)
+    )
+
+
+@cache
+def picture() -> Picture:
+    (drawn,) = pictures(None, shipped_config(DEBUG).image_size)
+    return drawn
+
+
+@cache
+def video(frames: int) -> Clip:
+    return clip(None, shipped_config(DEBUG).image_size, frames)
+
+
+def truth(name: str) -> Truth:
+    return Truth(Path("weights"), our_predictor(name), images_only=False)
+
+
+@cache
+def theirs(name: str) -> Transformers:
+    with TemporaryDirectory() as home:
+        return Transformers.load(official_pt(Path(home) / "w.pt", weights(name)), Given(name))
+
+
+def asked(runner: Runner, scenario: str) -> Taps:
+    """All that a model computes in a scenario, or the pixels that its package makes.
+
+    Memories stay in float32, for a last bit of bfloat16 is larger than all other rounding.
+    """
+    case = BY_NAME[scenario]
+    if isinstance(case, PixelScenario):
+        made = runner.clip_pixels(video(4)) if case.video else runner.picture_pixels(picture())
+        return {"pixels": made}
+    if isinstance(case, VideoScenario):
+        with patch.object(torch, "bfloat16", torch.float32):
+            return runner.track(video(case.frames), case)
+    taps = runner.encode(picture().tensor)
+    return {**taps, **runner.segment(picture(), case)} if isinstance(case, ImageScenario) else taps
+
+
+@cache
+def their_answer(name: str, scenario: str) -> Taps:
+    return asked(theirs(name), scenario)
+
+
+def furthest(mine: Taps, other: Taps) -> float:
+    """Of the taps that both have, in units of the scale."""
+    return max(relative(mine[tap], other[tap]) for tap in mine if tap in other)
+
+
+def our_answer(name: str, scenario: str, emulated: Iterable[Deviation], fault: str = "") -> Taps:
+    """Of the ground truth that deviates so, with the numbers of the tensor ``fault`` displaced."""
+    ours = truth(name)
+    if fault:
+        tensor = ours.tensor(fault)
+        tensor.copy_(tensor.flatten().roll(1).view_as(tensor))
+    with emulating(ours, tuple(emulated)):
+        return asked(ours, scenario)
+
+
+@BOTH
+@pytest.mark.parametrize("scenario", BY_NAME)
+def test_with_all_that_is_known_the_two_agree(name: str, scenario: str) -> None:
+    mine, other = our_answer(name, scenario, here(scenario)), their_answer(name, scenario)
+    assert set(mine) == set(other)
+    assert furthest(mine, other) < ROUNDING
+
+
+@BOTH
+@each((deviation, scenario) for scenario in BY_NAME for deviation in here(scenario))
+def test_with_all_but_one_they_do_not(name: str, deviation: Deviation, scenario: str) -> None:
+    others = [other for other in here(scenario) if other is not deviation]
+    mine = our_answer(name, scenario, others)
+    assert furthest(mine, their_answer(name, scenario)) > 100 * ROUNDING
+
+
+# Tensors near to what is emulated, for each scenario.
+FAULTS = [
+    ("no-prompt", "sam_prompt_encoder.not_a_point_embed.weight"),
+    ("no-prompt", "sam_mask_decoder.iou_token.weight"),
+    ("video-mask", "mask_downsample.weight"),
+    ("video-mask", "sam_mask_decoder.mask_tokens.weight"),
+    ("video-mask", "obj_ptr_proj.layers.2.bias"),
+    ("video-mask", "memory_encoder.mask_downsampler.encoder.0.weight"),
+    ("video-correction", "sam_prompt_encoder.point_embeddings.0.weight"),
+    ("video-correction", "sam_prompt_encoder.no_mask_embed.weight"),
+    ("video-correction", "memory_attention.norm.bias"),
+    ("video-holes", "sam_mask_decoder.output_upscaling.3.bias"),
+    ("video-holes", "memory_encoder.out_proj.bias"),
+]
+
+
+@BOTH
+@pytest.mark.parametrize(("scenario", "tensor"), FAULTS)
+def test_no_fault_hides_behind_a_deviation(name: str, scenario: str, tensor: str) -> None:
+    mine = our_answer(name, scenario, here(scenario), tensor)
+    assert furthest(mine, their_answer(name, scenario)) > 100 * ROUNDING
+
+
+@pytest.mark.parametrize("scenario", ["image-pixels", "video-pixels"])
+def test_no_other_pixels_hide_behind_a_deviation(scenario: str) -> None:
+    ours, other = truth(DEBUG), their_answer(DEBUG, scenario)["pixels"]
+    with emulating(ours, here(scenario)):
+        right = asked(ours, scenario)["pixels"]
+    assert relative(right.roll(1, dims=-1), other) > 100 * ROUNDING
+    assert relative(right.flip(-3), other) > 100 * ROUNDING
+
+
+@BOTH
+@pytest.mark.parametrize("scenario", ["box", "box-point"])
+def test_boxes_without_padding(name: str, scenario: str) -> None:
+    """As in transformers 4.56, where two corners were all that came from a box."""
+    ours, encoder = truth(name), theirs(name).image.prompt_encoder
+    corners = encoder._embed_boxes
+    with replaced(encoder, _embed_boxes=lambda boxes: corners(boxes)[:, :, :2]):
+        other = asked(theirs(name), scenario)
+    assert furthest(asked(ours, scenario), other) > 100 * ROUNDING
+    with emulating(ours, known("transformers", "4.56.2", scenario)):
+        assert furthest(asked(ours, scenario), other) < ROUNDING
+
+
+EVERY = [(deviation, scenario) for deviation in DEVIATIONS for scenario in deviation.scenarios]
+
+
+class TestEmulation:
+    @each(EVERY)
+    def test_all_is_as_before_afterwards(self, deviation: Deviation, scenario: str) -> None:
+        ours, bystander = truth(DEBUG), truth(DEBUG)
+        expected = asked(ours, scenario)
+        before = methods(ours)
+        with pytest.raises(ZeroDivisionError), emulating(ours, [deviation]):
+            assert methods(ours) != before
+            assert_same(asked(bystander, scenario), expected)
+            raise ZeroDivisionError
+        assert methods(ours) == before
+        assert_same(asked(ours, scenario), expected)
+
+    def test_what_was_replaced_before_is_so_again(self) -> None:
+        ours = truth(DEBUG)
+        with replaced(ours, encode=list):
+            with replaced(ours, encode=dict, segment=set):
+                assert vars(ours)["encode"] is dict
+                assert vars(ours)["segment"] is set
+            assert vars(ours)["encode"] is list
+            assert "segment" not in vars(ours)
+        assert "encode" not in vars(ours)
+
+
+def methods(truth: Truth) -> list[dict[str, Any]]:
+    """All that an instance and the parts of its model hold for themselves."""
+    return [dict(vars(one)) for one in (truth, *truth.model.modules())]
+
+
+def assert_same(found: Taps, expected: Taps) -> None:
+    assert list(found) == list(expected)
+    assert all(torch.equal(found[tap], expected[tap]) for tap in expected)
+
+
+class TestTable:
+    def test_every_entry_has_a_name_of_its_own_and_scenarios_that_there_are(self) -> None:
+        names = [deviation.name for deviation in DEVIATIONS]
+        assert len(set(names)) == len(names)
+        assert {scenario for _, scenario in EVERY} <= set(BY_NAME)
+
+    @pytest.mark.parametrize("version", ["4.56.0", "4.57.6", "5.23.0", "5.23.0.dev0", "6.0rc1"])
+    @each(EVERY)
+    def test_versions(self, deviation: Deviation, scenario: str, version: str) -> None:
+        mended = deviation.name == "box-padding" and version != "4.56.0"
+        assert (deviation in known("transformers", version, scenario)) != mended
+
+    @pytest.mark.parametrize(
+        ("runner", "version"), [("transformers", "4.55.4"), ("sam2", "4.56.0"), ("truth", "4.56.0")]
+    )
+    @pytest.mark.parametrize("scenario", BY_NAME)
+    def test_where_nothing_is_known(self, scenario: str, runner: str, version: str) -> None:
+        assert known(runner, version, scenario) == ()
+
+
+OF_PROMPTS = "prompt_encoder.shared_embedding.positional_embedding"
+OF_THE_IMAGE = "shared_image_embedding.positional_embedding"
+
+
+def without(absent: str, home: Path) -> Path:
+    """A folder that lacks a tensor."""
+    folder = hf_folder(home, weights(DEBUG))
+    tensors = load_file(folder / "model.safetensors")
+    del tensors[absent]
+    save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+    return folder
+
+
+class TestFileFaults:
+    """A positional embedding of which the file holds one copy."""
+
+    @pytest.mark.parametrize("absent", [OF_PROMPTS, OF_THE_IMAGE])
+    def test_what_is_absent_is_what_transformers_draws(self, absent: str, tmp_path: Path) -> None:
+        folder = without(absent, tmp_path)
+        model, said = Sam2VideoModel.from_pretrained(folder, output_loading_info=True)
+        assert set(said["missing_keys"]) == {absent}
+        whole = weights(DEBUG)["sam_prompt_encoder.pe_layer.positional_encoding_gaussian_matrix"]
+        assert relative(model.state_dict()[absent], whole) > 0.1
+        (found,) = file_faults("transformers", INSTALLED, open_checkpoint(folder))
+        assert f"{folder}: {absent} is absent" in found.text
+        assert INSTALLED in found.text
+        assert found.hint is not None
+
+    @pytest.mark.parametrize(
+        ("absent", "runner", "version", "taps"),
+        [
+            (OF_PROMPTS, "transformers", "5.0.0.dev0", ["prompt.sparse"]),
+            (OF_THE_IMAGE, "transformers", "5.0.0.dev0", ["decoder.tokens"]),
+            (OF_PROMPTS, "transformers", "4.57.6", []),
+            (OF_THE_IMAGE, "transformers", "4.57.6", ["prompt.sparse"]),
+            (OF_PROMPTS, "truth", "5.23.0", []),
+        ],
+    )
+    def test_the_first_tap_that_it_reaches(
+        self, absent: str, runner: str, version: str, taps: list[str], tmp_path: Path
+    ) -> None:
+        checkpoint = open_checkpoint(without(absent, tmp_path))
+        assert [cause.tap for cause in file_faults(runner, version, checkpoint)] == taps
+
+    def test_a_whole_file(self, tmp_path: Path) -> None:
+        folder = hf_folder(tmp_path, weights(DEBUG))
+        assert file_faults("transformers", INSTALLED, open_checkpoint(folder)) == ()

@@ -1,0 +1,490 @@
+"""The page of a parity report is complete, self-contained, safe, and looks right in a browser."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import re
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+from html import escape
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from sam21convert.comparison.findings import (
+    Cause,
+    Control,
+    Outcome,
+    Proof,
+    ScenarioFinding,
+    Side,
+    TapFinding,
+    View,
+)
+from sam21convert.comparison.inputs import drawn_frame
+from sam21convert.comparison.page.heatmap import band
+from sam21convert.comparison.page.markup import percent, ratio, share
+from sam21convert.comparison.page.page import page, write_page
+from sam21convert.comparison.page.pictures import LOUD, views
+from sam21convert.comparison.report import ParityReport
+from sam21convert.comparison.scenarios import QUICK
+from sam21convert.errors import UsageError
+from sam21convert.prediction.draw import Pixels, scene
+from sam21convert.prediction.prompts import Box, Point, Prompted
+
+from ..support.paths import ROOT
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib  # comes with pytest
+
+OF_AN_IMAGE = ("prompt.sparse", "decoder.logits", "decoder.iou", "masks")
+OF_A_VIDEO = ("memory_attention.output", "decoder.logits", "pointer", "masks")
+LONG = "checkpoints-of-a-rather-long-training-run/epoch_0040_" + "x" * 120 + ".pt"
+HOSTILE = "<img src=x onerror=alert(1)>\"'&amp;</style><script>alert(2)</script>"
+
+
+def tap(name: str = "masks", apart: float = 0.0, allowed: float = 1e-6) -> TapFinding:
+    of_masks = {"iou": 1 - apart, "differing": apart} if "masks" in name else {}
+    return TapFinding(name, 3 * apart, apart, 1 - apart, allowed / 10, allowed, **of_masks)
+
+
+def view(pixels: Pixels, *, differing: bool = False, title: str = "mask") -> View:
+    """A mask of the left half; with ``differing`` the right side's ends a tenth further left."""
+    height, width = pixels.shape[:2]
+    left, right = np.zeros((2, height, width), bool)
+    left[height // 4 :, : width // 2] = True
+    right[height // 4 :, : width * (4 if differing else 5) // 10] = True
+    prompts = Prompted([Point(width / 4, height / 4)], Box(3, 3, width / 2, height / 2))
+    return View(title, pixels, prompts, left, right)
+
+
+def image(name: str = "point", apart: float = 0.0, pixels: Pixels | None = None) -> ScenarioFinding:
+    pixels = scene(128) if pixels is None else pixels
+    taps = tuple(tap(one, apart if one != "prompt.sparse" else 0.0) for one in OF_AN_IMAGE)
+    first = next((one.name for one in taps if not one.within), None)
+    outcome: Outcome = "differs" if first else "same"
+    shown = (view(pixels, differing=first is not None),)
+    return ScenarioFinding(name, "a summary", "", outcome, taps, first, views=shown)
+
+
+def video(name: str = "video-long", frames: int = 18) -> ScenarioFinding:
+    names = [
+        f"frame{n}.object{k}.{one}" for n in range(frames) for k in (1, 2) for one in OF_A_VIDEO
+    ]
+    shown = tuple(view(drawn_frame(n), title=f"frame {n}") for n in (0, 9, 17))
+    taps = tuple(tap(one, 3e-7) for one in names)
+    return ScenarioFinding(name, "a video, followed", "", "same", taps, views=shown)
+
+
+def side(runner: str = "truth", source: str = "ckpts/tiny.pt") -> Side:
+    digests = {Path(source).name: "9f" * 32, "config.json": "a1" * 32}
+    names = ("official", "torch zip", "2.1", "sam2.1/sam2.1_hiera_t")
+    return Side(runner, "1.2.3", Path(source), *names, 1024, digests, ())
+
+
+def report(*scenarios: ScenarioFinding) -> ParityReport:
+    return ParityReport(
+        left=side(),
+        right=side("sam2"),
+        reference="left",
+        device="cpu",
+        dtype="float32",
+        threads=2,
+        versions={"torch": "2.13.0", "numpy": "2.3.1"},
+        exact=False,
+        multiple=10,
+        noise_from=("another kernel", "float64"),
+        scenarios=scenarios or (image(), video()),
+        causes=(),
+        controls=(Control("point", "a.weight", 0.01, noticed=True, tap="decoder.logits"),),
+        proof=None,
+        command="sam21convert parity a b",
+        seconds=1.5,
+    )
+
+
+PASSING = report()
+FAILING = replace(
+    report(image(), image("box", apart=0.2), video()),
+    causes=(Cause("b.weight differs by up to 0.1", "decoder.logits", "look into b"),),
+)
+KNOWN = replace(image("mask"), outcome="known deviation", why="it rounds twice", apart=0.03)
+NOT_RUN = ScenarioFinding("video-box", "a box", "", "not run", why="it has no memory")
+LONG_NAMES = replace(
+    report(*(replace(one, input="picture-" + "y" * 120) for one in FAILING.scenarios)),
+    left=replace(side(source=LONG), notes=("drawn at random: " + "decoder.layers.0.weight" * 9,)),
+    right=side("transformers", LONG),
+)
+
+
+class Document(HTMLParser):
+    """What a browser sees: elements with their attributes, and text. Fails on wrong nesting."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.elements: list[tuple[str, dict[str, str]]] = []
+        self.text = ""
+        self.feed(html)
+        self.close()
+        assert not self.open
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, {name: value or "" for name, value in attrs}))
+        if tag not in ("img", "meta", "wbr"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.open[-1:] != ["style"]:
+            self.text += data
+
+    def values(self, attribute: str) -> list[str]:
+        return [given[attribute] for _, given in self.elements if attribute in given]
+
+
+class TestContents:
+    @pytest.mark.parametrize("shown", [PASSING, FAILING, LONG_NAMES], ids=["yes", "no", "long"])
+    def test_nothing_comes_from_elsewhere_and_nothing_runs(self, shown: ParityReport) -> None:
+        html = page(shown)
+        document = Document(html)
+        assert all(source.startswith("data:image/png;") for source in document.values("src"))
+        ids = {f"#{name}" for name in document.values("id")}
+        assert set(document.values("href")) == ids
+        assert not {tag for tag, _ in document.elements} & {"script", "link", "iframe", "object"}
+        assert not [name for _, given in document.elements for name in given if name[:2] == "on"]
+        assert not re.search(r"url\(|@import|https?:", html)
+        policy = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+        assert policy in document.values("content")
+
+    def test_the_parser_of_these_tests_sees_wrong_nesting(self) -> None:
+        with pytest.raises(AssertionError):
+            Document("<p><b>text</p></b>")
+
+    def test_every_tap_is_in_the_picture_of_all_and_in_a_table(self) -> None:
+        html = page(FAILING)
+        names = Counter(one.name for found in FAILING.scenarios for one in found.taps)
+        assert Counter(title.splitlines()[0] for title in Document(html).values("title")) == names
+        rows = re.findall(r'<th scope="row"><i [^>]*></i><code>(.*?)</code>', html)
+        assert Counter(row.replace("<wbr>", "") for row in rows) == names
+
+    def test_a_row_for_each_frame(self) -> None:
+        html = page(report(video(frames=18)))
+        heat = html[html.index('class="heat"') : html.index("</table>", html.index('class="heat"'))]
+        assert re.findall(r"<b>(\d+)</b>", heat) == [str(n) for n in range(18)]
+        assert heat.count("<i ") == 18 * 2 * len(OF_A_VIDEO)
+
+    def test_a_no_says_where_and_why(self) -> None:
+        text = Document(page(FAILING)).text
+        assert "Not in parity" in text
+        assert (
+            "The two part in box at decoder.logits, 2.0e-01 apart where 1.0e-06 is allowed" in text
+        )
+        assert "Cause: b.weight differs by up to 0.1; reaches decoder.logits" in text
+        assert "Look into b." in text
+
+    def test_every_scenario_that_differs_is_named_in_the_verdict(self) -> None:
+        names = ("point", "points", "box", "mask")
+        html = page(report(*(image(name, apart=0.2) for name in names)))
+        verdict = Document(html[html.index("<main>") + 6 : html.index("</section>") + 10]).text
+        assert "The two part in point at" in verdict
+        assert [name for name in names if f"{name} parts at" in verdict] == [
+            "points",
+            "box",
+            "mask",
+        ]
+
+    def test_the_furthest_is_that_nearest_to_what_is_allowed(self) -> None:
+        taps = (tap("decoder.logits", 9e-7, 1e-6), tap("masks", 8e-6, 1e-5), tap("pointer", 1e-9))
+        text = Document(page(report(replace(image(), taps=taps)))).text
+        assert "The furthest, decoder.logits of point, is 9.0e-07 apart where 1.0e-06" in text
+
+    def test_a_yes_says_how_close_and_what_it_does_not_speak_of(self) -> None:
+        text = Document(page(report(image(), video(), KNOWN, NOT_RUN))).text
+        assert "Not in parity" not in text
+        assert (
+            "All 148 taps of 2 scenarios are within tolerance. The furthest, frame0.object1."
+            in text
+        )
+        assert "With a known deviation: 1 scenario. Not run: 1 scenario." in text
+        assert "it rounds twice" in text
+        assert "As they are, the results are 3.0e-02 apart." in text
+        assert "it has no memory" in text
+        assert "equal to the last bit" in Document(page(report(image()))).text
+
+    def test_controls_and_proofs_are_told(self) -> None:
+        blind = Control("video-point", "c.bias", 0.01, noticed=False, tap=None)
+        proof = Proof(471, ("d.bias", "e.bias"), {"d.bias": "softmax does not see it"})
+        text = Document(
+            page(replace(PASSING, controls=(*PASSING.controls, blind), proof=proof))
+        ).text
+        assert "Not in parity" in text
+        assert "a.weight was put off by 1% of its scale in point: noticed, first at decoder" in text
+        assert "c.bias was put off by 1% of its scale in video-point: not noticed." in text
+        assert "471 tensors put off one at a time: 469 noticed." in text
+        assert "Not noticed: d.bias; softmax does not see it." in text
+        assert "Not noticed, and should have been: e.bias." in text
+
+    def test_what_is_allowed_is_explained(self) -> None:
+        assert "(another kernel, float64)" in Document(page(PASSING)).text
+        assert "10 times the noise is allowed" in Document(page(PASSING)).text
+        exact = Document(page(replace(PASSING, exact=True, scenarios=(image(),)))).text
+        assert "Nothing is allowed" in exact
+
+    @pytest.mark.parametrize(
+        "where", ["source", "note", "sha256", "runner", "input", "why", "cause"]
+    )
+    def test_text_of_others_stays_text(self, where: str) -> None:
+        def told(text: str) -> Document:
+            left = replace(
+                side("truth" if where != "runner" else text, text if where == "source" else "a.pt"),
+                notes=(text if where == "note" else "n",),
+                sha256={text if where == "sha256" else "f": "0", "g": "1"},
+            )
+            point = replace(image(), input=text if where == "input" else "i")
+            not_run = replace(NOT_RUN, why=text if where == "why" else "w")
+            cause = Cause(text if where == "cause" else "c", "masks", text)
+            whole = replace(report(point, not_run), left=left, causes=(cause,))
+            return Document(page(whole))
+
+        harmless, hostile = told("plain"), told(HOSTILE)
+        assert [tag for tag, _ in hostile.elements if tag != "wbr"] == [
+            tag for tag, _ in harmless.elements if tag != "wbr"
+        ]
+        assert HOSTILE in hostile.text
+
+    def test_the_quick_set_is_small(self) -> None:
+        pictures = [image(name, apart=0.2, pixels=scene(1024)) for name in QUICK if "v" not in name]
+        assert 100_000 < len(page(report(*pictures, video("video-point", 3)))) < 3_000_000
+
+
+@pytest.mark.parametrize(
+    ("apart", "allowed", "expected"),
+    [
+        (0, 1e-6, "zero"),
+        (0, 0, "zero"),
+        (0.9e-8, 1e-6, "in1"),
+        (0.9e-7, 1e-6, "in2"),
+        (1e-6, 1e-6, "in3"),
+        (1.1e-6, 1e-6, "out1"),
+        (1.1e-5, 1e-6, "out2"),
+        (1.1e-3, 1e-6, "out3"),
+        (1e-9, 0, "out1"),
+        (1e-5, 0, "out2"),
+        (1e-3, 0, "out3"),
+        (float("inf"), 1e-6, "out3"),
+        (float("nan"), 1e-6, "out3"),
+        (float("nan"), 0, "out3"),
+    ],
+)
+def test_the_colour_of_a_tap(apart: float, allowed: float, expected: str) -> None:
+    found = replace(tap(), relative=apart, tolerance=allowed)
+    assert band(found) == expected
+    assert found.within is not expected.startswith("out")
+
+
+def test_no_number_is_rounded_to_what_it_is_not() -> None:
+    assert [share(x) for x in (None, 0, 0.99999, 1)] == ["", "0", "0.9999", "1"]
+    assert [percent(x) for x in (None, 0, 1e-9, 0.5)] == ["", "0", "0.01 %", "50.00 %"]
+    assert [ratio(tap(apart=x)) for x in (0, 1e-12, 5e-7, 1e-3)] == [
+        "",
+        "1.0e-06",
+        "0.50",
+        "1.0e+03",
+    ]
+
+
+class TestPictures:
+    @staticmethod
+    def panels(shown: View) -> list[Pixels]:
+        (markup,) = views((shown,), "truth", "sam2")
+        data = re.findall(r"base64,([^\"]+)", markup)
+        return [
+            np.asarray(Image.open(io.BytesIO(base64.b64decode(one))).convert("RGB")) for one in data
+        ]
+
+    @staticmethod
+    def loud(pixels: Pixels) -> int:
+        return int((pixels == LOUD).all(axis=-1).sum())
+
+    @pytest.mark.parametrize(
+        "size", [(1024, 1024), (97, 1501), (1501, 97), (128, 128), (180, 240), (1, 1)]
+    )
+    def test_a_single_pixel_that_differs_is_seen(self, size: tuple[int, int]) -> None:
+        pixels, empty = np.full((*size, 3), 90, np.uint8), np.zeros(size, bool)
+        same = self.panels(View("", pixels, None, empty, empty))
+        assert [self.loud(panel) for panel in same] == [0, 0, 0, 0]
+        for at in ((0, 0), (size[0] - 1, size[1] - 1), (size[0] // 2, size[1] // 3)):
+            other = empty.copy()
+            other[at] = True
+            panels = self.panels(View("", pixels, None, empty, other))
+            assert all(max(panel.shape) <= 480 for panel in panels)
+            assert self.loud(panels[3]) > 0
+
+    def test_prompts_and_both_masks_are_drawn(self) -> None:
+        grey = np.full((200, 200, 3), 90, np.uint8)
+        asked, left, right, difference = self.panels(view(grey, differing=True))
+        marks = (asked != 90).any(axis=-1)
+        assert 100 < marks.sum() < marks.size / 4
+        assert tuple(asked[100, 100]) == (255, 255, 255)  # the plus of the point, twice as large
+        assert (left[150] != 90).any(axis=-1).mean() == pytest.approx(0.5)
+        assert (right[150] != 90).any(axis=-1).mean() == pytest.approx(0.4)
+        assert self.loud(difference) / marks.size == pytest.approx(0.075, abs=0.005)
+
+    def test_a_photograph_gets_fewer_colours_and_a_drawing_keeps_its_own(self) -> None:
+        noise = np.random.default_rng(0).integers(0, 256, (300, 480, 3), np.uint8)
+        assert len(np.unique(self.panels(view(noise))[1].reshape(-1, 3), axis=0)) <= 64
+        drawn = scene(480)
+        kept = self.panels(view(drawn))[1]
+        assert (kept[:100] == drawn[:100]).all()
+
+    def test_later_views_are_folded_up(self) -> None:
+        shown = tuple(view(scene(32), differing=n == 9) for n in range(10))
+        *rows, folded = views(shown, "a", "b")
+        assert len(rows) == 4
+        assert "6 more; pixels differ in 1 of them" in folded
+
+
+class TestWriting:
+    def test_a_page_and_its_numbers(self, tmp_path: Path) -> None:
+        path = write_page(FAILING, tmp_path / "new")
+        assert path == tmp_path / "new" / "index.html"
+        assert path.read_text() == page(FAILING)
+        found = json.loads((tmp_path / "new" / "report.json").read_text())
+        assert found == json.loads(FAILING.to_json())
+        assert sorted(path.parent.iterdir()) == [path, path.parent / "report.json"]
+
+    def test_an_older_one_is_kept_unless_it_may_go(self, tmp_path: Path) -> None:
+        (tmp_path / "other.txt").write_text("kept")
+        with pytest.raises(UsageError, match="exists"):
+            write_page(PASSING, tmp_path)
+        write_page(FAILING, tmp_path, overwrite=True)
+        write_page(PASSING, tmp_path, overwrite=True)
+        assert (tmp_path / "index.html").read_text() == page(PASSING)
+        assert (tmp_path / "other.txt").read_text() == "kept"
+
+    def test_nothing_half_written_is_left(self, tmp_path: Path) -> None:
+        broken = replace(PASSING, versions={"torch": object()})  # type: ignore[dict-item]
+        with pytest.raises(TypeError):
+            write_page(broken, tmp_path / "new")
+        assert list(tmp_path.iterdir()) == []
+
+    def test_the_style_is_part_of_the_package(self) -> None:
+        setup = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+        folder = ROOT / "sam21convert" / "comparison"
+        data = {path for path in folder.iterdir() if path.is_file() and path.suffix != ".py"}
+        patterns = setup["package-data"]["sam21convert.comparison"]
+        assert data == {path for pattern in patterns for path in folder.glob(pattern)} != set()
+
+
+BROWSER = next(filter(None, map(shutil.which, ("chromium", "google-chrome", "chrome"))), None)
+OPTIONS = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--hide-scrollbars",
+    "--force-device-scale-factor=1",
+)
+# Of the verdict's edge, in light and in dark.
+EDGES = {"yes": ((31, 95, 158), (125, 183, 236)), "no": ((184, 67, 11), (245, 154, 87))}
+Screen = NDArray[np.uint8]
+
+
+def browse(tmp_path: Path, html: str, *options: str) -> str:
+    """Open a page in a browser, and return what the browser prints."""
+    assert BROWSER is not None
+    source = tmp_path / "shown.html"
+    source.write_text(html)
+    profile = f"--user-data-dir={tmp_path / 'profile'}"
+    command = [BROWSER, *OPTIONS, profile, *options, source.as_uri()]
+    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=120).stdout
+
+
+def count(screen: Screen, colour: tuple[int, int, int]) -> int:
+    return int((screen == colour).all(axis=-1).sum())
+
+
+def has_edge(screen: Screen, colour: tuple[int, int, int]) -> bool:
+    """Whether there is an upright line of that colour, at least 4 pixels wide and 60 high."""
+    return bool(((screen == colour).all(axis=-1).sum(axis=0) >= 60).sum() >= 4)
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no chromium on this machine")
+class TestInABrowser:
+    @pytest.fixture
+    def shoot(self, tmp_path: Path) -> Callable[[str], Screen]:
+        def shoot(html: str) -> Screen:
+            path = tmp_path / "screen.png"
+            browse(tmp_path, html, "--window-size=1200,3200", f"--screenshot={path}")
+            return np.asarray(Image.open(path).convert("RGB"))
+
+        return shoot
+
+    @pytest.fixture
+    def overflow(self, tmp_path: Path) -> Callable[[str, int], int]:
+        """By how many pixels a page is wider than a window of that width."""
+
+        def overflow(html: str, width: int) -> int:
+            frame = (
+                f"<iframe width={width} height=900 style=border:0 srcdoc='{escape(html)}'></iframe>"
+            )
+            script = "document.title = frames[0].document.documentElement.scrollWidth"
+            around = f"<!doctype html>{frame}<script>onload = () => {{ {script} }}</script>"
+            found = re.search(r"<title>(\d+)</title>", browse(tmp_path, around, "--dump-dom"))
+            assert found is not None
+            return int(found[1]) - width
+
+        return overflow
+
+    @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+    @pytest.mark.parametrize("verdict", ["yes", "no"])
+    def test_the_verdict_and_the_differences_have_their_colours(
+        self, shoot: Callable[[str], Screen], verdict: str, dark: bool
+    ) -> None:
+        shown = report(image("point")) if verdict == "yes" else report(image("point", apart=0.2))
+        html = page(shown)
+        if dark:
+            html = html.replace("@media (prefers-color-scheme: dark)", "@media all")
+        screen = shoot(html)
+        assert bool(screen.mean() < 100) is dark
+        banner = screen[:220]
+        other = {"yes": "no", "no": "yes"}[verdict]
+        assert has_edge(banner, EDGES[verdict][dark])
+        assert count(banner, EDGES[other][dark]) == 0
+        assert (count(screen, LOUD) > 500) is (verdict == "no")
+        assert (count(screen, LOUD) == 0) is (verdict == "yes")
+
+    def test_without_its_style_a_page_would_be_seen_to_be_wrong(
+        self, shoot: Callable[[str], Screen]
+    ) -> None:
+        plain = shoot(re.sub("<style>.*</style>", "", page(PASSING), flags=re.DOTALL))
+        assert not has_edge(plain[:220], EDGES["yes"][0])
+
+    @pytest.mark.parametrize("width", [400, 760, 1200])
+    @pytest.mark.parametrize("shown", [PASSING, FAILING, LONG_NAMES], ids=["yes", "no", "long"])
+    def test_a_page_fits_its_window(
+        self, overflow: Callable[[str, int], int], shown: ParityReport, width: int
+    ) -> None:
+        assert overflow(page(shown), width) <= 0
+        if shown is PASSING:
+            wide = page(shown).replace("<main>", "<main><div style=width:1300px>.</div>")
+            assert overflow(wide, width) > 0

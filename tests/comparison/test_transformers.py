@@ -1,0 +1,254 @@
+"""Transformers as a side of a comparison: loaded as it loads, heard in full.
+
+Where it is not known to deviate, each tap agrees with the ground truth's within rounding.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+import sam21convert
+from sam21convert.comparison.activations import Taps, kind
+from sam21convert.comparison.backends.base import CannotRun, Given
+from sam21convert.comparison.backends.transformers import Transformers
+from sam21convert.comparison.backends.truth import Truth
+from sam21convert.comparison.inputs import Picture
+from sam21convert.errors import UnreadableError
+from sam21convert.model.image_predictor import pixels_of
+
+from ..support.backends import ASKED, apart, asked, loaded, the_clip, the_picture
+from ..support.checkpoints import DEBUG
+from ..support.official import DEBUG as BOTH
+
+ROUNDING = 1e-4
+DEVIATING = ("no-prompt", "video-mask", "video-correction")
+COPY = "prompt_encoder.shared_embedding.positional_embedding"
+
+
+@pytest.fixture
+def folder(checkpoints: Any, tmp_path: Path) -> Path:
+    sam21convert.convert(checkpoints(DEBUG), tmp_path / "hf")
+    return tmp_path / "hf"
+
+
+@pytest.fixture
+def usual(checkpoints: Any) -> Any:
+    return loaded(Transformers, checkpoints(DEBUG))
+
+
+def in_parity(reference: Taps, other: Taps) -> bool:
+    return all(far <= ROUNDING for far in apart(reference, other).values())
+
+
+def equal(one: Taps, other: Taps) -> bool:
+    return list(one) == list(other) and all(torch.equal(one[name], other[name]) for name in one)
+
+
+class TestTaps:
+    @pytest.mark.parametrize("scenario", [name for name in ASKED if name not in DEVIATING])
+    @pytest.mark.parametrize("name", BOTH)
+    def test_all_are_there_and_agree(self, checkpoints: Any, name: str, scenario: str) -> None:
+        source = checkpoints(name)
+        truth = asked(loaded(Truth, source), scenario)
+        theirs = asked(loaded(Transformers, source), scenario, agreed=truth)
+        assert set(truth) == set(theirs)
+        assert in_parity(truth, theirs)
+
+    @pytest.mark.parametrize("scenario", DEVIATING)
+    def test_those_of_a_known_deviation_are_there(self, checkpoints: Any, scenario: str) -> None:
+        """Each prompt makes a memory at once, so that a corrected one leaves more of them."""
+        source = checkpoints(DEBUG)
+        truth = asked(loaded(Truth, source), scenario)
+        theirs = asked(loaded(Transformers, source), scenario, agreed=truth)
+        more = {name for name in theirs if kind(name) in ("memory_encoder.output", "memory")}
+        assert set(truth) <= set(theirs) <= set(truth) | more
+        assert not in_parity(truth, theirs)
+
+    def test_a_tensor_that_is_off_by_a_hundredth_is_out_of_parity(
+        self, checkpoints: Any, usual: Any
+    ) -> None:
+        truth = asked(loaded(Truth, checkpoints(DEBUG)), "video-two")
+        weight = usual.tensor("memory_encoder.pix_feat_proj.weight")
+        before = weight.clone()
+        weight.mul_(1.01)
+        found = apart(truth, asked(usual, "video-two", agreed=truth))
+        weight.copy_(before)
+        first = next(name for name in truth if found[name] > ROUNDING)
+        assert first == "frame0.object1.memory_encoder.output"
+
+    def test_a_part_that_a_version_lacks_is_named(
+        self, usual: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.delattr(type(usual.video), "_batch_encode_memories")
+        lacking = re.escape(f"transformers {usual.version} has no _batch_encode_memories")
+        with pytest.raises(CannotRun, match=lacking):
+            asked(usual, "video-point")
+
+
+class TestFolder:
+    def test_a_folder_and_what_was_converted_into_one_are_the_same(
+        self, folder: Path, usual: Any
+    ) -> None:
+        runner = loaded(Transformers, folder)
+        assert runner.notes == ()
+        assert "converted" in usual.notes[0]
+        assert equal(asked(runner, "video-point"), asked(usual, "video-point"))
+
+    @pytest.mark.parametrize("form", ["image", "image.safetensors"])
+    def test_an_image_model(self, checkpoints: Any, usual: Any, tmp_path: Path, form: str) -> None:
+        sam21convert.convert(checkpoints(DEBUG), tmp_path / form, to="hf-image")
+        runner = loaded(Transformers, tmp_path / form)
+        assert runner.abilities == {"encode", "images"}
+        assert equal(asked(runner, "box-point"), asked(usual, "box-point"))
+        clip = the_clip(runner.config.image_size, 2)
+        with pytest.raises(CannotRun):
+            runner.track(clip, None)
+        with pytest.raises(CannotRun):
+            runner.clip_pixels(clip)
+        with pytest.raises(KeyError):
+            runner.tensor("maskmem_tpos_enc")
+
+    @pytest.mark.parametrize("to", ["hf-video", "hf-image"])
+    def test_another_image_size_is_that_of_a_folder_converted_for_it(
+        self, checkpoints: Any, tmp_path: Path, to: str
+    ) -> None:
+        source = checkpoints(DEBUG)
+        sam21convert.convert(source, tmp_path / "plain", to=to)
+        sam21convert.convert(source, tmp_path / "larger", to=to, image_size=256)
+        resized = loaded(Transformers, tmp_path / "plain", 256)
+        larger = loaded(Transformers, tmp_path / "larger")
+        assert resized.config == larger.config
+        for model in ("image", "video") if to == "hf-video" else ("image",):
+            one, other = (getattr(runner, model).config for runner in (resized, larger))
+            assert one.to_dict() | {"_name_or_path": ""} == other.to_dict() | {"_name_or_path": ""}
+        assert resized.processor.to_dict() == larger.processor.to_dict()
+        assert equal(asked(resized, "points"), asked(larger, "points"))
+        if to == "hf-video":
+            assert equal(asked(resized, "video-point"), asked(larger, "video-point"))
+
+    def test_pixels_are_made_by_its_processors(self, folder: Path) -> None:
+        """Which round to bytes, and resize videos bilinearly unless told otherwise."""
+        path = folder / "video_preprocessor_config.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"resample": 3}))
+        runner = loaded(Transformers, folder)
+        side = runner.config.image_size
+        byte = 1 / 255 / 0.224  # of the most sensitive channel, as it is normalised
+        resized, square = the_picture(side), np.zeros((side, side, 3), np.uint8)
+        fits = Picture("", square, pixels_of(square, side))
+        assert largest(runner.picture_pixels(fits) - fits.tensor) < byte / 100
+        assert byte / 4 < largest(runner.picture_pixels(resized) - resized.tensor) < byte
+        clip = the_clip(side, 2)
+        assert byte / 4 < largest(runner.clip_pixels(clip) - clip.tensor) < 3 * byte
+
+    def test_without_processors_the_published_ones_are_used(self, folder: Path, usual: Any) -> None:
+        for path in folder.glob("*processor_config.json"):
+            path.unlink()
+        runner = loaded(Transformers, folder)
+        assert any("no complete processor" in note for note in runner.notes)
+        assert equal(asked(runner, "video-box"), asked(usual, "video-box"))
+
+    def test_the_input_is_not_changed(self, folder: Path) -> None:
+        before = {path: path.read_bytes() for path in folder.iterdir()}
+        asked(Transformers.load(folder, Given(image_size=256)), "video-point")
+        assert {path: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def largest(difference: Tensor) -> float:
+    return float(difference.abs().max())
+
+
+def rewritten(folder: Path, **changes: Tensor | None) -> Path:
+    """The folder with tensors changed, or left out."""
+    tensors = load_file(folder / "model.safetensors") | changes
+    kept = {name: tensor for name, tensor in tensors.items() if tensor is not None}
+    save_file(kept, folder / "model.safetensors", {"format": "pt"})
+    return folder
+
+
+class TestWhatLoadingSays:
+    """``from_pretrained`` takes next to anything; what it made of it is in the notes."""
+
+    def test_a_tensor_that_is_drawn_at_random(self, folder: Path) -> None:
+        """As transformers 4.57 saves a model."""
+        notes = loaded(Transformers, rewritten(folder, **{COPY: None})).notes
+        assert notes == tuple(
+            f"{model} draws 1 tensor ({COPY}) at random, which the folder lacks"
+            for model in ("Sam2Model", "Sam2VideoModel")
+        )
+
+    def test_a_tensor_that_is_left_out(self, folder: Path) -> None:
+        stranger = {"somebody.elses.weight": torch.zeros(3)}
+        notes = loaded(Transformers, rewritten(folder, **stranger)).notes
+        assert notes[-1].endswith(
+            "leaves out 1 tensor (somebody.elses.weight), which it has no place for"
+        )
+
+    def test_a_tensor_of_another_shape_is_an_error(self, folder: Path) -> None:
+        rewritten(folder, no_object_pointer=torch.zeros(1, 7))
+        with pytest.raises(UnreadableError, match="does not load it: RuntimeError") as raised:
+            loaded(Transformers, folder)
+        assert str(folder) in raised.value.message
+        assert raised.value.hint == f"sam21convert validate {folder}"
+
+    def test_nothing_reaches_the_terminal(
+        self, folder: Path, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        runner = Transformers.load(rewritten(folder, **{COPY: None}), Given(image_size=256))
+        asked(runner, "point")
+        asked(runner, "video-point")
+        runner.picture_pixels(the_picture(256))
+        assert capfd.readouterr() == ("", "")
+
+    def test_transformers_speaks_again_afterwards(self, usual: Any) -> None:
+        from transformers.utils import logging
+
+        before = logging.get_verbosity(), logging.is_progress_bar_enabled()
+        asked(usual, "point")
+        assert (logging.get_verbosity(), logging.is_progress_bar_enabled()) == before
+        assert before[0] < logging.CRITICAL
+
+    def test_the_network_is_never_asked(
+        self, folder: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def refuse(*_: Any) -> None:
+            raise AssertionError("something was looked for elsewhere")
+
+        for name in ("connect", "connect_ex"):
+            monkeypatch.setattr(socket.socket, name, refuse)
+        monkeypatch.setattr(socket, "getaddrinfo", refuse)
+        for path in folder.glob("*processor_config.json"):
+            path.unlink()
+        asked(Transformers.load(folder, Given()), "video-point")
+
+
+class TestTensors:
+    def test_every_official_tensor_is_found(self, checkpoints: Any, usual: Any) -> None:
+        truth = loaded(Truth, checkpoints(DEBUG)).model.state_dict()
+        for name, tensor in truth.items():
+            assert torch.equal(usual.tensor(name), tensor), name
+        with pytest.raises(KeyError):
+            usual.tensor("no.such.tensor")
+
+    @pytest.mark.parametrize("name", BOTH)
+    def test_both_models_see_what_is_written(self, checkpoints: Any, name: str) -> None:
+        runner = Transformers.load(checkpoints(name), Given())
+        truth = loaded(Truth, checkpoints(name)).model.state_dict()
+        for tensor in truth:
+            runner.tensor(tensor).fill_(3.0)
+        for model in (runner.video, runner.image):
+            assert all(bool((tensor == 3).all()) for tensor in model.state_dict().values())
+
+    def test_copies_that_differ_stay_apart(self, folder: Path) -> None:
+        runner = loaded(Transformers, rewritten(folder, **{COPY: torch.zeros(2, 64)}))
+        assert not runner.image.state_dict()[COPY].any()
+        assert runner.image.state_dict()["shared_image_embedding.positional_embedding"].all()

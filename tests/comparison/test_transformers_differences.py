@@ -1,0 +1,431 @@
+"""Where transformers follows objects through a video otherwise than the official code.
+
+Each difference is shown twice: how far transformers as it is comes out from our model, which
+follows the official code, and that both agree as soon as the cause is removed. So a test fails
+when transformers changes. The amounts stand in docs/compatibility.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from transformers import Sam2VideoInferenceSession
+from transformers.models.sam2_video import modeling_sam2_video
+
+from sam21convert.config.registry import shipped_config
+from sam21convert.model.config import TrackingOptions
+from sam21convert.model.position_encoding import rotary_grid, turn
+from sam21convert.model.video_predictor import SAM2VideoPredictor
+
+from ..support import videos
+from ..support.official import DEBUG
+from ..support.rounding import relative
+from ..support.transformers import (
+    MILLIONTH,
+    Difference,
+    TransformersPredictor,
+    a_point,
+    about,
+    compared,
+    difference,
+    in_parity,
+    noise,
+    opened,
+    our_predictor,
+    their_predictor,
+    weights,
+)
+from ..support.videos import BOX, POINT, Answer, Scenario, clicks
+
+DEBUG_21 = "debug/sam2.1_debug"
+ELSEWHERE = clicks([[90.0, 20.0]], [0])
+BOTH = pytest.mark.parametrize("name", DEBUG)
+
+
+def plain(name: str, scenario: Scenario) -> Difference:
+    return compared(our_predictor(name), their_predictor(name), scenario)[0]
+
+
+def without(name: str, scenario: Scenario, *causes: Callable[[Any], None]) -> Difference:
+    """With the causes removed from transformers' model."""
+    theirs = TransformersPredictor(weights(name))
+    for remove in causes:
+        remove(theirs.model)
+    return compared(our_predictor(name), theirs, scenario)[0]
+
+
+def one_mask(predictor: Any, state: Any) -> Iterator[Answer]:
+    yield predictor.add_new_mask(state, 0, 1, videos.disc_mask())
+    yield from predictor.propagate_in_video(state, max_frame_num_to_track=9)
+
+
+def pointer_of_the_best_of_three(model: Any) -> None:
+    """Remove: the pointer to a given mask comes from the candidate of highest expected IoU."""
+    model._single_frame_forward = partial(model._single_frame_forward, multimask_output=False)
+
+
+def memory_of_the_given_mask(model: Any) -> None:
+    """Remove: what is remembered is the mask as given, not at the resolution of all others."""
+    adopt = model._use_mask_as_output
+
+    def adopted(*args: Any) -> Any:
+        output = adopt(*args)
+        side = (model.image_size, model.image_size)
+        output.high_res_masks = F.interpolate(output.pred_masks, side, mode="bilinear")
+        return output
+
+    model._use_mask_as_output = adopted
+
+
+class TestGivenMask:
+    @BOTH
+    def test_what_is_remembered_of_it(self, name: str) -> None:
+        ours, theirs = our_predictor(name), TransformersPredictor(weights(name))
+
+        def remembered() -> tuple[float, float]:
+            state = opened(ours)
+            session = theirs.init_state(state)
+            for _ in zip(one_mask(ours, state), one_mask(theirs, session), strict=True):
+                pass
+            mine = state.objects[1].settled.prompted[0]
+            other = session.output_dict_per_obj[0]["cond_frame_outputs"][0]
+            memory = other["maskmem_features"].float().permute(1, 2, 0)
+            return (
+                relative(mine.pointer, other["object_pointer"][:, 0]),
+                relative(mine.memory.float().flatten(2), memory),
+            )
+
+        assert remembered() == (about(0.43), about(0.043))
+        pointer_of_the_best_of_three(theirs.model)
+        pointer, memory = remembered()
+        assert pointer < MILLIONTH
+        assert memory == about(0.043)
+        memory_of_the_given_mask(theirs.model)
+        assert remembered()[1] < 2**-8  # a last bit of bfloat16
+
+    @BOTH
+    def test_masks_that_follow(self, name: str) -> None:
+        causes = (pointer_of_the_best_of_three, memory_of_the_given_mask)
+        assert plain(name, one_mask).relative == about(5e-3)
+        for cause in causes:
+            assert not in_parity(without(name, one_mask, cause), noise(name))
+        assert in_parity(without(name, one_mask, *causes), noise(name))
+
+
+def another_click(predictor: Any, state: Any) -> Iterator[Answer]:
+    yield predictor.add_new_points_or_box(state, 0, 1, **clicks(POINT, [1]))
+    yield predictor.add_new_points_or_box(state, 0, 1, **ELSEWHERE, clear_old_points=False)
+
+
+def click_on_a_tracked_frame(predictor: Any, state: Any) -> Iterator[Answer]:
+    yield from a_point(predictor, state)
+    yield predictor.add_new_points_or_box(state, 6, 1, **ELSEWHERE)
+
+
+def click_on_a_prompted_frame(predictor: Any, state: Any) -> Iterator[Answer]:
+    yield from a_point(predictor, state)
+    yield predictor.add_new_points_or_box(state, 0, 1, **ELSEWHERE)
+
+
+def click_where_it_went_backwards(predictor: Any, state: Any) -> Iterator[Answer]:
+    yield predictor.add_new_points_or_box(state, 9, 1, **clicks(POINT, [1]))
+    yield from predictor.propagate_in_video(state, start_frame_idx=9, reverse=True)
+    yield predictor.add_new_points_or_box(state, 4, 1, **ELSEWHERE)
+
+
+def forgetting_the_mask_there(model: Any) -> None:
+    """Remove: a click does not get to see the mask that it corrects."""
+    run = model._run_single_frame_inference
+
+    def fed(**given: Any) -> Any:
+        outputs = given["inference_session"].output_dict_per_obj[given["obj_idx"]].values()
+        found = [kind[given["frame_idx"]] for kind in outputs if given["frame_idx"] in kind]
+        if found and given["point_inputs"] is not None:
+            given["prev_sam_mask_logits"] = found[0]["pred_masks"].clamp(-32, 32)
+        return run(**given)
+
+    model._run_single_frame_inference = fed
+
+
+class WithOfficialRecords(TransformersPredictor):
+    """Prompted frames are followed like others, each in its direction, and stay as they were.
+
+    Transformers counts a frame with a prompt as one that was never followed, so that a correction
+    takes the prompt's place, and has the direction of a correction told by its caller.
+    """
+
+    def propagate_in_video(self, session: Any, **options: Any) -> Iterator[Answer]:
+        for outputs in session.output_dict_per_obj.values():
+            for frame in outputs["cond_frame_outputs"]:
+                outputs["non_cond_frame_outputs"].pop(frame, None)
+        for frame, ids, masks in super().propagate_in_video(session, **options):
+            for followed in session.frames_tracked_per_obj.values():
+                followed[frame] = {"reverse": options.get("reverse", False)}
+            yield frame, ids, masks
+
+    def respond(self, session: Any, frame: int) -> Answer:
+        prompted = session.output_dict_per_obj[0]["cond_frame_outputs"]
+        followed = session.frames_tracked_per_obj[0].get(frame)
+        before = dict(prompted.get(frame, {}))
+        reverse = followed is not None and followed["reverse"]
+        output = self.model(session, frame_idx=frame, reverse=reverse)
+        if followed and before:
+            prompted[frame] = before
+        return self.answer(session, output)
+
+
+class TestCorrections:
+    @BOTH
+    @pytest.mark.parametrize(
+        ("scenario", "amount"), [(another_click, 0.27), (click_on_a_tracked_frame, 0.35)]
+    )
+    def test_the_mask_to_correct_is_not_seen(
+        self, scenario: Scenario, amount: float, name: str
+    ) -> None:
+        assert plain(name, scenario).relative == about(amount)
+        assert in_parity(without(name, scenario, forgetting_the_mask_there), noise(name))
+
+    @BOTH
+    @pytest.mark.parametrize(
+        ("scenario", "amount"),
+        [(click_on_a_prompted_frame, 1.1), (click_where_it_went_backwards, 0.12)],
+    )
+    def test_memories_are_recalled_otherwise(
+        self, scenario: Scenario, amount: float, name: str
+    ) -> None:
+        only_fed = without(name, scenario, forgetting_the_mask_there)
+        assert only_fed.relative == about(amount)
+        theirs = WithOfficialRecords(weights(name))
+        forgetting_the_mask_there(theirs.model)
+        assert in_parity(compared(our_predictor(name), theirs, scenario)[0], noise(name))
+
+
+def binary_for_all_objects(model: Any) -> None:
+    """Remove: where one object has a prompt, all are remembered as if they had one."""
+    encode = model._batch_encode_memories
+
+    def each(inference_session: Any, frame_idx: int, **lists: list[Any]) -> None:
+        for values in zip(*lists.values(), strict=True):
+            one = {name: [value] for name, value in zip(lists, values, strict=True)}
+            encode(inference_session=inference_session, frame_idx=frame_idx, **one)
+
+    model._batch_encode_memories = each
+
+
+def a_prompt_beside_a_tracked_object(predictor: Any, state: Any) -> Iterator[Answer]:
+    """On frame 3 transformers follows one object as it answers the prompt for another."""
+    yield predictor.add_new_points_or_box(state, 0, 1, **clicks(POINT, [1]))
+    until = 2 if isinstance(predictor, TransformersPredictor) else 3
+    for answer in predictor.propagate_in_video(state, max_frame_num_to_track=until):
+        if answer[0] < 3:
+            yield answer
+    predictor.add_new_points_or_box(state, 3, 2, box=BOX)
+    yield from predictor.propagate_in_video(state, start_frame_idx=4, max_frame_num_to_track=9)
+
+
+@BOTH
+def test_a_prompt_for_one_object_makes_memories_of_all_binary(name: str) -> None:
+    scenario = a_prompt_beside_a_tracked_object
+    assert plain(name, scenario).relative == about(4e-3)
+    assert in_parity(without(name, scenario, binary_for_all_objects), noise(name))
+
+
+@pytest.mark.parametrize(
+    "scenario",
+    [videos.mask, videos.empty_mask, videos.correction, videos.mask_correction, videos.reverse],
+)
+@BOTH
+def test_nothing_else_differs_in_what_an_object_goes_through(name: str, scenario: Scenario) -> None:
+    """With the causes removed, all scenarios agree that the two have in common."""
+    theirs = WithOfficialRecords(weights(name))
+    for cause in (
+        pointer_of_the_best_of_three,
+        memory_of_the_given_mask,
+        forgetting_the_mask_there,
+        binary_for_all_objects,
+    ):
+        cause(theirs.model)
+    assert in_parity(compared(our_predictor(name), theirs, scenario)[0], noise(name))
+
+
+def several_boxes(predictor: Any, state: Any) -> Iterator[Answer]:
+    for frame in (0, 7, 14):
+        yield predictor.add_new_points_or_box(state, frame, 1, box=BOX)
+    yield from predictor.propagate_in_video(state, start_frame_idx=0)
+
+
+def pointers_of_all_prompts(model: Any) -> None:
+    """Remove: ``max_cond_frame_num`` limits memories, but not the object pointers with them."""
+    gather = model._get_object_pointers
+
+    def nearest(session: Any, obj_idx: int, frame_idx: int, *args: Any, **kwargs: Any) -> Any:
+        outputs = session.output_dict_per_obj[obj_idx]
+        near, far = model._select_closest_cond_frames(
+            frame_idx, outputs["cond_frame_outputs"], model.config.max_cond_frame_num
+        )
+        session.output_dict_per_obj[obj_idx] = {
+            "cond_frame_outputs": near,
+            "non_cond_frame_outputs": {**far, **outputs["non_cond_frame_outputs"]},
+        }
+        found = gather(session, obj_idx, frame_idx, *args, **kwargs)
+        session.output_dict_per_obj[obj_idx] = outputs
+        return found
+
+    model._get_object_pointers = nearest
+
+
+@BOTH
+def test_a_limit_of_prompted_frames_leaves_all_their_pointers(name: str) -> None:
+    ours = our_predictor(name, max_cond_frames_in_attn=2)
+    theirs = TransformersPredictor(weights(name))
+    theirs.model.config.max_cond_frame_num = 2
+    found, _ = compared(ours, theirs, several_boxes)
+    assert found.relative == about(1e-3)
+    pointers_of_all_prompts(theirs.model)
+    assert in_parity(compared(ours, theirs, several_boxes)[0], noise(name))
+
+
+def streamed(frames: list[Tensor]) -> Iterator[Answer]:
+    """A point on the first of some frames that transformers gets one by one."""
+    theirs = their_predictor(DEBUG_21)
+    session = Sam2VideoInferenceSession(
+        video_height=videos.HEIGHT, video_width=videos.WIDTH, dtype=torch.float32
+    )
+    session.add_new_frame(frames[0])
+    yield theirs.add_new_points_or_box(session, 0, 1, **clicks(POINT, [1]))
+    for frame in frames[1:]:
+        yield theirs.answer(session, theirs.model(session, frame=frame))
+
+
+def test_a_stream_is_taken_for_a_long_video() -> None:
+    """So that ages of object pointers, which only SAM 2.1 has, count otherwise in a short one."""
+    ours: Any = our_predictor(DEBUG_21)
+
+    def followed(length: int) -> Iterator[Answer]:
+        state = ours.init_state([videos.frame(number) for number in range(length)])
+        yield ours.add_new_points_or_box(state, 0, 1, **clicks(POINT, [1]))
+        yield from list(ours.propagate_in_video(state, max_frame_num_to_track=5))[1:]
+
+    frames = list(opened(ours).images[:6])
+    assert difference(followed(6), streamed(frames)).relative == about(1.8e-3)
+    assert in_parity(difference(followed(16), streamed(frames)), noise(DEBUG_21))
+
+
+def before_any_answer(predictor: Any, state: Any) -> Iterator[Answer]:
+    """Two prompts that nobody asks an answer for until the object is followed."""
+    for frame in (0, 5):
+        if isinstance(predictor, TransformersPredictor):
+            predictor.processor.add_inputs_to_inference_session(
+                state, frame, 1, input_boxes=[[BOX]]
+            )
+        else:
+            predictor.add_new_points_or_box(state, frame, 1, box=BOX)
+    yield from predictor.propagate_in_video(state, start_frame_idx=0, max_frame_num_to_track=9)
+
+
+@BOTH
+def test_a_prompt_is_lost_unless_the_model_runs_before_the_next(name: str) -> None:
+    def at_once(predictor: Any, state: Any) -> Iterator[Answer]:
+        for frame in (0, 5):
+            yield predictor.add_new_points_or_box(state, frame, 1, box=BOX)
+        yield from predictor.propagate_in_video(state, max_frame_num_to_track=9)
+
+    assert plain(name, before_any_answer).relative == about(1.4)
+    assert in_parity(plain(name, at_once), noise(name))
+
+
+@BOTH
+def test_frames_before_a_prompt_count_as_prompted_unless_the_model_ran_there(name: str) -> None:
+    theirs = their_predictor(name)
+
+    def prompted_frames(ids: list[int], at_once: bool) -> list[int]:
+        session = theirs.init_state(opened(our_predictor(name)))
+        theirs.processor.add_inputs_to_inference_session(session, 2, ids, input_boxes=[[BOX]])
+        if at_once:
+            theirs.model(session, frame_idx=2)
+        for _ in theirs.propagate_in_video(session, start_frame_idx=0, max_frame_num_to_track=4):
+            pass
+        return list(session.output_dict_per_obj[0]["cond_frame_outputs"])
+
+    ids = [1]
+    assert prompted_frames(ids, at_once=False) == [0, 1, 2]
+    assert ids == []  # the caller's own list
+    assert prompted_frames([1], at_once=True) == [2]
+
+
+class TestOptions:
+    """What the official builders switch on or off, and transformers fixes or leaves out."""
+
+    @BOTH
+    def test_prompted_masks_are_remembered_as_0_and_1(self, name: str) -> None:
+        """As ``binarize_mask_from_pts_for_mem_enc``, which ``apply_postprocessing`` turns on."""
+        sigmoid = our_predictor(name, binarize_mask_from_pts_for_mem_enc=False)
+        found, _ = compared(sigmoid, their_predictor(name), a_point)
+        assert found.relative == about(0.014)
+        assert in_parity(plain(name, a_point), noise(name))
+
+    @BOTH
+    def test_dynamic_multimask_is_on(self, name: str) -> None:
+        """As ``apply_postprocessing`` makes it; without, the official code has it off."""
+        config = replace(shipped_config(name), dynamic_multimask_via_stability=False)
+        options = TrackingOptions(binarize_mask_from_pts_for_mem_enc=True)
+        ours = SAM2VideoPredictor(config, options).eval()
+        ours.load_state_dict(weights(name))
+        theirs = TransformersPredictor(weights(name))
+        found, _ = compared(ours, theirs, videos.several_points)
+        assert found.relative == about(1.0)
+        theirs.model.mask_decoder.dynamic_multimask_via_stability = False
+        assert in_parity(compared(ours, theirs, videos.several_points)[0], noise(name))
+
+    @BOTH
+    def test_holes_are_not_filled(self, name: str) -> None:
+        filled = our_predictor(name, fill_hole_area=8)
+        found, _ = compared(filled, their_predictor(name), a_point)
+        assert found.relative == about(0.45)
+        assert in_parity(plain(name, a_point), noise(name))
+
+    def test_the_areas_given_to_post_process_masks_are_ignored(self) -> None:
+        mask = torch.ones(1, 1, 32, 32)
+        mask[..., 10, 10] = -1
+        post = their_predictor(DEBUG[0]).processor.post_process_masks
+        (found,) = post([mask], [[32, 32]], max_hole_area=8, max_sprinkle_area=10**4)
+        assert torch.equal(found, mask > 0)
+
+
+def test_places_are_turned_by_cosine_and_sine_instead_of_complex_numbers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ours, model = our_predictor(DEBUG[0]), their_predictor(DEBUG[0]).model
+    grid, width = ours.config.embedding_size, ours.config.hidden_dim
+    turns = rotary_grid(width, grid, grid, ours.config.memory_attention.rope_theta, "cpu")
+
+    def turned(
+        q: Tensor, k: Tensor, *_: Any, num_k_exclude_rope: int, repeat_freqs_k: bool
+    ) -> tuple[Tensor, Tensor]:
+        places = k.shape[-2] - num_k_exclude_rope
+        placed, rest = k[..., :places, :], k[..., places:, :]
+        times = places // len(turns)
+        return turn(q, turns), torch.cat([turn(placed, turns.repeat(times, 1)), rest], dim=-2)
+
+    def attended() -> float:
+        drawn = torch.randn(grid**2 * 3, 1, width, generator=torch.Generator().manual_seed(0))
+        frame, memory = drawn[: grid**2], drawn[..., : ours.config.memory_encoder.out_dim]
+        own = model.vision_encoder.neck.position_encoding(
+            torch.Size((1, width, grid, grid)), drawn.device, drawn.dtype
+        )
+        theirs = model.memory_attention(frame, memory, own.flatten(2).permute(2, 0, 1), memory)
+        image = frame.permute(1, 2, 0).reshape(1, width, grid, grid)
+        together = memory.transpose(0, 1)
+        mine = ours.memory_attention(image, together, together, 0)
+        return relative(mine.flatten(2).transpose(1, 2), theirs[:, 0])
+
+    assert 0 < attended() < MILLIONTH
+    monkeypatch.setattr(modeling_sam2_video, "apply_rotary_pos_emb_2d", turned)
+    assert attended() == 0

@@ -1,0 +1,163 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+
+from sam21convert.config.registry import SHIPPED, shipped_tensors
+from sam21convert.dialects import DIALECTS, HF_IMAGE, HF_VIDEO, OFFICIAL
+from sam21convert.dialects.keymap import KeyMap, RuleError, compile_keymap, foreign_name
+from sam21convert.dialects.rules import Dialect, Echo, Gather, Rename
+from sam21convert.io.tensor import Inventory, TensorSpec
+
+SPEC = TensorSpec("F32", (2, 3))
+CONFIGS = [shipped.name for shipped in SHIPPED]
+NAMINGS = [dialect for dialect in DIALECTS if not dialect.file]  # the others repeat one of them
+
+
+def dialect(*rules: Rename | Gather, covers: tuple[str, ...] = ("",)) -> Dialect:
+    return Dialect("test", "for a test", covers, rules)
+
+
+def names(rules: Dialect, *truth: str) -> list[str]:
+    return [entry.foreign for entry in compile_keymap(rules, dict.fromkeys(truth, SPEC)).entries]
+
+
+class TestRules:
+    def test_the_tail_rides_along(self) -> None:
+        assert names(dialect(Rename("a.b", "x")), "a.b.weight", "a.b") == ["x.weight", "x"]
+
+    def test_digits_are_carried_over(self) -> None:
+        rule = Rename("a.{i}.norm{n}", "b.{n}.layer{i}")
+        assert names(dialect(rule), "a.3.norm12.bias") == ["b.12.layer3.bias"]
+
+    def test_a_template_matches_whole_segments(self) -> None:
+        with pytest.raises(RuleError, match="no rule for a.bc"):
+            names(dialect(Rename("a.b", "x")), "a.bc")
+
+    def test_more_segments_win_then_more_literal_characters(self) -> None:
+        rules = (Rename("a", "x"), Rename("a.{i}", "y.{i}"), Rename("a.0", "z"))
+        for order in (rules, rules[::-1]):
+            assert names(dialect(*order), "a.0.w", "a.1.w", "a.b") == ["z.w", "y.1.w", "x.b"]
+
+    def test_one_rule_fires_and_nothing_chains(self) -> None:
+        rules = (Rename("layers.1", "layers.0"), Rename("layers.0", "first"))
+        assert names(dialect(*rules), "layers.1", "layers.0") == ["layers.0", "first"]
+
+    def test_a_tie_is_an_error(self) -> None:
+        with pytest.raises(RuleError, match="fit equally well"):
+            names(dialect(Rename("a.{i}", "x"), Rename("a.{j}", "y")), "a.1")
+
+    def test_two_tensors_of_one_name_are_an_error(self) -> None:
+        with pytest.raises(RuleError, match="both become x"):
+            names(dialect(Rename("a", "x"), Rename("b", "x")), "a", "b")
+
+    def test_gathered_tensors_stand_along_the_first_axis(self) -> None:
+        rules = dialect(Gather(("p.1", "p.0"), "p"), Rename("a", "a"))
+        keymap = compile_keymap(rules, {"p.0": SPEC, "a": SPEC, "p.1": SPEC})
+        assert keymap.foreign["p"] == TensorSpec("F32", (4, 3))
+        assert {entry.foreign: entry.truths for entry in keymap.entries}["p"] == ("p.1", "p.0")
+
+    def test_what_is_not_covered_is_dropped(self) -> None:
+        keymap = compile_keymap(
+            dialect(Rename("a", "a"), covers=("a",)), {"a.b": SPEC, "ab": SPEC, "c": SPEC}
+        )
+        assert keymap.dropped == ("ab", "c")
+
+    def test_an_echo_must_repeat_a_tensor_that_is_there(self) -> None:
+        rules = Dialect("test", "", ("",), (Rename("a", "x"),), (Echo("y", of="z"),))
+        with pytest.raises(RuleError, match="y cannot repeat z"):
+            compile_keymap(rules, {"a": SPEC})
+
+
+@pytest.mark.parametrize("config", CONFIGS)
+@pytest.mark.parametrize("rules", NAMINGS, ids=lambda rules: rules.name)
+class TestEveryDialectAndConfig:
+    def test_the_map_is_a_bijection(self, rules: Dialect, config: str) -> None:
+        truth = shipped_tensors(config)
+        keymap = compile_keymap(rules, truth)
+        reached = [name for entry in keymap.entries for name in entry.truths]
+        assert sorted([*reached, *keymap.dropped]) == sorted(truth)
+        assert len({entry.foreign for entry in keymap.entries}) == len(keymap.entries)
+        assert keymap.fit(keymap.foreign).faults == 0
+
+    def test_the_order_of_the_rules_means_nothing(self, rules: Dialect, config: str) -> None:
+        turned = replace(rules, rules=rules.rules[::-1])
+        truth = shipped_tensors(config)
+        assert compile_keymap(rules, truth).foreign == compile_keymap(turned, truth).foreign
+
+    def test_every_fault_of_a_single_tensor_is_caught_and_named(
+        self, rules: Dialect, config: str
+    ) -> None:
+        keymap = compile_keymap(rules, shipped_tensors(config))
+        echoed = {*keymap.echoes, *keymap.echoes.values()}
+        for name, kind, found in single_faults(keymap):
+            fit = keymap.fit(found)
+            if kind == "reshaped":
+                assert [fault[0] for fault in fit.misshapen] == [name]
+                continue
+            assert fit.unexpected == ((f"{name}_",) if kind == "renamed" else ())
+            missing = () if name in keymap.fills or name in echoed else (name,)
+            assert (fit.missing, name in fit.lone) == (missing, name in echoed)
+
+
+def single_faults(keymap: KeyMap) -> Iterator[tuple[str, str, Inventory]]:
+    """Every tensor dropped, renamed and reshaped, one at a time; the dict is put back after."""
+    found = dict(keymap.foreign)
+    for name, spec in keymap.foreign.items():
+        found[name] = TensorSpec(spec.dtype, (*spec.shape, 1))
+        yield name, "reshaped", found
+        del found[name]
+        yield name, "dropped", found
+        found[f"{name}_"] = spec
+        yield name, "renamed", found
+        del found[f"{name}_"]
+        found[name] = spec
+
+
+@pytest.mark.parametrize("config", CONFIGS)
+@pytest.mark.parametrize("rules", [OFFICIAL, HF_VIDEO], ids=lambda rules: rules.name)
+def test_four_spellings_of_gamma_are_read(rules: Dialect, config: str) -> None:
+    keymap = compile_keymap(rules, shipped_tensors(config))
+    own = foreign_name(rules, "memory_encoder.fuser.layers.0.gamma")
+    assert own is not None
+    for ending in ("gamma", "scale", "weight", "g_weight"):
+        spelt = own.rpartition(".")[0] + f".{ending}"
+        found = {spelt if name == own else name: spec for name, spec in keymap.foreign.items()}
+        fit = keymap.fit(found)
+        assert fit.faults == 0
+        assert fit.names[own] == spelt
+
+
+def test_two_spellings_at_once_are_one_too_many() -> None:
+    keymap = compile_keymap(OFFICIAL, shipped_tensors(CONFIGS[0]))
+    extra = "memory_encoder.fuser.layers.0.weight"
+    found = {**keymap.foreign, extra: TensorSpec("F32", (256,))}
+    assert keymap.fit(found).unexpected == (extra,)
+
+
+@pytest.mark.parametrize("rules", [HF_VIDEO, HF_IMAGE], ids=lambda rules: rules.name)
+def test_either_copy_of_the_positional_embedding_will_do(rules: Dialect) -> None:
+    keymap = compile_keymap(rules, shipped_tensors(CONFIGS[0]))
+    [(echo, of)] = keymap.echoes.items()
+    assert keymap.fit(keymap.foreign).repeats == ((echo, of),)
+    for absent in (echo, of):
+        found = {name: spec for name, spec in keymap.foreign.items() if name != absent}
+        fit = keymap.fit(found)
+        assert (fit.faults, fit.lone, fit.repeats) == (0, (absent,), ())
+    neither = {name: spec for name, spec in keymap.foreign.items() if name not in (echo, of)}
+    assert set(keymap.fit(neither).missing) == {echo, of}
+
+
+def test_an_integer_tensor_is_of_the_wrong_type() -> None:
+    keymap = compile_keymap(OFFICIAL, shipped_tensors(CONFIGS[0]))
+    found = {**keymap.foreign, "no_mem_embed": TensorSpec("I64", (1, 1, 256))}
+    assert keymap.fit(found).wrong_type == (("no_mem_embed", TensorSpec("I64", (1, 1, 256))),)
+
+
+@pytest.mark.parametrize(
+    ("config", "dropped"), [("sam2.1/sam2.1_hiera_t", 160), ("sam2/sam2_hiera_t", 157)]
+)
+def test_an_image_model_has_no_memory(config: str, dropped: int) -> None:
+    assert len(compile_keymap(HF_IMAGE, shipped_tensors(config)).dropped) == dropped

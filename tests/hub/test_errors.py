@@ -1,0 +1,157 @@
+"""What is said of an error of the Hub is true of it, whoever sent it and on whatever request."""
+
+from __future__ import annotations
+
+import errno
+from socket import gaierror
+
+import httpx2
+import pytest
+from huggingface_hub import constants, errors
+from huggingface_hub.utils import hf_raise_for_status  # type: ignore[attr-defined]
+
+from sam21convert.errors import RefusedError, Sam21ConvertError, UnreadableError, UsageError
+from sam21convert.hub.errors import Failure, explaining, explaining_reads
+
+HUB = constants.ENDPOINT
+INFO, COMMIT = f"{HUB}/api/models/o/m/revision/main", f"{HUB}/api/models/o/m/commit/main"
+PREUPLOAD = f"{HUB}/api/models/o/m/preupload/main"
+STORAGE = "https://storage.example/object"
+TOKEN = {"authorization": "Bearer hf_secret"}
+
+
+def answered(
+    method: str, url: str, status: int, code: str = "", said: str = "", signed: bool = True
+) -> Exception:
+    """What the client raises for an answer of the Hub."""
+    request = httpx2.Request(method, url, headers=TOKEN if signed else {})
+    headers = {"X-Error-Code": code, "X-Error-Message": said}
+    with pytest.raises(errors.HfHubHTTPError) as caught:
+        hf_raise_for_status(httpx2.Response(status, headers=headers, request=request))
+    return caught.value
+
+
+def unanswered(kind: type[httpx2.RequestError], url: str = COMMIT) -> Exception:
+    return kind("no answer", request=httpx2.Request("POST", url))
+
+
+def wrapped(cause: Exception, error: Exception | None = None) -> Exception:
+    """As the client does with errors of an upload."""
+    error = error or RuntimeError("Error while uploading")
+    error.__cause__ = cause
+    return error
+
+
+WRITE = "does not let you write it"
+CASES = [
+    (answered("GET", INFO, 401, signed=False), UnreadableError, "asks who you are"),
+    (answered("POST", COMMIT, 401), UnreadableError, "does not accept your token"),
+    (errors.LocalTokenNotFoundError("none"), UnreadableError, "asks who you are"),
+    (answered("GET", INFO, 403), RefusedError, "does not let you read it"),
+    (answered("POST", COMMIT, 403), RefusedError, f"{WRITE}\n"),
+    (answered("POST", PREUPLOAD, 403, said="quota spent"), RefusedError, f"{WRITE}: quota spent\n"),
+    (answered("GET", INFO, 403, "GatedRepo"), UnreadableError, "is gated"),
+    (
+        answered("POST", COMMIT, 403, said="Access to this resource is disabled."),
+        RefusedError,
+        "has disabled it",
+    ),
+    *(
+        (error(answered("PUT", STORAGE, status, signed=False)), UnreadableError, "the storage of")
+        for error in (wrapped, lambda error: error)
+        for status in (400, 401, 403, 404)
+    ),
+    (wrapped(answered("PUT", STORAGE, 503)), UnreadableError, "status 503"),
+    (answered("POST", COMMIT, 404), UnreadableError, "is not on the Hub, or no longer"),
+    (answered("POST", COMMIT, 404, "RepoNotFound"), UnreadableError, "is not on the Hub, or no"),
+    (answered("POST", PREUPLOAD, 404, "RevisionNotFound"), UnreadableError, "no such revision"),
+    (answered("POST", COMMIT, 409), RefusedError, "in the meantime"),
+    (answered("POST", COMMIT, 412), RefusedError, "in the meantime"),
+    (answered("POST", f"{HUB}/api/repos/create", 409, said="busy"), RefusedError, "409.: busy"),
+    (answered("POST", COMMIT, 413), RefusedError, "does not take it .status 413"),
+    (answered("POST", COMMIT, 400, said="bad card"), RefusedError, "does not take it.*: bad card"),
+    (
+        wrapped(answered("POST", f"{HUB}/api/validate-yaml", 400), ValueError("no such license")),
+        RefusedError,
+        "does not take it.*: no such license",
+    ),
+    (ValueError("Invalid\n metadata"), RefusedError, "does not take it: Invalid metadata"),
+    (answered("POST", COMMIT, 429), UnreadableError, "status 429"),
+    (unanswered(httpx2.ReadTimeout), UnreadableError, "no answer in time"),
+    (unanswered(httpx2.ConnectError), UnreadableError, "cannot be reached: ConnectError"),
+    (errors.LocalEntryNotFoundError("offline"), UnreadableError, "cannot be reached"),
+    (ConnectionResetError(104, "reset"), UnreadableError, "cannot be reached: ConnectionReset"),
+    (gaierror(-2, "Name or service not known"), UnreadableError, "cannot be reached: gaierror"),
+]
+
+
+@pytest.mark.parametrize(("error", "kind", "says"), CASES, ids=lambda value: str(value)[:40])
+def test_each_error_is_told_as_what_it_is(
+    error: Exception, kind: type[Sam21ConvertError], says: str
+) -> None:
+    with pytest.raises(kind, match=says) as caught, explaining("o/m"):
+        raise error
+    assert caught.value.message.startswith("o/m: ")
+    assert caught.value.hint or kind is RefusedError
+    assert "hf_secret" not in str(caught.value)
+
+
+READS = [
+    (OSError(errno.ENOSPC, "No space left"), UnreadableError, "cannot be kept in .*: No space"),
+    (ConnectionResetError(104, "reset"), UnreadableError, "cannot be reached: ConnectionReset"),
+    (unanswered(httpx2.ConnectError), UnreadableError, "cannot be reached: ConnectError"),
+    (answered("GET", HUB, 500), UnreadableError, "answered with status 500"),
+    (errors.HFValidationError("no id"), UsageError, "no such file or folder, and no id"),
+    (RefusedError("o/m: said already"), RefusedError, "said already"),
+]
+
+
+@pytest.mark.parametrize(("error", "kind", "says"), READS, ids=lambda value: str(value)[:40])
+def test_what_is_only_read_may_have_been_a_path(
+    error: Exception, kind: type[Sam21ConvertError], says: str
+) -> None:
+    with pytest.raises(kind, match=f"^o/m: .*{says}"), explaining_reads("o/m"):
+        raise error
+
+
+def test_a_proposal_is_not_advised_to_who_makes_one() -> None:
+    create = f"{HUB}/api/repos/create"
+    for url, advised in ((COMMIT, True), (f"{COMMIT}?create_pr=1", False), (create, False)):
+        with pytest.raises(RefusedError) as caught, explaining("o/m"):
+            raise answered("POST", url, 403)
+        assert ("--create-pr" in str(caught.value)) == advised
+
+
+@pytest.mark.parametrize("outer", [wrapped, lambda error: error])
+@pytest.mark.parametrize(
+    "error", [OSError(errno.ENOSPC, "No space left on device"), RefusedError("said already")]
+)
+def test_what_is_not_of_the_hub_stays_what_it_is(outer: object, error: Exception) -> None:
+    assert callable(outer)
+    with pytest.raises(type(error)) as caught, explaining("o/m"):
+        raise outer(error)
+    assert caught.value is error
+    assert not Failure.of(outer(error)).transient
+
+
+@pytest.mark.parametrize(
+    ("error", "transient", "repeated", "pending"),
+    [
+        (answered("POST", COMMIT, 503), True, False, False),
+        (answered("POST", COMMIT, 504), True, False, True),
+        (unanswered(httpx2.ReadTimeout), True, False, True),
+        (unanswered(httpx2.ConnectTimeout), True, False, False),
+        (answered("POST", COMMIT, 412), False, False, False),
+        (answered("POST", PREUPLOAD, 503), True, True, False),
+        (wrapped(answered("PUT", STORAGE, 503)), True, True, False),
+        (wrapped(unanswered(httpx2.ReadError, STORAGE)), True, True, False),
+        (answered("POST", f"{HUB}/api/validate-yaml", 500), True, False, False),
+        (errors.LocalEntryNotFoundError("after many tries"), False, False, False),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_what_may_be_tried_again(
+    error: Exception, transient: bool, repeated: bool, pending: bool
+) -> None:
+    failure = Failure.of(error)
+    assert (failure.transient, failure.repeated, failure.pending) == (transient, repeated, pending)

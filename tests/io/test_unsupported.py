@@ -1,0 +1,253 @@
+"""Files that are no checkpoints are named by what is in them, whatever their names say."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import io
+import json
+import lzma
+import pickle
+import tarfile
+import warnings
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch.package.package_exporter import PackageExporter
+
+from sam21convert import inspect
+from sam21convert.errors import RefusedError, UnreadableError
+from sam21convert.io import unsupported
+from sam21convert.io.open import open_source
+from sam21convert.io.unsupported import ARCHIVES, STRANGERS, archive, stranger
+
+from ..support.checkpoints import official_pt
+
+Make = Callable[[Path], object]
+SUFFIXES = (".pt", ".safetensors", ".bin")
+
+
+def written(content: bytes) -> Make:
+    return lambda path: path.write_bytes(content)
+
+
+def buffered(save: Callable[[io.BytesIO], object]) -> Make:
+    """What a library writes, without its own suffix."""
+
+    def make(path: Path) -> None:
+        buffer = io.BytesIO()
+        save(buffer)
+        path.write_bytes(buffer.getvalue())
+
+    return make
+
+
+def zipped(*names: str) -> Make:
+    def make(path: Path) -> None:
+        with zipfile.ZipFile(path, "w") as packed:
+            for name in names:
+                packed.writestr(name, b"x")
+
+    return make
+
+
+def tarred(*names: str) -> Make:
+    def make(path: Path) -> None:
+        with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as packed:
+            for name in names:
+                packed.addfile(tarfile.TarInfo(name))
+
+    return make
+
+
+def exported(buffer: io.BytesIO) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model = torch.export.export(torch.nn.Linear(2, 2), (torch.zeros(1, 2),))
+        torch.export.save(model, buffer)
+
+
+def scripted(buffer: io.BytesIO) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.jit.save(torch.jit.trace(torch.nn.Linear(2, 2), torch.zeros(1, 2)), buffer)  # type: ignore[no-untyped-call]
+
+
+def packaged(buffer: io.BytesIO) -> None:
+    with PackageExporter(buffer) as exporter:
+        exporter.save_pickle("model", "model.pkl", [1])
+
+
+def field(number: int, content: bytes) -> bytes:
+    """A protobuf field of bytes, its length in as many as it takes."""
+    length = len(content)
+    size = bytes([length]) if length < 128 else bytes([length & 0x7F | 0x80, length >> 7])
+    return bytes([number << 3 | 2]) + size + content
+
+
+GRAPH = field(1, field(1, b"x") + field(4, b"Conv")) + field(2, b"main")
+INPUTS = field(1, field(1, b"image")) + field(10, field(1, b"mask"))
+
+# What it is called, and how it is made; by the library itself where the tests have one.
+CASES: tuple[tuple[str, Make], ...] = (
+    (
+        "a Git LFS pointer, not the file itself",
+        written(b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n"),
+    ),
+    ("a web page", written(b"<!DOCTYPE html>\n<html lang=en>")),
+    ("a web page", written(b"\xef\xbb\xbf\n  <HTML><head>")),
+    ("a web page", written(b'<?xml version="1.0"?>\n<!DOCTYPE html PUBLIC "-//W3C//DTD">')),
+    ("XML", written(b'<?xml version="1.0"?><Error><Code>AccessDenied</Code></Error>')),
+    ("XML", written(b"<Error><Code>NoSuchKey</Code></Error>")),
+    ("JSON", written(b'{"error":"Repository not found"}')),
+    ("JSON", written(b'{"model":{"x": 1}}')),  # its ninth byte is a brace
+    ("JSON", written(json.dumps({"a": "\N{LATIN SMALL LETTER E WITH ACUTE}" * 700}).encode())),
+    ("a GGUF file", written(b"GGUF\x03\0\0\0" + bytes(16))),
+    ("a ggml file", written((0x67676D6C).to_bytes(4, "little") + bytes(16))),
+    ("an ONNX model", written(b"\x08\x0a" + field(2, b"pytorch") + field(7, GRAPH))),
+    ("an ONNX model", written(b"\x08\x08" + field(7, GRAPH * 40))),
+    ("a Core ML model", written(b"\x08\x06" + field(2, INPUTS))),
+    ("a Core ML model", written(b"\x08\x04" + field(2, INPUTS * 20))),
+    ("a TensorFlow Lite model", written(b"\x1c\0\0\0TFL3" + bytes(16))),
+    ("an ExecuTorch program", written(b"\x30\0\0\0ET12" + bytes(16))),
+    ("an HDF5 file", written(b"\x89HDF\r\n\x1a\n" + bytes(16))),
+    ("a NumPy array", buffered(lambda buffer: np.save(buffer, np.zeros(3)))),
+    ("the tar format of the first releases of PyTorch", tarred("sys_info", "pickle", "storages")),
+    ("a tar archive", tarred("model.pt")),
+    ("a gzip archive", written(gzip.compress(b"x"))),
+    ("a bzip2 archive", written(bz2.compress(b"x"))),
+    ("an xz archive", written(lzma.compress(b"x"))),
+    ("a Zstandard archive", written(b"\x28\xb5\x2f\xfd" + bytes(16))),
+    ("a 7-Zip archive", written(b"7z\xbc\xaf\x27\x1c" + bytes(16))),
+    ("a RAR archive", written(b"Rar!\x1a\x07\x01\0" + bytes(16))),
+    ("an empty zip archive", zipped()),
+    ("a PDF document", written(b"%PDF-1.7\n%\xe2\xe3")),
+    *(
+        ("a picture", buffered(lambda buffer, k=kind: Image.new("RGB", (8, 8)).save(buffer, k)))  # type: ignore[misc]
+        for kind in ("png", "jpeg", "gif", "webp")
+    ),
+    ("a video", written(b"\0\0\0\x20ftypisom" + bytes(16))),
+    ("text", written(b"Entry not found")),
+    ("text", written(b"model:\n  image_size: 1024\n")),
+    ("a TorchScript archive", buffered(scripted)),
+    ("a torch.export archive", buffered(exported)),
+    ("a torch.package archive", buffered(packaged)),
+    ("a Core ML package", zipped("m/Manifest.json", "m/Data/com.apple.CoreML/model.mlmodel")),
+    ("a TensorFlow SavedModel", zipped("m/saved_model.pb", "m/variables/variables.index")),
+    ("a Keras model", zipped("metadata.json", "config.json", "model.weights.h5")),
+    ("a NumPy archive (.npz)", buffered(lambda buffer: np.savez(buffer, a=np.zeros(3)))),
+)
+NAMES = [f"{number}-{what}" for number, (what, _) in enumerate(CASES)]
+
+
+@pytest.mark.parametrize(("what", "make"), CASES, ids=NAMES)
+def test_it_is_named_by_its_content_and_refused_in_two_lines(
+    tmp_path: Path, what: str, make: Make
+) -> None:
+    for suffix in SUFFIXES:
+        path = tmp_path / f"model{suffix}"
+        make(path)
+        before = path.read_bytes()
+        with pytest.raises(RefusedError) as caught:
+            inspect(path)
+        assert caught.value.message.startswith(f"{path}: is {what}")
+        assert caught.value.exit_code == 3
+        assert caught.value.hint
+        assert "\n" not in caught.value.message + caught.value.hint
+        assert path.read_bytes() == before
+
+
+def test_every_kind_has_a_case() -> None:
+    kinds = {*(kind.what for kind in STRANGERS), *(kind.what for kind in ARCHIVES)}
+    assert kinds == {what for what, _ in CASES}
+
+
+@pytest.mark.parametrize("kind", STRANGERS, ids=lambda kind: kind.what)
+def test_each_is_told_by_its_own_entry_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: unsupported.Stranger
+) -> None:
+    """Without its entry another name, or none, comes out."""
+    monkeypatch.setattr(unsupported, "STRANGERS", tuple(k for k in STRANGERS if k is not kind))
+    for what, make in CASES:
+        if what == kind.what:
+            make(tmp_path / "a")
+            found = stranger(tmp_path / "a", (tmp_path / "a").read_bytes()[: unsupported.HEAD])
+            assert found is None or f"is {what}" not in found.message
+
+
+@pytest.mark.parametrize("kind", ARCHIVES, ids=lambda kind: kind.what)
+def test_each_archive_is_told_by_its_own_entry_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: unsupported.Archive
+) -> None:
+    make = next(make for what, make in CASES if what == kind.what)
+    make(tmp_path / "a")
+    names = zipfile.ZipFile(tmp_path / "a").namelist()
+    assert archive(names) is kind
+    monkeypatch.setattr(unsupported, "ARCHIVES", tuple(k for k in ARCHIVES if k is not kind))
+    assert archive(names) is None
+
+
+@pytest.mark.parametrize(
+    ("make", "complaint"),
+    [
+        (written(b""), "is empty"),
+        (written(bytes(64)), "is neither a PyTorch checkpoint nor"),
+        (written(b"\x08\x0a\x12\0\0\0\0\0"), "is neither a PyTorch checkpoint nor"),
+        (written(b"\x08\x0a\x12\xff\xff\xff\xff\xff"), "is neither a PyTorch checkpoint nor"),
+        (written(b"\x10\x0a" + field(2, b"pytorch")), "is neither a PyTorch checkpoint nor"),
+        (
+            written(b'{"error": "Gated repository"}'),
+            r"is JSON that begins with '\{\"error\": \"Gated",
+        ),
+        (written(b"   \n  "), "is neither a PyTorch checkpoint nor"),
+        (written(b"PK\x03\x04 but not really"), "not an intact zip archive"),
+        (zipped("a.txt"), "not a PyTorch checkpoint: it holds 'a.txt'\n"),
+        (zipped(*"abcd"), "not a PyTorch checkpoint: it holds 'a', 'b', 'c' \\.\\.\\.\n"),
+        (written(pickle.dumps({"a": 1})), "a pickle, but not one that torch.save wrote"),
+        (written(pickle.dumps({"a": np.zeros(3)})), "a pickle, but not one that torch.save"),
+    ],
+)
+def test_what_has_no_name_is_refused_too(tmp_path: Path, make: Make, complaint: str) -> None:
+    path = tmp_path / "model.pt"
+    make(path)
+    with pytest.raises((RefusedError, UnreadableError), match=complaint) as caught:
+        inspect(path)
+    assert caught.value.exit_code == 3
+
+
+@pytest.mark.parametrize(
+    ("entry", "complaint"),
+    [
+        ("Data/com.apple.CoreML/model.mlmodel", "is a Core ML package"),
+        ("my.mlpackage/Data/com.apple.CoreML/x", "a folder without model.safetensors"),
+        ("saved_model.pb", "is a TensorFlow SavedModel"),
+        ("else.txt", "a folder without model.safetensors"),
+    ],
+)
+def test_folders_too(tmp_path: Path, entry: str, complaint: str) -> None:
+    (tmp_path / entry).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / entry).write_bytes(b"x")
+    with pytest.raises(RefusedError, match=complaint):
+        inspect(tmp_path)
+
+
+def test_no_length_of_a_header_makes_a_safetensors_file_a_stranger(tmp_path: Path) -> None:
+    """A file begins with the length of its header, which can look like any magic number."""
+    heads = [bytes([low, high, 0, 0]) for low in range(256) for high in (0, 1, 0x0A, 0x12, 0x7B)]
+    heads += [kind[:3] + b"\0" for kind in (b"GGU", b"%PD", b"\x1f\x8b\x08", b"\xff\xd8\xff")]
+    path = tmp_path / "model.pt"
+    for head in heads:
+        path.write_bytes(head + bytes(4) + b"{")
+        with pytest.raises(UnreadableError, match="header"):
+            open_source(path)
+
+
+def test_a_checkpoint_is_no_stranger_whatever_its_name(tmp_path: Path) -> None:
+    path = official_pt(tmp_path / "m.safetensors")
+    assert stranger(path, path.read_bytes()[: unsupported.HEAD]) is None
+    assert inspect(path).dialect == "official"

@@ -1,0 +1,93 @@
+"""Commands against a Hub on this machine, in one process: it imports torch and the client once."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from .hub_server import Hub, User
+from .hub_server.policy import WRITER
+
+COMMANDS = """
+import json, os, resource, sys
+from click.testing import CliRunner
+from sam21convert import patience
+from sam21convert.__main__ import main
+
+for line in sys.stdin:
+    words, token, patience.TIMEOUT, largest = json.loads(line)
+    os.environ["HF_TOKEN"] = token
+    resource.setrlimit(resource.RLIMIT_FSIZE, (largest, resource.RLIM_INFINITY))
+    done = CliRunner().invoke(main, words)
+    print(json.dumps([done.exit_code, done.stdout, done.stderr]), flush=True)
+"""
+
+
+@dataclass
+class Commands:
+    """A process that runs commands of sam21convert, one after the other.
+
+    ``timeout`` is how long it waits for an answer, in seconds; ``largest`` is the size of a file
+    in bytes from which on there is no space on its disk, -1 for none. ``announced`` is what the
+    last command wrote on standard error.
+    """
+
+    process: subprocess.Popen[str]
+    hub: Hub
+    scratch: Path
+    source: Path
+    timeout: int = 60
+    largest: int = -1
+    announced: str = ""
+
+    def run(self, *words: str, user: User | None = WRITER) -> dict[str, Any]:
+        """The JSON that a command answers with, or of its error; it leaves no scratch file."""
+        token = user.token if user else ""
+        asked = [[*words, "--json"], token, self.timeout, self.largest]
+        _stream(self.process.stdin).write(json.dumps(asked) + "\n")
+        _stream(self.process.stdin).flush()
+        code, out, err = json.loads(_stream(self.process.stdout).readline())
+        self.announced = err
+        assert out, err
+        answer: dict[str, Any] = json.loads(out)
+        assert code == answer.get("exit_code", 0)
+        assert not token or token not in out + err
+        assert not list(self.scratch.iterdir())
+        return answer
+
+    def push(
+        self, name: str, *options: str, to: str = "hf-image", user: User | None = WRITER
+    ) -> dict[str, Any]:
+        """Publish ``source``, not compared."""
+        words = ["push", str(self.source), name, "--to", to, "--parity", "none", *options]
+        return self.run(*words, user=user)
+
+
+def _stream(stream: IO[str] | None) -> IO[str]:
+    assert stream is not None
+    return stream
+
+
+@contextmanager
+def running(source: Path, home: Path) -> Iterator[Commands]:
+    """The process and a new Hub, with all their files in ``home``; they end with the block."""
+    scratch = home / "scratch"
+    scratch.mkdir()
+    inductor = str(home / "inductor")
+    with (
+        Hub() as hub,
+        subprocess.Popen(
+            [sys.executable, "-c", COMMANDS],
+            env=hub.environment(home, TMPDIR=str(scratch), TORCHINDUCTOR_CACHE_DIR=inductor),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        ) as process,
+    ):
+        yield Commands(process, hub, scratch, source)

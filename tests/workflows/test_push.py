@@ -1,0 +1,314 @@
+"""Push against a Hub on this machine, with the real client."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import sam21convert
+from sam21convert.config.hydra_writer import to_hydra
+from sam21convert.config.load import load_config
+from sam21convert.workflows.publish.readme import BEGIN
+
+from ..support.checkpoints import DEBUG
+from ..support.hub_server import (
+    ALWAYS,
+    READER,
+    STRANGER,
+    Fault,
+    Flip,
+    Hub,
+    LostAnswer,
+    Status,
+    User,
+)
+from ..support.hub_server.policy import WRITER
+from ..support.pushing import Commands, running
+
+REPO = "org/my-sam2"
+FILES = {
+    "README.md",
+    "config.json",
+    "example.png",
+    "model.safetensors",
+    "preprocessor_config.json",
+    "processor_config.json",
+}
+
+
+Push = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture(scope="module")
+def commands(
+    checkpoints: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Commands]:
+    with running(checkpoints(DEBUG), tmp_path_factory.mktemp("home")) as commands:
+        yield commands
+
+
+@pytest.fixture
+def hub(commands: Commands) -> Hub:
+    """A Hub that is well, holds nothing and remembers nothing."""
+    hub = commands.hub
+    hub.heal()
+    hub.requests.clear()
+    hub.store.repos.clear()
+    shutil.rmtree(hub.store.folder / REPO, ignore_errors=True)
+    return hub
+
+
+@pytest.fixture
+def push(hub: Hub, commands: Commands) -> Push:
+    """Runs the command, image models only, not compared; its JSON, or its error."""
+
+    def run(*options: str, user: User | None = WRITER, repo: str = REPO) -> dict[str, Any]:
+        return commands.push(repo, *options, user=user)
+
+    return run
+
+
+def config_file(folder: Path, **settings: Any) -> Path:
+    """A YAML of the debug model with other settings."""
+    path = folder / "own.yaml"
+    path.write_text(to_hydra(replace(load_config(DEBUG), **settings)))
+    return path
+
+
+def held(hub: Hub, revision: str = "main", repo: str = REPO) -> dict[str, str]:
+    """Hashes by name of what a revision holds."""
+    files = hub.repo(repo).files(revision)
+    return {name: blob.sha256 for name, blob in files.items() if name != ".gitattributes"}
+
+
+def sent(answer: dict[str, Any]) -> dict[str, str]:
+    """Hashes by name of what was composed."""
+    return {name: file["sha256"] for name, file in answer["repository"]["files"].items()}
+
+
+def proposals(hub: Hub) -> int:
+    return sum(one.is_pull_request for one in hub.repo(REPO).discussions)
+
+
+def test_a_repository_is_created_and_holds_what_was_composed(hub: Hub, push: Push) -> None:
+    planned = push("--dry-run")
+    assert not planned["uploaded"]
+    assert planned["creates"]
+    assert REPO not in hub.store.repos
+    assert not hub.asked("POST", "*/commit/*")
+
+    done = push("--license", "apache-2.0")
+    assert done["uploaded"]
+    assert set(done["changes"].items()) == {(name, "new") for name in FILES}
+    assert held(hub) == sent(done)
+    assert done["url"].endswith(REPO)
+
+    commits, uploads = (len(hub.asked("POST", "*/commit/*")), len(hub.asked("PUT")))
+    again = push("--license", "apache-2.0")
+    assert not again["uploaded"]
+    assert set(again["changes"].values()) == {"same"}
+    assert (len(hub.asked("POST", "*/commit/*")), len(hub.asked("PUT"))) == (commits, uploads)
+
+
+def test_a_proposal_is_continued_and_not_doubled(hub: Hub, push: Push) -> None:
+    hub.create(REPO, {"README.md": b"# Theirs\n", "config.json": b"{}", "notes.txt": b"mine"})
+    before = held(hub)
+    first = push("--create-pr")
+    second = push("--create-pr", "--license", "mit")
+    third = push("--create-pr", "--license", "mit")
+    assert [one["revision"] for one in (first, second, third)] == ["refs/pr/1"] * 3
+    assert [one["uploaded"] for one in (first, second, third)] == [True, True, False]
+    assert second["changes"]["README.md"] == "changed"
+    assert proposals(hub) == 1
+    assert held(hub) == before
+    assert held(hub, "refs/pr/1") == {**sent(second), "notes.txt": before["notes.txt"]}
+    assert first["foreign"] == ["notes.txt"]
+
+
+def test_foreign_files_are_not_replaced_without_a_proposal(hub: Hub, push: Push) -> None:
+    hub.create(REPO, {"README.md": b"# Theirs\n", "config.json": b"{}"})
+    before = held(hub)
+    answer = push()
+    assert answer["exit_code"] == 3
+    assert "did not write: config.json" in answer["error"]
+    assert held(hub) == before
+
+
+def test_what_is_ours_is_known_by_the_card(hub: Hub, push: Push) -> None:
+    push()
+    hub.repo(REPO).write({"model.safetensors": b"theirs", "config.json": b"{}", "notes": b""})
+    before = held(hub)
+    assert "did not write: config.json, model.safetensors" in push()["error"]
+    assert held(hub) == before
+    assert push("--create-pr")["foreign"] == ["notes"]
+
+
+def test_a_file_of_ours_is_replaced(
+    hub: Hub, push: Push, commands: Commands, tmp_path: Path
+) -> None:
+    push()
+    other = sam21convert.sample(tmp_path / "other.pt", DEBUG, seed=1).path
+    smaller = ("--config", str(config_file(tmp_path, image_size=64)))
+    done = commands.run("push", str(other), REPO, "--to", "hf-image", "--parity", "none", *smaller)
+    changed = {name for name, change in done["changes"].items() if change == "changed"}
+    assert {"model.safetensors", "config.json", "preprocessor_config.json"} <= changed
+    assert held(hub) == sent(done)
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ((), ["org/my-sam2, to be created\n", "main\n", "new", "to be uploaded\n"]),
+        (("--revision", "main"), ["changed     README.md, ", "same        config.json, ", "kept"]),
+        (("--create-pr",), ["a new pull request\n", "to be uploaded\n"]),
+        (("--dry-run",), []),
+    ],
+)
+def test_what_will_be_written_is_said_before(
+    hub: Hub, push: Push, commands: Commands, options: tuple[str, ...], says: list[str]
+) -> None:
+    if options:
+        push()
+        hub.repo(REPO).write({"theirs.txt": b""})
+    hub.inject(Fault("POST", "/api/*/commit/*", Status(403), ALWAYS))
+    hub.requests.clear()
+    push("--license", "mit", *options)  # ends in an error, if it comes to writing
+    assert bool(commands.announced) == bool(says)
+    assert all(text in commands.announced for text in says)
+
+
+def test_a_repository_is_published_anew_with_the_settings_of_its_yaml(
+    hub: Hub, commands: Commands, tmp_path: Path
+) -> None:
+    settings = config_file(tmp_path, image_size=64).read_bytes()
+    hub.create("org/old", {"m.pt": commands.source.read_bytes(), "m.yaml": settings})
+    commands.run("push", "hf://org/old", REPO, "--to", "hf-image", "--parity", "none")
+    config = json.loads(hub.repo(REPO).files()["config.json"].read())
+    assert config["prompt_encoder_config"]["image_size"] == 64
+
+
+def test_nothing_is_said_when_nothing_is_to_be_uploaded(push: Push, commands: Commands) -> None:
+    push()
+    assert not push()["uploaded"]
+    assert not commands.announced
+
+
+def test_it_is_said_before_anything_is_written(hub: Hub, push: Push, commands: Commands) -> None:
+    hub.inject(Fault("POST", "/api/repos/create", Status(403)))
+    assert "does not let you write it" in push()["error"]
+    assert "to be created" in commands.announced
+    assert not hub.store.repos
+
+
+def test_an_existing_card_keeps_its_words(hub: Hub, push: Push) -> None:
+    theirs = b"---\nlicense: mit\n---\n# Theirs\n"
+    hub.create(REPO, {"README.md": theirs})
+    done = push("--license", "apache-2.0")
+    text = hub.repo(REPO).files("main")["README.md"].read().decode()
+    assert f"license: mit\n---\n# Theirs\n\n{BEGIN}" in text
+    assert "which is kept" in done["repository"]["notes"][0]
+
+
+def test_shards_of_another_model_are_refused(hub: Hub, push: Push) -> None:
+    hub.create(REPO, {"model.safetensors.index.json": b"{}"})
+    assert "would contradict" in push("--create-pr")["error"]
+
+
+@pytest.mark.parametrize(
+    ("user", "options", "says"),
+    [
+        (None, (), "asks who you are"),
+        (None, ("--create-pr",), "asks who you are"),
+        (READER, (), "does not let you write it"),
+        (STRANGER, (), "does not let you write it"),
+    ],
+)
+def test_who_may_not_write_is_told_so(
+    hub: Hub, push: Push, user: User | None, options: tuple[str, ...], says: str
+) -> None:
+    hub.create(REPO)
+    before = held(hub)
+    answer = push(*options, user=user)
+    assert answer["exit_code"] == 3
+    assert says in answer["error"]
+    assert held(hub) == before
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Fault("POST", "/api/models/*/commit/*", LostAnswer()),
+        Fault("POST", "/api/models/*/commit/*", Status(503)),
+        Fault("GET", "/api/models/*", Status(500)),
+        Fault("PUT", "/storage/*", Status(503)),
+    ],
+    ids=["answer lost", "commit 503", "reading 500", "upload 503"],
+)
+@pytest.mark.parametrize("options", [(), ("--create-pr",)], ids=["direct", "proposed"])
+def test_what_passes_is_outlasted(
+    hub: Hub, push: Push, fault: Fault, options: tuple[str, ...]
+) -> None:
+    hub.create(REPO)
+    hub.inject(fault)
+    done = push(*options)
+    assert done["uploaded"]
+    assert fault.times == 0
+    revision = "refs/pr/1" if options else "main"
+    assert done["revision"] == revision
+    assert held(hub, revision) == sent(done)
+    assert proposals(hub) == len(options)
+    commits = [c for c in hub.asked("POST", "*/commit/*") if not isinstance(c.effect, Status)]
+    assert len(commits) == 1
+
+
+def test_what_does_not_pass_is_one_error_and_running_again_completes(hub: Hub, push: Push) -> None:
+    hub.create(REPO)
+    hub.inject(Fault("POST", "/api/models/*/commit/*", Status(503), ALWAYS))
+    answer = push()
+    assert answer["exit_code"] == 3
+    assert "status 503" in answer["error"]
+    assert held(hub) == {}
+    hub.heal()
+    done = push()
+    assert held(hub) == sent(done)
+    assert len(hub.asked("PUT")) == len({request.path for request in hub.asked("PUT")})
+
+
+@pytest.mark.parametrize("status", [409, 412])
+def test_a_push_of_someone_else_in_between_is_told(hub: Hub, push: Push, status: int) -> None:
+    hub.create(REPO)
+    hub.inject(Fault("POST", "/api/models/*/commit/*", Status(status)))
+    assert "in the meantime" in push()["error"]
+
+
+def test_a_header_that_came_out_wrong_is_noticed(hub: Hub, push: Push) -> None:
+    hub.create(REPO)
+    hub.inject(Fault("GET", "/storage/*/model.safetensors", Flip(200), ALWAYS))
+    answer = push()
+    assert answer["exit_code"] != 0
+    assert "model.safetensors" in answer["error"]
+
+
+@pytest.mark.parametrize(
+    ("options", "repo", "code"),
+    [
+        (("--create-pr", "--revision", "main"), REPO, 2),
+        ((), "no-owner", 2),
+        ((), "a//b", 2),
+        (("--create-pr",), "org/none", 3),
+        (("--revision", "none"), REPO, 3),
+        (("--license", "no-such-license"), REPO, 3),
+    ],
+)
+def test_what_cannot_be_asked(
+    hub: Hub, push: Push, options: tuple[str, ...], repo: str, code: int
+) -> None:
+    hub.create(REPO)
+    assert push(*options, repo=repo)["exit_code"] == code
+    assert held(hub) == {}
