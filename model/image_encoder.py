@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .config import TrunkConfig
-from .layers import MLP, Taps
+from .layers import MLP, Activations
 
 _NORM_EPS = 1e-6
 _MLP_RATIO = 4
@@ -64,7 +64,7 @@ class PatchEmbed(nn.Module):
         return x.permute(0, 2, 3, 1)  # B, H, W, C
 
 
-class GridAttention(nn.Module):
+class MultiScaleAttention(nn.Module):
     """Self-attention of all places of a grid, which it may halve.
 
     With ``pool`` the queries are pooled, keys and values are not.
@@ -93,7 +93,7 @@ class GridAttention(nn.Module):
         return y
 
 
-class HieraBlock(nn.Module):
+class MultiScaleBlock(nn.Module):
     """A transformer block on a grid.
 
     ``window`` is the side of the attention windows, 0 for one window over the whole grid. A block
@@ -106,7 +106,7 @@ class HieraBlock(nn.Module):
         self.begins_stage = width != width_out
         self.window = window
         self.norm1 = nn.LayerNorm(width, eps=_NORM_EPS)
-        self.attn = GridAttention(width, width_out, heads, pool=self.begins_stage)
+        self.attn = MultiScaleAttention(width, width_out, heads, pool=self.begins_stage)
         self.norm2 = nn.LayerNorm(width_out, eps=_NORM_EPS)
         self.mlp = MLP(width_out, _MLP_RATIO * width_out, width_out, 2, activation=F.gelu)
         if self.begins_stage:
@@ -150,7 +150,7 @@ class Hiera(nn.Module):
                 before = max(stage - 1, 0) if position == 0 else stage
                 everywhere = len(self.blocks) in config.global_att_blocks
                 self.blocks.append(
-                    HieraBlock(
+                    MultiScaleBlock(
                         config.dims[before],
                         config.dims[stage],
                         config.heads[stage],
@@ -223,11 +223,13 @@ class ImageEncoder(nn.Module):
         self.trunk = Hiera(trunk)
         self.neck = FpnNeck(trunk.dims, width, top_down)
 
-    def forward(self, pixels: Tensor, taps: Taps = None) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(
+        self, pixels: Tensor, activations: Activations = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """``B x 3 x S x S`` pixels to ``B x C x S/4 x S/4``, ``S/8`` and ``S/16``."""
         stages = self.trunk(pixels)
         fine, middle, coarse, _ = levels = self.neck(stages)
-        if taps is not None:
-            taps.update((f"trunk.stage{i}", x) for i, x in enumerate(stages))
-            taps.update((f"neck.level{i}", x) for i, x in enumerate(levels[:3]))
+        if activations is not None:
+            activations.update((f"trunk.stage{i}", x) for i, x in enumerate(stages))
+            activations.update((f"neck.level{i}", x) for i, x in enumerate(levels[:3]))
         return fine, middle, coarse

@@ -18,7 +18,7 @@ from .video_frames import Frames
 
 
 @dataclass
-class Outcome:
+class TrackResult:
     """What became of one object on one frame of S x S pixels, and is remembered of it."""
 
     low_res: Tensor  # 1 x 1 x S/4 x S/4, logits, on the storage device
@@ -28,17 +28,17 @@ class Outcome:
 
 
 @dataclass
-class Outcomes:
+class TrackResults:
     """The outcomes of an object by frame number, those of prompted frames by themselves."""
 
-    prompted: dict[int, Outcome] = field(default_factory=dict)
-    tracked: dict[int, Outcome] = field(default_factory=dict)
+    prompted: dict[int, TrackResult] = field(default_factory=dict)
+    tracked: dict[int, TrackResult] = field(default_factory=dict)
 
-    def of(self, *, prompted: bool) -> dict[int, Outcome]:
+    def of(self, *, prompted: bool) -> dict[int, TrackResult]:
         """One of the two."""
         return self.prompted if prompted else self.tracked
 
-    def find(self, frame: int) -> Outcome | None:
+    def find(self, frame: int) -> TrackResult | None:
         """The outcome on that frame."""
         return self.prompted.get(frame, self.tracked.get(frame))
 
@@ -53,8 +53,8 @@ class TrackedObject:
 
     points: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
     masks: dict[int, Tensor] = field(default_factory=dict)
-    pending: Outcomes = field(default_factory=Outcomes)
-    settled: Outcomes = field(default_factory=Outcomes)
+    pending: TrackResults = field(default_factory=TrackResults)
+    settled: TrackResults = field(default_factory=TrackResults)
     reversed_on: dict[int, bool] = field(default_factory=dict)
 
     def forget_prompts(self, frame: int) -> None:
@@ -73,7 +73,7 @@ class TrackedObject:
         for frame in frames:
             self.settled.tracked.pop(frame, None)
 
-    def latest(self, frame: int, *, prompted: bool) -> Outcome | None:
+    def latest(self, frame: int, *, prompted: bool) -> TrackResult | None:
         """The outcome that counts on a frame: a pending one of that kind, else the settled one."""
         return self.pending.of(prompted=prompted).get(frame) or self.settled.find(frame)
 

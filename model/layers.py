@@ -8,7 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-Taps = dict[str, Tensor] | None  # named intermediate results, for whoever wants to look inside
+Activations = (
+    dict[str, Tensor] | None
+)  # named intermediate results, for whoever wants to look inside
 
 
 class MLP(nn.Module):

@@ -14,7 +14,7 @@ Memory = TypeVar("Memory")
 
 
 @dataclass(frozen=True)
-class Bank(Generic[Memory]):
+class MemoryBank(Generic[Memory]):
     """What is remembered of one object when ``frame`` is looked at.
 
     ``prompted`` are the frames with a prompt, ``tracked`` all others that were seen, by number.

@@ -78,7 +78,7 @@ def turn(x: Tensor, turns: Tensor) -> Tensor:
     return torch.view_as_real(pairs * turns).flatten(-2).to(x.dtype)  # ..., N, channels
 
 
-class FourierPosition(nn.Module):
+class PositionEmbeddingRandom(nn.Module):
     """Random Fourier features of places in the unit square (arXiv 2006.10739).
 
     The frequencies were drawn once, before training, and belong to the checkpoint. Used for points,

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .layers import LayerNorm2d
-from .position_encoding import FourierPosition
+from .position_encoding import PositionEmbeddingRandom
 
 _MASK_CHANNELS = 16
 _LABELS = 4  # 0 negative point, 1 positive point, 2 and 3 the corners of a box
@@ -26,7 +26,7 @@ class PromptEncoder(nn.Module):
         super().__init__()
         self.image_size = image_size
         self.grid = grid
-        self.pe_layer = FourierPosition(width)
+        self.pe_layer = PositionEmbeddingRandom(width)
         self.point_embeddings = nn.ModuleList(nn.Embedding(1, width) for _ in range(_LABELS))
         self.not_a_point_embed = nn.Embedding(1, width)
         self.mask_downscaling = nn.Sequential(

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from .config import ModelConfig
 from .image_encoder import ImageEncoder
-from .layers import MLP, Taps
+from .layers import MLP, Activations
 from .mask_decoder import MaskDecoder, MaskPrediction, Stability
 from .memory_attention import MemoryAttention
 from .memory_encoder import MemoryEncoder
@@ -99,17 +99,17 @@ class SAM2(nn.Module):
         """The type of the weights."""
         return self.no_mem_embed.dtype
 
-    def encode_frame(self, pixels: Tensor, taps: Taps = None) -> ImageFeatures:
+    def encode_frame(self, pixels: Tensor, activations: Activations = None) -> ImageFeatures:
         """Everything about frames that depends neither on a prompt nor on memories.
 
         ``pixels`` is ``B x 3 x S x S`` with S the config's ``image_size``: RGB, scaled to 0..1,
-        less the ImageNet mean, over the ImageNet deviation. ``taps``, when given, receives
+        less the ImageNet mean, over the ImageNet deviation. ``activations``, when given, receives
         ``trunk.stage0`` to ``3`` and ``neck.level0`` to ``2``, finest first.
 
         Raises ValueError when ``pixels`` has another shape.
         """
         expect_shape("pixels", pixels, None, 3, self.image_size, self.image_size)
-        fine, middle, coarse = self.image_encoder(pixels.to(self.dtype), taps)
+        fine, middle, coarse = self.image_encoder(pixels.to(self.dtype), activations)
         decoder = self.sam_mask_decoder
         return ImageFeatures(coarse, (decoder.conv_s0(fine), decoder.conv_s1(middle)))
 
@@ -117,12 +117,12 @@ class SAM2(nn.Module):
         """The features of a frame that has no past: every place of it is told so."""
         return frame._replace(embedding=frame.embedding + self.no_mem_embed.reshape(1, -1, 1, 1))
 
-    def encode_image(self, pixels: Tensor, taps: Taps = None) -> ImageFeatures:
+    def encode_image(self, pixels: Tensor, activations: Activations = None) -> ImageFeatures:
         """Everything about images that does not depend on a prompt.
 
         As :meth:`encode_frame`, for pictures that are not part of a video.
         """
-        return self.without_memory(self.encode_frame(pixels, taps))
+        return self.without_memory(self.encode_frame(pixels, activations))
 
     def predict_masks(
         self,
@@ -132,7 +132,7 @@ class SAM2(nn.Module):
         boxes: Tensor | None = None,
         mask_input: Tensor | None = None,
         multimask_output: bool = True,
-        taps: Taps = None,
+        activations: Activations = None,
     ) -> MaskPrediction:
         """Masks for B prompts, each of which may have points, a box and a mask.
 
@@ -144,7 +144,7 @@ class SAM2(nn.Module):
 
         Three candidate masks per prompt with ``multimask_output``, else one; that one may be the
         best of the candidates, see the config's ``dynamic_multimask_via_stability``. Logits are not
-        clamped. ``taps``, when given, receives ``prompt.sparse`` and ``prompt.dense``, and of all
+        clamped. ``activations``, when given, receives ``prompt.sparse`` and ``prompt.dense``, and of all
         four masks ``decoder.tokens``, ``.logits``, ``.iou`` and ``.object_score``.
 
         Raises ValueError when a shape is wrong or numbers of prompts differ.
@@ -157,25 +157,25 @@ class SAM2(nn.Module):
             image = image.repeat_interleave(batch, dim=0)  # B, C, H, W
         position = self.sam_prompt_encoder.dense_position()  # 1, C, H, W
         masks: MaskPrediction = self.sam_mask_decoder(image, position, sparse, dense, high_res)
-        if taps is not None:
-            taps.update({"prompt.sparse": sparse, "prompt.dense": dense})
+        if activations is not None:
+            activations.update({"prompt.sparse": sparse, "prompt.dense": dense})
             for name in ("tokens", "logits", "iou", "object_score"):
-                taps[f"decoder.{name}"] = getattr(masks, name)
+                activations[f"decoder.{name}"] = getattr(masks, name)
         return self.sam_mask_decoder.select(masks, multimask=multimask_output)
 
-    def condition(
+    def attend_to_memory(
         self,
         frame: ImageFeatures,
         spatial: Sequence[tuple[int, Tensor]],
         pointers: Sequence[tuple[int, Tensor]],
         longest: int,
-        taps: Taps = None,
+        activations: Activations = None,
     ) -> ImageFeatures:
         """The features of a frame in the light of what is remembered.
 
         ``spatial`` are memories (B x K x H x W, of any type) with their rows of
         ``maskmem_tpos_enc``; ``pointers`` are object pointers (B x C) with their distances in
-        frames, of which ``longest`` counts as 1. ``taps``, when given, receives
+        frames, of which ``longest`` counts as 1. ``activations``, when given, receives
         ``memory_attention.memory``, ``.position`` and ``.output``.
         """
         embedding = frame.embedding
@@ -194,10 +194,10 @@ class SAM2(nn.Module):
             position.append(ages.repeat_interleave(c // width, dim=0).expand(b, -1, -1))
         together, places = torch.cat(memory, dim=1), torch.cat(position, dim=1)  # B, M, K
         conditioned = self.memory_attention(embedding, together, places, tokens)
-        if taps is not None:
-            taps["memory_attention.memory"] = together
-            taps["memory_attention.position"] = places
-            taps["memory_attention.output"] = conditioned
+        if activations is not None:
+            activations["memory_attention.memory"] = together
+            activations["memory_attention.position"] = places
+            activations["memory_attention.output"] = conditioned
         return frame._replace(embedding=conditioned)
 
     def _ages(self, distances: Sequence[int], longest: int) -> Tensor:
@@ -211,19 +211,19 @@ class SAM2(nn.Module):
         )
         return encoded  # P, K
 
-    def segment(
+    def predict_single_mask(
         self,
         features: ImageFeatures,
         points: Tensor | None = None,
         labels: Tensor | None = None,
         mask_input: Tensor | None = None,
         multimask_output: bool = False,
-        taps: Taps = None,
+        activations: Activations = None,
     ) -> Segmentation:
         """One mask of one object in each of B frames, with what is to be remembered of it.
 
         Arguments as those of :meth:`predict_masks`; of three candidates the one with the highest
-        expected IoU is taken. Without points the decoder gets one that is none. ``taps`` receives
+        expected IoU is taken. Without points the decoder gets one that is none. ``activations`` receives
         also ``pointer``. Follows ``_forward_sam_heads`` of ``modeling/sam2_base.py``.
         """
         if points is None:
@@ -231,7 +231,7 @@ class SAM2(nn.Module):
             points = torch.zeros(batch, 1, 2, device=self.device)
             labels = torch.full((batch, 1), PADDING, device=self.device)
         masks = self.predict_masks(
-            features, points, labels, None, mask_input, multimask_output, taps
+            features, points, labels, None, mask_input, multimask_output, activations
         )
         row = torch.arange(len(masks.iou), device=masks.iou.device)
         best = masks.iou.argmax(dim=-1)  # B
@@ -240,8 +240,8 @@ class SAM2(nn.Module):
         # All are resized, for one channel alone is rounded differently than among others.
         high_res = self.resize_masks(low_res, self.image_size)
         pointer = self._pointer(self.obj_ptr_proj(masks.tokens[row, best]), there)
-        if taps is not None:
-            taps["pointer"] = pointer
+        if activations is not None:
+            activations["pointer"] = pointer
         return Segmentation(
             low_res[row, best][:, None],  # B, 1, S/4, S/4
             high_res[row, best][:, None],  # B, 1, S, S
@@ -249,8 +249,10 @@ class SAM2(nn.Module):
             masks.object_score,
         )
 
-    def adopt_mask(self, frame: ImageFeatures, masks: Tensor, taps: Taps = None) -> Segmentation:
-        """What :meth:`segment` returns for masks that are given: ``B x 1 x S x S``, 0 or 1.
+    def use_mask_as_output(
+        self, frame: ImageFeatures, masks: Tensor, activations: Activations = None
+    ) -> Segmentation:
+        """What :meth:`predict_single_mask` returns for masks that are given: ``B x 1 x S x S``, 0 or 1.
 
         ``frame`` comes from :meth:`encode_frame`. The decoder is asked for a pointer only; whether
         the object is there is seen in the mask. Follows ``_use_mask_as_output`` of
@@ -261,11 +263,13 @@ class SAM2(nn.Module):
         quarter = self.image_size // 4
         low_res = F.interpolate(high_res, size=(quarter, quarter), mode="bilinear", antialias=True)
         prompt = self.mask_downsample(masks.to(self.dtype))  # B, 1, S/4, S/4
-        pointer = self.segment(frame, mask_input=prompt, taps=taps).pointer
+        pointer = self.predict_single_mask(
+            frame, mask_input=prompt, activations=activations
+        ).pointer
         there = (masks > 0).flatten(1).any(dim=1, keepdim=True)  # B, 1
         pointer = self._pointer(pointer, there)
-        if taps is not None:
-            taps["pointer"] = pointer
+        if activations is not None:
+            activations["pointer"] = pointer
         score = _GIVEN_SCALE * there.to(pointer.dtype) + _GIVEN_BIAS
         return Segmentation(low_res, high_res, pointer, score)
 
@@ -276,12 +280,12 @@ class SAM2(nn.Module):
         object_score: Tensor,
         *,
         binarize: bool = False,
-        taps: Taps = None,
+        activations: Activations = None,
     ) -> Tensor:
         """What is remembered of a frame: ``B x K x H x W``.
 
         ``frame`` comes from :meth:`encode_frame`, ``masks`` are its logits, ``B x 1 x S x S``; with
-        ``binarize`` only their sign counts. ``taps``, when given, receives
+        ``binarize`` only their sign counts. ``activations``, when given, receives
         ``memory_encoder.output``, before SAM 2.1 marks frames without the object.
         """
         expect_shape("masks", masks, None, 1, self.image_size, self.image_size)
@@ -289,8 +293,8 @@ class SAM2(nn.Module):
         config = self.config
         seen = share * config.sigmoid_scale_for_mem_enc + config.sigmoid_bias_for_mem_enc
         memory: Tensor = self.memory_encoder(frame.embedding, seen.to(self.dtype))
-        if taps is not None:
-            taps["memory_encoder.output"] = memory
+        if activations is not None:
+            activations["memory_encoder.output"] = memory
         if config.generation == "2.1":
             absent = (object_score <= 0).to(memory.dtype)[..., None, None]  # B, 1, 1, 1
             memory = memory + absent * self.no_obj_embed_spatial[..., None, None]

@@ -15,9 +15,9 @@ from torch import Tensor
 
 from .config import ModelConfig, TrackingOptions
 from .connected_components import fill_holes
-from .inference_state import Outcome, Session, TrackedObject
-from .layers import Taps
-from .memory_bank import Bank
+from .inference_state import Session, TrackedObject, TrackResult
+from .layers import Activations
+from .memory_bank import MemoryBank
 from .sam2 import NO_OBJECT, SAM2, ImageFeatures, Segmentation
 
 _CLAMP = 32.0  # no logit further from 0 is fed back to the decoder
@@ -28,7 +28,7 @@ class Tracker(SAM2):
     """The model with the options of tracking, which may be changed at any time.
 
     Their names and meanings are those of :class:`~sam21convert.model.config.TrackingOptions`. While
-    ``taps`` is a dictionary, it receives what the model computes on the way, as
+    ``activations`` is a dictionary, it receives what the model computes on the way, as
     ``frame3.neck.level2`` or ``frame3.object1.memory_attention.output``.
     """
 
@@ -42,14 +42,14 @@ class Tracker(SAM2):
         self.binarize_mask_from_pts_for_mem_enc = options.binarize_mask_from_pts_for_mem_enc
         self.memory_temporal_stride_for_eval = options.memory_temporal_stride_for_eval
         self.max_cond_frames_in_attn = options.max_cond_frames_in_attn
-        self.taps: Taps = None
+        self.activations: Activations = None
 
     def frame_features(self, state: Session, frame: int) -> ImageFeatures:
         """The features of a frame, before any memory; those of the last one asked for are kept."""
         if state.features is None or state.features[0] != frame:
             pixels = state.images[frame].to(state.device).float()[None]  # 1, 3, S, S
-            with self._tapping(f"frame{frame}") as taps:
-                state.features = frame, self.encode_frame(pixels, taps)
+            with self._recording(f"frame{frame}") as activations:
+                state.features = frame, self.encode_frame(pixels, activations)
         return state.features[1]
 
     def respond(self, state: Session, frame: int, obj_id: Hashable) -> Tensor:
@@ -62,50 +62,59 @@ class Tracker(SAM2):
         features = self.frame_features(state, frame)
         first = frame not in found.reversed_on
         prompted = first or self.add_all_frames_to_correct_as_cond
-        with self._tapping(f"frame{frame}.object{obj_id}") as taps:
+        with self._recording(f"frame{frame}.object{obj_id}") as activations:
             if frame in found.masks:
-                result = self.adopt_mask(features, found.masks[frame], taps)
+                result = self.use_mask_as_output(features, found.masks[frame], activations)
             else:
                 points, labels = found.points[frame]
                 previous = found.latest(frame, prompted=prompted)
                 if first:
                     features = self.without_memory(features)
                 else:
-                    features = self._recall(state, frame, found, found.reversed_on[frame], taps)
-                result = self.segment(
+                    features = self._recall(
+                        state, frame, found, found.reversed_on[frame], activations
+                    )
+                result = self.predict_single_mask(
                     features,
                     points,
                     labels,
                     None if previous is None else self._fed_back(state, previous),
                     self._wants_candidates(labels.shape[1], first=first),
-                    taps,
+                    activations,
                 )
-        found.pending.of(prompted=prompted)[frame] = self._outcome(state, result)
+        found.pending.of(prompted=prompted)[frame] = self._result(state, result)
         return self.masks_on(state, frame, prompted=prompted)
 
-    def track(self, state: Session, frame: int, obj_id: Hashable, *, reverse: bool) -> Outcome:
+    def track(self, state: Session, frame: int, obj_id: Hashable, *, reverse: bool) -> TrackResult:
         """Segment an object on a frame without prompts, by its memories, and remember it."""
         found = state.object(obj_id)
-        with self._tapping(f"frame{frame}.object{obj_id}") as taps:
-            features = self._recall(state, frame, found, reverse, taps)
+        with self._recording(f"frame{frame}.object{obj_id}") as activations:
+            features = self._recall(state, frame, found, reverse, activations)
             candidates = self._wants_candidates(0, first=False)
-            result = self.segment(features, multimask_output=candidates, taps=taps)
-            memory = self.encode_memory(
-                self.frame_features(state, frame), result.high_res, result.object_score, taps=taps
+            result = self.predict_single_mask(
+                features, multimask_output=candidates, activations=activations
             )
-        return self._outcome(state, result, memory)
+            memory = self.encode_memory(
+                self.frame_features(state, frame),
+                result.high_res,
+                result.object_score,
+                activations=activations,
+            )
+        return self._result(state, result, memory)
 
-    def remember_prompt(self, state: Session, frame: int, obj_id: Hashable, seen: Outcome) -> None:
+    def remember_prompt(
+        self, state: Session, frame: int, obj_id: Hashable, seen: TrackResult
+    ) -> None:
         """Make a memory of the pending outcome of a prompt, as the user has seen it."""
         if seen.memory is not None:
             return
-        with self._tapping(f"frame{frame}.object{obj_id}") as taps:
+        with self._recording(f"frame{frame}.object{obj_id}") as activations:
             memory = self.encode_memory(
                 self.frame_features(state, frame),
                 self.resize_masks(seen.low_res.to(state.device), self.image_size),
                 seen.object_score,
                 binarize=self.binarize_mask_from_pts_for_mem_enc,
-                taps=taps,
+                activations=activations,
             )
         seen.memory = self._kept(state, memory)
 
@@ -143,22 +152,27 @@ class Tracker(SAM2):
         return self.at_video_size(state, masks)
 
     def _recall(
-        self, state: Session, frame: int, found: TrackedObject, reverse: bool, taps: Taps
+        self,
+        state: Session,
+        frame: int,
+        found: TrackedObject,
+        reverse: bool,
+        activations: Activations,
     ) -> ImageFeatures:
         """The features of a frame in the light of an object's memories."""
-        bank = Bank(found.settled.prompted, found.settled.tracked, frame, reverse)
+        bank = MemoryBank(found.settled.prompted, found.settled.tracked, frame, reverse)
         near = self.max_cond_frames_in_attn
         stride = self.memory_temporal_stride_for_eval
         spatial = bank.spatial(self.config.num_maskmem, stride, near)
         most = self.config.max_obj_ptrs_in_encoder
         pointers = bank.pointers(most, state.num_frames, near)
         memories = [(row, seen.memory) for row, seen in spatial if seen.memory is not None]
-        return self.condition(
+        return self.attend_to_memory(
             self.frame_features(state, frame),
             [(row, memory.to(state.device, non_blocking=True)) for row, memory in memories],
             [(distance, seen.pointer) for distance, seen in pointers],
             min(state.num_frames, most) - 1,
-            taps,
+            activations,
         )
 
     def _wants_candidates(self, points: int, *, first: bool) -> bool:
@@ -170,16 +184,16 @@ class Tracker(SAM2):
             and config.multimask_min_pt_num <= points <= config.multimask_max_pt_num
         )
 
-    def _fed_back(self, state: Session, previous: Outcome) -> Tensor:
+    def _fed_back(self, state: Session, previous: TrackResult) -> Tensor:
         return previous.low_res.to(state.device, non_blocking=True).clamp(-_CLAMP, _CLAMP)
 
-    def _outcome(
+    def _result(
         self, state: Session, result: Segmentation, memory: Tensor | None = None
-    ) -> Outcome:
+    ) -> TrackResult:
         low_res = result.low_res
         if self.fill_hole_area > 0:
             low_res = fill_holes(low_res, self.fill_hole_area)
-        return Outcome(
+        return TrackResult(
             low_res.to(state.storage_device, non_blocking=True),
             result.pointer,
             result.object_score,
@@ -192,9 +206,9 @@ class Tracker(SAM2):
         return memory.to(torch.bfloat16).to(state.storage_device, non_blocking=True)
 
     @contextmanager
-    def _tapping(self, prefix: str) -> Iterator[Taps]:
-        """Yield a dictionary to fill, which then goes to ``taps`` under the prefix; or None."""
-        found: Taps = None if self.taps is None else {}
+    def _recording(self, prefix: str) -> Iterator[Activations]:
+        """Yield a dictionary to fill, which then goes to ``activations`` under the prefix; or None."""
+        found: Activations = None if self.activations is None else {}
         yield found
-        if self.taps is not None and found is not None:
-            self.taps.update((f"{prefix}.{name}", tensor) for name, tensor in found.items())
+        if self.activations is not None and found is not None:
+            self.activations.update((f"{prefix}.{name}", tensor) for name, tensor in found.items())

@@ -6,14 +6,14 @@ import re
 
 import pytest
 
-from sam21convert.checkpoint.lookalikes import FAMILIES, Family, Signature
+from sam21convert.checkpoint.lookalikes import FAMILIES, ModelFamily, Signature
 from sam21convert.checkpoint.state_dict import ANCHORS
-from sam21convert.comparison.explain.known_differences import DEVIATIONS
+from sam21convert.comparison.explain.known_differences import KNOWN_DIFFERENCES
 from sam21convert.comparison.scenarios import BY_NAME
-from sam21convert.comparison.sides import RUNNERS
+from sam21convert.comparison.sides import BACKENDS
 from sam21convert.dialects import DIALECTS
-from sam21convert.dialects.keymap import foreign_name
-from sam21convert.io.unsupported import ARCHIVES, STRANGERS
+from sam21convert.dialects.keymap import target_name
+from sam21convert.io.unsupported import ARCHIVES, UNSUPPORTED
 
 from .support.paths import DOCS
 
@@ -40,10 +40,10 @@ def test_every_scenario() -> None:
 
 def test_every_known_deviation() -> None:
     listed = [(row[0].strip(" `"), row[1], row[3]) for row in rows("## Known deviations")]
-    assert listed == [(d.name, f"{d.runner} {d.versions}", d.summary) for d in DEVIATIONS]
+    assert listed == [(d.name, f"{d.backend} {d.versions}", d.summary) for d in KNOWN_DIFFERENCES]
 
 
-@pytest.mark.parametrize("runner", RUNNERS)
+@pytest.mark.parametrize("runner", BACKENDS)
 def test_every_runner(runner: str) -> None:
     assert f"`{runner}`" in (DOCS / "parity.md").read_text()
 
@@ -56,7 +56,7 @@ def test_every_relative() -> None:
     ]
 
 
-def recognised(family: Family) -> str:
+def recognised(family: ModelFamily) -> str:
     """The signatures of a family in words."""
     told = [*map(in_words, family.signatures)]
     told += [f"`model_type` `{kind}`" for kind in family.model_types]
@@ -72,7 +72,7 @@ def in_words(signature: Signature) -> str:
 
 def test_every_foreign_file() -> None:
     listed = [[cell.strip() for cell in row] for row in rows("## Foreign files", "formats.md")]
-    known = [(kind.what, kind.hint) for kind in STRANGERS]
+    known = [(kind.what, kind.hint) for kind in UNSUPPORTED]
     known += [(kind.what, kind.hint) for kind in ARCHIVES]
     assert [tuple(row) for row in listed] == known
 
@@ -89,6 +89,6 @@ def test_every_dialect(file: str) -> None:
 def test_what_a_dialect_is_recognised_by_and_asked_for_with() -> None:
     for dialect, row in zip(DIALECTS, rows("## Dialects", "formats.md"), strict=True):
         recognised, command = row[3], row[4]
-        assert re.findall("`(.+?)`", recognised)[0] == foreign_name(dialect, ANCHORS[0])
+        assert re.findall("`(.+?)`", recognised)[0] == target_name(dialect, ANCHORS[0])
         usual = dialect.name in ("official", "hf-video")
         assert usual or f"--to {dialect.name}`" in command

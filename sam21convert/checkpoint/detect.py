@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from ..config.registry import SHIPPED, Shipped
 from ..dialects import DIALECTS, MLX
-from ..dialects.keymap import foreign_name
+from ..dialects.keymap import target_name
 from ..dialects.rules import Dialect
 from ..errors import RefusedError
 from ..io.open import Source
@@ -27,7 +27,7 @@ def dialect_of(found: Unwrapped, source: Source) -> Dialect | None:
 
     Raises :class:`RefusedError` when the shapes are not of the layout that the file records.
     """
-    named = [d for d in DIALECTS if found.anchor in {foreign_name(d, name) for name in ANCHORS}]
+    named = [d for d in DIALECTS if found.anchor in {target_name(d, name) for name in ANCHORS}]
     fitting = [d for d in named if _has_layout(d, found.tensors)] or named
     layouts = [dict(d.metadata).get("layout") for d in fitting]
     recorded = source.metadata.get("layout")
@@ -37,7 +37,7 @@ def dialect_of(found: Unwrapped, source: Source) -> Dialect | None:
             hint="something transposed them without saying so: go back to the file before that",
         )
     for dialect in fitting:
-        marks = {foreign_name(dialect, name) for name in _MEMORY}
+        marks = {target_name(dialect, name) for name in _MEMORY}
         if marks == {None} or any(mark in found.tensors for mark in marks):
             return dialect
     return fitting[0] if fitting else None
@@ -50,15 +50,15 @@ def size_of(
     shapes = [
         (tensors[name].spec.shape, axis)
         for truth_name, axis in ((ANCHORS[0], 1), (ANCHORS[1], 0))
-        if (name := foreign_name(dialect, truth_name) or "") in tensors
+        if (name := target_name(dialect, truth_name) or "") in tensors
     ]
     widths = {shape[axis] for shape, axis in shapes if len(shape) > axis}
-    start = (foreign_name(dialect, "image_encoder.trunk.blocks.0.attn") or "").partition("0.")[0]
+    start = (target_name(dialect, "image_encoder.trunk.blocks.0.attn") or "").partition("0.")[0]
     numbers = [name.removeprefix(start).partition(".")[0] for name in tensors if start in name]
     blocks = 1 + max((int(number) for number in numbers if number.isdecimal()), default=-1)
-    marks = [foreign_name(dialect, name) for name in GENERATION_TENSORS]
+    marks = [target_name(dialect, name) for name in GENERATION_TENSORS]
     generation = None
-    memory = [foreign_name(dialect, name) for name in _MEMORY]
+    memory = [target_name(dialect, name) for name in _MEMORY]
     if None not in marks and any(name in tensors for name in memory):
         generation = "2.1" if sum(mark in tensors for mark in marks) >= 2 else "2.0"
     for shipped in SHIPPED:
@@ -70,8 +70,8 @@ def size_of(
 
 def _has_layout(dialect: Dialect, tensors: Mapping[str, TensorRef]) -> bool:
     """Whether the first convolution, if it is there, has its 3 input channels in their place."""
-    name = foreign_name(dialect, ANCHORS[1]) or ""
-    turned = {permute.truth: permute.axes for permute in dialect.permutes}
+    name = target_name(dialect, ANCHORS[1]) or ""
+    turned = {permute.canonical: permute.axes for permute in dialect.permutes}
     axes = turned.get(ANCHORS[1], (0, 1, 2, 3))
     shape = tensors[name].spec.shape if name in tensors else ()
     return len(shape) != 4 or shape[axes.index(1)] == 3

@@ -137,7 +137,7 @@ def inspect(
         dtypes=dict(Counter(spec.dtype for spec in inventory.values()).most_common()),
         extras=checkpoint.extras,
         placeholders=checkpoint.source.placeholders,
-        problems=(*faults(checkpoint), *lone_copies(checkpoint)),
+        problems=(*faults(checkpoint), *missing_copies(checkpoint)),
         safety=assess(checkpoint.source.path) if pickled else Safety(),
         inventory=dict(inventory) if tensors else None,
     )
@@ -163,14 +163,14 @@ def faults(checkpoint: Checkpoint) -> list[str]:
     if checkpoint.dialect is None:
         return ["no tensor has a name that SAM 2 uses in any dialect this tool knows"]
     if checkpoint.fit is None:
-        return ["not the size of any published SAM 2: what it is needs a config (--config)"]
+        return ["not the size of any published SAM 2: what it is needs a config (`config`)"]
     found = describe(checkpoint.fit)
     if checkpoint.dialect is OFFICIAL and checkpoint.config_from == CONFIG:
         found.append("the tensors have the official names, which transformers does not load")
     return found
 
 
-def lone_copies(checkpoint: Checkpoint) -> list[str]:
+def missing_copies(checkpoint: Checkpoint) -> list[str]:
     """What to say of a repeated tensor of which the file holds one copy."""
     return [
         f"{name} is absent: "
@@ -189,5 +189,5 @@ def untold(checkpoint: Checkpoint) -> Iterator[str]:
     if checkpoint.config is None and checkpoint.shipped is not None:
         yield (
             "image size, windows and heads are those of the published model: no tensor tells them; "
-            "--config checks against others"
+            "`config` checks against others"
         )

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ..dialects import DIALECTS
-from ..dialects.keymap import foreign_name
+from ..dialects.keymap import target_name
 from ..errors import RefusedError
 from ..io.open import Source
 from ..io.tensor import Inventory
@@ -47,7 +47,7 @@ class Signature:
 
 
 @dataclass(frozen=True, slots=True)
-class Family:
+class ModelFamily:
     """A family of models that shares names or code with SAM 2.
 
     ``about`` says what it is and ``advice`` what to do, a line each. ``model_types`` are those of
@@ -73,10 +73,10 @@ class Family:
         )
 
 
-HQ_SAM2 = Family(
+HQ_SAM2 = ModelFamily(
     "HQ-SAM 2",
     "SAM 2.1 large with one more mask token and its layers",
-    "convert --drop-hq leaves these out and writes the SAM 2.1 that remains",
+    "convert `drop_hq=True` leaves these out and writes the SAM 2.1 that remains",
     (
         Signature(("sam_mask_decoder.hf_token.weight",)),
         Signature(("sam_mask_decoder.hf_mlp.layers.{i}.weight",)),
@@ -94,14 +94,14 @@ HQ_TENSORS = (
 )
 
 # The first that fits names a file: those that hold most of another come before it.
-FAMILIES: tuple[Family, ...] = (
-    Family(
+FAMILIES: tuple[ModelFamily, ...] = (
+    ModelFamily(
         "SAM 3.1",
         "its trackers were trained on another image encoder, so none of it makes a SAM 2",
         "use it with the code of facebookresearch/sam3",
         (Signature(("interactive_sam_mask_decoder.iou_token.weight",)),),
     ),
-    Family(
+    ModelFamily(
         "SAM 3",
         "its tracker has the memory of SAM 2, trained on another image encoder",
         "use it with the code of facebookresearch/sam3 or the Sam3 models of transformers",
@@ -113,7 +113,7 @@ FAMILIES: tuple[Family, ...] = (
         ),
         model_types=("sam3*",),
     ),
-    Family(
+    ModelFamily(
         "EdgeTAM",
         "a smaller tracker with another image encoder and a compressed memory",
         "use it with the code of facebookresearch/EdgeTAM or the EdgeTam models of transformers",
@@ -125,13 +125,13 @@ FAMILIES: tuple[Family, ...] = (
         model_types=("edgetam*",),
     ),
     HQ_SAM2,
-    Family(
+    ModelFamily(
         "SAM2-UNet",
         "the image encoder of SAM 2 between adapters, and a U-Net decoder",
         "use it with its own code; facebook/sam2-hiera-large is the encoder it was made from",
         (Signature(("blocks.{i}.prompt_learn.", "blocks.{i}.block.")),),
     ),
-    Family(
+    ModelFamily(
         "EfficientTAM",
         "the memory of SAM 2 on a plain ViT",
         "use it with the code of yformer/EfficientTAM",
@@ -143,7 +143,7 @@ FAMILIES: tuple[Family, ...] = (
             ),
         ),
     ),
-    Family(
+    ModelFamily(
         "HQ-SAM",
         "SAM 1 with one more mask token and its layers: another image encoder, no memory",
         "use it with the code of SysCV/sam-hq or SamHQModel of transformers",
@@ -153,7 +153,7 @@ FAMILIES: tuple[Family, ...] = (
         ),
         model_types=("sam_hq",),
     ),
-    Family(
+    ModelFamily(
         "MobileSAM",
         "SAM 1 with a TinyViT as image encoder, no memory",
         "use it with the code of ChaoningZhang/MobileSAM",
@@ -163,7 +163,7 @@ FAMILIES: tuple[Family, ...] = (
             ),
         ),
     ),
-    Family(
+    ModelFamily(
         "SAM 1",
         "the first Segment Anything: another image encoder, no memory",
         "use it with the code of facebookresearch/segment-anything or SamModel of transformers",
@@ -177,7 +177,7 @@ FAMILIES: tuple[Family, ...] = (
         ),
         model_types=("sam",),
     ),
-    Family(
+    ModelFamily(
         "a draft of transformers (August 2024)",
         "transformers does not load it today",
         "take the repository of the same name without -hf, as in hf://facebook/sam2-hiera-tiny",
@@ -186,7 +186,7 @@ FAMILIES: tuple[Family, ...] = (
 )
 
 
-def family_of(tensors: Inventory) -> Family | None:
+def family_of(tensors: Inventory) -> ModelFamily | None:
     """The family that the tensors of a state dict give away; None when they may be a SAM 2.
 
     Names are as they stand in the file. In a larger model only what surrounds its SAM 2 counts.
@@ -198,7 +198,7 @@ def family_of(tensors: Inventory) -> Family | None:
     return next((f for f in FAMILIES if any(s.fits(clean) for s in f.signatures)), None)
 
 
-def relative_in(source: Source, config: Mapping[str, Any] | None = None) -> Family | None:
+def lookalike_in(source: Source, config: Mapping[str, Any] | None = None) -> ModelFamily | None:
     """The family of what is in a file; None when it may be a SAM 2, alone or beside others.
 
     ``config`` is the content of the ``config.json`` beside it; its ``model_type`` counts where the
@@ -229,7 +229,7 @@ def _prefix(names: Iterable[str]) -> str | None:
 
 @cache
 def _anchors() -> frozenset[str]:
-    names = (foreign_name(dialect, ANCHORS[0]) for dialect in DIALECTS)
+    names = (target_name(dialect, ANCHORS[0]) for dialect in DIALECTS)
     return frozenset(name for name in names if name is not None)
 
 

@@ -44,7 +44,7 @@ _VARIANTS = (
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class LoraChange:
     """What happens to a tensor: factors are added to it, or another is put in its place.
 
     ``names`` are those of the tensors of the adapter that do so.
@@ -60,7 +60,7 @@ class Adapter:
 
     source: Source
     settings: Mapping[str, Any]
-    changes: Mapping[str, Change]
+    changes: Mapping[str, LoraChange]
 
     def __str__(self) -> str:
         factors = [change.how for change in self.changes.values()]
@@ -176,10 +176,10 @@ def _check_number(path: Path, name: str, number: object, *, whole: bool) -> None
 
 def _changes(
     path: Path, settings: Mapping[str, Any], tensors: Mapping[str, TensorRef]
-) -> dict[str, Change]:
+) -> dict[str, LoraChange]:
     """What each tensor of the adapter is for."""
     factors: dict[str, dict[str, tuple[str, TensorRef]]] = {}
-    changes: dict[str, Change] = {}
+    changes: dict[str, LoraChange] = {}
     for name, ref in tensors.items():
         if ref.spec.dtype not in WEIGHT_DTYPES:
             raise UnreadableError(f"{path}: {name} is {ref.spec}, which is no type of weights")
@@ -193,7 +193,7 @@ def _changes(
         elif any(part.startswith("lora_") for part in short.split(".")):
             raise RefusedError(f"{path}: {name} is of a variant of LoRA that is not merged here")
         else:
-            changes[own] = Change((name,), ref)
+            changes[own] = LoraChange((name,), ref)
     if not factors and not changes:
         raise UnreadableError(f"{path}: holds no tensors")
     for own, found in factors.items():
@@ -201,7 +201,9 @@ def _changes(
             raise UnreadableError(f"{path}: {own} is both replaced and changed")
         names = tuple(name for name, _ in found.values())
         refs = {kind: ref for kind, (_, ref) in found.items()}
-        changes[own] = Change(names, _factors(path, settings, own.removesuffix(".weight"), refs))
+        changes[own] = LoraChange(
+            names, _factors(path, settings, own.removesuffix(".weight"), refs)
+        )
     return changes
 
 

@@ -30,9 +30,9 @@ def describe(fit: Fit) -> list[str]:
     for kind, names in (("missing", fit.missing), ("unexpected", fit.unexpected)):
         if names:
             lines.append(f"{kind:<11} {len(names):>4}   {_listed(fold(names), 'groups')}")
-    if fit.misshapen:
-        shown = [f"{name}: expected {want}, found {has}" for name, want, has in fit.misshapen]
-        lines.append(f"{'misshapen':<11} {len(shown):>4}   {_listed(shown, '')}")
+    if fit.mismatched:
+        shown = [f"{name}: expected {want}, found {has}" for name, want, has in fit.mismatched]
+        lines.append(f"{'mismatched':<11} {len(shown):>4}   {_listed(shown, '')}")
     if fit.wrong_type:
         shown = [f"{name} is {has.dtype}" for name, has in fit.wrong_type]
         lines.append(f"{'wrong type':<11} {len(shown):>4}   {_listed(shown, '')}")
@@ -56,16 +56,16 @@ def hint(checkpoint: Checkpoint) -> str:
         newer = shipped.generation == "2.1"
         return (
             f"this is a SAM {shipped.generation} checkpoint: it {'has' if newer else 'lacks'} "
-            f"{names}, the three tensors that SAM 2.1 adds; use --config {shipped.name}"
-            + ("" if newer else ", or convert it with --generation 2.1")
+            f"{names}, the three tensors that SAM 2.1 adds; use `config={shipped.name}`"
+            + ("" if newer else ", or convert it with `generation=2.1`")
         )
     nearest = f"dialect '{dialect.name}' with config '{shipped.name}'"
     if fit.faults == 0:
-        return f"every tensor fits {nearest}: use --config {shipped.name}"
+        return f"every tensor fits {nearest}: use `config={shipped.name}`"
     if fit.names and fit.faults == len(fit.missing):
         return (
             f"every tensor that is there fits dialect '{dialect.name}': convert takes those that "
-            "are missing from a whole checkpoint of the same size with --base CHECKPOINT"
+            "are missing from a whole checkpoint of the same size with `base=CHECKPOINT`"
         )
     if fit.faults < len(inventory) / 2:
         return f"nearest is {nearest}: {fit.faults} tensors differ"
@@ -92,7 +92,7 @@ def _listed(items: Sequence[str], what: str) -> str:
     return "  ".join(items[:_SHOWN]) + tail
 
 
-def lacking(dialect: Dialect, count: int, generation: str | None = "") -> str:
+def missing_text(dialect: Dialect, count: int, generation: str | None = "") -> str:
     """What a checkpoint without ``count`` tensors is; None is a generation that is unknown."""
     number = f"{count} (SAM 2.1) or {count - 3} (SAM 2)" if generation is None else str(count)
     whole = {"image": "an image model", "trunk": "a trunk alone", "video": "a part of a model"}

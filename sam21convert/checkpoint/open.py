@@ -30,7 +30,7 @@ from ..io.text import read_json
 from ..io.torch_storage import TENSOR_KINDS
 from ..model.config import Generation, ModelConfig
 from .detect import dialect_of, size_of
-from .lookalikes import HQ_SAM2, HQ_TENSORS, relative_in
+from .lookalikes import HQ_SAM2, HQ_TENSORS, lookalike_in
 from .lora import refuse_adapter, refuse_factors
 from .state_dict import unwrap
 
@@ -152,18 +152,18 @@ def unequal_copies(checkpoint: Checkpoint) -> list[str]:
     """Tensors held twice whose copies differ, a line each. Reads both; misshapen ones are left."""
     if checkpoint.fit is None:
         return []
-    refs, misshapen = checkpoint.tensors, {name for name, _, _ in checkpoint.fit.misshapen}
+    refs, mismatched = checkpoint.tensors, {name for name, _, _ in checkpoint.fit.mismatched}
     return [
         f"{one} and {other} should be equal and differ"
         for one, other in checkpoint.fit.repeats
-        if not {one, other} & misshapen and not same_bytes(refs[one], refs[other])
+        if not {one, other} & mismatched and not same_bytes(refs[one], refs[other])
     ]
 
 
 def _refuse_relatives(source: Source, config: dict[str, Any] | None, *, drop_hq: bool) -> None:
-    family = relative_in(source, config)
+    family = lookalike_in(source, config)
     if family is None and drop_hq:
-        raise UsageError(f"{source.path}: is no HQ-SAM 2: --drop-hq has nothing to drop")
+        raise UsageError(f"{source.path}: is no HQ-SAM 2: `drop_hq` has nothing to drop")
     if family is not None and not (drop_hq and family is HQ_SAM2):
         raise family.refusal(source.path)
 
@@ -188,7 +188,7 @@ def _beside(path: Path) -> ModelConfig:
     try:
         return load_config(path)
     except (RefusedError, UnreadableError) as error:
-        hint = "ask for the checkpoint alone, hf://org/repo/FILE, or give another --config"
+        hint = "ask for the checkpoint alone, hf://org/repo/FILE, or give another `config`"
         raise type(error)(error.message, hint=hint) from error
 
 
@@ -210,7 +210,7 @@ def _with_json(checkpoint: Checkpoint, content: dict[str, Any], path: Path) -> C
         video = transformers.model_type(content) == "sam2_video"
         like = None if video else checkpoint.model_config
         config = transformers.from_json(content, like)
-        states_generation = transformers.states_generation(content)
+        states_generation = transformers.tells_generation(content)
     dialect = checkpoint.dialect
     if dialect in (HF_VIDEO, HF_IMAGE):
         dialect = HF_VIDEO if video else HF_IMAGE

@@ -13,7 +13,7 @@ from .mismatch import mismatch
 from .open import Checkpoint, unequal_copies
 
 
-def to_truth(
+def to_canonical(
     checkpoint: Checkpoint, *, partial: bool = False, target: Dialect | None = None
 ) -> tuple[dict[str, TensorRef], dict[str, tuple[str, ...]]]:
     """The source's tensors and their names, under the names of the ground truth.
@@ -25,17 +25,19 @@ def to_truth(
     if fit is None or keymap is None:
         raise mismatch(checkpoint)
     wanted = {
-        entry.foreign
+        entry.key
         for entry in keymap.entries
-        if target is None or any(covers(target, name) for name in entry.truths)
+        if target is None or any(covers(target, name) for name in entry.canonical)
     }
     tolerated = [name for name in fit.missing if partial or name not in wanted]
     if fit.faults > len(tolerated):
         raise mismatch(checkpoint)
-    return held_truth(checkpoint)
+    return held_canonical(checkpoint)
 
 
-def held_truth(checkpoint: Checkpoint) -> tuple[dict[str, TensorRef], dict[str, tuple[str, ...]]]:
+def held_canonical(
+    checkpoint: Checkpoint,
+) -> tuple[dict[str, TensorRef], dict[str, tuple[str, ...]]]:
     """The same of a checkpoint that has a map and need not fit it: what has no place is left out.
 
     Raises :class:`MismatchError` where a tensor is held twice and the copies differ.
@@ -49,60 +51,62 @@ def held_truth(checkpoint: Checkpoint) -> tuple[dict[str, TensorRef], dict[str, 
             f"{checkpoint.source.path}: {fault}",
             hint="one of the two was trained or replaced: copy the right one over the other",
         )
-    for echo, of in keymap.echoes.items():
+    for echo, of in keymap.tied.items():
         if of not in names and echo in names:
             names[of] = names[echo]
-    truth: dict[str, TensorRef] = {}
+    canonical: dict[str, TensorRef] = {}
     origins: dict[str, tuple[str, ...]] = {}
     for entry in keymap.entries:
-        if entry.foreign not in names:
+        if entry.key not in names:
             continue
-        ref, start = refs[names[entry.foreign]], 0
-        if (len(entry.truths) > 1 or entry.axes) and ref.spec.shape != entry.spec.shape:
+        ref, start = refs[names[entry.key]], 0
+        if (len(entry.canonical) > 1 or entry.axes) and ref.spec.shape != entry.spec.shape:
             continue
         if entry.axes:
             ref = ref.permuted(tuple(map(entry.axes.index, range(len(entry.axes)))))
-        for name in entry.truths:
-            count = keymap.truth[name].shape[0]
-            truth[name] = ref.rows(start, count) if len(entry.truths) > 1 else ref
-            origins[name] = (names[entry.foreign],)
+        for name in entry.canonical:
+            count = keymap.canonical[name].shape[0]
+            canonical[name] = ref.rows(start, count) if len(entry.canonical) > 1 else ref
+            origins[name] = (names[entry.key],)
             start += count
-    return truth, origins
+    return canonical, origins
 
 
-def from_truth(target: KeyMap, truth: Mapping[str, Part], dtype: str | None) -> dict[str, Tensor]:
+def from_canonical(
+    target: KeyMap, canonical: Mapping[str, Part], dtype: str | None
+) -> dict[str, Tensor]:
     """The tensors to write, under the names of the target dialect."""
     tensors = {}
     for entry in target.entries:
-        parts = tuple(truth[name] for name in entry.truths)
+        parts = tuple(canonical[name] for name in entry.canonical)
         found = {part.spec.dtype for part in parts}
         if dtype is None and len(found) > 1:
             raise MismatchError(
-                f"{entry.foreign}: its parts {', '.join(entry.truths)} are of different types",
-                hint="--dtype float32 brings them to one type",
+                f"{entry.key}: its parts {', '.join(entry.canonical)} are of different types",
+                hint="`dtype=float32` brings them to one type",
             )
         kind = dtype or parts[0].spec.dtype
         if entry.axes:
             parts = tuple(_turned(part, entry.axes) for part in parts)
-        tensors[entry.foreign] = Tensor(TensorSpec(kind, entry.spec.shape), parts)
-    usual = dtype or usual_type(truth)
-    fills = {
+        tensors[entry.key] = Tensor(TensorSpec(kind, entry.spec.shape), parts)
+    usual = dtype or usual_type(canonical)
+    constants = {
         name: Tensor(TensorSpec(usual, fill.spec.shape), (fill,))
-        for name, fill in target.fills.items()
+        for name, fill in target.constants.items()
     }
-    return {**tensors, **{echo: tensors[of] for echo, of in target.echoes.items()}, **fills}
+    return {**tensors, **{echo: tensors[of] for echo, of in target.tied.items()}, **constants}
 
 
-def foreign_origins(
+def target_origins(
     target: KeyMap, origins: Mapping[str, tuple[str, ...]]
 ) -> dict[str, tuple[str, ...]]:
     """The names in the source that each tensor of ``target`` is made of; none for a constant."""
     found = {
-        entry.foreign: tuple(dict.fromkeys(o for name in entry.truths for o in origins[name]))
+        entry.key: tuple(dict.fromkeys(o for name in entry.canonical for o in origins[name]))
         for entry in target.entries
     }
-    fills: dict[str, tuple[str, ...]] = dict.fromkeys(target.fills, ())
-    return {**found, **{echo: found[of] for echo, of in target.echoes.items()}, **fills}
+    constants: dict[str, tuple[str, ...]] = dict.fromkeys(target.constants, ())
+    return {**found, **{echo: found[of] for echo, of in target.tied.items()}, **constants}
 
 
 def usual_type(tensors: Mapping[str, Part]) -> str:

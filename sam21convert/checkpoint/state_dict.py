@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..dialects import DIALECTS
-from ..dialects.keymap import foreign_name
+from ..dialects.keymap import target_name
 from ..errors import RefusedError
 from ..io.open import Source
 from ..io.source import tensors_of
@@ -22,7 +22,7 @@ ANCHORS = (
 )
 COMPILED = "_orig_mod."  # what torch.compile puts into names, anywhere
 _MAX_DEPTH = 4
-TOP = "."  # what --weights calls the top level of a file
+TOP = "."  # what ``weights`` calls the top level of a file
 _AVERAGED = {"ema", "averaged", "swa", "shadow"}  # words in the names of averaged weights
 _KINDS = {"ema": True, "model": False}
 
@@ -86,7 +86,7 @@ class _Found:
 
     @property
     def place(self) -> str:
-        """The keys that lead to it, as they are given with ``--weights``."""
+        """The keys that lead to it, as they are given with ``weights``."""
         return ".".join(self.path) or TOP
 
     @property
@@ -136,7 +136,7 @@ def _state_dicts(root: Any) -> Iterator[_Found]:
 def _names_of(truth_name: str) -> set[str]:
     """What the dialects call an anchor. Of a trunk alone, only the first is telling."""
     dialects = [d for d in DIALECTS if d.task != "trunk" or truth_name == ANCHORS[0]]
-    return {name for d in dialects if (name := foreign_name(d, truth_name)) is not None}
+    return {name for d in dialects if (name := target_name(d, truth_name)) is not None}
 
 
 def _tail(name: str, anchor: str) -> str:
@@ -165,8 +165,8 @@ def _pick(source: Source, found: list[_Found], weights: str | None, prefix: str 
     if len(left) == 1:
         return left[0]
     asked = " ".join(
-        f"{option} {value}"
-        for option, value in (("--weights", weights), ("--prefix", prefix))
+        f"`{argument}={value}`"
+        for argument, value in (("weights", weights), ("prefix", prefix))
         if value is not None
     )
     places = ", ".join(f"{one.place} ({one.prefix or 'no prefix'})" for one in left or found)
@@ -185,9 +185,9 @@ def _options(one: _Found, found: Sequence[_Found]) -> str:
     """The options that choose one of several."""
     same_place = [other for other in found if other.place == one.place]
     if len(same_place) == 1:
-        return f"--weights {one.place}"
+        return f"`weights={one.place}`"
     alone = sum(other.prefix == one.prefix for other in found) == 1
-    return f"{'' if alone else f'--weights {one.place} '}--prefix '{one.prefix}'"
+    return f"{'' if alone else f'`weights={one.place}` '}`prefix={one.prefix}`"
 
 
 def _node(root: Any, path: tuple[str, ...]) -> Any:

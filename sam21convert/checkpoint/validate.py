@@ -11,7 +11,7 @@ from ..io.data.copy import Progress
 from ..io.tensor import Tensor
 from ..model.config import ModelConfig
 from ..report import Report, fold
-from .inspect import faults, lone_copies, untold
+from .inspect import faults, missing_copies, untold
 from .mismatch import hint
 from .open import Checkpoint, open_checkpoint, unequal_copies
 
@@ -30,7 +30,7 @@ class Validation(Report):
     config: str | None
     missing: tuple[str, ...]
     unexpected: tuple[str, ...]
-    misshapen: tuple[str, ...]
+    mismatched: tuple[str, ...]
     wrong_type: tuple[str, ...]
     nan: tuple[str, ...]
     inf: tuple[str, ...]
@@ -105,10 +105,10 @@ def examine(checkpoint: Checkpoint, progress: Progress = lambda _: None) -> Vali
         config=checkpoint.config_from or shipped,
         missing=fit.missing if fit else (),
         unexpected=fit.unexpected if fit else (),
-        misshapen=tuple(name for name, _, _ in fit.misshapen) if fit else (),
+        mismatched=tuple(name for name, _, _ in fit.mismatched) if fit else (),
         wrong_type=tuple(name for name, _ in fit.wrong_type) if fit else (),
         problems=tuple(problems),
-        warnings=(*lone_copies(checkpoint), *_warnings(values, half)),
+        warnings=(*missing_copies(checkpoint), *_warnings(values, half)),
         notes=(*untold(checkpoint), *_notes(half)),
         hint=advice,
         **{kind: tuple(names) for kind, names in values.items()},

@@ -8,7 +8,14 @@ from typing import Any
 import click
 
 from ..report import Report
-from .shared import answering, config_option, json_option, overwrite_option, steps_bar
+from .shared import (
+    RenamedOption,
+    answering,
+    config_option,
+    json_option,
+    overwrite_option,
+    steps_bar,
+)
 
 
 @click.command()
@@ -17,7 +24,7 @@ from .shared import answering, config_option, json_option, overwrite_option, ste
 @click.option(
     "--scenarios",
     metavar="quick|full|NAME,...",
-    help="What to ask both sides. Default: quick, or full with --prove.",
+    help="What to ask both sides. Default: quick, or full with --sensitivity.",
 )
 @click.option(
     "--device",
@@ -49,7 +56,14 @@ from .shared import answering, config_option, json_option, overwrite_option, ste
     help="A video of yours, or a folder of JPEGs, in place of the drawn one.",
 )
 @config_option
-@click.option("--prove", is_flag=True, help="Put every tensor off in turn: which goes unnoticed?")
+@click.option(
+    "--sensitivity",
+    "--prove",
+    "sensitivity",
+    cls=RenamedOption,
+    is_flag=True,
+    help="Change every tensor in turn: which change goes undetected?",
+)
 @click.option(
     "--report",
     type=click.Path(path_type=Path),
@@ -62,14 +76,14 @@ from .shared import answering, config_option, json_option, overwrite_option, ste
 def parity(left: str, right: str, **options: Any) -> Report:
     """Tell whether LEFT and RIGHT compute the same, and if not, where they part.
 
-    Each is RUNNER:SOURCE. The source is any checkpoint that can be read; the runner is the package
+    Each is BACKEND:SOURCE. The source is any checkpoint that can be read; the backend is the package
     that runs the model: truth (the model of this package, when none is named), sam2 (the official
     code), transformers, or timm (the trunk only). Both get the same pixels, and everything that
     they compute on the way is compared in the order of the data flow.
 
     How far they may be apart is measured: by how much the reference differs from itself when it
     computes the same by other means. Truth and the official code, in float32 on a CPU, must be
-    equal. In every run a tensor is put off on purpose, to see that it is noticed.
+    equal. In every run a tensor is changed on purpose, to see that it is detected.
 
     \b
     Examples:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import functools
 import json
+import re
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -34,6 +35,49 @@ prefix_option = click.option(
 overwrite_option = click.option("--overwrite", is_flag=True, help="Replace an existing output.")
 
 
+class RenamedOption(click.Option):
+    """An option that still answers to its earlier name, given second, which help does not list."""
+
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
+        """The line of the help text, with the name of today alone."""
+        names = self.opts
+        self.opts = names[:1]
+        try:
+            return super().get_help_record(ctx)
+        finally:
+            self.opts = names
+
+
+def as_options(text: str) -> str:
+    """A text of the library, which names Python arguments, with the options of the commands.
+
+    Turns ```image_size=256``` into ``--image-size 256`` and ```overwrite=True``` into
+    ``--overwrite``; what no command has an option for stays.
+    """
+    group = click.get_current_context().find_root().command
+    commands = group.commands.values() if isinstance(group, click.Group) else (group,)
+    names = dict(_options_of(commands))
+
+    def option(found: re.Match[str]) -> str:
+        name, value = names.get(found[1]), found[2]
+        if name is None:
+            return found[0]
+        return name if value in (None, "True") else f"{name} {value or repr('')}"
+
+    return re.sub(r"`(\w+)(?:=([^`\s]*))?`", option, text)
+
+
+def _options_of(commands: Iterable[click.Command]) -> Iterator[tuple[str, str]]:
+    """Arguments of Python, and the options that stand for them, of commands within others too."""
+    for command in commands:
+        if isinstance(command, click.Group):
+            yield from _options_of(command.commands.values())
+        for parameter in command.params:
+            long = [name for name in parameter.opts if name.startswith("--")]
+            if long and parameter.name is not None:
+                yield parameter.name, long[0]
+
+
 def refuse_choice(weights: str | None, prefix: str | None) -> None:
     """Raise :class:`UsageError` where a part of a file is meant, and ``--parity`` runs all."""
     if weights is not None or prefix is not None:
@@ -55,7 +99,7 @@ def answering(command: Callable[..., Report]) -> Callable[..., None]:
                 report = command(*args, **kwargs)
         except (Sam21ConvertError, OSError, _Stopped) as error:
             _fail(error, as_json)
-        click.echo(report.to_json() if as_json else printable(str(report)))
+        click.echo(as_options(report.to_json() if as_json else printable(str(report))))
         sys.exit(report.exit_code)
 
     return run
@@ -97,11 +141,12 @@ def _fail(error: Sam21ConvertError | OSError | _Stopped, as_json: bool) -> None:
     if code != MismatchError.exit_code:
         message = message.replace("\n", "\\n")  # of a name: only differences take lines
     if as_json:
-        click.echo(json.dumps({"error": message, "hint": hint, "exit_code": code}, indent=2))
+        answer = {"error": message, "hint": hint, "exit_code": code}
+        click.echo(as_options(json.dumps(answer, indent=2)))
     else:
-        click.echo(f"error: {printable(message)}", err=True)
+        click.echo(as_options(f"error: {printable(message)}"), err=True)
         if hint is not None:
-            click.echo(f"hint: {printable(hint)}", err=True)
+            click.echo(as_options(f"hint: {printable(hint)}"), err=True)
     sys.exit(code)
 
 

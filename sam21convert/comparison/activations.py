@@ -3,7 +3,7 @@
 Names are those that the ground truth gives (:class:`~sam21convert.model.SAM2`): ``trunk.stage0``
 to ``3``, ``neck.level0`` to ``2``, ``prompt.sparse``, ``decoder.logits``, ... In a video they are
 preceded by where they belong: ``frame3.neck.level2``, ``frame3.object1.pointer``. Layouts are those
-of the ground truth as well; a runner of another package brings its tensors into them.
+of the ground truth as well; a backend of another package brings its tensors into them.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-Taps = dict[str, Tensor]
+Activations = dict[str, Tensor]
 
-# The order in which the taps of one object on one frame are computed.
+# The order in which the activations of one object on one frame are computed.
 ORDER = (
     "pixels",
     *(f"trunk.stage{i}" for i in range(4)),
@@ -36,7 +36,7 @@ ORDER = (
     "memory",
     "masks",
 )
-_AS_MET = sorted(ORDER, key=lambda tap: tap.startswith("memory_attention."))
+_AS_MET = sorted(ORDER, key=lambda activation: activation.startswith("memory_attention."))
 # What depends on the frame only; one frame of a video is enough to compare it.
 OF_A_FRAME = ("trunk.", "neck.")
 A_LOGIT = "decoder.object_score"
@@ -44,29 +44,29 @@ _PLACE = re.compile(r"^((?:frame\d+\.)?(?:object\w+\.)?)(.+?)(?: \(\d+\))?$")
 
 
 def kind(name: str) -> str:
-    """A tap's name without its place: ``frame3.object1.pointer (2)`` is a ``pointer``."""
+    """A activation's name without its place: ``frame3.object1.pointer (2)`` is a ``pointer``."""
     match = _PLACE.match(name)
     assert match is not None
     return match[2]
 
 
-def rank(tap: str | None) -> int:
-    """Place of a kind of tap among those that are met first; what no tap shows comes last.
+def rank(activation: str | None) -> int:
+    """Place of a kind of activation among those that are met first; what no activation shows comes last.
 
     An object begins with a prompt, and there is a memory before anything attends to it.
     """
-    return _AS_MET.index(tap) if tap is not None else len(_AS_MET)
+    return _AS_MET.index(activation) if activation is not None else len(_AS_MET)
 
 
 class Recorder(dict[str, Tensor]):
-    """Taps in the order in which they were computed; a name that comes again is numbered.
+    """Activations in the order in which they were computed; a name that comes again is numbered.
 
     Tensors are copied to the main memory, in float32 or wider, for a model may go on writing into
     its own. Of a video, features of frames are kept for the first frame only. ``agreed`` are the
-    taps of the run that this one is to be compared with: see :meth:`remember`.
+    activations of the run that this one is to be compared with: see :meth:`remember`.
     """
 
-    def __init__(self, agreed: Taps | None = None) -> None:
+    def __init__(self, agreed: Activations | None = None) -> None:
         super().__init__()
         self._agreed = agreed or {}
         self._prefix = ""
@@ -82,7 +82,7 @@ class Recorder(dict[str, Tensor]):
             self._prefix = before
 
     def add(self, name: str, tensor: Tensor) -> None:
-        """Record a tap under its name within the current place."""
+        """Record a activation under its name within the current place."""
         prefix = self._prefix
         if name.startswith(OF_A_FRAME):
             prefix = prefix.partition(".object")[0].rstrip(".")
@@ -104,10 +104,12 @@ class Recorder(dict[str, Tensor]):
 
     # The ground truth fills a dictionary that it is given.
     def update(  # type: ignore[override]
-        self, taps: Mapping[str, Tensor] | Iterable[tuple[str, Tensor]]
+        self, activations: Mapping[str, Tensor] | Iterable[tuple[str, Tensor]]
     ) -> None:
-        """Record taps whose names say their places already."""
-        for name, tensor in taps.items() if isinstance(taps, Mapping) else taps:
+        """Record activations whose names say their places already."""
+        for name, tensor in (
+            activations.items() if isinstance(activations, Mapping) else activations
+        ):
             self._keep(name, tensor)
 
     def _keep(self, name: str, tensor: Tensor) -> None:

@@ -1,4 +1,4 @@
-"""Parity: the same inputs through two models, compared tap by tap, with controls."""
+"""Parity: the same inputs through two models, compared activation by activation, with controls."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ import torch
 
 from ..io.output.atomic import refuse_existing
 from ..prediction.load import pick_device
-from .backends.base import Runner
+from .backends.base import Backend
 from .backends.truth import Truth
 from .backends.variants import Arithmetic, DType
 from .cases import PIXEL_FRAMES, Case, cases
-from .comparison import Bench
-from .explain.diagnosis import visible_causes
+from .comparison import Comparison
+from .explain.diagnosis import diagnose
 from .explain.known_differences import file_faults
-from .findings import Cause
+from .findings import Diagnosis
 from .inputs import clip, pictures
 from .metrics import MULTIPLE
 from .page.page import write_page
-from .perturb import controls, provable, prove_all
+from .perturb import measure_sensitivity, perturbable, run_controls
 from .report import ParityReport
 from .scenarios import PixelScenario, Scenario, VideoScenario, chosen
 from .sides import Config, Named, parse
@@ -49,17 +49,17 @@ def parity(
     video: str | Path | None = None,
     report: str | Path | None = None,
     overwrite: bool = False,
-    prove: bool = False,
+    sensitivity: bool = False,
     rounded_to: DType | None = None,
     progress: Progress = lambda label, total: None,
 ) -> ParityReport:
     """Run two models on the same inputs and say whether they compute the same.
 
-    ``left`` and ``right`` are ``runner:source``. The runner is the package that runs the model:
+    ``left`` and ``right`` are ``backend:source``. The backend is the package that runs the model:
     ``truth`` (the model of this package, and the default), ``sam2`` (the official code),
     ``transformers``, or ``timm`` (trunk only); the source is any checkpoint that can be read.
 
-    ``scenarios`` are ``quick``, ``full`` or names; quick unless given, full with ``prove``, which
+    ``scenarios`` are ``quick``, ``full`` or names; quick unless given, full with ``sensitivity``, which
     puts every tensor off in turn to list those that no scenario sees. ``dtype`` other than float32
     is that of autocast. ``image_size`` is that of both models; ``config`` is for a source that has
     none of its own, ``right_config`` for the right one where that is another. ``images``, a folder
@@ -74,19 +74,21 @@ def parity(
     start = time.perf_counter()
     if report is not None:
         refuse_existing(Path(report), overwrite=overwrite)
-    wanted = chosen(scenarios or ("full" if prove else "quick"))
+    wanted = chosen(scenarios or ("full" if sensitivity else "quick"))
     arithmetic = Arithmetic(pick_device(device), dtype)
     named = parse(left, config), parse(right, config if right_config is None else right_config)
-    bench = _bench(named, image_size, arithmetic, rounded_to)
+    bench = _comparison(named, image_size, arithmetic, rounded_to)
     todo = _inputs(bench, wanted, images, video)
-    steps = len(todo) + 1 + (len(provable(bench)) if prove else 0)
+    steps = len(todo) + 1 + (len(perturbable(bench)) if sensitivity else 0)
     found = []
     for case in todo:
         progress(case.title, steps)
         found.append(bench.judge(case))
     progress("controls", steps)
-    controlled = tuple(controls(bench))
-    proof = prove_all(bench, lambda name: progress(name, steps)) if prove else None
+    controlled = tuple(run_controls(bench))
+    measured = (
+        measure_sensitivity(bench, lambda name: progress(name, steps)) if sensitivity else None
+    )
     asked = {
         "--scenarios": ",".join(scenario.name for scenario in wanted),
         "--device": arithmetic.device,
@@ -109,10 +111,10 @@ def parity(
         multiple=MULTIPLE,
         noise_from=bench.variant_names,
         scenarios=tuple(found),
-        causes=(*_file_faults(named, bench.sides), *visible_causes(one, other)),
-        controls=controlled,
-        proof=proof,
-        command=_command(left, right, asked, prove=prove),
+        diagnosis=(*_file_faults(named, bench.sides), *diagnose(one, other)),
+        negative_controls=controlled,
+        sensitivity=measured,
+        command=_command(left, right, asked, sensitivity=sensitivity),
         seconds=round(time.perf_counter() - start, 2),
     )
     if report is not None:
@@ -120,12 +122,12 @@ def parity(
     return result
 
 
-def _bench(
+def _comparison(
     named: tuple[Named, Named],
     image_size: int | None,
     arithmetic: Arithmetic,
     rounded_to: DType | None,
-) -> Bench:
+) -> Comparison:
     """Load both sides, and the ground truth where noise is to be measured.
 
     The reference is the left side, unless its package is one that deviates and the other is not.
@@ -133,26 +135,29 @@ def _bench(
     left, right = named
     device = arithmetic.device
     sides = left.load(image_size, device, rounded_to), right.load(image_size, device)
-    swap = left.runner not in _SAME_ARITHMETIC and right.runner in _SAME_ARITHMETIC
+    swap = left.backend not in _SAME_ARITHMETIC and right.backend in _SAME_ARITHMETIC
     reference, other = reversed(sides) if swap else sides
     truth = None
     if not _exact(left, right, arithmetic):
-        same = replace(right if swap else left, runner="truth")
+        same = replace(right if swap else left, backend="truth")
         loaded = isinstance(reference, Truth)
         rounding = None if swap else rounded_to
         truth = reference if loaded else same.load(image_size, device, rounding)
     assert truth is None or isinstance(truth, Truth)
-    return Bench(reference, other, not swap, arithmetic, truth)
+    return Comparison(reference, other, not swap, arithmetic, truth)
 
 
 def _exact(left: Named, right: Named, arithmetic: Arithmetic) -> bool:
     """Whether the two do the same operations in the same order, and 0 can be asked for."""
-    same = left.runner == right.runner or {left.runner, right.runner} <= _SAME_ARITHMETIC
+    same = left.backend == right.backend or {left.backend, right.backend} <= _SAME_ARITHMETIC
     return same and arithmetic == Arithmetic("cpu", "float32")
 
 
 def _inputs(
-    bench: Bench, wanted: Sequence[Scenario], images: str | Path | None, video: str | Path | None
+    bench: Comparison,
+    wanted: Sequence[Scenario],
+    images: str | Path | None,
+    video: str | Path | None,
 ) -> list[Case]:
     """The cases to run, with pictures and frames of the reference's size."""
     size = bench.reference.config.image_size
@@ -164,13 +169,13 @@ def _inputs(
     return list(cases(wanted, shown, played))
 
 
-def _file_faults(named: Iterable[Named], sides: Iterable[Runner]) -> Iterator[Cause]:
+def _file_faults(named: Iterable[Named], sides: Iterable[Backend]) -> Iterator[Diagnosis]:
     for name, side in zip(named, sides, strict=True):
         yield from file_faults(side.name, side.version, name.opened())
 
 
 def _command(
-    left: str | Path, right: str | Path, options: Mapping[str, object], *, prove: bool
+    left: str | Path, right: str | Path, options: Mapping[str, object], *, sensitivity: bool
 ) -> str:
     """The command line that asks the same; a named set of scenarios by its name."""
     sets = {",".join(s.name for s in chosen(name)): name for name in ("quick", "full")}
@@ -180,7 +185,7 @@ def _command(
     for name, value in options.items():
         if value is not None:
             words += [name, str(value)]
-    return shlex.join([*words, *(["--prove"] if prove else [])])
+    return shlex.join([*words, *(["--sensitivity"] if sensitivity else [])])
 
 
 def _device_name(device: str) -> str:

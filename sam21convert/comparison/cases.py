@@ -1,4 +1,4 @@
-"""A scenario on an input: how to put it to a runner, and what there is to look at."""
+"""A scenario on an input: how to put it to a backend, and what there is to look at."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from . import views
-from .activations import Taps
-from .backends.base import CannotRun, Runner
+from .activations import Activations
+from .backends.base import Backend, CannotRun
 from .findings import View
 from .inputs import Clip, Picture
 from .scenarios import EncoderScenario, ImageScenario, PixelScenario, Scenario, VideoScenario
@@ -15,21 +15,21 @@ from .scenarios import EncoderScenario, ImageScenario, PixelScenario, Scenario, 
 PIXEL_FRAMES = 3  # frames are enough to see how frames are resized
 
 
-Ask = Callable[[Runner, Taps | None], Taps]
+Ask = Callable[[Backend, Activations | None], Activations]
 
 
 @dataclass(frozen=True)
 class Case:
     """One scenario on one input.
 
-    ``ask`` also takes the taps with which memories are to agree: see :class:`~.taps.Recorder`.
-    ``prepare`` is what a runner must have been asked before: to encode the picture of a prompt.
+    ``ask`` also takes the activations with which memories are to agree: see :class:`~.activations.Recorder`.
+    ``prepare`` is what a backend must have been asked before: to encode the picture of a prompt.
     """
 
     scenario: Scenario
     input: str
     ask: Ask
-    look: Callable[[Taps, Taps], tuple[View, ...]] = lambda left, right: ()
+    look: Callable[[Activations, Activations], tuple[View, ...]] = lambda left, right: ()
     prepare: Ask | None = None
 
     @property
@@ -96,7 +96,7 @@ def _prompt(scenario: ImageScenario, picture: Picture) -> Case:
 
 
 def _video(scenario: VideoScenario, clip: Clip) -> Case:
-    def ask(side: Runner, agreed: Taps | None) -> Taps:
+    def ask(side: Backend, agreed: Activations | None) -> Activations:
         if len(clip.frames) < scenario.frames:
             raise CannotRun(f"needs {scenario.frames} frames; {clip.name} has {len(clip.frames)}")
         return side.track(clip, scenario, agreed)

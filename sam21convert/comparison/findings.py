@@ -10,12 +10,12 @@ from typing import Any, Literal
 from ..prediction.draw import Mask, Pixels
 from ..prediction.prompts import Prompted
 
-Outcome = Literal["same", "known deviation", "differs", "not run"]
+CaseStatus = Literal["same", "known difference", "differs", "not run"]
 
 
 @dataclass(frozen=True)
-class TapFinding:
-    """How far one tap is apart.
+class ActivationResult:
+    """How far one activation is apart.
 
     ``relative`` is the largest difference in units of the reference's largest magnitude, and what
     is judged: it must not exceed ``tolerance``. Of an object score, a single logit, the unit is 1
@@ -58,10 +58,10 @@ class View:
 
 
 @dataclass(frozen=True)
-class ScenarioFinding:
+class ScenarioResult:
     """One scenario on one input.
 
-    ``first`` is the first tap out of tolerance. For a known deviation ``taps`` compare with the
+    ``first`` is the first activation out of tolerance. For a known difference ``activations`` compare with the
     ground truth made to deviate in the same way, and ``apart`` is how far the masks are without it.
     ``why`` explains a deviation, or why nothing was run.
     """
@@ -69,9 +69,9 @@ class ScenarioFinding:
     name: str
     summary: str
     input: str
-    outcome: Outcome
-    taps: tuple[TapFinding, ...] = ()
-    first: str | None = None
+    status: CaseStatus
+    activations: tuple[ActivationResult, ...] = ()
+    first_mismatch: str | None = None
     why: str = ""
     apart: float | None = None
     seconds: float = 0.0
@@ -83,17 +83,24 @@ class ScenarioFinding:
         return f"{self.name} ({self.input})" if self.input else self.name
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields but for the pictures."""
+        """The fields but for the pictures; those that had another name also under that."""
         plain = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "views"}
-        taps = [tap.to_dict() for tap in self.taps]
-        return {**plain, "taps": taps}
+        activations = [activation.to_dict() for activation in self.activations]
+        known = self.status == "known difference"
+        return {
+            **plain,
+            "activations": activations,
+            "taps": activations,
+            "first": self.first_mismatch,
+            "outcome": "known deviation" if known else self.status,
+        }
 
 
 @dataclass(frozen=True)
-class Side:
+class ParitySide:
     """One side of a comparison. ``sha256`` is of each file that was read."""
 
-    runner: str
+    backend: str
     version: str
     source: Path
     dialect: str
@@ -104,48 +111,64 @@ class Side:
     sha256: dict[str, str]
     notes: tuple[str, ...]
 
+    def to_dict(self) -> dict[str, Any]:
+        """The fields, the backend also under its earlier name."""
+        return {**asdict(self), "source": str(self.source), "runner": self.backend}
+
     def __str__(self) -> str:
         return (
-            f"{self.runner} {self.version}: {self.source} ({self.dialect}, {self.container}), "
+            f"{self.backend} {self.version}: {self.source} ({self.dialect}, {self.container}), "
             f"SAM {self.generation} {self.config}, {self.image_size} pixels"
         )
 
 
 @dataclass(frozen=True)
-class Cause:
+class Diagnosis:
     """A difference between the two sides that can be seen without running them.
 
-    ``tap`` is the first one that it can reach, None when no result depends on it.
+    ``activation`` is the first one that it can reach, None when no result depends on it.
     """
 
     text: str
-    tap: str | None
+    activation: str | None
     hint: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields, the activation also under its earlier name."""
+        return {**asdict(self), "tap": self.activation}
 
 
 @dataclass(frozen=True)
-class Control:
-    """A tensor put off by ``share`` of its scale: whether that was noticed, and where first."""
+class NegativeControl:
+    """A tensor changed by ``share`` of its scale: whether that was detected, and where first."""
 
     scenario: str
     tensor: str
     share: float
-    noticed: bool
-    tap: str | None
+    detected: bool
+    activation: str | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields, two of them also under their earlier names."""
+        return {**asdict(self), "noticed": self.detected, "tap": self.activation}
 
 
 @dataclass(frozen=True)
-class Proof:
-    """Every tensor put off in turn; ``unseen`` were noticed by no scenario of the run.
+class Sensitivity:
+    """Every tensor changed in turn; ``undetected`` were detected by no scenario of the run.
 
     ``expected`` are those of them that no computation can see, with the reason.
     """
 
     tensors: int
-    unseen: tuple[str, ...]
+    undetected: tuple[str, ...]
     expected: dict[str, str]
 
+    def to_dict(self) -> dict[str, Any]:
+        """The fields, the undetected tensors also under their earlier name."""
+        return {**asdict(self), "unseen": self.undetected}
+
     @property
-    def surprising(self) -> tuple[str, ...]:
+    def unexpected(self) -> tuple[str, ...]:
         """Tensors that should have been seen."""
-        return tuple(name for name in self.unseen if name not in self.expected)
+        return tuple(name for name in self.undetected if name not in self.expected)

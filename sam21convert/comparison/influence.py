@@ -1,4 +1,4 @@
-"""Which tap is the first that a tensor or a setting of the model can change."""
+"""Which activation is the first that a tensor or a setting of the model can change."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 
 from ..model.config import ModelConfig
 
-# (pattern of the official name, first tap), the first that fits. Blocks of the trunk are apart:
+# (pattern of the official name, first activation), the first that fits. Blocks of the trunk are apart:
 # which stage they are in is a matter of the config.
 _TENSORS = (
     (r"image_encoder\.trunk\.(patch_embed|pos_embed)", "trunk.stage0"),
@@ -66,7 +66,7 @@ UNSEEN = {
 
 
 def of_tensor(name: str, config: ModelConfig) -> str | None:
-    """The first tap that an official tensor can change; None when no computation can see it."""
+    """The first activation that an official tensor can change; None when no computation can see it."""
     if name in UNSEEN:
         return None
     block = _BLOCK.match(name)
@@ -76,16 +76,16 @@ def of_tensor(name: str, config: ModelConfig) -> str | None:
             ends += count
             if number < ends:
                 return f"trunk.stage{stage}"
-    return next((tap for pattern, tap in _TENSORS if re.match(pattern, name)), None)
+    return next((activation for pattern, activation in _TENSORS if re.match(pattern, name)), None)
 
 
 def of_setting(name: str) -> str:
-    """The first tap that a field of the config can change."""
-    return next(tap for pattern, tap in _SETTINGS if re.match(pattern, name))
+    """The first activation that a field of the config can change."""
+    return next(activation for pattern, activation in _SETTINGS if re.match(pattern, name))
 
 
 def ability(name: str) -> str:
-    """The least that a runner must be able to do for a tensor to matter: see ``Runner``."""
+    """The least that a backend must be able to do for a tensor to matter: see ``Backend``."""
     if name.startswith("image_encoder."):
         return "encode"
     return "videos" if _FOR_VIDEOS.match(name) else "images"

@@ -1,4 +1,4 @@
-"""How far two sets of taps are apart, and how far apart they may be."""
+"""How far two sets of activations are apart, and how far apart they may be."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from math import inf, nan
 
 from torch import Tensor
 
-from .activations import A_LOGIT, Taps, kind
-from .findings import TapFinding
+from .activations import A_LOGIT, Activations, kind
+from .findings import ActivationResult
 
 MULTIPLE = 10  # of the noise of the reference is the tolerance
 
-Noise = Mapping[str, float]  # by tap, in units of its scale
+Noise = Mapping[str, float]  # by activation, in units of its scale
 
 
 def relative(reference: Tensor, other: Tensor, least: float = 0.0) -> float:
@@ -45,43 +45,45 @@ def _least_unit(name: str) -> float:
     return 1.0 if kind(name) == A_LOGIT else 0.0
 
 
-def noise_of(reference: Taps, variants: Iterable[Taps], floor: float) -> dict[str, float]:
-    """The noise of each tap: the furthest that a variant of the reference is from it.
+def noise_of(
+    reference: Activations, variants: Iterable[Activations], floor: float
+) -> dict[str, float]:
+    """The noise of each activation: the furthest that a variant of the reference is from it.
 
-    Rounding is carried on, so that no tap is taken to be quieter than those before it, nor than
+    Rounding is carried on, so that no activation is taken to be quieter than those before it, nor than
     ``floor``, the last place of its arithmetic.
     """
     runs, noise, loudest = list(variants), {}, floor
-    for name, tap in reference.items():
-        found = (relative(tap, run[name], _least_unit(name)) for run in runs if name in run)
+    for name, activation in reference.items():
+        found = (relative(activation, run[name], _least_unit(name)) for run in runs if name in run)
         noise[name] = loudest = max([loudest, *found])
     return noise
 
 
 def compare(
-    reference: Taps, other: Taps, noise: Noise | None, multiple: float = MULTIPLE
-) -> tuple[TapFinding, ...]:
-    """Every tap that both have, in the order of the reference. Without noise, 0 is asked for.
+    reference: Activations, other: Activations, noise: Noise | None, multiple: float = MULTIPLE
+) -> tuple[ActivationResult, ...]:
+    """Every activation that both have, in the order of the reference. Without noise, 0 is asked for.
 
-    A tap of which no noise is known is as noisy as the noisiest.
+    A activation of which no noise is known is as noisy as the noisiest.
     """
     loudest = max(noise.values(), default=0.0) if noise else 0.0
     allowed = {name: (noise or {}).get(name, loudest) for name in reference}
     return tuple(
-        finding(name, tap, other[name], allowed[name], multiple * allowed[name])
-        for name, tap in reference.items()
+        result_of(name, activation, other[name], allowed[name], multiple * allowed[name])
+        for name, activation in reference.items()
         if name in other
     )
 
 
-def finding(
+def result_of(
     name: str, reference: Tensor, other: Tensor, noise: float, tolerance: float
-) -> TapFinding:
-    """How far one tap is apart."""
+) -> ActivationResult:
+    """How far one activation is apart."""
     furthest = _furthest(reference, other)
     masks = reference.shape == other.shape and kind(name) == "masks"
     iou, differing = _overlap(reference > 0, other > 0) if masks else (None, None)
-    return TapFinding(
+    return ActivationResult(
         name=name,
         max_abs=furthest,
         relative=_in_units(reference, furthest, _least_unit(name)),
@@ -93,8 +95,8 @@ def finding(
     )
 
 
-def first_beyond(findings: Iterable[TapFinding]) -> str | None:
-    """The first tap out of tolerance."""
+def first_mismatch(findings: Iterable[ActivationResult]) -> str | None:
+    """The first activation out of tolerance."""
     return next((found.name for found in findings if not found.within), None)
 
 

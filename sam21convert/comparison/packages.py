@@ -32,7 +32,7 @@ def module(name: str) -> Any:
 def member(name: str, attribute: str) -> Any:
     """A class or function of such a module; raises as :func:`module` does.
 
-    Packages may put off an import until a name is asked for.
+    Packages may changed an import until a name is asked for.
     """
     with _explained(name, attribute):
         return getattr(import_module(name), attribute)

@@ -1,4 +1,4 @@
-"""Show that the comparison could have failed: put a tensor off, and see it noticed."""
+"""Show that the comparison could have failed: put a tensor off, and see it detected."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from torch import Tensor
 from ..config.registry import tensors_of
 from . import influence
 from .backends.base import held
-from .comparison import Bench, Heard
-from .findings import Control, Proof
-from .metrics import compare, first_beyond
+from .comparison import Comparison, PassedCase
+from .findings import NegativeControl, Sensitivity
+from .metrics import compare, first_mismatch
 from .scenarios import EncoderScenario, ImageScenario, VideoScenario
 
 _SHARE = {"float32": 0.01, "bfloat16": 0.3, "float16": 0.1}  # of a tensor's largest magnitude
-# What is put off in every run, in the first case of its kind that is in parity.
+# What is changed in every run, in the first case of its kind that is in parity.
 _CONTROLS = (
     {
         ImageScenario: "sam_mask_decoder.output_upscaling.0.weight",
@@ -29,7 +29,7 @@ _CONTROLS = (
 
 
 @contextmanager
-def put_off(tensor: Tensor, share: float) -> Iterator[None]:
+def perturb(tensor: Tensor, share: float) -> Iterator[None]:
     """Move every element up or down, in no order, by a share of the largest magnitude."""
     kept = tensor.detach().clone()
     signs = torch.randint(0, 2, kept.shape, generator=torch.Generator().manual_seed(0)) * 2 - 1
@@ -43,74 +43,76 @@ def put_off(tensor: Tensor, share: float) -> Iterator[None]:
             tensor.copy_(kept)
 
 
-def controls(bench: Bench) -> Iterator[Control]:
+def run_controls(bench: Comparison) -> Iterator[NegativeControl]:
     """One tensor for prompts, or else for the trunk, and one for videos."""
     probe, share = _Probe(bench), _SHARE[bench.arithmetic.dtype]
     for group in _CONTROLS:
         for wanted, tensor in group.items():
-            heard = next((h for h in bench.heard if isinstance(h.case.scenario, wanted)), None)
-            if heard is not None:
-                tap = probe.first_to_notice(tensor, heard)
-                yield Control(heard.case.title, tensor, share, tap is not None, tap)
+            passed = next((h for h in bench.passed if isinstance(h.case.scenario, wanted)), None)
+            if passed is not None:
+                activation = probe.first_to_detect(tensor, passed)
+                yield NegativeControl(
+                    passed.case.title, tensor, share, activation is not None, activation
+                )
                 break
 
 
-def prove_all(bench: Bench, progress: Callable[[str], None]) -> Proof:
+def measure_sensitivity(bench: Comparison, progress: Callable[[str], None]) -> Sensitivity:
     """Put every tensor that both sides have off in turn, and list those that no case shows.
 
     ``progress`` is called with the name of each as it begins.
     """
-    probe, unseen = _Probe(bench), []
-    names = provable(bench)
+    probe, undetected = _Probe(bench), []
+    names = perturbable(bench)
     for name in names:
         progress(name)
-        if not any(probe.first_to_notice(name, heard) for heard in _worth_trying(bench, name)):
-            unseen.append(name)
-    expected = {name: influence.UNSEEN[name] for name in unseen if name in influence.UNSEEN}
-    return Proof(len(names), tuple(unseen), expected)
+        if not any(probe.first_to_detect(name, passed) for passed in _worth_trying(bench, name)):
+            undetected.append(name)
+    expected = {name: influence.UNSEEN[name] for name in undetected if name in influence.UNSEEN}
+    return Sensitivity(len(names), tuple(undetected), expected)
 
 
-def provable(bench: Bench) -> list[str]:
+def perturbable(bench: Comparison) -> list[str]:
     """The tensors that both sides hold and have the ability to use."""
     able = bench.reference.abilities & bench.other.abilities
     names = (n for n in tensors_of(bench.reference.config) if influence.ability(n) in able)
     return [name for name in names if all(held(side, name) is not None for side in bench.sides)]
 
 
-def _worth_trying(bench: Bench, name: str) -> Iterator[Heard]:
+def _worth_trying(bench: Comparison, name: str) -> Iterator[PassedCase]:
     """Cases in which a tensor can show, the cheapest first."""
     ability = influence.ability(name)
-    for heard in bench.heard:
-        if (ability == "encode") == (heard.case.needs == "encode") and (
-            ability != "videos" or heard.case.needs == "videos"
+    for passed in bench.passed:
+        if (ability == "encode") == (passed.case.needs == "encode") and (
+            ability != "videos" or passed.case.needs == "videos"
         ):
-            yield heard
+            yield passed
 
 
 class _Probe:
-    """Asks again with a tensor put off."""
+    """Asks again with a tensor changed."""
 
-    def __init__(self, bench: Bench) -> None:
+    def __init__(self, bench: Comparison) -> None:
         self.bench = bench
         self.share = _SHARE[bench.arithmetic.dtype]
-        # Of each runner, the picture whose features it holds, untouched.
+        # Of each backend, the picture whose features it holds, untouched.
         self.holds: dict[int, str | None] = {}
 
-    def first_to_notice(self, name: str, heard: Heard) -> str | None:
-        """The first tap that is out of tolerance then; None when all stay within."""
-        case, upstream, who = heard.case, influence.encodes(name), id(heard.runner)
+    def first_to_detect(self, name: str, passed: PassedCase) -> str | None:
+        """The first activation that is out of tolerance then; None when all stay within."""
+        case, upstream, who = passed.case, influence.encodes(name), id(passed.backend)
         if not upstream and self.holds.get(who) != case.input:
-            self._prepare(heard)
+            self._prepare(passed)
             self.holds[who] = case.input
-        with put_off(heard.runner.tensor(name), self.share):
+        with perturb(passed.backend.tensor(name), self.share):
             if upstream:
-                self._prepare(heard)
+                self._prepare(passed)
                 self.holds[who] = None
-            with heard.circumstances():
-                taps = self.bench.ask(heard.runner, case, heard.other)
-        return first_beyond(compare(taps, heard.other, heard.noise))
+            with passed.circumstances():
+                activations = self.bench.ask(passed.backend, case, passed.other)
+        return first_mismatch(compare(activations, passed.other, passed.noise))
 
-    def _prepare(self, heard: Heard) -> None:
-        case = heard.case
+    def _prepare(self, passed: PassedCase) -> None:
+        case = passed.case
         if case.prepare is not None:
-            self.bench.ask(heard.runner, replace(case, ask=case.prepare))
+            self.bench.ask(passed.backend, replace(case, ask=case.prepare))

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from ..report import Report, fold, table
 from .activations import kind, rank
-from .findings import Cause, Control, Proof, ScenarioFinding, Side, TapFinding
+from .findings import (
+    ActivationResult,
+    Diagnosis,
+    NegativeControl,
+    ParitySide,
+    ScenarioResult,
+    Sensitivity,
+)
 
 HEAD = ("scenario", "outcome", "furthest", "allowed", "IoU", "at")
 
@@ -23,13 +30,13 @@ def as_text(report: ParityReport) -> str:
         *(("note", note) for side in (report.left, report.right) for note in side.notes),
     ]
     closing = [
-        *(("deviation", f"{name}: {why}") for name, why in _reasons(report, "known deviation")),
+        *(("deviation", f"{name}: {why}") for name, why in _reasons(report, "known difference")),
         *(("not run", f"{name}: {why}") for name, why in _reasons(report, "not run")),
-        *(("control", _control(control)) for control in report.controls),
-        *([] if report.proof is None else [("proof", _proof(report.proof))]),
+        *(("control", _control(control)) for control in report.negative_controls),
+        *([] if report.sensitivity is None else [("proof", _proof(report.sensitivity))]),
         ("verdict", "in parity" if report.ok else "not in parity"),
         *(("", problem) for problem in report.problems),
-        *(("hint", cause.hint) for cause in report.causes if cause.hint),
+        *(("hint", cause.hint) for cause in report.diagnosis if cause.hint),
     ]
     return "\n\n".join((table(facts), _scenarios(report.scenarios), table(closing)))
 
@@ -39,11 +46,15 @@ def short(number: float) -> str:
     return "0" if number == 0 else f"{number:.1e}"
 
 
-def furthest(found: ScenarioFinding) -> TapFinding | None:
-    """The tap that comes nearest to its tolerance, or goes furthest beyond."""
+def furthest(found: ScenarioResult) -> ActivationResult | None:
+    """The activation that comes nearest to its tolerance, or goes furthest beyond."""
     return max(
-        found.taps,
-        key=lambda tap: tap.relative / tap.tolerance if tap.tolerance else tap.relative,
+        found.activations,
+        key=lambda activation: (
+            activation.relative / activation.tolerance
+            if activation.tolerance
+            else activation.relative
+        ),
         default=None,
     )
 
@@ -58,7 +69,7 @@ def _tolerance(report: ParityReport) -> str:
     )
 
 
-def _scenarios(found: tuple[ScenarioFinding, ...]) -> str:
+def _scenarios(found: tuple[ScenarioResult, ...]) -> str:
     rows = [HEAD, *(scenario_row(one) for one in found)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(HEAD))]
     return "\n".join(
@@ -67,16 +78,19 @@ def _scenarios(found: tuple[ScenarioFinding, ...]) -> str:
     )
 
 
-def scenario_row(found: ScenarioFinding) -> tuple[str, ...]:
+def scenario_row(found: ScenarioResult) -> tuple[str, ...]:
     """A scenario in the columns of ``HEAD``."""
     worst = furthest(found)
     if worst is None:
-        return (found.title, found.outcome, "", "", "", "")
-    first = next((tap for tap in found.taps if tap.name == found.first), worst)
-    overlaps = [tap.iou for tap in found.taps if tap.iou is not None]
+        return (found.title, found.status, "", "", "", "")
+    first = next(
+        (activation for activation in found.activations if activation.name == found.first_mismatch),
+        worst,
+    )
+    overlaps = [activation.iou for activation in found.activations if activation.iou is not None]
     return (
         found.title,
-        found.outcome,
+        found.status,
         short(first.relative),
         short(first.tolerance),
         f"{min(overlaps):.4f}" if overlaps else "",
@@ -88,23 +102,23 @@ def _reasons(report: ParityReport, outcome: str) -> Iterator[tuple[str, str]]:
     """Scenarios of an outcome and why, those of the same reason together."""
     together: dict[str, list[str]] = {}
     for found in report.scenarios:
-        if found.outcome == outcome:
+        if found.status == outcome:
             size = "" if found.apart is None else f" (apart by {short(found.apart)})"
             together.setdefault(f"{found.why}{size}", []).append(found.title)
     for why, titles in together.items():
         yield ", ".join(titles), why
 
 
-def _control(control: Control) -> str:
-    at = f"noticed at {control.tap}" if control.noticed else "not noticed"
-    return f"{control.tensor} put off by {control.share:.0%} in {control.scenario}: {at}"
+def _control(control: NegativeControl) -> str:
+    at = f"detected at {control.activation}" if control.detected else "not detected"
+    return f"{control.tensor} changed by {control.share:.0%} in {control.scenario}: {at}"
 
 
-def _proof(proof: Proof) -> str:
-    seen = proof.tensors - len(proof.unseen)
-    lines = [f"each of {proof.tensors} tensors put off in turn, {seen} were noticed"]
-    for reason in dict.fromkeys(proof.expected.values()):
-        names = [name for name, why in proof.expected.items() if why == reason]
+def _proof(sensitivity: Sensitivity) -> str:
+    seen = sensitivity.tensors - len(sensitivity.undetected)
+    lines = [f"each of {sensitivity.tensors} tensors changed in turn, {seen} were detected"]
+    for reason in dict.fromkeys(sensitivity.expected.values()):
+        names = [name for name, why in sensitivity.expected.items() if why == reason]
         lines.append(f"cannot be seen ({reason}): {', '.join(names)}")
     return "\n".join(lines)
 
@@ -114,12 +128,12 @@ class ParityReport(Report):
     """The answer of :func:`sam21convert.parity`.
 
     ``exact`` says that 0 was asked for everywhere; else tolerances are ``multiple`` times the noise
-    of the reference. ``ok`` is the verdict, and ``first`` the scenario and tap where the two part.
+    of the reference. ``ok`` is the verdict, and ``first`` the scenario and activation where the two part.
     ``command`` asks for the same again.
     """
 
-    left: Side
-    right: Side
+    left: ParitySide
+    right: ParitySide
     reference: Literal["left", "right"]
     device: str
     dtype: str
@@ -128,10 +142,10 @@ class ParityReport(Report):
     exact: bool
     multiple: float
     noise_from: tuple[str, ...]  # the variants of the reference that were run
-    scenarios: tuple[ScenarioFinding, ...]
-    causes: tuple[Cause, ...]
-    controls: tuple[Control, ...]
-    proof: Proof | None
+    scenarios: tuple[ScenarioResult, ...]
+    diagnosis: tuple[Diagnosis, ...]
+    negative_controls: tuple[NegativeControl, ...]
+    sensitivity: Sensitivity | None
     command: str
     seconds: float
 
@@ -139,15 +153,20 @@ class ParityReport(Report):
         return as_text(self)
 
     @property
-    def first(self) -> tuple[str, str | None] | None:
-        """Scenario and tap where the two part first, in the order of the data flow."""
-        return next(((found.title, found.first) for found in self.differing), None)
+    def first_mismatch(self) -> tuple[str, str | None] | None:
+        """Scenario and activation where the two part first, in the order of the data flow."""
+        return next(((found.title, found.first_mismatch) for found in self.differing), None)
 
     @property
-    def differing(self) -> tuple[ScenarioFinding, ...]:
+    def differing(self) -> tuple[ScenarioResult, ...]:
         """Scenarios in which the two part, those that do so earlier in the data flow first."""
-        apart = (found for found in self.scenarios if found.outcome == "differs")
-        return tuple(sorted(apart, key=lambda one: rank(kind(one.first) if one.first else None)))
+        apart = (found for found in self.scenarios if found.status == "differs")
+        return tuple(
+            sorted(
+                apart,
+                key=lambda one: rank(kind(one.first_mismatch) if one.first_mismatch else None),
+            )
+        )
 
     @property
     def problems(self) -> tuple[str, ...]:
@@ -156,24 +175,31 @@ class ParityReport(Report):
 
     def _problems(self) -> Iterator[str]:
         for found in self.differing:
-            at = next((tap for tap in found.taps if tap.name == found.first), None)
+            at = next(
+                (
+                    activation
+                    for activation in found.activations
+                    if activation.name == found.first_mismatch
+                ),
+                None,
+            )
             if at is None:
                 yield f"{found.title}: {found.why}"
             else:
                 yield (
-                    f"{found.title} parts at {found.first}: {at.relative:.2g} of its scale, "
+                    f"{found.title} parts at {found.first_mismatch}: {at.relative:.2g} of its scale, "
                     f"{at.tolerance:.2g} allowed"
                 )
-        yield from (cause.text for cause in self.causes)
-        for control in self.controls:
-            if not control.noticed:
+        yield from (cause.text for cause in self.diagnosis)
+        for control in self.negative_controls:
+            if not control.detected:
                 yield (
-                    f"the comparison is blind: {control.tensor} was put off by "
+                    f"the comparison is blind: {control.tensor} was changed by "
                     f"{control.share:.0%} of its scale in {control.scenario}, and nothing showed it"
                 )
-        if self.proof is not None and self.proof.surprising:
-            yield f"no scenario of this run sees {', '.join(fold(self.proof.surprising))}"
-        if not any(found.outcome in ("same", "known deviation") for found in self.scenarios):
+        if self.sensitivity is not None and self.sensitivity.unexpected:
+            yield f"no scenario of this run sees {', '.join(fold(self.sensitivity.unexpected))}"
+        if not any(found.status in ("same", "known difference") for found in self.scenarios):
             yield "nothing was found the same: no scenario could be run, or all differ"
 
     @property
@@ -187,20 +213,24 @@ class ParityReport(Report):
         return 0 if self.ok else 1
 
     def to_dict(self) -> dict[str, Any]:
-        """All but the pictures."""
+        """All but the pictures; what had another name also under that."""
+        diagnosis = [found.to_dict() for found in self.diagnosis]
+        controls = [control.to_dict() for control in self.negative_controls]
+        sensitivity = None if self.sensitivity is None else self.sensitivity.to_dict()
         return {
             **super().to_dict(),
             "ok": self.ok,
             "problems": list(self.problems),
-            "first": self.first,
-            "left": _plain(self.left),
-            "right": _plain(self.right),
+            "first_mismatch": self.first_mismatch,
+            "left": self.left.to_dict(),
+            "right": self.right.to_dict(),
             "scenarios": [found.to_dict() for found in self.scenarios],
-            "causes": [asdict(cause) for cause in self.causes],
-            "controls": [asdict(control) for control in self.controls],
-            "proof": None if self.proof is None else asdict(self.proof),
+            "diagnosis": diagnosis,
+            "negative_controls": controls,
+            "sensitivity": sensitivity,
+            # As they were called in 0.1.
+            "first": self.first_mismatch,
+            "causes": diagnosis,
+            "controls": controls,
+            "proof": sensitivity,
         }
-
-
-def _plain(side: Side) -> dict[str, Any]:
-    return {**asdict(side), "source": str(side.source)}

@@ -1,4 +1,4 @@
-"""The two sides as a user names them: ``runner:source``."""
+"""The two sides as a user names them: ``backend:source``."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from ..io.data.checksums import sha256
 from ..io.source import CONFIG
 from ..io.text import read_json
 from ..model.config import ModelConfig
-from .backends.base import Given, Runner, held
-from .findings import Side
+from .backends.base import Backend, LoadOptions, held
+from .findings import ParitySide
 
 Config = str | Path | ModelConfig | None
-Load = Callable[[Path, Given], Runner]
+Load = Callable[[Path, LoadOptions], Backend]
 
 
 def _truth() -> Load:
@@ -50,7 +50,7 @@ def _timm() -> Load:
     return Timm.load
 
 
-RUNNERS: dict[str, Callable[[], Load]] = {
+BACKENDS: dict[str, Callable[[], Load]] = {
     "truth": _truth,
     "sam2": _sam2,
     "transformers": _transformers,
@@ -62,35 +62,37 @@ RUNNERS: dict[str, Callable[[], Load]] = {
 class Named:
     """One side before it is loaded; ``config`` is None for a source that has its own."""
 
-    runner: str
+    backend: str
     source: Path
     config: Config = None
 
-    def load(self, image_size: int | None, device: str, rounded_to: str | None = None) -> Runner:
+    def load(self, image_size: int | None, device: str, rounded_to: str | None = None) -> Backend:
         """Load it, its weights rounded to a type and back, as a cast of the file would.
 
         Raises as :func:`~sam21convert.load_model`, and :class:`UsageError` without the package.
         """
-        runner = RUNNERS[self.runner]()(self.source, Given(self.config, image_size, device))
+        backend = BACKENDS[self.backend]()(
+            self.source, LoadOptions(self.config, image_size, device)
+        )
         if rounded_to is not None:
-            _round_weights(runner, getattr(torch, rounded_to))
-        return runner
+            _round_weights(backend, getattr(torch, rounded_to))
+        return backend
 
-    def described(self, runner: Runner) -> Side:
+    def described(self, backend: Backend) -> ParitySide:
         """The side as the report has it, once loaded."""
         checkpoint = self.opened()
-        shipped = shipped_like(runner.config)
-        return Side(
-            runner=runner.name,
-            version=runner.version,
+        shipped = shipped_like(backend.config)
+        return ParitySide(
+            backend=backend.name,
+            version=backend.version,
             source=self.source,
             dialect=checkpoint.dialect.name if checkpoint.dialect else "unknown",
             container=checkpoint.source.container,
-            generation=runner.config.generation,
+            generation=backend.config.generation,
             config=shipped.name if shipped else "of no published size",
-            image_size=runner.config.image_size,
+            image_size=backend.config.image_size,
             sha256={str(path): sha256(path) for path in checkpoint.source.files},
-            notes=runner.notes,
+            notes=backend.notes,
         )
 
     def opened(self) -> Checkpoint:
@@ -99,27 +101,27 @@ class Named:
 
 
 def parse(text: str | Path, config: Config) -> Named:
-    """``runner:source``, or a source alone for the ground truth; downloaded if need be.
+    """``backend:source``, or a source alone for the ground truth; downloaded if need be.
 
     ``config`` is for a source without one beside its weights. Raises :class:`UsageError` for a
-    runner that there is not, else as :func:`~sam21convert.hub.resolve.locate`.
+    backend that there is not, else as :func:`~sam21convert.hub.resolve.locate`.
     """
-    runner, colon, rest = str(text).partition(":")
-    known = bool(colon and rest) and runner in RUNNERS
+    backend, colon, rest = str(text).partition(":")
+    known = bool(colon and rest) and backend in BACKENDS
     # And is neither a drive of a path nor the scheme of an address.
-    meant = runner.isidentifier() and len(runner) > 1 and not rest.startswith("//")
+    meant = backend.isidentifier() and len(backend) > 1 and not rest.startswith("//")
     if colon and meant and not known and not Path(text).exists():
         raise UsageError(
-            f"{text}: there is no runner {runner!r}", hint=f"one of {', '.join(RUNNERS)}"
+            f"{text}: there is no backend {backend!r}", hint=f"one of {', '.join(BACKENDS)}"
         )
     located = resolve(rest if known else text)
     described = located.path / CONFIG
     beside = described.is_file() and not of_timm(read_json(described))
     config = located.config if config is None else config
-    return Named(runner if known else "truth", located.path, None if beside else config)
+    return Named(backend if known else "truth", located.path, None if beside else config)
 
 
-def runner_for(dialect: Dialect | None) -> str:
+def backend_for(dialect: Dialect | None) -> str:
     """Who runs what has the names of a dialect, where a mapping of names is to be proved.
 
     Transformers and timm what has their own, so that an error in the mapping, made twice, does not
@@ -130,9 +132,9 @@ def runner_for(dialect: Dialect | None) -> str:
     return "transformers" if dialect in (HF_VIDEO, HF_IMAGE) else "truth"
 
 
-def _round_weights(runner: Runner, dtype: torch.dtype) -> None:
-    for name in tensors_of(runner.config):
-        tensor = held(runner, name)
+def _round_weights(backend: Backend, dtype: torch.dtype) -> None:
+    for name in tensors_of(backend.config):
+        tensor = held(backend, name)
         if tensor is not None:
             with torch.no_grad():
                 tensor.copy_(tensor.to(dtype))

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..prediction.draw import Mask
 from ..prediction.prompts import Box, Point, Prompted
-from .activations import Taps, kind
+from .activations import Activations, kind
 from .findings import View
 from .inputs import Clip, Picture
 from .scenarios import Ask, ImageScenario, Prompt, VideoScenario
@@ -18,20 +18,22 @@ _FRAMES = 3  # of a video are shown
 
 
 def of_picture(
-    picture: Picture, scenario: ImageScenario, left: Taps, right: Taps
+    picture: Picture, scenario: ImageScenario, left: Activations, right: Activations
 ) -> tuple[View, ...]:
     """The candidate that differs most, or else the first."""
     if left["masks"].shape != right["masks"].shape:
         return ()
     height, width = picture.pixels.shape[:2]
-    one, other = (_resized(taps["masks"], height, width)[0] for taps in (left, right))
+    one, other = (_resized(activations["masks"], height, width)[0] for activations in (left, right))
     number = int((one != other).sum(dim=(1, 2)).argmax())
     title = f"candidate {number + 1} of {len(one)}" if len(one) > 1 else "mask"
     prompts = _in_picture(scenario.prompt, width, height)
     return (View(title, picture.pixels, prompts, _array(one[number]), _array(other[number])),)
 
 
-def of_clip(clip: Clip, scenario: VideoScenario, left: Taps, right: Taps) -> tuple[View, ...]:
+def of_clip(
+    clip: Clip, scenario: VideoScenario, left: Activations, right: Activations
+) -> tuple[View, ...]:
     """The first, the middle and the last answer, all objects together."""
     names = [name for name in left if kind(name) == "masks" and name in right]
     chosen = sorted({0, len(names) // 2, len(names) - 1}) if names else []
@@ -41,7 +43,7 @@ def of_clip(clip: Clip, scenario: VideoScenario, left: Taps, right: Taps) -> tup
         frame = int(name.removeprefix("frame").partition(".")[0])
         if left[name].shape != right[name].shape:
             continue
-        one, other = ((taps[name] > 0).any(dim=0)[0] for taps in (left, right))
+        one, other = ((activations[name] > 0).any(dim=0)[0] for activations in (left, right))
         prompt = asked.get(frame)
         prompts = None if prompt is None else _in_picture(prompt, clip.width, clip.height)
         views.append(

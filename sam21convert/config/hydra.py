@@ -126,7 +126,7 @@ def from_hydra(content: Mapping[str, Any]) -> ModelConfig:
     )
 
 
-def stated(content: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
+def settings_in(content: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
     """Of the model's settings of these dotted names, those that an official YAML holds."""
     model = _model_of(content)
     assert model is not None

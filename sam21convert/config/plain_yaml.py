@@ -27,7 +27,7 @@ def load_yaml(path: Path) -> ModelConfig:
         return _section(ModelConfig, content, "")
 
 
-def stated(source: str | Path, names: Iterable[str]) -> dict[str, Any]:
+def settings_in(source: str | Path, names: Iterable[str]) -> dict[str, Any]:
     """Of the settings of these dotted names, those that the official YAML ``source`` holds.
 
     A config of another kind, or a shipped name, holds none. Raises as :func:`load_config` does.
@@ -37,7 +37,7 @@ def stated(source: str | Path, names: Iterable[str]) -> dict[str, Any]:
         return {}
     content = _read_yaml(path)
     with naming(path):
-        return hydra.stated(content, names) if hydra.recognises(content) else {}
+        return hydra.settings_in(content, names) if hydra.recognises(content) else {}
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:

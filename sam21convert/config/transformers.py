@@ -113,7 +113,7 @@ def model_type(content: Mapping[str, Any]) -> ModelType:
     return "sam2_video" if found == "sam2_video" else "sam2"
 
 
-def states_generation(content: Mapping[str, Any]) -> bool:
+def tells_generation(content: Mapping[str, Any]) -> bool:
     """Whether the file tells SAM 2 from SAM 2.1. That of an image model need not."""
     return model_type(content) == "sam2_video" or any(name in content for name in _GENERATION)
 
@@ -122,7 +122,7 @@ def from_json(content: Mapping[str, Any], like: ModelConfig | None = None) -> Mo
     """The config in a parsed ``config.json``.
 
     What the file does not say is as in ``like``, or else as in transformers' defaults. An image
-    config says nothing of the memory, and need not say the generation (:func:`states_generation`).
+    config says nothing of the memory, and need not say the generation (:func:`tells_generation`).
     Raises :class:`ConfigError` when fields contradict each other or what every SAM 2 has.
     """
     video = model_type(content) == "sam2_video"

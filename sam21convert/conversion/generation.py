@@ -15,7 +15,7 @@ from typing import get_args
 from ..checkpoint.detect import GENERATION_TENSORS
 from ..checkpoint.open import Checkpoint, shipped_keymap
 from ..config.registry import Shipped, shipped_like, tensors_of
-from ..dialects.keymap import KeyMap, compile_keymap, foreign_name
+from ..dialects.keymap import KeyMap, compile_keymap, target_name
 from ..dialects.rules import Dialect
 from ..errors import MismatchError, UsageError
 from ..io.data.copy import Files, payload
@@ -27,7 +27,7 @@ GENERATIONS: tuple[Generation, ...] = get_args(Generation)
 
 
 @dataclass(frozen=True)
-class Outcome:
+class GenerationChange:
     """The model that is written, and what sets it apart from the one that was read.
 
     ``added`` goes by the names of the ground truth. ``dropped`` goes by those in the source, and
@@ -70,13 +70,13 @@ def check_request(generation: str | None, *, allow_lossy: bool) -> Generation | 
         )
     if allow_lossy and generation != "2.0":
         raise UsageError(
-            "--allow-lossy: there is nothing to lose",
-            hint="it goes with --generation 2.0, the way back from SAM 2.1",
+            "`allow_lossy`: there is nothing to lose",
+            hint="it goes with `generation=2.0`, the way back from SAM 2.1",
         )
     return generation
 
 
-def stated(checkpoint: Checkpoint, generation: Generation | None) -> Checkpoint:
+def assume_generation(checkpoint: Checkpoint, generation: Generation | None) -> Checkpoint:
     """``checkpoint`` as one of ``generation``, where nothing in it tells its own."""
     model = checkpoint.model_config
     if generation is None or model is None or checkpoint.generation is not None:
@@ -93,13 +93,13 @@ def stated(checkpoint: Checkpoint, generation: Generation | None) -> Checkpoint:
 def take_to(
     generation: Generation | None,
     whole: Checkpoint,
-    truth: Mapping[str, Part],
+    canonical: Mapping[str, Part],
     dialect: Dialect,
     container: Container,
     *,
     allow_lossy: bool,
-) -> Outcome:
-    """Plan the way of ``truth``, the tensors of ``whole``, to ``generation``; None is its own.
+) -> GenerationChange:
+    """Plan the way of ``canonical``, the tensors of ``whole``, to ``generation``; None is its own.
 
     Reads the three tensors on the way down. Raises :class:`MismatchError` when one of them is not
     zero throughout, unless ``allow_lossy``, and :class:`UsageError` where the output has no place
@@ -108,36 +108,36 @@ def take_to(
     assert whole.keymap is not None
     assert whole.model_config is not None
     if generation is None or generation == whole.generation:
-        return Outcome(whole.generation, whole.shipped, whole.keymap.truth)
+        return GenerationChange(whole.generation, whole.shipped, whole.keymap.canonical)
     if dialect.task != "video" and container not in FOLDERS:
         raise UsageError(
-            f"--generation: nothing in a file without the memory tells SAM {generation} "
+            f"`generation`: nothing in a file without the memory tells SAM {generation} "
             f"from SAM {whole.generation}",
             hint="give the name of a folder, whose config.json records it",
         )
     model = replace(whole.model_config, generation=generation)
-    outcome = Outcome(generation, shipped_like(model), tensors_of(model))
+    outcome = GenerationChange(generation, shipped_like(model), tensors_of(model))
     if dialect.task != "video":
         return outcome
     if generation == "2.1":
-        return replace(outcome, added=_zeros(truth, outcome.inventory))
-    outcome = replace(outcome, dropped=_magnitudes(whole, truth))
+        return replace(outcome, added=_zeros(canonical, outcome.inventory))
+    outcome = replace(outcome, dropped=_magnitudes(whole, canonical))
     if outcome.lost and not allow_lossy:
         lines = [f"  {name}: up to {largest:.6g}" for name, largest in outcome.lost.items()]
         raise MismatchError(
             "\n".join([f"{whole.source.path}: SAM 2 has no place for what is not zero in", *lines]),
-            hint="--allow-lossy drops it; images stay the same, videos are tracked differently",
+            hint="`allow_lossy=True` drops it; images stay the same, videos are tracked differently",
         )
     return outcome
 
 
-def _zeros(truth: Mapping[str, Part], inventory: Inventory) -> dict[str, Constant]:
+def _zeros(canonical: Mapping[str, Part], inventory: Inventory) -> dict[str, Constant]:
     """The three tensors, of the type that most of the others have."""
-    [(dtype, _)] = Counter(ref.spec.dtype for ref in truth.values()).most_common(1)
+    [(dtype, _)] = Counter(ref.spec.dtype for ref in canonical.values()).most_common(1)
     return {name: Constant(TensorSpec(dtype, inventory[name].shape)) for name in GENERATION_TENSORS}
 
 
-def _magnitudes(whole: Checkpoint, truth: Mapping[str, Part]) -> dict[str, float]:
+def _magnitudes(whole: Checkpoint, canonical: Mapping[str, Part]) -> dict[str, float]:
     """The largest magnitude in each of the three tensors; NaN where there is one."""
     import numpy as np
 
@@ -147,8 +147,8 @@ def _magnitudes(whole: Checkpoint, truth: Mapping[str, Part]) -> dict[str, float
     found = {}
     with Files() as files:
         for name in GENERATION_TENSORS:
-            ref = truth[name]
+            ref = canonical[name]
             chunks = payload(files, Tensor(ref.spec, (ref,)))
             largest = [np.abs(to_float(chunk, ref.spec.dtype)).max() for chunk in chunks]
-            found[foreign_name(whole.dialect, name) or name] = float(np.max(largest))
+            found[target_name(whole.dialect, name) or name] = float(np.max(largest))
     return found

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from itertools import accumulate
 
-from ..checkpoint.lora import Adapter, Change
+from ..checkpoint.lora import Adapter, LoraChange
 from ..checkpoint.open import Checkpoint
 from ..dialects import DIALECTS
-from ..dialects.keymap import Entry, KeyMap, compile_keymap
+from ..dialects.keymap import KeyMap, KeyMapEntry, compile_keymap
 from ..errors import MismatchError
 from ..io.data.checksums import same_bytes
 from ..io.tensor import Factors, Inventory, Merged, Part, TensorRef, TensorSpec
@@ -17,36 +17,36 @@ from ..io.tensor import Factors, Inventory, Merged, Part, TensorRef, TensorSpec
 def merge(
     adapter: Adapter,
     base: Checkpoint,
-    truth: Mapping[str, TensorRef],
+    canonical: Mapping[str, TensorRef],
     origins: Mapping[str, tuple[str, ...]],
 ) -> tuple[dict[str, Part], dict[str, tuple[str, ...]]]:
-    """``truth``, the tensors of ``base``, and their ``origins``, with what ``adapter`` changes.
+    """``canonical``, the tensors of ``base``, and their ``origins``, with what ``adapter`` changes.
 
     The adapter may be of a model in any dialect, whatever that of ``base``. Raises
     :class:`MismatchError` when one of its tensors has no place there, or another shape.
     """
     assert base.keymap is not None
     path = adapter.source.path
-    parts: dict[str, Part] = dict(truth)
+    parts: dict[str, Part] = dict(canonical)
     found = {n: tuple(f"{base.source.path}: {o}" for o in names) for n, names in origins.items()}
-    for name, (entry, change) in _places(adapter, base.keymap.truth).items():
-        if not set(entry.truths) <= set(truth):
+    for name, (entry, change) in _places(adapter, base.keymap.canonical).items():
+        if not set(entry.canonical) <= set(canonical):
             raise MismatchError(
                 f"{path}: {name} has no place in {base.source.path}",
-                hint="give the whole model that the adapter was made for as --base",
+                hint="give the whole model that the adapter was made for as `base`",
             )
         _check_shapes(adapter, name, entry.spec, change.how)
-        rows = [truth[one].spec.shape[0] for one in entry.truths]
-        for one, start, count in zip(entry.truths, accumulate([0, *rows]), rows, strict=False):
-            whole = len(entry.truths) == 1
+        rows = [canonical[one].spec.shape[0] for one in entry.canonical]
+        for one, start, count in zip(entry.canonical, accumulate([0, *rows]), rows, strict=False):
+            whole = len(entry.canonical) == 1
             how = change.how if whole else _rows(change.how, start, count)
-            parts[one] = _merged(truth[one], how)
+            parts[one] = _merged(canonical[one], how)
             kept = found[one] if isinstance(how, Factors) else ()
             found[one] = (*kept, *change.names)
     return parts, found
 
 
-def _places(adapter: Adapter, inventory: Inventory) -> dict[str, tuple[Entry, Change]]:
+def _places(adapter: Adapter, inventory: Inventory) -> dict[str, tuple[KeyMapEntry, LoraChange]]:
     """For each name in the adapter, the place in the dialect that has most of them.
 
     Raises :class:`MismatchError` when it has not all, or two different tensors are for one.
@@ -66,13 +66,13 @@ def _places(adapter: Adapter, inventory: Inventory) -> dict[str, tuple[Entry, Ch
         raise MismatchError(
             f"{adapter.source.path}: {', '.join(strangers[:4])}{more}: no SAM 2 of the size of the "
             "base has tensors of these names",
-            hint="give the model that the adapter was made for as --base",
+            hint="give the model that the adapter was made for as `base`",
         )
-    places: dict[str, tuple[Entry, Change]] = {}
+    places: dict[str, tuple[KeyMapEntry, LoraChange]] = {}
     taken: dict[str, str] = {}
     for name, entry in read.items():
         assert entry is not None
-        before = taken.setdefault(entry.foreign, name)
+        before = taken.setdefault(entry.key, name)
         if before == name:
             places[name] = (entry, adapter.changes[name])
         elif not _alike(adapter.changes[before].how, adapter.changes[name].how):
@@ -93,10 +93,10 @@ def _prefixes(names: list[str]) -> list[str]:
     return ["".join(common[:count]) for count in range(len(common) + 1)]
 
 
-def _table(keymap: KeyMap) -> dict[str, Entry]:
+def _table(keymap: KeyMap) -> dict[str, KeyMapEntry]:
     """The places of a dialect by all the names that they have."""
-    own = {entry.foreign: entry for entry in keymap.entries}
-    others = {**keymap.spellings, **keymap.echoes}
+    own = {entry.key: entry for entry in keymap.entries}
+    others = {**keymap.aliases, **keymap.tied}
     return {**{name: own[of] for name, of in others.items()}, **own}
 
 
@@ -118,7 +118,7 @@ def _check_shapes(adapter: Adapter, name: str, spec: TensorSpec, how: Factors | 
         raise MismatchError(
             f"{adapter.source.path}: {name} is {list(spec.shape)} in the base, and in the adapter "
             f"{found}",
-            hint="give the model that the adapter was made for as --base; the change of a grouped "
+            hint="give the model that the adapter was made for as `base`; the change of a grouped "
             "convolution is not merged, here as in PEFT",
         )
 

@@ -22,10 +22,10 @@ def notes_on_source(checkpoint: Checkpoint) -> Iterator[str]:
     fit, keymap = checkpoint.fit, checkpoint.keymap
     for name in fit.lone if fit else ():
         yield f"{name} was absent from the source; it is a copy of one that was there"
-    fills = [name for name in (keymap.fills if keymap else ()) if fit and name in fit.names]
-    if fills:
-        yield f"left out, as SAM 2 has no such layer: {', '.join(fills)}"
-    if trained := [name for name in fills if not _is_fill(checkpoint, name)]:
+    constants = [name for name in (keymap.constants if keymap else ()) if fit and name in fit.names]
+    if constants:
+        yield f"left out, as SAM 2 has no such layer: {', '.join(constants)}"
+    if trained := [name for name in constants if not _is_fill(checkpoint, name)]:
         yield f"lost by that, as it was trained and is used by others: {', '.join(trained)}"
     if checkpoint.extras:
         yield f"left out, not part of the model: {', '.join(checkpoint.extras[:8])}" + (
@@ -38,7 +38,7 @@ def _is_fill(checkpoint: Checkpoint, name: str) -> bool:
     assert checkpoint.keymap is not None
     assert checkpoint.fit is not None
     found = checkpoint.tensors[checkpoint.fit.names[name]]
-    return same_bytes(found, replace(checkpoint.keymap.fills[name], spec=found.spec))
+    return same_bytes(found, replace(checkpoint.keymap.constants[name], spec=found.spec))
 
 
 def notes_on_base(base: Checkpoint, names: Sequence[str]) -> Iterator[str]:
@@ -52,12 +52,12 @@ def notes_on_base(base: Checkpoint, names: Sequence[str]) -> Iterator[str]:
 def notes_on_output(target: KeyMap, count: int, shipped: Shipped | None) -> Iterator[str]:
     """What a report says of the output, for which there were ``count`` tensors."""
     dialect = target.dialect
-    left_out = count - sum(len(entry.truths) for entry in target.entries)
+    left_out = count - sum(len(entry.canonical) for entry in target.entries)
     if target.dropped and left_out:
         kind = "of the memory" if dialect.task == "image" else "beside the trunk"
         yield f"{left_out} tensors {kind} are left out: {dialect.name} has none"
-    if target.fills:
-        yield f"added, as {dialect.name} asks for it: {', '.join(target.fills)}"
+    if target.constants:
+        yield f"added, as {dialect.name} asks for it: {', '.join(target.constants)}"
     for size, note in dialect.notes:
         if shipped is not None and shipped.size == size:
             yield note
@@ -70,7 +70,7 @@ def notes_on_assumptions(
     if container in FOLDERS and image_size is None and stated is None:
         yield (
             "image size and windows are those of the published model: no tensor tells them; "
-            "give --image-size or --config if the model was trained with others"
+            "give `image_size` or `config` if the model was trained with others"
         )
 
 

@@ -49,7 +49,7 @@ def written_config(
     try:
         return config if size is None else replace(config, image_size=size)
     except ConfigError as error:
-        raise UsageError(f"--image-size: {error.problem}") from error
+        raise UsageError(f"`image_size`: {error.problem}") from error
 
 
 def _with_memory(config: ModelConfig | None, base: ModelConfig) -> ModelConfig:

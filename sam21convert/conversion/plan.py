@@ -9,7 +9,7 @@ from typing import Literal
 
 from ..checkpoint.lora import Adapter, find_adapter
 from ..checkpoint.open import Checkpoint, open_checkpoint
-from ..checkpoint.remap import foreign_origins, from_truth, to_truth, usual_type
+from ..checkpoint.remap import from_canonical, target_origins, to_canonical, usual_type
 from ..config.registry import Shipped
 from ..dialects import OFFICIAL
 from ..dialects.keymap import covers
@@ -18,13 +18,13 @@ from ..errors import UsageError
 from ..hub.resolve import locate
 from ..io.open import Blob, Source
 from ..io.output.atomic import refuse_existing
-from ..io.output.unchanged import States, states, states_at
+from ..io.output.unchanged import Fingerprints, fingerprints, fingerprints_at
 from ..io.sharded import Shards, parse_size, split
 from ..io.source import CONFIG, FOLDERS, Container, refuse_input
 from ..io.tensor import Part, Tensor
 from ..model.config import Generation, ModelConfig
-from .base import complete, sized
-from .generation import Outcome, check_request, stated, take_to
+from .base import adopt_size_of, fill_missing
+from .generation import GenerationChange, assume_generation, check_request, take_to
 from .lora import merge
 from .notes import (
     notes_on_assumptions,
@@ -52,12 +52,12 @@ class Plan:
     dialect: Dialect
     config: ModelConfig | None  # None for a file, which records none, unless the source states one
     yaml: Path | None  # to write beside an official file, if no published config says ``config``
-    outcome: Outcome
+    outcome: GenerationChange
     tensors: Mapping[str, Tensor]
     shards: Shards  # the same by files, where it is a folder
     origins: Mapping[str, tuple[str, ...]]  # the names in the source that a tensor is made of
     notes: tuple[str, ...]
-    read: States  # the files of all sources, as they were before the first was opened
+    read: Fingerprints  # the files of all sources, as they were before the first was opened
 
     @property
     def generation(self) -> str | None:
@@ -110,13 +110,13 @@ def make_plan(
     if image_size is not None and container not in FOLDERS and dialect is not OFFICIAL:
         raise UsageError(
             f"{destination}: nothing in or beside it would record an image size",
-            hint="give --image-size with a folder, or with an official file, which gets a YAML",
+            hint="give `image_size` with a folder, or with an official file, which gets a YAML",
         )
     asked = check_request(generation, allow_lossy=allow_lossy)
     if not Path(source).exists() and not dialect.file:
         refuse_occupied(destination, container, overwrite=overwrite)  # before a download
     inputs = _open(source, base, config, drop_hq=drop_hq, weights=weights, prefix=prefix)
-    checkpoint = stated(sized(inputs.checkpoint, inputs.filler), asked)
+    checkpoint = assume_generation(adopt_size_of(inputs.checkpoint, inputs.base), asked)
     kind = None if dtype is None else DTYPES[dtype]
     destination = named(
         destination, dialect, checkpoint.shipped, kind or usual_type(checkpoint.tensors)
@@ -158,9 +158,9 @@ class _Inputs:
     """What is read. ``before``: the files that were given, as they were before it was opened."""
 
     checkpoint: Checkpoint
-    filler: Checkpoint | None
+    base: Checkpoint | None
     adapter: Adapter | None
-    before: States
+    before: Fingerprints
 
 
 def _open(
@@ -173,13 +173,13 @@ def _open(
     prefix: str | None,
 ) -> _Inputs:
     given = [Path(path) for path in (source, base) if path is not None]
-    before = {file: state for path in given for file, state in states_at(path).items()}
+    before = {file: state for path in given for file, state in fingerprints_at(path).items()}
     adapter = None if base is None else find_adapter(locate(source))
     if adapter is not None and base is not None:
         source, base = base, None
-    filler = None if base is None else open_checkpoint(base)
+    opened_base = None if base is None else open_checkpoint(base)
     opened = open_checkpoint(source, config, drop_hq=drop_hq, weights=weights, prefix=prefix)
-    return _Inputs(opened, filler, adapter, before)
+    return _Inputs(opened, opened_base, adapter, before)
 
 
 @dataclass(frozen=True)
@@ -187,7 +187,7 @@ class _Made:
     """The tensors of the output. ``whole`` is the checkpoint with what the base has added."""
 
     whole: Checkpoint
-    outcome: Outcome
+    outcome: GenerationChange
     tensors: Mapping[str, Tensor]
     origins: Mapping[str, tuple[str, ...]]
     notes: tuple[str, ...]
@@ -202,26 +202,26 @@ def _make(
     *,
     allow_lossy: bool,
 ) -> _Made:
-    checkpoint, filler, adapter = inputs.checkpoint, inputs.filler, inputs.adapter
-    truth, origins = to_truth(checkpoint, partial=filler is not None, target=dialect)
-    own = set(truth)
-    whole = complete(checkpoint, filler, dialect, truth, origins)
-    parts: Mapping[str, Part] = truth
+    checkpoint, base, adapter = inputs.checkpoint, inputs.base, inputs.adapter
+    canonical, origins = to_canonical(checkpoint, partial=base is not None, target=dialect)
+    own = set(canonical)
+    whole = fill_missing(checkpoint, base, dialect, canonical, origins)
+    parts: Mapping[str, Part] = canonical
     if adapter is not None:
-        parts, origins = merge(adapter, checkpoint, truth, origins)
+        parts, origins = merge(adapter, checkpoint, canonical, origins)
     outcome = take_to(asked, whole, parts, dialect, container, allow_lossy=allow_lossy)
     target = outcome.keymap(dialect)
     return _Made(
         whole,
         outcome,
-        from_truth(target, {**parts, **outcome.added}, dtype),
-        foreign_origins(target, {**origins, **dict.fromkeys(outcome.added, ())}),
+        from_canonical(target, {**parts, **outcome.added}, dtype),
+        target_origins(target, {**origins, **dict.fromkeys(outcome.added, ())}),
         (
             *(() if adapter is None else (f"merged into {checkpoint.source.path}: {adapter}",)),
             *outcome.notes(),
             *notes_on_source(checkpoint),
-            *notes_on_base(whole, [n for n in truth if n not in own and covers(dialect, n)]),
-            *notes_on_output(target, len(truth), outcome.shipped),
+            *notes_on_base(whole, [n for n in canonical if n not in own and covers(dialect, n)]),
+            *notes_on_output(target, len(canonical), outcome.shipped),
         ),
     )
 
@@ -230,7 +230,7 @@ def _with_all_files(plan: Plan) -> Plan:
     """Also with the files that were found only when the sources were opened."""
     files = [file for read in plan.sources for file in (*read.files, read.path / CONFIG)]
     known = {file: plan.read[file] for file in files if file in plan.read}
-    return replace(plan, read={**states(files), **known})
+    return replace(plan, read={**fingerprints(files), **known})
 
 
 def _refuse_overwriting(

@@ -51,7 +51,7 @@ def pick_target(destination: Path, to: str | None) -> tuple[Container, Dialect]:
         forms = [_FORMS[container] for container in dialect.containers]
         raise UsageError(
             f"{destination}: {dialect.name} is written to {' or to '.join(forms)}",
-            hint="name one, or pick another dialect with --to",
+            hint="name one, or pick another dialect with `to`",
         )
     return container, dialect
 
@@ -66,8 +66,8 @@ def named(destination: Path, dialect: Dialect, shipped: Shipped | None, dtype: s
         return destination
     if shipped is None or shipped.size == "debug" or dtype not in _PRECISIONS:
         raise UsageError(
-            f"--to {dialect.name}: only for the published sizes, in float32, float16 or bfloat16",
-            hint="--to official writes the same tensors",
+            f"`to={dialect.name}`: only for the published sizes, in float32, float16 or bfloat16",
+            hint="`to=official` writes the same tensors",
         )
     name = dialect.file.format(
         stem="sam2" if shipped.generation == "2.0" else "sam2.1",
@@ -111,7 +111,7 @@ def refuse_shards(destination: Path, container: Container, count: int) -> None:
     """Raise :class:`UsageError` where weights in ``count`` files would not be what is loaded."""
     if container != "transformers folder":
         raise UsageError(
-            f"{destination}: --shard-size is for a transformers folder; all others are one file"
+            f"{destination}: `shard_size` is for a transformers folder; all others are one file"
         )
     if count > 1 and (destination / WEIGHTS).exists():
         raise UsageError(

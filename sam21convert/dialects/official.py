@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .rules import Dialect, Rename, Spelling
+from .rules import Alias, Dialect, Rename
 
 _FUSER = "memory_encoder.fuser.layers.{i}"
 
@@ -13,7 +13,7 @@ OFFICIAL = Dialect(
     rules=(Rename("", ""),),
     containers=("torch zip", "safetensors"),
     # Old transformers renamed every "gamma" it met to "weight"; Sa2VA says g_weight.
-    spellings=(
-        Spelling(f"{_FUSER}.gamma", (f"{_FUSER}.weight", f"{_FUSER}.g_weight", f"{_FUSER}.scale")),
+    aliases=(
+        Alias(f"{_FUSER}.gamma", (f"{_FUSER}.weight", f"{_FUSER}.g_weight", f"{_FUSER}.scale")),
     ),
 )

@@ -18,22 +18,22 @@ Task: TypeAlias = Literal["video", "image", "trunk"]
 
 @dataclass(frozen=True, slots=True)
 class Rename:
-    """What the ground truth calls ``truth`` the dialect calls ``foreign``. Both are templates."""
+    """What the ground truth calls ``canonical`` the dialect calls ``key``. Both are templates."""
 
-    truth: str
-    foreign: str
+    canonical: str
+    key: str
 
 
 @dataclass(frozen=True, slots=True)
-class Gather:
+class Concat:
     """Several tensors of the ground truth, in this order along the first axis, are one tensor."""
 
-    truths: tuple[str, ...]
-    foreign: str
+    canonical: tuple[str, ...]
+    key: str
 
 
 @dataclass(frozen=True, slots=True)
-class Echo:
+class Tied:
     """The dialect holds the tensor ``of`` (a foreign name) a second time as ``name``.
 
     Both are written. On reading either will do, and two that differ are an error.
@@ -44,7 +44,7 @@ class Echo:
 
 
 @dataclass(frozen=True, slots=True)
-class Spelling:
+class Alias:
     """Other templates under which files in the wild hold the foreign name ``of``: read only."""
 
     of: str
@@ -55,15 +55,15 @@ class Spelling:
 class Permute:
     """The dialect holds a tensor of the ground truth with its axes in the order ``axes``.
 
-    ``truth`` is a template of its whole name.
+    ``canonical`` is a template of its whole name.
     """
 
-    truth: str
+    canonical: str
     axes: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Fill:
+class ConstantVector:
     """The dialect holds a vector ``name`` that SAM 2 has not, with ``value`` throughout.
 
     It is as long as the axis ``axis`` of the tensor ``like`` of the ground truth. It is written; on
@@ -92,11 +92,11 @@ class Dialect:
     name: str
     summary: str
     covers: tuple[str, ...]
-    rules: tuple[Rename | Gather, ...]
-    echoes: tuple[Echo, ...] = ()
-    spellings: tuple[Spelling, ...] = ()
+    rules: tuple[Rename | Concat, ...]
+    tied: tuple[Tied, ...] = ()
+    aliases: tuple[Alias, ...] = ()
     permutes: tuple[Permute, ...] = ()
-    fills: tuple[Fill, ...] = ()
+    constants: tuple[ConstantVector, ...] = ()
     task: Task = "video"
     containers: tuple[Container, ...] = ("safetensors",)
     file: str = ""

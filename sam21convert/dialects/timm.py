@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .rules import Dialect, Fill, Rename
+from .rules import ConstantVector, Dialect, Rename
 
 _TRUNK = "image_encoder.trunk"
 _MLP = f"{_TRUNK}.blocks.{{i}}.mlp.layers"
@@ -18,7 +18,10 @@ TIMM = Dialect(
         Rename(f"{_MLP}.1", "blocks.{i}.mlp.fc2"),
     ),
     # timm ends a backbone in a norm that SAM 2 never had; these values leave it as it begins.
-    fills=(Fill("head.norm.weight", 1.0, *_WIDTH), Fill("head.norm.bias", 0.0, *_WIDTH)),
+    constants=(
+        ConstantVector("head.norm.weight", 1.0, *_WIDTH),
+        ConstantVector("head.norm.bias", 0.0, *_WIDTH),
+    ),
     task="trunk",
     containers=("timm folder", "safetensors"),
 )

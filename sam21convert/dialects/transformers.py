@@ -5,23 +5,23 @@ Source: ``transformers/models/sam2/modeling_sam2.py`` and ``models/sam2_video``.
 
 from __future__ import annotations
 
-from .rules import Dialect, Echo, Gather, Rename, Spelling
+from .rules import Alias, Concat, Dialect, Rename, Tied
 
 
-def _mlp(truth: str, foreign: str) -> tuple[Rename, ...]:
+def _mlp(canonical: str, key: str) -> tuple[Rename, ...]:
     """A two-layer MLP."""
     return (
-        Rename(f"{truth}.layers.0", f"{foreign}.proj_in"),
-        Rename(f"{truth}.layers.1", f"{foreign}.proj_out"),
+        Rename(f"{canonical}.layers.0", f"{key}.proj_in"),
+        Rename(f"{canonical}.layers.1", f"{key}.proj_out"),
     )
 
 
-def _mlp3(truth: str, foreign: str) -> tuple[Rename, ...]:
+def _mlp3(canonical: str, key: str) -> tuple[Rename, ...]:
     """A three-layer MLP: the middle layer is counted from 0."""
     return (
-        Rename(f"{truth}.layers.0", f"{foreign}.proj_in"),
-        Rename(f"{truth}.layers.1", f"{foreign}.layers.0"),
-        Rename(f"{truth}.layers.2", f"{foreign}.proj_out"),
+        Rename(f"{canonical}.layers.0", f"{key}.proj_in"),
+        Rename(f"{canonical}.layers.1", f"{key}.layers.0"),
+        Rename(f"{canonical}.layers.2", f"{key}.proj_out"),
     )
 
 
@@ -46,9 +46,9 @@ _VISION = (
     Rename("image_encoder.neck.convs.{i}.conv", "vision_encoder.neck.convs.{i}"),
 )
 
-_PROMPT: tuple[Rename | Gather, ...] = (
+_PROMPT: tuple[Rename | Concat, ...] = (
     Rename("sam_prompt_encoder.pe_layer.positional_encoding_gaussian_matrix", _POINT_PE),
-    Gather(
+    Concat(
         tuple(f"sam_prompt_encoder.point_embeddings.{k}.weight" for k in range(4)),
         "prompt_encoder.point_embed.weight",
     ),
@@ -128,7 +128,7 @@ _MEMORY = (
 )
 
 # transformers 4.56 and 4.57 tie the two and save only the first; from 5.0 on both are needed.
-_PE_ECHO = Echo("shared_image_embedding.positional_embedding", of=_POINT_PE)
+_PE_ECHO = Tied("shared_image_embedding.positional_embedding", of=_POINT_PE)
 
 HF_VIDEO = Dialect(
     name="hf-video",
@@ -136,9 +136,9 @@ HF_VIDEO = Dialect(
     covers=("",),
     rules=(*_IMAGE, *_MEMORY),
     containers=("transformers folder", "safetensors"),
-    echoes=(_PE_ECHO,),
-    spellings=(
-        Spelling(
+    tied=(_PE_ECHO,),
+    aliases=(
+        Alias(
             f"{_HF_FUSER}.scale",
             (f"{_HF_FUSER}.gamma", f"{_HF_FUSER}.weight", f"{_HF_FUSER}.g_weight"),
         ),
@@ -152,5 +152,5 @@ HF_IMAGE = Dialect(
     rules=_IMAGE,
     task="image",
     containers=("transformers folder", "safetensors"),
-    echoes=(_PE_ECHO,),
+    tied=(_PE_ECHO,),
 )

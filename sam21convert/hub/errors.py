@@ -108,7 +108,7 @@ def _held(thing: object, name: str) -> Any:
 
 
 @contextmanager
-def explaining(what: str) -> Iterator[None]:
+def translate_errors(what: str) -> Iterator[None]:
     """Turn what ``huggingface_hub`` raises into an error that says what to do.
 
     Errors of this machine, such as a full disk, stay what they are.
@@ -121,10 +121,10 @@ def explaining(what: str) -> Iterator[None]:
             raise
         if _at_home(failure.error):
             raise failure.error from error
-        raise explained(what, failure) from error
+        raise translated(what, failure) from error
 
 
-def explained(what: str, failure: Failure) -> Sam21ConvertError:
+def translated(what: str, failure: Failure) -> Sam21ConvertError:
     """The error that tells of a failure to do something with ``what``."""
     from huggingface_hub import errors
 
@@ -184,7 +184,7 @@ def _forbidden(what: str, failure: Failure, said: str) -> RefusedError:
             hint="use a token that may read it",
         )
     hopeless = "create_pr" in failure.url or "/repos/create" in failure.url
-    proposal = "" if hopeless else ", or propose the change: --create-pr"
+    proposal = "" if hopeless else ", or propose the change: `create_pr=True`"
     return RefusedError(
         f"{what}: the Hub does not let you write it{said}",
         hint=f"if it is for want of the right: use a token that may write there{proposal}",
@@ -208,8 +208,8 @@ def _unanswered(what: str, failure: Failure, said: str) -> Sam21ConvertError:
 
 
 @contextmanager
-def explaining_reads(what: str) -> Iterator[None]:
-    """As :func:`explaining`, where ``what`` is only read, and may have been meant as a path.
+def translate_read_errors(what: str) -> Iterator[None]:
+    """As :func:`translate_errors`, where ``what`` is only read, and may have been meant as a path.
 
     Then an error of this machine is that of the cache, where what is read is kept.
     """

@@ -17,9 +17,9 @@ from ..io.data.checksums import git_hash
 from ..io.source import CONFIG, INDEX, WEIGHTS
 from ..io.text import read_json
 from .download import cache, check, refuse
-from .errors import explaining_reads, no_id
+from .errors import no_id, translate_read_errors
 from .published import PUBLISHED
-from .retry import patiently
+from .retry import retry
 
 # Hub id -> config and checkpoint, as in the table of the official build_sam.py.
 OFFICIAL: Mapping[str, tuple[str, str]] = {
@@ -63,10 +63,10 @@ def fetch_repository(repo: str, revision: str | None) -> tuple[Path, Path | None
     from huggingface_hub.constants import HF_HUB_OFFLINE
 
     if HF_HUB_OFFLINE:
-        with explaining_reads(repo):
+        with translate_read_errors(repo):
             folder = huggingface_hub.snapshot_download(repo, revision=revision)
         return _in_folder(repo, Path(folder), "**/*")
-    with explaining_reads(repo):
+    with translate_read_errors(repo):
         commit, names = listing(repo, revision)
     weights, config = choose(repo, names)
     # By name, so that the cache knows the name when offline; then all by hash, of one commit.
@@ -85,7 +85,7 @@ def listing(repo: str, revision: str | None) -> tuple[str | None, list[str]]:
     """The commit that a revision is now, and the names of its files. Raises as the client does."""
     import huggingface_hub
 
-    info = patiently(lambda: huggingface_hub.HfApi().model_info(repo, revision=revision))
+    info = retry(lambda: huggingface_hub.HfApi().model_info(repo, revision=revision))
     return info.sha or revision, [file.rfilename for file in info.siblings or ()]
 
 
@@ -124,7 +124,7 @@ def fetch_file(repo: str, revision: str | None, name: str) -> Path:
     """
     import huggingface_hub
 
-    with explaining_reads(f"{repo}/{name}"):
+    with translate_read_errors(f"{repo}/{name}"):
         before = huggingface_hub.try_to_load_from_cache(repo, name, revision=revision)
         path = huggingface_hub.hf_hub_download(repo, name, revision=revision)
     if path != before:
@@ -154,6 +154,6 @@ def _stated(path: Path, repo: str, name: str) -> str:
     import huggingface_hub
 
     commit = path.parents[len(PurePosixPath(name).parts) - 1].name
-    with explaining_reads(f"{repo}/{name}"):
+    with translate_read_errors(f"{repo}/{name}"):
         url = huggingface_hub.hf_hub_url(repo, name, revision=commit)
         return huggingface_hub.get_hf_file_metadata(url).etag or ""

@@ -15,9 +15,9 @@ from typing import Any, NamedTuple
 
 from ..errors import UnreachableError, UnreadableError
 from ..io.source import CONFIG
-from .errors import BUSY, Failure, explaining_reads
+from .errors import BUSY, Failure, translate_read_errors
 from .fetch import choose, listing
-from .retry import patiently
+from .retry import retry
 
 _BLOCK = 1 << 16  # bytes: the header of most safetensors files, the directory of most archives
 _MOST = 1 << 26  # bytes in one piece: as much as a header may have
@@ -32,7 +32,7 @@ def at_hub(
     ``head`` is what the user wrote before the name of the file: paths begin with it. Raises what
     :func:`~sam21convert.hub.fetch` does.
     """
-    with explaining_reads(head):
+    with translate_read_errors(head):
         commit, names = listing(repo, revision)
     whole = HubPath.of(_Repository(head, repo, commit, frozenset(names)), "")
     if file is not None:
@@ -135,8 +135,8 @@ class _Content:
                 hint="look at a copy of it: sam21convert pull",
             )
         try:
-            with explaining_reads(self._name):
-                answer = patiently(lambda: _ask(self._url, start, stop), _was_cut)
+            with translate_read_errors(self._name):
+                answer = retry(lambda: _ask(self._url, start, stop), _was_cut)
         except UnreadableError as error:
             raise UnreachableError(error.message, hint=error.hint) from error
         start, self.size = self._placed(answer, start, stop)

@@ -25,9 +25,7 @@ def may_pass(error: Exception) -> bool:
     return Failure.of(error).transient
 
 
-def patiently(
-    call: Callable[[], _Answer], again: Callable[[Exception], bool] = may_pass
-) -> _Answer:
+def retry(call: Callable[[], _Answer], again: Callable[[Exception], bool] = may_pass) -> _Answer:
     """Call, and again after an error that may pass, by default, or other ones."""
     for left in reversed(range(TRIES)):
         try:

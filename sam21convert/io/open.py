@@ -11,7 +11,7 @@ from .source import INDEX, WEIGHTS, Blob, Placeholder, Source, refuse_special
 from .torch_distributed import METADATA, read_distributed
 from .torch_legacy import read_torch_legacy
 from .torch_zip import read_torch_zip
-from .unsupported import HEAD, archive, stranger
+from .unsupported import HEAD, archive, refusal_of
 
 __all__ = ["Blob", "Placeholder", "Source", "open_source"]
 
@@ -34,7 +34,7 @@ def open_source(path: Path, *, place: bool = True) -> Source:
         return read_torch_zip(path, place=place)
     if start[:1] == b"\x80":
         return read_torch_legacy(path, place=place)
-    refusal = stranger(path, start)
+    refusal = refusal_of(path, start)
     if refusal is not None:
         raise refusal
     if start[8:9] == b"{" or path.suffix == ".safetensors":

@@ -15,13 +15,13 @@ _QUOTED = 60
 
 _AGAIN = "the download gave this in place of the file: check the address and your access to it"
 _WEIGHTS = "give the checkpoint itself"
-_TEXT = f"{_WEIGHTS}; a config goes with --config, a failed download is to be repeated"
+_TEXT = f"{_WEIGHTS}; a config goes with `config`, a failed download is to be repeated"
 _EXPORTED = "it is a compiled program: convert the checkpoint that it was exported from"
 _UNPACK = "unpack it, and give the checkpoint in it"
 
 
 @dataclass(frozen=True, slots=True)
-class Stranger:
+class UnsupportedFormat:
     """A kind of file: what it is, what to do, and whether the first bytes of a file are of it.
 
     Of a ``quoted`` one the error shows the beginning, which may say what went wrong.
@@ -84,42 +84,48 @@ def _is_coreml(tag: bytes, content: bytes) -> bool:
 
 
 # The first that fits names a file. Magic numbers are those of each format's own description.
-STRANGERS: tuple[Stranger, ...] = (
-    Stranger(
+UNSUPPORTED: tuple[UnsupportedFormat, ...] = (
+    UnsupportedFormat(
         "a Git LFS pointer, not the file itself",
         "run: git lfs pull",
         _at(0, b"version https://git-lfs"),
     ),
-    Stranger("a web page", _AGAIN, _text(r"(<\?xml[^>]*>\s*)?(<!--.*?-->\s*)*<(!doctype )?html")),
-    Stranger("XML", _AGAIN, _text(r"<\?xml|<\w+[^>]*>"), quoted=True),
-    Stranger("JSON", _TEXT, _text(r'\{\s*["}]|\[\s*["{]'), quoted=True),
-    Stranger("a GGUF file", "convert the checkpoint that it was made from", _at(0, b"GGUF")),
-    Stranger(
+    UnsupportedFormat(
+        "a web page", _AGAIN, _text(r"(<\?xml[^>]*>\s*)?(<!--.*?-->\s*)*<(!doctype )?html")
+    ),
+    UnsupportedFormat("XML", _AGAIN, _text(r"<\?xml|<\w+[^>]*>"), quoted=True),
+    UnsupportedFormat("JSON", _TEXT, _text(r'\{\s*["}]|\[\s*["{]'), quoted=True),
+    UnsupportedFormat(
+        "a GGUF file", "convert the checkpoint that it was made from", _at(0, b"GGUF")
+    ),
+    UnsupportedFormat(
         "a ggml file",
         "convert the checkpoint that it was made from",
         _at(0, b"lmgg", b"fmgg", b"tjgg", b"algg"),
     ),
-    Stranger("an ONNX model", _EXPORTED, _protobuf(_is_onnx)),
-    Stranger("a Core ML model", _EXPORTED, _protobuf(_is_coreml)),
-    Stranger("a TensorFlow Lite model", _EXPORTED, _at(4, b"TFL3")),
-    Stranger("an ExecuTorch program", _EXPORTED, _at(4, b"ET12")),
-    Stranger("an HDF5 file", _WEIGHTS, _at(0, b"\x89HDF\r\n\x1a\n")),
-    Stranger("a NumPy array", _WEIGHTS, _at(0, b"\x93NUMPY")),
-    Stranger(
+    UnsupportedFormat("an ONNX model", _EXPORTED, _protobuf(_is_onnx)),
+    UnsupportedFormat("a Core ML model", _EXPORTED, _protobuf(_is_coreml)),
+    UnsupportedFormat("a TensorFlow Lite model", _EXPORTED, _at(4, b"TFL3")),
+    UnsupportedFormat("an ExecuTorch program", _EXPORTED, _at(4, b"ET12")),
+    UnsupportedFormat("an HDF5 file", _WEIGHTS, _at(0, b"\x89HDF\r\n\x1a\n")),
+    UnsupportedFormat("a NumPy array", _WEIGHTS, _at(0, b"\x93NUMPY")),
+    UnsupportedFormat(
         "the tar format of the first releases of PyTorch",
         "load and save it with torch, with weights_only=False if you trust the file",
         lambda s: _at(257, b"ustar")(s) and s.split(b"\0")[0] in _TORCH_TAR,
     ),
-    Stranger("a tar archive", _UNPACK, _at(257, b"ustar")),
-    Stranger("a gzip archive", _UNPACK, _at(0, b"\x1f\x8b")),
-    Stranger("a bzip2 archive", _UNPACK, lambda s: s[:3] == b"BZh" and s[4:10] == b"1AY&SY"),
-    Stranger("an xz archive", _UNPACK, _at(0, b"\xfd7zXZ\0")),
-    Stranger("a Zstandard archive", _UNPACK, _at(0, b"\x28\xb5\x2f\xfd")),
-    Stranger("a 7-Zip archive", _UNPACK, _at(0, b"7z\xbc\xaf\x27\x1c")),
-    Stranger("a RAR archive", _UNPACK, _at(0, b"Rar!\x1a\x07")),
-    Stranger("an empty zip archive", _WEIGHTS, _at(0, b"PK\x05\x06")),
-    Stranger("a PDF document", _WEIGHTS, _at(0, b"%PDF-")),
-    Stranger(
+    UnsupportedFormat("a tar archive", _UNPACK, _at(257, b"ustar")),
+    UnsupportedFormat("a gzip archive", _UNPACK, _at(0, b"\x1f\x8b")),
+    UnsupportedFormat(
+        "a bzip2 archive", _UNPACK, lambda s: s[:3] == b"BZh" and s[4:10] == b"1AY&SY"
+    ),
+    UnsupportedFormat("an xz archive", _UNPACK, _at(0, b"\xfd7zXZ\0")),
+    UnsupportedFormat("a Zstandard archive", _UNPACK, _at(0, b"\x28\xb5\x2f\xfd")),
+    UnsupportedFormat("a 7-Zip archive", _UNPACK, _at(0, b"7z\xbc\xaf\x27\x1c")),
+    UnsupportedFormat("a RAR archive", _UNPACK, _at(0, b"Rar!\x1a\x07")),
+    UnsupportedFormat("an empty zip archive", _WEIGHTS, _at(0, b"PK\x05\x06")),
+    UnsupportedFormat("a PDF document", _WEIGHTS, _at(0, b"%PDF-")),
+    UnsupportedFormat(
         "a picture",
         "give a checkpoint here; sam21convert predict image takes pictures",
         lambda start: (
@@ -127,12 +133,12 @@ STRANGERS: tuple[Stranger, ...] = (
             or (start[:4] == b"RIFF" and start[8:12] == b"WEBP")
         ),
     ),
-    Stranger(
+    UnsupportedFormat(
         "a video",
         "give a checkpoint here; sam21convert predict video takes videos",
         _at(4, b"ftyp"),
     ),
-    Stranger("text", _TEXT, _text(r"."), quoted=True),
+    UnsupportedFormat("text", _TEXT, _text(r"."), quoted=True),
 )
 
 
@@ -168,9 +174,9 @@ ARCHIVES: tuple[Archive, ...] = (
 )
 
 
-def stranger(path: Path, start: bytes) -> RefusedError | None:
+def refusal_of(path: Path, start: bytes) -> RefusedError | None:
     """The error for a file that begins so, where that tells what it is."""
-    kind = next((kind for kind in STRANGERS if kind.tells(start)), None)
+    kind = next((kind for kind in UNSUPPORTED if kind.tells(start)), None)
     if kind is None:
         return None
     begins = (_as_text(start) or "")[:_QUOTED]

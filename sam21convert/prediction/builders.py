@@ -145,12 +145,12 @@ def _settings(
     known: tuple[str, ...], config_file: str | Path | None, overrides: Iterable[str]
 ) -> dict[str, Any]:
     """What config and overrides say of settings that the config's own fields do not hold."""
-    from ..config.plain_yaml import stated
+    from ..config.plain_yaml import settings_in
     from ..errors import UsageError
 
     settings: dict[str, Any] = dict(_WITHOUT_STABILITY)
     if config_file is not None:
-        settings |= stated(config_file, set(known) - set(_ARCHITECTURE))
+        settings |= settings_in(config_file, set(known) - set(_ARCHITECTURE))
     for name, value in map(_parse, overrides):
         if name in known:
             settings[name] = value

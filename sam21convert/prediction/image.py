@@ -29,7 +29,9 @@ if TYPE_CHECKING:
 
     Model = TypeVar("Model", bound=torch.nn.Module)
 
-_CERTAIN = 10.0  # the logit that the model gives a mask it is handed, see ``SAM2.adopt_mask``
+_CERTAIN = (
+    10.0  # the logit that the model gives a mask it is handed, see ``SAM2.use_mask_as_output``
+)
 
 
 @dataclass(frozen=True)
@@ -197,7 +199,7 @@ def no_prompt() -> UsageError:
     """The error when nothing is pointed at."""
     return UsageError(
         "no prompt: nothing says what to segment",
-        hint="point at it, as in --point 210,350, or put a box around it: --box 10,20,300,400",
+        hint="point at it, as in `point=210,350`, or put a box around it: `box=10,20,300,400`",
     )
 
 
@@ -208,7 +210,7 @@ def _wants_candidates(
     if multimask and len(objects) > 1:
         raise UsageError(
             f"three candidates of each of {len(objects)} objects do not go into one drawing",
-            hint="segment one object at a time, or leave --multimask out",
+            hint="segment one object at a time, or leave `multimask` out",
         )
     if multimask is not None:
         return multimask

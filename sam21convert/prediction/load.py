@@ -8,9 +8,9 @@ from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ..checkpoint.mismatch import lacking, mismatch
+from ..checkpoint.mismatch import mismatch, missing_text
 from ..checkpoint.open import Checkpoint, open_checkpoint
-from ..checkpoint.remap import to_truth
+from ..checkpoint.remap import to_canonical
 from ..config.plain_yaml import naming
 from ..config.registry import shipped_like
 from ..errors import MismatchError, RefusedError, UsageError
@@ -146,21 +146,21 @@ def load_onto(
     if checkpoint.model_config is not None:
         checkpoint = _with_config(checkpoint, change(checkpoint.model_config))
     stored = _as_stored(checkpoint, allowed=resample_positions)
-    truth, _ = to_truth(stored)
+    truth, _ = to_canonical(stored)
     keymap, wanted = stored.keymap, checkpoint.model_config
     assert keymap is not None
     assert wanted is not None
     if keymap.dropped and not (images_only and keymap.dialect.task == "image"):
         raise RefusedError(
-            f"{source}: is {lacking(keymap.dialect, len(keymap.dropped))}",
-            hint="convert it with --base first, which takes them from another checkpoint",
+            f"{source}: is {missing_text(keymap.dialect, len(keymap.dropped))}",
+            hint="convert it with `base` first, which takes them from another checkpoint",
         )
     with torch.device("meta"):
         model = make(wanted)
     with Files() as files:
         state_dict = {
             name: _tensor(files, truth[name]) if name in truth else torch.zeros(spec.shape)
-            for name, spec in keymap.truth.items()
+            for name, spec in keymap.canonical.items()
         }
     resampled = resample(state_dict, wanted)
     found = [state_dict[name].dtype for name in truth]
@@ -199,12 +199,12 @@ def _as_stored(checkpoint: Checkpoint, *, allowed: bool) -> Checkpoint:
     from .resample import can_resample, stored_config
 
     fit, keymap, config = checkpoint.fit, checkpoint.keymap, checkpoint.model_config
-    if fit is None or keymap is None or config is None or not fit.misshapen:
+    if fit is None or keymap is None or config is None or not fit.mismatched:
         return checkpoint
-    truths = {fit.names.get(entry.foreign): entry.truths[0] for entry in keymap.entries}
+    canonical = {fit.names.get(entry.key): entry.canonical[0] for entry in keymap.entries}
     shapes = {}
-    for name, expected, found in fit.misshapen:
-        truth = truths.get(name, name)
+    for name, expected, found in fit.mismatched:
+        truth = canonical.get(name, name)
         if can_resample(truth, found.shape, expected.shape):
             shapes[truth] = found.shape
     if len(shapes) < fit.faults:

@@ -12,7 +12,7 @@ from ..comparison import packages
 from ..comparison.api import Progress as Steps
 from ..comparison.api import parity
 from ..comparison.report import ParityReport
-from ..comparison.sides import runner_for
+from ..comparison.sides import backend_for
 from ..conversion.generation import GENERATIONS
 from ..conversion.plan import DTYPES, Plan
 from ..conversion.report import report
@@ -67,15 +67,15 @@ def convert_in_parity(
     if plan.source.dropped:
         raise UsageError(
             f"{plan.source.source.path}: nothing here runs an HQ-SAM 2 to compare with",
-            hint="--drop-hq goes without --parity; the tensors that stay are copied bit for bit",
+            hint="`drop_hq` goes without `parity`; the tensors that stay are copied bit for bit",
         )
     if plan.adapter is not None:
         raise UsageError(
-            f"{plan.adapter.source.path}: --parity runs the source, and an adapter is no model",
-            hint="convert it without --parity",
+            f"{plan.adapter.source.path}: `parity` runs the source, and an adapter is no model",
+            hint="convert it without `parity`",
         )
-    for runner in {runner_for(plan.source.dialect), runner_for(plan.dialect)} - {"truth"}:
-        packages.module(runner)  # before anything is written
+    for backend in {backend_for(plan.source.dialect), backend_for(plan.dialect)} - {"truth"}:
+        packages.module(backend)  # before anything is written
     found: list[ParityReport] = []
 
     def check(written: Path) -> None:
@@ -93,8 +93,8 @@ def _compare(plan: Plan, written: Path, steps: Steps) -> ParityReport:
     dtypes = {tensor.spec.dtype for tensor in plan.tensors.values()}
     rounded = next((name for name, short in DTYPES.items() if {short} == dtypes), None)
     result = parity(
-        f"{runner_for(source.dialect)}:{source.source.path}",
-        f"{runner_for(plan.dialect)}:{written}",
+        f"{backend_for(source.dialect)}:{source.source.path}",
+        f"{backend_for(plan.dialect)}:{written}",
         image_size=size,
         config=source.config,
         right_config=_raised(source.config, plan.generation),

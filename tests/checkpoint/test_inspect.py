@@ -36,7 +36,7 @@ def test_every_dialect_size_and_generation_is_recognised(
     found = inspect(
         sparse(
             tmp_path / "sparse.safetensors",
-            compile_keymap(dialect, shipped_tensors(shipped.name)).foreign,
+            compile_keymap(dialect, shipped_tensors(shipped.name)).key,
         )
     )
     naming = "official" if dialect.file else dialect.name

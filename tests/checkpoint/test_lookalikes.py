@@ -22,10 +22,10 @@ from sam21convert.checkpoint.lookalikes import (
     FAMILIES,
     HQ_SAM2,
     HQ_TENSORS,
-    Family,
+    ModelFamily,
     Signature,
     family_of,
-    relative_in,
+    lookalike_in,
 )
 from sam21convert.checkpoint.open import open_checkpoint, shipped_keymap
 from sam21convert.config.registry import SHIPPED, shipped_tensors
@@ -215,7 +215,7 @@ class TestRelatives:
         for prefix, path in zip(
             ("", "module.", "_orig_mod.", "net.module."), NESTINGS, strict=True
         ):
-            found = relative_in(source(prefixed(make(), prefix), path, epoch=3))
+            found = lookalike_in(source(prefixed(make(), prefix), path, epoch=3))
             assert found is not None, (prefix, path)
             assert found.name == name, (prefix, path)
         found = family_of(compiled_inside(make()))
@@ -229,7 +229,7 @@ class TestRelatives:
                 assert any(map(signature.fits, inventories)), signature
 
     @pytest.mark.parametrize("family", FAMILIES[:-1], ids=lambda family: family.name)
-    def test_a_signature_takes_all_of_its_tensors(self, family: Family) -> None:
+    def test_a_signature_takes_all_of_its_tensors(self, family: ModelFamily) -> None:
         for signature in family.signatures:
             whole = next(make() for _, _, make in CASES if signature.fits(make()))
             for name in signature.names:
@@ -247,7 +247,7 @@ class TestRelatives:
 
     @pytest.mark.parametrize("family", FAMILIES[:-1], ids=lambda family: family.name)
     def test_without_its_signature_it_is_not_named(
-        self, monkeypatch: pytest.MonkeyPatch, family: Family
+        self, monkeypatch: pytest.MonkeyPatch, family: ModelFamily
     ) -> None:
         blind = tuple(replace(f, signatures=()) if f is family else f for f in FAMILIES)
         monkeypatch.setattr(lookalikes, "FAMILIES", blind)
@@ -273,29 +273,29 @@ class TestRelatives:
         self, content: dict[str, Any], name: str | None
     ) -> None:
         unknown = source(specs(("weight", (1,))))
-        found = relative_in(unknown, content)
+        found = lookalike_in(unknown, content)
         assert (found.name if found else None) == name
-        found = relative_in(source(official()), content)
+        found = lookalike_in(source(official()), content)
         assert found is None or found.config_key in content
 
     def test_a_teacher_beside_a_sam2_does_not_make_it_a_relative(self) -> None:
         both = source(official(), ("model",), teacher=source(edgetam()).root)
-        assert relative_in(both) is None
-        assert relative_in(source(prefixed(official(), "student.") | edgetam())) is None
+        assert lookalike_in(both) is None
+        assert lookalike_in(source(prefixed(official(), "student.") | edgetam())) is None
         moments = source(specs(("exp_avg", (3,)))).root
         for beside in (source(hq_sam2()).root, moments):
-            assert relative_in(source(hq_sam2(), ("model",), beside=beside)) is HQ_SAM2
+            assert lookalike_in(source(hq_sam2(), ("model",), beside=beside)) is HQ_SAM2
 
 
 class TestSam2:
     @pytest.mark.parametrize("shipped", SHIPPED, ids=lambda shipped: shipped.name)
     @pytest.mark.parametrize("dialect", DIALECTS, ids=lambda dialect: dialect.name)
     def test_it_is_never_a_relative(self, dialect: Dialect, shipped: Any) -> None:
-        whole = shipped_keymap(dialect, shipped).foreign
+        whole = shipped_keymap(dialect, shipped).key
         for prefix in PREFIXES:
             assert family_of(prefixed(whole, prefix)) is None, prefix
         for path in NESTINGS:
-            assert relative_in(source(prefixed(whole, "module."), path, epoch=3)) is None, path
+            assert lookalike_in(source(prefixed(whole, "module."), path, epoch=3)) is None, path
         assert family_of(compiled_inside(whole)) is None
 
     # A trunk alone, by names without a prefix, is known by pos_embed_window and nothing else.
@@ -303,7 +303,7 @@ class TestSam2:
         "dialect", [d for d in DIALECTS if d.task != "trunk"], ids=lambda dialect: dialect.name
     )
     def test_nor_is_any_part_of_it(self, dialect: Dialect) -> None:
-        whole = shipped_keymap(dialect, SHIPPED[0]).foreign
+        whole = shipped_keymap(dialect, SHIPPED[0]).key
         for part in {name.partition(".")[0] for name in whole}:
             rest = {name: spec for name, spec in whole.items() if name.partition(".")[0] != part}
             for prefix in PREFIXES:

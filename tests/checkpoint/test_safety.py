@@ -31,7 +31,7 @@ from sam21convert import inspect
 from sam21convert.__main__ import main
 from sam21convert.checkpoint.safety.policy import rate
 from sam21convert.checkpoint.safety.report import Safety, assess
-from sam21convert.checkpoint.safety.scan import uses_in
+from sam21convert.checkpoint.safety.scan import references_in
 
 from ..support.checkpoints import damaged, state_dict
 
@@ -373,7 +373,7 @@ def compare(tmp_path: Path, data: bytes, unpickler: type[InC] | type[InPython]) 
     with suppress(Exception):  # whatever damage does
         recorder.load()
     (tmp_path / "x.pt").write_bytes(data)
-    ours = {(use.module, use.name) for use in uses_in(tmp_path / "x.pt").names}
+    ours = {(use.module, use.name) for use in references_in(tmp_path / "x.pt").names}
     assert recorder.names <= ours, data
     return len(recorder.names)
 

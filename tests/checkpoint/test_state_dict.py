@@ -85,8 +85,8 @@ ALL = [wrapper for wrappers in WRAPPERS.values() for wrapper in wrappers]
 def test_every_dialect_of_every_model_is_known_in_every_wrapper(
     dialect: Dialect, shipped: Shipped, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    foreign = compile_keymap(dialect, shipped_tensors(shipped.name)).foreign
-    state = {name: TensorRef(spec, Path("x"), 0) for name, spec in foreign.items()}
+    key = compile_keymap(dialect, shipped_tensors(shipped.name)).key
+    state = {name: TensorRef(spec, Path("x"), 0) for name, spec in key.items()}
     metadata = dict(dialect.metadata) if dialect is MLX else {}
     tells = dialect not in (HF_IMAGE, TIMM)  # whether its tensors tell the generation
     alike = dialect if dialect.name in ("official", "hf-video", "hf-image", "mlx", "timm") else None
@@ -286,7 +286,7 @@ class TestTrainer:
         for form in ("whole.pt", "folder"):
             with pytest.raises(MismatchError) as caught:
                 convert(source, tmp_path / form)
-            assert "--base CHECKPOINT" in str(caught.value.hint)
+            assert "`base=CHECKPOINT`" in str(caught.value.hint)
             assert not (tmp_path / form).exists()
         done = convert(source, tmp_path / "whole.pt", base=base)
         found = torch.load(tmp_path / "whole.pt")["model"]
@@ -337,7 +337,7 @@ def test_what_the_target_has_no_place_for_need_not_be_there(tmp_path: Path) -> N
     for to in ("hf-video", "mlx"):
         with pytest.raises(MismatchError, match="missing") as caught:
             convert(tmp_path / "image.pt", tmp_path / "out.safetensors", to=to)
-        assert "--base" in str(caught.value.hint)
+        assert "`base`" in str(caught.value.hint)
 
 
 class TestSeveral:
@@ -364,7 +364,7 @@ class TestSeveral:
             with pytest.raises(RefusedError, match="holds 2 SAM 2 state dicts") as caught:
                 command(path)
             for key in (plain, averaged):
-                assert f"--weights {key}" in str(caught.value.hint)
+                assert f"`weights={key}`" in str(caught.value.hint)
                 assert command(path, weights=key).exit_code == 0
 
     @pytest.mark.parametrize(("index", "kind"), [(1, "model"), (2, "ema")])
@@ -390,7 +390,7 @@ class TestSeveral:
         save_file(two, tmp_path / "two.safetensors")
         with pytest.raises(RefusedError) as caught:
             convert(tmp_path / "two.safetensors", tmp_path / "one.pt")
-        assert "--prefix 'a.' or --prefix 'b.'" in str(caught.value.hint)
+        assert "`prefix=a.` or `prefix=b.`" in str(caught.value.hint)
         convert(tmp_path / "two.safetensors", tmp_path / "one.pt", **choice)  # type: ignore[arg-type]
         same_as_state_dict(tmp_path / "one.pt", seed=1)
 
@@ -408,7 +408,7 @@ class TestSeveral:
         torch.save({**state_dict(), "ema": state_dict(seed=1)}, tmp_path / "both.pt")
         with pytest.raises(RefusedError) as caught:
             inspect(tmp_path / "both.pt")
-        assert "--weights . or --weights ema" in str(caught.value.hint)
+        assert "`weights=.` or `weights=ema`" in str(caught.value.hint)
         convert(tmp_path / "both.pt", tmp_path / "one.pt", weights=".")
         same_as_state_dict(tmp_path / "one.pt")
 

@@ -99,7 +99,7 @@ def test_one_bad_number_in_a_large_tensor_is_found(
 
 def test_a_tensor_larger_than_its_file_is_not_made(tmp_path: Path) -> None:
     found = validate(saved(tmp_path, no_mem_embed=torch.ones(1).expand(1 << 20, 1 << 20)))
-    assert found.misshapen == ("no_mem_embed",)
+    assert found.mismatched == ("no_mem_embed",)
 
 
 class TestGenerations:

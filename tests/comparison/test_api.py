@@ -19,7 +19,7 @@ from torch import Tensor
 
 import sam21convert
 from sam21convert.__main__ import main
-from sam21convert.comparison.backends import base as runner
+from sam21convert.comparison.backends import base as backend
 from sam21convert.comparison.backends import sam2
 from sam21convert.comparison.inputs import drawn_frame
 from sam21convert.comparison.scenarios import BY_NAME, QUICK
@@ -82,13 +82,13 @@ class TestVerdict:
         assert found.ok
         assert found.exit_code == 0
         assert {one.name for one in found.scenarios} == set(QUICK)
-        assert {one.outcome for one in found.scenarios} == {"same", "known deviation"}
-        assert all(control.noticed for control in found.controls)
-        assert len(found.controls) == 2
+        assert {one.status for one in found.scenarios} == {"same", "known difference"}
+        assert all(control.detected for control in found.negative_controls)
+        assert len(found.negative_controls) == 2
         assert not found.exact
         assert found.noise_from == ("another attention kernel", "float64")
-        for tap in (tap for one in found.scenarios for tap in one.taps):
-            assert 0 < tap.tolerance < 1e-4, tap.name
+        for activation in (activation for one in found.scenarios for activation in one.activations):
+            assert 0 < activation.tolerance < 1e-4, activation.name
 
     @pytest.mark.parametrize("name", DEBUG)
     def test_every_scenario(self, name: str, tmp_path: Path) -> None:
@@ -98,7 +98,7 @@ class TestVerdict:
         found = sam21convert.parity(pt, f"transformers:{tmp_path / 'hf'}", scenarios="full")
         assert found.ok, str(found)
         assert [one.name for one in found.scenarios] == list(BY_NAME)
-        assert {one.outcome for one in found.scenarios} == {"same", "known deviation"}
+        assert {one.status for one in found.scenarios} == {"same", "known difference"}
 
     @pytest.mark.parametrize("left", ["sam2:{}/model.pt", "{}/model.pt"])
     def test_0_is_asked_for_where_the_arithmetic_is_the_same(self, home: Path, left: str) -> None:
@@ -106,13 +106,15 @@ class TestVerdict:
         found = sam21convert.parity(left.format(home), home / "back.safetensors", scenarios="full")
         assert found.ok
         assert found.exact
-        assert all(tap.relative == 0 for one in found.scenarios for tap in one.taps)
+        assert all(
+            activation.relative == 0 for one in found.scenarios for activation in one.activations
+        )
 
     def test_the_left_may_be_the_one_that_deviates(self, home: Path) -> None:
         found = sam21convert.parity(f"transformers:{home / 'hf'}", f"sam2:{home / 'model.pt'}")
         assert found.ok
         assert found.reference == "right"
-        assert [one.name for one in found.scenarios if one.outcome == "known deviation"]
+        assert [one.name for one in found.scenarios if one.status == "known difference"]
 
     def test_transformers_agrees_with_itself_to_the_last_bit(self, home: Path) -> None:
         found = sam21convert.parity(
@@ -124,17 +126,17 @@ class TestVerdict:
     def test_timm_has_the_trunk(self, home: Path) -> None:
         found = sam21convert.parity(home / "model.pt", f"timm:{home / 'model.pt'}")
         assert found.ok
-        ran = {one.name for one in found.scenarios if one.outcome != "not run"}
+        ran = {one.name for one in found.scenarios if one.status != "not run"}
         assert ran == {"encoder"}
-        assert all(one.why for one in found.scenarios if one.outcome == "not run")
-        (control,) = found.controls
-        assert control.noticed
+        assert all(one.why for one in found.scenarios if one.status == "not run")
+        (control,) = found.negative_controls
+        assert control.detected
 
     def test_an_image_model(self, home: Path, tmp_path: Path) -> None:
         sam21convert.convert(home / "model.pt", tmp_path / "image", to="hf-image")
         found = sam21convert.parity(home / "model.pt", f"transformers:{tmp_path / 'image'}")
         assert found.ok, str(found)
-        skipped = [one.name for one in found.scenarios if one.outcome == "not run"]
+        skipped = [one.name for one in found.scenarios if one.status == "not run"]
         assert skipped == ["video-pixels", "video-point"]
 
     def test_a_generation_that_was_lifted_computes_the_same(self, tmp_path: Path) -> None:
@@ -164,8 +166,8 @@ class TestFaults:
         folder = with_json(home, tmp_path / "hf", forget)
         found = sam21convert.parity(home / "model.pt", f"transformers:{folder}")
         assert found.exit_code == 1
-        assert found.first == ("encoder", "trunk.stage2")
-        assert any(c.text.startswith("trunk.window_spec: ") for c in found.causes)
+        assert found.first_mismatch == ("encoder", "trunk.stage2")
+        assert any(c.text.startswith("trunk.window_spec: ") for c in found.diagnosis)
 
     def test_weights_of_sam_2_1_under_a_config_of_sam_2(self, home: Path, tmp_path: Path) -> None:
         def lower(config: dict[str, Any]) -> None:
@@ -174,11 +176,11 @@ class TestFaults:
         folder = with_json(home, tmp_path / "hf", lower)
         found = sam21convert.parity(home / "model.pt", f"transformers:{folder}")
         assert found.exit_code == 1
-        assert found.first == (
+        assert found.first_mismatch == (
             "video-point",
             "frame0.object1.memory",
         )  # absent there, and not marked so
-        texts = [cause.text for cause in found.causes]
+        texts = [cause.text for cause in found.diagnosis]
         assert "generation: 2.1 on the left, 2.0 on the right" in texts
         assert any("no_obj_embed_spatial" in text for text in texts)
 
@@ -216,15 +218,15 @@ class TestFaults:
         save_file(tensors, folder / "model.safetensors", {"format": "pt"})
         found = sam21convert.parity(home / "model.pt", f"transformers:{folder}")
         assert found.exit_code == 1
-        assert found.first == ("point", "prompt.sparse")
-        assert "random" in found.causes[0].text
-        assert found.causes[0].hint == "sam21convert convert writes both copies of it"
+        assert found.first_mismatch == ("point", "prompt.sparse")
+        assert "random" in found.diagnosis[0].text
+        assert found.diagnosis[0].hint == "sam21convert convert writes both copies of it"
 
     def test_rounded_weights(self, home: Path, tmp_path: Path) -> None:
         sam21convert.convert(home / "model.pt", tmp_path / "half.pt", dtype="float16")
         found = sam21convert.parity(home / "model.pt", tmp_path / "half.pt")
-        assert found.first == ("encoder", "trunk.stage0")
-        (cause,) = found.causes
+        assert found.first_mismatch == ("encoder", "trunk.stage0")
+        (cause,) = found.diagnosis
         assert cause.text == "359 tensors are rounded to float16"
         rounded = sam21convert.parity(home / "model.pt", tmp_path / "half.pt", rounded_to="float16")
         assert rounded.ok
@@ -236,7 +238,7 @@ class TestFaults:
             lambda tensors: tensors["no_mem_pos_enc"].add_(1),
         )
         found = sam21convert.parity(home / "model.pt", bad)
-        assert found.first is None
+        assert found.first_mismatch is None
         assert found.exit_code == 1
         assert "no_mem_pos_enc differs" in found.problems[0]
 
@@ -247,13 +249,13 @@ class TestFaults:
             lambda tensors: tensors[MATRIX].fill_(float("nan")),
         )
         found = sam21convert.parity(home / "model.pt", bad)
-        assert found.first == ("point", "decoder.tokens")
-        assert "not finite" in found.causes[0].text
+        assert found.first_mismatch == ("point", "decoder.tokens")
+        assert "not finite" in found.diagnosis[0].text
 
 
 def test_an_answer_that_one_side_does_not_give(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Only taps that both have are compared; but what users get, both must have."""
-    play = runner.play
+    """Only activations that both have are compared; but what users get, both must have."""
+    play = backend.play
 
     def forgetful(*given: Any) -> None:
         play(*given)
@@ -273,20 +275,20 @@ class TestProof:
         sam21convert.sample(tmp_path / "model.pt", name)
         sam21convert.convert(tmp_path / "model.pt", tmp_path / "hf")
         hf = f"transformers:{tmp_path / 'hf'}"
-        found = sam21convert.parity(tmp_path / "model.pt", hf, prove=True)
+        found = sam21convert.parity(tmp_path / "model.pt", hf, sensitivity=True)
         assert found.ok, str(found)
-        assert found.proof is not None
-        assert found.proof.tensors == (359 if name == DEBUG_21 else 356)
-        assert "no_mem_pos_enc" in found.proof.unseen
-        assert set(found.proof.unseen) == set(found.proof.expected)
+        assert found.sensitivity is not None
+        assert found.sensitivity.tensors == (359 if name == DEBUG_21 else 356)
+        assert "no_mem_pos_enc" in found.sensitivity.undetected
+        assert set(found.sensitivity.undetected) == set(found.sensitivity.expected)
 
     def test_scenarios_that_leave_tensors_unseen_prove_nothing(self, home: Path) -> None:
         found = sam21convert.parity(
-            home / "model.pt", home / "model.pt", scenarios="point", prove=True
+            home / "model.pt", home / "model.pt", scenarios="point", sensitivity=True
         )
         assert not found.ok
-        assert found.proof is not None
-        assert "memory_encoder.out_proj.weight" in found.proof.surprising
+        assert found.sensitivity is not None
+        assert "memory_encoder.out_proj.weight" in found.sensitivity.unexpected
         assert "memory_encoder" in found.problems[0]
 
 
@@ -315,7 +317,7 @@ class TestInputsOfTheUser:
         found = sam21convert.parity(
             home / "model.pt", home / "hf", scenarios="video-point,video-box", video=tmp_path
         )
-        assert [one.outcome for one in found.scenarios] == ["same", "not run"]
+        assert [one.status for one in found.scenarios] == ["same", "not run"]
         assert found.scenarios[1].why == f"needs 4 frames; {tmp_path.name} has 3"
 
     @pytest.mark.parametrize("option", ["--images", "--video"])
@@ -399,9 +401,18 @@ class TestUsage:
             hashes = found[side]["sha256"]
             assert hashes
             assert all(len(digest) == 64 for digest in hashes.values())
-        taps = [tap for one in found["scenarios"] for tap in one["taps"]]
-        assert len(taps) > 80
-        assert set(taps[0]) >= {"name", "max_abs", "relative", "cosine", "noise", "tolerance"}
+        activations = [
+            activation for one in found["scenarios"] for activation in one["activations"]
+        ]
+        assert len(activations) > 80
+        assert set(activations[0]) >= {
+            "name",
+            "max_abs",
+            "relative",
+            "cosine",
+            "noise",
+            "tolerance",
+        }
 
     def test_a_page_is_refused_before_anything_is_run(self, home: Path) -> None:
         result = run("parity", home / "none.pt", home / "model.pt", "--report", home)
@@ -460,8 +471,8 @@ class TestConvert:
         more = ["--to", "hf-image"] if target == "image" else []
         found = answer("convert", home / "hf", tmp_path / target, "--parity", *more)
         assert found["parity"]["ok"] is True
-        runners = [found["parity"][side]["runner"] for side in ("left", "right")]
-        assert runners == ["transformers", "transformers" if target == "image" else "truth"]
+        backends = [found["parity"][side]["backend"] for side in ("left", "right")]
+        assert backends == ["transformers", "transformers" if target == "image" else "truth"]
 
     @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
     def test_casts_are_compared_with_weights_that_are_cast(

@@ -1,6 +1,6 @@
 """The official package and timm as sides of a comparison: what they compute is heard in full.
 
-They compute what the ground truth does to the last bit, so each tap must be equal; with that the
+They compute what the ground truth does to the last bit, so each activation must be equal; with that the
 listening is tested, not the model.
 """
 
@@ -16,10 +16,10 @@ import torch
 from torch import Tensor, nn
 
 import sam21convert
-from sam21convert.comparison.activations import Taps
+from sam21convert.comparison.activations import Activations
 from sam21convert.comparison.backends import sam2 as official
 from sam21convert.comparison.backends import timm
-from sam21convert.comparison.backends.base import CannotRun, Given
+from sam21convert.comparison.backends.base import CannotRun, LoadOptions
 from sam21convert.comparison.backends.sam2 import Official
 from sam21convert.comparison.backends.sam2_build import published_name
 from sam21convert.comparison.backends.timm import Timm
@@ -38,8 +38,8 @@ from ..support.official import PUBLISHED
 TINY = "sam2.1/sam2.1_hiera_t"
 
 
-def same(reference: Taps, other: Taps) -> bool:
-    """The same taps in the same order, to the last bit."""
+def same(reference: Activations, other: Activations) -> bool:
+    """The same activations in the same order, to the last bit."""
     return list(reference) == list(other) and all(
         torch.equal(tensor, other[name]) for name, tensor in reference.items()
     )
@@ -64,18 +64,18 @@ def test_every_tap_of_a_published_model(checkpoints: Any, scenario: str) -> None
 
 class TestOfficial:
     @pytest.fixture
-    def runner(self, checkpoints: Any) -> Any:
+    def backend(self, checkpoints: Any) -> Any:
         return loaded(Official, checkpoints(DEBUG))
 
-    def test_its_own_pixels(self, runner: Any, checkpoints: Any) -> None:
+    def test_its_own_pixels(self, backend: Any, checkpoints: Any) -> None:
         """Of a picture and of frames that must be resized, free of the losses of JPEG."""
-        side = runner.config.image_size
+        side = backend.config.image_size
         picture, clip = the_picture(2 * side), the_clip(side, 2)
         truth = loaded(Truth, checkpoints(DEBUG), 2 * side)
         larger = loaded(Official, checkpoints(DEBUG), 2 * side)
         assert clip.frames[0].shape[:2] != (side, side)
         assert torch.equal(truth.picture_pixels(picture), larger.picture_pixels(picture))
-        assert torch.equal(clip.tensor, runner.clip_pixels(clip))
+        assert torch.equal(clip.tensor, backend.clip_pixels(clip))
 
     @pytest.mark.parametrize("name", PUBLISHED)
     def test_settings_of_a_published_model_are_its_own(
@@ -88,10 +88,10 @@ class TestOfficial:
         assert built == [(name, config.image_size)]
         assert published_name(config) == name
 
-    def test_settings_of_another_model_are_those_given(self, runner: Any) -> None:
-        assert published_name(runner.config) is None
-        assert "not a published model" in runner.notes[0]
-        assert runner.model.binarize_mask_from_pts_for_mem_enc
+    def test_settings_of_another_model_are_those_given(self, backend: Any) -> None:
+        assert published_name(backend.config) is None
+        assert "not a published model" in backend.notes[0]
+        assert backend.model.binarize_mask_from_pts_for_mem_enc
 
     def test_any_form_of_the_checkpoint(self, checkpoints: Any, tmp_path: Path) -> None:
         source = checkpoints(DEBUG)
@@ -102,26 +102,26 @@ class TestOfficial:
 
     def test_an_image_model_has_no_videos(self, checkpoints: Any, tmp_path: Path) -> None:
         sam21convert.convert(checkpoints(DEBUG), tmp_path / "image", to="hf-image")
-        runner = loaded(Official, tmp_path / "image")
-        assert runner.abilities == {"encode", "images"}
+        backend = loaded(Official, tmp_path / "image")
+        assert backend.abilities == {"encode", "images"}
         expected = asked(loaded(Official, checkpoints(DEBUG)), "box")
-        assert same(expected, asked(runner, "box"))
+        assert same(expected, asked(backend, "box"))
 
-    def test_holes_that_it_cannot_fill_are_not_left_in_silence(self, runner: Any) -> None:
+    def test_holes_that_it_cannot_fill_are_not_left_in_silence(self, backend: Any) -> None:
         with pytest.raises(CannotRun, match="fills holes with its CUDA extension"):
-            asked(runner, "video-holes")
+            asked(backend, "video-holes")
 
     def test_holes_that_it_can_fill(
-        self, runner: Any, checkpoints: Any, monkeypatch: pytest.MonkeyPatch
+        self, backend: Any, checkpoints: Any, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr("sam2.utils.misc.get_connected_components", flood)
-        filled = asked(runner, "video-holes")
+        filled = asked(backend, "video-holes")
         assert same(asked(loaded(Truth, checkpoints(DEBUG)), "video-holes"), filled)
-        assert not same(asked(runner, "video-point"), filled)
+        assert not same(asked(backend, "video-point"), filled)
 
-    def test_no_progress_is_shown(self, runner: Any, capfd: pytest.CaptureFixture[str]) -> None:
-        asked(runner, "video-point")
-        runner.clip_pixels(the_clip(runner.config.image_size, 2))
+    def test_no_progress_is_shown(self, backend: Any, capfd: pytest.CaptureFixture[str]) -> None:
+        asked(backend, "video-point")
+        backend.clip_pixels(the_clip(backend.config.image_size, 2))
         assert capfd.readouterr() == ("", "")
 
 
@@ -131,40 +131,40 @@ class TestNothingIsLeftBehind:
 
     @pytest.mark.parametrize("scenario", ["mask", "video-two"])
     def test_after_a_call(self, kind: Any, checkpoints: Any, scenario: str) -> None:
-        runner = loaded(kind, checkpoints(DEBUG))
-        before = attached(runner)
-        asked(runner, scenario)
-        assert attached(runner) == before
+        backend = loaded(kind, checkpoints(DEBUG))
+        before = attached(backend)
+        asked(backend, scenario)
+        assert attached(backend) == before
 
     @pytest.mark.parametrize("part", ["mask_decoder", "memory_encoder"])
     def test_after_a_failure(
         self, kind: Any, checkpoints: Any, part: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        runner = loaded(kind, checkpoints(DEBUG))
-        broken = next(m for model in models(runner) for n, m in model.named_modules() if part in n)
+        backend = loaded(kind, checkpoints(DEBUG))
+        broken = next(m for model in models(backend) for n, m in model.named_modules() if part in n)
 
         def fail(*_: Any, **__: Any) -> None:
             raise ZeroDivisionError
 
         monkeypatch.setattr(broken, "forward", fail)
-        before = attached(runner)
+        before = attached(backend)
         with pytest.raises(ZeroDivisionError):
-            asked(runner, "video-point")
-        assert attached(runner) == before
+            asked(backend, "video-point")
+        assert attached(backend) == before
 
 
-def models(runner: Any) -> list[nn.Module]:
-    parts = [getattr(runner, name, None) for name in ("model", "video", "image")]
+def models(backend: Any) -> list[nn.Module]:
+    parts = [getattr(backend, name, None) for name in ("model", "video", "image")]
     return [part for part in parts if part is not None]
 
 
-def attached(runner: Any) -> list[Any]:
+def attached(backend: Any) -> list[Any]:
     """Hooks of all modules, what stands on them as attributes, and on those that are patched."""
     import sam2.sam2_video_predictor
     import sam2.utils.misc
 
     found: list[Any] = []
-    for model in models(runner):
+    for model in models(backend):
         for name, module in model.named_modules():
             found += [(name, list(module._forward_hooks), sorted(vars(module)))]
     patched = sam2.sam2_video_predictor, sam2.utils.misc
@@ -193,17 +193,17 @@ CONTROLS = {
 def test_a_tensor_that_is_off_shows_where_it_is_used_first(
     kind: Any, checkpoints: Any, tensor: str
 ) -> None:
-    runner = loaded(kind, checkpoints(DEBUG))
+    backend = loaded(kind, checkpoints(DEBUG))
     scenario, expected = CONTROLS[tensor]
-    usual = asked(runner, scenario)
-    with put_off(runner.tensor(tensor)):
-        off = asked(runner, scenario)
+    usual = asked(backend, scenario)
+    with perturb(backend.tensor(tensor)):
+        off = asked(backend, scenario)
     assert next(name for name in usual if not torch.equal(usual[name], off[name])) == expected
-    assert same(usual, asked(runner, scenario))
+    assert same(usual, asked(backend, scenario))
 
 
 @contextmanager
-def put_off(tensor: Tensor) -> Iterator[None]:
+def perturb(tensor: Tensor) -> Iterator[None]:
     """By a tenth, and back to what it was."""
     before = tensor.clone()
     tensor.mul_(1.1)
@@ -217,9 +217,9 @@ class TestTimm:
         self, checkpoints: Any, name: str, image_size: int | None
     ) -> None:
         source = checkpoints(name)
-        truth, runner = (loaded(kind, source, image_size) for kind in (Truth, Timm))
-        pixels = the_picture(runner.config.image_size).tensor
-        mine, theirs = truth.encode(pixels), runner.encode(pixels)
+        truth, backend = (loaded(kind, source, image_size) for kind in (Truth, Timm))
+        pixels = the_picture(backend.config.image_size).tensor
+        mine, theirs = truth.encode(pixels), backend.encode(pixels)
         assert list(theirs) == [f"trunk.stage{number}" for number in range(4)]
         assert all(torch.equal(mine[name], stage) for name, stage in theirs.items())
 
@@ -235,28 +235,28 @@ class TestTimm:
         assert built == ("create_model", f"sam2_hiera_{CONFIGS[name].size}")
 
     def test_it_has_the_trunk_and_no_more(self, checkpoints: Any) -> None:
-        runner = loaded(Timm, checkpoints(DEBUG))
+        backend = loaded(Timm, checkpoints(DEBUG))
         truth = loaded(Truth, checkpoints(DEBUG)).model.state_dict()
-        assert runner.abilities == {"encode"}
+        assert backend.abilities == {"encode"}
         for name, tensor in truth.items():
             if name.startswith("image_encoder.trunk."):
-                assert torch.equal(runner.tensor(name), tensor), name
+                assert torch.equal(backend.tensor(name), tensor), name
             else:
                 with pytest.raises(KeyError):
-                    runner.tensor(name)
-        for refused in (runner.picture_pixels, runner.clip_pixels):
+                    backend.tensor(name)
+        for refused in (backend.picture_pixels, backend.clip_pixels):
             with pytest.raises(CannotRun):
                 refused(None)
-        for refused in (runner.segment, runner.track):
+        for refused in (backend.segment, backend.track):
             with pytest.raises(CannotRun):
                 refused(None, None)
 
     def test_a_tensor_that_is_off_shows(self, checkpoints: Any) -> None:
-        runner = loaded(Timm, checkpoints(DEBUG))
-        pixels = the_picture(runner.config.image_size).tensor
-        usual = runner.encode(pixels)
-        with put_off(runner.tensor("image_encoder.trunk.blocks.2.mlp.layers.1.weight")):
-            off = runner.encode(pixels)
+        backend = loaded(Timm, checkpoints(DEBUG))
+        pixels = the_picture(backend.config.image_size).tensor
+        usual = backend.encode(pixels)
+        with perturb(backend.tensor("image_encoder.trunk.blocks.2.mlp.layers.1.weight")):
+            off = backend.encode(pixels)
         equal = [torch.equal(usual[name], off[name]) for name in usual]
         assert equal == [True, True, False, False]
 
@@ -266,4 +266,4 @@ def test_what_cannot_be_read_is_an_error_of_ours(kind: Any, tmp_path: Path) -> N
     (tmp_path / "broken.pt").write_bytes(b"nothing")
     for source in (tmp_path / "broken.pt", tmp_path / "absent.pt", tmp_path):
         with pytest.raises(Sam21ConvertError):
-            kind.load(source, Given())
+            kind.load(source, LoadOptions())

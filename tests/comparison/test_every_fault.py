@@ -1,7 +1,7 @@
-"""Every fault of a single tensor is noticed, at the tap where it must show, and its cause named.
+"""Every fault of a single tensor is detected, at the activation where it must show, and its cause named.
 
 The ground truth with the fault against itself without it, so that nothing but the fault shows; the
-smallest model of each generation, and every tensor of it. That the same is noticed when the other
+smallest model of each generation, and every tensor of it. That the same is detected when the other
 side is transformers, within tolerances, is shown by the proofs of ``test_proving``.
 """
 
@@ -22,15 +22,15 @@ from torch import Tensor
 import sam21convert
 from sam21convert.comparison import influence
 from sam21convert.comparison.activations import kind, rank
-from sam21convert.comparison.backends.base import Given
+from sam21convert.comparison.backends.base import LoadOptions
 from sam21convert.comparison.backends.truth import Truth
 from sam21convert.comparison.backends.variants import Arithmetic
 from sam21convert.comparison.cases import cases
-from sam21convert.comparison.comparison import Bench
-from sam21convert.comparison.explain.diagnosis import visible_causes
+from sam21convert.comparison.comparison import Comparison
+from sam21convert.comparison.explain.diagnosis import diagnose
 from sam21convert.comparison.inputs import clip, pictures
-from sam21convert.comparison.metrics import compare, first_beyond
-from sam21convert.comparison.perturb import put_off
+from sam21convert.comparison.metrics import compare, first_mismatch
+from sam21convert.comparison.perturb import perturb
 from sam21convert.comparison.scenarios import chosen
 
 from ..support.official import DEBUG
@@ -45,32 +45,32 @@ class Subject:
     def __init__(self, name: str) -> None:
         path = Path(mkdtemp()) / "model.pt"
         sam21convert.sample(path, name)
-        self.truth, self.sound = (Truth.load(path, Given()) for _ in range(2))
-        self.bench = Bench(self.truth, self.sound, True, Arithmetic("cpu", "float32"), None)
+        self.truth, self.sound = (Truth.load(path, LoadOptions()) for _ in range(2))
+        self.bench = Comparison(self.truth, self.sound, True, Arithmetic("cpu", "float32"), None)
         size = self.truth.config.image_size
         for case in cases(chosen(SCENARIOS), pictures(None, size), clip(None, size, 4)):
-            assert self.bench.judge(case).outcome == "same"
+            assert self.bench.judge(case).status == "same"
         self.features = self.truth.features
         self.names = list(self.truth.model.state_dict())
 
     def first(self, *names: str) -> str | None:
-        """The first tap that has changed now that those tensors are as they are."""
+        """The first activation that has changed now that those tensors are as they are."""
         of_videos = {influence.ability(name) == "videos" for name in names}
         upstream = any(influence.encodes(name) for name in names)
         self.truth.features = self.features
         changed = set()
-        for heard in self.bench.heard:
-            if (heard.case.needs == "videos") not in of_videos:
+        for passed in self.bench.passed:
+            if (passed.case.needs == "videos") not in of_videos:
                 continue
-            if upstream and heard.case.prepare is not None:
-                heard.case.prepare(self.truth, None)
-            taps = self.bench.ask(self.truth, heard.case, heard.other)
-            found = first_beyond(compare(taps, heard.other, heard.noise))
+            if upstream and passed.case.prepare is not None:
+                passed.case.prepare(self.truth, None)
+            activations = self.bench.ask(self.truth, passed.case, passed.other)
+            found = first_mismatch(compare(activations, passed.other, passed.noise))
             changed |= {kind(found)} if found else set()
         return min(changed, key=rank, default=None)
 
-    def causes(self) -> list[tuple[str, str | None]]:
-        return [(cause.text, cause.tap) for cause in visible_causes(self.truth, self.sound)]
+    def diagnosis(self) -> list[tuple[str, str | None]]:
+        return [(cause.text, cause.activation) for cause in diagnose(self.truth, self.sound)]
 
     @contextmanager
     def holding(self, values: dict[str, Tensor]) -> Iterator[None]:
@@ -91,7 +91,7 @@ def subject(name: str) -> Subject:
 
 
 def expected(one: Subject, *names: str) -> str | None:
-    """The earliest tap that any of the tensors can reach."""
+    """The earliest activation that any of the tensors can reach."""
     return min((influence.of_tensor(name, one.truth.config) for name in names), key=rank)
 
 
@@ -104,18 +104,18 @@ def test_without_a_fault_nothing_is_noticed(name: str) -> None:
     one = subject(name)
     assert one.first("image_encoder.trunk.pos_embed") is None
     assert one.first("no_obj_ptr") is None
-    assert one.causes() == []
+    assert one.diagnosis() == []
 
 
 @BOTH
 def test_a_tensor_off_by_a_hundredth_of_its_scale(name: str) -> None:
     one = subject(name)
     for tensor in seen(tuple(one.names)):
-        with put_off(one.truth.tensor(tensor), 0.01):
+        with perturb(one.truth.tensor(tensor), 0.01):
             assert one.first(tensor) == expected(one, tensor), tensor
-            ((text, tap),) = one.causes()
+            ((text, activation),) = one.diagnosis()
         assert text.startswith(f"{tensor} differs by up to")
-        assert tap == expected(one, tensor)
+        assert activation == expected(one, tensor)
 
 
 @BOTH
@@ -130,7 +130,7 @@ def test_two_tensors_of_the_same_shape_swapped(name: str) -> None:
         swapped = {this: one.truth.tensor(that).clone(), that: one.truth.tensor(this).clone()}
         with one.holding(swapped):
             assert one.first(this, that) == expected(one, this, that), (this, that)
-            texts = [text for text, _ in one.causes()]
+            texts = [text for text, _ in one.diagnosis()]
         assert f"{this} and {that} are swapped" in texts
 
 
@@ -143,7 +143,7 @@ def test_a_square_matrix_transposed(name: str) -> None:
     for tensor in square:
         with one.holding({tensor: one.truth.tensor(tensor).T.clone()}):
             assert one.first(tensor) == expected(one, tensor), tensor
-            assert one.causes() == [(f"{tensor} is transposed", expected(one, tensor))]
+            assert one.diagnosis() == [(f"{tensor} is transposed", expected(one, tensor))]
 
 
 @BOTH
@@ -151,7 +151,7 @@ def test_what_no_result_depends_on_is_a_cause_all_the_same(name: str) -> None:
     """In the least: the biases among them change the rounding."""
     one = subject(name)
     for tensor in influence.UNSEEN:
-        with put_off(one.truth.tensor(tensor), 0.01):
-            assert [tap for _, tap in one.causes()] == [None]
-    with put_off(one.truth.tensor("no_mem_pos_enc"), 0.01):
+        with perturb(one.truth.tensor(tensor), 0.01):
+            assert [activation for _, activation in one.diagnosis()] == [None]
+    with perturb(one.truth.tensor("no_mem_pos_enc"), 0.01):
         assert one.first("no_mem_pos_enc") is None

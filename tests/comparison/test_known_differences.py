@@ -1,6 +1,6 @@
 """What is known of transformers explains its deviations entirely, and hides nothing else.
 
-Every tap of every scenario, for models of which every tensor is random.
+Every activation of every scenario, for models of which every tensor is random.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from safetensors.torch import load_file, save_file
 from transformers import Sam2VideoModel
 
 from sam21convert.checkpoint.open import open_checkpoint
-from sam21convert.comparison.activations import Taps
-from sam21convert.comparison.backends.base import Given, Runner
+from sam21convert.comparison.activations import Activations
+from sam21convert.comparison.backends.base import Backend, LoadOptions
 from sam21convert.comparison.backends.hooks import replaced
 from sam21convert.comparison.backends.transformers import Transformers
 from sam21convert.comparison.backends.truth import Truth
 from sam21convert.comparison.explain.known_differences import (
-    DEVIATIONS,
-    Deviation,
+    KNOWN_DIFFERENCES,
+    KnownDifference,
     emulating,
     file_faults,
     known,
@@ -40,10 +40,10 @@ from ..support.checkpoints import DEBUG, DEBUG_20, official_pt
 from ..support.transformers import hf_folder, our_predictor, weights
 
 INSTALLED: str = transformers.__version__
-ROUNDING = 2e-5  # in units of the scale of each tap
+ROUNDING = 2e-5  # in units of the scale of each activation
 
 
-def here(scenario: str) -> tuple[Deviation, ...]:
+def here(scenario: str) -> tuple[KnownDifference, ...]:
     """What is known of the transformers that is installed."""
     return known("transformers", INSTALLED, scenario)
 
@@ -51,7 +51,7 @@ def here(scenario: str) -> tuple[Deviation, ...]:
 BOTH = pytest.mark.parametrize("name", [DEBUG, DEBUG_20])
 
 
-def each(pairs: Iterable[tuple[Deviation, str]]) -> pytest.MarkDecorator:
+def each(pairs: Iterable[tuple[KnownDifference, str]]) -> pytest.MarkDecorator:
     return pytest.mark.parametrize(
         ("deviation", "scenario"), list(pairs), ids=lambda value: getattr(value, "name", value)
     )
@@ -75,36 +75,44 @@ def truth(name: str) -> Truth:
 @cache
 def theirs(name: str) -> Transformers:
     with TemporaryDirectory() as home:
-        return Transformers.load(official_pt(Path(home) / "w.pt", weights(name)), Given(name))
+        return Transformers.load(official_pt(Path(home) / "w.pt", weights(name)), LoadOptions(name))
 
 
-def asked(runner: Runner, scenario: str) -> Taps:
+def asked(backend: Backend, scenario: str) -> Activations:
     """All that a model computes in a scenario, or the pixels that its package makes.
 
     Memories stay in float32, for a last bit of bfloat16 is larger than all other rounding.
     """
     case = BY_NAME[scenario]
     if isinstance(case, PixelScenario):
-        made = runner.clip_pixels(video(4)) if case.video else runner.picture_pixels(picture())
+        made = backend.clip_pixels(video(4)) if case.video else backend.picture_pixels(picture())
         return {"pixels": made}
     if isinstance(case, VideoScenario):
         with patch.object(torch, "bfloat16", torch.float32):
-            return runner.track(video(case.frames), case)
-    taps = runner.encode(picture().tensor)
-    return {**taps, **runner.segment(picture(), case)} if isinstance(case, ImageScenario) else taps
+            return backend.track(video(case.frames), case)
+    activations = backend.encode(picture().tensor)
+    return (
+        {**activations, **backend.segment(picture(), case)}
+        if isinstance(case, ImageScenario)
+        else activations
+    )
 
 
 @cache
-def their_answer(name: str, scenario: str) -> Taps:
+def their_answer(name: str, scenario: str) -> Activations:
     return asked(theirs(name), scenario)
 
 
-def furthest(mine: Taps, other: Taps) -> float:
-    """Of the taps that both have, in units of the scale."""
-    return max(relative(mine[tap], other[tap]) for tap in mine if tap in other)
+def furthest(mine: Activations, other: Activations) -> float:
+    """Of the activations that both have, in units of the scale."""
+    return max(
+        relative(mine[activation], other[activation]) for activation in mine if activation in other
+    )
 
 
-def our_answer(name: str, scenario: str, emulated: Iterable[Deviation], fault: str = "") -> Taps:
+def our_answer(
+    name: str, scenario: str, emulated: Iterable[KnownDifference], fault: str = ""
+) -> Activations:
     """Of the ground truth that deviates so, with the numbers of the tensor ``fault`` displaced."""
     ours = truth(name)
     if fault:
@@ -123,9 +131,11 @@ def test_with_all_that_is_known_the_two_agree(name: str, scenario: str) -> None:
 
 
 @BOTH
-@each((deviation, scenario) for scenario in BY_NAME for deviation in here(scenario))
-def test_with_all_but_one_they_do_not(name: str, deviation: Deviation, scenario: str) -> None:
-    others = [other for other in here(scenario) if other is not deviation]
+@each((known_difference, scenario) for scenario in BY_NAME for known_difference in here(scenario))
+def test_with_all_but_one_they_do_not(
+    name: str, known_difference: KnownDifference, scenario: str
+) -> None:
+    others = [other for other in here(scenario) if other is not known_difference]
     mine = our_answer(name, scenario, others)
     assert furthest(mine, their_answer(name, scenario)) > 100 * ROUNDING
 
@@ -175,16 +185,22 @@ def test_boxes_without_padding(name: str, scenario: str) -> None:
         assert furthest(asked(ours, scenario), other) < ROUNDING
 
 
-EVERY = [(deviation, scenario) for deviation in DEVIATIONS for scenario in deviation.scenarios]
+EVERY = [
+    (known_difference, scenario)
+    for known_difference in KNOWN_DIFFERENCES
+    for scenario in known_difference.scenarios
+]
 
 
 class TestEmulation:
     @each(EVERY)
-    def test_all_is_as_before_afterwards(self, deviation: Deviation, scenario: str) -> None:
+    def test_all_is_as_before_afterwards(
+        self, known_difference: KnownDifference, scenario: str
+    ) -> None:
         ours, bystander = truth(DEBUG), truth(DEBUG)
         expected = asked(ours, scenario)
         before = methods(ours)
-        with pytest.raises(ZeroDivisionError), emulating(ours, [deviation]):
+        with pytest.raises(ZeroDivisionError), emulating(ours, [known_difference]):
             assert methods(ours) != before
             assert_same(asked(bystander, scenario), expected)
             raise ZeroDivisionError
@@ -207,29 +223,30 @@ def methods(truth: Truth) -> list[dict[str, Any]]:
     return [dict(vars(one)) for one in (truth, *truth.model.modules())]
 
 
-def assert_same(found: Taps, expected: Taps) -> None:
+def assert_same(found: Activations, expected: Activations) -> None:
     assert list(found) == list(expected)
-    assert all(torch.equal(found[tap], expected[tap]) for tap in expected)
+    assert all(torch.equal(found[activation], expected[activation]) for activation in expected)
 
 
 class TestTable:
     def test_every_entry_has_a_name_of_its_own_and_scenarios_that_there_are(self) -> None:
-        names = [deviation.name for deviation in DEVIATIONS]
+        names = [known_difference.name for known_difference in KNOWN_DIFFERENCES]
         assert len(set(names)) == len(names)
         assert {scenario for _, scenario in EVERY} <= set(BY_NAME)
 
     @pytest.mark.parametrize("version", ["4.56.0", "4.57.6", "5.23.0", "5.23.0.dev0", "6.0rc1"])
     @each(EVERY)
-    def test_versions(self, deviation: Deviation, scenario: str, version: str) -> None:
-        mended = deviation.name == "box-padding" and version != "4.56.0"
-        assert (deviation in known("transformers", version, scenario)) != mended
+    def test_versions(self, known_difference: KnownDifference, scenario: str, version: str) -> None:
+        mended = known_difference.name == "box-padding" and version != "4.56.0"
+        assert (known_difference in known("transformers", version, scenario)) != mended
 
     @pytest.mark.parametrize(
-        ("runner", "version"), [("transformers", "4.55.4"), ("sam2", "4.56.0"), ("truth", "4.56.0")]
+        ("backend", "version"),
+        [("transformers", "4.55.4"), ("sam2", "4.56.0"), ("truth", "4.56.0")],
     )
     @pytest.mark.parametrize("scenario", BY_NAME)
-    def test_where_nothing_is_known(self, scenario: str, runner: str, version: str) -> None:
-        assert known(runner, version, scenario) == ()
+    def test_where_nothing_is_known(self, scenario: str, backend: str, version: str) -> None:
+        assert known(backend, version, scenario) == ()
 
 
 OF_PROMPTS = "prompt_encoder.shared_embedding.positional_embedding"
@@ -261,7 +278,7 @@ class TestFileFaults:
         assert found.hint is not None
 
     @pytest.mark.parametrize(
-        ("absent", "runner", "version", "taps"),
+        ("absent", "backend", "version", "activations"),
         [
             (OF_PROMPTS, "transformers", "5.0.0.dev0", ["prompt.sparse"]),
             (OF_THE_IMAGE, "transformers", "5.0.0.dev0", ["decoder.tokens"]),
@@ -271,10 +288,12 @@ class TestFileFaults:
         ],
     )
     def test_the_first_tap_that_it_reaches(
-        self, absent: str, runner: str, version: str, taps: list[str], tmp_path: Path
+        self, absent: str, backend: str, version: str, activations: list[str], tmp_path: Path
     ) -> None:
         checkpoint = open_checkpoint(without(absent, tmp_path))
-        assert [cause.tap for cause in file_faults(runner, version, checkpoint)] == taps
+        assert [
+            cause.activation for cause in file_faults(backend, version, checkpoint)
+        ] == activations
 
     def test_a_whole_file(self, tmp_path: Path) -> None:
         folder = hf_folder(tmp_path, weights(DEBUG))

@@ -1,4 +1,4 @@
-"""How far apart two sets of taps are, and how far they may be."""
+"""How far apart two sets of activations are, and how far they may be."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from sam21convert.comparison.activations import Recorder, kind
-from sam21convert.comparison.metrics import compare, finding, first_beyond, noise_of, relative
+from sam21convert.comparison.metrics import compare, first_mismatch, noise_of, relative, result_of
 
 
-def taps(**values: float) -> dict[str, Tensor]:
+def activations(**values: float) -> dict[str, Tensor]:
     return {name: torch.tensor([value, 1.0]) for name, value in values.items()}
 
 
@@ -39,25 +39,25 @@ class TestRelative:
 class TestFinding:
     def test_masks_have_iou_and_share_of_differing_pixels(self) -> None:
         one, other = torch.tensor([1.0, 1.0, -1.0, -1.0]), torch.tensor([1.0, -1.0, -1.0, -1.0])
-        found = finding("frame3.masks (2)", one, other, 0, 0)
+        found = result_of("frame3.masks (2)", one, other, 0, 0)
         assert (found.iou, found.differing) == (0.5, 0.25)
         assert (found.max_abs, found.relative) == (2, 2)
 
     def test_other_taps_have_none(self) -> None:
-        found = finding("pointer", torch.ones(2), torch.ones(2), 0, 0)
+        found = result_of("pointer", torch.ones(2), torch.ones(2), 0, 0)
         assert (found.iou, found.differing) == (None, None)
         assert found.cosine == pytest.approx(1)
 
     def test_two_empty_masks_overlap(self) -> None:
-        assert finding("masks", -torch.ones(4), -torch.ones(4), 0, 0).iou == 1
+        assert result_of("masks", -torch.ones(4), -torch.ones(4), 0, 0).iou == 1
 
     def test_cosine_sees_direction_only(self) -> None:
         one = torch.tensor([1.0, 2.0])
-        assert finding("pointer", one, 3 * one, 0, 0).cosine == pytest.approx(1)
-        assert finding("pointer", one, -one, 0, 0).cosine == pytest.approx(-1)
+        assert result_of("pointer", one, 3 * one, 0, 0).cosine == pytest.approx(1)
+        assert result_of("pointer", one, -one, 0, 0).cosine == pytest.approx(-1)
 
     def test_another_shape_is_far_apart(self) -> None:
-        found = finding("masks", torch.ones(2), torch.ones(3), 1.0, 10.0)
+        found = result_of("masks", torch.ones(2), torch.ones(3), 1.0, 10.0)
         assert found.relative == found.max_abs == inf
         assert isnan(found.cosine)
         assert not found.within
@@ -65,38 +65,44 @@ class TestFinding:
 
 class TestNoise:
     def test_is_the_furthest_of_the_variants(self) -> None:
-        found = noise_of(taps(a=1.0), [taps(a=1.5), taps(a=0.9)], 0.0)
+        found = noise_of(activations(a=1.0), [activations(a=1.5), activations(a=0.9)], 0.0)
         assert found == {"a": 0.5}
 
     def test_is_carried_on_to_later_taps(self) -> None:
-        found = noise_of(taps(a=1, b=1, c=1), [taps(a=1, b=1.25, c=1)], 0.0)
+        found = noise_of(activations(a=1, b=1, c=1), [activations(a=1, b=1.25, c=1)], 0.0)
         assert found == {"a": 0.0, "b": 0.25, "c": 0.25}
 
     def test_is_no_less_than_the_last_place(self) -> None:
-        assert noise_of(taps(a=1), [taps(a=1)], 2**-23) == {"a": 2**-23}
+        assert noise_of(activations(a=1), [activations(a=1)], 2**-23) == {"a": 2**-23}
 
     def test_a_variant_may_lack_a_tap(self) -> None:
-        assert noise_of(taps(a=1, b=1), [taps(a=1.5)], 0.0) == {"a": 0.5, "b": 0.5}
+        assert noise_of(activations(a=1, b=1), [activations(a=1.5)], 0.0) == {"a": 0.5, "b": 0.5}
 
 
 class TestCompare:
     def test_the_first_tap_out_of_tolerance_is_named(self) -> None:
         found = compare(
-            taps(a=1, b=1, c=1), taps(a=1.0, b=1.5, c=9), {"a": 0.1, "b": 0.1, "c": 0.1}, 4
+            activations(a=1, b=1, c=1),
+            activations(a=1.0, b=1.5, c=9),
+            {"a": 0.1, "b": 0.1, "c": 0.1},
+            4,
         )
-        assert [tap.within for tap in found] == [True, False, False]
-        assert first_beyond(found) == "b"
+        assert [activation.within for activation in found] == [True, False, False]
+        assert first_mismatch(found) == "b"
 
     def test_tolerance_is_a_multiple_of_the_noise(self) -> None:
-        (found,) = compare(taps(a=1), taps(a=1.5), {"a": 0.125}, 4)
+        (found,) = compare(activations(a=1), activations(a=1.5), {"a": 0.125}, 4)
         assert (found.noise, found.tolerance, found.within) == (0.125, 0.5, True)
 
     def test_without_noise_0_is_asked_for(self) -> None:
-        assert first_beyond(compare(taps(a=1), taps(a=1), None)) is None
-        assert first_beyond(compare(taps(a=1), taps(a=1 + 2**-23), None)) == "a"
+        assert first_mismatch(compare(activations(a=1), activations(a=1), None)) is None
+        assert first_mismatch(compare(activations(a=1), activations(a=1 + 2**-23), None)) == "a"
 
     def test_taps_that_one_side_lacks_are_not_compared(self) -> None:
-        assert [tap.name for tap in compare(taps(a=1, b=1), taps(b=1, c=1), None)] == ["b"]
+        assert [
+            activation.name
+            for activation in compare(activations(a=1, b=1), activations(b=1, c=1), None)
+        ] == ["b"]
 
 
 class TestRecorder:
@@ -112,7 +118,7 @@ class TestRecorder:
         recorder = Recorder()
         for value in (1.0, 2.0, 3.0):
             recorder.add("frame0.masks", torch.tensor([value]))
-        assert {name: float(tap) for name, tap in recorder.items()} == {
+        assert {name: float(activation) for name, activation in recorder.items()} == {
             "frame0.masks": 1,
             "frame0.masks (2)": 2,
             "frame0.masks (3)": 3,
@@ -133,7 +139,7 @@ class TestRecorder:
         recorder.add("pixels", tensor.double())
         tensor.add_(1)
         assert recorder["pointer"].tolist() == [1, 1]
-        assert [tap.dtype for tap in recorder.values()] == [
+        assert [activation.dtype for activation in recorder.values()] == [
             torch.float32,
             torch.float32,
             torch.float64,

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from sam21convert.comparison import packages
-from sam21convert.comparison.backends.base import Given
+from sam21convert.comparison.backends.base import LoadOptions
 from sam21convert.comparison.backends.sam2 import Official
 from sam21convert.comparison.backends.timm import Timm
 from sam21convert.comparison.backends.transformers import Transformers
@@ -29,7 +29,7 @@ def test_a_package_that_is_missing_is_named_with_the_command_that_installs_it(
         if name.partition(".")[0] == package:
             monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(UsageError, match=rf"^{package}: is not installed") as raised:
-        RUNNERS[package].load(source, Given())
+        RUNNERS[package].load(source, LoadOptions())
     assert raised.value.hint == packages.INSTALL[package]
     assert "pip install" in packages.INSTALL[package]
     assert raised.value.exit_code == 2

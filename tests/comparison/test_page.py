@@ -22,13 +22,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from sam21convert.comparison.findings import (
-    Cause,
-    Control,
-    Outcome,
-    Proof,
-    ScenarioFinding,
-    Side,
-    TapFinding,
+    ActivationResult,
+    CaseStatus,
+    Diagnosis,
+    NegativeControl,
+    ParitySide,
+    ScenarioResult,
+    Sensitivity,
     View,
 )
 from sam21convert.comparison.inputs import drawn_frame
@@ -55,9 +55,9 @@ LONG = "checkpoints-of-a-rather-long-training-run/epoch_0040_" + "x" * 120 + ".p
 HOSTILE = "<img src=x onerror=alert(1)>\"'&amp;</style><script>alert(2)</script>"
 
 
-def tap(name: str = "masks", apart: float = 0.0, allowed: float = 1e-6) -> TapFinding:
+def activation(name: str = "masks", apart: float = 0.0, allowed: float = 1e-6) -> ActivationResult:
     of_masks = {"iou": 1 - apart, "differing": apart} if "masks" in name else {}
-    return TapFinding(name, 3 * apart, apart, 1 - apart, allowed / 10, allowed, **of_masks)
+    return ActivationResult(name, 3 * apart, apart, 1 - apart, allowed / 10, allowed, **of_masks)
 
 
 def view(pixels: Pixels, *, differing: bool = False, title: str = "mask") -> View:
@@ -70,31 +70,33 @@ def view(pixels: Pixels, *, differing: bool = False, title: str = "mask") -> Vie
     return View(title, pixels, prompts, left, right)
 
 
-def image(name: str = "point", apart: float = 0.0, pixels: Pixels | None = None) -> ScenarioFinding:
+def image(name: str = "point", apart: float = 0.0, pixels: Pixels | None = None) -> ScenarioResult:
     pixels = scene(128) if pixels is None else pixels
-    taps = tuple(tap(one, apart if one != "prompt.sparse" else 0.0) for one in OF_AN_IMAGE)
-    first = next((one.name for one in taps if not one.within), None)
-    outcome: Outcome = "differs" if first else "same"
+    activations = tuple(
+        activation(one, apart if one != "prompt.sparse" else 0.0) for one in OF_AN_IMAGE
+    )
+    first = next((one.name for one in activations if not one.within), None)
+    outcome: CaseStatus = "differs" if first else "same"
     shown = (view(pixels, differing=first is not None),)
-    return ScenarioFinding(name, "a summary", "", outcome, taps, first, views=shown)
+    return ScenarioResult(name, "a summary", "", outcome, activations, first, views=shown)
 
 
-def video(name: str = "video-long", frames: int = 18) -> ScenarioFinding:
+def video(name: str = "video-long", frames: int = 18) -> ScenarioResult:
     names = [
         f"frame{n}.object{k}.{one}" for n in range(frames) for k in (1, 2) for one in OF_A_VIDEO
     ]
     shown = tuple(view(drawn_frame(n), title=f"frame {n}") for n in (0, 9, 17))
-    taps = tuple(tap(one, 3e-7) for one in names)
-    return ScenarioFinding(name, "a video, followed", "", "same", taps, views=shown)
+    activations = tuple(activation(one, 3e-7) for one in names)
+    return ScenarioResult(name, "a video, followed", "", "same", activations, views=shown)
 
 
-def side(runner: str = "truth", source: str = "ckpts/tiny.pt") -> Side:
+def side(backend: str = "truth", source: str = "ckpts/tiny.pt") -> ParitySide:
     digests = {Path(source).name: "9f" * 32, "config.json": "a1" * 32}
     names = ("official", "torch zip", "2.1", "sam2.1/sam2.1_hiera_t")
-    return Side(runner, "1.2.3", Path(source), *names, 1024, digests, ())
+    return ParitySide(backend, "1.2.3", Path(source), *names, 1024, digests, ())
 
 
-def report(*scenarios: ScenarioFinding) -> ParityReport:
+def report(*scenarios: ScenarioResult) -> ParityReport:
     return ParityReport(
         left=side(),
         right=side("sam2"),
@@ -107,9 +109,11 @@ def report(*scenarios: ScenarioFinding) -> ParityReport:
         multiple=10,
         noise_from=("another kernel", "float64"),
         scenarios=scenarios or (image(), video()),
-        causes=(),
-        controls=(Control("point", "a.weight", 0.01, noticed=True, tap="decoder.logits"),),
-        proof=None,
+        diagnosis=(),
+        negative_controls=(
+            NegativeControl("point", "a.weight", 0.01, detected=True, activation="decoder.logits"),
+        ),
+        sensitivity=None,
         command="sam21convert parity a b",
         seconds=1.5,
     )
@@ -118,10 +122,10 @@ def report(*scenarios: ScenarioFinding) -> ParityReport:
 PASSING = report()
 FAILING = replace(
     report(image(), image("box", apart=0.2), video()),
-    causes=(Cause("b.weight differs by up to 0.1", "decoder.logits", "look into b"),),
+    diagnosis=(Diagnosis("b.weight differs by up to 0.1", "decoder.logits", "look into b"),),
 )
-KNOWN = replace(image("mask"), outcome="known deviation", why="it rounds twice", apart=0.03)
-NOT_RUN = ScenarioFinding("video-box", "a box", "", "not run", why="it has no memory")
+KNOWN = replace(image("mask"), status="known difference", why="it rounds twice", apart=0.03)
+NOT_RUN = ScenarioResult("video-box", "a box", "", "not run", why="it has no memory")
 LONG_NAMES = replace(
     report(*(replace(one, input="picture-" + "y" * 120) for one in FAILING.scenarios)),
     left=replace(side(source=LONG), notes=("drawn at random: " + "decoder.layers.0.weight" * 9,)),
@@ -177,7 +181,7 @@ class TestContents:
 
     def test_every_tap_is_in_the_picture_of_all_and_in_a_table(self) -> None:
         html = page(FAILING)
-        names = Counter(one.name for found in FAILING.scenarios for one in found.taps)
+        names = Counter(one.name for found in FAILING.scenarios for one in found.activations)
         assert Counter(title.splitlines()[0] for title in Document(html).values("title")) == names
         rows = re.findall(r'<th scope="row"><i [^>]*></i><code>(.*?)</code>', html)
         assert Counter(row.replace("<wbr>", "") for row in rows) == names
@@ -209,35 +213,47 @@ class TestContents:
         ]
 
     def test_the_furthest_is_that_nearest_to_what_is_allowed(self) -> None:
-        taps = (tap("decoder.logits", 9e-7, 1e-6), tap("masks", 8e-6, 1e-5), tap("pointer", 1e-9))
-        text = Document(page(report(replace(image(), taps=taps)))).text
+        activations = (
+            activation("decoder.logits", 9e-7, 1e-6),
+            activation("masks", 8e-6, 1e-5),
+            activation("pointer", 1e-9),
+        )
+        text = Document(page(report(replace(image(), activations=activations)))).text
         assert "The furthest, decoder.logits of point, is 9.0e-07 apart where 1.0e-06" in text
 
     def test_a_yes_says_how_close_and_what_it_does_not_speak_of(self) -> None:
         text = Document(page(report(image(), video(), KNOWN, NOT_RUN))).text
         assert "Not in parity" not in text
         assert (
-            "All 148 taps of 2 scenarios are within tolerance. The furthest, frame0.object1."
+            "All 148 activations of 2 scenarios are within tolerance. The furthest, frame0.object1."
             in text
         )
-        assert "With a known deviation: 1 scenario. Not run: 1 scenario." in text
+        assert "With a known difference: 1 scenario. Not run: 1 scenario." in text
         assert "it rounds twice" in text
         assert "As they are, the results are 3.0e-02 apart." in text
         assert "it has no memory" in text
         assert "equal to the last bit" in Document(page(report(image()))).text
 
     def test_controls_and_proofs_are_told(self) -> None:
-        blind = Control("video-point", "c.bias", 0.01, noticed=False, tap=None)
-        proof = Proof(471, ("d.bias", "e.bias"), {"d.bias": "softmax does not see it"})
+        blind = NegativeControl("video-point", "c.bias", 0.01, detected=False, activation=None)
+        sensitivity = Sensitivity(471, ("d.bias", "e.bias"), {"d.bias": "softmax does not see it"})
         text = Document(
-            page(replace(PASSING, controls=(*PASSING.controls, blind), proof=proof))
+            page(
+                replace(
+                    PASSING,
+                    negative_controls=(*PASSING.negative_controls, blind),
+                    sensitivity=sensitivity,
+                )
+            )
         ).text
         assert "Not in parity" in text
-        assert "a.weight was put off by 1% of its scale in point: noticed, first at decoder" in text
-        assert "c.bias was put off by 1% of its scale in video-point: not noticed." in text
-        assert "471 tensors put off one at a time: 469 noticed." in text
-        assert "Not noticed: d.bias; softmax does not see it." in text
-        assert "Not noticed, and should have been: e.bias." in text
+        assert (
+            "a.weight was changed by 1% of its scale in point: detected, first at decoder" in text
+        )
+        assert "c.bias was changed by 1% of its scale in video-point: not detected." in text
+        assert "471 tensors changed one at a time: 469 detected." in text
+        assert "Not detected: d.bias; softmax does not see it." in text
+        assert "Not detected, and should have been: e.bias." in text
 
     def test_what_is_allowed_is_explained(self) -> None:
         assert "(another kernel, float64)" in Document(page(PASSING)).text
@@ -246,19 +262,21 @@ class TestContents:
         assert "Nothing is allowed" in exact
 
     @pytest.mark.parametrize(
-        "where", ["source", "note", "sha256", "runner", "input", "why", "cause"]
+        "where", ["source", "note", "sha256", "backend", "input", "why", "cause"]
     )
     def test_text_of_others_stays_text(self, where: str) -> None:
         def told(text: str) -> Document:
             left = replace(
-                side("truth" if where != "runner" else text, text if where == "source" else "a.pt"),
+                side(
+                    "truth" if where != "backend" else text, text if where == "source" else "a.pt"
+                ),
                 notes=(text if where == "note" else "n",),
                 sha256={text if where == "sha256" else "f": "0", "g": "1"},
             )
             point = replace(image(), input=text if where == "input" else "i")
             not_run = replace(NOT_RUN, why=text if where == "why" else "w")
-            cause = Cause(text if where == "cause" else "c", "masks", text)
-            whole = replace(report(point, not_run), left=left, causes=(cause,))
+            cause = Diagnosis(text if where == "cause" else "c", "masks", text)
+            whole = replace(report(point, not_run), left=left, diagnosis=(cause,))
             return Document(page(whole))
 
         harmless, hostile = told("plain"), told(HOSTILE)
@@ -292,7 +310,7 @@ class TestContents:
     ],
 )
 def test_the_colour_of_a_tap(apart: float, allowed: float, expected: str) -> None:
-    found = replace(tap(), relative=apart, tolerance=allowed)
+    found = replace(activation(), relative=apart, tolerance=allowed)
     assert band(found) == expected
     assert found.within is not expected.startswith("out")
 
@@ -300,7 +318,7 @@ def test_the_colour_of_a_tap(apart: float, allowed: float, expected: str) -> Non
 def test_no_number_is_rounded_to_what_it_is_not() -> None:
     assert [share(x) for x in (None, 0, 0.99999, 1)] == ["", "0", "0.9999", "1"]
     assert [percent(x) for x in (None, 0, 1e-9, 0.5)] == ["", "0", "0.01 %", "50.00 %"]
-    assert [ratio(tap(apart=x)) for x in (0, 1e-12, 5e-7, 1e-3)] == [
+    assert [ratio(activation(apart=x)) for x in (0, 1e-12, 5e-7, 1e-3)] == [
         "",
         "1.0e-06",
         "0.50",

@@ -31,7 +31,7 @@ def show(name: str, image_size: int | None, home: Path, scenarios: str) -> None:
         official, f"transformers:{folder}", scenarios=scenarios, image_size=image_size
     )
     assert found.ok, str(found)
-    assert all(control.noticed for control in found.controls)
+    assert all(control.detected for control in found.negative_controls)
     found = sam21convert.parity(
         f"sam2:{official}", back, scenarios=scenarios, image_size=image_size
     )
@@ -71,5 +71,5 @@ def test_windows_of_large_that_are_forgotten(tmp_path: Path) -> None:
     found = sam21convert.parity(
         official, f"transformers:{folder}", scenarios="encoder", image_size=256
     )
-    assert found.first == ("encoder", "trunk.stage2")
-    assert any(cause.text.startswith("trunk.window_spec: ") for cause in found.causes)
+    assert found.first_mismatch == ("encoder", "trunk.stage2")
+    assert any(cause.text.startswith("trunk.window_spec: ") for cause in found.diagnosis)

@@ -44,7 +44,7 @@ class Subject:
 
     def results(self) -> dict[str, Tensor]:
         predictor = self.predictor
-        predictor.taps = {}
+        predictor.activations = {}
         state = predictor.init_state(self.video)
         given: dict[str, Any] = {"points": [[20, 30], [50, 10]], "labels": [1, 0]}
         predictor.add_new_points_or_box(state, 0, 1, **given, box=[10, 12, 40, 50])
@@ -58,7 +58,7 @@ class Subject:
             for frame, seen in {**found.settled.prompted, **found.settled.tracked}.items():
                 assert seen.memory is not None
                 answers[f"memory {number} {frame}"] = seen.memory.float()
-        return {**predictor.taps, **answers}
+        return {**predictor.activations, **answers}
 
     def change(self, name: str) -> float:
         """The largest change of any result, in units of its scale, for a tensor 10 to 30 % off."""

@@ -1,6 +1,6 @@
 """Transformers as a side of a comparison: loaded as it loads, heard in full.
 
-Where it is not known to deviate, each tap agrees with the ground truth's within rounding.
+Where it is not known to deviate, each activation agrees with the ground truth's within rounding.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 import sam21convert
-from sam21convert.comparison.activations import Taps, kind
-from sam21convert.comparison.backends.base import CannotRun, Given
+from sam21convert.comparison.activations import Activations, kind
+from sam21convert.comparison.backends.base import CannotRun, LoadOptions
 from sam21convert.comparison.backends.transformers import Transformers
 from sam21convert.comparison.backends.truth import Truth
 from sam21convert.comparison.inputs import Picture
@@ -46,11 +46,11 @@ def usual(checkpoints: Any) -> Any:
     return loaded(Transformers, checkpoints(DEBUG))
 
 
-def in_parity(reference: Taps, other: Taps) -> bool:
+def in_parity(reference: Activations, other: Activations) -> bool:
     return all(far <= ROUNDING for far in apart(reference, other).values())
 
 
-def equal(one: Taps, other: Taps) -> bool:
+def equal(one: Activations, other: Activations) -> bool:
     return list(one) == list(other) and all(torch.equal(one[name], other[name]) for name in one)
 
 
@@ -99,24 +99,24 @@ class TestFolder:
     def test_a_folder_and_what_was_converted_into_one_are_the_same(
         self, folder: Path, usual: Any
     ) -> None:
-        runner = loaded(Transformers, folder)
-        assert runner.notes == ()
+        backend = loaded(Transformers, folder)
+        assert backend.notes == ()
         assert "converted" in usual.notes[0]
-        assert equal(asked(runner, "video-point"), asked(usual, "video-point"))
+        assert equal(asked(backend, "video-point"), asked(usual, "video-point"))
 
     @pytest.mark.parametrize("form", ["image", "image.safetensors"])
     def test_an_image_model(self, checkpoints: Any, usual: Any, tmp_path: Path, form: str) -> None:
         sam21convert.convert(checkpoints(DEBUG), tmp_path / form, to="hf-image")
-        runner = loaded(Transformers, tmp_path / form)
-        assert runner.abilities == {"encode", "images"}
-        assert equal(asked(runner, "box-point"), asked(usual, "box-point"))
-        clip = the_clip(runner.config.image_size, 2)
+        backend = loaded(Transformers, tmp_path / form)
+        assert backend.abilities == {"encode", "images"}
+        assert equal(asked(backend, "box-point"), asked(usual, "box-point"))
+        clip = the_clip(backend.config.image_size, 2)
         with pytest.raises(CannotRun):
-            runner.track(clip, None)
+            backend.track(clip, None)
         with pytest.raises(CannotRun):
-            runner.clip_pixels(clip)
+            backend.clip_pixels(clip)
         with pytest.raises(KeyError):
-            runner.tensor("maskmem_tpos_enc")
+            backend.tensor("maskmem_tpos_enc")
 
     @pytest.mark.parametrize("to", ["hf-video", "hf-image"])
     def test_another_image_size_is_that_of_a_folder_converted_for_it(
@@ -129,7 +129,7 @@ class TestFolder:
         larger = loaded(Transformers, tmp_path / "larger")
         assert resized.config == larger.config
         for model in ("image", "video") if to == "hf-video" else ("image",):
-            one, other = (getattr(runner, model).config for runner in (resized, larger))
+            one, other = (getattr(backend, model).config for backend in (resized, larger))
             assert one.to_dict() | {"_name_or_path": ""} == other.to_dict() | {"_name_or_path": ""}
         assert resized.processor.to_dict() == larger.processor.to_dict()
         assert equal(asked(resized, "points"), asked(larger, "points"))
@@ -140,26 +140,26 @@ class TestFolder:
         """Which round to bytes, and resize videos bilinearly unless told otherwise."""
         path = folder / "video_preprocessor_config.json"
         path.write_text(json.dumps(json.loads(path.read_text()) | {"resample": 3}))
-        runner = loaded(Transformers, folder)
-        side = runner.config.image_size
+        backend = loaded(Transformers, folder)
+        side = backend.config.image_size
         byte = 1 / 255 / 0.224  # of the most sensitive channel, as it is normalised
         resized, square = the_picture(side), np.zeros((side, side, 3), np.uint8)
         fits = Picture("", square, pixels_of(square, side))
-        assert largest(runner.picture_pixels(fits) - fits.tensor) < byte / 100
-        assert byte / 4 < largest(runner.picture_pixels(resized) - resized.tensor) < byte
+        assert largest(backend.picture_pixels(fits) - fits.tensor) < byte / 100
+        assert byte / 4 < largest(backend.picture_pixels(resized) - resized.tensor) < byte
         clip = the_clip(side, 2)
-        assert byte / 4 < largest(runner.clip_pixels(clip) - clip.tensor) < 3 * byte
+        assert byte / 4 < largest(backend.clip_pixels(clip) - clip.tensor) < 3 * byte
 
     def test_without_processors_the_published_ones_are_used(self, folder: Path, usual: Any) -> None:
         for path in folder.glob("*processor_config.json"):
             path.unlink()
-        runner = loaded(Transformers, folder)
-        assert any("no complete processor" in note for note in runner.notes)
-        assert equal(asked(runner, "video-box"), asked(usual, "video-box"))
+        backend = loaded(Transformers, folder)
+        assert any("no complete processor" in note for note in backend.notes)
+        assert equal(asked(backend, "video-box"), asked(usual, "video-box"))
 
     def test_the_input_is_not_changed(self, folder: Path) -> None:
         before = {path: path.read_bytes() for path in folder.iterdir()}
-        asked(Transformers.load(folder, Given(image_size=256)), "video-point")
+        asked(Transformers.load(folder, LoadOptions(image_size=256)), "video-point")
         assert {path: path.read_bytes() for path in folder.iterdir()} == before
 
 
@@ -203,10 +203,10 @@ class TestWhatLoadingSays:
     def test_nothing_reaches_the_terminal(
         self, folder: Path, capfd: pytest.CaptureFixture[str]
     ) -> None:
-        runner = Transformers.load(rewritten(folder, **{COPY: None}), Given(image_size=256))
-        asked(runner, "point")
-        asked(runner, "video-point")
-        runner.picture_pixels(the_picture(256))
+        backend = Transformers.load(rewritten(folder, **{COPY: None}), LoadOptions(image_size=256))
+        asked(backend, "point")
+        asked(backend, "video-point")
+        backend.picture_pixels(the_picture(256))
         assert capfd.readouterr() == ("", "")
 
     def test_transformers_speaks_again_afterwards(self, usual: Any) -> None:
@@ -228,7 +228,7 @@ class TestWhatLoadingSays:
         monkeypatch.setattr(socket, "getaddrinfo", refuse)
         for path in folder.glob("*processor_config.json"):
             path.unlink()
-        asked(Transformers.load(folder, Given()), "video-point")
+        asked(Transformers.load(folder, LoadOptions()), "video-point")
 
 
 class TestTensors:
@@ -241,14 +241,14 @@ class TestTensors:
 
     @pytest.mark.parametrize("name", BOTH)
     def test_both_models_see_what_is_written(self, checkpoints: Any, name: str) -> None:
-        runner = Transformers.load(checkpoints(name), Given())
+        backend = Transformers.load(checkpoints(name), LoadOptions())
         truth = loaded(Truth, checkpoints(name)).model.state_dict()
         for tensor in truth:
-            runner.tensor(tensor).fill_(3.0)
-        for model in (runner.video, runner.image):
+            backend.tensor(tensor).fill_(3.0)
+        for model in (backend.video, backend.image):
             assert all(bool((tensor == 3).all()) for tensor in model.state_dict().values())
 
     def test_copies_that_differ_stay_apart(self, folder: Path) -> None:
-        runner = loaded(Transformers, rewritten(folder, **{COPY: torch.zeros(2, 64)}))
-        assert not runner.image.state_dict()[COPY].any()
-        assert runner.image.state_dict()["shared_image_embedding.positional_embedding"].all()
+        backend = loaded(Transformers, rewritten(folder, **{COPY: torch.zeros(2, 64)}))
+        assert not backend.image.state_dict()[COPY].any()
+        assert backend.image.state_dict()["shared_image_embedding.positional_embedding"].all()

@@ -189,13 +189,13 @@ def attention(
     """A frame that attends to three memories and three object pointers."""
     rows, distances = (6, 2, 0), (4, 1, 13)
     memories = [random(*place.shape, seed=row) for row in rows]
-    taps: dict[str, Tensor] = {}
-    ours.condition(
+    activations: dict[str, Tensor] = {}
+    ours.attend_to_memory(
         ImageFeatures(image, (image, image)),
         list(zip(rows, memories, strict=True)),
         list(zip(distances, tokens[:, None], strict=True)),
         15,
-        taps,
+        activations,
     )
     parts, positions = theirs._build_memory_attention_inputs(
         [
@@ -222,10 +222,10 @@ def attention(
         memory_posision_embeddings=position,
         num_object_pointer_tokens=len(pointers),
     )
-    output = taps["memory_attention.output"].flatten(2).transpose(1, 2)
+    output = activations["memory_attention.output"].flatten(2).transpose(1, 2)
     return {
-        "memories": (taps["memory_attention.memory"], memory.transpose(0, 1)),
-        "their positions": (taps["memory_attention.position"], position.transpose(0, 1)),
+        "memories": (activations["memory_attention.memory"], memory.transpose(0, 1)),
+        "their positions": (activations["memory_attention.position"], position.transpose(0, 1)),
         "memory attention": (output, conditioned[:, 0]),
     }
 

@@ -46,8 +46,10 @@ class TestRoundTrips:
     def test_there_and_back_every_bit_is_kept(
         self, tmp_path: Path, config: str, through: str
     ) -> None:
-        truth = open_checkpoint(official_pt(tmp_path / "names.pt", state_dict(config))).inventory
-        bits = random_bits(tmp_path / "bits.safetensors", truth)
+        canonical = open_checkpoint(
+            official_pt(tmp_path / "names.pt", state_dict(config))
+        ).inventory
+        bits = random_bits(tmp_path / "bits.safetensors", canonical)
         convert(bits, tmp_path / "source.pt")
         convert(tmp_path / "source.pt", tmp_path / through)
         convert(tmp_path / through, tmp_path / "back.pt")
@@ -72,7 +74,7 @@ class TestRoundTrips:
         convert(pt, tmp_path / "image", to="hf-image")
         with pytest.raises(RefusedError, match=r"108 tensors of the memory are missing") as caught:
             convert(tmp_path / "image", tmp_path / "back.pt")
-        assert "--base" in str(caught.value.hint)
+        assert "`base=CHECKPOINT`" in str(caught.value.hint)
         (tmp_path / "image" / "config.json").unlink()
         with pytest.raises(RefusedError, match=r"108 \(SAM 2.1\) or 105 \(SAM 2\) tensors"):
             convert(tmp_path / "image", tmp_path / "back.pt")
@@ -216,7 +218,7 @@ class TestImageSize:
         assert read["processor_config.json"]["target_size"] == 256
 
     def test_a_size_the_model_cannot_have_is_a_usage_error(self, tmp_path: Path, pt: Path) -> None:
-        with pytest.raises(UsageError, match="--image-size: 100 is not a multiple"):
+        with pytest.raises(UsageError, match="`image_size`: 100 is not a multiple"):
             convert(pt, tmp_path / "hf", image_size=100)
 
     def test_one_that_was_stated_is_kept(self, tmp_path: Path, pt: Path) -> None:

@@ -24,7 +24,7 @@ from sam21convert import convert, inspect, validate
 from sam21convert.__main__ import main
 from sam21convert.checkpoint.detect import GENERATION_TENSORS
 from sam21convert.checkpoint.open import open_checkpoint
-from sam21convert.checkpoint.remap import to_truth
+from sam21convert.checkpoint.remap import to_canonical
 from sam21convert.config.registry import shipped_config, shipped_tensors, tensors_of
 from sam21convert.errors import MismatchError, UsageError
 from sam21convert.io.data.checksums import ReadBack, same_bytes, sha256
@@ -60,8 +60,8 @@ def three_in_transformers(folder: Path) -> dict[str, Tensor]:
     return {name: value for name, value in held if name.startswith(marks)}
 
 
-def truth(path: Path) -> dict[str, TensorRef]:
-    return to_truth(open_checkpoint(path))[0]
+def canonical(path: Path) -> dict[str, TensorRef]:
+    return to_canonical(open_checkpoint(path))[0]
 
 
 def run(*arguments: object) -> Result:
@@ -89,7 +89,7 @@ class TestUp:
         source = random_bits(tmp_path / "source.safetensors", inventory)
         done = convert(source, tmp_path / name, generation="2.1")
         assert (done.generation, done.config, done.verified) == ("2.1", DEBUG, True)
-        before, after = truth(source), truth(tmp_path / name)
+        before, after = canonical(source), canonical(tmp_path / name)
         assert after.keys() == shipped_tensors(DEBUG).keys() == {*before, *GENERATION_TENSORS}
         assert all(same_bytes(ref, after[k]) for k, ref in before.items())
         for k in GENERATION_TENSORS:
@@ -104,7 +104,7 @@ class TestUp:
         done = convert(older, tmp_path / name, generation="2.1", dtype=dtype)
         assert len(done.dtypes) == 1
         [kind] = done.dtypes
-        assert {ref.spec.dtype for ref in truth(tmp_path / name).values()} == {kind}
+        assert {ref.spec.dtype for ref in canonical(tmp_path / name).values()} == {kind}
 
     def test_of_several_types_the_most_common_is_taken(self, tmp_path: Path) -> None:
         tensors = {k: v.half() for k, v in state_dict(DEBUG_20).items()}
@@ -132,7 +132,7 @@ class TestUp:
         inventory = tensors_of(config)
         source = random_bits(tmp_path / "source.safetensors", inventory)
         convert(source, tmp_path / "out", config=config, generation="2.1", image_size=256)
-        assert truth(tmp_path / "out").keys() == {*inventory, *GENERATION_TENSORS}
+        assert canonical(tmp_path / "out").keys() == {*inventory, *GENERATION_TENSORS}
         found = open_checkpoint(tmp_path / "out").config
         assert found == replace(config, generation="2.1", image_size=256)
         convert(tmp_path / "out", tmp_path / "back.safetensors", generation="2.0")
@@ -184,7 +184,7 @@ class TestDown:
         assert done.notes[0] == (
             f"left out, and nothing lost, as all of it is zero: {SPATIAL}, {WEIGHT}, {BIAS}"
         )
-        before, after = truth(source), truth(tmp_path / name)
+        before, after = canonical(source), canonical(tmp_path / name)
         assert after.keys() == shipped_tensors(DEBUG_20).keys()
         assert all(same_bytes(ref, before[k]) for k, ref in after.items())
 
@@ -202,7 +202,7 @@ class TestDown:
         assert caught.value.message.splitlines()[1:] == [
             f"  {name}: up to {torch.tensor(value).abs().item():.6g}"
         ]
-        assert "--allow-lossy" in str(caught.value.hint)
+        assert "`allow_lossy=True`" in str(caught.value.hint)
 
     def test_a_cast_that_would_make_it_zero_is_refused_as_well(self, tmp_path: Path) -> None:
         source = newer_with(tmp_path / "newer.pt", {BIAS: 1e-30})
@@ -219,7 +219,7 @@ class TestDown:
         assert f"lost, as SAM 2 has no place for it: {WEIGHT} (up to 2.5), {BIAS} (up to inf)" in (
             str(done)
         )
-        assert truth(tmp_path / name).keys() == shipped_tensors(DEBUG_20).keys()
+        assert canonical(tmp_path / name).keys() == shipped_tensors(DEBUG_20).keys()
 
     def test_a_folder_is_answered_in_its_own_names(self, tmp_path: Path, newer: Path) -> None:
         convert(newer, tmp_path / "hf")
@@ -348,7 +348,7 @@ class TestRequests:
     def test_leave_to_lose_where_nothing_can_be_lost(
         self, tmp_path: Path, older: Path, generation: str | None
     ) -> None:
-        with pytest.raises(UsageError, match="--allow-lossy: there is nothing to lose"):
+        with pytest.raises(UsageError, match="`allow_lossy`: there is nothing to lose"):
             convert(older, tmp_path / "out.pt", generation=generation, allow_lossy=True)
 
     def test_the_config_is_that_of_the_source(self, tmp_path: Path, older: Path) -> None:

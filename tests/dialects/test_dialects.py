@@ -93,7 +93,7 @@ def test_a_part_without_a_base_is_refused_with_the_number_missing(tmp_path: Path
     between = there(source, BY_NAME["timm"], "timm folder")
     with pytest.raises(RefusedError, match=r"a trunk alone: 265 .*or 262 .*are missing") as caught:
         sam21convert.convert(between, tmp_path / "back.pt")
-    assert "--base" in str(caught.value.hint)
+    assert "`base=CHECKPOINT`" in str(caught.value.hint)
 
 
 FILES = {

@@ -7,8 +7,8 @@ import pytest
 
 from sam21convert.config.registry import SHIPPED, shipped_tensors
 from sam21convert.dialects import DIALECTS, HF_IMAGE, HF_VIDEO, OFFICIAL
-from sam21convert.dialects.keymap import KeyMap, RuleError, compile_keymap, foreign_name
-from sam21convert.dialects.rules import Dialect, Echo, Gather, Rename
+from sam21convert.dialects.keymap import KeyMap, RuleError, compile_keymap, target_name
+from sam21convert.dialects.rules import Concat, Dialect, Rename, Tied
 from sam21convert.io.tensor import Inventory, TensorSpec
 
 SPEC = TensorSpec("F32", (2, 3))
@@ -16,12 +16,12 @@ CONFIGS = [shipped.name for shipped in SHIPPED]
 NAMINGS = [dialect for dialect in DIALECTS if not dialect.file]  # the others repeat one of them
 
 
-def dialect(*rules: Rename | Gather, covers: tuple[str, ...] = ("",)) -> Dialect:
+def dialect(*rules: Rename | Concat, covers: tuple[str, ...] = ("",)) -> Dialect:
     return Dialect("test", "for a test", covers, rules)
 
 
-def names(rules: Dialect, *truth: str) -> list[str]:
-    return [entry.foreign for entry in compile_keymap(rules, dict.fromkeys(truth, SPEC)).entries]
+def names(rules: Dialect, *canonical: str) -> list[str]:
+    return [entry.key for entry in compile_keymap(rules, dict.fromkeys(canonical, SPEC)).entries]
 
 
 class TestRules:
@@ -54,10 +54,10 @@ class TestRules:
             names(dialect(Rename("a", "x"), Rename("b", "x")), "a", "b")
 
     def test_gathered_tensors_stand_along_the_first_axis(self) -> None:
-        rules = dialect(Gather(("p.1", "p.0"), "p"), Rename("a", "a"))
+        rules = dialect(Concat(("p.1", "p.0"), "p"), Rename("a", "a"))
         keymap = compile_keymap(rules, {"p.0": SPEC, "a": SPEC, "p.1": SPEC})
-        assert keymap.foreign["p"] == TensorSpec("F32", (4, 3))
-        assert {entry.foreign: entry.truths for entry in keymap.entries}["p"] == ("p.1", "p.0")
+        assert keymap.key["p"] == TensorSpec("F32", (4, 3))
+        assert {entry.key: entry.canonical for entry in keymap.entries}["p"] == ("p.1", "p.0")
 
     def test_what_is_not_covered_is_dropped(self) -> None:
         keymap = compile_keymap(
@@ -66,7 +66,7 @@ class TestRules:
         assert keymap.dropped == ("ab", "c")
 
     def test_an_echo_must_repeat_a_tensor_that_is_there(self) -> None:
-        rules = Dialect("test", "", ("",), (Rename("a", "x"),), (Echo("y", of="z"),))
+        rules = Dialect("test", "", ("",), (Rename("a", "x"),), (Tied("y", of="z"),))
         with pytest.raises(RuleError, match="y cannot repeat z"):
             compile_keymap(rules, {"a": SPEC})
 
@@ -75,37 +75,37 @@ class TestRules:
 @pytest.mark.parametrize("rules", NAMINGS, ids=lambda rules: rules.name)
 class TestEveryDialectAndConfig:
     def test_the_map_is_a_bijection(self, rules: Dialect, config: str) -> None:
-        truth = shipped_tensors(config)
-        keymap = compile_keymap(rules, truth)
-        reached = [name for entry in keymap.entries for name in entry.truths]
-        assert sorted([*reached, *keymap.dropped]) == sorted(truth)
-        assert len({entry.foreign for entry in keymap.entries}) == len(keymap.entries)
-        assert keymap.fit(keymap.foreign).faults == 0
+        canonical = shipped_tensors(config)
+        keymap = compile_keymap(rules, canonical)
+        reached = [name for entry in keymap.entries for name in entry.canonical]
+        assert sorted([*reached, *keymap.dropped]) == sorted(canonical)
+        assert len({entry.key for entry in keymap.entries}) == len(keymap.entries)
+        assert keymap.fit(keymap.key).faults == 0
 
     def test_the_order_of_the_rules_means_nothing(self, rules: Dialect, config: str) -> None:
         turned = replace(rules, rules=rules.rules[::-1])
-        truth = shipped_tensors(config)
-        assert compile_keymap(rules, truth).foreign == compile_keymap(turned, truth).foreign
+        canonical = shipped_tensors(config)
+        assert compile_keymap(rules, canonical).key == compile_keymap(turned, canonical).key
 
     def test_every_fault_of_a_single_tensor_is_caught_and_named(
         self, rules: Dialect, config: str
     ) -> None:
         keymap = compile_keymap(rules, shipped_tensors(config))
-        echoed = {*keymap.echoes, *keymap.echoes.values()}
+        echoed = {*keymap.tied, *keymap.tied.values()}
         for name, kind, found in single_faults(keymap):
             fit = keymap.fit(found)
             if kind == "reshaped":
-                assert [fault[0] for fault in fit.misshapen] == [name]
+                assert [fault[0] for fault in fit.mismatched] == [name]
                 continue
             assert fit.unexpected == ((f"{name}_",) if kind == "renamed" else ())
-            missing = () if name in keymap.fills or name in echoed else (name,)
+            missing = () if name in keymap.constants or name in echoed else (name,)
             assert (fit.missing, name in fit.lone) == (missing, name in echoed)
 
 
 def single_faults(keymap: KeyMap) -> Iterator[tuple[str, str, Inventory]]:
     """Every tensor dropped, renamed and reshaped, one at a time; the dict is put back after."""
-    found = dict(keymap.foreign)
-    for name, spec in keymap.foreign.items():
+    found = dict(keymap.key)
+    for name, spec in keymap.key.items():
         found[name] = TensorSpec(spec.dtype, (*spec.shape, 1))
         yield name, "reshaped", found
         del found[name]
@@ -120,11 +120,11 @@ def single_faults(keymap: KeyMap) -> Iterator[tuple[str, str, Inventory]]:
 @pytest.mark.parametrize("rules", [OFFICIAL, HF_VIDEO], ids=lambda rules: rules.name)
 def test_four_spellings_of_gamma_are_read(rules: Dialect, config: str) -> None:
     keymap = compile_keymap(rules, shipped_tensors(config))
-    own = foreign_name(rules, "memory_encoder.fuser.layers.0.gamma")
+    own = target_name(rules, "memory_encoder.fuser.layers.0.gamma")
     assert own is not None
     for ending in ("gamma", "scale", "weight", "g_weight"):
         spelt = own.rpartition(".")[0] + f".{ending}"
-        found = {spelt if name == own else name: spec for name, spec in keymap.foreign.items()}
+        found = {spelt if name == own else name: spec for name, spec in keymap.key.items()}
         fit = keymap.fit(found)
         assert fit.faults == 0
         assert fit.names[own] == spelt
@@ -133,26 +133,26 @@ def test_four_spellings_of_gamma_are_read(rules: Dialect, config: str) -> None:
 def test_two_spellings_at_once_are_one_too_many() -> None:
     keymap = compile_keymap(OFFICIAL, shipped_tensors(CONFIGS[0]))
     extra = "memory_encoder.fuser.layers.0.weight"
-    found = {**keymap.foreign, extra: TensorSpec("F32", (256,))}
+    found = {**keymap.key, extra: TensorSpec("F32", (256,))}
     assert keymap.fit(found).unexpected == (extra,)
 
 
 @pytest.mark.parametrize("rules", [HF_VIDEO, HF_IMAGE], ids=lambda rules: rules.name)
 def test_either_copy_of_the_positional_embedding_will_do(rules: Dialect) -> None:
     keymap = compile_keymap(rules, shipped_tensors(CONFIGS[0]))
-    [(echo, of)] = keymap.echoes.items()
-    assert keymap.fit(keymap.foreign).repeats == ((echo, of),)
+    [(echo, of)] = keymap.tied.items()
+    assert keymap.fit(keymap.key).repeats == ((echo, of),)
     for absent in (echo, of):
-        found = {name: spec for name, spec in keymap.foreign.items() if name != absent}
+        found = {name: spec for name, spec in keymap.key.items() if name != absent}
         fit = keymap.fit(found)
         assert (fit.faults, fit.lone, fit.repeats) == (0, (absent,), ())
-    neither = {name: spec for name, spec in keymap.foreign.items() if name not in (echo, of)}
+    neither = {name: spec for name, spec in keymap.key.items() if name not in (echo, of)}
     assert set(keymap.fit(neither).missing) == {echo, of}
 
 
 def test_an_integer_tensor_is_of_the_wrong_type() -> None:
     keymap = compile_keymap(OFFICIAL, shipped_tensors(CONFIGS[0]))
-    found = {**keymap.foreign, "no_mem_embed": TensorSpec("I64", (1, 1, 256))}
+    found = {**keymap.key, "no_mem_embed": TensorSpec("I64", (1, 1, 256))}
     assert keymap.fit(found).wrong_type == (("no_mem_embed", TensorSpec("I64", (1, 1, 256))),)
 
 

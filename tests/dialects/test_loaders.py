@@ -23,7 +23,7 @@ from torch import nn
 
 import sam21convert
 from sam21convert.__main__ import main
-from sam21convert.checkpoint.remap import from_truth
+from sam21convert.checkpoint.remap import from_canonical
 from sam21convert.config.registry import SHIPPED, shipped_config, shipped_tensors
 from sam21convert.config.timm import timm_json
 from sam21convert.conversion import plan as planning
@@ -185,7 +185,7 @@ class TestParityWithTimm:
         self, name: str, checkpoints: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """One that reading back cannot see: it is planned so."""
-        right = from_truth
+        right = from_canonical
 
         def swapped(*given: Any) -> Mapping[str, Any]:
             tensors = right(*given)
@@ -229,7 +229,7 @@ def convolutions(model: nn.Module) -> dict[str, nn.Conv2d | nn.ConvTranspose2d]:
 
 def turned(dialect: Dialect, config: str) -> dict[str, tuple[int, ...]]:
     keymap = compile_keymap(dialect, shipped_tensors(config))
-    return {entry.truths[0]: entry.axes for entry in keymap.entries if entry.axes}
+    return {entry.canonical[0]: entry.axes for entry in keymap.entries if entry.axes}
 
 
 class TestMlx:
@@ -252,7 +252,7 @@ class TestMlx:
         sam21convert.convert(checkpoints(DEBUG), file, to="mlx")
         weights = mx.load(str(file))
         keymap = compile_keymap(MLX, shipped_tensors(DEBUG))
-        names = {entry.truths[0]: entry.foreign for entry in keymap.entries}
+        names = {entry.canonical[0]: entry.key for entry in keymap.entries}
         model, _ = sam21convert.load_model(checkpoints(DEBUG))
         generator = torch.Generator().manual_seed(0)
         for name, module in convolutions(model).items():

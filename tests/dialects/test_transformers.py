@@ -45,7 +45,7 @@ def test_the_names_are_exactly_those_of_the_model(dialect: str, config: str) -> 
     text = to_json(shipped_config(config), kind, "float32", generation=True)  # type: ignore[arg-type]
     with torch.device("meta"):
         theirs = model_class(config_class.from_dict(json.loads(text))).state_dict()
-    ours = compile_keymap(rules, shipped_tensors(config)).foreign
+    ours = compile_keymap(rules, shipped_tensors(config)).key
     assert {name: tuple(tensor.shape) for name, tensor in theirs.items()} == {
         name: spec.shape for name, spec in ours.items()
     }
@@ -53,19 +53,19 @@ def test_the_names_are_exactly_those_of_the_model(dialect: str, config: str) -> 
 
 @pytest.mark.parametrize("config", [name for name in CONFIGS if "debug" not in name])
 def test_the_round_trip_is_exact_in_every_bit_and_in_order(tmp_path: Path, config: str) -> None:
-    truth = shipped_tensors(config)
-    source = random_bits(tmp_path / "source.safetensors", truth)
+    canonical = shipped_tensors(config)
+    source = random_bits(tmp_path / "source.safetensors", canonical)
     folder, image, back = tmp_path / "hf", tmp_path / "image", tmp_path / "back.pt"
     sam21convert.convert(source, folder, verify=False)
     sam21convert.convert(source, image, to="hf-image", verify=False)
     sam21convert.convert(folder, back, verify=False)
     ours = read_safetensors(source).root
     theirs = open_checkpoint(back).tensors
-    assert list(theirs) == list(truth)
-    assert all(same_bytes(ours[name], theirs[name]) for name in truth)
+    assert list(theirs) == list(canonical)
+    assert all(same_bytes(ours[name], theirs[name]) for name in canonical)
     for path, (rules, _, _, _) in zip((folder, image), MODELS.values(), strict=True):
         written = read_safetensors(path / "model.safetensors").root
-        assert set(written) == set(compile_keymap(rules, truth).foreign)
+        assert set(written) == set(compile_keymap(rules, canonical).key)
     for file in (*folder.iterdir(), *image.iterdir(), source, back):
         file.unlink()  # the large ones would fill the disk
 
@@ -93,10 +93,12 @@ class TestWrittenFolder:
         assert not info["mismatched_keys"]
         written = read_safetensors(folders[dialect] / "model.safetensors").root
         assert set(model.state_dict()) == set(written)
-        truth = state_dict()
+        canonical = state_dict()
         assert torch.equal(
             model.state_dict()["prompt_encoder.point_embed.weight"],
-            torch.cat([truth[f"sam_prompt_encoder.point_embeddings.{k}.weight"] for k in range(4)]),
+            torch.cat(
+                [canonical[f"sam_prompt_encoder.point_embeddings.{k}.weight"] for k in range(4)]
+            ),
         )
 
     def test_an_image_model_loads_from_the_video_folder(self, folders: dict[str, Path]) -> None:

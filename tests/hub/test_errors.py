@@ -11,7 +11,7 @@ from huggingface_hub import constants, errors
 from huggingface_hub.utils import hf_raise_for_status  # type: ignore[attr-defined]
 
 from sam21convert.errors import RefusedError, Sam21ConvertError, UnreadableError, UsageError
-from sam21convert.hub.errors import Failure, explaining, explaining_reads
+from sam21convert.hub.errors import Failure, translate_errors, translate_read_errors
 
 HUB = constants.ENDPOINT
 INFO, COMMIT = f"{HUB}/api/models/o/m/revision/main", f"{HUB}/api/models/o/m/commit/main"
@@ -89,7 +89,7 @@ CASES = [
 def test_each_error_is_told_as_what_it_is(
     error: Exception, kind: type[Sam21ConvertError], says: str
 ) -> None:
-    with pytest.raises(kind, match=says) as caught, explaining("o/m"):
+    with pytest.raises(kind, match=says) as caught, translate_errors("o/m"):
         raise error
     assert caught.value.message.startswith("o/m: ")
     assert caught.value.hint or kind is RefusedError
@@ -110,16 +110,16 @@ READS = [
 def test_what_is_only_read_may_have_been_a_path(
     error: Exception, kind: type[Sam21ConvertError], says: str
 ) -> None:
-    with pytest.raises(kind, match=f"^o/m: .*{says}"), explaining_reads("o/m"):
+    with pytest.raises(kind, match=f"^o/m: .*{says}"), translate_read_errors("o/m"):
         raise error
 
 
 def test_a_proposal_is_not_advised_to_who_makes_one() -> None:
     create = f"{HUB}/api/repos/create"
     for url, advised in ((COMMIT, True), (f"{COMMIT}?create_pr=1", False), (create, False)):
-        with pytest.raises(RefusedError) as caught, explaining("o/m"):
+        with pytest.raises(RefusedError) as caught, translate_errors("o/m"):
             raise answered("POST", url, 403)
-        assert ("--create-pr" in str(caught.value)) == advised
+        assert ("`create_pr=True`" in str(caught.value)) == advised
 
 
 @pytest.mark.parametrize("outer", [wrapped, lambda error: error])
@@ -128,7 +128,7 @@ def test_a_proposal_is_not_advised_to_who_makes_one() -> None:
 )
 def test_what_is_not_of_the_hub_stays_what_it_is(outer: object, error: Exception) -> None:
     assert callable(outer)
-    with pytest.raises(type(error)) as caught, explaining("o/m"):
+    with pytest.raises(type(error)) as caught, translate_errors("o/m"):
         raise outer(error)
     assert caught.value is error
     assert not Failure.of(outer(error)).transient

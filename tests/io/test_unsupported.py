@@ -24,7 +24,7 @@ from sam21convert import inspect
 from sam21convert.errors import RefusedError, UnreadableError
 from sam21convert.io import unsupported
 from sam21convert.io.open import open_source
-from sam21convert.io.unsupported import ARCHIVES, STRANGERS, archive, stranger
+from sam21convert.io.unsupported import ARCHIVES, UNSUPPORTED, archive, refusal_of
 
 from ..support.checkpoints import official_pt
 
@@ -163,20 +163,20 @@ def test_it_is_named_by_its_content_and_refused_in_two_lines(
 
 
 def test_every_kind_has_a_case() -> None:
-    kinds = {*(kind.what for kind in STRANGERS), *(kind.what for kind in ARCHIVES)}
+    kinds = {*(kind.what for kind in UNSUPPORTED), *(kind.what for kind in ARCHIVES)}
     assert kinds == {what for what, _ in CASES}
 
 
-@pytest.mark.parametrize("kind", STRANGERS, ids=lambda kind: kind.what)
+@pytest.mark.parametrize("kind", UNSUPPORTED, ids=lambda kind: kind.what)
 def test_each_is_told_by_its_own_entry_alone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: unsupported.Stranger
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: unsupported.UnsupportedFormat
 ) -> None:
     """Without its entry another name, or none, comes out."""
-    monkeypatch.setattr(unsupported, "STRANGERS", tuple(k for k in STRANGERS if k is not kind))
+    monkeypatch.setattr(unsupported, "STRANGERS", tuple(k for k in UNSUPPORTED if k is not kind))
     for what, make in CASES:
         if what == kind.what:
             make(tmp_path / "a")
-            found = stranger(tmp_path / "a", (tmp_path / "a").read_bytes()[: unsupported.HEAD])
+            found = refusal_of(tmp_path / "a", (tmp_path / "a").read_bytes()[: unsupported.HEAD])
             assert found is None or f"is {what}" not in found.message
 
 
@@ -249,5 +249,5 @@ def test_no_length_of_a_header_makes_a_safetensors_file_a_stranger(tmp_path: Pat
 
 def test_a_checkpoint_is_no_stranger_whatever_its_name(tmp_path: Path) -> None:
     path = official_pt(tmp_path / "m.safetensors")
-    assert stranger(path, path.read_bytes()[: unsupported.HEAD]) is None
+    assert refusal_of(path, path.read_bytes()[: unsupported.HEAD]) is None
     assert inspect(path).dialect == "official"

@@ -104,14 +104,14 @@ def same(ours: MaskPrediction, theirs: MaskPrediction) -> bool:
 class TestSmallModels:
     def test_trunk_and_neck(self, name: str, image_size: int) -> None:
         both = pair(name, image_size)
-        taps: dict[str, Tensor] = {}
-        both.ours.encode_image(both.pixels, taps=taps)
+        activations: dict[str, Tensor] = {}
+        both.ours.encode_image(both.pixels, activations=activations)
         stages = both.theirs.image_encoder.trunk(both.pixels)
         levels, _ = both.theirs.image_encoder.neck(stages)
         expected = {f"trunk.stage{i}": stage for i, stage in enumerate(stages)}
         expected |= {f"neck.level{i}": level for i, level in enumerate(levels[:3])}
-        assert list(taps) == list(expected)
-        assert all(torch.equal(taps[key], value) for key, value in expected.items())
+        assert list(activations) == list(expected)
+        assert all(torch.equal(activations[key], value) for key, value in expected.items())
 
     def test_image_features(self, name: str, image_size: int) -> None:
         both = pair(name, image_size)
@@ -187,10 +187,10 @@ class TestUnstableMasks:
         """With a threshold between the stabilities of these masks, half of them give way."""
         usual = pair(DEBUG[0], 128)
         prompts = prompts_of("point", 128, batch=64)
-        taps: dict[str, Tensor] = {}
-        usual.ours.predict_masks(usual.features, **prompts, taps=taps)
+        activations: dict[str, Tensor] = {}
+        usual.ours.predict_masks(usual.features, **prompts, activations=activations)
         delta = usual.config.dynamic_multimask_stability_delta
-        single = taps["decoder.logits"][:, 0].flatten(1)
+        single = activations["decoder.logits"][:, 0].flatten(1)
         stability = (single > delta).sum(1) / (single > -delta).sum(1)
         threshold = float(stability.median())
         both = Pair(replace(usual.config, dynamic_multimask_stability_thresh=threshold))

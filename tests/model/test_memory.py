@@ -1,4 +1,4 @@
-"""The memory of a video as part of the model: its steps, taps, choices and ways to run."""
+"""The memory of a video as part of the model: its steps, activations, choices and ways to run."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from sam21convert.config.registry import shipped_config
 from sam21convert.model import SAM2, SAM2VideoPredictor, Segmentation
-from sam21convert.model.memory_bank import Bank
+from sam21convert.model.memory_bank import MemoryBank
 
 from ..support.official import DEBUG, randomise
 
@@ -37,16 +37,20 @@ def pixels() -> Tensor:
 
 
 def follow(
-    model: SAM2, pixels: Tensor, taps: dict[str, Tensor] | None = None
+    model: SAM2, pixels: Tensor, activations: dict[str, Tensor] | None = None
 ) -> tuple[Segmentation, Tensor]:
     """A click on the first frame; the second is segmented by the memory of it."""
     first, second = (model.encode_frame(frame) for frame in pixels)
-    seen = model.segment(model.without_memory(first), POINTS, LABELS, multimask_output=True)
+    seen = model.predict_single_mask(
+        model.without_memory(first), POINTS, LABELS, multimask_output=True
+    )
     memory = model.encode_memory(first, seen.high_res, seen.object_score, binarize=True)
     spatial = [(CONFIG.num_maskmem - 1, memory), (0, memory)]
-    conditioned = model.condition(second, spatial, [(1, seen.pointer)], 15, taps)
-    found = model.segment(conditioned, multimask_output=True, taps=taps)
-    return found, model.encode_memory(second, found.high_res, found.object_score, taps=taps)
+    conditioned = model.attend_to_memory(second, spatial, [(1, seen.pointer)], 15, activations)
+    found = model.predict_single_mask(conditioned, multimask_output=True, activations=activations)
+    return found, model.encode_memory(
+        second, found.high_res, found.object_score, activations=activations
+    )
 
 
 class TestSteps:
@@ -59,10 +63,10 @@ class TestSteps:
         assert memory.shape == (1, MEMORY, GRID, GRID)
 
     def test_taps_come_in_the_order_of_the_data(self, model: SAM2, pixels: Tensor) -> None:
-        taps: dict[str, Tensor] = {}
-        follow(model, pixels, taps)
+        activations: dict[str, Tensor] = {}
+        follow(model, pixels, activations)
         tokens = 2 * GRID**2 + WIDTH // MEMORY
-        shapes = {name: tuple(value.shape) for name, value in taps.items()}
+        shapes = {name: tuple(value.shape) for name, value in activations.items()}
         assert shapes == {
             "memory_attention.memory": (1, tokens, MEMORY),
             "memory_attention.position": (1, tokens, MEMORY),
@@ -84,7 +88,7 @@ class TestSteps:
         frame = model.encode_frame(pixels[0].repeat(2, 1, 1, 1))
         masks = torch.zeros(2, 1, SIDE, SIDE)
         masks[1, :, 20:60, 30:80] = 1
-        both = model.adopt_mask(frame, masks)
+        both = model.use_mask_as_output(frame, masks)
         assert both.object_score.tolist() == [[-10], [10]]
         assert torch.equal(both.pointer[0], model.no_obj_ptr[0])
         assert torch.allclose(both.low_res[0], torch.tensor(-10.0))
@@ -95,7 +99,7 @@ class TestSteps:
         with pytest.raises(ValueError, match="masks: expected shape any x 1 x 128 x 128"):
             model.encode_memory(frame, masks, torch.ones(1, 1))
         with pytest.raises(ValueError, match="masks: expected shape any x 1 x 128 x 128"):
-            model.adopt_mask(frame, masks)
+            model.use_mask_as_output(frame, masks)
 
 
 class TestWaysToRun:
@@ -115,7 +119,7 @@ class TestWaysToRun:
             found, memory = follow(model, pixels)
             frame = model.encode_frame(pixels[0])
             absent = model.encode_memory(frame, found.high_res, torch.full((1, 1), -1.0))
-            empty = model.adopt_mask(frame, torch.zeros_like(found.high_res))
+            empty = model.use_mask_as_output(frame, torch.zeros_like(found.high_res))
             terms = (found.high_res, found.pointer, memory, absent, empty.pointer)
             total = torch.cat([term.flatten() for term in terms]).sum()
             total.backward()  # type: ignore[no-untyped-call]
@@ -184,37 +188,39 @@ class TestChoiceOfMemories:
             for chosen in combinations((0, 2, 3, 7, 8, 11), size):
                 prompted = {number: number for number in reversed(chosen)}
                 for frame in range(13):
-                    near, far = Bank(prompted, {}, frame).nearest_prompted(limit)
+                    near, far = MemoryBank(prompted, {}, frame).nearest_prompted(limit)
                     expected = select_closest_cond_frames(frame, prompted, limit)
                     assert [list(near.items()), far] == [list(expected[0].items()), expected[1]]
 
     def test_the_frame_just_before_has_the_first_row(self) -> None:
-        bank = Bank({0: 0}, {number: number for number in range(1, 20)}, 20)
+        bank = MemoryBank({0: 0}, {number: number for number in range(1, 20)}, 20)
         assert bank.spatial(7) == [(6, 0), (5, 14), (4, 15), (3, 16), (2, 17), (1, 18), (0, 19)]
 
     def test_backwards_it_is_the_frame_after(self) -> None:
-        bank = Bank({19: 19}, {number: number for number in range(19)}, 10, reverse=True)
+        bank = MemoryBank({19: 19}, {number: number for number in range(19)}, 10, reverse=True)
         assert bank.spatial(7) == [(6, 19), (5, 16), (4, 15), (3, 14), (2, 13), (1, 12), (0, 11)]
 
     def test_a_stride_keeps_the_last_frame_and_multiples(self) -> None:
-        bank = Bank({0: 0}, {number: number for number in range(1, 20)}, 19)
+        bank = MemoryBank({0: 0}, {number: number for number in range(1, 20)}, 19)
         assert bank.spatial(4, stride=5) == [(3, 0), (2, 10), (1, 15), (0, 18)]
 
     def test_missing_frames_leave_their_rows_empty(self) -> None:
-        assert Bank({0: 0}, {3: 3}, 5).spatial(7) == [(6, 0), (1, 3)]
+        assert MemoryBank({0: 0}, {3: 3}, 5).spatial(7) == [(6, 0), (1, 3)]
 
     def test_prompted_frames_beyond_the_limit_stand_in_for_tracked_ones(self) -> None:
-        bank = Bank({0: 0, 4: 4, 5: 5, 9: 9}, {}, 6)
+        bank = MemoryBank({0: 0, 4: 4, 5: 5, 9: 9}, {}, 6)
         assert bank.spatial(7, max_prompted=2) == [(6, 5), (6, 9), (5, 0), (1, 4)]
         assert bank.pointers(16, 20, max_prompted=2) == [(1, 5), (2, 4), (6, 0)]
 
     def test_pointers_come_from_the_past_only(self) -> None:
-        bank = Bank({2: 2, 8: 8}, {number: number for number in (3, 4, 6)}, 5)
+        bank = MemoryBank({2: 2, 8: 8}, {number: number for number in (3, 4, 6)}, 5)
         assert bank.pointers(16, 20) == [(3, 2), (1, 4), (2, 3)]
-        backwards = Bank({2: 2, 8: 8}, {number: number for number in (3, 4, 6)}, 5, reverse=True)
+        backwards = MemoryBank(
+            {2: 2, 8: 8}, {number: number for number in (3, 4, 6)}, 5, reverse=True
+        )
         assert backwards.pointers(16, 20) == [(3, 8), (1, 6)]
 
     @pytest.mark.parametrize(("most", "frames", "count"), [(16, 40, 15), (4, 40, 3), (16, 5, 4)])
     def test_their_number_is_limited(self, most: int, frames: int, count: int) -> None:
-        bank = Bank({}, {number: number for number in range(30)}, 30)
+        bank = MemoryBank({}, {number: number for number in range(30)}, 30)
         assert len(bank.pointers(most, frames)) == count

@@ -113,10 +113,10 @@ class TestResults:
         assert model.predict_masks(features).logits.shape[0] == 2
 
     def test_taps_come_in_the_order_of_the_data(self, model: SAM2, pixels: Tensor) -> None:
-        taps: dict[str, Tensor] = {}
-        features = model.encode_image(pixels, taps=taps)
-        model.predict_masks(features, POINTS, LABELS, taps=taps)
-        assert {name: tuple(value.shape) for name, value in taps.items()} == {
+        activations: dict[str, Tensor] = {}
+        features = model.encode_image(pixels, activations=activations)
+        model.predict_masks(features, POINTS, LABELS, activations=activations)
+        assert {name: tuple(value.shape) for name, value in activations.items()} == {
             "trunk.stage0": (1, 8, 32, 32),
             "trunk.stage1": (1, 16, 16, 16),
             "trunk.stage2": (1, 32, 8, 8),
@@ -131,8 +131,8 @@ class TestResults:
             "decoder.iou": (1, 4),
             "decoder.object_score": (1, 1),
         }
-        assert next(iter(taps)) == "trunk.stage0"
-        assert list(taps)[-1] == "decoder.object_score"
+        assert next(iter(activations)) == "trunk.stage0"
+        assert list(activations)[-1] == "decoder.object_score"
 
 
 class TestWaysToRun:

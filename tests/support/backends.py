@@ -1,4 +1,4 @@
-"""What runners are asked in the tests, and how far their answers are apart."""
+"""What backends are asked in the tests, and how far their answers are apart."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any
 
 from torch import Tensor
 
-from sam21convert.comparison.activations import Taps, kind
-from sam21convert.comparison.backends.base import Given
+from sam21convert.comparison.activations import Activations, kind
+from sam21convert.comparison.backends.base import LoadOptions
 from sam21convert.comparison.inputs import Clip, Picture, clip, pictures
 from sam21convert.comparison.scenarios import BY_NAME, IMAGES, VIDEOS, ImageScenario, VideoScenario
 
@@ -18,9 +18,9 @@ BRIEF = [name for name in ASKED if name not in ("video-long", "video-reverse")]
 
 
 @cache
-def loaded(runner: type[Any], source: Path, image_size: int | None = None) -> Any:
+def loaded(backend: type[Any], source: Path, image_size: int | None = None) -> Any:
     """One that is loaded once; tests leave it as it was."""
-    return runner.load(source, Given(image_size=image_size))
+    return backend.load(source, LoadOptions(image_size=image_size))
 
 
 @cache
@@ -33,22 +33,22 @@ def the_clip(image_size: int, length: int) -> Clip:
     return clip(None, image_size, length)
 
 
-def asked(runner: Any, name: str, agreed: Taps | None = None) -> Taps:
-    """What a runner answers to a scenario; for an image all of it, features included.
+def asked(backend: Any, name: str, agreed: Activations | None = None) -> Activations:
+    """What a backend answers to a scenario; for an image all of it, features included.
 
-    ``agreed`` are the taps of a run to compare with, whose memories count where rounding decides.
+    ``agreed`` are the activations of a run to compare with, whose memories count where rounding decides.
     """
-    scenario, side = BY_NAME[name], runner.config.image_size
+    scenario, side = BY_NAME[name], backend.config.image_size
     if isinstance(scenario, VideoScenario):
-        taps: Taps = runner.track(the_clip(side, scenario.frames), scenario, agreed)
-        return taps
+        activations: Activations = backend.track(the_clip(side, scenario.frames), scenario, agreed)
+        return activations
     assert isinstance(scenario, ImageScenario)
     picture = the_picture(side)
-    return {**runner.encode(picture.tensor), **runner.segment(picture, scenario)}
+    return {**backend.encode(picture.tensor), **backend.segment(picture, scenario)}
 
 
-def apart(reference: Taps, other: Taps) -> dict[str, float]:
-    """How far each tap that both have is apart; 9 for another shape.
+def apart(reference: Activations, other: Activations) -> dict[str, float]:
+    """How far each activation that both have is apart; 9 for another shape.
 
     In units of the scale of its kind: a score by itself may be as near 0 as it likes.
     """

@@ -257,7 +257,7 @@ class BatchJudge(Judge):
     def _outputs(self) -> Tree:
         """All files, but for the record's account of when they were written."""
         files = tree(self.home, hidden=True)
-        record = json.loads(files.pop(journal.LEDGER, b'{"outputs": {}}'))["outputs"]
+        record = json.loads(files.pop(journal.JOURNAL, b'{"outputs": {}}'))["outputs"]
         return {**files, "states": json.dumps([each["state"] for each in record.values()]).encode()}
 
     def kill(self, point: int) -> str:
@@ -265,7 +265,7 @@ class BatchJudge(Judge):
         status, _ = in_child(self.run, kill_at=point)
         assert status == -signal.SIGKILL, status
         seen = tree(self.home, hidden=False)
-        seen.pop(journal.LEDGER, None)
+        seen.pop(journal.JOURNAL, None)
         assert seen.items() <= self.new.items(), f"a part: {sorted(seen)}"
         outputs = {name.split("/")[0] for name in seen} - {"other.txt"}
         for name in outputs:
@@ -304,7 +304,7 @@ def break_it(what: str) -> None:
     elif what == "littering":
         vars(atomic)["settle"] = lambda path: None
     else:
-        staging.finish = mixing
+        staging.complete = mixing
 
 
 def report(name: str, count: int, home: Path, broken: str) -> None:

@@ -16,7 +16,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from sam21convert.comparison.backends.variants import _other_threads, _plain_attention
+from sam21convert.comparison.backends.variants import other_threads, plain_attention
 
 MULTIPLE = 5  # of what is measured: another implementation rounds at more places than a variant
 SEEDS = range(4)
@@ -38,8 +38,8 @@ def nudged(model: Model, seed: int) -> Model:
 
 def variants(model: Model) -> Iterator[tuple[Model, AbstractContextManager[None]]]:
     """The same model computed by other means, and the circumstances to run it in."""
-    yield model, _plain_attention()
-    yield model, _other_threads()
+    yield model, plain_attention()
+    yield model, other_threads()
     for seed in SEEDS:
         yield nudged(model, seed), nullcontext()
 

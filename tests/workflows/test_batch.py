@@ -24,8 +24,8 @@ from sam21convert.comparison.api import parity
 from sam21convert.config.registry import shipped_tensors
 from sam21convert.errors import Sam21ConvertError, UnreadableError, UsageError
 from sam21convert.io.safetensors import write_safetensors
-from sam21convert.workflows.batch.journal import Ledger, alone_in
-from sam21convert.workflows.batch.manifest import Entry, entries
+from sam21convert.workflows.batch.journal import Journal, alone_in
+from sam21convert.workflows.batch.manifest import ManifestEntry, entries
 from sam21convert.workflows.batch.names import name_outputs
 from sam21convert.workflows.batch.report import BatchReport
 
@@ -187,7 +187,7 @@ class TestAgain:
         for _ in range(2):
             report = sam21convert.batch(source, "out", **options)
             assert outcomes(report) == ["failed"]
-            assert report.items[0].hint == "--overwrite replaces it"
+            assert report.items[0].hint == "`overwrite=True` replaces it"
             assert tree(sweep / "out") == before
         for expected in ("converted", "skipped"):
             report = sam21convert.batch(source, "out", **options, overwrite=True)
@@ -370,30 +370,38 @@ class TestNames:
         ],
     )
     def test_of_outputs(self, sources: list[str], names: list[str]) -> None:
-        asked = [Entry(source) for source in sources]
+        asked = [ManifestEntry(source) for source in sources]
         assert name_outputs(asked, [""] * len(asked), {}) == names
         assert name_outputs(asked[::-1], [".pt"] * len(asked), {}) == [
             f"{name}.pt" for name in names[::-1]
         ]
 
     def test_stated_ones_win(self) -> None:
-        asked = [Entry("a/last.pt", "last"), Entry("b/last.pt"), Entry("b/x.pt", "y.pt")]
+        asked = [
+            ManifestEntry("a/last.pt", "last"),
+            ManifestEntry("b/last.pt"),
+            ManifestEntry("b/x.pt", "y.pt"),
+        ]
         assert name_outputs(asked, [".pt"] * 3, {}) == ["last.pt", "b-last.pt", "y.pt"]
 
     def test_one_source_in_two_forms(self) -> None:
-        assert name_outputs([Entry("m.pt")] * 2, ["", ".pt"], {}) == ["m", "m.pt"]
+        assert name_outputs([ManifestEntry("m.pt")] * 2, ["", ".pt"], {}) == ["m", "m.pt"]
 
     @pytest.mark.parametrize(
         "asked",
         [
-            [Entry("a.pt", "x"), Entry("b.pt", "X")],
-            [Entry("a.pt", "b"), Entry("b.pt", "b")],
-            [Entry("m.pt"), Entry("./m.pt")],
-            [Entry("hf://a/b"), Entry("hf://a/b")],
-            [Entry("x/a-last.pt"), Entry("y/a/last.pt"), Entry("y/b/last.pt")],
+            [ManifestEntry("a.pt", "x"), ManifestEntry("b.pt", "X")],
+            [ManifestEntry("a.pt", "b"), ManifestEntry("b.pt", "b")],
+            [ManifestEntry("m.pt"), ManifestEntry("./m.pt")],
+            [ManifestEntry("hf://a/b"), ManifestEntry("hf://a/b")],
+            [
+                ManifestEntry("x/a-last.pt"),
+                ManifestEntry("y/a/last.pt"),
+                ManifestEntry("y/b/last.pt"),
+            ],
         ],
     )
-    def test_two_outputs_of_one_name_are_refused(self, asked: list[Entry]) -> None:
+    def test_two_outputs_of_one_name_are_refused(self, asked: list[ManifestEntry]) -> None:
         with pytest.raises(UsageError, match="both would be written as"):
             name_outputs(asked, [""] * len(asked), {})
 
@@ -515,7 +523,7 @@ def test_the_ledger_is_on_disk_before_anything_is_written(
     states = []
 
     def look(*_: object, **__: object) -> None:
-        record = Ledger(Path("out")).get("epoch_1")
+        record = Journal(Path("out")).get("epoch_1")
         states.append(record.state if record else None)
         raise OSError(28, "No space left on device")
 

@@ -11,13 +11,13 @@ from ...errors import MismatchError, RefusedError
 from ...io.tensor import TensorRef
 from ..detect import GENERATION_TENSORS
 from ..open import Checkpoint, open_checkpoint
-from ..remap import held_truth
+from ..remap import held_canonical
 
 _SIZED = "image_encoder.trunk.blocks."  # what has another shape in a model of another size
 
 
 @dataclass(frozen=True)
-class Side:
+class DiffSide:
     """A checkpoint and its tensors.
 
     ``names`` is the dialect whose names they go by: that of the official code, or the file's own
@@ -44,12 +44,12 @@ class Side:
         keymap = self.checkpoint.keymap
         if keymap is not None and name in keymap.dropped:
             return f"no place in {self.dialect}"
-        if keymap is not None and name not in keymap.truth:
+        if keymap is not None and name not in keymap.canonical:
             return "SAM 2 has none" if name in GENERATION_TENSORS else "not part of the model"
         return "missing"
 
 
-def open_pair(a: str | Path, b: str | Path) -> tuple[Side, Side]:
+def open_pair(a: str | Path, b: str | Path) -> tuple[DiffSide, DiffSide]:
     """Open both, headers only.
 
     Where only one of them tells what model it is, the other is taken to be of the same.
@@ -67,7 +67,7 @@ def open_pair(a: str | Path, b: str | Path) -> tuple[Side, Side]:
         raise RefusedError(
             f"{one.source.path} is {sides[0].dialect}, {other.source.path} {sides[1].dialect}, and "
             "neither is the size of any published SAM 2",
-            hint=f"convert A with --to {sides[1].dialect} and --config FILE first",
+            hint=f"convert A with `to={sides[1].dialect}` and `config=FILE` first",
         )
     _refuse_other_size(*sides)
     return sides
@@ -80,7 +80,7 @@ def _like(unknown: Checkpoint, known: Checkpoint) -> Checkpoint:
     return open_checkpoint(unknown.source.path, known.model_config)
 
 
-def _side(checkpoint: Checkpoint) -> Side:
+def _side(checkpoint: Checkpoint) -> DiffSide:
     """What has no place in the model keeps the name that it has in the file."""
     path, dialect = checkpoint.source.path, checkpoint.dialect
     if dialect is None:
@@ -91,15 +91,15 @@ def _side(checkpoint: Checkpoint) -> Side:
         if ref.stride is not None and ref.spec.nbytes > ref.path.stat().st_size:
             raise RefusedError(f"{path}: {name} ({ref.spec}) is larger than the file")
     if checkpoint.keymap is None or checkpoint.fit is None:
-        return Side(checkpoint, dialect.name, dialect.name, checkpoint.tensors)
-    truth, origins = held_truth(checkpoint)
+        return DiffSide(checkpoint, dialect.name, dialect.name, checkpoint.tensors)
+    canonical, origins = held_canonical(checkpoint)
     placed = {name for names in origins.values() for name in names}
     placed |= {name for pair in checkpoint.fit.repeats for name in pair}
     rest = {name: ref for name, ref in checkpoint.tensors.items() if name not in placed}
-    return Side(checkpoint, dialect.name, OFFICIAL.name, {**truth, **rest})
+    return DiffSide(checkpoint, dialect.name, OFFICIAL.name, {**canonical, **rest})
 
 
-def _refuse_other_size(one: Side, other: Side) -> None:
+def _refuse_other_size(one: DiffSide, other: DiffSide) -> None:
     for name, ref in one.tensors.items():
         theirs = other.tensors.get(name, ref)
         if name.startswith(_SIZED) and ref.spec.shape != theirs.spec.shape:

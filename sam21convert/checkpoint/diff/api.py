@@ -13,9 +13,9 @@ from ...io.data.checksums import check_sums, used_blobs
 from ...io.data.copy import Files, Progress
 from ...io.source import refuse_input
 from ...io.tensor import Tensor
-from .align import Side, open_pair
+from .align import DiffSide, open_pair
 from .modules import module_of
-from .report import Change, Difference, Lone, Outcome
+from .report import Difference, OneSided, TensorChange, TensorStatus
 
 if TYPE_CHECKING:
     from ...io.data.compare import Gap
@@ -44,7 +44,7 @@ def diff(
     :class:`~sam21convert.errors.UsageError`.
     """
     if tolerance is not None and not (isfinite(tolerance) and tolerance >= 0):
-        raise UsageError(f"--tolerance {tolerance}: is not a number from 0 up")
+        raise UsageError(f"`tolerance={tolerance}`: is not a number from 0 up")
     if plot is not None:
         from .plot import prepare
 
@@ -75,8 +75,8 @@ def diff(
 
 
 def _changes(
-    one: Side, other: Side, tolerance: float | None, progress: Progress
-) -> Iterator[Change]:
+    one: DiffSide, other: DiffSide, tolerance: float | None, progress: Progress
+) -> Iterator[TensorChange]:
     """Compare what both hold."""
     from ...io.data.compare import gap, identical, measurable
 
@@ -85,7 +85,7 @@ def _changes(
             theirs = other.tensors.get(name)
             if theirs is None:
                 continue
-            change = Change(name, module_of(name), "identical", ref.spec, theirs.spec)
+            change = TensorChange(name, module_of(name), "identical", ref.spec, theirs.spec)
             if ref.spec.shape != theirs.spec.shape:
                 yield replace(change, outcome="misshapen")
             elif identical(files, ref, theirs):
@@ -97,9 +97,9 @@ def _changes(
             progress(ref.spec.nbytes + theirs.spec.nbytes)
 
 
-def _judged(change: Change, found: Gap, tolerance: float | None) -> Change:
+def _judged(change: TensorChange, found: Gap, tolerance: float | None) -> TensorChange:
     relative = found.largest / found.scale if found.scale else 0.0
-    outcome: Outcome = "different"
+    outcome: TensorStatus = "different"
     if found.casts:
         outcome = "cast"
     elif tolerance is not None and relative <= tolerance and not found.unmatched:
@@ -117,8 +117,8 @@ def _judged(change: Change, found: Gap, tolerance: float | None) -> Change:
     )
 
 
-def _lone(one: Side, other: Side) -> Iterator[Lone]:
+def _lone(one: DiffSide, other: DiffSide) -> Iterator[OneSided]:
     """What ``one`` holds and ``other`` does not."""
     for name, ref in one.tensors.items():
         if name not in other.tensors:
-            yield Lone(name, module_of(name), ref.spec, other.why_not(name))
+            yield OneSided(name, module_of(name), ref.spec, other.why_not(name))

@@ -12,7 +12,7 @@ from .modules import layer_of, rank
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from .report import Change, Difference
+    from .report import Difference, TensorChange
 
 _CHANGED, _SAME, _MEAN = "#d55e00", "#999999", "#000000"
 _BAR, _FRAME = 0.17, 1.6  # inches: height of a bar, of all around the bars
@@ -27,7 +27,7 @@ def prepare(path: Path, *, overwrite: bool) -> None:
         import matplotlib.figure  # noqa: F401
     except ImportError as error:
         raise UsageError(
-            "--plot: needs matplotlib, which is not installed",
+            "`plot`: needs matplotlib, which is not installed",
             hint="pip install 'sam21convert[plot]'",
         ) from error
 
@@ -39,9 +39,9 @@ def draw(difference: Difference, path: Path, *, overwrite: bool) -> None:
         drawn.savefig(file, format="png", dpi=100)
 
 
-def layers(difference: Difference) -> dict[str, list[Change]]:
+def layers(difference: Difference) -> dict[str, list[TensorChange]]:
     """The tensors that both sides hold, by layer, in the order of the data flow."""
-    found: dict[str, list[Change]] = {}
+    found: dict[str, list[TensorChange]] = {}
     for change in sorted(difference.tensors, key=lambda change: _place(change.name, change.module)):
         found.setdefault(layer_of(change.name), []).append(change)
     return found
@@ -87,7 +87,7 @@ def figure(difference: Difference) -> Figure:
     return drawn
 
 
-def _note(changes: list[Change]) -> str:
+def _note(changes: list[TensorChange]) -> str:
     """What a bar cannot show."""
     unmatched = sum(change.unmatched for change in changes)
     if any(change.outcome == "misshapen" for change in changes):

@@ -11,7 +11,7 @@ from ...io.tensor import TensorSpec
 from ...report import Report, fold, table
 from .modules import rank
 
-Outcome = Literal["identical", "cast", "within", "different", "misshapen"]
+TensorStatus = Literal["identical", "cast", "within", "different", "misshapen"]
 
 
 _SAME = ("identical", "cast", "within")
@@ -24,7 +24,7 @@ _LISTED = 2  # of the names that one side lacks
 
 
 @dataclass(frozen=True)
-class Change:
+class TensorChange:
     """One tensor that both sides hold, by its official name.
 
     ``outcome`` is "identical" (every bit), "cast" (equal once the wider is rounded to the type of
@@ -37,7 +37,7 @@ class Change:
 
     name: str
     module: str
-    outcome: Outcome
+    outcome: TensorStatus
     a: TensorSpec
     b: TensorSpec
     largest: float | None = None
@@ -62,7 +62,7 @@ class Change:
 
 
 @dataclass(frozen=True)
-class Lone:
+class OneSided:
     """A tensor that only one side holds, and why the other does not."""
 
     name: str
@@ -110,9 +110,9 @@ class Difference(Report):
     b_form: str
     names: str
     tolerance: float | None
-    tensors: tuple[Change, ...]
-    only_a: tuple[Lone, ...]
-    only_b: tuple[Lone, ...]
+    tensors: tuple[TensorChange, ...]
+    only_a: tuple[OneSided, ...]
+    only_b: tuple[OneSided, ...]
 
     @property
     def same(self) -> bool:

@@ -9,148 +9,161 @@ import re
 from collections.abc import Callable
 from typing import IO
 
-from .walk import GET, MAX_TEXT, OTHER, PUT, STOP, VALUE, Beyond, Effect, Opcode, Use, Value, Walk
+from .walk import (
+    GET,
+    MAX_TEXT,
+    OTHER,
+    PUT,
+    STOP,
+    VALUE,
+    Beyond,
+    Effect,
+    GlobalReference,
+    Opcode,
+    PickleScan,
+    Value,
+)
 
 COMPUTED = "?"  # a part of a name that the pickle computes before it imports it
 
 
-def walk_through(file: IO[bytes], start: int, stop: int, entry: str, origin: int) -> Walk:
+def scan_pickle(file: IO[bytes], start: int, stop: int, entry: str, origin: int) -> PickleScan:
     """The walk through the pickle between two places of a file; offsets count from ``origin``."""
-    walk = Walk(file, start, stop, entry, origin)
-    walk.run(_OPCODES)
-    return walk
+    scan = PickleScan(file, start, stop, entry, origin)
+    scan.run(_OPCODES)
+    return scan
 
 
-def _counted(width: int, *, signed: bool = False) -> Callable[[Walk, int], int]:
-    def skip(walk: Walk, at: int) -> int:
-        return at + width + max(0, walk.number(at, width, signed=signed))
+def _counted(width: int, *, signed: bool = False) -> Callable[[PickleScan, int], int]:
+    def skip(scan: PickleScan, at: int) -> int:
+        return at + width + max(0, scan.number(at, width, signed=signed))
 
     return skip
 
 
-def _two_lines(walk: Walk, at: int) -> int:
-    walk.between = walk.line(at)
-    return walk.line(walk.between)
+def _two_lines(scan: PickleScan, at: int) -> int:
+    scan.between = scan.line(at)
+    return scan.line(scan.between)
 
 
-def _string(walk: Walk, at: int) -> None:
-    walk.stack.append(at)
+def _string(scan: PickleScan, at: int) -> None:
+    scan.stack.append(at)
 
 
-def _nothing(_walk: Walk, _: int) -> None:
+def _nothing(_walk: PickleScan, _: int) -> None:
     pass
 
 
 def _made_of(count: int) -> Effect:
-    def make(walk: Walk, _: int) -> None:
-        if count and len(walk.stack) >= count:
-            del walk.stack[-count:]
-        walk.stack.append(None)
+    def make(scan: PickleScan, _: int) -> None:
+        if count and len(scan.stack) >= count:
+            del scan.stack[-count:]
+        scan.stack.append(None)
 
     return make
 
 
-def _made_of_marked(walk: Walk, _: int) -> None:
-    walk.pop_mark()
-    walk.stack.append(None)
+def _made_of_marked(scan: PickleScan, _: int) -> None:
+    scan.pop_mark()
+    scan.stack.append(None)
 
 
 def _into(count: int | None) -> Effect:
     """Items, as many or all above the MARK, go into what stands below them."""
 
-    def put(walk: Walk, _: int) -> None:
+    def put(scan: PickleScan, _: int) -> None:
         if count is None:
-            walk.pop_mark()
+            scan.pop_mark()
         else:
-            del walk.stack[max(0, len(walk.stack) - count) :]
-        target = walk.top()
-        if isinstance(target, Use):
+            del scan.stack[max(0, len(scan.stack) - count) :]
+        target = scan.top()
+        if isinstance(target, GlobalReference):
             target.changed = True
 
     return put
 
 
-def _mark(walk: Walk, _: int) -> None:
-    walk.marks.append(len(walk.stack))
+def _mark(scan: PickleScan, _: int) -> None:
+    scan.marks.append(len(scan.stack))
 
 
-def _pop(walk: Walk, _: int) -> None:
-    if walk.marks and walk.marks[-1] == len(walk.stack):
-        walk.marks.pop()
+def _pop(scan: PickleScan, _: int) -> None:
+    if scan.marks and scan.marks[-1] == len(scan.stack):
+        scan.marks.pop()
     else:
-        walk.pop()
+        scan.pop()
 
 
-def _put(walk: Walk, number: int) -> None:
-    walk.memo[number] = walk.top()
+def _put(scan: PickleScan, number: int) -> None:
+    scan.memo[number] = scan.top()
 
 
-def _decimal(walk: Walk, at: int) -> int:
-    digits = walk.text(at + 1, walk.position).strip()
+def _decimal(scan: PickleScan, at: int) -> int:
+    digits = scan.text(at + 1, scan.position).strip()
     return int(digits) if re.fullmatch(rb"[+-]?\d+", digits) else -1
 
 
-def _global(walk: Walk, at: int) -> None:
-    module = _utf8(walk.text(at + 1, walk.between - 1))
-    walk.push(walk.name(module, _utf8(walk.text(walk.between, walk.position - 1)), at))
+def _global(scan: PickleScan, at: int) -> None:
+    module = _utf8(scan.text(at + 1, scan.between - 1))
+    scan.push(scan.name(module, _utf8(scan.text(scan.between, scan.position - 1)), at))
 
 
-def _stack_global(walk: Walk, at: int) -> None:
-    if len(walk.stack) > 1:  # else pickle.load gives up here
-        name, module = walk.pop(), walk.pop()
-        walk.push(walk.name(_text_of(walk, module), _text_of(walk, name), at))
+def _stack_global(scan: PickleScan, at: int) -> None:
+    if len(scan.stack) > 1:  # else pickle.load gives up here
+        name, module = scan.pop(), scan.pop()
+        scan.push(scan.name(_text_of(scan, module), _text_of(scan, name), at))
 
 
 def _extension(width: int) -> Effect:
-    def name(walk: Walk, at: int) -> None:
-        walk.push(walk.name("", f"extension code {walk.number(at + 1, width)}", at))
+    def name(scan: PickleScan, at: int) -> None:
+        scan.push(scan.name("", f"extension code {scan.number(at + 1, width)}", at))
 
     return name
 
 
-def _called(walk: Walk, function: Value) -> None:
-    if isinstance(function, Use):
+def _called(scan: PickleScan, function: Value) -> None:
+    if isinstance(function, GlobalReference):
         function.called = True
-    walk.stack.append(None)
+    scan.stack.append(None)
 
 
 def _call(count: int) -> Effect:
     """The function or class stands below so many values."""
 
-    def call(walk: Walk, _: int) -> None:
+    def call(scan: PickleScan, _: int) -> None:
         for _ in range(count):
-            walk.pop()
-        _called(walk, walk.pop())
+            scan.pop()
+        _called(scan, scan.pop())
 
     return call
 
 
-def _inst(walk: Walk, at: int) -> None:
-    _global(walk, at)
-    function = walk.pop()
-    walk.pop_mark()
-    _called(walk, function)
+def _inst(scan: PickleScan, at: int) -> None:
+    _global(scan, at)
+    function = scan.pop()
+    scan.pop_mark()
+    _called(scan, function)
 
 
-def _obj(walk: Walk, _: int) -> None:
-    items = walk.pop_mark()
-    _called(walk, items[0] if items else None)
+def _obj(scan: PickleScan, _: int) -> None:
+    items = scan.pop_mark()
+    _called(scan, items[0] if items else None)
 
 
 def _utf8(raw: bytes) -> str:
     return raw.decode("utf-8", "backslashreplace")
 
 
-def _text_of(walk: Walk, value: Value) -> str:
+def _text_of(scan: PickleScan, value: Value) -> str:
     """The string that stands at a place of the pickle."""
     if not isinstance(value, int):
         return COMPUTED
-    code, start = walk.text(value, value + 1), value + 1
+    code, start = scan.text(value, value + 1), value + 1
     width = _TEXTS[code[0]]
     if width:
-        length = int.from_bytes(walk.text(start, start + width), "little")
-        return _utf8(walk.text(start + width, start + width + length))
-    line = walk.text(start, start + MAX_TEXT).partition(b"\n")[0]
+        length = int.from_bytes(scan.text(start, start + width), "little")
+        return _utf8(scan.text(start + width, start + width + length))
+    line = scan.text(start, start + MAX_TEXT).partition(b"\n")[0]
     if code == b"V":
         return line.decode("raw-unicode-escape", "backslashreplace")
     return _utf8(_ESCAPE.sub(_unescape, line.strip()[1:-1]))
@@ -170,7 +183,7 @@ def _unescape(found: re.Match[bytes]) -> bytes:
 _TEXTS = {
     ord(code): width for code, width in zip("\x8cX\x8dUTSV", (1, 4, 8, 1, 4, 0, 0), strict=True)
 }
-_LINE = Walk.line
+_LINE = PickleScan.line
 _OPCODES: list[Opcode | None] = [None] * 256
 _TABLE: tuple[tuple[bytes, int | Beyond, int | Effect], ...] = (
     (b"N\x88\x89)]}\x8f\x97", 0, VALUE),  # NONE NEWTRUE NEWFALSE EMPTY_* NEXT_BUFFER

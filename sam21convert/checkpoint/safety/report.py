@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .policy import RATINGS, Rating, rate
-from .scan import uses_in
-from .walk import Use
+from .scan import references_in
+from .walk import GlobalReference
 
 _SHOWN = 12
 
@@ -71,12 +71,12 @@ def assess(path: Path) -> Safety:
 
     Raises OSError where the file cannot be read.
     """
-    found = uses_in(path)
+    found = references_in(path)
     names = sorted(map(_rated, found.names), key=lambda name: -RATINGS.index(name.rating))
     return Safety(tuple(names), found.whole)
 
 
-def _rated(use: Use) -> Global:
+def _rated(use: GlobalReference) -> Global:
     full = f"{use.module}.{use.name}".lstrip(".")
     return Global(
         full if full.isprintable() else ascii(full)[1:-1],

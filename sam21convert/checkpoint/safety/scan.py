@@ -21,8 +21,8 @@ from ...io.torch_distributed import METADATA, stretches
 from ...io.torch_storage import MAX_HEADER
 from ...io.torch_zip import Stretch
 from ...io.zip_directory import MAX_DIRECTORY, claimed_directory
-from .globals import walk_through
-from .walk import Use, Walk
+from .globals import scan_pickle
+from .walk import GlobalReference, PickleScan
 
 _HEADER = struct.Struct("<4s4xH8xI4xHH")  # magic, method, stored size, lengths of name and extra
 _PLAIN = re.compile(r"[^/]+/(data/[^/]+|version|byteorder|\.data/[^/]+|\.\w+)")  # never unpickled
@@ -36,14 +36,14 @@ _Pickle: TypeAlias = tuple[IO[bytes], int, int, str]
 
 
 @dataclass(frozen=True)
-class Uses:
+class References:
     """What the pickles of a file name. ``whole``: they were gone through to their end."""
 
-    names: tuple[Use, ...]
+    names: tuple[GlobalReference, ...]
     whole: bool = True
 
 
-def uses_in(path: Path) -> Uses:
+def references_in(path: Path) -> References:
     """What would be imported and called if the pickles in ``path`` were loaded the ordinary way.
 
     A file that holds none has no names. Of a folder of torch.distributed.checkpoint all pieces are
@@ -53,13 +53,13 @@ def uses_in(path: Path) -> Uses:
     if not path.is_file():
         raise OSError("not a regular file")  # opening a pipe would wait for ever
     with path.open("rb") as file:
-        walks = [walk for pickle in _in_file(file) for walk in _row(*pickle)]
+        walks = [scan for pickle in _in_file(file) for scan in _row(*pickle)]
     whole = folder == path or _add_pieces(folder, walks)
-    names = tuple(use for walk in walks for use in walk.uses.values())
-    return Uses(names, whole and all(walk.whole for walk in walks))
+    names = tuple(use for scan in walks for use in scan.uses.values())
+    return References(names, whole and all(scan.whole for scan in walks))
 
 
-def _add_pieces(folder: Path, walks: list[Walk]) -> bool:
+def _add_pieces(folder: Path, walks: list[PickleScan]) -> bool:
     """Go through the pieces too, within bounds; False where that came to no end."""
     left = MAX_HEADER
     try:
@@ -87,17 +87,17 @@ def _in_file(file: IO[bytes]) -> Iterator[_Pickle]:
         yield file, 0, size, ""
 
 
-def _row(file: IO[bytes], start: int, stop: int, entry: str) -> Iterator[Walk]:
+def _row(file: IO[bytes], start: int, stop: int, entry: str) -> Iterator[PickleScan]:
     """The pickles that follow each other. What follows those of PyTorch's legacy format is data."""
     file.seek(start)
     legacy = file.read(2 + len(_LEGACY))[2:] == _LEGACY
     position: int | None = start
     count = 0
     while position is not None and position < stop and not (legacy and count == _LEGACY_PICKLES):
-        walk = walk_through(file, position, stop, entry, start)
-        if position == start or walk.end is not None or walk.uses:
-            yield walk
-        position, count = walk.end, count + 1
+        scan = scan_pickle(file, position, stop, entry, start)
+        if position == start or scan.end is not None or scan.uses:
+            yield scan
+        position, count = scan.end, count + 1
 
 
 def _in_zip(file: IO[bytes], size: int) -> Iterator[_Pickle]:

@@ -20,7 +20,7 @@ _REACH = 16  # bytes: more than any opcode with its number
 
 
 @dataclass(slots=True)
-class Use:
+class GlobalReference:
     """A global that a pickle names, ``offset`` bytes into it the first time.
 
     ``called``: it is called, as a function or to make an object. ``changed``: attributes or items
@@ -37,10 +37,12 @@ class Use:
     count: int = 0
 
 
-Value: TypeAlias = Use | int | None  # a string is the place of its opcode; None is all else
+Value: TypeAlias = (
+    GlobalReference | int | None
+)  # a string is the place of its opcode; None is all else
 
 
-class Walk:
+class PickleScan:
     """A pickle, to be walked through from ``start`` on; offsets count from ``origin``.
 
     Afterwards ``end`` is where it ends, None if it is broken or cut short, and ``whole`` is false
@@ -54,7 +56,7 @@ class Walk:
         self.stack: list[Value] = []
         self.marks: list[int] = []
         self.memo: dict[int, Value] = {}
-        self.uses: dict[tuple[str, str], Use] = {}
+        self.uses: dict[tuple[str, str], GlobalReference] = {}
         self.end: int | None = None
         self.whole = True
 
@@ -134,20 +136,22 @@ class Walk:
 
     def push(self, value: Value) -> None:
         """Put a value on the stack; a global is counted."""
-        if type(value) is Use:
+        if type(value) is GlobalReference:
             value.count += 1
         self.stack.append(value)
 
-    def name(self, module: str, name: str, at: int) -> Use:
+    def name(self, module: str, name: str, at: int) -> GlobalReference:
         """The global of this name."""
         found = self.uses.get((module, name))
         if found is None:
-            found = self.uses[module, name] = Use(module, name, self.entry, at - self.origin)
+            found = self.uses[module, name] = GlobalReference(
+                module, name, self.entry, at - self.origin
+            )
         return found
 
 
-Beyond: TypeAlias = Callable[[Walk, int], int]
-Effect: TypeAlias = Callable[[Walk, int], Any]
+Beyond: TypeAlias = Callable[[PickleScan, int], int]
+Effect: TypeAlias = Callable[[PickleScan, int], Any]
 
 
 class Opcode(NamedTuple):

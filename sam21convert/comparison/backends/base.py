@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ...model.config import ModelConfig
 from ...prediction.load import Loading, load_onto, with_image_size
-from ..activations import Recorder, Taps
+from ..activations import Activations, Recorder
 from ..inputs import Clip, Picture
 from ..scenarios import Ask, ImageScenario, Prompt, VideoScenario
 
@@ -21,7 +21,7 @@ Model = TypeVar("Model", bound=torch.nn.Module)
 
 
 @dataclass(frozen=True)
-class Given:
+class LoadOptions:
     """Arguments of :func:`~sam21convert.load_model`."""
 
     config: str | Path | ModelConfig | None = None
@@ -48,12 +48,12 @@ class CannotRun(Exception):  # noqa: N818  # no error: the package lacks what a 
     """A package cannot do what it is asked; the message says why."""
 
 
-class Runner(Protocol):
+class Backend(Protocol):
     """One side of a comparison: a package with a checkpoint loaded into it.
 
     ``name`` is what stands before the colon on the command line, ``version`` that of the package.
     ``abilities`` are those of "encode", "images" and
-    "videos" that it has. Taps have the names and layouts of the ground truth.
+    "videos" that it has. Activations have the names and layouts of the ground truth.
     """
 
     name: str
@@ -72,16 +72,18 @@ class Runner(Protocol):
     def clip_pixels(self, clip: Clip) -> Tensor:
         """What the package itself makes of the frames of a video: ``T x 3 x S x S``."""
 
-    def encode(self, pixels: Tensor) -> Taps:
+    def encode(self, pixels: Tensor) -> Activations:
         """Encode ``1 x 3 x S x S`` pixels; :meth:`segment` is about them from now on."""
 
-    def segment(self, picture: Picture, scenario: ImageScenario) -> Taps:
+    def segment(self, picture: Picture, scenario: ImageScenario) -> Activations:
         """Answer one prompt; ``masks`` are the logits of the masks given: ``1 x M x S/4 x S/4``."""
 
-    def track(self, clip: Clip, scenario: VideoScenario, agreed: Taps | None = None) -> Taps:
+    def track(
+        self, clip: Clip, scenario: VideoScenario, agreed: Activations | None = None
+    ) -> Activations:
         """Play a scenario; ``frame3.masks`` are ``objects x 1 x H x W`` logits.
 
-        ``agreed`` is for the :class:`~.taps.Recorder`.
+        ``agreed`` is for the :class:`~.activations.Recorder`.
         """
 
     def tensor(self, name: str) -> Tensor:
@@ -103,10 +105,10 @@ def tensor_of(model: nn.Module, name: str) -> Tensor:
     return tensor.detach()
 
 
-def held(runner: Runner, name: str) -> Tensor | None:
+def held(backend: Backend, name: str) -> Tensor | None:
     """The model's own tensor of that official name; None when it has none."""
     try:
-        return runner.tensor(name)
+        return backend.tensor(name)
     except KeyError:
         return None
 

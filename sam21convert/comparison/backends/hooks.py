@@ -13,10 +13,10 @@ from torch import Tensor
 from .. import packages
 from .base import CannotRun
 
-Heard = Callable[[dict[str, Any], Any], None]  # gets keyword arguments and the result
+Callback = Callable[[dict[str, Any], Any], None]  # gets keyword arguments and the result
 
 
-class Listening(ExitStack):
+class Hooks(ExitStack):
     """What is attached to ``model``, of a ``package``, while the context lasts.
 
     Parts of the model are given by dotted paths. Where a version of the package has no such part,
@@ -36,10 +36,10 @@ class Listening(ExitStack):
             package = packages.titled(self.package)
             raise CannotRun(f"{package} has no {path} to listen to") from None
 
-    def after(self, path: str, heard: Heard) -> None:
-        """Let ``heard`` know of every call of a module, with its keyword arguments and result."""
+    def after(self, path: str, passed: Callback) -> None:
+        """Let ``passed`` know of every call of a module, with its keyword arguments and result."""
         hook = self.part(path).register_forward_hook(
-            lambda _module, _args, given, result: heard(given, result), with_kwargs=True
+            lambda _module, _args, given, result: passed(given, result), with_kwargs=True
         )
         self.callback(hook.remove)
 

@@ -16,18 +16,18 @@ from torch import Tensor
 from ...model.config import ModelConfig
 from ...prediction.load import Loading
 from .. import packages
-from ..activations import Recorder, Taps
+from ..activations import Activations, Recorder
 from ..inputs import Clip, Picture
 from ..scenarios import ImageScenario, VideoScenario
-from .base import CannotRun, Given, image_prompts, play, tensor_of
+from .base import CannotRun, LoadOptions, image_prompts, play, tensor_of
 from .hooks import replaced
 from .sam2_build import build_predictor, build_published, image_predictor, published_name
-from .sam2_hooks import PACKAGE, listening
+from .sam2_hooks import PACKAGE, recording
 from .truth import HOLES
 
 
 class Official:
-    """A checkpoint loaded onto the official predictors; see :class:`~.runner.Runner`.
+    """A checkpoint loaded onto the official predictors; see :class:`~.backend.Backend`.
 
     As their builder makes them with ``apply_postprocessing``; holes are filled where asked for.
     """
@@ -45,7 +45,7 @@ class Official:
         self._images = image_predictor(model)
 
     @classmethod
-    def load(cls, source: Path, given: Given) -> Official:
+    def load(cls, source: Path, given: LoadOptions) -> Official:
         """Load ``source`` in float32, read and checked as for the ground truth.
 
         Settings of a published model come from the package's own YAML. Raises as
@@ -73,24 +73,24 @@ class Official:
             )[0]
         return images
 
-    def encode(self, pixels: Tensor) -> Taps:
+    def encode(self, pixels: Tensor) -> Activations:
         """Encode an image with the image predictor, in the place of whose transforms are pixels."""
         recorder, blank = Recorder(), np.zeros((*pixels.shape[2:], 3), np.uint8)
         with (
-            listening(self.model, recorder),
+            recording(self.model, recorder),
             replaced(self._images, _transforms=lambda _: pixels[0]),
         ):
             self._images.set_image(blank)
         return recorder
 
-    def segment(self, picture: Picture, scenario: ImageScenario) -> Taps:
+    def segment(self, picture: Picture, scenario: ImageScenario) -> Activations:
         """Answer one prompt about it."""
         given = {
             name: None if value is None else value.to(self.model.device)
             for name, value in image_prompts(picture, scenario.prompt).items()
         }
         recorder = Recorder()
-        with listening(self.model, recorder) as listen:
+        with recording(self.model, recorder) as listen:
             # Logits as the decoder gives them: the predictor clamps what it returns.
             listen.after("sam_mask_decoder", lambda _, found: recorder.add("masks", found[0]))
             self._images._predict(
@@ -102,7 +102,9 @@ class Official:
             )
         return recorder
 
-    def track(self, clip: Clip, scenario: VideoScenario, agreed: Taps | None = None) -> Taps:
+    def track(
+        self, clip: Clip, scenario: VideoScenario, agreed: Activations | None = None
+    ) -> Activations:
         """Follow objects through a video.
 
         Raises :class:`CannotRun` for holes to be filled where the package cannot.
@@ -113,7 +115,7 @@ class Official:
         with (
             self._opened(clip) as state,
             replaced(self.model, fill_hole_area=holes),
-            listening(self.model, recorder),
+            recording(self.model, recorder),
         ):
             play(self.model, state, clip, scenario, recorder)
         return recorder

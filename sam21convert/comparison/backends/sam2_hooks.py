@@ -9,15 +9,15 @@ from typing import Any
 from torch import Tensor
 
 from ..activations import Recorder
-from .hooks import Listening, as_image
+from .hooks import Hooks, as_image
 
 PACKAGE = "sam2"
 
 
 @contextmanager
-def listening(model: Any, recorder: Recorder) -> Iterator[Listening]:
+def recording(model: Any, recorder: Recorder) -> Iterator[Hooks]:
     """While in force, all that the official ``SAM2VideoPredictor`` computes is recorded."""
-    with Listening(model, PACKAGE) as listen:
+    with Hooks(model, PACKAGE) as listen:
         _image_encoder(listen, recorder)
         _prompts_and_masks(listen, recorder)
         _memories(listen, recorder)
@@ -25,7 +25,7 @@ def listening(model: Any, recorder: Recorder) -> Iterator[Listening]:
         yield listen
 
 
-def _image_encoder(listen: Listening, recorder: Recorder) -> None:
+def _image_encoder(listen: Hooks, recorder: Recorder) -> None:
     def stages(_: Any, found: list[Tensor]) -> None:
         for number, stage in enumerate(found):
             recorder.add(f"trunk.stage{number}", stage)
@@ -38,7 +38,7 @@ def _image_encoder(listen: Listening, recorder: Recorder) -> None:
     listen.after("image_encoder.neck", levels)
 
 
-def _prompts_and_masks(listen: Listening, recorder: Recorder) -> None:
+def _prompts_and_masks(listen: Hooks, recorder: Recorder) -> None:
     def prompt(_: Any, found: tuple[Tensor, Tensor]) -> None:
         recorder.add("prompt.sparse", found[0])
         recorder.add("prompt.dense", found[1])
@@ -61,7 +61,7 @@ def _prompts_and_masks(listen: Listening, recorder: Recorder) -> None:
     listen.around("_track_step", pointer)  # after which the frame may be remembered
 
 
-def _memories(listen: Listening, recorder: Recorder) -> None:
+def _memories(listen: Hooks, recorder: Recorder) -> None:
     def attended(given: dict[str, Any], found: Tensor) -> None:
         recorder.add("memory_attention.memory", given["memory"].transpose(0, 1))  # B, M, K
         recorder.add("memory_attention.position", given["memory_pos"].transpose(0, 1))  # B, M, K
@@ -74,7 +74,7 @@ def _memories(listen: Listening, recorder: Recorder) -> None:
     listen.after("memory_encoder", remembered)
 
 
-def _places(listen: Listening, recorder: Recorder) -> None:
+def _places(listen: Hooks, recorder: Recorder) -> None:
     """Say which object on which frame is being looked at, or remembered."""
 
     def looked_at(run: Any, **given: Any) -> Any:

@@ -14,23 +14,23 @@ from ...checkpoint.mismatch import mismatch
 from ...checkpoint.open import Checkpoint, open_checkpoint
 from ...config.timm import arguments_of, published_size
 from ...dialects import TIMM
-from ...dialects.keymap import foreign_name
+from ...dialects.keymap import target_name
 from ...errors import MismatchError, UsageError
 from ...model.config import ModelConfig, TrunkConfig
 from ...model.sam2 import SAM2
 from ...prediction.load import with_image_size
-from ..activations import Recorder, Taps
+from ..activations import Activations, Recorder
 from ..inputs import Clip, Picture
 from ..packages import INSTALL, member, titled, version
 from ..scenarios import ImageScenario, VideoScenario
-from .base import CannotRun, Given, tensor_of
+from .base import CannotRun, LoadOptions, tensor_of
 
 PACKAGE = "timm"
 _HEAD = "head."  # of a classifier, which SAM 2 has none of
 
 
 class Timm:
-    """The trunk of a checkpoint in timm's ``HieraDet``; see :class:`~.runner.Runner`.
+    """The trunk of a checkpoint in timm's ``HieraDet``; see :class:`~.backend.Backend`.
 
     It can encode, and nothing else.
     """
@@ -46,7 +46,7 @@ class Timm:
         self.notes: tuple[str, ...] = ("only the trunk is compared: timm has nothing else",)
 
     @classmethod
-    def load(cls, source: Path, given: Given) -> Timm:
+    def load(cls, source: Path, given: LoadOptions) -> Timm:
         """Load the trunk of ``source`` in float32.
 
         What has timm's names timm loads itself; any other is read and checked as for the ground
@@ -63,7 +63,7 @@ class Timm:
         weights = {
             renamed: tensor
             for name, tensor in whole.state_dict().items()
-            if (renamed := foreign_name(TIMM, name)) is not None
+            if (renamed := target_name(TIMM, name)) is not None
         }
         model = _build(loading.config.trunk)
         apart = {name for name in model.state_dict() if not name.startswith(_HEAD)} ^ set(weights)
@@ -84,7 +84,7 @@ class Timm:
         """Not there: raises :class:`CannotRun`."""
         raise CannotRun("timm has no videos")
 
-    def encode(self, pixels: Tensor) -> Taps:
+    def encode(self, pixels: Tensor) -> Activations:
         """Encode an image, as far as the four stages of the trunk."""
         device = next(self.model.parameters()).device
         with torch.no_grad():
@@ -94,17 +94,19 @@ class Timm:
             recorder.add(f"trunk.stage{number}", stage)
         return recorder
 
-    def segment(self, picture: Picture, scenario: ImageScenario) -> Taps:
+    def segment(self, picture: Picture, scenario: ImageScenario) -> Activations:
         """Not there: raises :class:`CannotRun`."""
         raise CannotRun("timm has only the trunk")
 
-    def track(self, clip: Clip, scenario: VideoScenario, agreed: Taps | None = None) -> Taps:
+    def track(
+        self, clip: Clip, scenario: VideoScenario, agreed: Activations | None = None
+    ) -> Activations:
         """Not there: raises :class:`CannotRun`."""
         raise CannotRun("timm has only the trunk")
 
     def tensor(self, name: str) -> Tensor:
         """One of the trunk's tensors."""
-        renamed = foreign_name(TIMM, name)
+        renamed = target_name(TIMM, name)
         if renamed is None:
             raise KeyError(name)
         return tensor_of(self.model, renamed)

@@ -22,17 +22,17 @@ from ...model.inference_state import Session
 from ...model.video_frames import Frames
 from ...prediction.load import with_image_size
 from .. import packages
-from ..activations import Recorder, Taps
+from ..activations import Activations, Recorder
 from ..inputs import Clip, Picture
 from ..scenarios import ImageScenario, VideoScenario
-from .base import CannotRun, Given, image_prompts, play, tensor_of
-from .transformers_hooks import PACKAGE, listening
+from .base import CannotRun, LoadOptions, image_prompts, play, tensor_of
+from .transformers_hooks import PACKAGE, recording
 from .transformers_load import Loaded, load_folder, quiet, tie
 from .transformers_video import TransformersPredictor
 
 
 class Transformers:
-    """A folder loaded by ``from_pretrained``; see :class:`~.runner.Runner`.
+    """A folder loaded by ``from_pretrained``; see :class:`~.backend.Backend`.
 
     Images are segmented by ``Sam2Model`` and videos by ``Sam2VideoModel``, which share tensors.
     """
@@ -51,16 +51,16 @@ class Transformers:
         self.abilities = frozenset({"encode", "images"} | videos)
         self._embeddings: list[Tensor] = []
         keymap = compile_keymap(HF_VIDEO if videos else HF_IMAGE, tensors_of(config))
-        tie((self.image,) if self.video is None else (self.video, self.image), keymap.echoes)
+        tie((self.image,) if self.video is None else (self.video, self.image), keymap.tied)
         self._places: dict[str, tuple[str, slice]] = {}
         for entry in keymap.entries:
             row = 0
-            for name in entry.truths:
-                rows = slice(row, row := row + keymap.truth[name].shape[0])
-                self._places[name] = entry.foreign, rows
+            for name in entry.canonical:
+                rows = slice(row, row := row + keymap.canonical[name].shape[0])
+                self._places[name] = entry.key, rows
 
     @classmethod
-    def load(cls, source: Path, given: Given) -> Transformers:
+    def load(cls, source: Path, given: LoadOptions) -> Transformers:
         """Load a transformers folder as it is; anything else is converted into one before.
 
         A folder's own ``config.json`` decides, never that given. Raises as
@@ -77,7 +77,9 @@ class Transformers:
             return cls._of_folder(source, folder, given, note)
 
     @classmethod
-    def _of_folder(cls, source: Path, folder: Path, given: Given, *notes: str) -> Transformers:
+    def _of_folder(
+        cls, source: Path, folder: Path, given: LoadOptions, *notes: str
+    ) -> Transformers:
         content = read_json(folder / CONFIG)
         with naming(folder / CONFIG):
             kind = transformers.model_type(content)
@@ -104,14 +106,14 @@ class Transformers:
         pixels: Tensor = made["pixel_values_videos"][0]
         return pixels
 
-    def encode(self, pixels: Tensor) -> Taps:
+    def encode(self, pixels: Tensor) -> Activations:
         """Encode an image."""
         recorder = Recorder()
-        with quiet(), listening(self.image, recorder, video=False):
+        with quiet(), recording(self.image, recorder, video=False):
             self._embeddings = self.image.get_image_embeddings(pixels.to(self.image.device))
         return recorder
 
-    def segment(self, picture: Picture, scenario: ImageScenario) -> Taps:
+    def segment(self, picture: Picture, scenario: ImageScenario) -> Activations:
         """Answer one prompt about it."""
         prompts = image_prompts(picture, scenario.prompt)
         mask = prompts.pop("mask_input")
@@ -120,7 +122,7 @@ class Transformers:
             for given in prompts.values()
         )
         recorder = Recorder()
-        with quiet(), torch.no_grad(), listening(self.image, recorder, video=False):
+        with quiet(), torch.no_grad(), recording(self.image, recorder, video=False):
             found = self.image(
                 image_embeddings=self._embeddings,
                 input_points=points,
@@ -132,19 +134,21 @@ class Transformers:
         recorder.add("masks", found.pred_masks[:, 0])
         return recorder
 
-    def track(self, clip: Clip, scenario: VideoScenario, agreed: Taps | None = None) -> Taps:
+    def track(
+        self, clip: Clip, scenario: VideoScenario, agreed: Activations | None = None
+    ) -> Activations:
         """Follow objects through a video. Holes are never filled: it has no such option."""
         if self.video is None:
             raise CannotRun("a folder of an image model has no memory")
         recorder, device = Recorder(agreed), self.video.device
         predictor = TransformersPredictor(self.video, self.processor)
         frames = Session(Frames(clip.tensor, clip.height, clip.width), device, device)
-        with quiet(), listening(self.video, recorder, video=True):
+        with quiet(), recording(self.video, recorder, video=True):
             play(predictor, predictor.init_state(frames), clip, scenario, recorder)
         return recorder
 
     def tensor(self, name: str) -> Tensor:
         """The tensor, or the rows of one, that holds an official tensor."""
-        foreign, rows = self._places[name]
+        key, rows = self._places[name]
         model = self.image if self.video is None else self.video
-        return tensor_of(model, foreign)[rows]
+        return tensor_of(model, key)[rows]

@@ -14,16 +14,16 @@ import torch
 from torch import Tensor
 
 from ..activations import Recorder
-from .hooks import Listening, as_image
+from .hooks import Hooks, as_image
 
 PACKAGE = "transformers"
 _FIRST_MASK = 2  # among the decoder's tokens, after those of the object score and of the IoU
 
 
 @contextmanager
-def listening(model: Any, recorder: Recorder, *, video: bool) -> Iterator[Listening]:
+def recording(model: Any, recorder: Recorder, *, video: bool) -> Iterator[Hooks]:
     """While in force, all that the model computes is recorded."""
-    with Listening(model, PACKAGE) as listen:
+    with Hooks(model, PACKAGE) as listen:
         _image_encoder(listen, recorder)
         _prompts(listen, recorder)
         _masks(listen, recorder)
@@ -33,7 +33,7 @@ def listening(model: Any, recorder: Recorder, *, video: bool) -> Iterator[Listen
         yield listen
 
 
-def _image_encoder(listen: Listening, recorder: Recorder) -> None:
+def _image_encoder(listen: Hooks, recorder: Recorder) -> None:
     def stages(_: Any, found: Any) -> None:
         for number, stage in enumerate(found.intermediate_hidden_states):
             recorder.add(f"trunk.stage{number}", stage.permute(0, 3, 1, 2))  # B, C, H, W
@@ -46,7 +46,7 @@ def _image_encoder(listen: Listening, recorder: Recorder) -> None:
     listen.after("vision_encoder.neck", levels)
 
 
-def _prompts(listen: Listening, recorder: Recorder) -> None:
+def _prompts(listen: Hooks, recorder: Recorder) -> None:
     def prompt(given: dict[str, Any], found: tuple[Tensor, Tensor]) -> None:
         sparse, dense = found
         points = given.get("input_points")
@@ -61,7 +61,7 @@ def _prompts(listen: Listening, recorder: Recorder) -> None:
     listen.after("prompt_encoder", prompt)
 
 
-def _masks(listen: Listening, recorder: Recorder) -> None:
+def _masks(listen: Hooks, recorder: Recorder) -> None:
     """All four masks are gathered from the parts that they are made of, before one is picked."""
     parts: dict[str, Tensor] = {}
     weights: list[Tensor] = []
@@ -91,7 +91,7 @@ def _masks(listen: Listening, recorder: Recorder) -> None:
     listen.after("mask_decoder", all_masks)
 
 
-def _objects(listen: Listening, recorder: Recorder) -> None:
+def _objects(listen: Hooks, recorder: Recorder) -> None:
     def looked_at(run: Any, **given: Any) -> Any:
         with recorder.within(_place(given, given["obj_idx"])):
             found = run(**given)
@@ -102,7 +102,7 @@ def _objects(listen: Listening, recorder: Recorder) -> None:
     listen.around("_run_single_frame_inference", looked_at)
 
 
-def _memories(listen: Listening, recorder: Recorder) -> None:
+def _memories(listen: Hooks, recorder: Recorder) -> None:
     def attended(given: dict[str, Any], found: Tensor) -> None:
         position = given["memory_posision_embeddings"]  # the spelling is theirs
         recorder.add("memory_attention.memory", given["memory"].transpose(0, 1))  # B, M, K

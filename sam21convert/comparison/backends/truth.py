@@ -18,10 +18,10 @@ from ...model.sam2 import ImageFeatures
 from ...model.video_frames import Frames, load_frames
 from ...model.video_predictor import SAM2VideoPredictor
 from .. import influence
-from ..activations import OF_A_FRAME, Recorder, Taps, kind
+from ..activations import OF_A_FRAME, Activations, Recorder, kind
 from ..inputs import Clip, Picture
 from ..scenarios import ImageScenario, VideoScenario
-from .base import Given, image_prompts, play, tensor_of
+from .base import LoadOptions, image_prompts, play, tensor_of
 from .hooks import replaced
 
 HOLES = 8  # the area that the official builder of video predictors fills
@@ -29,7 +29,7 @@ _OPTIONS = TrackingOptions(binarize_mask_from_pts_for_mem_enc=True)  # as that b
 
 
 class Truth:
-    """A checkpoint loaded onto the ground truth; see :class:`~.runner.Runner`."""
+    """A checkpoint loaded onto the ground truth; see :class:`~.backend.Backend`."""
 
     name, version = "truth", __version__
 
@@ -42,7 +42,7 @@ class Truth:
         self._frames = EncodedFrames(model)
 
     @classmethod
-    def load(cls, source: Path, given: Given) -> Truth:
+    def load(cls, source: Path, given: LoadOptions) -> Truth:
         """Load ``source``, as :func:`~sam21convert.load_model` does, in float32."""
         model, loading = given.onto(lambda config: SAM2VideoPredictor(config, _OPTIONS), source)
         return cls(source, model, images_only=loading.dialect == "hf-image")
@@ -71,13 +71,13 @@ class Truth:
         assert isinstance(frames, Tensor)
         return frames
 
-    def encode(self, pixels: Tensor) -> Taps:
+    def encode(self, pixels: Tensor) -> Activations:
         """Encode an image."""
-        taps = Recorder()
-        self.features = self.model.encode_image(pixels.to(self.model.device), taps)
-        return taps
+        activations = Recorder()
+        self.features = self.model.encode_image(pixels.to(self.model.device), activations)
+        return activations
 
-    def segment(self, picture: Picture, scenario: ImageScenario) -> Taps:
+    def segment(self, picture: Picture, scenario: ImageScenario) -> Activations:
         """Answer one prompt about it."""
         assert self.features is not None
         device = self.model.device
@@ -85,20 +85,22 @@ class Truth:
             name: None if value is None else value.to(device)
             for name, value in image_prompts(picture, scenario.prompt).items()
         }
-        taps = Recorder()
+        activations = Recorder()
         found = self.model.predict_masks(
-            self.features, **given, multimask_output=scenario.multimask, taps=taps
+            self.features, **given, multimask_output=scenario.multimask, activations=activations
         )
-        taps.add("masks", found.logits)
-        return taps
+        activations.add("masks", found.logits)
+        return activations
 
-    def track(self, clip: Clip, scenario: VideoScenario, agreed: Taps | None = None) -> Taps:
+    def track(
+        self, clip: Clip, scenario: VideoScenario, agreed: Activations | None = None
+    ) -> Activations:
         """Follow objects through a video."""
         device = self.model.device
         state = Session(Frames(clip.tensor, clip.height, clip.width), device, device)
         self.model.fill_hole_area = HOLES if scenario.fill_holes else 0
         recorder = Recorder(agreed)
-        with listening(self.model, recorder, self._frames):
+        with recording(self.model, recorder, self._frames):
             play(self.model, state, clip, scenario, recorder)
         return recorder
 
@@ -125,24 +127,24 @@ class EncodedFrames:
     def __init__(self, model: SAM2VideoPredictor) -> None:
         named = model.named_parameters()
         self._weights = [weight for name, weight in named if influence.encodes(name)]
-        self._frames: dict[int, tuple[ImageFeatures, Taps]] = {}
+        self._frames: dict[int, tuple[ImageFeatures, Activations]] = {}
         self._video: Tensor | None = None
         self._written = -1
 
     def encode(
         self, encode: Callable[..., ImageFeatures], recorder: Recorder, state: Session, frame: int
     ) -> ImageFeatures:
-        """Features of a frame, by ``encode`` unless they are known; taps of the first as well."""
+        """Features of a frame, by ``encode`` unless they are known; activations of the first as well."""
         self._forget_others(state.images)
         first = not any(kind(name).startswith(OF_A_FRAME) for name in recorder)
         if frame in self._frames:
-            features, taps = self._frames[frame]
-            if taps or not first:
-                recorder.update(taps)
+            features, activations = self._frames[frame]
+            if activations or not first:
+                recorder.update(activations)
                 return features
         features = encode(state, frame)
-        taps = {name: tap for name, tap in recorder.items() if first}
-        self._frames[frame] = features, taps
+        activations = {name: activation for name, activation in recorder.items() if first}
+        self._frames[frame] = features, activations
         return features
 
     def _forget_others(self, video: Tensor) -> None:
@@ -154,10 +156,10 @@ class EncodedFrames:
 
 
 @contextmanager
-def listening(
+def recording(
     model: SAM2VideoPredictor, recorder: Recorder, frames: EncodedFrames
 ) -> Iterator[None]:
-    """Let a model hand out its taps, and what it keeps as a memory."""
+    """Let a model hand out its activations, and what it keeps as a memory."""
 
     def at(step: Callable[..., Any]) -> Callable[..., Any]:
         def run(state: Session, frame: int, obj_id: Any, *args: Any, **given: Any) -> Any:
@@ -169,7 +171,7 @@ def listening(
     keep, encode = model._kept, model.frame_features
     with replaced(
         model,
-        taps=recorder,
+        activations=recorder,
         frame_features=lambda state, frame: frames.encode(encode, recorder, state, frame),
         track=at(model.track),
         remember_prompt=at(model.remember_prompt),

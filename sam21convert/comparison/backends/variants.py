@@ -16,8 +16,8 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ...model.sam2 import ImageFeatures
-from ..activations import Taps
-from .base import Runner
+from ..activations import Activations
+from .base import Backend
 from .truth import Truth, in_double
 
 DType = Literal["float32", "bfloat16", "float16"]
@@ -56,25 +56,27 @@ class Arithmetic:
 
 
 @dataclass(frozen=True)
-class Voice:
-    """A runner, and the circumstances in which it speaks."""
+class NumericalVariant:
+    """A backend, and the circumstances in which it speaks."""
 
     name: str
-    runner: Runner
+    backend: Backend
     circumstances: Callable[[], AbstractContextManager[None]] = nullcontext
 
 
-def variants(truth: Truth, arithmetic: Arithmetic, *, video: bool = False) -> list[Voice]:
+def variants(
+    truth: Truth, arithmetic: Arithmetic, *, video: bool = False
+) -> list[NumericalVariant]:
     """Ways to compute the same as ``truth``; double precision where it takes no minutes."""
-    voices = [Voice("another attention kernel", truth.twin(), _plain_attention)]
+    variants = [NumericalVariant("another attention kernel", truth.twin(), plain_attention)]
     if arithmetic.dtype == "float32":
         if arithmetic.device != "cpu" or _work(truth) <= _AFFORDABLE:
-            voices.append(Voice("float64", truth.in_float64()))
+            variants.append(NumericalVariant("float64", truth.in_float64()))
         elif not video:
-            voices.append(Voice("float64 after the encoder", _ExactPrompts(truth)))
+            variants.append(NumericalVariant("float64 after the encoder", _ExactPrompts(truth)))
     elif arithmetic.device == "cpu":
-        voices.append(Voice("another number of threads", truth.twin(), _other_threads))
-    return voices
+        variants.append(NumericalVariant("another number of threads", truth.twin(), other_threads))
+    return variants
 
 
 class _ExactPrompts(Truth):
@@ -84,7 +86,7 @@ class _ExactPrompts(Truth):
         super().__init__(truth.source, in_double(truth.model), images_only=True)
         self._encoded_by = truth
 
-    def encode(self, pixels: Tensor) -> Taps:
+    def encode(self, pixels: Tensor) -> Activations:
         """Take over the features."""
         found = self._encoded_by.features
         assert found is not None
@@ -98,14 +100,14 @@ def _work(truth: Truth) -> float:
 
 
 @contextmanager
-def _plain_attention() -> Iterator[None]:
+def plain_attention() -> Iterator[None]:
     """Attention spelled out, rather than by the kernel that torch would pick."""
     with sdpa_kernel(SDPBackend.MATH):
         yield
 
 
 @contextmanager
-def _other_threads() -> Iterator[None]:
+def other_threads() -> Iterator[None]:
     threads = torch.get_num_threads()
     torch.set_num_threads(1 if threads > 1 else 2)
     try:

@@ -14,23 +14,23 @@ from ...config.registry import tensors_of
 from ...report import fold
 from .. import influence
 from ..activations import rank
-from ..backends.base import Runner, held
-from ..findings import Cause
+from ..backends.base import Backend, held
+from ..findings import Diagnosis
 
-_LISTED = 4  # differing tensors that are spelled out for each tap
+_LISTED = 4  # differing tensors that are spelled out for each activation
 _ROUNDED = (torch.bfloat16, torch.float16)
 
 
-def visible_causes(left: Runner, right: Runner) -> tuple[Cause, ...]:
-    """Differences of weights and settings, in the order of the taps that they reach.
+def diagnose(left: Backend, right: Backend) -> tuple[Diagnosis, ...]:
+    """Differences of weights and settings, in the order of the activations that they reach.
 
     Compared are the tensors that both models hold after loading, by their official names.
     """
-    causes = [*_settings(left, right), *_tensors(left, right)]
-    return tuple(sorted(causes, key=lambda cause: rank(cause.tap)))
+    diagnosis = [*_settings(left, right), *_tensors(left, right)]
+    return tuple(sorted(diagnosis, key=lambda cause: rank(cause.activation)))
 
 
-def _settings(left: Runner, right: Runner) -> Iterator[Cause]:
+def _settings(left: Backend, right: Backend) -> Iterator[Diagnosis]:
     one, other = (dict(_flat(asdict(side.config))) for side in (left, right))
     for name, value in one.items():
         if other[name] == value or (name == "generation" and _lifted(left, right)):
@@ -40,24 +40,26 @@ def _settings(left: Runner, right: Runner) -> Iterator[Cause]:
         hint = None
         if name == "image_size":
             hint = (
-                f"no tensor tells it; --image-size {value} or {other[name]} compares both at one "
-                "size, and convert --image-size records it in a folder"
+                f"no tensor tells it; `image_size={value}` or {other[name]} compares both at one "
+                "size, and convert `image_size` records it in a folder"
             )
-        yield Cause(
+        yield Diagnosis(
             f"{name}: {_shown(value)} on the left, {_shown(other[name])} on the right",
             influence.of_setting(name),
             hint,
         )
 
 
-def _concerns(name: str, left: Runner, right: Runner) -> bool:
+def _concerns(name: str, left: Backend, right: Backend) -> bool:
     """Whether a setting matters to what both sides can do."""
-    tap = influence.of_setting(name)
+    activation = influence.of_setting(name)
     if left.abilities & right.abilities >= {"videos"}:
         return True
-    if tap.startswith(("memory", "generation")):
+    if activation.startswith(("memory", "generation")):
         return False
-    return tap.startswith(("pixels", "trunk")) or "images" in left.abilities & right.abilities
+    return (
+        activation.startswith(("pixels", "trunk")) or "images" in left.abilities & right.abilities
+    )
 
 
 def _flat(fields: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -72,7 +74,7 @@ def _shown(value: Any) -> str:
     return str(list(value)) if isinstance(value, (list, tuple)) else str(value)
 
 
-def _lifted(left: Runner, right: Runner) -> bool:
+def _lifted(left: Backend, right: Backend) -> bool:
     """Whether one side is the other's SAM 2 with the tensors of SAM 2.1 as zeros."""
     new, old = sorted((left, right), key=lambda side: side.config.generation, reverse=True)
     if (new.config.generation, old.config.generation) != ("2.1", "2.0"):
@@ -81,12 +83,12 @@ def _lifted(left: Runner, right: Runner) -> bool:
     return all(tensor is not None and not tensor.any() for tensor in found)
 
 
-def _held(side: Runner, name: str) -> Tensor | None:
+def _held(side: Backend, name: str) -> Tensor | None:
     tensor = held(side, name)
     return None if tensor is None else tensor.float().cpu()
 
 
-def _tensors(left: Runner, right: Runner) -> Iterator[Cause]:
+def _tensors(left: Backend, right: Backend) -> Iterator[Diagnosis]:
     names = {**tensors_of(left.config), **tensors_of(right.config)}
     differing: dict[str, tuple[Tensor, Tensor]] = {}
     alone: dict[str, list[str]] = {"left": [], "right": []}
@@ -100,18 +102,20 @@ def _tensors(left: Runner, right: Runner) -> Iterator[Cause]:
             differing[name] = one, other
     for side, lone in alone.items():
         if lone:
-            tap = min((influence.of_tensor(name, left.config) for name in lone), key=rank)
+            activation = min((influence.of_tensor(name, left.config) for name in lone), key=rank)
             listed = ", ".join(fold(lone)[:_LISTED])
-            yield Cause(f"only the {side} has {len(lone)} tensors: {listed}", tap)
+            yield Diagnosis(f"only the {side} has {len(lone)} tensors: {listed}", activation)
     rounded = _rounding(differing)
     if rounded is not None:
-        taps = [influence.of_tensor(name, left.config) for name in differing]
-        yield Cause(f"{len(differing)} tensors are rounded to {rounded}", min(taps, key=rank))
+        activations = [influence.of_tensor(name, left.config) for name in differing]
+        yield Diagnosis(
+            f"{len(differing)} tensors are rounded to {rounded}", min(activations, key=rank)
+        )
         return
     yield from _by_tap(differing, left)
 
 
-def _comparable(left: Runner, right: Runner) -> bool:
+def _comparable(left: Backend, right: Backend) -> bool:
     """Whether both should hold all tensors: an image model, or a trunk, never does."""
     return left.abilities == right.abilities
 
@@ -136,18 +140,18 @@ def _rounding(differing: dict[str, tuple[Tensor, Tensor]]) -> str | None:
     return None
 
 
-def _by_tap(differing: dict[str, tuple[Tensor, Tensor]], left: Runner) -> Iterator[Cause]:
-    """One cause for each tap; a few tensors are described one by one."""
+def _by_tap(differing: dict[str, tuple[Tensor, Tensor]], left: Backend) -> Iterator[Diagnosis]:
+    """One cause for each activation; a few tensors are described one by one."""
     groups: dict[str | None, list[str]] = {}
     for name in differing:
         groups.setdefault(influence.of_tensor(name, left.config), []).append(name)
-    for tap, names in groups.items():
+    for activation, names in groups.items():
         if len(names) > _LISTED:
             more = ", ".join(fold(names)[:_LISTED])
-            yield Cause(f"{len(names)} tensors differ: {more} ...", tap)
+            yield Diagnosis(f"{len(names)} tensors differ: {more} ...", activation)
             continue
         for name in names:
-            yield Cause(f"{name} {_description(name, differing)}", tap)
+            yield Diagnosis(f"{name} {_description(name, differing)}", activation)
 
 
 def _description(name: str, differing: dict[str, tuple[Tensor, Tensor]]) -> str:

@@ -18,12 +18,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ...model.inference_state import Outcome, Session
+from ...model.inference_state import Session, TrackResult
 from ...model.prompt_encoder import PADDING
 from ...model.sam2 import ImageFeatures, Segmentation
 from ...model.video_frames import MEAN, STD
 from ...prediction.draw import Pixels
-from ..activations import Taps
+from ..activations import Activations
 from ..backends.hooks import replaced
 from ..backends.truth import Truth
 from ..inputs import Clip, Picture
@@ -92,13 +92,16 @@ def no_prompt(truth: Truth) -> Emulation:
 def mask_pointer(truth: Truth) -> Emulation:
     """The object pointer of a given mask comes from the best of three candidates."""
     model = truth.model
-    adopt, best_of_three = model.adopt_mask, partial(model.segment, multimask_output=True)
+    adopt, best_of_three = (
+        model.use_mask_as_output,
+        partial(model.predict_single_mask, multimask_output=True),
+    )
 
     def adopted(*given: Any) -> Segmentation:
-        with replaced(model, segment=best_of_three):
+        with replaced(model, predict_single_mask=best_of_three):
             return adopt(*given)
 
-    return replaced(model, adopt_mask=adopted)
+    return replaced(model, use_mask_as_output=adopted)
 
 
 def mask_memory(truth: Truth) -> Emulation:
@@ -106,7 +109,7 @@ def mask_memory(truth: Truth) -> Emulation:
     model = truth.model
     remember = model.remember_prompt
 
-    def remembered(state: Session, frame: int, obj_id: Hashable, seen: Outcome) -> None:
+    def remembered(state: Session, frame: int, obj_id: Hashable, seen: TrackResult) -> None:
         given = state.object(obj_id).masks.get(frame)
         if given is None:
             remember(state, frame, obj_id, seen)
@@ -142,7 +145,9 @@ def holes(truth: Truth) -> Emulation:
     """Holes stay."""
     track = truth.track
 
-    def tracked(clip: Clip, scenario: VideoScenario, agreed: Taps | None = None) -> Taps:
+    def tracked(
+        clip: Clip, scenario: VideoScenario, agreed: Activations | None = None
+    ) -> Activations:
         return track(clip, replace(scenario, fill_holes=False), agreed)
 
     return replaced(truth, track=tracked)

@@ -17,22 +17,22 @@ from packaging.version import Version
 
 from ...checkpoint.open import Checkpoint
 from ..backends.truth import Truth
-from ..findings import Cause
+from ..findings import Diagnosis
 from . import emulation
 from .emulation import Emulation
 
 
 @dataclass(frozen=True)
-class Deviation:
+class KnownDifference:
     """One way in which a package differs from the official code, the checkpoint being sound.
 
     It shows in ``scenarios`` of ``versions`` (a specifier as of PEP 440) of the package that
-    ``runner`` runs. ``summary`` says what the package does and what is done officially, ``hint``
+    ``backend`` runs. ``summary`` says what the package does and what is done officially, ``hint``
     what its user can do. ``emulate`` makes a ground truth deviate so, exactly.
     """
 
     name: str
-    runner: str
+    backend: str
     scenarios: tuple[str, ...]
     versions: str
     summary: str
@@ -44,8 +44,8 @@ _TRANSFORMERS = "transformers"
 _EVER_SINCE = ">=4.56"  # the first release with SAM 2
 
 # Looked at were 4.56.2, 4.57.6, 5.1.0 and 5.23.0.
-DEVIATIONS: tuple[Deviation, ...] = (
-    Deviation(
+KNOWN_DIFFERENCES: tuple[KnownDifference, ...] = (
+    KnownDifference(
         "image-rounding",
         _TRANSFORMERS,
         ("image-pixels",),
@@ -54,7 +54,7 @@ DEVIATIONS: tuple[Deviation, ...] = (
         "give the image processor floats of 0 to 1 and do_rescale=False",
         emulation.image_rounding,
     ),
-    Deviation(
+    KnownDifference(
         "video-resize",
         _TRANSFORMERS,
         ("video-pixels",),
@@ -63,7 +63,7 @@ DEVIATIONS: tuple[Deviation, ...] = (
         "resample=3 in the video processor comes within 2/255",
         emulation.video_resize,
     ),
-    Deviation(
+    KnownDifference(
         "box-padding",
         _TRANSFORMERS,
         ("box", "box-point"),
@@ -73,7 +73,7 @@ DEVIATIONS: tuple[Deviation, ...] = (
         "transformers 4.57 or newer",
         emulation.box_padding,
     ),
-    Deviation(
+    KnownDifference(
         "no-prompt",
         _TRANSFORMERS,
         ("no-prompt",),
@@ -83,7 +83,7 @@ DEVIATIONS: tuple[Deviation, ...] = (
         "give a prompt",
         emulation.no_prompt,
     ),
-    Deviation(
+    KnownDifference(
         "mask-pointer",
         _TRANSFORMERS,
         ("video-mask",),
@@ -94,7 +94,7 @@ DEVIATIONS: tuple[Deviation, ...] = (
         "multimask_output=False)",
         emulation.mask_pointer,
     ),
-    Deviation(
+    KnownDifference(
         "mask-memory",
         _TRANSFORMERS,
         ("video-mask",),
@@ -104,7 +104,7 @@ DEVIATIONS: tuple[Deviation, ...] = (
         "no option changes it; points and boxes are remembered alike",
         emulation.mask_memory,
     ),
-    Deviation(
+    KnownDifference(
         "correction",
         _TRANSFORMERS,
         ("video-correction",),
@@ -114,7 +114,7 @@ DEVIATIONS: tuple[Deviation, ...] = (
         "that frame, clamped to -32..32",
         emulation.correction,
     ),
-    Deviation(
+    KnownDifference(
         "early-memory",
         _TRANSFORMERS,
         ("video-correction",),
@@ -124,7 +124,7 @@ DEVIATIONS: tuple[Deviation, ...] = (
         "nothing to do: no mask depends on it",
         emulation.early_memory,
     ),
-    Deviation(
+    KnownDifference(
         "holes",
         _TRANSFORMERS,
         ("video-holes",),
@@ -137,37 +137,37 @@ DEVIATIONS: tuple[Deviation, ...] = (
 )
 
 
-def known(runner: str, version: str, scenario: str) -> tuple[Deviation, ...]:
-    """The deviations of that version of a runner's package that show in a scenario."""
+def known(backend: str, version: str, scenario: str) -> tuple[KnownDifference, ...]:
+    """The deviations of that version of a backend's package that show in a scenario."""
     return tuple(
-        deviation
-        for deviation in DEVIATIONS
-        if deviation.runner == runner
-        and scenario in deviation.scenarios
-        and SpecifierSet(deviation.versions).contains(version, prereleases=True)
+        known_difference
+        for known_difference in KNOWN_DIFFERENCES
+        if known_difference.backend == backend
+        and scenario in known_difference.scenarios
+        and SpecifierSet(known_difference.versions).contains(version, prereleases=True)
     )
 
 
 @contextmanager
-def emulating(truth: Truth, deviations: Sequence[Deviation]) -> Iterator[None]:
+def emulating(truth: Truth, known_differences: Sequence[KnownDifference]) -> Iterator[None]:
     """Let ``truth`` deviate in all these ways for a while; copies are to be made before."""
     with ExitStack() as stack:
-        for deviation in deviations:
-            stack.enter_context(deviation.emulate(truth))
+        for known_difference in known_differences:
+            stack.enter_context(known_difference.emulate(truth))
         yield
 
 
-def file_faults(runner: str, version: str, checkpoint: Checkpoint) -> tuple[Cause, ...]:
-    """What a runner's package makes of a file other than what it holds, told from its header.
+def file_faults(backend: str, version: str, checkpoint: Checkpoint) -> tuple[Diagnosis, ...]:
+    """What a backend's package makes of a file other than what it holds, told from its header.
 
     transformers 4.56 and 4.57 save the positional embedding once, and take that of prompts from
     that of the image; newer ones ask for both. Such a file is at fault, and not in parity.
     """
-    if runner != _TRANSFORMERS or checkpoint.fit is None:
+    if backend != _TRANSFORMERS or checkpoint.fit is None:
         return ()
     tied = Version(version).major < 5
     return tuple(
-        Cause(
+        Diagnosis(
             f"{checkpoint.source.path}: {name} is absent, and transformers {version} puts random "
             "numbers in its place",
             "prompt.sparse" if tied or name.startswith("prompt_encoder.") else "decoder.tokens",

@@ -1,4 +1,4 @@
-"""All taps at a glance, in the order of the data flow, and their numbers as a table."""
+"""All activations at a glance, in the order of the data flow, and their numbers as a table."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from itertools import pairwise
 from math import isfinite
 
 from ..activations import ORDER, kind
-from ..findings import ScenarioFinding, TapFinding
+from ..findings import ActivationResult, ScenarioResult
 from ..report import ParityReport, short
 from .markup import Markup, counted, element, joined, percent, ratio, share
 
@@ -35,20 +35,20 @@ _LEGEND_EXACT = {
 }
 
 
-def band(tap: TapFinding) -> str:
-    """The class of a tap's cell, by its difference in units of the tolerance."""
-    if tap.relative == 0:
+def band(activation: ActivationResult) -> str:
+    """The class of a activation's cell, by its difference in units of the tolerance."""
+    if activation.relative == 0:
         return "zero"
-    if not isfinite(tap.relative):
+    if not isfinite(activation.relative):
         return "out3"
-    times = tap.relative / (tap.tolerance or _ULP)
-    bands = _WITHIN if tap.within else _BEYOND
+    times = activation.relative / (activation.tolerance or _ULP)
+    bands = _WITHIN if activation.within else _BEYOND
     return next(name for name, most in bands if times <= most)
 
 
 def heat(report: ParityReport) -> Markup:
-    """A row for each scenario, for each frame of a video; a column for each kind of tap."""
-    met = {kind(tap.name) for found in report.scenarios for tap in found.taps}
+    """A row for each scenario, for each frame of a video; a column for each kind of activation."""
+    met = {kind(activation.name) for found in report.scenarios for activation in found.activations}
     columns = [name for name in ORDER if name in met]
     columns += sorted(met - set(columns))
     starts = [_group(name) != _group(before) for before, name in pairwise(["", *columns])]
@@ -69,57 +69,77 @@ def heat(report: ParityReport) -> Markup:
     return element("figure", table, _legend(report))
 
 
-def tap_table(taps: Iterable[TapFinding]) -> Markup:
-    """The numbers of every tap."""
-    taps = tuple(taps)
-    columns = ("tap", "difference", "× allowed", "allowed", "noise", "absolute", "1 − cosine")
-    of_masks = ("IoU", "pixels") if any(tap.iou is not None for tap in taps) else ()
+def activation_table(activations: Iterable[ActivationResult]) -> Markup:
+    """The numbers of every activation."""
+    activations = tuple(activations)
+    columns = (
+        "activation",
+        "difference",
+        "× allowed",
+        "allowed",
+        "noise",
+        "absolute",
+        "1 − cosine",
+    )
+    of_masks = (
+        ("IoU", "pixels") if any(activation.iou is not None for activation in activations) else ()
+    )
     head = element("tr", *(element("th", name, scope="col") for name in columns + of_masks))
     rows = []
-    for tap in taps:
+    for activation in activations:
         numbers = [
-            short(tap.relative),
-            ratio(tap),
-            short(tap.tolerance),
-            short(tap.noise),
-            short(tap.max_abs),
-            short(max(0.0, 1 - tap.cosine) if isfinite(tap.cosine) else tap.cosine),
+            short(activation.relative),
+            ratio(activation),
+            short(activation.tolerance),
+            short(activation.noise),
+            short(activation.max_abs),
+            short(
+                max(0.0, 1 - activation.cosine)
+                if isfinite(activation.cosine)
+                else activation.cosine
+            ),
         ]
         if of_masks:
-            numbers += [share(tap.iou), percent(tap.differing)]
-        swatch = element("i", cls=band(tap))
+            numbers += [share(activation.iou), percent(activation.differing)]
+        swatch = element("i", cls=band(activation))
         rows.append(
             element(
                 "tr",
-                element("th", swatch, element("code", tap.name), scope="row"),
+                element("th", swatch, element("code", activation.name), scope="row"),
                 *(element("td", text) for text in numbers),
-                cls="" if tap.within else "out",
+                cls="" if activation.within else "out",
             )
         )
-    table = element("table", element("thead", head), element("tbody", *rows), cls="taps")
-    summary = element("summary", f"Numbers of {counted(len(taps), 'tap')}")
+    table = element("table", element("thead", head), element("tbody", *rows), cls="activations")
+    summary = element("summary", f"Numbers of {counted(len(activations), 'activation')}")
     return element("details", summary, element("div", table, cls="scroll"))
 
 
 def _rows(
-    at: int, found: ScenarioFinding, columns: list[str], starts: list[bool]
+    at: int, found: ScenarioResult, columns: list[str], starts: list[bool]
 ) -> Iterable[Markup]:
     link = element("a", found.title, href=f"#s{at}")
-    if not found.taps:
-        note = element("td", f"{found.outcome}: {found.why}", cls="none", colspan=str(len(columns)))
+    if not found.activations:
+        note = element("td", f"{found.status}: {found.why}", cls="none", colspan=str(len(columns)))
         yield element("tr", element("th", link, scope="row"), note)
         return
-    frames: dict[str, dict[str, list[TapFinding]]] = {}
-    for tap in found.taps:
-        match = _FRAME.match(tap.name)
+    frames: dict[str, dict[str, list[ActivationResult]]] = {}
+    for activation in found.activations:
+        match = _FRAME.match(activation.name)
         frame = frames.setdefault(match[1] if match else "", {})
-        frame.setdefault(kind(tap.name), []).append(tap)
-    for at_frame, (frame_number, taps) in enumerate(frames.items()):
+        frame.setdefault(kind(activation.name), []).append(activation)
+    for at_frame, (frame_number, activations) in enumerate(frames.items()):
         head = joined(link if at_frame == 0 else "", element("b", frame_number))
         cells = (
             element(
                 "td",
-                element("div", *(_cell(tap, found.first) for tap in taps.get(column, ()))),
+                element(
+                    "div",
+                    *(
+                        _cell(activation, found.first_mismatch)
+                        for activation in activations.get(column, ())
+                    ),
+                ),
                 cls="start" if start else "",
             )
             for column, start in zip(columns, starts, strict=True)
@@ -127,21 +147,23 @@ def _rows(
         yield element("tr", element("th", head, scope="row"), *cells)
 
 
-def _cell(tap: TapFinding, first: str | None) -> Markup:
-    allowed = f"{short(tap.tolerance)} allowed"
-    times = ratio(tap)
-    lines = [tap.name, f"difference {short(tap.relative)}, {allowed}"]
+def _cell(activation: ActivationResult, first: str | None) -> Markup:
+    allowed = f"{short(activation.tolerance)} allowed"
+    times = ratio(activation)
+    lines = [activation.name, f"difference {short(activation.relative)}, {allowed}"]
     lines += [f"{times} of what is allowed"] if times else []
-    lines += [f"IoU {share(tap.iou)}"] if tap.iou is not None else []
+    lines += [f"IoU {share(activation.iou)}"] if activation.iou is not None else []
     return element(
-        "i", cls=band(tap) + (" first" if tap.name == first else ""), title="\n".join(lines)
+        "i",
+        cls=band(activation) + (" first" if activation.name == first else ""),
+        title="\n".join(lines),
     )
 
 
 def _legend(report: ParityReport) -> Markup:
     entries = _LEGEND_EXACT if report.exact else _LEGEND
     keys = [element("span", element("i", cls=cls), text) for cls, text in entries.items()]
-    if any(found.first for found in report.scenarios):
+    if any(found.first_mismatch for found in report.scenarios):
         keys.append(element("span", element("i", cls="first"), "the first one beyond"))
     return element("figcaption", *keys, cls="legend")
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from html import escape
 
-from ..findings import TapFinding
+from ..findings import ActivationResult
 from ..report import short
 
 _VOID = {"img", "meta"}
@@ -37,9 +37,9 @@ def safe(text: str) -> Markup:
     return text if isinstance(text, Markup) else Markup(escape(text))
 
 
-def ratio(tap: TapFinding) -> str:
+def ratio(activation: ActivationResult) -> str:
     """A difference in units of what is allowed: ``0.26``; nothing where either is 0."""
-    times = tap.relative / tap.tolerance if tap.tolerance else 0.0
+    times = activation.relative / activation.tolerance if activation.tolerance else 0.0
     return f"{times:.2f}" if 0.01 <= times < 100 else short(times) if times else ""
 
 

@@ -8,7 +8,7 @@ from ...io.output.atomic import new_folder
 from ..report import ParityReport
 from .heatmap import heat
 from .markup import Markup, element, joined
-from .sections import circumstances, controls, deviations, measured, scenarios
+from .sections import circumstances, known_differences, measured, negative_controls, scenarios
 from .verdict import overview, sides, verdict
 
 _STYLE = Path(__file__).with_name("page.css")
@@ -29,7 +29,7 @@ def write_page(report: ParityReport, folder: Path, *, overwrite: bool = False) -
 
 def page(report: ParityReport) -> str:
     """The page as HTML."""
-    names = [f"{side.runner}:{side.source.name}" for side in (report.left, report.right)]
+    names = [f"{side.backend}:{side.source.name}" for side in (report.left, report.right)]
     title = f"Parity of {names[0]} and {names[1]}"
     head = element(
         "head",
@@ -40,7 +40,7 @@ def page(report: ParityReport) -> str:
         element("title", title),
         element("style", Markup(_STYLE.read_text(encoding="utf-8"))),
     )
-    known = any(found.outcome == "known deviation" for found in report.scenarios)
+    known = any(found.status == "known difference" for found in report.scenarios)
     body = element(
         "body",
         element("header", element("h1", title)),
@@ -49,10 +49,10 @@ def page(report: ParityReport) -> str:
             verdict(report),
             _section("The two sides", sides(report)),
             _section("Scenarios", overview(report)),
-            _section("Every tap, in the order of the data flow", heat(report)),
+            _section("Every activation, in the order of the data flow", heat(report)),
             _section("What was asked, and what came back", *scenarios(report)),
-            _section("Known deviations", deviations(report)) if known else "",
-            _section("Would a difference have been noticed?", controls(report)),
+            _section("Known differences", known_differences(report)) if known else "",
+            _section("Would a difference have been detected?", negative_controls(report)),
             _section("What is allowed", measured(report)),
             _section("To repeat it", circumstances(report)),
         ),

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from operator import itemgetter
 
-from ..findings import Cause, ScenarioFinding, Side
+from ..findings import Diagnosis, ParitySide, ScenarioResult
 from ..report import ParityReport, furthest, short
 from .markup import Markup, breakable, code, counted, element, joined, lines, ratio
 
-_GLYPHS = {"same": "✓", "known deviation": "≈", "differs": "✕", "not run": "–"}  # of outcomes
+_GLYPHS = {"same": "✓", "known difference": "≈", "differs": "✕", "not run": "–"}  # of outcomes
 _SHOWN = 3  # that are seen without unfolding
 
 
@@ -17,9 +17,9 @@ def verdict(report: ParityReport) -> Markup:
     """The answer in one sentence, causes that can be seen, and what else speaks against parity."""
     answer, glyph, cls = ("In parity", "✓", "yes") if report.ok else ("Not in parity", "✕", "no")
     first = next(iter(report.differing), None)
-    said = {cause.text for cause in report.causes}
+    said = {cause.text for cause in report.diagnosis}
     others = [breakable(problem) for problem in report.problems if problem not in said]
-    reasons = [_cause(cause, first) for cause in report.causes]
+    reasons = [_cause(cause, first) for cause in report.diagnosis]
     reasons += others if first is None else others[1:]  # the first of them is the sentence
     mark = element("span", glyph, cls="glyph", aria_hidden="true")
     text = element(
@@ -36,7 +36,7 @@ def sides(report: ParityReport) -> Markup:
     """What was compared, with a mark where the two sides differ."""
     both = (report.left, report.right)
     rows: list[tuple[str, Sequence[str]]] = [
-        ("runner", [f"{side.runner} {side.version}" for side in both]),
+        ("backend", [f"{side.backend} {side.version}" for side in both]),
         ("file", [code(str(side.source)) for side in both]),
         ("form", [f"{side.dialect}, {side.container}" for side in both]),
         ("model", [breakable(f"SAM {side.generation}, {side.config}") for side in both]),
@@ -64,20 +64,23 @@ def sides(report: ParityReport) -> Markup:
 
 def overview(report: ParityReport) -> Markup:
     """Outcome of each scenario, and its largest difference against its tolerance."""
-    heads = ("outcome", "scenario", "furthest tap", "difference", "allowed", "× allowed")
+    heads = ("outcome", "scenario", "furthest activation", "difference", "allowed", "× allowed")
     head = element("tr", *(element("th", head, scope="col") for head in heads))
     rows = (_row(at, found) for at, found in enumerate(report.scenarios))
     return element("table", element("thead", head), element("tbody", *rows), cls="overview")
 
 
-def outcome(found: ScenarioFinding) -> Markup:
+def outcome(found: ScenarioResult) -> Markup:
     """An outcome with its glyph."""
-    glyph = element("span", _GLYPHS[found.outcome], cls="glyph", aria_hidden="true")
-    return element("span", glyph, found.outcome, cls=f"outcome {found.outcome.replace(' ', '-')}")
+    glyph = element("span", _GLYPHS[found.status], cls="glyph", aria_hidden="true")
+    return element("span", glyph, found.status, cls=f"outcome {found.status.replace(' ', '-')}")
 
 
-def _parting(found: ScenarioFinding) -> Markup:
-    at = next((tap for tap in found.taps if tap.name == found.first), None)
+def _parting(found: ScenarioResult) -> Markup:
+    at = next(
+        (activation for activation in found.activations if activation.name == found.first_mismatch),
+        None,
+    )
     where = element("b", found.title)
     if at is None:
         return joined("The two part in ", where, ": ", breakable(found.why), ".")
@@ -88,15 +91,15 @@ def _parting(found: ScenarioFinding) -> Markup:
 def _sentence(report: ParityReport) -> Markup:
     """The answer when no scenario differs."""
     if not report.ok:
-        return Markup("No tap is out of tolerance, but that does not settle it:")
-    same = [found for found in report.scenarios if found.outcome == "same"]
+        return Markup("No activation is out of tolerance, but that does not settle it:")
+    same = [found for found in report.scenarios if found.status == "same"]
     apart = [
-        (tap.relative / tap.tolerance, found.title, tap)
+        (activation.relative / activation.tolerance, found.title, activation)
         for found in same
-        for tap in found.taps
-        if tap.relative
+        for activation in found.activations
+        if activation.relative
     ]
-    scope = f"{sum(len(found.taps) for found in same):,} taps of {counted(len(same), 'scenario')}"
+    scope = f"{sum(len(found.activations) for found in same):,} activations of {counted(len(same), 'scenario')}"
     if not apart:
         equal = f"All {scope} are equal to the last bit." if same else ""
         return joined(equal, _exceptions(report))
@@ -113,18 +116,20 @@ def _sentence(report: ParityReport) -> Markup:
 
 def _exceptions(report: ParityReport) -> str:
     """Scenarios that a sentence about all the others does not speak of."""
-    known = sum(found.outcome == "known deviation" for found in report.scenarios)
-    left_out = sum(found.outcome == "not run" for found in report.scenarios)
-    said = [f" With a known deviation: {counted(known, 'scenario')}."] if known else []
+    known = sum(found.status == "known difference" for found in report.scenarios)
+    left_out = sum(found.status == "not run" for found in report.scenarios)
+    said = [f" With a known difference: {counted(known, 'scenario')}."] if known else []
     said += [f" Not run: {counted(left_out, 'scenario')}."] if left_out else []
     return "".join(said)
 
 
-def _cause(cause: Cause, differing: ScenarioFinding | None) -> Markup:
-    label = "Cause: " if differing and cause.tap else "Seen without a run: "
-    reach = joined("; reaches ", code(cause.tap), " and what follows")
+def _cause(cause: Diagnosis, differing: ScenarioResult | None) -> Markup:
+    label = "Cause: " if differing and cause.activation else "Seen without a run: "
+    reach = joined("; reaches ", code(cause.activation), " and what follows")
     hint = f" {cause.hint[0].upper()}{cause.hint[1:]}." if cause.hint else ""
-    return joined(element("b", label), breakable(cause.text), reach if cause.tap else "", ".", hint)
+    return joined(
+        element("b", label), breakable(cause.text), reach if cause.activation else "", ".", hint
+    )
 
 
 def _folded(texts: Sequence[str]) -> Markup:
@@ -133,7 +138,7 @@ def _folded(texts: Sequence[str]) -> Markup:
     return element("details", element("summary", f"{len(texts)} more"), lines(texts))
 
 
-def _hashes(side: Side) -> Markup:
+def _hashes(side: ParitySide) -> Markup:
     """Of each file; its name is said where there are several."""
     several = len(side.sha256) > 1
     return lines(
@@ -142,15 +147,19 @@ def _hashes(side: Side) -> Markup:
     )
 
 
-def _row(at: int, found: ScenarioFinding) -> Markup:
+def _row(at: int, found: ScenarioResult) -> Markup:
     link = element("a", found.title, href=f"#s{at}")
     heads = (
         element("td", outcome(found)),
         element("th", link, " ", element("small", found.summary), scope="row"),
     )
-    tap = furthest(found)
-    if tap is None:
+    activation = furthest(found)
+    if activation is None:
         return element("tr", *heads, element("td", found.why, colspan="4", cls="why"))
-    name = code(tap.name) if tap.relative else f"all {counted(len(found.taps), 'tap')}"
-    cells = (name, short(tap.relative), short(tap.tolerance), ratio(tap))
+    name = (
+        code(activation.name)
+        if activation.relative
+        else f"all {counted(len(found.activations), 'activation')}"
+    )
+    cells = (name, short(activation.relative), short(activation.tolerance), ratio(activation))
     return element("tr", *heads, *(element("td", cell) for cell in cells))

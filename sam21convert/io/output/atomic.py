@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ...errors import UsageError
 from .rename import exchange, sync, sync_tree, take_name
-from .staging import FILES, FOLDER, NoLocks, commit, is_stage, locked, remove, settle, staged
+from .staging import FILES, FOLDER, NoLocks, commit, is_stage, locked, recover, remove, staged
 
 
 @contextmanager
@@ -92,10 +92,12 @@ def refuse_existing(path: Path, *, overwrite: bool) -> None:
     """
     if not path.parent.is_dir():
         raise UsageError(f"{path}: the folder {path.parent} does not exist")
-    settle(path)
+    recover(path)
     empty = path.is_dir() and all(map(is_stage, path.absolute().iterdir()))
     if os.path.lexists(path) and not overwrite and not empty:
-        raise UsageError(f"{path}: exists", hint="give another name, or --overwrite to replace it")
+        raise UsageError(
+            f"{path}: exists", hint="give another name, or `overwrite=True` to replace it"
+        )
 
 
 def _take(stage: Path, path: Path) -> None:

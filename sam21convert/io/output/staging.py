@@ -62,7 +62,7 @@ def leftovers(folder: Path) -> list[Path]:
     return sorted({folder / hit["name"] for hit in hits if hit})
 
 
-def settle(path: Path) -> None:
+def recover(path: Path) -> None:
     """Finish or remove what a run that was killed left of ``path``.
 
     What another process is at work on stays, and so does what cannot be removed.
@@ -87,16 +87,16 @@ def commit(stage: Path, path: Path, suffix: str) -> None:
     stage.rename(whole)
     sync(whole.parent)
     try:
-        finish(whole)
+        complete(whole)
     except OSError:
         raise
     except BaseException:  # a signal: what is half done is done
         if whole.exists():
-            finish(whole)
+            complete(whole)
         raise
 
 
-def finish(whole: Path) -> None:
+def complete(whole: Path) -> None:
     """Move what ``whole`` holds to its places, and no weights beside settings that are not theirs.
 
     Old weights go before the first settings change, new ones come last; in between there are none.
@@ -167,7 +167,7 @@ def _finish_wholes(path: Path) -> None:
         if os.path.lexists(whole):
             try:
                 with locked(whole):
-                    finish(whole)
+                    complete(whole)
             except (BlockingIOError, NoLocks) as error:
                 raise _occupied(path, whole) from error
 

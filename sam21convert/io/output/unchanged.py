@@ -9,10 +9,10 @@ from typing import TypeAlias
 from ...errors import UnreadableError
 
 # What a write, a replacement or a cut changes: device, inode, size, time of the last write.
-States: TypeAlias = Mapping[Path, tuple[int, int, int, int]]
+Fingerprints: TypeAlias = Mapping[Path, tuple[int, int, int, int]]
 
 
-def states(files: Iterable[Path]) -> States:
+def fingerprints(files: Iterable[Path]) -> Fingerprints:
     """The state of each of these files that is there."""
     found = {}
     for file in files:
@@ -24,19 +24,19 @@ def states(files: Iterable[Path]) -> States:
     return found
 
 
-def states_at(path: Path) -> States:
+def fingerprints_at(path: Path) -> Fingerprints:
     """The same for a file, or for all in a folder; for an index, all that lie beside it."""
     if path.name.endswith(".index.json"):
         path = path.parent
     try:
-        return states(path.iterdir() if path.is_dir() else [path])
+        return fingerprints(path.iterdir() if path.is_dir() else [path])
     except OSError:  # whoever opens it says what is wrong
         return {}
 
 
-def refuse_changed(before: States) -> None:
+def refuse_changed(before: Fingerprints) -> None:
     """Raise :class:`UnreadableError` unless all these files are as they were."""
-    now = states(before)
+    now = fingerprints(before)
     for file, state in before.items():
         if now.get(file) != state:
             what = "was changed" if file in now else "has gone"

@@ -15,8 +15,8 @@ from ...dialects import BY_NAME, HF_VIDEO
 from ...errors import UsageError
 from ...hub.resolve import locate
 from ...io.source import FOLDERS
-from .journal import Ledger
-from .manifest import Entry, entries
+from .journal import Journal
+from .manifest import ManifestEntry, entries
 from .names import name_outputs
 from .report import BatchReport
 from .run import Job, Progress, Run
@@ -64,7 +64,7 @@ def batch(
     """
     out = Path(out)
     if jobs < 1:
-        raise UsageError(f"--jobs: {jobs} is not a number of jobs")
+        raise UsageError(f"`jobs`: {jobs} is not a number of jobs")
     common = {
         "to": to,
         "config": None if config is None else str(config),
@@ -81,14 +81,14 @@ def batch(
         raise UsageError(f"{out}: is a file; a batch is written to a folder")
     began = time.monotonic()
     asked = entries([sources] if isinstance(sources, (str, Path)) else sources)
-    ledger = Ledger(out)
-    own = [entry.source for entry in asked if ledger.owns(entry.source)]
+    journal = Journal(out)
+    own = [entry.source for entry in asked if journal.owns(entry.source)]
     asked = [entry for entry in asked if entry.source not in own]
     if not asked:
         raise UsageError(f"nothing to convert: all of it was written by the batch in {out}")
     run = Run(
         out,
-        _jobs(asked, common, suffix, ledger),
+        _jobs(asked, common, suffix, journal),
         overwrite=overwrite,
         verify=verify,
         parity=parity,
@@ -99,15 +99,15 @@ def batch(
 
 
 def _jobs(
-    asked: Sequence[Entry], common: Mapping[str, Any], suffix: str | None, ledger: Ledger
+    asked: Sequence[ManifestEntry], common: Mapping[str, Any], suffix: str | None, journal: Journal
 ) -> list[Job]:
     """What is to be done for each entry, whose own options come before the common ones."""
     merged = [{**common, **entry.options} for entry in asked]
     options = [{key: value for key, value in each.items() if value is not None} for each in merged]
     suffixes = [_suffix(each.get("to"), suffix) for each in options]
-    outputs = name_outputs(asked, suffixes, ledger.names)
+    outputs = name_outputs(asked, suffixes, journal.names)
     for output, each in zip(outputs, options, strict=True):
-        pick_target(ledger.folder / output, each.get("to"))
+        pick_target(journal.folder / output, each.get("to"))
     return [
         Job(entry.source, output, kind, each)
         for entry, output, kind, each in zip(asked, outputs, suffixes, options, strict=True)

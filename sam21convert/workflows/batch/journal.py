@@ -14,16 +14,16 @@ from typing import Any, Literal
 
 from ...errors import UnreadableError, UsageError
 from ...io.output.atomic import new_file
-from ...io.output.staging import leftovers, settle
+from ...io.output.staging import leftovers, recover
 
-LEDGER = "batch.json"
+JOURNAL = "batch.json"
 _FORMAT = 1
 
 Stamps = dict[str, list[int]]
 
 
 @dataclass(frozen=True)
-class Record:
+class JournalRecord:
     """What is known of an output.
 
     ``source`` is what was asked for and ``path`` where that lay. ``started`` says that whatever
@@ -43,40 +43,42 @@ class Record:
     error: str | None = None
 
 
-class Ledger:
+class Journal:
     """The records of a folder, by the names of outputs. Threads may share one."""
 
     def __init__(self, folder: Path) -> None:
         """Read what is there. Raises :class:`UnreadableError` for what a batch has not written."""
         self.folder = folder
         self._lock = threading.Lock()
-        self._records: dict[str, Record] = {}
-        path = folder / LEDGER
+        self._records: dict[str, JournalRecord] = {}
+        path = folder / JOURNAL
         if not path.exists():
             return
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
             if content["format"] != _FORMAT:
                 raise ValueError(f"of format {content['format']}")
-            self._records = {name: Record(**value) for name, value in content["outputs"].items()}
+            self._records = {
+                name: JournalRecord(**value) for name, value in content["outputs"].items()
+            }
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise UnreadableError(
                 f"{path}: not a record of a batch: {error}",
-                hint="move it away, or give another folder with --out",
+                hint="move it away, or give another folder with `out`",
             ) from error
 
-    def get(self, output: str) -> Record | None:
+    def get(self, output: str) -> JournalRecord | None:
         """The record of an output, if there is one."""
         return self._records.get(output)
 
-    def put(self, output: str, record: Record | None) -> None:
+    def put(self, output: str, record: JournalRecord | None) -> None:
         """Keep a record, or forget it, on the disk before this returns."""
         with self._lock:
             self._records.pop(output, None)
             if record is not None:
                 self._records[output] = record
             outputs = {name: asdict(record) for name, record in sorted(self._records.items())}
-            with new_file(self.folder / LEDGER, overwrite=True) as file:
+            with new_file(self.folder / JOURNAL, overwrite=True) as file:
                 text = json.dumps({"format": _FORMAT, "outputs": outputs}, indent=1)
                 file.write_text(text + "\n", encoding="utf-8")
 
@@ -95,15 +97,15 @@ class Ledger:
         settings = {str(Path(output).with_suffix(".yaml")) for output in mine}
         if inside == os.curdir:
             return bool(self._records)
-        return not {LEDGER, *mine, *settings}.isdisjoint(Path(inside).parts[:1])
+        return not {JOURNAL, *mine, *settings}.isdisjoint(Path(inside).parts[:1])
 
     def sweep(self) -> None:
         """Remove what a batch that was killed had in hand; no other may be at work."""
         started = [name for name, record in self._records.items() if record.state == "started"]
-        for path in (self.folder / name for name in (LEDGER, *started)):
-            settle(path)
+        for path in (self.folder / name for name in (JOURNAL, *started)):
+            recover(path)
             for inside in leftovers(path) if path.is_dir() else ():
-                settle(inside)
+                recover(inside)
 
 
 def stamps(files: Iterable[Path], relative_to: Path | None = None) -> Stamps:

@@ -38,7 +38,7 @@ _NAMES = {name for published in PUBLISHED for name in (published.name, published
 
 
 @dataclass(frozen=True)
-class Entry:
+class ManifestEntry:
     """One checkpoint to convert; ``name`` is that of its output, ``options`` are its own."""
 
     source: str
@@ -46,7 +46,7 @@ class Entry:
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
-def entries(sources: Iterable[str | Path]) -> list[Entry]:
+def entries(sources: Iterable[str | Path]) -> list[ManifestEntry]:
     """The entries that these stand for, each source once: patterns are in order of numbers.
 
     A single file that ends in .txt, .yaml, .yml or .json is a manifest, unless it is the index of
@@ -62,7 +62,7 @@ def entries(sources: Iterable[str | Path]) -> list[Entry]:
     for text in texts:
         for source in _expanded(text):
             found.setdefault(identity(source), source)
-    return [Entry(source) for source in found.values()]
+    return [ManifestEntry(source) for source in found.values()]
 
 
 def identity(source: str) -> str:
@@ -90,7 +90,7 @@ def _by_number(text: str) -> list[tuple[int, str]]:
     return [(int(part) if at % 2 else 0, part) for at, part in enumerate(parts)]
 
 
-def read_manifest(path: Path) -> list[Entry]:
+def read_manifest(path: Path) -> list[ManifestEntry]:
     """The entries of a manifest.
 
     Raises :class:`UnreadableError`, naming the entry, for what is none, :class:`UsageError` for an
@@ -125,7 +125,7 @@ def _parsed(path: Path, text: str) -> Any:
         raise UnreadableError(f"{path}: not valid YAML: {reason}") from error
 
 
-def _entry(path: Path, number: int, item: Any) -> Entry:
+def _entry(path: Path, number: int, item: Any) -> ManifestEntry:
     where = f"{path}: entry {number}"
     item = {"source": item} if isinstance(item, str) else item
     if not isinstance(item, dict) or not isinstance(item.get("source"), str) or not item["source"]:
@@ -149,7 +149,7 @@ def _entry(path: Path, number: int, item: Any) -> Entry:
     for key in values.keys() & {"base", "config"}:
         names = _NAMES if key == "base" else {values[key]}
         values[key] = _beside(path, values[key], also_names=names)
-    return Entry(source, name, values)
+    return ManifestEntry(source, name, values)
 
 
 def _beside(path: Path, text: str, *, also_names: Iterable[str]) -> str:

@@ -10,7 +10,7 @@ from itertools import takewhile
 from urllib.parse import unquote, urlsplit
 
 from ...errors import UsageError
-from .manifest import Entry, identity
+from .manifest import ManifestEntry, identity
 
 # What files that may be taken for checkpoints end in; anything else may be part of a name, as in
 # epoch_1.5.
@@ -21,7 +21,7 @@ _REVISION = re.compile(r"@refs/([^/]+)/([^/]+)")
 
 
 def name_outputs(
-    entries: Sequence[Entry], suffixes: Sequence[str], kept: Mapping[tuple[str, str], str]
+    entries: Sequence[ManifestEntry], suffixes: Sequence[str], kept: Mapping[tuple[str, str], str]
 ) -> list[str]:
     """A file name for the output of each entry, with its suffix.
 
@@ -80,8 +80,8 @@ def _folded(name: str) -> str:
     return unicodedata.normalize("NFC", name).casefold()
 
 
-def _refuse_equal(entries: Sequence[Entry], outputs: Sequence[str]) -> None:
-    first: dict[str, Entry] = {}
+def _refuse_equal(entries: Sequence[ManifestEntry], outputs: Sequence[str]) -> None:
+    first: dict[str, ManifestEntry] = {}
     for entry, output in zip(entries, outputs, strict=True):
         other = first.setdefault(_folded(output), entry)
         if other is not entry:

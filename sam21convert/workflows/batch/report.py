@@ -9,9 +9,9 @@ from textwrap import indent
 from typing import Any, Literal
 
 from ...report import Report, size_text
-from .journal import LEDGER
+from .journal import JOURNAL
 
-Outcome = Literal["planned", "converted", "skipped", "failed"]
+BatchStatus = Literal["planned", "converted", "skipped", "failed"]
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Item(Report):
 
     source: str
     output: Path
-    outcome: Outcome = "failed"
+    outcome: BatchStatus = "failed"
     source_dialect: str | None = None
     dialect: str | None = None
     config: str | None = None
@@ -78,7 +78,7 @@ class BatchReport(Report):
             lines.append(f"left out, written by this batch: {', '.join(self.left_out)}")
         counts = ", ".join(f"{n} {name}" for name, n in self.totals.items() if name != "bytes")
         size = size_text(self.totals["bytes"])
-        done = "to write" if self.dry_run else f"in {self.seconds:.1f} s, see {self.out / LEDGER}"
+        done = "to write" if self.dry_run else f"in {self.seconds:.1f} s, see {self.out / JOURNAL}"
         return "\n".join([*lines, f"{len(self.items)} in all: {counts}; {size} {done}"])
 
 

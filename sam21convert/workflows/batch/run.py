@@ -24,7 +24,7 @@ from ...errors import MismatchError, Sam21ConvertError
 from ...hub.resolve import locate
 from ...io.output.atomic import refuse_existing
 from ...io.source import CONFIG, FOLDERS
-from .journal import Ledger, Record, alone_in, stamps
+from .journal import Journal, JournalRecord, alone_in, stamps
 from .manifest import identity
 from .report import Item
 
@@ -60,7 +60,7 @@ class Run:
     ) -> None:
         self.out = out
         self.jobs = jobs
-        self.ledger = Ledger(out)
+        self.journal = Journal(out)
         self.overwrite = overwrite
         self.verify = verify
         self.parity = parity
@@ -72,8 +72,8 @@ class Run:
         """Convert, several at a time. What is under way when this is interrupted leaves nothing."""
         self.out.mkdir(parents=True, exist_ok=True)
         with alone_in(self.out):
-            self.ledger = Ledger(self.out)
-            self.ledger.sweep()
+            self.journal = Journal(self.out)
+            self.journal.sweep()
             return self._at_a_time(workers)
 
     def _at_a_time(self, workers: int) -> list[Item]:
@@ -90,7 +90,7 @@ class Run:
     def _one(self, job: Job) -> Item:
         """Convert one, unless that is done."""
         began = time.monotonic()
-        before = self.ledger.get(job.output)
+        before = self.journal.get(job.output)
         item = Item(job.source, self.out / job.output)
         try:
             with self.telling:
@@ -100,11 +100,11 @@ class Run:
                 return replace(item, outcome="skipped", **before.facts)
             done = self._convert(job, before)
         except _Stopped:
-            self.ledger.put(job.output, before)
+            self.journal.put(job.output, before)
             raise
         except Exception as error:
             item = _failed(item, error)
-            self.ledger.put(job.output, self._failure(job, before, item.error))
+            self.journal.put(job.output, self._failure(job, before, item.error))
         else:
             item = replace(item, outcome="converted", **_facts(done))
         return replace(item, seconds=time.monotonic() - began)
@@ -114,7 +114,7 @@ class Run:
         return [self._look(job) for job in self.jobs]
 
     def _look(self, job: Job) -> Item:
-        before = self.ledger.get(job.output)
+        before = self.journal.get(job.output)
         item = Item(job.source, self.out / job.output)
         try:
             if self._done(job, before):
@@ -130,7 +130,7 @@ class Run:
         except Exception as error:
             return _failed(item, error)
 
-    def _done(self, job: Job, before: Record | None) -> bool:
+    def _done(self, job: Job, before: JournalRecord | None) -> bool:
         """Whether the output is there, and would come out the same.
 
         Raises :class:`MismatchError` where it would not and may not be replaced.
@@ -149,10 +149,12 @@ class Run:
         elif str(path) != before.path or stamps(map(Path, before.read)) != before.read:
             why = f"was made of {job.source} as it was before"
         if why is not None and not self.overwrite:
-            raise MismatchError(f"{self.out / job.output}: {why}", hint="--overwrite replaces it")
+            raise MismatchError(
+                f"{self.out / job.output}: {why}", hint="`overwrite=True` replaces it"
+            )
         return why is None and now == before.written
 
-    def _convert(self, job: Job, before: Record | None) -> Conversion:
+    def _convert(self, job: Job, before: JournalRecord | None) -> Conversion:
         """Write the output, and record first that it is begun and then what it is."""
         overwrite = self._may_replace(before)
         folder = self.out / job.output
@@ -161,7 +163,7 @@ class Run:
             if within:
                 folder.mkdir(exist_ok=True)
             plan = self._plan(job, self.out, overwrite=overwrite)
-            record = Record(
+            record = JournalRecord(
                 source=identity(job.source),
                 suffix=job.suffix,
                 state="started",
@@ -169,7 +171,7 @@ class Run:
                 options=self._options(job),
                 read=stamps(_files(plan, job.options.get("config"))),
             )
-            self.ledger.put(job.output, record)
+            self.journal.put(job.output, record)
             done = self._carry_out(plan, overwrite)
         finally:
             if within:
@@ -178,7 +180,7 @@ class Run:
         home = plan.destination if plan.container in FOLDERS else plan.destination.parent
         written = stamps((home / name for name in done.files), self.out)
         record = replace(record, state="converted", written=written, facts=_facts(done))
-        self.ledger.put(job.output, record)
+        self.journal.put(job.output, record)
         return done
 
     def _plan(self, job: Job, home: Path, *, overwrite: bool) -> Plan:
@@ -214,7 +216,7 @@ class Run:
             carry_out(plan, overwrite=overwrite, verify=self.verify, progress=tick)
         return report(plan, dry_run=False, verified=self.verify, hashes=False)
 
-    def _may_replace(self, before: Record | None) -> bool:
+    def _may_replace(self, before: JournalRecord | None) -> bool:
         """Whether what stands in the place of the output is the batch's own to replace."""
         return self.overwrite or (before is not None and before.state != "failed")
 
@@ -226,11 +228,11 @@ class Run:
         """What the output depends on, beside the files that are read."""
         return {**job.options, "parity": self.parity}
 
-    def _failure(self, job: Job, before: Record | None, error: str | None) -> Record:
+    def _failure(self, job: Job, before: JournalRecord | None, error: str | None) -> JournalRecord:
         """What to keep of a failure: an earlier output stays what it is."""
         if before is not None and before.state != "failed":
             return replace(before, error=error)
-        return Record(identity(job.source), job.suffix, "failed", error=error)
+        return JournalRecord(identity(job.source), job.suffix, "failed", error=error)
 
 
 def _goes_by_name(to: str | None) -> bool:

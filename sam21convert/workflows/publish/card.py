@@ -174,7 +174,7 @@ def _parity(facts: Facts) -> Iterator[str]:
     for report in facts.parity:
         names = _names(facts, report)
         left, right = (
-            f"{side.runner} {side.version} with `{names[str(side.source)]}`"
+            f"{side.backend} {side.version} with `{names[str(side.source)]}`"
             for side in (report.left, report.right)
         )
         yield (
@@ -185,14 +185,14 @@ def _parity(facts: Facts) -> Iterator[str]:
         )
         yield _table(HEAD, [scenario_row(found) for found in report.scenarios])
         said = [
-            f"- {found.title}, {found.outcome}: {_named(found.why, names)}"
+            f"- {found.title}, {found.status}: {_named(found.why, names)}"
             for found in report.scenarios
-            if found.outcome != "same"
+            if found.status != "same"
         ]
         said += [
-            f"- control: `{control.tensor}` put off by {control.share:.0%} of its scale in "
-            f"{control.scenario} was {'noticed' if control.noticed else 'not noticed'}"
-            for control in report.controls
+            f"- control: `{control.tensor}` changed by {control.share:.0%} of its scale in "
+            f"{control.scenario} was {'detected' if control.detected else 'not detected'}"
+            for control in report.negative_controls
         ]
         if said:
             yield "\n".join(said)

@@ -17,17 +17,17 @@ from ...checkpoint.open import open_checkpoint
 from ...comparison.api import Progress
 from ...comparison.sides import Config
 from ...errors import MismatchError, RefusedError, UnreadableError, UsageError
-from ...hub.errors import explaining
-from ...hub.retry import bounded, patiently
+from ...hub.errors import translate_errors
+from ...hub.retry import bounded, retry
 from ...io.data.checksums import sha256
 from ...io.source import INDEX, WEIGHTS
 from ...report import Report, size_text, table
 from .card import listed
 from .readme import NAME
 from .repository import Repository, Scenarios, compose
-from .upload import Standing, commit, look, own_proposal
+from .upload import RemoteState, commit, fetch_state, own_proposal
 
-Change = Literal["new", "changed", "same"]
+FileChange = Literal["new", "changed", "same"]
 MESSAGE = "Upload with sam21convert"
 
 
@@ -44,7 +44,7 @@ class Publication(Report):
     revision: str
     url: str
     repository: Repository
-    changes: dict[str, Change]
+    changes: dict[str, FileChange]
     foreign: tuple[str, ...]
     creates: bool
     uploaded: bool
@@ -121,15 +121,15 @@ def push(
     """
     _check_request(repo_id, revision, create_pr=create_pr)
     api = HfApi(library_name="sam21convert")
-    there = look(api, repo_id, revision or "main")
+    there = fetch_state(api, repo_id, revision or "main")
     if there is None and (create_pr or revision is not None):
         raise UnreadableError(
             f"{repo_id}: no such repository that you can see",
-            hint="check the spelling; without --create-pr and --revision it is created",
+            hint="check the spelling; without `create_pr` and `revision` it is created",
         )
     proposal = own_proposal(api, repo_id, message) if create_pr else None
     if proposal is not None:
-        there = look(api, repo_id, proposal)
+        there = fetch_state(api, repo_id, proposal)
     readme = _readme(repo_id, there)
     with _scratch() as scratch:
         repository = compose(
@@ -185,7 +185,7 @@ def _check_request(repo_id: str, revision: str | None, *, create_pr: bool) -> No
     if "/" not in repo_id:
         raise UsageError(f"{repo_id}: whose?", hint="as in my-name/my-sam2")
     if create_pr and revision is not None:
-        raise UsageError("--create-pr and --revision: a proposal has a revision of its own")
+        raise UsageError("`create_pr` and `revision`: a proposal has a revision of its own")
 
 
 @contextmanager
@@ -203,20 +203,20 @@ def _scratch() -> Iterator[Path]:
             ) from error
 
 
-def _readme(repo_id: str, there: Standing | None) -> bytes | None:
+def _readme(repo_id: str, there: RemoteState | None) -> bytes | None:
     """The README of the repository, if it has one."""
     if there is None or NAME not in there.files:
         return None
     return _fetched(repo_id, NAME, there).read_bytes()
 
 
-def _fetched(repo_id: str, name: str, there: Standing) -> Path:
-    with explaining(f"{repo_id}/{name}"):
-        return Path(patiently(lambda: hf_hub_download(repo_id, name, revision=there.head)))
+def _fetched(repo_id: str, name: str, there: RemoteState) -> Path:
+    with translate_errors(f"{repo_id}/{name}"):
+        return Path(retry(lambda: hf_hub_download(repo_id, name, revision=there.head)))
 
 
-def _changes(repository: Repository, there: Standing | None) -> dict[str, Change]:
-    def change(name: str) -> Change:
+def _changes(repository: Repository, there: RemoteState | None) -> dict[str, FileChange]:
+    def change(name: str) -> FileChange:
         if there is None or name not in there.files:
             return "new"
         return "same" if there.holds(repository.folder / name) else "changed"
@@ -224,7 +224,7 @@ def _changes(repository: Repository, there: Standing | None) -> dict[str, Change
     return {name: change(name) for name in repository.files}
 
 
-def _refuse_contradiction(repo_id: str, there: Standing, changes: dict[str, Change]) -> None:
+def _refuse_contradiction(repo_id: str, there: RemoteState, changes: dict[str, FileChange]) -> None:
     if INDEX in there.files and WEIGHTS in changes:
         raise RefusedError(
             f"{repo_id}: holds {INDEX}, which would contradict the new weights",
@@ -233,7 +233,7 @@ def _refuse_contradiction(repo_id: str, there: Standing, changes: dict[str, Chan
 
 
 def _refuse_foreign(
-    repo_id: str, there: Standing, changes: dict[str, Change], readme: bytes | None
+    repo_id: str, there: RemoteState, changes: dict[str, FileChange], readme: bytes | None
 ) -> None:
     """Refuse to replace what is not as the card says that it was written. A card is merged."""
     ours = {} if readme is None else listed(readme)
@@ -250,14 +250,14 @@ def _refuse_foreign(
     if found:
         raise RefusedError(
             f"{repo_id}: would replace files that sam21convert did not write: {', '.join(found)}",
-            hint="propose it: --create-pr, or push to another repository",
+            hint="propose it: `create_pr=True`, or push to another repository",
         )
 
 
-def _created(api: HfApi, repo_id: str, *, private: bool) -> Standing:
-    with explaining(repo_id):
-        patiently(lambda: api.create_repo(repo_id, private=private or None, exist_ok=True))
-    there = look(api, repo_id, "main")
+def _created(api: HfApi, repo_id: str, *, private: bool) -> RemoteState:
+    with translate_errors(repo_id):
+        retry(lambda: api.create_repo(repo_id, private=private or None, exist_ok=True))
+    there = fetch_state(api, repo_id, "main")
     if there is None:
         raise UnreadableError(f"{repo_id}: was created and cannot be seen", hint="run again")
     return there
@@ -265,7 +265,7 @@ def _created(api: HfApi, repo_id: str, *, private: bool) -> Standing:
 
 def _verify(api: HfApi, repo_id: str, revision: str, repository: Repository) -> None:
     """Compare what the Hub holds with what was sent: sizes, hashes, and the header of weights."""
-    there = look(api, repo_id, revision)
+    there = fetch_state(api, repo_id, revision)
     paths = [repository.folder / name for name in repository.files]
     wrong = [path.name for path in paths if there is None or not there.holds(path)]
     if wrong or there is None:
@@ -275,11 +275,9 @@ def _verify(api: HfApi, repo_id: str, revision: str, repository: Repository) -> 
         )
     if WEIGHTS not in repository.files:
         return
-    with explaining(f"{repo_id}/{WEIGHTS}"):
+    with translate_errors(f"{repo_id}/{WEIGHTS}"):
         head = there.head
-        header = patiently(
-            lambda: api.parse_safetensors_file_metadata(repo_id, WEIGHTS, revision=head)
-        )
+        header = retry(lambda: api.parse_safetensors_file_metadata(repo_id, WEIGHTS, revision=head))
     remote = {name: (info.dtype, tuple(info.shape)) for name, info in header.tensors.items()}
     local = open_checkpoint(repository.folder).inventory
     if remote != {name: (spec.dtype, spec.shape) for name, spec in local.items()}:

@@ -21,7 +21,7 @@ from ...checkpoint.open import Checkpoint, open_checkpoint
 from ...checkpoint.validate import validate
 from ...comparison.api import Progress, parity
 from ...comparison.report import ParityReport
-from ...comparison.sides import Config, runner_for
+from ...comparison.sides import Config, backend_for
 from ...config.hydra_writer import to_hydra
 from ...config.plain_yaml import load_yaml
 from ...config.registry import shipped_config, shipped_like
@@ -230,13 +230,13 @@ def _compare(
     """Each form against the source; the ground truth runs what has the official names."""
     if scenarios == "none":
         return []
-    source = f"{runner_for(checkpoint.dialect)}:{checkpoint.source.path.absolute()}"
+    source = f"{backend_for(checkpoint.dialect)}:{checkpoint.source.path.absolute()}"
     reports = []
     for written, own in forms:
-        runner = "transformers" if own is None else "truth"
+        backend = "transformers" if own is None else "truth"
         found = parity(
             source,
-            f"{runner}:{written}",
+            f"{backend}:{written}",
             scenarios=scenarios,
             image_size=image_size,
             config=given if own is None else own,

@@ -11,13 +11,13 @@ from pathlib import Path
 
 from huggingface_hub import CommitOperationAdd, HfApi, RepoFile, errors
 
-from ...hub.errors import Failure, explaining
-from ...hub.retry import TRIES, patiently, wait
+from ...hub.errors import Failure, translate_errors
+from ...hub.retry import TRIES, retry, wait
 from ...io.data.checksums import git_hash, sha256
 
 
 @dataclass(frozen=True)
-class Standing:
+class RemoteState:
     """A revision as it stands: the commit and its files."""
 
     revision: str
@@ -34,11 +34,11 @@ class Standing:
         return git_hash(path) == there.blob_id
 
 
-def look(api: HfApi, repo_id: str, revision: str) -> Standing | None:
+def fetch_state(api: HfApi, repo_id: str, revision: str) -> RemoteState | None:
     """What a revision of a repository holds; None when there is no such repository."""
-    with explaining(repo_id):
+    with translate_errors(repo_id):
         try:
-            head = patiently(lambda: api.model_info(repo_id, revision=revision).sha)
+            head = retry(lambda: api.model_info(repo_id, revision=revision).sha)
             assert head is not None
             tree = api.list_repo_tree(repo_id, recursive=True, revision=head)
             files = {entry.path: entry for entry in tree if isinstance(entry, RepoFile)}
@@ -46,14 +46,14 @@ def look(api: HfApi, repo_id: str, revision: str) -> Standing | None:
             raise
         except errors.RepositoryNotFoundError:
             return None
-    return Standing(revision, head, files)
+    return RemoteState(revision, head, files)
 
 
 def own_proposal(api: HfApi, repo_id: str, title: str) -> str | None:
     """The ref of the newest open pull request of the user with this title."""
-    with explaining(repo_id):
-        me = patiently(api.whoami)["name"]
-        found = patiently(
+    with translate_errors(repo_id):
+        me = retry(api.whoami)["name"]
+        found = retry(
             lambda: list(
                 api.get_repo_discussions(
                     repo_id, author=me, discussion_type="pull_request", discussion_status="open"
@@ -68,7 +68,7 @@ def commit(
     api: HfApi,
     repo_id: str,
     paths: Sequence[Path],
-    there: Standing,
+    there: RemoteState,
     message: str,
     *,
     propose: bool,
@@ -95,12 +95,12 @@ def commit(
             unsure = unsure or (failure.of_commit and failure.transient)
             if unsure:
                 revision = own_proposal(api, repo_id, message) if propose else there.revision
-                standing = None if revision is None else look(api, repo_id, revision)
+                standing = None if revision is None else fetch_state(api, repo_id, revision)
                 if standing is not None and all(map(standing.holds, paths)):
                     return standing.revision
             passing = failure.transient and not failure.repeated
             if not left or not passing or (propose and failure.of_commit and failure.pending):
-                with explaining(repo_id):
+                with translate_errors(repo_id):
                     raise
             wait(left)
         else:
