@@ -1,13 +1,16 @@
-"""What the documents list is what there is."""
+"""Tables in the documents agree with the code."""
 
 from __future__ import annotations
 
 import re
 
+import click
 import pytest
 
+from sam21convert.__main__ import main
 from sam21convert.checkpoint.lookalikes import FAMILIES, ModelFamily, Signature
 from sam21convert.checkpoint.state_dict import ANCHORS
+from sam21convert.commands.shared import as_options
 from sam21convert.comparison.explain.known_differences import KNOWN_DIFFERENCES
 from sam21convert.comparison.scenarios import BY_NAME
 from sam21convert.comparison.sides import BACKENDS
@@ -26,7 +29,7 @@ FORMS = {
 
 
 def rows(heading: str, document: str = "parity.md") -> list[list[str]]:
-    """Cells of the first table of a document after some words."""
+    """Cells of the first table of a document that follows ``heading``."""
     text = (DOCS / document).read_text().partition(heading)[2]
     table = re.search(r"(?:^\|.*\n)+", text, re.MULTILINE)
     assert table is not None
@@ -38,30 +41,37 @@ def test_every_scenario() -> None:
     assert listed == list(BY_NAME)
 
 
-def test_every_known_deviation() -> None:
-    listed = [(row[0].strip(" `"), row[1], row[3]) for row in rows("## Known deviations")]
+def test_every_known_difference() -> None:
+    listed = [(row[0].strip(" `"), row[1], row[3]) for row in rows("## Known differences")]
     assert listed == [(d.name, f"{d.backend} {d.versions}", d.summary) for d in KNOWN_DIFFERENCES]
 
 
-@pytest.mark.parametrize("runner", BACKENDS)
-def test_every_runner(runner: str) -> None:
-    assert f"`{runner}`" in (DOCS / "parity.md").read_text()
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_every_backend(backend: str) -> None:
+    assert f"`{backend}`" in (DOCS / "parity.md").read_text()
 
 
-def test_every_relative() -> None:
-    listed = [[cell.strip() for cell in row] for row in rows("## Relatives", "formats.md")]
+def test_every_lookalike() -> None:
+    listed = [[cell.strip() for cell in row] for row in rows("## Lookalikes", "formats.md")]
     assert listed == [
-        [f.name, recognised(f), f"{f.about}; {f.advice.replace('--drop-hq', '`--drop-hq`')}"]
+        [f.name, recognised(f), f"{f.about}; {on_the_command_line(f.advice, code=True)}"]
         for f in FAMILIES
     ]
 
 
+def on_the_command_line(hint: str, *, code: bool = False) -> str:
+    """A hint of the library as the commands print it; with ``code``, options in backticks."""
+    with click.Context(main):
+        text = as_options(hint)
+    return re.sub(r"--[a-z-]+", r"`\g<0>`", text) if code else text
+
+
 def recognised(family: ModelFamily) -> str:
-    """The signatures of a family in words."""
-    told = [*map(in_words, family.signatures)]
-    told += [f"`model_type` `{kind}`" for kind in family.model_types]
-    told += [f"`{family.config_key}` in `config.json`"] if family.config_key else []
-    return "<br>".join(told)
+    """How a model family is recognised, in the words of the document."""
+    signs = [*map(in_words, family.signatures)]
+    signs += [f"`model_type` `{kind}`" for kind in family.model_types]
+    signs += [f"`{family.config_key}` in `config.json`"] if family.config_key else []
+    return "<br>".join(signs)
 
 
 def in_words(signature: Signature) -> str:
@@ -70,10 +80,11 @@ def in_words(signature: Signature) -> str:
     return words + "".join(f", no `{name}`" for name in signature.without)
 
 
-def test_every_foreign_file() -> None:
-    listed = [[cell.strip() for cell in row] for row in rows("## Foreign files", "formats.md")]
-    known = [(kind.what, kind.hint) for kind in UNSUPPORTED]
-    known += [(kind.what, kind.hint) for kind in ARCHIVES]
+def test_every_unsupported_format() -> None:
+    listed = [
+        [cell.strip() for cell in row] for row in rows("## Unsupported formats", "formats.md")
+    ]
+    known = [(kind.what, on_the_command_line(kind.hint)) for kind in (*UNSUPPORTED, *ARCHIVES)]
     assert [tuple(row) for row in listed] == known
 
 
