@@ -27,6 +27,32 @@ class Report:
         return json.dumps(self.to_dict(), indent=2)
 
 
+class Progress:
+    """What long work tells of itself while it goes on. This one shows nothing; subclasses do.
+
+    Methods may be called from any thread.
+    """
+
+    def start(self, label: str, total: int) -> None:
+        """Begin a stage.
+
+        Args:
+            label: What is done, such as "converting".
+            total: How much there is to do: bytes, frames or steps. 0 where it is not known.
+        """
+
+    def advance(self, count: int, doing: str = "") -> None:
+        """Report what was done since the last call.
+
+        Args:
+            count: How much of the total; it may be 0.
+            doing: What begins now, by name, where stages have named steps.
+        """
+
+
+SILENT = Progress()
+
+
 def _plain(value: Any) -> Any:
     if isinstance(value, Path):
         return str(value)

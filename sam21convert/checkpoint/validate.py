@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..io.data.checksums import check_sums, used_blobs
-from ..io.data.copy import Progress
 from ..io.tensor import Tensor
 from ..model.config import ModelConfig
-from ..report import Report, fold
+from ..report import SILENT, Progress, Report, fold
 from .inspect import faults, missing_copies, untold
 from .mismatch import hint
 from .open import Checkpoint, open_checkpoint, unequal_copies
@@ -69,24 +68,25 @@ def validate(
     *,
     weights: str | None = None,
     prefix: str | None = None,
-    progress: Progress = lambda _: None,
+    progress: Progress = SILENT,
 ) -> Validation:
     """Check a checkpoint against a config, by default the one it says or shows itself to be.
 
     ``weights`` and ``prefix`` choose between several state dicts, as for
-    :func:`~sam21convert.inspect`. ``progress`` is called with numbers of bytes.
+    :func:`~sam21convert.inspect`. ``progress`` is told of bytes.
     Raises :class:`~sam21convert.errors.UnreadableError` (also for a checksum that does not hold)
     and :class:`~sam21convert.errors.RefusedError`.
     """
     return examine(open_checkpoint(path, config, weights=weights, prefix=prefix), progress)
 
 
-def examine(checkpoint: Checkpoint, progress: Progress = lambda _: None) -> Validation:
+def examine(checkpoint: Checkpoint, progress: Progress = SILENT) -> Validation:
     """Check a checkpoint that is open, and has its config. Raises as :func:`validate` does."""
     from .values import survey  # numpy
 
     tensors = {name: Tensor(ref.spec, (ref,)) for name, ref in checkpoint.tensors.items()}
-    check_sums(used_blobs(checkpoint.source.blobs, tensors.values()), lambda _: None)
+    check_sums(used_blobs(checkpoint.source.blobs, tensors.values()), SILENT)
+    progress.start("reading", sum(ref.spec.nbytes for ref in checkpoint.tensors.values()))
     values = survey(checkpoint.tensors, progress)
     fit = checkpoint.fit
     problems = [*faults(checkpoint), *unequal_copies(checkpoint)]

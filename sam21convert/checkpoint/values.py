@@ -7,8 +7,9 @@ from collections.abc import Mapping
 import numpy as np
 
 from ..io.data.cast import to_float
-from ..io.data.copy import Files, Progress, payload
+from ..io.data.copy import Files, payload
 from ..io.tensor import WEIGHT_DTYPES, Tensor, TensorRef
+from ..report import Progress
 
 KINDS = ("nan", "inf", "zero", "constant", "denormal")
 
@@ -49,7 +50,7 @@ def _oddities(files: Files, ref: TensorRef, progress: Progress) -> set[str]:
             if ((sizes > 0) & (sizes < SMALLEST[ref.spec.dtype])).any():
                 odd.add("denormal")
         low, high = min(low, least), max(high, most)
-        progress(len(chunk))
+        progress.advance(len(chunk))
     if not odd & {"nan", "inf"} and low == high and ref.spec.numel > 1:
         odd.add("zero" if low == 0 else "constant")
     return odd

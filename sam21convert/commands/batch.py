@@ -9,7 +9,7 @@ import click
 
 from ..dialects import BY_NAME
 from ..report import Report
-from .shared import answering, config_option, json_option, steps_bar
+from .shared import ProgressBar, answering, config_option, json_option
 
 
 @click.command()
@@ -86,7 +86,7 @@ def batch(
     from ..workflows.batch.api import JOBS
     from ..workflows.batch.api import batch as convert_all
 
-    with steps_bar("converting") as progress:
+    with ProgressBar() as progress:
         return convert_all(
             sources, out, verify=not no_verify, jobs=jobs or JOBS, **options, progress=progress
         )

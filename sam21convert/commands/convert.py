@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +10,13 @@ import click
 from ..dialects import BY_NAME
 from ..report import Report
 from .shared import (
+    ProgressBar,
     answering,
     config_option,
     json_option,
     overwrite_option,
     prefix_option,
-    progress_bar,
     refuse_choice,
-    steps_bar,
     weights_option,
 )
 
@@ -124,24 +121,12 @@ def convert(
     verify = not no_verify
     if dry_run:
         return report(plan, dry_run=True, verified=False, hashes=json)
-    with ExitStack() as bars:
-        progress = bars.enter_context(progress_bar("converting", plan.nbytes * (1 + verify)))
+    with ProgressBar() as progress:
         if not parity:
             carry_out(plan, overwrite=overwrite, verify=verify, progress=progress)
             return report(plan, dry_run=False, verified=verify, hashes=json)
         from ..workflows.convert_and_compare import convert_in_parity
 
-        @contextmanager
-        def comparing() -> Iterator[Callable[[str, int], None]]:
-            bars.close()
-            with steps_bar("comparing") as steps:
-                yield steps
-
         return convert_in_parity(
-            plan,
-            overwrite=overwrite,
-            verify=verify,
-            hashes=json,
-            progress=progress,
-            steps=comparing,
+            plan, overwrite=overwrite, verify=verify, hashes=json, progress=progress
         )

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from ..report import Report
-from .shared import answering, json_option, progress_bar
+from .shared import ProgressBar, answering, json_option
 
 
 @click.command()
@@ -25,7 +25,7 @@ def demo(folder: Path) -> Report:
     Example:
       sam21convert demo
     """
-    from ..workflows.demo import STEP_COUNT, demonstrate
+    from ..workflows.demo import demonstrate
 
-    with progress_bar("demo", STEP_COUNT) as progress:
+    with ProgressBar() as progress:
         return demonstrate(folder, progress=progress)

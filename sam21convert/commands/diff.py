@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from ..report import Report
-from .shared import answering, json_option, overwrite_option, progress_bar
+from .shared import ProgressBar, answering, json_option, overwrite_option
 
 
 @click.command()
@@ -48,7 +48,7 @@ def diff(a: str, b: str, tolerance: float | None, plot: Path | None, overwrite: 
     from ..checkpoint.inspect import inspect
 
     found = inspect(a), inspect(b)
-    with progress_bar("comparing", sum(one.bytes for one in found)) as progress:
+    with ProgressBar() as progress:
         return compare(
             *(one.path for one in found),
             tolerance=tolerance,

@@ -9,12 +9,12 @@ import click
 
 from ..report import Report
 from .shared import (
+    ProgressBar,
     RenamedOption,
     answering,
     config_option,
     json_option,
     overwrite_option,
-    steps_bar,
 )
 
 
@@ -93,5 +93,5 @@ def parity(left: str, right: str, **options: Any) -> Report:
     """
     from ..comparison.api import parity as prove_parity
 
-    with steps_bar("comparing") as progress:
+    with ProgressBar() as progress:
         return prove_parity(left, right, **options, progress=progress)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..report import Report
-from .shared import answering, config_option, json_option, overwrite_option, progress_bar
+from .shared import ProgressBar, answering, config_option, json_option, overwrite_option
 
 if TYPE_CHECKING:
     from ..prediction.prompts import Prompt
@@ -171,7 +171,8 @@ def video(
     from ..prediction.video import predict_video
 
     prompts = _prompts(points, boxes)
-    return predict_video(source, checkpoint, output, prompts, progress=progress_bar, **options)
+    with ProgressBar() as progress:
+        return predict_video(source, checkpoint, output, prompts, progress=progress, **options)
 
 
 def _prompts(points: tuple[str, ...], boxes: tuple[str, ...]) -> list[Prompt]:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
 from typing import Any
 
 import click
 
 from ..report import Report
-from .shared import answering, config_option, json_option, steps_bar
+from .shared import ProgressBar, answering, config_option, json_option
 
 
 @click.command()
@@ -60,13 +59,12 @@ def push(source: str, repo_id: str, message: str | None, **options: Any) -> Repo
     from ..workflows.publish.push import MESSAGE
     from ..workflows.publish.push import push as publish
 
-    with ExitStack() as bars:
+    with ProgressBar() as progress:
 
         def announce(plan: Report) -> None:
-            bars.close()
+            progress.close()
             click.echo(f"{plan}\n", err=True)
 
-        progress = bars.enter_context(steps_bar("comparing"))
         return publish(
             source,
             repo_id,

@@ -9,13 +9,13 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import click
 
 from ..errors import MismatchError, Sam21ConvertError, UsageError, printable
-from ..report import Report
+from ..report import Progress, Report
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the answer as JSON.")
 config_option = click.option(
@@ -150,41 +150,46 @@ def _fail(error: Sam21ConvertError | OSError | _Stopped, as_json: bool) -> None:
     sys.exit(code)
 
 
-@contextmanager
-def progress_bar(label: str, total: int) -> Iterator[Callable[[int], None]]:
-    """Yield a function to call with numbers of bytes, from any thread; a bar on a terminal only."""
-    lock = threading.Lock()
-    with click.progressbar(
-        length=total,
-        label=label,
-        file=sys.stderr,
-        hidden=not sys.stderr.isatty(),
-        update_min_steps=max(1, total // 200),
-    ) as bar:
+class ProgressBar(Progress):
+    """A bar on standard error, one for each stage, where that is a terminal.
 
-        def advance(count: int) -> None:
-            with lock:
-                bar.update(count)
+    Use it as a context manager, which ends the last bar.
+    """
 
-        yield advance
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._bars = ExitStack()
+        self._bar: Any = None
 
+    def __enter__(self) -> ProgressBar:
+        return self
 
-@contextmanager
-def steps_bar(label: str) -> Iterator[Callable[[str, int], None]]:
-    """Yield a function to call as a step begins, with its name and the number of steps."""
-    with click.progressbar(
-        length=1,
-        label=label,
-        file=sys.stderr,
-        hidden=not sys.stderr.isatty(),
-        item_show_func=lambda name: name,
-    ) as bar:
-        begun = 0
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
-        def begin(name: str, total: int) -> None:
-            nonlocal begun
-            bar.length = total
-            bar.update(1 if begun else 0, name)
-            begun += 1
+    def close(self) -> None:
+        """End the bar that is shown; another may be started."""
+        with self._lock:
+            self._bars.close()
+            self._bar = None
 
-        yield begin
+    def start(self, label: str, total: int) -> None:
+        """Show a bar in place of the one before."""
+        self.close()
+        with self._lock:
+            self._bar = self._bars.enter_context(
+                click.progressbar(
+                    length=total,
+                    label=label,
+                    file=sys.stderr,
+                    hidden=not sys.stderr.isatty(),
+                    update_min_steps=max(1, total // 200),
+                    item_show_func=lambda doing: doing,
+                )
+            )
+
+    def advance(self, count: int, doing: str = "") -> None:
+        """Move the bar, and name the step that begins."""
+        with self._lock:
+            if self._bar is not None:
+                self._bar.update(count, doing or self._bar.current_item)

@@ -6,13 +6,12 @@ import click
 
 from ..report import Report
 from .shared import (
+    ProgressBar,
     answering,
     config_option,
     json_option,
     prefix_option,
-    progress_bar,
     refuse_choice,
-    steps_bar,
     weights_option,
 )
 
@@ -51,13 +50,11 @@ def validate(
     if right is not None:
         refuse_choice(weights, prefix)
     opened = open_checkpoint(source, config, weights=weights, prefix=prefix)
-    total = sum(spec.nbytes for spec in opened.inventory.values())
-    with progress_bar("reading", total) as progress:
+    with ProgressBar() as progress:
         answer = examine(opened, progress)
-    if right is None or not answer.ok:
-        return answer
-    from ..comparison.api import parity
-    from ..workflows.convert_and_compare import WithParity
+        if right is None or not answer.ok:
+            return answer
+        from ..comparison.api import parity
+        from ..workflows.convert_and_compare import WithParity
 
-    with steps_bar("comparing") as steps:
-        return WithParity(answer, parity(source, right, config=config, progress=steps))
+        return WithParity(answer, parity(source, right, config=config, progress=progress))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import shlex
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -13,10 +13,12 @@ from pathlib import Path
 import torch
 
 from ..io.output.atomic import refuse_existing
+from ..io.tensor import DType
 from ..prediction.load import pick_device
+from ..report import SILENT, Progress
 from .backends.base import Backend
 from .backends.truth import Truth
-from .backends.variants import Arithmetic, DType
+from .backends.variants import Arithmetic
 from .cases import PIXEL_FRAMES, Case, cases
 from .comparison import Comparison
 from .explain.diagnosis import diagnose
@@ -30,7 +32,6 @@ from .report import ParityReport
 from .scenarios import PixelScenario, Scenario, VideoScenario, chosen
 from .sides import Config, Named, parse
 
-Progress = Callable[[str, int], None]
 _PACKAGES = ("sam21convert", "torch", "numpy", "sam2", "transformers", "timm")
 _SAME_ARITHMETIC = {"truth", "sam2"}  # the same kernels in the same order
 
@@ -51,7 +52,7 @@ def parity(
     overwrite: bool = False,
     sensitivity: bool = False,
     rounded_to: DType | None = None,
-    progress: Progress = lambda label, total: None,
+    progress: Progress = SILENT,
 ) -> ParityReport:
     """Run two models on the same inputs and say whether they compute the same.
 
@@ -80,15 +81,16 @@ def parity(
     bench = _comparison(named, image_size, arithmetic, rounded_to)
     todo = _inputs(bench, wanted, images, video)
     steps = len(todo) + 1 + (len(perturbable(bench)) if sensitivity else 0)
+    progress.start("comparing", steps)
     found = []
     for case in todo:
-        progress(case.title, steps)
+        progress.advance(0, case.title)
         found.append(bench.judge(case))
-    progress("controls", steps)
+        progress.advance(1)
+    progress.advance(0, "negative controls")
     controlled = tuple(run_controls(bench))
-    measured = (
-        measure_sensitivity(bench, lambda name: progress(name, steps)) if sensitivity else None
-    )
+    progress.advance(1)
+    measured = measure_sensitivity(bench, progress) if sensitivity else None
     asked = {
         "--scenarios": ",".join(scenario.name for scenario in wanted),
         "--device": arithmetic.device,

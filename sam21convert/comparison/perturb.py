@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ..config.registry import tensors_of
+from ..report import Progress
 from . import influence
 from .backends.base import held
 from .comparison import Comparison, PassedCase
@@ -57,15 +58,15 @@ def run_controls(bench: Comparison) -> Iterator[NegativeControl]:
                 break
 
 
-def measure_sensitivity(bench: Comparison, progress: Callable[[str], None]) -> Sensitivity:
+def measure_sensitivity(bench: Comparison, progress: Progress) -> Sensitivity:
     """Put every tensor that both sides have off in turn, and list those that no case shows.
 
-    ``progress`` is called with the name of each as it begins.
+    ``progress`` is told of each tensor, by name.
     """
     probe, undetected = _Probe(bench), []
     names = perturbable(bench)
     for name in names:
-        progress(name)
+        progress.advance(0, name)
         if not any(probe.first_to_detect(name, passed) for passed in _worth_trying(bench, name)):
             undetected.append(name)
     expected = {name: influence.UNSEEN[name] for name in undetected if name in influence.UNSEEN}

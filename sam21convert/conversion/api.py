@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..io.data.copy import Progress
+from ..io.tensor import DType
 from ..model.config import ModelConfig
-from .plan import DType, make_plan
+from ..report import SILENT, Progress
+from .plan import make_plan
 from .report import Conversion, report
 from .write import Check, carry_out
 
@@ -33,7 +34,7 @@ def convert(
     dry_run: bool = False,
     verify: bool = True,
     hashes: bool = False,
-    progress: Progress = lambda _: None,
+    progress: Progress = SILENT,
     check: Check = lambda _: None,
 ) -> Conversion:
     """Write ``source`` anew as ``destination``, whose form picks the container.

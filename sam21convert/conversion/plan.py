@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
 from ..checkpoint.lora import Adapter, find_adapter
 from ..checkpoint.open import Checkpoint, open_checkpoint
@@ -21,7 +20,7 @@ from ..io.output.atomic import refuse_existing
 from ..io.output.unchanged import Fingerprints, fingerprints, fingerprints_at
 from ..io.sharded import Shards, parse_size, split
 from ..io.source import CONFIG, FOLDERS, Container, refuse_input
-from ..io.tensor import Part, Tensor
+from ..io.tensor import OF_TORCH, DType, Part, Tensor
 from ..model.config import Generation, ModelConfig
 from .base import adopt_size_of, fill_missing
 from .generation import GenerationChange, assume_generation, check_request, take_to
@@ -35,9 +34,6 @@ from .notes import (
 )
 from .output_config import written_config, yaml_beside
 from .target import named, pick_target, refuse_occupied, refuse_shards
-
-DType = Literal["float32", "float16", "bfloat16"]
-DTYPES: Mapping[DType, str] = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
 
 
 @dataclass(frozen=True)
@@ -117,7 +113,7 @@ def make_plan(
         refuse_occupied(destination, container, overwrite=overwrite)  # before a download
     inputs = _open(source, base, config, drop_hq=drop_hq, weights=weights, prefix=prefix)
     checkpoint = assume_generation(adopt_size_of(inputs.checkpoint, inputs.base), asked)
-    kind = None if dtype is None else DTYPES[dtype]
+    kind = None if dtype is None else OF_TORCH[dtype]
     destination = named(
         destination, dialect, checkpoint.shipped, kind or usual_type(checkpoint.tensors)
     )

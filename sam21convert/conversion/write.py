@@ -10,19 +10,17 @@ from ..config.hydra_writer import to_hydra
 from ..config.timm import timm_json
 from ..config.transformers_folder import side_files
 from ..io.data.checksums import ReadBack
-from ..io.data.copy import Progress, Written
+from ..io.data.copy import Written
 from ..io.open import open_source
 from ..io.output.atomic import new_file, new_files, new_folder
 from ..io.output.unchanged import refuse_changed
 from ..io.safetensors import write_safetensors
 from ..io.sharded import index_json
 from ..io.source import CONFIG, FOLDERS, INDEX, tensors_of
-from ..io.tensor import Tensor
+from ..io.tensor import TORCH_NAMES, Tensor
 from ..io.torch_writer import write_torch
-from .plan import DTYPES, Plan
-
-_TORCH_NAMES = {short: name for name, short in DTYPES.items()} | {"F64": "float64"}
-
+from ..report import Progress
+from .plan import Plan
 
 Check = Callable[[Path], None]
 
@@ -36,6 +34,7 @@ def carry_out(
     check: Check = lambda _: None,
 ) -> None:
     """Write what was planned. The output has its name only when everything has succeeded."""
+    progress.start("converting", plan.nbytes * (1 + verify))
     if plan.container in FOLDERS:
         with new_folder(plan.destination, overwrite=overwrite) as folder:
             for name, text in side_files_of(plan).items():
@@ -90,7 +89,7 @@ def side_files_of(plan: Plan) -> Mapping[str, str]:
     files = side_files(
         plan.config,
         "sam2" if plan.dialect.task == "image" else "sam2_video",
-        _TORCH_NAMES[dtypes.most_common(1)[0][0]],
+        TORCH_NAMES[dtypes.most_common(1)[0][0]],
         generation=plan.generation is not None,
     )
     return files if len(plan.shards) == 1 else {**files, INDEX: index_json(plan.shards)}

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import RefusedError, UnreadableError
-from .data.copy import Progress, Written, copy_tensors
+from ..report import Progress
+from .data.copy import Written, copy_tensors
 from .source import Source, is_file_name, refuse_special
 from .tensor import DTYPES, Tensor, TensorRef, TensorSpec
 from .text import read_up_to, unique

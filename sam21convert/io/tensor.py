@@ -10,30 +10,34 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 from ..errors import RefusedError
 
-# Bytes per element, by the names of the safetensors format, in the order in which its writer sorts
-# tensors (the last comes first in a file).
-DTYPES: Mapping[str, int] = {
-    "BOOL": 1,
-    "U8": 1,
-    "I8": 1,
-    "F8_E5M2": 1,
-    "F8_E4M3": 1,
-    "I16": 2,
-    "U16": 2,
-    "F16": 2,
-    "BF16": 2,
-    "I32": 4,
-    "U32": 4,
-    "F32": 4,
-    "C64": 8,
-    "F64": 8,
-    "I64": 8,
-    "U64": 8,
-}
+# Element types: the name of the safetensors format, bytes, and the name of torch, in the order in
+# which the safetensors writer sorts tensors (the last comes first in a file).
+_ELEMENT_TYPES = (
+    ("BOOL", 1, "bool"),
+    ("U8", 1, "uint8"),
+    ("I8", 1, "int8"),
+    ("F8_E5M2", 1, "float8_e5m2"),
+    ("F8_E4M3", 1, "float8_e4m3fn"),
+    ("I16", 2, "int16"),
+    ("U16", 2, "uint16"),
+    ("F16", 2, "float16"),
+    ("BF16", 2, "bfloat16"),
+    ("I32", 4, "int32"),
+    ("U32", 4, "uint32"),
+    ("F32", 4, "float32"),
+    ("C64", 8, "complex64"),
+    ("F64", 8, "float64"),
+    ("I64", 8, "int64"),
+    ("U64", 8, "uint64"),
+)
+DTYPES: Mapping[str, int] = {name: nbytes for name, nbytes, _ in _ELEMENT_TYPES}
+TORCH_NAMES: Mapping[str, str] = {name: torch_name for name, _, torch_name in _ELEMENT_TYPES}
+OF_TORCH: Mapping[str, str] = {torch_name: name for name, _, torch_name in _ELEMENT_TYPES}
+DType: TypeAlias = Literal["float32", "float16", "bfloat16"]  # what a model can be written as
 WEIGHT_DTYPES = frozenset({"F16", "BF16", "F32", "F64"})
 
 

@@ -14,7 +14,7 @@ from typing import Any
 from ..errors import Sam21ConvertError, UnreachableError, UnreadableError
 from .pickle.load import Args, Known
 from .source import Placeholder
-from .tensor import DTYPES, TensorRef, TensorSpec
+from .tensor import DTYPES, OF_TORCH, TensorRef, TensorSpec
 
 MAX_HEADER = 16 * 2**20  # a text can take four times as much once it is read
 _MAX_RANK = 64
@@ -177,41 +177,41 @@ def _device(args: Args) -> Any:
     return Placeholder("torch.device")
 
 
-# name of the element type -> its storage class, if it has one, and our name, if it has one
-_TYPES: Mapping[str, tuple[str | None, str | None]] = {
-    "bool": ("Bool", "BOOL"),
-    "uint8": ("Byte", "U8"),
-    "uint16": (None, "U16"),
-    "uint32": (None, "U32"),
-    "uint64": (None, "U64"),
-    "int8": ("Char", "I8"),
-    "int16": ("Short", "I16"),
-    "int32": ("Int", "I32"),
-    "int64": ("Long", "I64"),
-    "float8_e4m3fn": (None, "F8_E4M3"),
-    "float8_e4m3fnuz": (None, None),
-    "float8_e5m2": (None, "F8_E5M2"),
-    "float8_e5m2fnuz": (None, None),
-    "float8_e8m0fnu": (None, None),
-    "float4_e2m1fn_x2": (None, None),
-    "float16": ("Half", "F16"),
-    "bfloat16": ("BFloat16", "BF16"),
-    "float32": ("Float", "F32"),
-    "float64": ("Double", "F64"),
-    "complex32": (None, None),
-    "complex64": ("ComplexFloat", "C64"),
-    "complex128": ("ComplexDouble", None),
-    "qint8": ("QInt8", None),
-    "qint32": ("QInt32", None),
-    "quint8": ("QUInt8", None),
-    "quint4x2": ("QUInt4x2", None),
-    "quint2x4": ("QUInt2x4", None),
+# Names that torch has for element types, each with its storage class if it has one.
+_STORAGE_CLASSES: Mapping[str, str | None] = {
+    "bool": "Bool",
+    "uint8": "Byte",
+    "uint16": None,
+    "uint32": None,
+    "uint64": None,
+    "int8": "Char",
+    "int16": "Short",
+    "int32": "Int",
+    "int64": "Long",
+    "float8_e4m3fn": None,
+    "float8_e4m3fnuz": None,
+    "float8_e5m2": None,
+    "float8_e5m2fnuz": None,
+    "float8_e8m0fnu": None,
+    "float4_e2m1fn_x2": None,
+    "float16": "Half",
+    "bfloat16": "BFloat16",
+    "float32": "Float",
+    "float64": "Double",
+    "complex32": None,
+    "complex64": "ComplexFloat",
+    "complex128": "ComplexDouble",
+    "qint8": "QInt8",
+    "qint32": "QInt32",
+    "quint8": "QUInt8",
+    "quint4x2": "QUInt4x2",
+    "quint2x4": "QUInt2x4",
 }
 _OTHER_SIZES = {"ComplexDouble": 16, "QInt32": 4}  # of types without a name, where it is not 1
 _ELEMENTS = {
-    f"torch.{name}": StorageType(f"torch.{name}", dtype, DTYPES[dtype])
-    for name, (_, dtype) in _TYPES.items()
-    if dtype is not None
+    f"torch.{name}": StorageType(f"torch.{name}", OF_TORCH[name], DTYPES[OF_TORCH[name]])
+    for name in _STORAGE_CLASSES
+    if name in OF_TORCH
 }
 # What a tensor that has no plain numbers in one stretch is, by what would make it.
 TENSOR_KINDS: Mapping[str, str] = {
@@ -230,7 +230,10 @@ TENSOR_KINDS: Mapping[str, str] = {
 }
 STORAGE_TYPES = {
     name: StorageType(name, dtype, DTYPES[dtype] if dtype else _OTHER_SIZES.get(storage, 1))
-    for storage, dtype in [*_TYPES.values(), ("Untyped", "U8")]
+    for storage, dtype in [
+        *((storage, OF_TORCH.get(name)) for name, storage in _STORAGE_CLASSES.items()),
+        ("Untyped", "U8"),
+    ]
     for package in ("torch", "torch.cuda", "torch.storage")
     for name in (f"{package}.{storage}Storage",)
     if storage is not None
@@ -248,7 +251,7 @@ _REBUILD = {
 }
 # What the globals of a checkpoint mean: storages, tensors and a few values that are plain here.
 TORCH: Mapping[str, Any] = {
-    **{f"torch.{name}": f"torch.{name}" for name in _TYPES},
+    **{f"torch.{name}": f"torch.{name}" for name in _STORAGE_CLASSES},
     **STORAGE_TYPES,
     **{name: Placeholder(name) for name in _TENSOR_CLASSES},
     **_REBUILD,

@@ -11,7 +11,8 @@ from collections.abc import Iterable, Mapping
 from math import prod
 from pathlib import Path
 
-from .data.copy import Progress, Written, copy_tensors, is_plain
+from ..report import Progress
+from .data.copy import Written, copy_tensors, is_plain
 from .source import Blob
 from .tensor import Tensor, TensorSpec
 

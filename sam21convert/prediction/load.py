@@ -15,7 +15,7 @@ from ..config.plain_yaml import naming
 from ..config.registry import shipped_like
 from ..errors import MismatchError, RefusedError, UsageError
 from ..io.data.copy import Files, payload
-from ..io.tensor import Tensor, TensorRef
+from ..io.tensor import TORCH_NAMES, Tensor, TensorRef
 from ..model.config import ConfigError, ModelConfig
 from ..report import Report
 
@@ -239,14 +239,10 @@ def _notes(checkpoint: Checkpoint, dtypes: set[str]) -> Iterator[str]:
 def _tensor(files: Files, ref: TensorRef) -> torch.Tensor:
     import torch
 
-    kinds = {
-        "F16": torch.float16,
-        "BF16": torch.bfloat16,
-        "F32": torch.float32,
-        "F64": torch.float64,
-    }
     data = bytearray()
     for chunk in payload(files, Tensor(ref.spec, (ref,))):
         data += chunk
-    tensor = torch.frombuffer(data, dtype=kinds[ref.spec.dtype]).reshape(ref.spec.shape)
+    tensor = torch.frombuffer(data, dtype=getattr(torch, TORCH_NAMES[ref.spec.dtype])).reshape(
+        ref.spec.shape
+    )
     return tensor.clone()  # in memory of torch's own: on a CPU, alignment changes the rounding

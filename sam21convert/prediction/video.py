@@ -13,7 +13,7 @@ from PIL import Image
 
 from ..errors import UnreadableError, UsageError
 from ..io.output.atomic import new_folder, refuse_existing
-from ..report import Report, table
+from ..report import SILENT, Progress, Report, table
 from .draw import Mask, Pixels, black_and_white, drawing, sheet
 from .image import Prediction, load_for_use, no_prompt, size_of
 from .media import frame_rate, frames_of, new_video
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from ..model.video_predictor import SAM2VideoPredictor
 
 Objects = Mapping[str, Mapping[int, Prompted]]
-Progress = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
 
 _OURS = FRAMES, MASKS, OVERVIEW, VIDEO = "frames", "masks", "overview.png", "video.mp4"
 _IN_OVERVIEW = 8
@@ -77,10 +76,6 @@ class VideoPrediction(Prediction):
         return table(rows)
 
 
-def _no_progress(label: str, total: int) -> AbstractContextManager[Callable[[int], None]]:
-    return nullcontext(lambda _: None)
-
-
 def predict_video(
     video: str | Path,
     checkpoint: str | Path,
@@ -91,7 +86,7 @@ def predict_video(
     image_size: int | None = None,
     device: str = "auto",
     overwrite: bool = False,
-    progress: Progress = _no_progress,
+    progress: Progress = SILENT,
 ) -> VideoPrediction:
     """Follow objects through a video, from points and boxes on any of its frames.
 
@@ -101,7 +96,7 @@ def predict_video(
     with everything drawn, ``masks/<object>/00000.png`` (0 and 255), ``overview.png`` with a few
     frames and, when ``video`` is a file, ``video.mp4``.
 
-    ``progress(label, total)`` opens what is told of each of that many frames, twice. Other
+    ``progress`` is told of frames, in two stages. Other
     arguments are those of :func:`~sam21convert.predict_image`. Raises :class:`UnreadableError` for
     what is not a video, and :class:`UsageError` for prompts that do not fit it or an output that
     is in the way.
@@ -182,16 +177,16 @@ def _follow(
     for obj_id in areas:
         (folder / obj_id).mkdir(parents=True)
     first = min(min(found.points) for found in state.objects.values())
-    with progress("following", state.num_frames) as advance:
-        for reverse in (False, True):
-            for frame, _, logits in predictor.propagate_in_video(state, first, reverse=reverse):
-                if reverse and frame == first:
-                    continue
-                masks = (logits[:, 0] > 0).cpu().numpy()
-                for obj_id, mask in zip(areas, masks, strict=True):
-                    black_and_white(mask).save(folder / obj_id / f"{frame:05}.png")
-                    areas[obj_id][frame] = int(mask.sum())
-                advance(1)
+    progress.start("following", state.num_frames)
+    for reverse in (False, True):
+        for frame, _, logits in predictor.propagate_in_video(state, first, reverse=reverse):
+            if reverse and frame == first:
+                continue
+            masks = (logits[:, 0] > 0).cpu().numpy()
+            for obj_id, mask in zip(areas, masks, strict=True):
+                black_and_white(mask).save(folder / obj_id / f"{frame:05}.png")
+                areas[obj_id][frame] = int(mask.sum())
+            progress.advance(1)
     return areas
 
 
@@ -202,7 +197,8 @@ def _draw(source: Path, state: Session, objects: Objects, home: Path, progress: 
     shown = set(np.linspace(0, count - 1, min(count, _IN_OVERVIEW)).round().astype(int).tolist())
     small = (_OVERVIEW_WIDTH, max(1, round(_OVERVIEW_WIDTH * height / width)))
     panels = []
-    with progress("drawing", count) as advance, _film(source, home, width, height) as append:
+    progress.start("drawing", count)
+    with _film(source, home, width, height) as append:
         for frame, pixels in enumerate(frames_of(source)):
             masks = {obj_id: _mask(home / MASKS / obj_id / f"{frame:05}.png") for obj_id in objects}
             here = {obj_id: of[frame] for obj_id, of in objects.items() if frame in of}
@@ -212,7 +208,7 @@ def _draw(source: Path, state: Session, objects: Objects, home: Path, progress: 
             append(np.asarray(picture))
             if frame in shown:
                 panels.append((f"frame {frame}", picture.resize(small)))
-            advance(1)
+            progress.advance(1)
     sheet(panels, columns=4).save(home / OVERVIEW)
 
 

@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from ..comparison import packages
-from ..comparison.api import Progress as Steps
 from ..comparison.api import parity
 from ..comparison.report import ParityReport
 from ..comparison.sides import backend_for
 from ..conversion.generation import GENERATIONS
-from ..conversion.plan import DTYPES, Plan
+from ..conversion.plan import Plan
 from ..conversion.report import report
 from ..conversion.write import carry_out
 from ..errors import MismatchError, UsageError
-from ..io.data.copy import Progress
+from ..io.tensor import OF_TORCH, DType
 from ..model.config import ModelConfig
-from ..report import Report
+from ..report import Progress, Report
 
 
 @dataclass(frozen=True)
@@ -50,7 +48,7 @@ def convert_in_parity(
     verify: bool,
     hashes: bool,
     progress: Progress,
-    steps: Callable[[], AbstractContextManager[Steps]],
+    alone: AbstractContextManager[Any] | None = None,
 ) -> WithParity:
     """Carry out a conversion; the output gets its name only if it computes what the source does.
 
@@ -58,7 +56,7 @@ def convert_in_parity(
     ground truth, which computes what the official code does: an error in mapping names, made twice,
     would otherwise go unseen. Of weights that are cast, the source's are rounded as well before.
 
-    ``steps`` gives the ``progress`` of :func:`~sam21convert.parity` once everything is written.
+    ``alone`` is held while the two models run, for a caller that has other threads.
 
     Raises :class:`MismatchError` when it does not hold, :class:`UsageError` when the source is an
     HQ-SAM 2, and else as
@@ -79,19 +77,19 @@ def convert_in_parity(
     found: list[ParityReport] = []
 
     def check(written: Path) -> None:
-        with steps() as begun:
-            found.append(_compare(plan, written, begun))
+        with alone or nullcontext():
+            found.append(_compare(plan, written, progress))
 
     carry_out(plan, overwrite=overwrite, verify=verify, progress=progress, check=check)
     done = report(plan, dry_run=False, verified=verify, hashes=hashes)
     return WithParity(done, found[0])
 
 
-def _compare(plan: Plan, written: Path, steps: Steps) -> ParityReport:
+def _compare(plan: Plan, written: Path, progress: Progress) -> ParityReport:
     source = plan.source
     size = plan.config.image_size if plan.config is not None else None
     dtypes = {tensor.spec.dtype for tensor in plan.tensors.values()}
-    rounded = next((name for name, short in DTYPES.items() if {short} == dtypes), None)
+    rounded = next((name for name in get_args(DType) if {OF_TORCH[name]} == dtypes), None)
     result = parity(
         f"{backend_for(source.dialect)}:{source.source.path}",
         f"{backend_for(plan.dialect)}:{written}",
@@ -99,7 +97,7 @@ def _compare(plan: Plan, written: Path, steps: Steps) -> ParityReport:
         config=source.config,
         right_config=_raised(source.config, plan.generation),
         rounded_to=rounded,
-        progress=steps,
+        progress=progress,
     )
     result = _under_its_name(result, written, plan.destination)
     if not result.ok:

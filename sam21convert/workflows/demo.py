@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +17,7 @@ from ..errors import MismatchError, UsageError
 from ..io.data.checksums import same_bytes
 from ..prediction.load import load_model
 from ..prediction.prompts import Box, Point, Prompted
-from ..report import Report, size_text, table
+from ..report import SILENT, Progress, Report, size_text, table
 
 if TYPE_CHECKING:
     from ..model.sam2 import SAM2
@@ -128,18 +128,17 @@ class _Demo:
 
 
 _STEPS = ("sample", "inspect", "convert", "validate", "convert_back", "compare", "run")
-STEP_COUNT = len(_STEPS)
 
 
 def demonstrate(
     folder: str | Path,
     config: str = DEFAULT_CONFIG,
     *,
-    progress: Callable[[int], None] = lambda _: None,
+    progress: Progress = SILENT,
 ) -> Demonstration:
     """Sample, inspect, convert there and back, compare, run; files go to a new ``folder``.
 
-    ``progress`` is called with 1 after each of the ``STEP_COUNT`` steps. Raises
+    ``progress`` is told of steps. Raises
     :class:`~sam21convert.errors.UsageError` when the folder is there and not empty, and
     :class:`~sam21convert.errors.MismatchError` should anything have changed.
     """
@@ -148,11 +147,12 @@ def demonstrate(
         raise UsageError(f"{home}: exists", hint="name a new folder: sam21convert demo FOLDER")
     home.mkdir(parents=True, exist_ok=True)
     demo, steps = _Demo(home, config), []
+    progress.start("demo", len(_STEPS))
     for name in _STEPS:
         start = time.perf_counter()
         result = getattr(demo, name)()
         steps.append(Step(name.replace("_", " "), result, round(time.perf_counter() - start, 2)))
-        progress(1)
+        progress.advance(1)
     return Demonstration(home, tuple(steps), demo.picture)
 
 

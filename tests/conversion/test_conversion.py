@@ -16,6 +16,7 @@ from sam21convert.errors import MismatchError, RefusedError, UnreadableError, Us
 from sam21convert.io.data.checksums import same_bytes, sha256
 
 from ..support.checkpoints import DEBUG, DEBUG_20, official_pt, random_bits, state_dict
+from ..support.progress import Recorded
 
 pytestmark = pytest.mark.usefixtures("small_pieces")
 
@@ -259,9 +260,9 @@ class TestReport:
 
         for verify in (True, False):
             plan = make_plan(pt, tmp_path / f"out{verify}")
-            done: list[int] = []
-            carry_out(plan, overwrite=False, verify=verify, progress=done.append)
-            assert sum(done) == plan.nbytes * (1 + verify)
+            told = Recorded()
+            carry_out(plan, overwrite=False, verify=verify, progress=told)
+            assert told.done == told.total == plan.nbytes * (1 + verify)
 
 
 class TestRefusals:

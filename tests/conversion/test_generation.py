@@ -32,6 +32,7 @@ from sam21convert.io.safetensors import read_safetensors, write_safetensors
 from sam21convert.io.tensor import Constant, TensorRef, TensorSpec
 from sam21convert.io.tensor import Tensor as ToWrite
 from sam21convert.prediction.draw import scene
+from sam21convert.report import SILENT
 
 from ..support.checkpoints import DEBUG, DEBUG_20, official_pt, random_bits, read_bytes, state_dict
 from ..support.official import build_official, build_official_predictor, randomise
@@ -370,10 +371,10 @@ def test_a_zero_that_is_not_written_as_one_is_noticed(tmp_path: Path) -> None:
     """Control of the reading back of tensors that stand in no file."""
     path, spec = tmp_path / "out", TensorSpec("F32", (3, 5))
     wanted = {"zeros": ToWrite(spec, (Constant(spec),))}
-    write_safetensors(path, wanted, {}, lambda _: None)
+    write_safetensors(path, wanted, {}, SILENT)
 
     def check() -> None:
-        with ReadBack(path, [], lambda _: None) as readback:
+        with ReadBack(path, [], SILENT) as readback:
             readback.finish(wanted, read_safetensors(path).root)
 
     check()

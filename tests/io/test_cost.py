@@ -26,6 +26,7 @@ from sam21convert.io.data import copy as copying
 from sam21convert.io.open import open_source
 from sam21convert.io.tensor import Tensor, TensorSpec
 from sam21convert.io.torch_writer import _entry, _pickle, write_torch
+from sam21convert.report import SILENT
 
 from ..support.checkpoints import DEBUG, official_pt, random_bits, sparse
 
@@ -54,15 +55,17 @@ print(json.dumps([after[0] - before[0], after[1] - before[1], int(peak.split()[1
 CAST = """
 import sys
 from pathlib import Path
-from sam21convert.io.open import copying, open_source
+from sam21convert.io.data import copy as copying
+from sam21convert.io.open import open_source
 from sam21convert.io.safetensors import write_safetensors
 from sam21convert.io.tensor import Tensor, TensorSpec
+from sam21convert.report import SILENT
 
 source, target, dtype, piece = sys.argv[1:]
 copying.CHUNK = int(piece)
 refs = open_source(Path(source)).root
 tensors = {n: Tensor(TensorSpec(dtype, ref.spec.shape), (ref,)) for n, ref in refs.items()}
-write_safetensors(Path(target), tensors, {}, lambda _: None)
+write_safetensors(Path(target), tensors, {}, SILENT)
 print(*[line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM")])
 """
 
@@ -236,7 +239,7 @@ def test_the_archive_is_the_one_that_zipfile_writes(
         return sums[-1]
 
     monkeypatch.setattr(copying, "crc32", crc32)
-    write_torch(tmp_path / "ours", tensors, lambda _: None, blobs=source.blobs)
+    write_torch(tmp_path / "ours", tensors, SILENT, blobs=source.blobs)
     assert bool(sums) != known
     specs = {name: ref.spec for name, ref in refs.items()}
     with zipfile.ZipFile(tmp_path / "theirs", "w") as archive:

@@ -25,12 +25,9 @@ from sam21convert.io.safetensors import read_safetensors, write_safetensors
 from sam21convert.io.source import Blob
 from sam21convert.io.tensor import Part, Tensor, TensorRef, TensorSpec
 from sam21convert.io.torch_writer import write_torch
+from sam21convert.report import SILENT
 
 pytestmark = pytest.mark.usefixtures("small_pieces")
-
-
-def quiet(_: int) -> None:
-    pass
 
 
 class TestAtomicFile:
@@ -150,7 +147,7 @@ class TestTorchFile:
         self, tmp_path: Path, source: dict[str, Tensor]
     ) -> None:
         path = tmp_path / "out.pt"
-        write_torch(path, source, quiet)
+        write_torch(path, source, SILENT)
         for mmap in (False, True):
             loaded = torch.load(path, weights_only=True, mmap=mmap)
             assert list(loaded) == ["model"]
@@ -164,7 +161,7 @@ class TestTorchFile:
         self, tmp_path: Path, source: dict[str, Tensor]
     ) -> None:
         path = tmp_path / "out.pt"
-        write_torch(path, source, quiet)
+        write_torch(path, source, SILENT)
         with zipfile.ZipFile(path) as archive:
             assert archive.testzip() is None
         for ref in open_source(path).root["model"].values():
@@ -174,18 +171,18 @@ class TestTorchFile:
         self, tmp_path: Path, source: dict[str, Tensor]
     ) -> None:
         for name in ("one", "two"):
-            write_torch(tmp_path / name, source, quiet)
+            write_torch(tmp_path / name, source, SILENT)
         assert sha256(tmp_path / "one") == sha256(tmp_path / "two")
 
 
 class TestReadingBack:
     def check(self, tmp_path: Path, source: dict[str, Tensor], blobs: Sequence[Blob] = ()) -> None:
         path = tmp_path / "out"
-        with ReadBack(path, blobs, quiet) as readback:
+        with ReadBack(path, blobs, SILENT) as readback:
             readback.finish(source, read_safetensors(path).root)
 
     def test_a_written_file_reads_back(self, tmp_path: Path, source: dict[str, Tensor]) -> None:
-        write_safetensors(tmp_path / "out", source, {}, quiet)
+        write_safetensors(tmp_path / "out", source, {}, SILENT)
         self.check(tmp_path, source)
 
     @pytest.mark.parametrize("way", ["copied", "summed", "cast"])
@@ -198,7 +195,7 @@ class TestReadingBack:
         if way == "cast":
             specs = {name: TensorSpec("F16", tensor.spec.shape) for name, tensor in source.items()}
             source = {name: Tensor(specs[name], source[name].parts) for name in source}
-        with ReadBack(path, [], quiet) as readback:
+        with ReadBack(path, [], SILENT) as readback:
 
             def expect(name: str, part: Part, dtype: str, offset: int, sums: Sums | None) -> None:
                 seen[name] = sums is not None
@@ -212,9 +209,9 @@ class TestReadingBack:
 
             with nullcontext() if damaged is None else pytest.raises(MismatchError, match=damaged):
                 if way == "summed":
-                    write_torch(path, source, quiet, expect)
+                    write_torch(path, source, SILENT, expect)
                 else:
-                    write_safetensors(path, source, {}, quiet, expect)
+                    write_safetensors(path, source, {}, SILENT, expect)
                 root = open_source(path).root
                 readback.finish(source, root.get("model", root))
         assert seen == {
@@ -225,7 +222,7 @@ class TestReadingBack:
 
     def test_any_changed_byte_is_noticed(self, tmp_path: Path, source: dict[str, Tensor]) -> None:
         path = tmp_path / "out"
-        write_safetensors(path, source, {}, quiet)
+        write_safetensors(path, source, {}, SILENT)
         good = path.read_bytes()
         for name, ref in read_safetensors(path).root.items():
             for place in (ref.offset, ref.offset + ref.spec.nbytes - 1):
@@ -238,7 +235,7 @@ class TestReadingBack:
     ) -> None:
         """An output that differs from its source is told from a source that is corrupt."""
         path = tmp_path / "out"
-        write_safetensors(path, source, {}, quiet)
+        write_safetensors(path, source, {}, SILENT)
         [part] = source["a.weight"].parts
         assert isinstance(part, TensorRef)
         with part.path.open("rb") as file:
@@ -259,12 +256,12 @@ class TestReadingBack:
         self, tmp_path: Path, source: dict[str, Tensor]
     ) -> None:
         path = tmp_path / "out"
-        write_safetensors(path, source, {}, quiet)
+        write_safetensors(path, source, {}, SILENT)
         found = read_safetensors(path).root
         less = {name: ref for name, ref in found.items() if name != "b"}
-        with ReadBack(path, [], quiet) as readback, pytest.raises(MismatchError, match="hold"):
+        with ReadBack(path, [], SILENT) as readback, pytest.raises(MismatchError, match="hold"):
             readback.finish(source, less)
-        with ReadBack(path, [], quiet) as readback, pytest.raises(MismatchError, match="b, read"):
+        with ReadBack(path, [], SILENT) as readback, pytest.raises(MismatchError, match="b, read"):
             readback.expect("b", source["b"].parts[0], "BF16", found["b"].offset + 2, None)
             readback.finish(source, found)
 
@@ -272,9 +269,9 @@ class TestReadingBack:
 class TestChecking:
     def test_a_wrong_checksum_is_named(self, tmp_path: Path) -> None:
         (tmp_path / "f").write_bytes(b"123456789")
-        check_sums([Blob("data/0", tmp_path / "f", 0, 9, 0xCBF43926)], quiet)
+        check_sums([Blob("data/0", tmp_path / "f", 0, 9, 0xCBF43926)], SILENT)
         with pytest.raises(UnreadableError, match="data/0 is corrupt"):
-            check_sums([Blob("data/0", tmp_path / "f", 0, 8, 0xCBF43926)], quiet)
+            check_sums([Blob("data/0", tmp_path / "f", 0, 8, 0xCBF43926)], SILENT)
 
     def test_a_file_that_shrank_is_named(self, tmp_path: Path) -> None:
         (tmp_path / "f").write_bytes(b"1234")

@@ -11,8 +11,10 @@ from safetensors.torch import save_file
 from sam21convert.errors import RefusedError, Sam21ConvertError, UnreadableError
 from sam21convert.io.safetensors import read_safetensors, read_sharded, write_safetensors
 from sam21convert.io.tensor import Tensor, TensorRef
+from sam21convert.report import SILENT
 
 from ..support.checkpoints import read_bytes
+from ..support.progress import Recorded
 
 TENSORS = {
     "weight": torch.randn(3, 5),
@@ -57,7 +59,7 @@ def test_the_file_is_byte_for_byte_that_of_the_library(
 ) -> None:
     reference, ours = tmp_path / "reference", tmp_path / "ours"
     save_file(TENSORS, reference, metadata=metadata or None)
-    write_safetensors(ours, as_written(reference), metadata, lambda _: None)
+    write_safetensors(ours, as_written(reference), metadata, SILENT)
     assert ours.read_bytes() == reference.read_bytes()
 
 
@@ -70,17 +72,17 @@ def test_without_kernel_copies_the_file_is_the_same(
         raise OSError(18, "Invalid cross-device link")
 
     monkeypatch.setattr("os.copy_file_range", refuse)
-    write_safetensors(ours, as_written(reference), {"format": "pt"}, lambda _: None)
+    write_safetensors(ours, as_written(reference), {"format": "pt"}, SILENT)
     assert ours.read_bytes() == reference.read_bytes()
     monkeypatch.delattr("os.copy_file_range")
-    write_safetensors(ours, as_written(reference), {"format": "pt"}, lambda _: None)
+    write_safetensors(ours, as_written(reference), {"format": "pt"}, SILENT)
     assert ours.read_bytes() == reference.read_bytes()
 
 
 def test_progress_counts_every_byte(tmp_path: Path, reference: Path) -> None:
-    done: list[int] = []
-    write_safetensors(tmp_path / "ours", as_written(reference), {}, done.append)
-    assert sum(done) == sum(tensor.nbytes for tensor in TENSORS.values())
+    told = Recorded()
+    write_safetensors(tmp_path / "ours", as_written(reference), {}, told)
+    assert told.done == sum(tensor.nbytes for tensor in TENSORS.values())
 
 
 def written(tmp_path: Path, header: Any, data: bytes = b"", *, length: int | None = None) -> Path:

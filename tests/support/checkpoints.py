@@ -14,6 +14,7 @@ import torch
 from sam21convert.config.registry import shipped_tensors
 from sam21convert.io.safetensors import write_safetensors
 from sam21convert.io.tensor import Inventory, Tensor, TensorRef
+from sam21convert.report import SILENT
 
 DEBUG = "debug/sam2.1_debug"
 DEBUG_20 = "debug/sam2_debug"
@@ -28,7 +29,7 @@ def random_bits(path: Path, inventory: Inventory) -> Path:
             file.write(os.urandom(spec.nbytes))
             tensors[name] = Tensor(spec, (TensorRef(spec, raw, offset),))
             offset += spec.nbytes
-    write_safetensors(path, tensors, {"format": "pt"}, lambda _: None)
+    write_safetensors(path, tensors, {"format": "pt"}, SILENT)
     raw.unlink()
     return path
 

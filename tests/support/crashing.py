@@ -31,6 +31,7 @@ from sam21convert.io import safetensors, torch_writer
 from sam21convert.io.data import copy as copying
 from sam21convert.io.output import atomic, staging
 from sam21convert.io.output import rename as renaming
+from sam21convert.report import SILENT
 from sam21convert.workflows.batch import journal
 from sam21convert.workflows.batch import run as batch_run
 
@@ -171,14 +172,14 @@ class Judge:
 
     def _write(self, options: Mapping[str, Any], *, overwrite: bool) -> None:
         plan = reduced(self.plan(**options, overwrite=overwrite))
-        carry_out(plan, overwrite=overwrite, verify=True, progress=lambda _: None)
+        carry_out(plan, overwrite=overwrite, verify=True, progress=SILENT)
 
     def run(self) -> None:
         """What is killed, and what is run next."""
         if self.scenario.within:
             os.chdir(self.home / "out")
         over = self.scenario.before is not None
-        carry_out(self.ready, overwrite=over, verify=True, progress=lambda _: None)
+        carry_out(self.ready, overwrite=over, verify=True, progress=SILENT)
 
     def run_again(self) -> int:
         """The exit code of a run that nothing kills."""

@@ -334,7 +334,7 @@ def test_an_interrupted_batch_leaves_what_is_done(
             os.kill(os.getpid(), signal.SIGINT)
             end = time.monotonic() + 20
             while time.monotonic() < end:
-                progress(0)
+                progress.advance(0)
                 time.sleep(0.01)
         write_safetensors(path, tensors, metadata, progress, written)
 

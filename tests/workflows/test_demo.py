@@ -9,15 +9,16 @@ from PIL import Image
 
 from sam21convert import convert
 from sam21convert.errors import MismatchError, UsageError
-from sam21convert.workflows.demo import STEP_COUNT, demonstrate
+from sam21convert.workflows.demo import demonstrate
 
 from ..support.checkpoints import DEBUG
+from ..support.progress import Recorded
 
 
 def test_every_step_is_taken_and_told(tmp_path: Path) -> None:
-    done: list[int] = []
-    demo = demonstrate(tmp_path / "demo", DEBUG, progress=done.append)
-    assert sum(done) == STEP_COUNT == len(demo.steps)
+    told = Recorded()
+    demo = demonstrate(tmp_path / "demo", DEBUG, progress=told)
+    assert told.done == told.total == len(demo.steps) == 7
     assert "every bit equal" in demo.steps[5].result
     assert "largest difference 0.0" in demo.steps[6].result
     assert "Nothing changed on the way" in str(demo)

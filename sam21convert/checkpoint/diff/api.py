@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 
 from ...errors import UsageError
 from ...io.data.checksums import check_sums, used_blobs
-from ...io.data.copy import Files, Progress
+from ...io.data.copy import Files
 from ...io.source import refuse_input
 from ...io.tensor import Tensor
+from ...report import SILENT, Progress
 from .align import DiffSide, open_pair
 from .modules import module_of
 from .report import Difference, OneSided, TensorChange, TensorStatus
@@ -28,7 +29,7 @@ def diff(
     tolerance: float | None = None,
     plot: str | Path | None = None,
     overwrite: bool = False,
-    progress: Progress = lambda _: None,
+    progress: Progress = SILENT,
 ) -> Difference:
     """Compare the tensors of two checkpoints, each in any dialect and container.
 
@@ -54,7 +55,8 @@ def diff(
         if plot is not None:
             refuse_input(Path(plot), "safetensors", side.checkpoint.source)  # as any single file
         tensors = [Tensor(ref.spec, (ref,)) for ref in side.tensors.values()]
-        check_sums(used_blobs(side.checkpoint.source.blobs, tensors), lambda _: None)
+        check_sums(used_blobs(side.checkpoint.source.blobs, tensors), SILENT)
+    progress.start("comparing", _nbytes(one) + _nbytes(other))
     changes = list(_changes(one, other, tolerance, progress))
     result = Difference(
         a=one.path,
@@ -72,6 +74,10 @@ def diff(
 
         draw(result, Path(plot), overwrite=overwrite)
     return result
+
+
+def _nbytes(side: DiffSide) -> int:
+    return sum(ref.spec.nbytes for ref in side.tensors.values())
 
 
 def _changes(
@@ -94,7 +100,7 @@ def _changes(
                 yield _judged(change, gap(files, ref, theirs), tolerance)
             else:
                 yield replace(change, outcome="different")
-            progress(ref.spec.nbytes + theirs.spec.nbytes)
+            progress.advance(ref.spec.nbytes + theirs.spec.nbytes)
 
 
 def _judged(change: TensorChange, found: Gap, tolerance: float | None) -> TensorChange:

@@ -9,18 +9,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from ...io.tensor import DType
 from ...model.sam2 import ImageFeatures
 from ..activations import Activations
 from .base import Backend
 from .truth import Truth, in_double
 
-DType = Literal["float32", "bfloat16", "float16"]
 _AFFORDABLE = 60e6 * 256**2  # parameters times pixels, for double precision on a CPU
 
 

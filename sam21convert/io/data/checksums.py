@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ...errors import MismatchError, UnreadableError
+from ...report import SILENT, Progress
 from ..source import Blob
 from ..tensor import Part, Tensor, TensorRef, TensorSpec
-from .copy import WORKERS, Files, Progress, Sums, crc32, is_plain, payload, read_chunks
+from .copy import WORKERS, Files, Sums, crc32, is_plain, payload, read_chunks
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -86,7 +87,7 @@ class ReadBack:
             blob = self._blobs.get((ref.path, ref.offset, ref.extent))
             if blob is not None and blob not in self._vouched:
                 self._vouched.add(blob)
-                self._checks.append(self._pool.submit(check_sums, [blob], lambda _: None))
+                self._checks.append(self._pool.submit(check_sums, [blob], SILENT))
 
     def finish(self, wanted: Mapping[str, Tensor], written: Mapping[str, TensorRef]) -> None:
         """Wait for all checks; ``written`` is what the reader finds in the finished output.
@@ -107,7 +108,7 @@ class ReadBack:
         for check in self._checks:
             check.result()
         used = used_blobs(self._blobs.values(), wanted.values())
-        check_sums([blob for blob in used if blob not in self._vouched], lambda _: None)
+        check_sums([blob for blob in used if blob not in self._vouched], SILENT)
 
     def _check(self, name: str, part: Part, dtype: str, offset: int, sums: Sums | None) -> None:
         blob, spec = None, TensorSpec(dtype, part.spec.shape)
@@ -123,7 +124,7 @@ class ReadBack:
             found = _crc(self._files, self._output, offset, spec.nbytes, self._progress, before)
             equal = found == after
         if not equal:
-            check_sums([blob] if blob is not None else [], lambda _: None)
+            check_sums([blob] if blob is not None else [], SILENT)
             raise MismatchError(
                 f"{self._shown}: {name}, read back, is not what was written",
                 hint="the disk or the memory of this machine is not reliable",
@@ -139,7 +140,7 @@ class ReadBack:
             if count != len(chunk) or buffer != chunk:
                 return False
             offset += count
-            self._progress(count)
+            self._progress.advance(count)
         return True
 
 
@@ -177,5 +178,5 @@ def _crc(
     """The CRC-32 of a stretch of a file, going on from ``crc``."""
     for chunk in read_chunks(files, path, offset, nbytes):
         crc = crc32(chunk, crc)
-        progress(len(chunk))
+        progress.advance(len(chunk))
     return crc

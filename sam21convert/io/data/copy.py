@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TypeAlias, TypeGuard
 
 from ...errors import UnreadableError
+from ...report import Progress
 from ..tensor import Constant, Merged, Part, Tensor, TensorRef
 
 try:
@@ -26,7 +27,6 @@ except ImportError:
     from zlib import crc32 as crc32
 
 # Called with the number of bytes just done, from any thread.
-Progress: TypeAlias = Callable[[int], None]
 # Called with name, part, type and offset in the output when a part of a tensor has been written,
 # from any thread, for the parts of one tensor in their order; and with the running CRC-32 before
 # and after it, or None where the kernel copied.
@@ -177,7 +177,7 @@ def copy_tensors(
                     with writing:
                         write_at(out, chunk, offset)
                     offset += len(chunk)
-                    progress(len(chunk))
+                    progress.advance(len(chunk))
                 between = before, crc
             written(name, part, tensor.spec.dtype, start, between)
         if sums is not None:
@@ -228,7 +228,7 @@ def _copy(
                     write_at(out, chunk, offset + done + count)
                 count += len(chunk)
         done += count
-        progress(count)
+        progress.advance(count)
 
 
 def _kernel_copy(source: int, out: int, count: int, start: int, offset: int) -> int:

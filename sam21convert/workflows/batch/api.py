@@ -9,17 +9,18 @@ from pathlib import Path
 from typing import Any
 
 from ...config.load import load_config
-from ...conversion.plan import DType
 from ...conversion.target import pick_target
 from ...dialects import BY_NAME, HF_VIDEO
 from ...errors import UsageError
 from ...hub.resolve import locate
 from ...io.source import FOLDERS
+from ...io.tensor import DType
+from ...report import SILENT, Progress
 from .journal import Journal
 from .manifest import ManifestEntry, entries
 from .names import name_outputs
 from .report import BatchReport
-from .run import Job, Progress, Run
+from .run import Job, Run
 
 JOBS = min(4, os.cpu_count() or 1)
 
@@ -40,7 +41,7 @@ def batch(
     verify: bool = True,
     parity: bool = False,
     jobs: int = JOBS,
-    progress: Progress = lambda name, total: None,
+    progress: Progress = SILENT,
 ) -> BatchReport:
     """Convert many checkpoints into the folder ``out``, as :func:`~sam21convert.convert` does one.
 
@@ -56,7 +57,7 @@ def batch(
     ``verify``. Sources that are outputs of the batch are left out.
 
     ``parity`` is :func:`~sam21convert.workflows.convert_and_compare.convert_in_parity`, one comparison at a time.
-    ``progress`` is called with each source as it is begun, and their number.
+    ``progress`` is told of sources, by name.
 
     Raises :class:`UsageError`, before anything is written, when nothing matches, two outputs would
     have one name, or the common options cannot be met; :class:`UnreadableError` for a manifest or

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -24,11 +24,10 @@ from ...errors import MismatchError, Sam21ConvertError
 from ...hub.resolve import locate
 from ...io.output.atomic import refuse_existing
 from ...io.source import CONFIG, FOLDERS
+from ...report import Progress
 from .journal import Journal, JournalRecord, alone_in, stamps
 from .manifest import identity
 from .report import Item
-
-Progress = Callable[[str, int], None]
 
 
 @dataclass(frozen=True)
@@ -43,6 +42,18 @@ class Job:
 
 class _Stopped(Exception):  # noqa: N818 - not an error
     """The user has interrupted the batch."""
+
+
+class _Interrupt(Progress):
+    """Ends a conversion, wherever it has got to, when the batch is stopped."""
+
+    def __init__(self, stop: threading.Event) -> None:
+        self.stop = stop
+
+    def advance(self, count: int, doing: str = "") -> None:
+        """Raise :class:`_Stopped` once the batch is stopped."""
+        if self.stop.is_set():
+            raise _Stopped
 
 
 class Run:
@@ -74,6 +85,7 @@ class Run:
         with alone_in(self.out):
             self.journal = Journal(self.out)
             self.journal.sweep()
+            self.progress.start("converting", len(self.jobs))
             return self._at_a_time(workers)
 
     def _at_a_time(self, workers: int) -> list[Item]:
@@ -94,7 +106,7 @@ class Run:
         item = Item(job.source, self.out / job.output)
         try:
             with self.telling:
-                self.progress(job.source, len(self.jobs))
+                self.progress.advance(0, job.source)
             if self._done(job, before):
                 assert before is not None
                 return replace(item, outcome="skipped", **before.facts)
@@ -107,6 +119,7 @@ class Run:
             self.journal.put(job.output, self._failure(job, before, item.error))
         else:
             item = replace(item, outcome="converted", **_facts(done))
+        self.progress.advance(1)
         return replace(item, seconds=time.monotonic() - began)
 
     def preview(self) -> list[Item]:
@@ -191,16 +204,8 @@ class Run:
         return make_plan(source, home / job.output, overwrite=overwrite, **options)
 
     def _carry_out(self, plan: Plan, overwrite: bool) -> Conversion:
-        def tick(_: int) -> None:
-            if self.stop.is_set():
-                raise _Stopped
-
-        @contextmanager
-        def comparing() -> Iterator[Callable[[str, int], None]]:
-            with self.comparing:  # torch has all cores, and settings that all threads share
-                yield lambda name, total: tick(0)
-
-        tick(0)
+        interrupt = _Interrupt(self.stop)
+        interrupt.advance(0)
         if self.parity:
             from ..convert_and_compare import convert_in_parity
 
@@ -209,11 +214,11 @@ class Run:
                 overwrite=overwrite,
                 verify=self.verify,
                 hashes=False,
-                progress=tick,
-                steps=comparing,
+                progress=interrupt,
+                alone=self.comparing,  # torch has all cores, and settings that all threads share
             )
         else:
-            carry_out(plan, overwrite=overwrite, verify=self.verify, progress=tick)
+            carry_out(plan, overwrite=overwrite, verify=self.verify, progress=interrupt)
         return report(plan, dry_run=False, verified=self.verify, hashes=False)
 
     def _may_replace(self, before: JournalRecord | None) -> bool:

@@ -14,14 +14,13 @@ from huggingface_hub import HfApi, hf_hub_download
 from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
 from ...checkpoint.open import open_checkpoint
-from ...comparison.api import Progress
 from ...comparison.sides import Config
 from ...errors import MismatchError, RefusedError, UnreadableError, UsageError
 from ...hub.errors import translate_errors
 from ...hub.retry import bounded, retry
 from ...io.data.checksums import sha256
 from ...io.source import INDEX, WEIGHTS
-from ...report import Report, size_text, table
+from ...report import SILENT, Progress, Report, size_text, table
 from .card import listed
 from .readme import NAME
 from .repository import Repository, Scenarios, compose
@@ -100,7 +99,7 @@ def push(
     datasets: Sequence[str] = (),
     scenarios: Scenarios = "quick",
     dry_run: bool = False,
-    progress: Progress = lambda label, total: None,
+    progress: Progress = SILENT,
     announce: Callable[[Publication], None] = lambda plan: None,
 ) -> Publication:
     """Publish ``source`` as the repository ``repo_id`` of the Hub.

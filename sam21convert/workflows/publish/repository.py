@@ -19,7 +19,7 @@ from PIL import Image
 from ...checkpoint.inspect import inspect
 from ...checkpoint.open import Checkpoint, open_checkpoint
 from ...checkpoint.validate import validate
-from ...comparison.api import Progress, parity
+from ...comparison.api import parity
 from ...comparison.report import ParityReport
 from ...comparison.sides import Config, backend_for
 from ...config.hydra_writer import to_hydra
@@ -34,7 +34,7 @@ from ...io.source import CONFIG
 from ...prediction.draw import scene
 from ...prediction.image import predict_image
 from ...prediction.prompts import Point
-from ...report import Report, size_text, table
+from ...report import SILENT, Progress, Report, size_text, table
 from .card import EXAMPLE, Facts, FileFact, OfficialFiles, metadata, section
 from .readme import NAME, merged
 
@@ -89,7 +89,7 @@ def compose(
     license: str | None = None,  # noqa: A002 - the name that the field has
     base_model: str | None = None,
     datasets: Sequence[str] = (),
-    progress: Progress = lambda label, total: None,
+    progress: Progress = SILENT,
 ) -> Repository:
     """Write what the repository ``repo_id`` shall hold to the new ``folder``.
 
