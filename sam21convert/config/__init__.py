@@ -1,1 +1,1 @@
-"""Settings of a model, from whatever describes them, and back."""
+"""Read the config of a model from any of its file formats, and write it in each of them."""

@@ -1,7 +1,7 @@
-"""Read the official Hydra YAML, of a model or of a training run, without hydra.
+"""Read the official Hydra YAML, of a model or of a training run, without importing hydra.
 
-Source: ``sam2/configs`` for the files; ``sam2_base.py`` and ``hieradet.py`` for the values that
-hold where a file is silent.
+Source: ``sam2/configs`` for the files; ``sam2_base.py`` and ``hieradet.py`` for the defaults of
+settings that a file leaves out.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from ..model.config import (
     TrunkConfig,
 )
 
-# What every SAM 2 has: (field, its value, the official default where the file is silent).
+# Settings that are the same in every SAM 2: (field, its value, the official default). A file that
+# leaves out a field has its official default; where that is None, leaving it out is accepted.
 FIXED: tuple[tuple[str, Any, Any], ...] = (
     ("backbone_stride", 16, 16),
     ("image_encoder.scalp", 1, 0),
@@ -59,14 +60,14 @@ FIXED: tuple[tuple[str, Any, Any], ...] = (
     ("use_mlp_for_obj_ptr_proj", True, False),
 )
 
-# The switches of SAM 2.1, with the official defaults. SAM 2 has them all off.
+# The switches that SAM 2.1 added, with the official defaults. SAM 2.0 has them all off.
 GENERATION = (
     ("no_obj_embed_spatial", False),
     ("add_tpos_enc_to_obj_ptrs", True),
     ("proj_tpos_enc_in_obj_ptrs", False),
     ("use_signed_tpos_enc_to_obj_ptrs", False),
 )
-# What the official builders set, whatever a file says.
+# Set by the official builders regardless of the file (``apply_postprocessing`` in build_sam.py).
 BUILDERS: Mapping[str, Any] = {
     "dynamic_multimask_via_stability": True,
     "dynamic_multimask_stability_delta": 0.05,
@@ -78,15 +79,29 @@ _ABSENT: Any = object()
 
 
 def recognises(content: Mapping[str, Any]) -> bool:
-    """Whether a parsed YAML is the official kind, of a model or of a training run."""
+    """Tell the official format from the plain one.
+
+    Args:
+        content: a parsed YAML file.
+
+    Returns:
+        Whether it is the official config of a model or of a training run.
+    """
     return _model_of(content) is not None
 
 
 def from_hydra(content: Mapping[str, Any]) -> ModelConfig:
-    """The config in an official YAML.
+    """Read the config from a parsed official YAML.
 
-    The multimask stability switches are those of the official builder, which sets them whatever
-    the file says. Raises :class:`ConfigError` for anything that is not a SAM 2.
+    Args:
+        content: the parsed file, for which :func:`recognises` holds.
+
+    Returns:
+        The config. Its multimask stability switches are those that the official builders set
+        regardless of the file.
+
+    Raises:
+        ConfigError: naming the field, when the file does not describe a SAM 2.
     """
     model = _model_of(content)
     assert model is not None
@@ -127,7 +142,18 @@ def from_hydra(content: Mapping[str, Any]) -> ModelConfig:
 
 
 def settings_in(content: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
-    """Of the model's settings of these dotted names, those that an official YAML holds."""
+    """Read single settings from a parsed official YAML.
+
+    Args:
+        content: the parsed file, for which :func:`recognises` holds.
+        names: dotted names below ``model``, as in ``image_encoder.scalp``.
+
+    Returns:
+        Dotted name to value, with interpolations resolved, for those of ``names`` that are set.
+
+    Raises:
+        ConfigError: when an interpolation cannot be resolved.
+    """
     model = _model_of(content)
     assert model is not None
     read = _Reader(content, model)
@@ -155,17 +181,17 @@ def _generation(read: _Reader) -> Generation:
         return "2.1"
     if all(value is False for value in found.values()):
         return "2.0"
-    odd = next(name for name in found if found[name] is not found["no_obj_embed_spatial"])
+    differing = next(name for name in found if found[name] is not found["no_obj_embed_spatial"])
     switch = "SAM 2.1" if found["no_obj_embed_spatial"] else "SAM 2"
     raise ConfigError(
-        odd,
-        f"is {found[odd]} while no_obj_embed_spatial is {found['no_obj_embed_spatial']}: "
+        differing,
+        f"is {found[differing]} while no_obj_embed_spatial is {found['no_obj_embed_spatial']}: "
         f"in {switch} the two are equal",
     )
 
 
 def _check_widths(read: _Reader) -> None:
-    """Widths that a file states more than once must agree."""
+    """Check that the widths that a file repeats in several sections agree."""
     hidden = read("image_encoder.neck.d_model")
     memory = read("memory_encoder.out_dim")
     for name, expected in (
@@ -192,15 +218,15 @@ def _check_widths(read: _Reader) -> None:
 
 def _model_of(content: Mapping[str, Any]) -> dict[str, Any] | None:
     trainer = content.get("trainer")
-    for holder in (content, trainer if isinstance(trainer, dict) else {}):
-        model = holder.get("model")
+    for section in (content, trainer if isinstance(trainer, dict) else {}):
+        model = section.get("model")
         if isinstance(model, dict) and "image_encoder" in model:
             return model
     return None
 
 
 class _Reader:
-    """Values of the model by dotted name, with ``${...}`` looked up in the whole file."""
+    """Reads settings of the model by dotted name, resolving ``${...}`` within the whole file."""
 
     def __init__(self, content: Mapping[str, Any], model: Mapping[str, Any]) -> None:
         self._content = content
@@ -208,13 +234,13 @@ class _Reader:
 
     def __call__(self, name: str, default: Any = _ABSENT) -> Any:
         value = _lookup(self._model, name)
-        for _ in range(8):  # an interpolation may lead to another, but not for ever
-            hole = _INTERPOLATION.fullmatch(value) if isinstance(value, str) else None
-            if hole is None:
+        for _ in range(8):  # an interpolation may lead to another; a limit ends circular ones
+            reference = _INTERPOLATION.fullmatch(value) if isinstance(value, str) else None
+            if reference is None:
                 break
-            value = _lookup(self._content, hole[1])
+            value = _lookup(self._content, reference[1])
             if value is _ABSENT:
-                raise ConfigError(name, f"refers to {hole[1]}, which the file does not hold")
+                raise ConfigError(name, f"refers to {reference[1]}, which the file does not hold")
         if isinstance(value, str) and "${" in value:
             raise ConfigError(name, f"cannot resolve {value}: write its value instead")
         if value is _ABSENT and default is _ABSENT:

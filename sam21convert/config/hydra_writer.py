@@ -1,6 +1,6 @@
-"""Write the official Hydra YAML, which the official builders make a model from.
+"""Write the official Hydra YAML, from which the official builders make a model.
 
-Source: the constructors under ``sam2/modeling``, whose arguments the settings are.
+Source: the constructors under ``sam2/modeling``; the settings are their arguments.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Any
 from ..model.config import ModelConfig
 from .hydra import FIXED, GENERATION
 
-# The official classes that a file names, by where it does; the model itself is "".
+# The official class of each section of the file; "" is the model itself.
 _TARGETS = (
     ("", "sam2_base.SAM2Base"),
     ("image_encoder", "backbones.image_encoder.ImageEncoder"),
@@ -27,14 +27,21 @@ _TARGETS = (
     ("memory_encoder.fuser", "memory_encoder.Fuser"),
     ("memory_encoder.fuser.layer", "memory_encoder.CXBlock"),
 )
-_DROPOUT = 0.1  # in training only
+_DROPOUT = 0.1  # used in training only, but ``MemoryAttentionLayer`` requires it
 
 
 def to_hydra(config: ModelConfig) -> str:
-    """The YAML from which the official builders make this model.
+    """Write a config as an official YAML, from which ``build_sam2`` makes the model.
 
-    Their post-processing decides on the multimask stability switches, which are not written. Nor
-    are official defaults that every SAM 2 has: not all survive Hydra, which makes lists of tuples.
+    Two kinds of settings are left out. The multimask stability switches are set by the official
+    builders themselves. Official defaults that hold for every SAM 2 are not repeated, because Hydra
+    passes lists where some constructors expect tuples.
+
+    Args:
+        config: the config to write.
+
+    Returns:
+        The text of the file.
     """
     import yaml
 
@@ -48,10 +55,10 @@ def to_hydra(config: ModelConfig) -> str:
     }
     for name, value in settings.items():
         *sections, last = name.split(".")
-        place = model
+        node = model
         for section in sections:
-            place = place.setdefault(section, {})
-        place[last] = list(value) if isinstance(value, (list, tuple)) else value
+            node = node.setdefault(section, {})
+        node[last] = list(value) if isinstance(value, (list, tuple)) else value
     text: str = yaml.safe_dump(
         {"model": model}, sort_keys=False, default_flow_style=None, width=100
     )
@@ -59,7 +66,7 @@ def to_hydra(config: ModelConfig) -> str:
 
 
 def _own(config: ModelConfig) -> dict[str, Any]:
-    """What a config says, by dotted name."""
+    """The settings that a config sets, by dotted name."""
     memory, attention = config.memory_encoder, config.memory_attention
     top = {
         name: value
@@ -89,7 +96,7 @@ def _own(config: ModelConfig) -> dict[str, Any]:
 
 
 def _widths(config: ModelConfig) -> dict[str, Any]:
-    """The numbers of channels, which a file repeats wherever two parts meet."""
+    """The numbers of channels, which the file repeats in every section that has them as input."""
     hidden, memory = config.hidden_dim, config.memory_encoder.out_dim
     return {
         "image_encoder.neck.d_model": hidden,

@@ -1,7 +1,7 @@
-"""Read a :class:`ModelConfig` from whatever describes a SAM 2 model.
+"""Read a :class:`ModelConfig` from any file that describes a SAM 2 model.
 
-Three forms are understood: this project's plain YAML (``configs/``), the official Hydra YAML (also
-that of a training run), and transformers' ``config.json``.
+Three formats are understood: the plain YAML of this project (``configs/``), the official Hydra YAML
+(of a model or of a training run), and the ``config.json`` of transformers.
 """
 
 from __future__ import annotations
@@ -16,11 +16,20 @@ from .plain_yaml import load_yaml, naming
 
 
 def load_config(source: str | Path) -> ModelConfig:
-    """The config of a shipped name, a YAML file, a ``config.json`` or a folder that holds one.
+    """Load a config by its shipped name or from a file.
 
-    Raises :class:`UsageError` when there is no such name or file, :class:`UnreadableError` when it
-    cannot be parsed, and :class:`RefusedError`, naming the field, when it contradicts itself or
-    describes something that is not a SAM 2.
+    Args:
+        source: a shipped name as :func:`~.registry.find` takes it, a YAML file, a ``config.json``,
+            or a folder that holds a ``config.json``. A file that exists is preferred to a name.
+
+    Returns:
+        The config.
+
+    Raises:
+        UsageError: when there is no such name or file.
+        UnreadableError: when the file cannot be parsed.
+        RefusedError: naming the field, when the file contradicts itself or describes something
+            that is not a SAM 2.
     """
     path = source if isinstance(source, Path) else Path(source)
     shipped = registry.find(str(source))
@@ -31,12 +40,23 @@ def load_config(source: str | Path) -> ModelConfig:
     if not path.is_file():
         names = ", ".join(shipped.name for shipped in registry.SHIPPED)
         raise UsageError(
-            f"{source}: no such config", hint=f"a YAML or JSON file, or one of {names}"
+            f"{source}: no such config", hint=f"give a YAML or JSON file, or one of {names}"
         )
     return load_json(path) if path.suffix == ".json" else load_yaml(path)
 
 
 def load_json(path: Path) -> ModelConfig:
-    """The ``config.json`` of a transformers folder. Raises as :func:`load_config` does."""
+    """Load the ``config.json`` of a transformers folder.
+
+    Args:
+        path: the file itself.
+
+    Returns:
+        The config.
+
+    Raises:
+        UnreadableError: when the file is not a JSON object.
+        RefusedError: naming the field, when it is not the config of a SAM 2.
+    """
     with naming(path):
         return transformers.from_json(read_json(path))

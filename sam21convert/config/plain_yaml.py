@@ -1,4 +1,4 @@
-"""The plain YAML of this project, and the official YAML where a file holds that instead."""
+"""Read a config from YAML, in the plain format of this project or in the official one."""
 
 from __future__ import annotations
 
@@ -13,13 +13,24 @@ from ..io.text import mapping, read_text
 from ..model.config import ConfigError, ModelConfig
 from . import hydra
 
-_MAX_NODES = 100_000
-_MAX_MESSAGE = 300
+_MAX_NODES = 100_000  # values in a file, counting each use of an anchor; a config has hundreds
+_MAX_MESSAGE = 300  # characters of a message that may quote the file
 _Section = TypeVar("_Section")
 
 
 def load_yaml(path: Path) -> ModelConfig:
-    """A plain or an official YAML file. Raises as :func:`load_config` does."""
+    """Load a plain or an official YAML file.
+
+    Args:
+        path: the file.
+
+    Returns:
+        The config.
+
+    Raises:
+        UnreadableError: when the file is not YAML, or not a mapping.
+        RefusedError: naming the field, when it is not the config of a SAM 2.
+    """
     content = _read_yaml(path)
     with naming(path):
         if hydra.recognises(content):
@@ -28,9 +39,18 @@ def load_yaml(path: Path) -> ModelConfig:
 
 
 def settings_in(source: str | Path, names: Iterable[str]) -> dict[str, Any]:
-    """Of the settings of these dotted names, those that the official YAML ``source`` holds.
+    """Read single settings from an official YAML.
 
-    A config of another kind, or a shipped name, holds none. Raises as :func:`load_config` does.
+    Args:
+        source: the file. A config of another format, or a shipped name, has none of the settings.
+        names: dotted names below ``model``, as in ``image_encoder.scalp``.
+
+    Returns:
+        Dotted name to value, for those of ``names`` that the file sets.
+
+    Raises:
+        UnreadableError: when the file is not YAML, or not a mapping.
+        RefusedError: when an interpolation in one of the settings cannot be resolved.
     """
     path = Path(source)
     if not path.is_file() or path.suffix == ".json":
@@ -48,12 +68,12 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         reason = " ".join(str(error).split())[:_MAX_MESSAGE]
         raise UnreadableError(f"{path}: not valid YAML: {reason}") from error
-    _refuse_laughs(path, content)
+    _refuse_yaml_bomb(path, content)
     return mapping(path, content)
 
 
-def _refuse_laughs(path: Path, content: Any) -> None:
-    """Refuse anchors that refer to each other so often that nobody could print the whole."""
+def _refuse_yaml_bomb(path: Path, content: Any) -> None:
+    """Refuse a small file whose nested anchors expand to an enormous tree (a "billion laughs")."""
     waiting, count = [content], 0
     while waiting:
         node = waiting.pop()
@@ -63,12 +83,25 @@ def _refuse_laughs(path: Path, content: Any) -> None:
         waiting += inside
         count += 1
         if count > _MAX_NODES or len(waiting) > _MAX_NODES:
-            raise RefusedError(f"{path}: its values are too many, or refer to each other too often")
+            raise RefusedError(
+                f"{path}: holds too many values, or anchors that refer to each other too often",
+                hint="check that the file is the config of a model",
+            )
 
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Turn a :class:`ConfigError` into an error that names the file as well as the field."""
+    """Inside the block, turn a :class:`ConfigError` into an error that also names the file.
+
+    Args:
+        path: the file from which the config is read.
+
+    Yields:
+        Nothing.
+
+    Raises:
+        RefusedError: for a ``ConfigError`` in the block, with the file, the field and the problem.
+    """
     try:
         yield
     except ConfigError as error:
@@ -76,7 +109,7 @@ def naming(path: Path) -> Iterator[None]:
 
 
 def _section(kind: type[_Section], content: Mapping[str, Any], prefix: str) -> _Section:
-    """Fill a dataclass: every field must be there, and nothing else."""
+    """Fill a dataclass from a mapping, which must have exactly its fields."""
     known = {field.name for field in fields(kind)}  # type: ignore[arg-type]
     for name in content:
         if name not in known:

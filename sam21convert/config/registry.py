@@ -1,7 +1,7 @@
 """The configs that ship with the package, and the tensors of the model each one describes.
 
-Everything here answers without torch: the tensors of a shipped config stand in a text file beside
-its YAML. Only a config that shapes the model unlike any shipped one is built, on the meta device.
+Nothing here imports torch for a shipped config, whose tensors are listed in a text file beside its
+YAML. Only a config with tensors unlike those of any shipped one is built, on the meta device.
 """
 
 from __future__ import annotations
@@ -11,13 +11,22 @@ from functools import cache
 from pathlib import Path
 
 from ..configs import ROOT
-from ..io.tensor import TensorSpec
+from ..io.tensor import OF_TORCH, TensorSpec
 from ..model.config import Generation, ModelConfig
 
 
 @dataclass(frozen=True, slots=True)
 class Shipped:
-    """A shipped config, and what tells its checkpoints from those of the others."""
+    """A shipped config, and the facts by which its checkpoints are recognised.
+
+    Attributes:
+        name: the path of its YAML below ``configs/`` without the suffix, as in
+            ``sam2.1/sam2.1_hiera_t``.
+        size: ``tiny``, ``small``, ``base_plus``, ``large``, or ``debug`` for the small test models.
+        generation: ``"2.0"`` or ``"2.1"``.
+        embed_dim: the number of channels in the first stage of the trunk.
+        blocks: the number of blocks in the trunk.
+    """
 
     name: str
     size: str
@@ -27,7 +36,7 @@ class Shipped:
 
     @property
     def folder(self) -> Path:
-        """Where its YAML lies."""
+        """The folder that holds its YAML and the list of its tensors."""
         return ROOT / Path(self.name).parent
 
 
@@ -51,10 +60,14 @@ BY_NAME = {shipped.name: shipped for shipped in SHIPPED}
 
 
 def find(name: str) -> Shipped | None:
-    """The shipped config of that name.
+    """Find a shipped config by any of its names.
 
-    Takes ``sam2.1/sam2.1_hiera_t``, ``sam2.1_hiera_t``, ``sam2.1_hiera_tiny`` and the path of the
-    official code, ``configs/sam2.1/sam2.1_hiera_t.yaml``.
+    Args:
+        name: for example ``sam2.1/sam2.1_hiera_t``, ``sam2.1_hiera_t``, ``sam2.1_hiera_tiny``, or
+            the path in the official code, ``configs/sam2.1/sam2.1_hiera_t.yaml``.
+
+    Returns:
+        The shipped config, or None when there is none of this name.
     """
     stem = name.removeprefix("configs/").removesuffix(".yaml")
     for shipped in SHIPPED:
@@ -66,7 +79,14 @@ def find(name: str) -> Shipped | None:
 
 
 def shipped_config(name: str) -> ModelConfig:
-    """The config of that name (a key of ``BY_NAME``)."""
+    """Load a shipped config.
+
+    Args:
+        name: its full name, a key of ``BY_NAME``.
+
+    Returns:
+        The config.
+    """
     from .plain_yaml import load_yaml
 
     return load_yaml(ROOT / f"{name}.yaml")
@@ -74,30 +94,68 @@ def shipped_config(name: str) -> ModelConfig:
 
 @cache
 def shipped_tensors(name: str) -> dict[str, TensorSpec]:
-    """The tensors of the model of that config, in the order of its state dict."""
+    """List the tensors of the model that a shipped config describes.
+
+    Args:
+        name: the full name of the config, a key of ``BY_NAME``.
+
+    Returns:
+        Canonical name to type and shape, in the order of the state dict. The dict is cached: do
+        not change it.
+    """
     lines = (ROOT / f"{name}.tensors.txt").read_text().splitlines()
     return dict(map(parse_line, lines))
 
 
 def parse_line(line: str) -> tuple[str, TensorSpec]:
-    """One line of a tensor list: name, type and shape, as in ``no_mem_embed F32 1x1x256``."""
+    """Parse one line of a list of tensors.
+
+    Args:
+        line: name, type and shape, as in ``no_mem_embed F32 1x1x256``.
+
+    Returns:
+        The name, and the type and shape.
+    """
     name, dtype, shape = line.split(" ")
     return name, TensorSpec(dtype, tuple(map(int, shape.split("x"))))
 
 
 def format_line(name: str, spec: TensorSpec) -> str:
-    """The reverse of :func:`parse_line`."""
+    """Write one line of a list of tensors; the inverse of :func:`parse_line`.
+
+    Args:
+        name: the canonical name of the tensor.
+        spec: its type and shape.
+
+    Returns:
+        The line, without a line break.
+    """
     return f"{name} {spec.dtype} {'x'.join(map(str, spec.shape))}"
 
 
 def tensors_of(config: ModelConfig) -> dict[str, TensorSpec]:
-    """The tensors of the model of any config, in the order of its state dict."""
+    """List the tensors of the model that a config describes.
+
+    Args:
+        config: any config. When no shipped one has the same tensors, torch is imported and the
+            model is built on the meta device.
+
+    Returns:
+        Canonical name to type and shape, in the order of the state dict.
+    """
     shipped = shipped_like(config)
     return shipped_tensors(shipped.name) if shipped else _build(config)
 
 
 def shipped_like(config: ModelConfig) -> Shipped | None:
-    """The shipped config whose model has the same tensors, whatever else differs."""
+    """Find the shipped config whose model has the same tensors.
+
+    Args:
+        config: any config; settings that shape no tensor, such as the image size, may differ.
+
+    Returns:
+        The shipped config, or None when the tensors of all of them differ in name or shape.
+    """
     for shipped in SHIPPED:
         same_size = (shipped.embed_dim, shipped.blocks) == (
             config.trunk.embed_dim,
@@ -109,7 +167,7 @@ def shipped_like(config: ModelConfig) -> Shipped | None:
 
 
 def _shaping(config: ModelConfig) -> tuple[object, ...]:
-    """All that the names and shapes of the tensors depend on."""
+    """The settings that decide the names and shapes of the tensors."""
     trunk, memory = config.trunk, config.memory_attention
     return (
         config.generation,
@@ -127,7 +185,9 @@ def _build(config: ModelConfig) -> dict[str, TensorSpec]:
 
     from ..model.sam2 import SAM2
 
-    names = {torch.float32: "F32"}
     with torch.device("meta"):
         state_dict = SAM2(config).state_dict()
-    return {k: TensorSpec(names[t.dtype], tuple(t.shape)) for k, t in state_dict.items()}
+    return {
+        name: TensorSpec(OF_TORCH[str(tensor.dtype).removeprefix("torch.")], tuple(tensor.shape))
+        for name, tensor in state_dict.items()
+    }

@@ -1,4 +1,4 @@
-"""The ``config.json`` of a trunk that timm loads with ``create_model("local-dir:FOLDER")``.
+"""Write and read the ``config.json`` of a trunk that timm loads as ``local-dir:FOLDER``.
 
 Source: ``timm/models/hieradet_sam2.py`` and ``_hub.py``.
 """
@@ -12,18 +12,26 @@ from typing import Any
 from ..model.config import Generation, ModelConfig, TrunkConfig
 from .registry import SHIPPED, shipped_config
 
-_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, as SAM 2 has them
-_STRIDE = 32  # pixels to a place in the last stage
-_TAGS: Mapping[Generation, str] = {"2.0": "", "2.1": "_2pt1"}
+_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, also used by SAM 2
+_STRIDE = 32  # pixels per token of the last stage, along each side
+_TAGS: Mapping[Generation, str] = {"2.0": "", "2.1": "_2pt1"}  # how timm's pretrained tags end
 
 
 def timm_json(config: ModelConfig, generation: str | None) -> str:
-    """Its text. None is a generation that is unknown, for which there is no tag.
+    """Write the ``config.json`` of the trunk of a model.
 
     The fields are those of timm's ``save_for_hf``, with these differences: ``input_size`` and
-    ``pool_size`` follow the model's image size, which timm takes to be 896 pixels for most;
-    ``license`` is left out, as the weights may be anybody's; ``model_args`` of a published trunk
-    are empty, where timm repeats its defaults.
+    ``pool_size`` follow the image size of the model (timm assumes 896 pixels for most sizes);
+    ``license`` is left out, because the license of the weights is not known; ``model_args`` is
+    empty for a published trunk, where timm repeats its defaults.
+
+    Args:
+        config: the config of the whole model.
+        generation: ``"2.0"``, ``"2.1"``, or None when it is not known. Without a generation, and
+            for a trunk of no published size, the tag is empty.
+
+    Returns:
+        The text of the file.
     """
     trunk, side = config.trunk, config.image_size
     size = published_size(trunk)
@@ -56,22 +64,43 @@ def timm_json(config: ModelConfig, generation: str | None) -> str:
 
 
 def of_timm(content: Mapping[str, Any]) -> bool:
-    """Whether a ``config.json`` is timm's, which describes a trunk and no whole model."""
+    """Tell a ``config.json`` of timm, which describes a trunk only, from that of transformers.
+
+    Args:
+        content: the parsed file.
+
+    Returns:
+        Whether it is timm's.
+    """
     return "architecture" in content and "pretrained_cfg" in content
 
 
 def generation_of(content: Mapping[str, Any]) -> Generation | None:
-    """What the tag in a ``config.json`` tells; None where there is none of SAM 2."""
-    stated = content.get("pretrained_cfg")
-    tag = stated.get("tag") if isinstance(stated, dict) else None
-    for generation, end in _TAGS.items():
-        if tag in (f"fb_r896{end}", f"fb_r1024{end}"):
+    """Read the generation from the pretrained tag in a ``config.json`` of timm.
+
+    Args:
+        content: the parsed file.
+
+    Returns:
+        The generation, or None when the file has no tag or not one of SAM 2.
+    """
+    pretrained = content.get("pretrained_cfg")
+    tag = pretrained.get("tag") if isinstance(pretrained, dict) else None
+    for generation, suffix in _TAGS.items():
+        if tag in (f"fb_r896{suffix}", f"fb_r1024{suffix}"):
             return generation
     return None
 
 
 def published_size(trunk: TrunkConfig) -> str | None:
-    """The size by which timm knows a trunk."""
+    """Find the size under which timm has a trunk, as in ``sam2_hiera_tiny``.
+
+    Args:
+        trunk: the config of the trunk.
+
+    Returns:
+        ``tiny``, ``small``, ``base_plus`` or ``large``; None when no published trunk is equal.
+    """
     for shipped in SHIPPED:
         if shipped.size != "debug" and shipped_config(shipped.name).trunk == trunk:
             return shipped.size
@@ -79,7 +108,14 @@ def published_size(trunk: TrunkConfig) -> str | None:
 
 
 def arguments_of(trunk: TrunkConfig) -> dict[str, Any]:
-    """Those that timm's class builds another trunk from."""
+    """Give the arguments from which timm's ``HieraDet`` builds a trunk of no published size.
+
+    Args:
+        trunk: the config of the trunk.
+
+    Returns:
+        Argument name to value.
+    """
     return {
         "embed_dim": trunk.embed_dim,
         "num_heads": trunk.num_heads,

@@ -1,7 +1,7 @@
-"""Read and write transformers' ``config.json`` for ``sam2_video`` and ``sam2`` models.
+"""Read and write the ``config.json`` of transformers for ``sam2_video`` and ``sam2`` models.
 
-``config.json`` beside this file is the one published for SAM 2.1 tiny. Its values are also the
-defaults of transformers' config classes, so they stand in for whatever a file leaves out.
+The ``config.json`` in the folder of this module is the one published for SAM 2.1 tiny. Its values
+are also the defaults of transformers' config classes, so they are used for what a file leaves out.
 Source: ``transformers/models/sam2_video/configuration_sam2_video.py``.
 """
 
@@ -30,7 +30,7 @@ _GENERATION = (
     "enable_temporal_pos_encoding_for_object_pointers",
 )
 
-# What every SAM 2 has: such a field must hold the template's value.
+# Fields that are the same in every SAM 2: a file that has them must have the template's value.
 _FIXED = (
     *(
         f"mask_decoder_config.{name}"
@@ -81,7 +81,7 @@ _FIXED_IN_VIDEO = (
     "memory_fuser_padding",
 )
 
-# The fields of a video config that an image config has as well.
+# The fields that video and image configs share.
 _IMAGE_FIELDS = (
     "architectures",
     *_GENERATION,
@@ -101,7 +101,17 @@ def _template() -> dict[str, Any]:
 
 
 def model_type(content: Mapping[str, Any]) -> ModelType:
-    """``sam2_video`` or ``sam2``. Raises :class:`ConfigError` for any other model."""
+    """Read the model type from a ``config.json``.
+
+    Args:
+        content: the parsed file.
+
+    Returns:
+        ``sam2_video`` or ``sam2``.
+
+    Raises:
+        ConfigError: for any other model, and for a format that was never released.
+    """
     if "image_encoder_config" in content:
         raise ConfigError(
             "image_encoder_config",
@@ -114,16 +124,35 @@ def model_type(content: Mapping[str, Any]) -> ModelType:
 
 
 def tells_generation(content: Mapping[str, Any]) -> bool:
-    """Whether the file tells SAM 2 from SAM 2.1. That of an image model need not."""
+    """Check whether a ``config.json`` states the generation; that of an image model may not.
+
+    Args:
+        content: the parsed file.
+
+    Returns:
+        Whether it tells SAM 2.0 from SAM 2.1.
+
+    Raises:
+        ConfigError: when it is not the config of a SAM 2.
+    """
     return model_type(content) == "sam2_video" or any(name in content for name in _GENERATION)
 
 
 def from_json(content: Mapping[str, Any], like: ModelConfig | None = None) -> ModelConfig:
-    """The config in a parsed ``config.json``.
+    """Read the config from a parsed ``config.json``.
 
-    What the file does not say is as in ``like``, or else as in transformers' defaults. An image
-    config says nothing of the memory, and need not say the generation (:func:`tells_generation`).
-    Raises :class:`ConfigError` when fields contradict each other or what every SAM 2 has.
+    Args:
+        content: the parsed file.
+        like: a config that supplies the settings that the file leaves out; without it they are the
+            defaults of transformers. An image config leaves out the memory settings, and may leave
+            out the generation (:func:`tells_generation`).
+
+    Returns:
+        The config.
+
+    Raises:
+        ConfigError: naming the field, when the file is not the config of a SAM 2, or when two of
+            its fields contradict each other.
     """
     video = model_type(content) == "sam2_video"
     defaults = _facts(like) if like is not None else {}
@@ -178,10 +207,16 @@ def from_json(content: Mapping[str, Any], like: ModelConfig | None = None) -> Mo
 
 
 def to_json(config: ModelConfig, kind: ModelType, torch_dtype: str, *, generation: bool) -> str:
-    """The text of a ``config.json``, byte for byte the published one for a published model.
+    """Write a ``config.json``, byte for byte the published one for a published video model.
 
-    ``torch_dtype`` is a name such as ``float32``; without ``generation`` an image config does not
-    say which generation it is of.
+    Args:
+        config: the config to write.
+        kind: ``sam2_video``, or ``sam2`` for an image model.
+        torch_dtype: the type of the weights, as in ``float32``.
+        generation: whether an image config states its generation; a video config always does.
+
+    Returns:
+        The text of the file.
     """
     content = copy.deepcopy(_template())
     for name, value in _facts(config).items():
@@ -200,12 +235,19 @@ def to_json(config: ModelConfig, kind: ModelType, torch_dtype: str, *, generatio
 
 
 def dump(content: Mapping[str, Any]) -> str:
-    """JSON as transformers writes it."""
+    """Write JSON as transformers does: indented by two spaces, with sorted keys.
+
+    Args:
+        content: the content of the file.
+
+    Returns:
+        The text of the file, which ends in a line break.
+    """
     return json.dumps(content, indent=2, sort_keys=True) + "\n"
 
 
 def _facts(config: ModelConfig) -> dict[str, Any]:
-    """Every field of the file that follows from the config."""
+    """Every field of the file that the config decides, by dotted name."""
     trunk, hidden, grid = config.trunk, config.hidden_dim, config.embedding_size
     theta = config.memory_attention.rope_theta
     return {
@@ -260,7 +302,7 @@ def _facts(config: ModelConfig) -> dict[str, Any]:
 
 
 def _check(content: Mapping[str, Any], config: ModelConfig, video: bool) -> None:
-    """What the file says must follow from the config that was read from it."""
+    """Check the fields of the file against those that the config read from it would give."""
     expected = {name: _get(_template(), name) for name in (*_FIXED, *_FIXED_IN_VIDEO)}
     expected.update(_facts(config))
     expected.pop(f"{_TRUNK}.image_size")  # informational: transformers does not use it
@@ -274,11 +316,12 @@ def _check(content: Mapping[str, Any], config: ModelConfig, video: bool) -> None
 
 
 def _rope_theta(content: Mapping[str, Any]) -> float:
-    """The base of the rotary embedding, which transformers 5 keeps in a section of its own."""
+    """The base of the rotary embedding; transformers 5 moved it to the section rope_parameters."""
     nested = _get(content, "rope_parameters.rope_theta", None)
     old = _get(content, "memory_attention_rope_theta", 10000)
     value: Any = old if nested is None else nested
-    return float(value) if type(value) is int and value < 2**53 else value  # which checks it
+    # Anything that is not a plain number is returned as it is, for ModelConfig to refuse.
+    return float(value) if type(value) is int and value < 2**53 else value
 
 
 def _numbers(read: Any, name: str) -> tuple[int, ...]:
@@ -289,7 +332,7 @@ def _numbers(read: Any, name: str) -> tuple[int, ...]:
 
 
 def _plain(value: Any) -> Any:
-    """A square size may be written as a pair or as one number."""
+    """Reduce a square size to one number: files write it either way."""
     if isinstance(value, list) and len(value) == 2 and value[0] == value[1]:
         return value if isinstance(value[0], list) else value[0]
     return value

@@ -1,4 +1,4 @@
-"""The files beside the weights in a transformers folder."""
+"""The files that a transformers folder holds beside the weights."""
 
 from __future__ import annotations
 
@@ -20,7 +20,19 @@ IMAGES, PAIR, VIDEOS = PROCESSORS = (
 def side_files(
     config: ModelConfig, kind: ModelType, torch_dtype: str, *, generation: bool
 ) -> dict[str, str]:
-    """Name and text of each: config and processors, equal to the published ones at 1024 pixels."""
+    """Write the config and the processor configs of a transformers folder.
+
+    At an image size of 1024 they equal the published files byte for byte.
+
+    Args:
+        config: the config of the model.
+        kind: ``sam2_video``, or ``sam2`` for an image model, which has no video processor.
+        torch_dtype: the type of the weights, as in ``float32``.
+        generation: whether the ``config.json`` of an image model states its generation.
+
+    Returns:
+        File name to text.
+    """
     image = _load(IMAGES)
     processor = _load(PAIR)
     video = _load(VIDEOS)

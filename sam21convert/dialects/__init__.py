@@ -1,7 +1,8 @@
 """The dialects, one short file per family.
 
-Several have the same names for tensors: a file is then of the first one in ``DIALECTS``, the others
-say how and under which name it is written for a program.
+Some dialects share all their tensor names. A file with those names is reported as the first of them
+in ``DIALECTS``; the others only say in which container and under which file name a program wants
+it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Files for ComfyUI's SAM 2 nodes: the official names, flat, in safetensors of a known name.
+"""ComfyUI's SAM 2 nodes: the official names without a wrapper, in safetensors of a fixed name.
 
 Source: ``load_model.py`` of ComfyUI-segment-anything-2.
 """
@@ -19,7 +19,7 @@ COMFYUI = replace(
         (
             "large",
             "ComfyUI's nodes drop the attention windows of the large model (window_spec) and run "
-            "it with those of the small ones: its features, and so its masks, are not the model's",
+            "it with those of the small ones: its features and masks differ from the model's",
         ),
     ),
 )

@@ -1,7 +1,8 @@
-"""Compile a dialect against the inventory of the ground truth into a checked bijection.
+"""Compile the rules of a dialect, for one inventory of the model, into a checked bijection.
 
-The rules run forwards only, once per tensor. The way back is the inverse of the finite result, so
-it needs no rules of its own, and the order of the rules means nothing.
+Rules are applied only from canonical names to target names, once per tensor. The result is a finite
+table, and reading a file inverts that table. So the inverse needs no rules of its own, and the
+order in which rules are written does not matter.
 """
 
 from __future__ import annotations
@@ -18,14 +19,20 @@ _HOLE = re.compile(r"\{(\w+)\}")
 
 
 class RuleError(ValueError):
-    """A dialect's rules do not make a bijection: a mistake in the dialect, not in a file."""
+    """The rules of a dialect are not a bijection: a mistake in the dialect, not in a file."""
 
 
 @dataclass(frozen=True, slots=True)
 class KeyMapEntry:
-    """One tensor of the dialect and the tensors of the ground truth in it, along the first axis.
+    """One tensor of the dialect, and the tensors of the model that it is made of.
 
-    With ``axes`` it is one, whose axes it holds in that order.
+    Attributes:
+        key: the target name.
+        canonical: the canonical names of the parts, in the order of their concatenation along the
+            first axis; a single name unless the rule is a :class:`~.rules.Concat`.
+        spec: type and shape as stored by the dialect.
+        axes: the order of the model's axes in the dialect, as in :class:`~.rules.Permute`; empty
+            when it is the same. Never given for several parts.
     """
 
     key: str
@@ -36,29 +43,49 @@ class KeyMapEntry:
 
 @dataclass(frozen=True)
 class KeyMap:
-    """A dialect, compiled for one inventory. ``dropped`` is what the dialect has no place for."""
+    """A dialect, compiled for one inventory of the model.
+
+    Attributes:
+        dialect: the dialect.
+        canonical: the inventory: canonical name to type and shape, in the order of the state dict.
+        entries: one entry for each tensor of the dialect that is not a tied copy or a constant.
+        tied: target name of each tied copy -> target name of the tensor that it repeats.
+        aliases: accepted alternative name -> the dialect's own target name.
+        constants: target name -> vector that the model does not have.
+        dropped: the canonical names that the dialect has no place for.
+    """
 
     dialect: Dialect
     canonical: Inventory
     entries: tuple[KeyMapEntry, ...]
-    tied: Mapping[str, str]  # repeated foreign name -> the foreign name it repeats
-    aliases: Mapping[str, str]  # accepted foreign name -> the dialect's own
-    constants: Mapping[str, Constant]  # foreign name of what the ground truth has not
+    tied: Mapping[str, str]
+    aliases: Mapping[str, str]
+    constants: Mapping[str, Constant]
     dropped: tuple[str, ...]
 
     @cached_property
     def key(self) -> dict[str, TensorSpec]:
-        """What a complete file in this dialect holds."""
+        """The inventory of a complete file in this dialect: target name to type and shape."""
         own = {entry.key: entry.spec for entry in self.entries}
-        constants = {name: fill.spec for name, fill in self.constants.items()}
+        constants = {name: constant.spec for name, constant in self.constants.items()}
         return {**own, **{name: own[of] for name, of in self.tied.items()}, **constants}
 
     def fit(self, found: Inventory) -> Fit:
-        """Account for every tensor of ``found`` and every tensor that should be there."""
+        """Compare the tensors of a file with those that a complete file holds.
+
+        Args:
+            found: the inventory of the file, by the names in the file.
+
+        Returns:
+            What fits and what does not. Every tensor of ``found`` is either named as that of a key
+            or unexpected. Every key is named, missing, or optional: constants are, and so is one
+            of two tied copies.
+        """
         names: dict[str, str] = {}
         unexpected = []
         for name in found:
             own = name if name in self.key else self.aliases.get(name)
+            # An alias beside the name that it stands for is a second tensor, thus unexpected.
             if own is None or (own != name and own in found) or own in names:
                 unexpected.append(name)
             else:
@@ -76,13 +103,19 @@ class KeyMap:
         )
         optional = {*lone, *self.constants}
         missing = [name for name in self.key if name not in names and name not in optional]
-        pairs = [(found[name], self.key[own], name) for own, name in names.items()]
+        pairs = [(name, self.key[own], found[name]) for own, name in names.items()]
         return Fit(
             names=names,
             missing=tuple(missing),
             unexpected=tuple(unexpected),
-            mismatched=tuple((n, want, has) for has, want, n in pairs if has.shape != want.shape),
-            wrong_type=tuple((n, has) for has, _, n in pairs if has.dtype not in WEIGHT_DTYPES),
+            mismatched=tuple(
+                (name, expected, actual)
+                for name, expected, actual in pairs
+                if actual.shape != expected.shape
+            ),
+            wrong_type=tuple(
+                (name, actual) for name, _, actual in pairs if actual.dtype not in WEIGHT_DTYPES
+            ),
             repeats=repeats,
             lone=lone,
         )
@@ -90,50 +123,71 @@ class KeyMap:
 
 @dataclass(frozen=True)
 class Fit:
-    """How a file's tensors compare with those a dialect and config ask for."""
+    """How the tensors of a file compare with those that a dialect and a config ask for.
 
-    names: Mapping[str, str]  # the dialect's name -> the name in the file
+    Attributes:
+        names: target name -> name in the file, which differs where the file uses an alias.
+        missing: target names of the tensors that the file should hold and does not.
+        unexpected: names in the file that the dialect does not know.
+        mismatched: name in the file, expected type and shape, found type and shape, for each
+            tensor whose shape is wrong.
+        wrong_type: name in the file, found type and shape, for each tensor whose type is none of
+            F16, BF16, F32 and F64.
+        repeats: pairs of names in the file, a tied copy and its original, which must be equal.
+        lone: target names of the tied tensors that are absent while their counterpart is there.
+    """
+
+    names: Mapping[str, str]
     missing: tuple[str, ...]
     unexpected: tuple[str, ...]
-    mismatched: tuple[tuple[str, TensorSpec, TensorSpec], ...]  # name, expected, found
-    wrong_type: tuple[tuple[str, TensorSpec], ...]  # name, found
-    repeats: tuple[tuple[str, str], ...]  # names in the file that must hold the same bytes
-    lone: tuple[str, ...]  # copies that are absent while the tensor itself is there
+    mismatched: tuple[tuple[str, TensorSpec, TensorSpec], ...]
+    wrong_type: tuple[tuple[str, TensorSpec], ...]
+    repeats: tuple[tuple[str, str], ...]
+    lone: tuple[str, ...]
 
     @property
     def faults(self) -> int:
-        """Number of tensors that do not fit."""
+        """The number of tensors that do not fit."""
         return (
             len(self.missing) + len(self.unexpected) + len(self.mismatched) + len(self.wrong_type)
         )
 
 
 def compile_keymap(dialect: Dialect, canonical: Inventory) -> KeyMap:
-    """Expand the rules over ``canonical``.
+    """Apply the rules of a dialect to every tensor of an inventory.
 
-    Raises :class:`RuleError` when a tensor has no rule or two equally good ones, or when two
-    tensors would get the same name.
+    Args:
+        dialect: the dialect.
+        canonical: the inventory of the model: canonical name to type and shape.
+
+    Returns:
+        The table of names, checked to be a bijection between the covered tensors and the keys.
+
+    Raises:
+        RuleError: when a tensor has no rule or two equally specific ones, when two tensors would
+            get the same key, when concatenated parts do not fit together, or when a tied copy
+            repeats a key that does not exist.
     """
     covered = [name for name in canonical if covers(dialect, name)]
-    gathers = [rule for rule in dialect.rules if isinstance(rule, Concat)]
     renames = _renames(dialect)
-    gathered = {name: gather for gather in gathers for name in gather.canonical}
+    concats = [rule for rule in dialect.rules if isinstance(rule, Concat)]
+    concat_of = {name: concat for concat in concats for name in concat.canonical}
     axes = _axes(dialect, canonical)
     entries: dict[str, KeyMapEntry] = {}
     for name in covered:
-        gather = gathered.get(name)
-        if gather is None:
+        concat = concat_of.get(name)
+        if concat is None:
             order, spec = axes.get(name, ()), canonical[name]
             entry = KeyMapEntry(renames.apply(name), (name,), spec.permuted(order), order)
-        elif name == gather.canonical[0]:
-            entry = KeyMapEntry(gather.key, gather.canonical, _stack(gather, canonical))
+        elif name == concat.canonical[0]:
+            entry = KeyMapEntry(concat.key, concat.canonical, _concatenated(concat, canonical))
         else:
             continue
         if entry.key in entries:
             clash = entries[entry.key].canonical[0]
             raise RuleError(f"{dialect.name}: {clash} and {name} both become {entry.key}")
         entries[entry.key] = entry
-    tied = {echo.name: echo.of for echo in dialect.tied}
+    tied = {copy.name: copy.of for copy in dialect.tied}
     for name, of in tied.items():
         if name in entries or of not in entries:
             raise RuleError(f"{dialect.name}: {name} cannot repeat {of}")
@@ -143,37 +197,57 @@ def compile_keymap(dialect: Dialect, canonical: Inventory) -> KeyMap:
         canonical,
         tuple(entries.values()),
         tied,
-        _expand_spellings(dialect, entries),
-        {fill.name: _constant(fill, canonical) for fill in dialect.constants},
+        _expand_aliases(dialect, entries),
+        {vector.name: _constant(vector, canonical) for vector in dialect.constants},
         tuple(name for name in canonical if name not in kept),
     )
 
 
-def target_name(dialect: Dialect, truth_name: str) -> str | None:
-    """The dialect's name of one tensor that it does not gather; None when it does not cover it."""
-    if covers(dialect, truth_name):
-        return _renames(dialect).apply(truth_name)
+def target_name(dialect: Dialect, canonical_name: str) -> str | None:
+    """The target name of one tensor, found without compiling the dialect.
+
+    Args:
+        dialect: the dialect.
+        canonical_name: the canonical name of a tensor that is not part of a
+            :class:`~.rules.Concat`.
+
+    Returns:
+        The target name, or None when the dialect has no place for the tensor.
+
+    Raises:
+        RuleError: when no rule matches the name, or two match equally well.
+    """
+    if covers(dialect, canonical_name):
+        return _renames(dialect).apply(canonical_name)
     return None
 
 
-def covers(dialect: Dialect, truth_name: str) -> bool:
-    """Whether the dialect has a place for a tensor of the ground truth."""
-    return any(_under(truth_name, top) for top in dialect.covers)
+def covers(dialect: Dialect, canonical_name: str) -> bool:
+    """Whether a dialect has a place for a tensor of the model.
+
+    Args:
+        dialect: the dialect.
+        canonical_name: the canonical name of the tensor.
+
+    Returns:
+        Whether the name equals one of the prefixes ``dialect.covers`` or lies below one.
+    """
+    return any(_is_below(canonical_name, prefix) for prefix in dialect.covers)
 
 
-def _under(name: str, top: str) -> bool:
-    return not top or name == top or name.startswith(f"{top}.")
+def _is_below(name: str, prefix: str) -> bool:
+    return not prefix or name == prefix or name.startswith(f"{prefix}.")
 
 
-def _stack(gather: Concat, canonical: Inventory) -> TensorSpec:
-    specs = [canonical[name] for name in gather.canonical]
+def _concatenated(concat: Concat, canonical: Inventory) -> TensorSpec:
+    specs = [canonical[name] for name in concat.canonical]
     if len({(spec.dtype, spec.shape[1:]) for spec in specs}) != 1:
-        raise RuleError(f"{gather.key}: its parts differ in type or shape")
+        raise RuleError(f"{concat.key}: its parts differ in type or shape")
     return TensorSpec(specs[0].dtype, (sum(s.shape[0] for s in specs), *specs[0].shape[1:]))
 
 
 def _axes(dialect: Dialect, canonical: Inventory) -> dict[str, tuple[int, ...]]:
-    """The tensors of the ground truth that the dialect holds with other axes."""
+    """The order of axes of every tensor that the dialect permutes, by canonical name."""
     found = {}
     for permute in dialect.permutes:
         template = _Template(permute.canonical)
@@ -182,35 +256,36 @@ def _axes(dialect: Dialect, canonical: Inventory) -> dict[str, tuple[int, ...]]:
     return found
 
 
-def _constant(fill: ConstantVector, canonical: Inventory) -> Constant:
-    like = canonical[fill.like]
-    return Constant(TensorSpec(like.dtype, (like.shape[fill.axis],)), fill.value)
+def _constant(vector: ConstantVector, canonical: Inventory) -> Constant:
+    like = canonical[vector.like]
+    return Constant(TensorSpec(like.dtype, (like.shape[vector.axis],)), vector.value)
 
 
-def _expand_spellings(dialect: Dialect, entries: Mapping[str, KeyMapEntry]) -> dict[str, str]:
+def _expand_aliases(dialect: Dialect, entries: Mapping[str, KeyMapEntry]) -> dict[str, str]:
     found = {}
-    for spelling in dialect.aliases:
-        template = _Template(spelling.of)
+    for alias in dialect.aliases:
+        template = _Template(alias.of)
         for name in entries:
             hit = template.match(name)
             if hit is not None and not hit.rest:
-                found.update({_fill(other, hit.digits): name for other in spelling.others})
+                found.update({_insert(hit.digits, other): name for other in alias.others})
     return found
 
 
 @dataclass(frozen=True, slots=True)
 class _Hit:
     digits: Mapping[str, str]  # what each {x} stands for
-    rest: str  # the segments after the template's
+    rest: str  # the segments that follow those of the template
 
 
 class _Template:
-    """A dotted name with ``{x}`` for digits, ready to be matched."""
+    """A dotted name with ``{x}`` for digits, prepared for matching."""
 
     def __init__(self, text: str) -> None:
         self.text = text
         self.weight = (text.count(".") + 1 if text else 0, len(_HOLE.sub("", text)))
-        self._head = text.partition("{")[0]  # most names are told apart by it alone
+        # Most names are ruled out by this literal start, without the regular expression.
+        self._head = text.partition("{")[0]
 
     def match(self, name: str) -> _Hit | None:
         if not name.startswith(self._head):
@@ -233,7 +308,7 @@ class _Template:
 
 
 class _Renames:
-    """The renaming rules of a dialect, best first."""
+    """The renaming rules of a dialect, the most specific first."""
 
     def __init__(self, rules: Iterable[Rename]) -> None:
         templates = [(_Template(rule.canonical), rule.key) for rule in rules]
@@ -242,12 +317,13 @@ class _Renames:
     def apply(self, name: str) -> str:
         hits = ((rule, key, rule.match(name)) for rule, key in self._rules)
         best, key, hit = next((found for found in hits if found[2]), (None, "", None))
+        # ``hits`` is a generator: the search for a rival continues after the best rule.
         if best is None or hit is None:
             raise RuleError(f"no rule for {name}")
         rival = next((found[0] for found in hits if found[2]), None)
         if rival is not None and rival.weight == best.weight:
             raise RuleError(f"{name}: {best.text} and {rival.text} fit equally well")
-        return ".".join(filter(None, (_fill(key, hit.digits), hit.rest)))
+        return ".".join(filter(None, (_insert(hit.digits, key), hit.rest)))
 
 
 @cache
@@ -255,5 +331,5 @@ def _renames(dialect: Dialect) -> _Renames:
     return _Renames(rule for rule in dialect.rules if isinstance(rule, Rename))
 
 
-def _fill(template: str, digits: Mapping[str, str]) -> str:
+def _insert(digits: Mapping[str, str], template: str) -> str:
     return _HOLE.sub(lambda hole: digits[hole[1]], template) if digits else template

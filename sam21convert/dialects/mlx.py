@@ -1,4 +1,4 @@
-"""The names of transformers with the channels last, as MLX has them in its convolutions.
+"""The names of transformers, with the weights of convolutions channels last, as MLX needs them.
 
 Source: ``mlx/nn/layers/convolution.py`` and ``convolution_transpose.py``.
 """

@@ -1,4 +1,4 @@
-"""The names of the official code: those of the ground truth."""
+"""The names of the official code, which are the canonical names."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ OFFICIAL = Dialect(
     covers=("",),
     rules=(Rename("", ""),),
     containers=("torch zip", "safetensors"),
-    # Old transformers renamed every "gamma" it met to "weight"; Sa2VA says g_weight.
+    # Old versions of transformers renamed every "gamma" to "weight"; Sa2VA calls it "g_weight".
     aliases=(
         Alias(f"{_FUSER}.gamma", (f"{_FUSER}.weight", f"{_FUSER}.g_weight", f"{_FUSER}.scale")),
     ),

@@ -1,4 +1,4 @@
-"""The names of timm's ``hieradet_sam2.py``: the trunk alone, as ``sam2_hiera_tiny`` and so on."""
+"""The names of timm's ``hieradet_sam2.py``: only the trunk, for models like ``sam2_hiera_tiny``."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ TIMM = Dialect(
         Rename(f"{_MLP}.0", "blocks.{i}.mlp.fc1"),
         Rename(f"{_MLP}.1", "blocks.{i}.mlp.fc2"),
     ),
-    # timm ends a backbone in a norm that SAM 2 never had; these values leave it as it begins.
+    # timm's model ends in a norm that SAM 2 does not have, and it loads strictly: both tensors must
+    # be there, so they get the values of a freshly built norm.
     constants=(
         ConstantVector("head.norm.weight", 1.0, *_WIDTH),
         ConstantVector("head.norm.bias", 0.0, *_WIDTH),

@@ -9,7 +9,7 @@ from .rules import Alias, Concat, Dialect, Rename, Tied
 
 
 def _mlp(canonical: str, key: str) -> tuple[Rename, ...]:
-    """A two-layer MLP."""
+    """The rules of a two-layer MLP."""
     return (
         Rename(f"{canonical}.layers.0", f"{key}.proj_in"),
         Rename(f"{canonical}.layers.1", f"{key}.proj_out"),
@@ -17,7 +17,7 @@ def _mlp(canonical: str, key: str) -> tuple[Rename, ...]:
 
 
 def _mlp3(canonical: str, key: str) -> tuple[Rename, ...]:
-    """A three-layer MLP: the middle layer is counted from 0."""
+    """The rules of a three-layer MLP; transformers counts only the middle layers, from 0."""
     return (
         Rename(f"{canonical}.layers.0", f"{key}.proj_in"),
         Rename(f"{canonical}.layers.1", f"{key}.layers.0"),
@@ -127,8 +127,8 @@ _MEMORY = (
     Rename(f"{_FUSER}.pwconv{{n}}", f"{_HF_FUSER}.pointwise_conv{{n}}"),
 )
 
-# transformers 4.56 and 4.57 tie the two and save only the first; from 5.0 on both are needed.
-_PE_ECHO = Tied("shared_image_embedding.positional_embedding", of=_POINT_PE)
+# transformers 4.56 and 4.57 tie the two tensors and save only one; 5.0 and later need both.
+_TIED_POINT_PE = Tied("shared_image_embedding.positional_embedding", of=_POINT_PE)
 
 HF_VIDEO = Dialect(
     name="hf-video",
@@ -136,7 +136,7 @@ HF_VIDEO = Dialect(
     covers=("",),
     rules=(*_IMAGE, *_MEMORY),
     containers=("transformers folder", "safetensors"),
-    tied=(_PE_ECHO,),
+    tied=(_TIED_POINT_PE,),
     aliases=(
         Alias(
             f"{_HF_FUSER}.scale",
@@ -152,5 +152,5 @@ HF_IMAGE = Dialect(
     rules=_IMAGE,
     task="image",
     containers=("transformers folder", "safetensors"),
-    tied=(_PE_ECHO,),
+    tied=(_TIED_POINT_PE,),
 )

@@ -1,4 +1,4 @@
-"""Files for ultralytics, which has the official names and goes by the name of the file.
+"""Files for ultralytics: the official names; the file name decides which model it builds.
 
 Source: ``ultralytics/models/sam/build.py``.
 """

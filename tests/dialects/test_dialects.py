@@ -187,7 +187,7 @@ def test_a_dialect_is_a_few_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     names = dict(vars(rules))
     exec(code, names)
     short: Dialect = names["SHORT"]
-    for module in ("identification", "unwrapping"):
+    for module in ("checkpoint.detect", "checkpoint.state_dict"):
         monkeypatch.setattr(f"sam21convert.{module}.DIALECTS", (*DIALECTS, short))
     monkeypatch.setitem(BY_NAME, short.name, short)
     source = random_bits(tmp_path / "source.safetensors", shipped_tensors(DEBUG))
