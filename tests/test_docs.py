@@ -18,7 +18,7 @@ from sam21convert.dialects import DIALECTS
 from sam21convert.dialects.keymap import target_name
 from sam21convert.io.unsupported import ARCHIVES, UNSUPPORTED
 
-from .support.paths import DOCS
+from .support.paths import DOCS, ROOT
 
 FORMS = {
     "torch zip": "`.pt`",
@@ -84,8 +84,9 @@ def test_every_unsupported_format() -> None:
     listed = [
         [cell.strip() for cell in row] for row in rows("## Unsupported formats", "formats.md")
     ]
-    known = [(kind.what, on_the_command_line(kind.hint)) for kind in (*UNSUPPORTED, *ARCHIVES)]
-    assert [tuple(row) for row in listed] == known
+    known = [(kind.what, kind.hint) for kind in UNSUPPORTED]
+    known += [(kind.what, kind.hint) for kind in ARCHIVES]
+    assert listed == [[what, on_the_command_line(hint)] for what, hint in known]
 
 
 @pytest.mark.parametrize("file", ["../README.md", "formats.md"])
@@ -103,3 +104,24 @@ def test_what_a_dialect_is_recognised_by_and_asked_for_with() -> None:
         assert re.findall("`(.+?)`", recognised)[0] == target_name(dialect, ANCHORS[0])
         usual = dialect.name in ("official", "hf-video")
         assert usual or f"--to {dialect.name}`" in command
+
+
+@pytest.mark.parametrize(
+    "file", ["README.md", *sorted(f"docs/{p.name}" for p in DOCS.glob("*.md"))]
+)
+def test_every_path_exists(file: str) -> None:
+    text = (ROOT / file).read_text()
+    named = set(
+        re.findall(r"(?<![\w./])(?:sam21convert|tests|benchmarks|docs|configs)/[\w./+-]*\w", text)
+    )
+    links = (link for link in re.findall(r"\]\(([^)#]+)", text) if "://" not in link)
+    linked = {(ROOT / file).parent / link for link in links}
+    missing = [path for path in [*(ROOT / name for name in named), *linked] if not path.exists()]
+    assert not missing
+
+
+def test_every_test_that_is_named_exists() -> None:
+    code = "".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
+    for document in DOCS.glob("*.md"):
+        for name in re.findall(r"`((?:test_|Test)\w+)…?`", document.read_text()):
+            assert re.search(rf"(def|class) {name}", code), f"{document.name}: {name}"
