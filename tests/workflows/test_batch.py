@@ -284,11 +284,11 @@ class TestAgain:
 
 KILLED = """
 import os, signal, sys
-import sam21convert, sam21convert.workflows.batch.run, sam21convert.conversion.api
+import sam21convert, sam21convert.workflows.batch.run, sam21convert.conversion.write
 
 moment, suffix = sys.argv[1:]
 module, name = {
-    "writing": (sam21convert.conversion.api, "write_safetensors"),
+    "writing": (sam21convert.conversion.write, "write_safetensors"),
     "written": (sam21convert.workflows.batch.run, "report"),
 }[moment]
 real, calls = getattr(module, name), []
