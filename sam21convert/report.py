@@ -4,14 +4,33 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import fields
+from html import escape
 from pathlib import Path
 from typing import Any, TypeAlias
 
+_SHORT_LIST, _SHOWN = 8, 50  # of a list in a notebook: what is not folded, and what is shown
+
 
 class Report:
-    """Base of the report dataclasses. ``str()`` is for people, ``to_dict()`` for machines."""
+    """Base of the report dataclasses.
+
+    ``str()`` and ``repr()`` are for people, :meth:`to_dict` and :meth:`to_json` for machines. A
+    notebook shows tables.
+    """
+
+    def __init_subclass__(cls) -> None:
+        # A dataclass keeps a __repr__ that its class has: all fields of a report fill pages.
+        if "__repr__" not in cls.__dict__:
+            cls.__repr__ = Report.__repr__  # type: ignore[method-assign]
+
+    def __repr__(self) -> str:
+        return str(self)
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the fields in a table, long lists folded."""
+        return _html_table(self.to_dict())
 
     @property
     def exit_code(self) -> int:
@@ -19,11 +38,19 @@ class Report:
         return 0
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields, with paths as text."""
+        """The fields as plain data.
+
+        Returns:
+            A dict of what JSON can hold, with paths as text.
+        """
         return {field.name: _plain(getattr(self, field.name)) for field in fields(self)}  # type: ignore[arg-type]
 
     def to_json(self) -> str:
-        """The same as JSON text."""
+        """The same as JSON.
+
+        Returns:
+            Indented text.
+        """
         return json.dumps(self.to_dict(), indent=2)
 
 
@@ -61,6 +88,34 @@ def _plain(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
     return value
+
+
+def _html_table(facts: Mapping[str, Any]) -> str:
+    """Names and values in two columns, the first ``_SHOWN`` of them."""
+    shown = list(facts.items())[:_SHOWN]
+    rows = [f"<tr><th>{escape(name)}</th><td>{_html(value)}</td></tr>" for name, value in shown]
+    return f"<table>{''.join(rows)}</table>{_more(len(facts))}"
+
+
+def _html(value: Any) -> str:
+    """A value as HTML: text as it is, few values in a line, many values and tables folded."""
+    if isinstance(value, dict):
+        return _folded(len(value), _html_table(value)) if value else ""
+    if not isinstance(value, list):
+        return "" if value is None else escape(str(value))
+    if not any(isinstance(item, (dict, list)) for item in value):
+        line = escape(", ".join(map(str, value)))
+        return line if len(value) <= _SHORT_LIST else _folded(len(value), line)
+    shown = "".join(f"<li>{_html(item)}</li>" for item in value[:_SHOWN])
+    return _folded(len(value), f"<ol>{shown}</ol>{_more(len(value))}")
+
+
+def _more(count: int) -> str:
+    return f"<p>and {count - _SHOWN:,} more</p>" if count > _SHOWN else ""
+
+
+def _folded(count: int, inside: str) -> str:
+    return f"<details><summary>{count:,}</summary>{inside}</details>"
 
 
 def size_text(nbytes: int) -> str:

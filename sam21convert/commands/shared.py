@@ -134,7 +134,7 @@ def _stopping() -> Iterator[None]:
 
 def _fail(error: Sam21ConvertError | OSError | _Stopped, as_json: bool) -> None:
     """Print an error, on standard output as JSON or on standard error as text, and exit."""
-    if isinstance(error, OSError):  # a full disk, a folder without permission: the system's words
+    if not isinstance(error, (Sam21ConvertError, _Stopped)):  # a full disk, a folder without permission: the system's words
         message, hint, code = f"{error.filename or 'output'}: {error.strerror}", None, 3
     else:
         message, hint, code = error.message, error.hint, error.exit_code

@@ -21,7 +21,7 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
 
-from ..errors import RefusedError, UsageError
+from ..errors import MissingSourceError, RefusedError, UsageError
 from .download import cache, check, download
 from .fetch import check_cached, fetch_file, fetch_repository
 from .published import PUBLISHED, Published
@@ -78,7 +78,7 @@ def resolve(source: str | Path) -> Located:
             "-: standard input cannot be read: a checkpoint is not read from start to end",
             hint="save it to a file, and give that",
         )
-    raise UsageError(
+    raise MissingSourceError(
         f"{text}: no such file or folder, and no published checkpoint",
         hint="give a path, a name that sam21convert list shows, hf://org/repo[@revision][/file] "
         "or https://...",

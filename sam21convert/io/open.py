@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from ..errors import RefusedError, UnreadableError
+from ..errors import RefusedError, UnreadableError, unreadable
 from .safetensors import read_safetensors, read_sharded
 from .source import INDEX, WEIGHTS, Blob, Placeholder, Source, refuse_special
 from .torch_distributed import METADATA, read_distributed
@@ -68,7 +68,7 @@ def _start_of(path: Path) -> bytes:
         with path.open("rb") as file:
             start = file.read(HEAD)
     except OSError as error:
-        raise UnreadableError(f"{path}: {error.strerror}") from error
+        raise unreadable(path, error) from error
     if not start:
         raise UnreadableError(f"{path}: is empty", hint="download or copy the file again")
     return start

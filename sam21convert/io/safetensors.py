@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..errors import RefusedError, UnreadableError
+from ..errors import RefusedError, UnreadableError, unreadable
 from ..report import Progress
 from .data.copy import Written, copy_tensors
 from .source import Source, is_file_name, refuse_special
@@ -121,7 +121,7 @@ def _header(path: Path) -> tuple[dict[str, Any], int, int]:
                 )
             text = file.read(length)
     except OSError as error:
-        raise UnreadableError(f"{path}: {error.strerror}") from error
+        raise unreadable(path, error) from error
     try:
         header = json.loads(text.decode(), object_pairs_hook=unique)
     except (ValueError, RecursionError) as error:
@@ -194,7 +194,7 @@ def _weight_map(index: Path) -> dict[str, str]:
             raise RefusedError(f"{index}: more than the {_MAX_HEADER} bytes allowed")
         content = json.loads(text.decode(), object_pairs_hook=unique)
     except OSError as error:
-        raise UnreadableError(f"{index}: {error.strerror}") from error
+        raise unreadable(index, error) from error
     except (ValueError, RecursionError) as error:
         raise UnreadableError(f"{index}: not valid JSON: {error}") from error
     weight_map = content.get("weight_map") if isinstance(content, dict) else None

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from ..errors import RefusedError, UnreadableError
+from ..errors import RefusedError, UnreadableError, unreadable
 
 _SHOWN = 60
 _MAX_BYTES = 1 << 16  # the longest that is known has 11 KB, and YAML takes long to read
@@ -44,7 +44,7 @@ def read_text(path: Path) -> str:
     try:
         raw = read_up_to(path, _MAX_BYTES)
     except OSError as error:
-        raise UnreadableError(f"{path}: {error.strerror}") from error
+        raise unreadable(path, error) from error
     if len(raw) > _MAX_BYTES:
         raise RefusedError(f"{path}: over {_MAX_BYTES >> 10} KiB, too large for a config")
     try:

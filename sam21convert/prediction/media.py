@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
-from ..errors import RefusedError, UnreadableError, UsageError
+from ..errors import MissingFileError, RefusedError, UnreadableError, UsageError
 from .draw import Mask, Pixels
 
 
@@ -103,7 +103,7 @@ def _opened(path: Path) -> Image.Image:
         with Image.open(path) as picture:
             return ImageOps.exif_transpose(picture)
     except FileNotFoundError:
-        raise UnreadableError(f"{path}: no such file") from None
+        raise MissingFileError(f"{path}: no such file") from None
     # what Pillow raises for damage depends on the format
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         reason = getattr(error, "strerror", None) or error

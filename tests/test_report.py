@@ -1,0 +1,62 @@
+"""Reports: text for people, plain data for machines, tables in a notebook."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import sam21convert
+from sam21convert.report import Report, table
+
+from .support.checkpoints import DEBUG
+
+
+@dataclass(frozen=True)
+class Answer(Report):
+    path: Path
+    names: tuple[str, ...]
+    found: tuple[dict[str, Any], ...] = ()
+
+    def __str__(self) -> str:
+        return table([("path", str(self.path)), ("names", ", ".join(self.names))])
+
+
+def test_its_repr_is_its_text() -> None:
+    answer = Answer(Path("a.pt"), ("one", "two"))
+    assert repr(answer) == str(answer) == "path   a.pt\nnames  one, two"
+
+
+def test_every_report_of_the_package_has_its_text_as_its_repr() -> None:
+    def below(cls: type[Report]) -> set[type[Report]]:
+        return {cls}.union(*map(below, cls.__subclasses__()))
+
+    for name in sam21convert.__all__:
+        getattr(sam21convert, name)  # imports the modules
+    ours = {cls for cls in below(Report) if cls.__module__.startswith("sam21convert.")}
+    assert len(ours) >= 12
+    assert all(cls.__repr__ is Report.__repr__ for cls in ours - {Report})
+
+
+def test_a_notebook_shows_a_table() -> None:
+    shown = Answer(Path("<a>.pt"), ("one", "two"))._repr_html_()
+    assert shown.startswith("<table><tr><th>path</th><td>&lt;a&gt;.pt</td></tr>")
+    assert "<td>one, two</td>" in shown
+
+
+def test_long_lists_are_folded_and_cut() -> None:
+    many = Answer(Path("a"), tuple(map(str, range(9))), tuple({"n": n} for n in range(60)))
+    shown = many._repr_html_()
+    assert "<details><summary>9</summary>0, 1, 2" in shown
+    assert "<summary>60</summary>" in shown
+    assert shown.count("<li>") == 50
+    assert "and 10 more" in shown
+
+
+def test_a_conversion_is_short_in_a_notebook(tmp_path: Path) -> None:
+    sam21convert.sample(tmp_path / "a.pt", DEBUG)
+    done = sam21convert.convert(tmp_path / "a.pt", tmp_path / "b.safetensors")
+    assert len(repr(done)) < 1000 < len(done.to_json())
+    assert json.loads(done.to_json())["tensors"][0]["name"] == done.tensors[0]["name"]
+    assert len(done._repr_html_()) < 30_000
