@@ -25,13 +25,13 @@ LOST = {"status": 503}
 PROGRAM = """
 import json, sys
 from pathlib import Path
-from sam21convert import downloading
+from sam21convert.hub import download
 from sam21convert.errors import Sam21ConvertError
-downloading._WAITS = (0.01, 0.01, 0.01)
+download._WAITS = (0.01, 0.01, 0.01)
 answers = []
 for url, path, nbytes, digest in json.loads(sys.argv[1]):
     try:
-        answers.append(downloading.download(url, Path(path), nbytes, digest))
+        answers.append(download.download(url, Path(path), nbytes, digest))
     except Sam21ConvertError as error:
         answers.append([type(error).__name__, str(error)])
 print(json.dumps(answers))

@@ -38,10 +38,10 @@ INFO, FILES, STORAGE = "/api/models/*", "/org/*/resolve/*", "/storage/*"
 COMMANDS = """
 import json, sys
 from click.testing import CliRunner
-from sam21convert import patience
+from sam21convert.hub import retry
 from sam21convert.__main__ import main
 
-patience.wait = lambda left: None
+retry.wait = lambda left: None
 
 for line in sys.stdin:
     done = CliRunner().invoke(main, json.loads(line))

@@ -41,13 +41,13 @@ PROGRAM = """
 import json, sys
 from dataclasses import replace
 from click.testing import CliRunner
-from sam21convert import downloading, pulling, references
+from sam21convert.hub import download, pull, resolve
 from sam21convert.__main__ import main
-downloading._WAITS = (0.01, 0.01, 0.01)
+download._WAITS = (0.01, 0.01, 0.01)
 url, nbytes, digest, lines = sys.argv[1:]
-first, *others = references.PUBLISHED
+first, *others = resolve.PUBLISHED
 first = replace(first, url=url + "/tiny.pt", bytes=int(nbytes), sha256=digest)
-references.PUBLISHED = pulling.PUBLISHED = (first, *others)
+resolve.PUBLISHED = pull.PUBLISHED = (first, *others)
 answers = []
 for line in json.loads(lines):
     result = CliRunner().invoke(main, line)

@@ -17,11 +17,11 @@ from .hub_server.policy import WRITER
 COMMANDS = """
 import json, os, resource, sys
 from click.testing import CliRunner
-from sam21convert import patience
+from sam21convert.hub import retry
 from sam21convert.__main__ import main
 
 for line in sys.stdin:
-    words, token, patience.TIMEOUT, largest = json.loads(line)
+    words, token, retry.TIMEOUT, largest = json.loads(line)
     os.environ["HF_TOKEN"] = token
     resource.setrlimit(resource.RLIMIT_FSIZE, (largest, resource.RLIM_INFINITY))
     done = CliRunner().invoke(main, words)
