@@ -67,11 +67,16 @@ GENERATION = (
     ("proj_tpos_enc_in_obj_ptrs", False),
     ("use_signed_tpos_enc_to_obj_ptrs", False),
 )
-# Set by the official builders regardless of the file (``apply_postprocessing`` in build_sam.py).
+# What the official builders set, whatever the file states (``apply_postprocessing=True`` in
+# build_sam.py): fields of ModelConfig for every model, fields of TrackingOptions for video.
 BUILDERS: Mapping[str, Any] = {
     "dynamic_multimask_via_stability": True,
     "dynamic_multimask_stability_delta": 0.05,
     "dynamic_multimask_stability_thresh": 0.98,
+}
+VIDEO_BUILDERS: Mapping[str, Any] = {
+    "binarize_mask_from_pts_for_mem_enc": True,
+    "fill_hole_area": 8,
 }
 _INTERPOLATION = re.compile(r"\$\{([\w.]+)\}")
 _SCIENTIFIC = re.compile(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+")  # text to YAML 1.1, a number to hydra

@@ -1,11 +1,11 @@
-"""The official builders: published snippets run with no more than the import changed.
+"""The official builders: published snippets run with only their import changed.
 
 .. code-block:: python
 
     predictor = SAM2ImagePredictor(build_sam2("configs/sam2.1/sam2.1_hiera_l.yaml", checkpoint))
 
 Arguments, their names and defaults are those of ``sam2/build_sam.py``. A config or a checkpoint may
-be anything that the project reads. The only module of the model that knows the rest of the project.
+be in any format that this package reads.
 """
 
 from __future__ import annotations
@@ -21,13 +21,14 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
+from ..config.hydra import BUILDERS, VIDEO_BUILDERS
 from ..model.config import ConfigError, ModelConfig, TrackingOptions
 from ..model.sam2 import SAM2
 from ..model.video_predictor import SAM2VideoPredictor
 
 _Model = TypeVar("_Model", bound=nn.Module)
 
-# Settings by their official names, which are overrides without "model." before them.
+# Settings by their official names: what an override names after "model.".
 _DECODER = "sam_mask_decoder_extra_args"
 _ARCHITECTURE = (
     "image_size",
@@ -40,15 +41,11 @@ _ARCHITECTURE = (
     "multimask_min_pt_num",
     "multimask_max_pt_num",
 )
-_STABILITY = {
-    f"{_DECODER}.dynamic_multimask_via_stability": True,
-    f"{_DECODER}.dynamic_multimask_stability_delta": 0.05,
-    f"{_DECODER}.dynamic_multimask_stability_thresh": 0.98,
-}
+_STABILITY = {f"{_DECODER}.{name}": value for name, value in BUILDERS.items()}
 _WITHOUT_STABILITY = {**_STABILITY, f"{_DECODER}.dynamic_multimask_via_stability": False}
-FOR_VIDEO: Mapping[str, Any] = {"binarize_mask_from_pts_for_mem_enc": True, "fill_hole_area": 8}
 _TRACKING = tuple(field.name for field in fields(TrackingOptions))
-# The rotary embedding follows the image size by itself, in the official code as well.
+# Accepted and ignored: the rotary embedding adapts to the image size when the model runs, in the
+# official code as well.
 _WITHOUT_EFFECT = tuple(
     f"memory_attention.layer.{which}_attention.feat_sizes" for which in ("self", "cross")
 )
@@ -64,19 +61,33 @@ def build_sam2(
     apply_postprocessing: bool = True,
     **kwargs: Any,
 ) -> SAM2:
-    """The model, in float32; without a checkpoint its weights are torch's initial ones.
+    """Build the model in float32 and load a checkpoint into it.
 
-    ``config_file`` is an official name (``configs/sam2.1/sam2.1_hiera_l.yaml``), a YAML file or a
-    ``config.json``; None takes what the checkpoint says. ``hydra_overrides_extra`` are settings
-    such as ``++model.image_size=512``; memory attention follows the image size by itself.
+    With ``apply_postprocessing`` a single mask that is not stable is replaced by the best of three
+    candidates, whatever the config and the overrides say. Without it this is off, unless an
+    override or an official YAML turns it on. This package's own configs do not turn it on: they
+    only state what the builder sets.
 
-    With ``apply_postprocessing`` a single mask that is not stable gives way to the best of three,
-    whatever config and overrides say. Without it that is off, unless they turn it on: an official
-    YAML or an override, that is, for this project's own configs state what the builder sets.
+    Args:
+        config_file: An official name (``configs/sam2.1/sam2.1_hiera_l.yaml``), a YAML file or a
+            ``config.json``; None uses the config that belongs to the checkpoint.
+        ckpt_path: Any checkpoint that :func:`~sam21convert.load_model` takes, or an image model
+            (transformers' ``Sam2Model``), which has no memory. None leaves the initial weights of
+            torch.
+        device: The device of the model, as torch names it.
+        mode: ``"eval"`` for evaluation mode; any other text for training mode.
+        hydra_overrides_extra: Settings such as ``++model.image_size=512``. Memory attention adapts
+            to the image size by itself.
+        apply_postprocessing: Whether to set what the official builder sets, see above.
+        **kwargs: Ignored, as in the official code.
 
-    An image model (transformers' ``Sam2Model``), which has no memory, is taken too. Other
-    ``kwargs`` are ignored. Raises :class:`UsageError` for an override that is not known or
-    not possible, else as :func:`~sam21convert.load_model` does.
+    Returns:
+        The model.
+
+    Raises:
+        UsageError: If an override is unknown or has an impossible value, or if both ``config_file``
+            and ``ckpt_path`` are None.
+        Sam21ConvertError: For a checkpoint or a config, as :func:`~sam21convert.load_model` does.
     """
     known = (*_ARCHITECTURE, *_STABILITY)
     settings = _settings(known, config_file, hydra_overrides_extra)
@@ -95,16 +106,31 @@ def build_sam2_video_predictor(
     vos_optimized: bool = False,
     **kwargs: Any,
 ) -> SAM2VideoPredictor:
-    """The video predictor; all as for :func:`build_sam2`.
+    """Build the video predictor in float32 and load a checkpoint into it.
 
-    Overrides may name the fields of :class:`TrackingOptions` too. ``apply_postprocessing`` also
-    makes memories of prompted masks binary and fills holes of up to 8 pixels. ``vos_optimized``
-    compiles the parts of the model, which takes minutes when they first run.
+    Args:
+        config_file: As for :func:`build_sam2`.
+        ckpt_path: As for :func:`build_sam2`, but not an image model.
+        device: As for :func:`build_sam2`.
+        mode: As for :func:`build_sam2`.
+        hydra_overrides_extra: As for :func:`build_sam2`; settings may also be the fields of
+            :class:`TrackingOptions`.
+        apply_postprocessing: As for :func:`build_sam2`; it also makes the memories of prompted
+            masks binary and fills holes of up to 8 pixels.
+        vos_optimized: Whether to compile the parts of the model, which takes minutes on their first
+            call.
+        **kwargs: Ignored, as in the official code.
+
+    Returns:
+        The predictor, which is also the model.
+
+    Raises:
+        Sam21ConvertError: As :func:`build_sam2` does.
     """
     known = (*_ARCHITECTURE, *_STABILITY, *_TRACKING)
     settings = _settings(known, config_file, hydra_overrides_extra)
     if apply_postprocessing:
-        settings |= {**_STABILITY, **FOR_VIDEO}
+        settings |= {**_STABILITY, **VIDEO_BUILDERS}
     with _naming_overrides():
         options = TrackingOptions(**{n: settings.pop(n) for n in _TRACKING if n in settings})
     predictor = _build(
@@ -121,11 +147,18 @@ def build_sam2_video_predictor(
 
 
 def build_sam2_hf(model_id: str | Path, **kwargs: Any) -> SAM2:
-    """:func:`build_sam2` of a Hugging Face id, ``org/name`` or ``org/name@revision``.
+    """Build the model from a repository of the Hugging Face Hub, as :func:`build_sam2` does.
 
-    Not only of the official eight: any repository with one checkpoint, and a local path too.
-    ``kwargs`` are those of :func:`build_sam2`; what is raised:
-    :func:`sam21convert.hub.fetch`.
+    Args:
+        model_id: ``org/name`` or ``org/name@revision``: one of the official eight or any other
+            repository with one checkpoint. A local path works too.
+        **kwargs: Those of :func:`build_sam2`, except for the config and the checkpoint.
+
+    Returns:
+        The model.
+
+    Raises:
+        Sam21ConvertError: As :func:`sam21convert.hub.fetch.fetch` and :func:`build_sam2` do.
     """
     from ..hub.fetch import fetch
 
@@ -134,7 +167,19 @@ def build_sam2_hf(model_id: str | Path, **kwargs: Any) -> SAM2:
 
 
 def build_sam2_video_predictor_hf(model_id: str | Path, **kwargs: Any) -> SAM2VideoPredictor:
-    """:func:`build_sam2_video_predictor` of what :func:`build_sam2_hf` takes."""
+    """Build the video predictor from a repository of the Hugging Face Hub.
+
+    Args:
+        model_id: As for :func:`build_sam2_hf`.
+        **kwargs: Those of :func:`build_sam2_video_predictor`, except for the config and the
+            checkpoint.
+
+    Returns:
+        The predictor, which is also the model.
+
+    Raises:
+        Sam21ConvertError: As :func:`build_sam2_hf` does.
+    """
     from ..hub.fetch import fetch
 
     checkpoint, config = fetch(model_id)
@@ -144,7 +189,7 @@ def build_sam2_video_predictor_hf(model_id: str | Path, **kwargs: Any) -> SAM2Vi
 def _settings(
     known: tuple[str, ...], config_file: str | Path | None, overrides: Iterable[str]
 ) -> dict[str, Any]:
-    """What config and overrides say of settings that the config's own fields do not hold."""
+    """The settings of overrides, and those of the YAML that :class:`ModelConfig` does not hold."""
     from ..config.plain_yaml import settings_in
     from ..errors import UsageError
 
@@ -156,14 +201,14 @@ def _settings(
             settings[name] = value
         elif name not in _WITHOUT_EFFECT:
             raise UsageError(
-                f"hydra_overrides_extra: no setting is called model.{name}",
-                hint=f"after model. may stand: {', '.join(sorted(known))}",
+                f"hydra_overrides_extra: unknown setting model.{name}",
+                hint=f"settings after model.: {', '.join(sorted(known))}",
             )
     return settings
 
 
 def _parse(override: str) -> tuple[str, bool | int | float | str]:
-    """The name and the value in ``++model.name=value``; whether they fit is seen later."""
+    """The name and the value in ``++model.name=value``, not yet checked against the config."""
     from ..errors import UsageError
 
     hit = _OVERRIDE.fullmatch(override)
@@ -183,7 +228,7 @@ def _parse(override: str) -> tuple[str, bool | int | float | str]:
 
 @contextmanager
 def _naming_overrides() -> Iterator[None]:
-    """A setting that is known and impossible comes from an override, or from an official YAML."""
+    """Report an impossible value: it comes from an override or from an official YAML."""
     from ..errors import UsageError
 
     try:
@@ -226,12 +271,12 @@ def _build(
         with torch.device(device):
             model = make(change(load_config(config_file)))
     else:
-        raise UsageError("neither config_file nor ckpt_path: there is nothing to build")
+        raise UsageError("expected `config_file` or `ckpt_path`, or both; both are None")
     return model.train(mode != "eval")
 
 
 def _compile(model: SAM2) -> None:
-    """Compile the parts that ``SAM2VideoPredictorVOS`` does, in the same way."""
+    """Compile the same parts as ``SAM2VideoPredictorVOS``, in the same way."""
     for part, dynamic in (
         (model.image_encoder, False),
         (model.memory_encoder, False),
@@ -244,7 +289,7 @@ def _compile(model: SAM2) -> None:
 
 
 def _owning(run: Callable[..., Any]) -> Callable[..., Any]:
-    """A compiled function's results lie where its next call writes: return copies of them."""
+    """Return copies of the results: the next call of a compiled function overwrites its outputs."""
 
     def copied(value: Any) -> Any:
         if isinstance(value, Tensor):

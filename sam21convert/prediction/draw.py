@@ -1,4 +1,4 @@
-"""Pictures: a scene to try a model on, and masks and prompts drawn over an image."""
+"""Draw pictures: a scene to try a model on, and masks and prompts over an image."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Pixels = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
 Colour = tuple[int, int, int]
 
-# Of objects, in turn: apart from each other for colour-blind eyes too (after Okabe and Ito).
+# Colours of objects, in turn; colour-blind people can tell them apart too (after Okabe and Ito).
 COLOURS: tuple[Colour, ...] = (
     (30, 144, 255),
     (255, 140, 0),
@@ -27,12 +27,20 @@ COLOURS: tuple[Colour, ...] = (
     (215, 60, 20),
     (130, 80, 220),
 )
-_ON, _OFF, _WHITE = (40, 180, 60), (220, 40, 40), (255, 255, 255)  # of points on and off, of lines
-_TINT = 0.5  # share of the colour in what is drawn over the picture
+_ON, _OFF = (40, 180, 60), (220, 40, 40)  # points on the object and outside it
+_WHITE = (255, 255, 255)
+_TINT = 0.5  # share of the colour in the masked part
 
 
 def scene(side: int) -> Pixels:
-    """A drawn scene, ``side`` x ``side`` x 3: hills, a sky with a sun, a house."""
+    """Draw a scene: hills, a sky with a sun, and a house.
+
+    Args:
+        side: Width and height in pixels.
+
+    Returns:
+        The picture, ``side x side x 3``; equal sides give equal pictures.
+    """
     y, x = np.mgrid[:side, :side].astype(np.float64) / side
     picture = np.stack([0.55 + 0.3 * y, 0.72 + 0.15 * y, 0.95 - 0.1 * y], axis=-1)
     for base, height, colour in ((0.62, 0.08, (0.45, 0.6, 0.4)), (0.75, 0.05, (0.3, 0.45, 0.25))):
@@ -45,7 +53,16 @@ def scene(side: int) -> Pixels:
 
 
 def with_mask(pixels: Pixels, mask: Mask, colour: Colour = COLOURS[0]) -> Image.Image:
-    """The image with the masked part tinted and outlined."""
+    """Tint and outline the masked part of an image.
+
+    Args:
+        pixels: The image, ``H x W x 3``; it is not changed.
+        mask: ``H x W``, true on the object.
+        colour: Of tint and outline, as RGB.
+
+    Returns:
+        A new picture of the same size.
+    """
     drawn = pixels.copy()
     drawn[mask] = (1 - _TINT) * pixels[mask] + _TINT * np.array(colour)
     drawn[_outline(mask, max(1, round(max(mask.shape) / 400)))] = colour
@@ -55,9 +72,16 @@ def with_mask(pixels: Pixels, mask: Mask, colour: Colour = COLOURS[0]) -> Image.
 def drawing(
     pixels: Pixels, masks: Mapping[str, Mask], prompts: Mapping[str, Prompted]
 ) -> Image.Image:
-    """The image with the masks of objects, each in a colour of its own, and their prompts.
+    """Draw the masks of objects, each in its own colour, and their prompts over an image.
 
-    Prompts of several objects carry their names.
+    Args:
+        pixels: The image, ``H x W x 3``; it is not changed.
+        masks: Name of an object to its mask, ``H x W``.
+        prompts: Name of an object to its prompts; each name must be in ``masks``. With several
+            masks the prompts are labelled with these names.
+
+    Returns:
+        A new picture of the same size.
     """
     colours = dict(zip(masks, cycle(COLOURS), strict=False))
     picture = Image.fromarray(pixels)
@@ -74,14 +98,21 @@ def drawing(
 
 
 def black_and_white(mask: Mask) -> Image.Image:
-    """A mask as a picture of 0 and 255."""
+    """Turn a mask into a picture.
+
+    Args:
+        mask: ``H x W``, true on the object.
+
+    Returns:
+        A grey picture of 0 and 255 (the object).
+    """
     return Image.fromarray(mask.astype(np.uint8) * 255)
 
 
 def _mark_point(
     picture: Image.Image, x: float, y: float, label: int = 1, colour: Colour = COLOURS[0]
 ) -> Image.Image:
-    """Draw a clicked point: a green plus on the object, a red minus (``label`` 0) off it."""
+    """Draw a clicked point: a green plus on the object, a red minus (``label`` 0) outside it."""
     draw, unit = ImageDraw.Draw(picture), _unit(picture)
     for radius, fill in ((7, colour), (6, _WHITE), (5, _ON if label else _OFF)):
         reach = radius * unit
@@ -106,12 +137,28 @@ def _mark_box(
 
 
 def strip(panels: Sequence[tuple[str, Image.Image]], side: int = 384) -> Image.Image:
-    """Square panels next to each other, each under its title."""
+    """Draw square panels next to each other, each under its title.
+
+    Args:
+        panels: Titles and pictures of any size, from left to right.
+        side: Width and height that each picture is resized to, in pixels.
+
+    Returns:
+        One picture of all panels.
+    """
     return sheet([(title, panel.resize((side, side))) for title, panel in panels], len(panels))
 
 
 def sheet(panels: Sequence[tuple[str, Image.Image]], columns: int) -> Image.Image:
-    """Panels of one size in rows, each under its title."""
+    """Draw panels in rows, each under its title.
+
+    Args:
+        panels: Titles and pictures of one size, row by row.
+        columns: Number of panels in a row.
+
+    Returns:
+        One picture of all panels.
+    """
     width, height = panels[0][1].size
     text = max(11, round(width / 24))
     font = ImageFont.load_default(text)
@@ -130,7 +177,7 @@ def sheet(panels: Sequence[tuple[str, Image.Image]], columns: int) -> Image.Imag
 
 
 def _outline(mask: Mask, width: int) -> Mask:
-    """The pixels of a mask that have others no further than ``width`` above, below or beside."""
+    """The pixels of a mask that are at most ``width`` away from its border."""
     around = np.pad(mask, width)
     middle = slice(width, -width)
     inner = around[: -2 * width, middle] & around[2 * width :, middle]
@@ -139,7 +186,7 @@ def _outline(mask: Mask, width: int) -> Mask:
 
 
 def _name(picture: Image.Image, text: str, prompted: Prompted, colour: Colour) -> None:
-    """Write a name above the box or else the first point, but within the picture."""
+    """Write a name above the box, or the first point without one, inside the picture."""
     draw, unit = ImageDraw.Draw(picture), _unit(picture)
     font, pad = ImageFont.load_default(max(10, 8 * unit)), 2 * unit
     width, height = (side + 2 * pad for side in draw.textbbox((0, 0), text, font, "lt")[2:])

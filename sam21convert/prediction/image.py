@@ -1,10 +1,10 @@
-"""Use a checkpoint on a picture: masks of what is pointed at, drawn and saved."""
+"""Segment objects of a picture: masks for points and boxes, as arrays and as files."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -29,14 +29,21 @@ if TYPE_CHECKING:
 
     Model = TypeVar("Model", bound=torch.nn.Module)
 
-_CERTAIN = (
-    10.0  # the logit that the model gives a mask it is handed, see ``SAM2.use_mask_as_output``
-)
+# The logit for "certainly object"; ``SAM2.use_mask_as_output`` uses the same for a given mask.
+_CERTAIN = 10.0
 
 
 @dataclass(frozen=True)
 class Prediction(Report):
-    """What predictions of pictures and of videos have in common; ``size`` may be unknown."""
+    """What predictions for pictures and for videos have in common.
+
+    Attributes:
+        source: The picture or video.
+        width: Of the picture or of each frame, in pixels.
+        height: Of the picture or of each frame, in pixels.
+        size: The published size of the model (``"tiny"``, ...); None for a model of another size.
+        model: How the checkpoint was loaded.
+    """
 
     source: Path
     width: int
@@ -45,11 +52,19 @@ class Prediction(Report):
     model: Loading
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields, with the model as a dict."""
+        """Give the fields as plain data.
+
+        Returns:
+            Field name to value, the model as a dict.
+        """
         return {**super().to_dict(), "model": self.model.to_dict()}
 
     def rows(self) -> list[tuple[str, str]]:
-        """What was read, as rows of a table."""
+        """Describe the checkpoint and the source.
+
+        Returns:
+            Rows of a table: label and text.
+        """
         model = self.model
         name = f"SAM {model.generation} {self.size or 'of another size'}"
         return [
@@ -61,10 +76,18 @@ class Prediction(Report):
 
 @dataclass(frozen=True)
 class FoundMask(Report):
-    """A mask of a picture: its file, expected IoU, area in pixels and share of the picture."""
+    """A mask that was found in a picture.
+
+    Attributes:
+        obj_id: The name of its object.
+        path: The PNG that holds it, 0 and 255; None when nothing was written.
+        iou: The IoU that the model expects of it.
+        area: Its number of pixels.
+        share: Its area as a share of the picture, from 0 to 1.
+    """
 
     obj_id: str
-    path: Path
+    path: Path | None
     iou: float
     area: int
     share: float
@@ -78,24 +101,41 @@ class FoundMask(Report):
 
 @dataclass(frozen=True)
 class ImagePrediction(Prediction):
-    """The answer of :func:`predict_image`. ``masks`` are of one object, or one of each."""
+    """The answer of :func:`predict_image`.
 
-    drawing: Path
+    Attributes:
+        drawing: The PNG with masks and prompts drawn; None when nothing was written.
+        masks: One mask per object, in the order of their first prompts, or three candidates for one
+            object.
+        arrays: The masks as numpy bools, ``H x W`` each, in the order of ``masks``.
+    """
+
+    drawing: Path | None
     masks: tuple[FoundMask, ...]
+    # Equality of arrays is no bool, so they take no part in that of reports.
+    arrays: tuple[Mask, ...] = field(default=(), repr=False, compare=False)
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields, each mask as a dict."""
-        return {**super().to_dict(), "masks": [mask.to_dict() for mask in self.masks]}
+        """Give the fields as plain data.
+
+        Returns:
+            Field name to value, each mask as a dict, without ``arrays``.
+        """
+        found = super().to_dict()
+        del found["arrays"]
+        return {**found, "masks": [mask.to_dict() for mask in self.masks]}
 
     def __str__(self) -> str:
-        masks = [(str(mask.path), str(mask)) for mask in self.masks]
-        return table([*self.rows(), *masks, (str(self.drawing), "drawn over the picture")])
+        rows = [*self.rows(), *((str(mask.path or "mask"), str(mask)) for mask in self.masks)]
+        if self.drawing is not None:
+            rows.append((str(self.drawing), "drawn over the picture"))
+        return table(rows)
 
 
 def predict_image(
     image: str | Path,
     checkpoint: str | Path,
-    out: str | Path,
+    out: str | Path | None = None,
     prompts: Sequence[Prompt] = (),
     *,
     mask: str | Path | None = None,
@@ -105,45 +145,72 @@ def predict_image(
     device: str = "auto",
     overwrite: bool = False,
 ) -> ImagePrediction:
-    """Segment objects of a picture by points and boxes, in pixels of the picture.
+    """Segment objects of a picture by points and boxes.
 
-    ``out``, a PNG, receives the picture with masks and prompts drawn; masks (0 and 255) are written
-    beside it, ``out.mask.png`` for one. ``mask`` is a picture of the same size, black but for the
-    object: a guess to start from, given to the model as logits of -10 and 10 at a quarter of its
-    resolution. ``multimask`` asks for three candidates of one object; unless given, a single point
-    does. ``device`` is "auto", "cpu" or "cuda"; ``config`` and ``image_size`` are those of
-    :func:`~sam21convert.load_model`, which also says what is raised for a checkpoint; an image
-    model, without a memory, is taken here.
+    Coordinates are pixels of the picture, which is turned upright as its EXIF data says.
 
-    A picture is turned upright as its EXIF data says. Raises :class:`UnreadableError` for what is
-    not a picture, and :class:`UsageError` for prompts that do not fit it or an existing output.
+    Args:
+        image: The picture, in any format that Pillow reads, with 8 bits per channel.
+        checkpoint: Any checkpoint that :func:`~sam21convert.load_model` takes, or an image model,
+            which has no memory.
+        out: A PNG for the picture with masks and prompts drawn. Masks (0 and 255) are written
+            beside it: ``out.mask.png`` for one, ``out.mask0.png`` and so on for candidates,
+            ``out.mask-dog.png`` and so on for several objects. None writes nothing.
+        prompts: Points and boxes; those with the same ``obj_id`` describe one object.
+        mask: A picture of the same size that is black except on the object. The model starts from
+            it: it receives logits of -10 and 10 at a quarter of its resolution.
+        multimask: Whether to return three candidates for one object. None means three for a single
+            point and one mask otherwise.
+        config: As for :func:`~sam21convert.load_model`.
+        image_size: As for :func:`~sam21convert.load_model`.
+        device: ``"auto"``, ``"cpu"`` or ``"cuda"``.
+        overwrite: Whether existing files at ``out`` and beside it may be replaced.
+
+    Returns:
+        The masks and what is known about them.
+
+    Raises:
+        UsageError: If the prompts do not fit the picture, an output exists or ``device`` is not
+            available.
+        UnreadableError: If ``image`` or ``mask`` is not a picture.
+        RefusedError: If ``image`` has more than 8 bits per channel.
+        Sam21ConvertError: For a checkpoint, as :func:`~sam21convert.load_model` does.
+
+    Example:
+        >>> found = predict_image("truck.jpg", "tiny.pt", prompts=[Point(500, 375)])
+        >>> best = found.arrays[max(range(3), key=lambda n: found.masks[n].iou)]
     """
     from ..model.sam2 import SAM2
 
-    image, out = Path(image), Path(out)
+    image, drawn = Path(image), None if out is None else Path(out)
     objects = _objects(prompts, mask)
     candidates = _wants_candidates(objects, mask, multimask)
-    paths = _mask_paths(out, objects, candidates=candidates)
-    _refuse_outputs([out, *paths], [image, checkpoint, mask], overwrite=overwrite)
+    paths: list[Path] = []
+    if drawn is not None:
+        paths = _mask_paths(drawn, objects, candidates=candidates)
+        _refuse_outputs([drawn, *paths], [image, checkpoint, mask], overwrite=overwrite)
     pixels = read_picture(image)
     height, width = pixels.shape[:2]
     check_inside(prompts, width, height)
     guess = None if mask is None else read_mask(Path(mask), width, height)
     model, loading = load_for_use(SAM2, checkpoint, config, image_size, device, images_only=True)
     found = _segmented(model, pixels, objects, guess, candidates=candidates)
-    masks = {path: black_and_white(mask) for path, (_, mask, _) in zip(paths, found, strict=True)}
-    _write({out: _drawn(pixels, objects, found), **masks}, overwrite)
+    arrays = tuple(mask for _, mask, _ in found)
+    if drawn is not None:
+        saved = {path: black_and_white(mask) for path, mask in zip(paths, arrays, strict=True)}
+        _write({drawn: _drawn(pixels, objects, found), **saved}, overwrite)
     return ImagePrediction(
         source=image,
         width=width,
         height=height,
         size=size_of(loading),
         model=loading,
-        drawing=out,
+        drawing=drawn,
         masks=tuple(
             FoundMask(obj_id, path, iou, int(mask.sum()), float(mask.mean()))
-            for path, (obj_id, mask, iou) in zip(paths, found, strict=True)
+            for path, (obj_id, mask, iou) in zip(paths or [None] * len(found), found, strict=True)
         ),
+        arrays=arrays,
     )
 
 
@@ -156,10 +223,22 @@ def load_for_use(
     *,
     images_only: bool = False,
 ) -> tuple[Model, Loading]:
-    """What ``make`` builds, loaded in float32, on a device, "auto" for the best there is.
+    """Load a checkpoint in float32 onto a device.
 
-    Raises :class:`UsageError` for a device that is not there, else as
-    :func:`~sam21convert.load_model`; with ``images_only`` an image model is taken too.
+    Args:
+        make: Builds the model from its config.
+        checkpoint: As for :func:`~sam21convert.load_model`.
+        config: As for :func:`~sam21convert.load_model`.
+        image_size: As for :func:`~sam21convert.load_model`.
+        device: ``"auto"`` for a GPU if torch finds one, ``"cpu"`` or ``"cuda"``.
+        images_only: Whether an image model, without memory, is accepted as well.
+
+    Returns:
+        What ``make`` built, with its weights, and how it was loaded.
+
+    Raises:
+        UsageError: If the device is not available.
+        Sam21ConvertError: As :func:`~sam21convert.load_model` does.
     """
     import torch
 
@@ -175,16 +254,25 @@ def load_for_use(
 
 
 def size_of(loading: Loading) -> str | None:
-    """The published size (tiny, ...) of a model; None for another."""
+    """Name the published size of a loaded model.
+
+    Args:
+        loading: How the model was loaded.
+
+    Returns:
+        ``"tiny"``, ``"small"`` and so on; None for a model of another size.
+    """
     shipped = shipped_like(loading.config)
     return None if shipped is None else shipped.size
 
 
 def _objects(prompts: Sequence[Prompt], mask: str | Path | None) -> dict[str, Prompted]:
-    """What is said of each object."""
+    """The prompts of each object, by its name."""
     later = [prompt for prompt in prompts if prompt.frame_idx != 0]
     if later:
-        raise UsageError(f"{later[0]}: is for frame {later[0].frame_idx}; a picture has one, 0")
+        raise UsageError(
+            f"{later[0]}: is for frame {later[0].frame_idx}; a picture has only frame 0"
+        )
     objects = {obj_id: frames[0] for obj_id, frames in grouped(prompts).items()}
     if mask is not None and not objects:
         return {"1": Prompted()}
@@ -196,20 +284,25 @@ def _objects(prompts: Sequence[Prompt], mask: str | Path | None) -> dict[str, Pr
 
 
 def no_prompt() -> UsageError:
-    """The error when nothing is pointed at."""
+    """Make the error for a call without any prompt.
+
+    Returns:
+        The error, to be raised.
+    """
     return UsageError(
-        "no prompt: nothing says what to segment",
-        hint="point at it, as in `point=210,350`, or put a box around it: `box=10,20,300,400`",
+        "no prompt: expected a point, a box or a mask",
+        hint="for example --point 210,350 or --box 10,20,300,400; in Python, Point(210, 350) or "
+        "Box(10, 20, 300, 400)",
     )
 
 
 def _wants_candidates(
     objects: dict[str, Prompted], mask: str | Path | None, multimask: bool | None
 ) -> bool:
-    """Whether three candidates are shown: a single point may mean a part or the whole."""
+    """Whether to return three candidates: a single point may mean a part or the whole."""
     if multimask and len(objects) > 1:
         raise UsageError(
-            f"three candidates of each of {len(objects)} objects do not go into one drawing",
+            f"`multimask=True`: expected one object to draw candidates of, found {len(objects)}",
             hint="segment one object at a time, or leave `multimask` out",
         )
     if multimask is not None:
@@ -220,7 +313,7 @@ def _wants_candidates(
 
 
 def _mask_paths(out: Path, objects: dict[str, Prompted], *, candidates: bool) -> list[Path]:
-    """Where masks go: the only one, three candidates, or one of each object."""
+    """The files of the masks: a single one, one per candidate, or one per object."""
     names = ["0", "1", "2"] if candidates else [f"-{obj_id}" for obj_id in objects]
     return [out.with_suffix(f".mask{name if len(names) > 1 else ''}.png") for name in names]
 
@@ -265,14 +358,14 @@ def _refuse_outputs(
     outputs: Sequence[Path], inputs: Sequence[str | Path | None], *, overwrite: bool
 ) -> None:
     if outputs[0].suffix.lower() != ".png":
-        raise UsageError(f"{outputs[0]}: what is written is a PNG", hint="end the name in .png")
+        raise UsageError(f"{outputs[0]}: expected a name in .png", hint="the drawing is a PNG")
     for path in outputs:
         refuse_existing(path, overwrite=overwrite)
         if path.is_dir():
-            raise UsageError(f"{path}: is a folder; what is to be written is a file")
+            raise UsageError(f"{path}: is a folder; the output is a file")
         for given in inputs:
             if given is not None and path.exists() and Path(given).resolve() == path.resolve():
-                raise UsageError(f"{path}: is an input, which is never changed")
+                raise UsageError(f"{path}: is an input, which is never overwritten")
 
 
 def _drawn(

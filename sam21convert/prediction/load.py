@@ -1,4 +1,4 @@
-"""Load any checkpoint that can be read onto the ground truth."""
+"""Load any readable checkpoint onto the model."""
 
 from __future__ import annotations
 
@@ -30,7 +30,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Loading(Report):
-    """What :func:`load_model` did; ``config`` is that of the model, resampling included."""
+    """What :func:`load_model` did.
+
+    Attributes:
+        path: The file or folder that was read.
+        dialect: How the checkpoint names its tensors.
+        container: How it stores them.
+        generation: ``"2.0"`` or ``"2.1"``.
+        config: The config of the model, after any resampling.
+        image_size: Side of the model's input in pixels.
+        tensors: Number of tensors that were read.
+        dtype: The type of the weights, as torch names it.
+        device: The device of the model, as torch names it.
+        resampled: The tensors that were resampled.
+        notes: What else differs from loading the file as it is.
+    """
 
     path: Path
     dialect: str
@@ -45,7 +59,11 @@ class Loading(Report):
     notes: tuple[str, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields, with the config and each resampling as named values."""
+        """Give the fields as plain data.
+
+        Returns:
+            Field name to value, the config and each resampled tensor as dicts.
+        """
         named = {"config": asdict(self.config), "resampled": [r._asdict() for r in self.resampled]}
         return super().to_dict() | named
 
@@ -68,16 +86,28 @@ def load_model(
     dtype: torch.dtype | None = None,
     resample_positions: bool = False,
 ) -> tuple[SAM2, Loading]:
-    """Build the model and load ``source`` into it, strictly; it is in evaluation mode.
+    """Build the model and load a checkpoint into it, strictly.
 
-    ``image_size``, in pixels, takes the place of the config's: no tensor depends on it. ``dtype``
-    is that of the weights unless given. ``resample_positions`` allows the one step that changes
-    values: a checkpoint with another number of memories, or another grid of the background
-    position, than the config has is interpolated, and the report says so.
+    Args:
+        source: A checkpoint in any form that :func:`~sam21convert.convert` takes. An image model
+            (hf-image) is refused because it has no tensors of the memory.
+        config: The config, its name or its file; None uses the one that belongs to the checkpoint.
+        image_size: Side of the input in pixels, in place of the config's. No tensor depends on it.
+        device: The device of the model, as torch names it.
+        dtype: The type of the weights; None keeps the type that the checkpoint stores.
+        resample_positions: Whether positional tensors may be interpolated when the checkpoint has
+            another number of memories, or another grid of the background position, than the config.
+            This is the only step that changes values, and the report lists it.
 
-    Raises :class:`UsageError` for an impossible image size, :class:`MismatchError` for a checkpoint
-    that does not fit, else as :func:`~sam21convert.convert` does; an image model (hf-image) is
-    refused, for it lacks the tensors of the memory.
+    Returns:
+        The model, in evaluation mode, and a report of how it was loaded.
+
+    Raises:
+        UsageError: If the image size is impossible.
+        MismatchError: If the checkpoint does not fit the config.
+        RefusedError: If the checkpoint is an image model.
+        Sam21ConvertError: For a checkpoint that cannot be read, as :func:`~sam21convert.convert`
+            does.
     """
     from ..model.sam2 import SAM2
 
@@ -93,9 +123,16 @@ def load_model(
 
 
 def pick_device(device: str) -> str:
-    """The device to use, "auto" being the best there is.
+    """Choose the device to use.
 
-    Raises :class:`UsageError` for one that is not there.
+    Args:
+        device: ``"auto"``, ``"cpu"`` or ``"cuda"``.
+
+    Returns:
+        ``device``, or for ``"auto"`` ``"cuda"`` if torch finds a GPU and ``"cpu"`` otherwise.
+
+    Raises:
+        UsageError: If the device is not available.
     """
     import torch
 
@@ -107,9 +144,14 @@ def pick_device(device: str) -> str:
 
 
 def with_image_size(image_size: int | None) -> Callable[[ModelConfig], ModelConfig]:
-    """A change of a config for :func:`load_onto`; None leaves it as it is.
+    """Make a change of a config for :func:`load_onto`.
 
-    The change raises :class:`UsageError` when the model cannot have that size.
+    Args:
+        image_size: Side of the input in pixels; None leaves the config as it is.
+
+    Returns:
+        A function from a config to the changed one. It raises :class:`UsageError` when the model
+        cannot have that size.
     """
 
     def change(config: ModelConfig) -> ModelConfig:
@@ -132,11 +174,28 @@ def load_onto(
     resample_positions: bool = False,
     images_only: bool = False,
 ) -> tuple[Model, Loading]:
-    """As :func:`load_model`, onto what ``make`` builds of the config that ``change`` returns.
+    """Load a checkpoint, strictly, onto the model that ``make`` builds.
 
-    ``change`` gets the config given, found beside the checkpoint or told by its tensors. With
-    ``images_only`` an image model is taken too; the tensors of the memory, which no image needs,
-    are zeros then, and the report says so.
+    Args:
+        make: Builds the model from its config.
+        source: As for :func:`load_model`.
+        config: As for :func:`load_model`.
+        change: Returns the config to build from. Its argument is the given config, or the one found
+            beside the checkpoint or derived from its tensors.
+        device: The device of the model, as torch names it.
+        dtype: The type of the weights; None keeps the type that the checkpoint stores.
+        resample_positions: As for :func:`load_model`.
+        images_only: Whether an image model is accepted as well. The tensors of the memory, which no
+            image needs, are then zeros, and the report says so.
+
+    Returns:
+        The model, in evaluation mode, and a report of how it was loaded.
+
+    Raises:
+        RefusedError: If the checkpoint is an image model and ``images_only`` is false.
+        MismatchError: If the checkpoint does not fit the config.
+        Sam21ConvertError: For a checkpoint that cannot be read, as :func:`~sam21convert.convert`
+            does.
     """
     import torch
 
@@ -183,7 +242,7 @@ def load_onto(
 
 
 def _with_config(checkpoint: Checkpoint, config: ModelConfig) -> Checkpoint:
-    """The checkpoint, to be loaded with a config that differs from the one found."""
+    """The checkpoint with ``config`` in place of the config that was found."""
     if config == checkpoint.model_config:
         return checkpoint
     return replace(
@@ -192,7 +251,7 @@ def _with_config(checkpoint: Checkpoint, config: ModelConfig) -> Checkpoint:
 
 
 def _as_stored(checkpoint: Checkpoint, *, allowed: bool) -> Checkpoint:
-    """The checkpoint with a config that it fits, when only resampling keeps it from its own.
+    """The checkpoint with the config of its stored shapes, if resampling then fits its own.
 
     Raises :class:`MismatchError` when resampling would help and is not ``allowed``.
     """
@@ -225,15 +284,15 @@ def _notes(checkpoint: Checkpoint, dtypes: set[str]) -> Iterator[str]:
             yield f"{name} is absent; a copy of it is there"
     if checkpoint.extras:
         more = " ..." if len(checkpoint.extras) > 8 else ""
-        yield f"left out, not part of the model: {', '.join(checkpoint.extras[:8])}{more}"
+        yield f"not loaded, not part of the model: {', '.join(checkpoint.extras[:8])}{more}"
     if checkpoint.keymap is not None and checkpoint.keymap.dropped:
-        yield "an image model: it has no memory, and can segment images only"
+        yield "an image model: it has no memory and can only segment images"
     if len(dtypes) > 1:
         kinds = ", ".join(sorted(kind.removeprefix("torch.") for kind in dtypes))
         yield f"the file mixes {kinds}; the model has one type"
     if checkpoint.config_from is None:
         size = "image size, " if checkpoint.config is None else ""
-        yield f"{size}windows and heads are those of the published model: no tensor tells them"
+        yield f"{size}windows and heads are those of the published model: no tensor determines them"
 
 
 def _tensor(files: Files, ref: TensorRef) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""Pictures, masks and videos at their own size, in and out."""
+"""Read and write pictures, masks and videos at their own size."""
 
 from __future__ import annotations
 
@@ -15,23 +15,41 @@ from .draw import Mask, Pixels
 
 
 def read_picture(path: Path) -> Pixels:
-    """A picture as ``H x W x 3`` bytes, upright, as viewers show it.
+    """Read a picture, turned upright as its EXIF data says.
 
-    Raises :class:`UnreadableError`, and :class:`RefusedError` for more than 8 bits per channel.
+    Args:
+        path: A file in any format that Pillow reads.
+
+    Returns:
+        The RGB picture, ``H x W x 3`` bytes.
+
+    Raises:
+        UnreadableError: If the file is not a picture.
+        RefusedError: If it has more than 8 bits per channel.
     """
     picture = _opened(path)
-    if picture.mode[0] in "IF":  # Pillow would cut such values off at 255
+    if picture.mode[0] in "IF":  # Pillow would clip such values at 255
         raise RefusedError(
             f"{path}: expected 8 bits per channel, found Pillow's mode {picture.mode}",
-            hint="save it with 8 bits per channel, scaled as it is to be seen",
+            hint="save it with 8 bits per channel",
         )
     return np.asarray(picture.convert("RGB"))
 
 
 def read_mask(path: Path, width: int, height: int) -> Mask:
-    """A mask of a picture of that size: true where it is not black.
+    """Read the mask of a picture from a picture of the same size.
 
-    Raises :class:`UnreadableError`, and :class:`UsageError` for another size or an empty mask.
+    Args:
+        path: A file in any format that Pillow reads.
+        width: Expected width in pixels.
+        height: Expected height in pixels.
+
+    Returns:
+        ``H x W``, true where the picture is not black.
+
+    Raises:
+        UnreadableError: If the file is not a picture.
+        UsageError: If it has another size or is black throughout.
     """
     picture = _opened(path)
     if picture.size != (width, height):
@@ -46,9 +64,14 @@ def read_mask(path: Path, width: int, height: int) -> Mask:
 
 
 def frames_of(video: Path) -> Iterator[Pixels]:
-    """The frames, ``H x W x 3`` bytes, in the order of :func:`.model.frames.load_frames`.
+    """Read the frames of a video one by one.
 
-    ``video`` is what that function has read: a folder of ``<number>.jpg``, or a video file.
+    Args:
+        video: A folder of ``<number>.jpg`` or a video file, which
+            :func:`~sam21convert.model.video_frames.load_frames` has read before.
+
+    Yields:
+        RGB frames, ``H x W x 3`` bytes, in the order of that function.
     """
     if video.is_dir():
         from ..model.video_frames import numbered
@@ -68,7 +91,14 @@ def frames_of(video: Path) -> Iterator[Pixels]:
 
 
 def frame_rate(video: Path) -> Fraction:
-    """Frames per second of a video file, on average; 25 where the file does not tell."""
+    """Read the frame rate of a video.
+
+    Args:
+        video: A video file.
+
+    Returns:
+        Frames per second, on average; 25 if the file does not state it.
+    """
     import av
 
     with av.open(str(video.absolute())) as container:
@@ -79,9 +109,19 @@ def frame_rate(video: Path) -> Fraction:
 def new_video(
     path: Path, rate: Fraction, width: int, height: int
 ) -> Iterator[Callable[[Pixels], None]]:
-    """Yield a function that appends a frame to a new MP4 (H.264) of that size.
+    """Write an MP4 (H.264) frame by frame.
 
-    H.264 halves the resolution of colours and so wants even sides: an odd one gets another line.
+    H.264 stores colours at half the resolution and needs even sides: an odd side is extended by one
+    line that repeats the last.
+
+    Args:
+        path: The file to write.
+        rate: Frames per second.
+        width: Of each frame, in pixels.
+        height: Of each frame, in pixels.
+
+    Yields:
+        A function that appends an RGB frame, ``height x width x 3`` bytes.
     """
     import av
 
@@ -104,7 +144,7 @@ def _opened(path: Path) -> Image.Image:
             return ImageOps.exif_transpose(picture)
     except FileNotFoundError:
         raise MissingFileError(f"{path}: no such file") from None
-    # what Pillow raises for damage depends on the format
+    # which error Pillow raises for damage depends on the format
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         reason = getattr(error, "strerror", None) or error
         raise UnreadableError(f"{path}: cannot be read as a picture: {reason}") from error

@@ -1,4 +1,4 @@
-"""Prompts as a user writes them: points and boxes of named objects, in pixels of the picture.
+"""Prompts: points and boxes of named objects, in pixels of the picture, and their text form.
 
 ::
 
@@ -24,7 +24,15 @@ _OBJECT = re.compile(r"[A-Za-z0-9_-]+")  # it names files and folders
 
 @dataclass(frozen=True)
 class Point:
-    """A click: ``label`` 1 on the object, 0 off it. Frames of a video are counted from 0."""
+    """A clicked point.
+
+    Attributes:
+        x: Pixels from the left.
+        y: Pixels from the top.
+        label: 1 on the object, 0 outside it.
+        frame_idx: The frame of a video, counted from 0; 0 for a picture.
+        obj_id: The name of the object: letters, digits, ``-`` and ``_``.
+    """
 
     x: float
     y: float
@@ -38,7 +46,16 @@ class Point:
 
 @dataclass(frozen=True)
 class Box:
-    """A box around an object, by its upper left and lower right corners."""
+    """A box around an object.
+
+    Attributes:
+        x0: Left side, in pixels.
+        y0: Upper side, in pixels.
+        x1: Right side, in pixels.
+        y1: Lower side, in pixels.
+        frame_idx: The frame of a video, counted from 0; 0 for a picture.
+        obj_id: The name of the object: letters, digits, ``-`` and ``_``.
+    """
 
     x0: float
     y0: float
@@ -56,35 +73,50 @@ Prompt = Point | Box
 
 @dataclass
 class Prompted:
-    """What is said of one object on one frame: any number of points, one box at most."""
+    """The prompts of one object on one frame.
+
+    Attributes:
+        points: Any number of points.
+        box: At most one box.
+    """
 
     points: list[Point] = field(default_factory=list)
     box: Box | None = None
 
     @property
     def all(self) -> list[Prompt]:
-        """Points and box."""
+        """The points, then the box."""
         return [*self.points, *([] if self.box is None else [self.box])]
 
     @property
     def coordinates(self) -> list[tuple[float, float]] | None:
-        """The points as predictors take them, ``N x 2``; None for none."""
+        """The points as predictors take them, ``N x 2``; None without points."""
         return [(point.x, point.y) for point in self.points] or None
 
     @property
     def labels(self) -> list[int] | None:
-        """The labels of the points; None for none."""
+        """The labels of the points; None without points."""
         return [point.label for point in self.points] or None
 
     @property
     def corners(self) -> tuple[float, float, float, float] | None:
-        """The box as predictors take it."""
+        """The box as predictors take it, ``x0, y0, x1, y1``; None without a box."""
         box = self.box
         return None if box is None else (box.x0, box.y0, box.x1, box.y1)
 
 
 def parse_point(text: str) -> Point:
-    """A point of the form ``POINT_FORM``. Raises :class:`UsageError` naming the text."""
+    """Parse a point of the form ``[OBJECT:]X,Y[,LABEL][@FRAME]``.
+
+    Args:
+        text: The point as a user writes it.
+
+    Returns:
+        The point.
+
+    Raises:
+        UsageError: If the text has another form; the message quotes it.
+    """
     numbers, frame, obj_id = _parse(text, "point", POINT_FORM)
     if len(numbers) not in (2, 3) or numbers[2:] not in ([], [0], [1]):
         raise _malformed(text, "point", POINT_FORM)
@@ -93,7 +125,17 @@ def parse_point(text: str) -> Point:
 
 
 def parse_box(text: str) -> Box:
-    """A box of the form ``BOX_FORM``. Raises :class:`UsageError` naming the text."""
+    """Parse a box of the form ``[OBJECT:]X0,Y0,X1,Y1[@FRAME]``.
+
+    Args:
+        text: The box as a user writes it.
+
+    Returns:
+        The box.
+
+    Raises:
+        UsageError: If the text has another form; the message quotes it.
+    """
     numbers, frame, obj_id = _parse(text, "box", BOX_FORM)
     if len(numbers) != 4:
         raise _malformed(text, "box", BOX_FORM)
@@ -102,10 +144,17 @@ def parse_box(text: str) -> Box:
 
 
 def grouped(prompts: Iterable[Prompt]) -> dict[str, dict[int, Prompted]]:
-    """Prompts by object, in the order of their first ones, and by frame, in ascending order.
+    """Group prompts by object and frame.
 
-    Raises :class:`UsageError` for an object's second box on a frame, and for a box or a name that
-    cannot be.
+    Args:
+        prompts: Points and boxes in any order.
+
+    Returns:
+        Name of an object to frame to prompts. Frames are in ascending order, and objects in the
+        order of the frames of their first prompts.
+
+    Raises:
+        UsageError: If an object has a second box on a frame, or a box or a name is impossible.
     """
     found: dict[str, dict[int, Prompted]] = {}
     for prompt in sorted(prompts, key=lambda prompt: prompt.frame_idx):
@@ -118,7 +167,7 @@ def grouped(prompts: Iterable[Prompt]) -> dict[str, dict[int, Prompted]]:
         elif prompted.box is not None:
             raise UsageError(
                 f"{prompt}: object {prompt.obj_id} has a box on frame {prompt.frame_idx} already",
-                hint="tell several objects apart by names: dog:10,20,90,80 and cat:40,50,120,140",
+                hint="give several objects names: dog:10,20,90,80 and cat:40,50,120,140",
             )
         else:
             prompted.box = prompt
@@ -126,13 +175,29 @@ def grouped(prompts: Iterable[Prompt]) -> dict[str, dict[int, Prompted]]:
 
 
 def check_object(obj_id: str) -> None:
-    """Raise :class:`UsageError` unless files can be named after the object."""
+    """Check that files can be named after an object.
+
+    Args:
+        obj_id: The name of the object.
+
+    Raises:
+        UsageError: If the name has other characters than letters, digits, ``-`` and ``_``.
+    """
     if not _OBJECT.fullmatch(obj_id):
         raise UsageError(f"object {obj_id!r}: expected a name of letters, digits, - and _")
 
 
 def check_inside(prompts: Iterable[Prompt], width: int, height: int) -> None:
-    """Raise :class:`UsageError` for a prompt outside a picture of that size."""
+    """Check that prompts lie inside a picture.
+
+    Args:
+        prompts: Points and boxes.
+        width: Of the picture, in pixels.
+        height: Of the picture, in pixels.
+
+    Raises:
+        UsageError: If one does not; the message names it.
+    """
     for prompt in prompts:
         if isinstance(prompt, Point):
             inside = 0 <= prompt.x < width and 0 <= prompt.y < height
@@ -163,8 +228,8 @@ def _parse(text: str, kind: str, form: str) -> tuple[list[float], int, str]:
 
 def _malformed(text: str, kind: str, form: str) -> UsageError:
     examples = {
-        "point": "210,350 on the object, 210,350,0 off it, dog:210,350@12 for the object dog on "
-        "frame 12",
+        "point": "210,350 on the object, 210,350,0 outside it, dog:210,350@12 for the object dog "
+        "on frame 12",
         "box": "10,20,300,400 or dog:10,20,300,400@12 for the object dog on frame 12",
     }
     return UsageError(f"{kind} {text!r}: expected {form}", hint=f"for example {examples[kind]}")

@@ -42,7 +42,14 @@ BACKGROUND = "image_encoder.trunk.pos_embed"
 
 
 class Resampled(NamedTuple):
-    """A tensor that was resampled: from the ``stored`` shape to ``shape``, ``how`` in words."""
+    """A tensor that was resampled.
+
+    Attributes:
+        tensor: Its canonical name.
+        stored: The shape that the checkpoint stores.
+        shape: The shape that the model has.
+        how: The interpolation, in words.
+    """
 
     tensor: str
     stored: tuple[int, ...]
@@ -55,16 +62,33 @@ class Resampled(NamedTuple):
 
 
 def can_resample(name: str, stored: tuple[int, ...], wanted: tuple[int, ...]) -> bool:
-    """Whether :func:`resample` takes a tensor of that name from one shape to the other."""
+    """Tell whether :func:`resample` can bring a tensor from one shape to another.
+
+    Args:
+        name: The canonical name of the tensor.
+        stored: The shape that the checkpoint stores.
+        wanted: The shape that the model has.
+
+    Returns:
+        True only for the temporal encoding of memories and for the background position.
+    """
     if len(stored) != 4 or len(wanted) != 4 or 0 in stored:
         return False
-    if name == AGES:  # a single entry, that of prompted frames, knows of no age
+    if name == AGES:  # a single entry belongs to prompted frames and has no age
         return stored[1:] == wanted[1:] and (stored[0] > 1 or wanted[0] == 1)
     return name == BACKGROUND and stored[:2] == wanted[:2]
 
 
 def stored_config(config: ModelConfig, shapes: Mapping[str, tuple[int, ...]]) -> ModelConfig:
-    """The config whose model has its positional tensors in these ``shapes``, by name."""
+    """Adapt a config to the positional tensors that a checkpoint stores.
+
+    Args:
+        config: The config of the model.
+        shapes: Canonical name to stored shape, of one or both tensors that can be resampled.
+
+    Returns:
+        The config of a model that has these shapes.
+    """
     if AGES in shapes:
         config = replace(config, num_maskmem=shapes[AGES][0])
     if BACKGROUND in shapes:
@@ -76,36 +100,56 @@ def stored_config(config: ModelConfig, shapes: Mapping[str, tuple[int, ...]]) ->
 
 
 def resample(state_dict: dict[str, Tensor], config: ModelConfig) -> tuple[Resampled, ...]:
-    """Bring the tensors of a state dict, in place, to the shapes that ``config`` asks for.
+    """Bring the positional tensors of a state dict to the shapes of a config, in place.
 
-    Says what was done; what has its shape already is left alone.
+    Args:
+        state_dict: Canonical name to tensor; it is changed.
+        config: The config of the model.
+
+    Returns:
+        What was resampled; a tensor that has its shape already is left alone.
     """
     count, grid = config.num_maskmem, config.trunk.window_pos_embed_bkg_spatial_size
     ages, background = state_dict[AGES], state_dict[BACKGROUND]
     done = []
     if len(ages) != count:
         state_dict[AGES] = resample_ages(ages, count)
-        how = "linearly over the ages of memories, first and last kept; prompted frames' entry kept"
+        how = "linear over the ages of memories; the entry of prompted frames is kept"
         done.append(Resampled(AGES, tuple(ages.shape), tuple(state_dict[AGES].shape), how))
     if tuple(background.shape[2:]) != grid:
         state_dict[BACKGROUND] = wanted = resample_background(background, (grid[0], grid[1]))
-        how = "bicubically, as the trunk does when it runs"
+        how = "bicubic, as the trunk does when it runs"
         done.append(Resampled(BACKGROUND, tuple(background.shape), tuple(wanted.shape), how))
     return tuple(done)
 
 
 def resample_background(embedding: Tensor, grid: tuple[int, int]) -> Tensor:
-    """``1 x C x h x w`` to another grid, as ``_get_pos_embed`` of ``hieradet.py`` interpolates."""
+    """Interpolate the background position, as ``_get_pos_embed`` of ``hieradet.py`` does.
+
+    Args:
+        embedding: ``1 x C x h x w``.
+        grid: New height and width.
+
+    Returns:
+        ``1 x C x grid[0] x grid[1]``, of the same type.
+    """
     exact = embedding.to(torch.promote_types(embedding.dtype, torch.float32))
     return F.interpolate(exact, size=grid, mode="bicubic").to(embedding.dtype)
 
 
 def resample_ages(encoding: Tensor, count: int) -> Tensor:
-    """``n x 1 x 1 x K`` to ``count`` memories; n is at least 2 unless ``count`` is 1.
+    """Interpolate the temporal encoding of memories for another number of them.
 
-    The last entry stays what it is. The others are interpolated linearly, so that the latest frame
-    keeps its entry and the oldest remembered one gets that of the oldest; an entry that falls on a
-    stored one is equal to it, bit for bit.
+    The last entry, that of prompted frames, is kept. The others are interpolated linearly: the
+    latest frame keeps its entry, and the oldest frame gets the entry of the oldest one stored. An
+    entry that coincides with a stored one is equal to it, bit for bit.
+
+    Args:
+        encoding: ``n x 1 x 1 x K``; n is at least 2 unless ``count`` is 1.
+        count: The new number of memories.
+
+    Returns:
+        ``count x 1 x 1 x K``, of the same type.
     """
     ages, prompted = encoding[:-1], encoding[-1:]
     steps = max(count - 2, 1)  # from the first age to the last

@@ -1,4 +1,4 @@
-"""Use a checkpoint on a video: objects that are pointed at, followed, drawn and saved."""
+"""Follow objects through a video: masks on every frame, drawn and saved."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
+from ..config.hydra import VIDEO_BUILDERS
 from ..errors import UnreadableError, UsageError
 from ..io.output.atomic import new_folder, refuse_existing
 from ..report import SILENT, Progress, Report, table
@@ -33,7 +34,14 @@ _OVERVIEW_WIDTH = 360
 
 @dataclass(frozen=True)
 class FollowedObject(Report):
-    """An object of a video: where it was pointed at, and its area in pixels on every frame."""
+    """An object that was followed through a video.
+
+    Attributes:
+        obj_id: Its name.
+        masks: The folder of its masks.
+        prompted_on: The frames with prompts for it, counted from 0.
+        areas: The area of its mask on every frame, in pixels.
+    """
 
     obj_id: str
     masks: Path
@@ -42,17 +50,29 @@ class FollowedObject(Report):
 
     @property
     def seen_on(self) -> int:
-        """Number of frames on which it has a mask."""
+        """Number of frames on which the mask is not empty."""
         return sum(area > 0 for area in self.areas)
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields and ``seen_on``."""
+        """Give the fields as plain data.
+
+        Returns:
+            Field name to value, and ``seen_on``.
+        """
         return {**super().to_dict(), "seen_on": self.seen_on}
 
 
 @dataclass(frozen=True)
 class VideoPrediction(Prediction):
-    """The answer of :func:`predict_video`; ``video`` is None where the source is a folder."""
+    """The answer of :func:`predict_video`.
+
+    Attributes:
+        folder: The output folder.
+        frames: Number of frames.
+        overview: A picture of a few frames.
+        video: The drawn video; None if the source is a folder.
+        objects: The followed objects, in the order of their first prompts.
+    """
 
     folder: Path
     frames: int
@@ -61,7 +81,11 @@ class VideoPrediction(Prediction):
     objects: tuple[FollowedObject, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields, each object as a dict."""
+        """Give the fields as plain data.
+
+        Returns:
+            Field name to value, each object as a dict.
+        """
         return {**super().to_dict(), "objects": [found.to_dict() for found in self.objects]}
 
     def __str__(self) -> str:
@@ -90,16 +114,30 @@ def predict_video(
 ) -> VideoPrediction:
     """Follow objects through a video, from points and boxes on any of its frames.
 
-    ``video`` is a folder of ``<number>.jpg`` or a video file. Objects are followed from the first
-    frame with a prompt to the end, then from there back to the beginning, with the settings of the
-    official builder of video predictors. The folder ``out`` receives ``frames/00000.jpg`` and so on
-    with everything drawn, ``masks/<object>/00000.png`` (0 and 255), ``overview.png`` with a few
-    frames and, when ``video`` is a file, ``video.mp4``.
+    Objects are followed from the first frame with a prompt to the end, then from there back to the
+    beginning, with the settings of the official builder of video predictors.
 
-    ``progress`` is told of frames, in two stages. Other
-    arguments are those of :func:`~sam21convert.predict_image`. Raises :class:`UnreadableError` for
-    what is not a video, and :class:`UsageError` for prompts that do not fit it or an output that
-    is in the way.
+    Args:
+        video: A folder of ``<number>.jpg`` or a video file.
+        checkpoint: Any checkpoint that :func:`~sam21convert.load_model` takes.
+        out: The output folder: ``frames/00000.jpg`` and so on with everything drawn,
+            ``masks/<object>/00000.png`` and so on (0 and 255), ``overview.png`` with a few frames
+            and, when ``video`` is a file, ``video.mp4``.
+        prompts: Points and boxes, in pixels of the video; those with the same ``obj_id`` describe
+            one object.
+        config: As for :func:`~sam21convert.load_model`.
+        image_size: As for :func:`~sam21convert.load_model`.
+        device: ``"auto"``, ``"cpu"`` or ``"cuda"``.
+        overwrite: Whether an earlier prediction in ``out`` may be replaced.
+        progress: Receives the number of frames, in two stages.
+
+    Returns:
+        The objects, their areas, and where the files are.
+
+    Raises:
+        UnreadableError: If ``video`` cannot be read.
+        UsageError: If the prompts do not fit the video or something is in the way of the output.
+        Sam21ConvertError: For a checkpoint, as :func:`~sam21convert.load_model` does.
     """
     source, folder = Path(video), Path(out)
     objects = grouped(prompts)
@@ -131,17 +169,16 @@ def predict_video(
 
 
 def _predictor(config: ModelConfig) -> SAM2VideoPredictor:
-    """A video predictor set up as the official builder does."""
+    """A video predictor with the settings of the official builder."""
     from ..model.config import TrackingOptions
     from ..model.video_predictor import SAM2VideoPredictor
-    from .builders import FOR_VIDEO
 
-    return SAM2VideoPredictor(config, TrackingOptions(**FOR_VIDEO))
+    return SAM2VideoPredictor(config, TrackingOptions(**VIDEO_BUILDERS))
 
 
 @contextmanager
 def _naming_faults() -> Iterator[None]:
-    """What the model says of a video that cannot be read is an error of this package."""
+    """Turn the model's errors for a video that cannot be read into errors of this package."""
     try:
         yield
     except (FileNotFoundError, ValueError) as error:
@@ -191,7 +228,7 @@ def _follow(
 
 
 def _draw(source: Path, state: Session, objects: Objects, home: Path, progress: Progress) -> None:
-    """Draw the masks that were saved over the frames: they would not all fit into memory."""
+    """Draw the saved masks over the frames: those of a whole video would not fit into memory."""
     (home / FRAMES).mkdir()
     width, height, count = state.video_width, state.video_height, state.num_frames
     shown = set(np.linspace(0, count - 1, min(count, _IN_OVERVIEW)).round().astype(int).tolist())
@@ -220,25 +257,25 @@ def _mask(path: Path) -> Mask:
 def _film(
     source: Path, home: Path, width: int, height: int
 ) -> AbstractContextManager[Callable[[Pixels], None]]:
-    """What appends a frame to the drawn video, where the source is one."""
+    """A function that appends a frame to the drawn video; it does nothing for a folder source."""
     if source.is_dir():
         return nullcontext(lambda _: None)
     return new_video(home / VIDEO, frame_rate(source), width, height)
 
 
 def _refuse_occupied(folder: Path, inputs: Sequence[Path], *, overwrite: bool) -> None:
-    """Raise :class:`UsageError` where something else than an earlier prediction is in the way."""
+    """Raise :class:`UsageError` unless ``folder`` is free or holds an earlier prediction only."""
     refuse_existing(folder, overwrite=overwrite)
     if not folder.exists():
         return
     if not folder.is_dir():
-        raise UsageError(f"{folder}: is a file; what is to be written is a folder")
+        raise UsageError(f"{folder}: is a file; the output of a video is a folder")
     foreign = {path.name for path in folder.iterdir()} - {*_OURS}
     if foreign:
         raise UsageError(
-            f"{folder}: holds {min(foreign)}, which is no part of a prediction",
+            f"{folder}: holds {min(foreign)}, which is not part of a prediction",
             hint="name a new folder",
         )
     for path in inputs:
         if folder.resolve() in path.resolve().parents:
-            raise UsageError(f"{folder}: holds the input {path}, which is never changed")
+            raise UsageError(f"{folder}: holds the input {path}; an input is never overwritten")

@@ -251,15 +251,16 @@ class TestReport:
         assert "wrote" in str(done)
 
     def test_what_is_not_known_is_said_to_be_so(self, tmp_path: Path, pt: Path) -> None:
-        assert any("no tensor tells them" in note for note in convert(pt, tmp_path / "a").notes)
+        assert any("no tensor determines them" in note for note in convert(pt, tmp_path / "a").notes)
         assert not convert(pt, tmp_path / "b", config=DEBUG).notes
 
     def test_progress_reaches_what_was_announced(self, tmp_path: Path, pt: Path) -> None:
+        from sam21convert.conversion.options import ConvertOptions
         from sam21convert.conversion.plan import make_plan
         from sam21convert.conversion.write import carry_out
 
         for verify in (True, False):
-            plan = make_plan(pt, tmp_path / f"out{verify}")
+            plan = make_plan(pt, tmp_path / f"out{verify}", ConvertOptions())
             told = Recorded()
             carry_out(plan, overwrite=False, verify=verify, progress=told)
             assert told.done == told.total == plan.nbytes * (1 + verify)

@@ -135,7 +135,7 @@ class TestAsOfficially:
             official(builder, TINY, **options)
         )
 
-    def test_a_difference_of_settings_would_be_noticed(self) -> None:
+    def test_a_difference_of_settings_would_be_detected(self) -> None:
         builder = "build_sam2_video_predictor"
         theirs = settings(official(builder, TINY, apply_postprocessing=False))
         assert settings(own(builder, TINY)) != theirs
@@ -193,8 +193,8 @@ class TestOverrides:
     @pytest.mark.parametrize(
         ("override", "says"),
         [
-            ("++model.imagesize=512", "no setting is called model.imagesize"),
-            ("++model.hidden_dim=512", "no setting is called model.hidden_dim"),
+            ("++model.imagesize=512", "unknown setting model.imagesize"),
+            ("++model.hidden_dim=512", "unknown setting model.hidden_dim"),
             ("++trainer.max_epochs=1", "is not of the form"),
             ("++model.image_size", "is not of the form"),
             ("~model.image_size", "is not of the form"),
@@ -290,7 +290,7 @@ class TestConfigs:
         assert own("build_sam2", tmp_path / "hf" / "config.json").config == config
 
     def test_nothing_to_build_is_an_error(self) -> None:
-        with pytest.raises(UsageError, match="neither config_file nor ckpt_path"):
+        with pytest.raises(UsageError, match="expected `config_file` or `ckpt_path`"):
             build_sam2(None)
 
 

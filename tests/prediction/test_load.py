@@ -96,9 +96,10 @@ class TestReport:
         model, report = load_model(tmp_path / "m.pt")
         assert model.no_obj_ptr.dtype == torch.float32, "neither half type holds the other"
         assert list(report.notes) == [
-            "left out, not part of the model: epoch",
+            "not loaded, not part of the model: epoch",
             "the file mixes bfloat16, float16; the model has one type",
-            "image size, windows and heads are those of the published model: no tensor tells them",
+            "image size, windows and heads are those of the published model: no tensor determines "
+            "them",
         ]
 
 
@@ -140,7 +141,7 @@ class TestResampling:
         return tmp_path / str(request.param)
 
     def test_it_is_not_done_unasked(self, source: Path) -> None:
-        with pytest.raises(MismatchError, match="misshapen      2 ") as caught:
+        with pytest.raises(MismatchError, match="mismatched     2 ") as caught:
             load_model(source, DEBUG)
         assert "resample_positions=True) interpolates" in str(caught.value.hint)
         assert AGES in str(caught.value.hint)

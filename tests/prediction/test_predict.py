@@ -20,6 +20,7 @@ from sam21convert import Box, Point, UsageError, convert, predict_image, predict
 from sam21convert.__main__ import main
 from sam21convert.model import SAM2ImagePredictor, build_sam2, build_sam2_video_predictor
 from sam21convert.prediction.draw import drawing, scene
+from sam21convert.prediction.image import FoundMask
 from sam21convert.prediction.media import frames_of, new_video, read_picture
 from sam21convert.prediction.prompts import Prompt, grouped
 
@@ -41,6 +42,11 @@ def tree(folder: Path) -> dict[str, bytes]:
     """Every file in a folder, and what is in it."""
     found = sorted(path for path in folder.rglob("*") if path.is_file())
     return {str(path.relative_to(folder)): path.read_bytes() for path in found}
+
+
+def path_of(found: FoundMask) -> Path:
+    assert found.path is not None
+    return found.path
 
 
 def read_mask(path: Path) -> Pixels:
@@ -113,10 +119,10 @@ class TestPicture:
         masks, ious, _ = predictor.predict(**{k: _array(v) for k, v in asked.items()})
         done = predict_image(picture, checkpoint, tmp_path / "out.png", prompts, **options)
         names = ["out.mask.png"] if len(masks) == 1 else [f"out.mask{n}.png" for n in range(3)]
-        assert [found.path.name for found in done.masks] == names
+        assert [path_of(found).name for found in done.masks] == names
         assert sorted(os.listdir(tmp_path)) == sorted(["out.png", "scene.png", *names])
         for found, mask, iou in zip(done.masks, masks, ious, strict=True):
-            assert np.array_equal(read_mask(found.path), mask > 0)
+            assert np.array_equal(read_mask(path_of(found)), mask > 0)
             assert (found.area, found.iou) == (int(mask.sum()), float(iou))
             assert 0 < found.share == mask.sum() / (80 * 96) < 1
         assert (done.width, done.height, done.size, done.model.generation) == (
@@ -126,6 +132,40 @@ class TestPicture:
             "2.1",
         )
 
+    @pytest.mark.parametrize("multimask", [True, False])
+    def test_arrays_are_the_masks_that_are_written(
+        self, tmp_path: Path, checkpoint: Path, picture: Path, multimask: bool
+    ) -> None:
+        done = predict_image(
+            picture, checkpoint, tmp_path / "out.png", [Point(33, 60)], multimask=multimask
+        )
+        assert len(done.arrays) == len(done.masks) == (3 if multimask else 1)
+        for array, found in zip(done.arrays, done.masks, strict=True):
+            assert (array.dtype, array.shape) == (np.bool_, (80, 96))
+            assert np.array_equal(array, read_mask(path_of(found)))
+        assert "arrays" not in done.to_dict()
+        assert "arrays" not in repr(done)
+        assert "arrays" not in json.loads(done.to_json())
+
+    def test_without_an_output_nothing_is_written(
+        self, tmp_path: Path, checkpoint: Path, picture: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        prompts: list[Prompt] = [Point(75, 19, obj_id="sun"), Box(20, 40, 50, 75, obj_id="house")]
+        before = tree(tmp_path)
+        done = predict_image(picture, checkpoint, prompts=prompts)
+        assert tree(tmp_path) == before
+        assert done.drawing is None
+        assert [found.path for found in done.masks] == [None, None]
+        assert "drawn over" not in str(done)
+        answer = json.loads(done.to_json())
+        assert answer["drawing"] is None
+        assert [found["path"] for found in answer["masks"]] == [None, None]
+        written = predict_image(picture, checkpoint, "out.png", prompts)
+        for array, other in zip(done.arrays, written.arrays, strict=True):
+            assert np.array_equal(array, other)
+        assert [found.iou for found in done.masks] == [found.iou for found in written.masks]
+
     def test_an_image_model_is_enough(
         self, tmp_path: Path, checkpoint: Path, picture: Path
     ) -> None:
@@ -133,9 +173,9 @@ class TestPicture:
         masks = []
         for number, source in enumerate((checkpoint, tmp_path / "image")):
             done = predict_image(picture, source, tmp_path / f"{number}.png", [Point(33, 60)])
-            masks.append([found.path.read_bytes() for found in done.masks])
+            masks.append([path_of(found).read_bytes() for found in done.masks])
         assert masks[0] == masks[1]
-        assert "segment images only" in str(done)
+        assert "can only segment images" in str(done)
 
     def test_another_prompt_gives_another_mask(
         self, tmp_path: Path, checkpoint: Path, picture: Path
@@ -146,7 +186,7 @@ class TestPicture:
             done = predict_image(
                 picture, checkpoint, tmp_path / f"{number}.png", given, multimask=False
             )
-            masks.add(done.masks[0].path.read_bytes())
+            masks.add(path_of(done.masks[0]).read_bytes())
         assert len(masks) == len(prompts)
 
     def test_several_objects_are_segmented_each_by_itself(
@@ -154,7 +194,7 @@ class TestPicture:
     ) -> None:
         sun, house = Point(75, 19, obj_id="sun"), Box(20, 40, 50, 75, obj_id="house")
         both = predict_image(picture, checkpoint, tmp_path / "both.png", [sun, house])
-        assert [found.path.name for found in both.masks] == [
+        assert [path_of(found).name for found in both.masks] == [
             "both.mask-sun.png",
             "both.mask-house.png",
         ]
@@ -162,7 +202,7 @@ class TestPicture:
         for prompt, found in zip(prompts, both.masks, strict=True):
             out = tmp_path / "one.png"
             one = predict_image(picture, checkpoint, out, [prompt], multimask=False, overwrite=True)
-            assert one.masks[0].path.read_bytes() == found.path.read_bytes()
+            assert path_of(one.masks[0]).read_bytes() == path_of(found).read_bytes()
             assert one.masks[0].iou == found.iou
 
     def test_a_mask_is_a_prompt(self, tmp_path: Path, checkpoint: Path, picture: Path) -> None:
@@ -186,7 +226,7 @@ class TestPicture:
                 mask=tmp_path / "mask.png", overwrite=True,
             )  # fmt: skip
             masks, ious, _ = predictor.predict(**asked, mask_input=given, multimask_output=False)
-            assert np.array_equal(read_mask(done.masks[0].path), masks[0] > 0)
+            assert np.array_equal(read_mask(path_of(done.masks[0])), masks[0] > 0)
             assert done.masks[0].iou == float(ious[0]) != plain.masks[0].iou
 
     def test_the_drawing_has_the_size_of_the_picture(
@@ -416,8 +456,12 @@ class TestRefusals:
         ("scene.png --mask other.png", 2, "other.png: expected 96 x 80 pixels (width x height)"),
         ("scene.png --mask gone.png", 3, "gone.png: no such file"),
         ("scene.png --mask other.png --point a:1,1 --point b:2,2", 2, "goes with one object"),
-        ("scene.png --multimask --point a:1,1 --point b:2,2", 2, "three candidates of each of 2"),
-        ("scene.png --point 1,1 -o out.jpg", 2, "out.jpg: what is written is a PNG"),
+        (
+            "scene.png --multimask --point a:1,1 --point b:2,2",
+            2,
+            "expected one object to draw candidates of, found 2",
+        ),
+        ("scene.png --point 1,1 -o out.jpg", 2, "out.jpg: expected a name in .png"),
         ("scene.png --point 1,1 -o gone/out.png", 2, "the folder gone does not exist"),
         ("scene.png --point 1,1 -o scene.png", 2, "scene.png: exists"),
         ("scene.png --point 1,1 -o scene.png --overwrite", 2, "scene.png: is an input"),
@@ -514,7 +558,7 @@ class TestCommands:
         ]
         report = predict_image(picture, checkpoint, tmp_path / "again.png", prompts)
         for found, told in zip(report.masks, answer["masks"], strict=True):
-            assert found.path.read_bytes() == Path(told["path"]).read_bytes()
+            assert path_of(found).read_bytes() == Path(told["path"]).read_bytes()
             assert (found.iou, found.area) == (told["iou"], told["area"])
 
     def test_video(self, tmp_path: Path, checkpoint: Path, mp4: Path) -> None:
