@@ -186,7 +186,7 @@ class TestStateDict:
         first, second = resample(tensors, config)
         assert first[:3] == (AGES, (7, 1, 1, 64), (12, 1, 1, 64))
         assert second[:3] == (BACKGROUND, (1, 8, 7, 7), (1, 8, 14, 14))
-        assert str(first).startswith("maskmem_tpos_enc from 7x1x1x64 to 12x1x1x64: linearly")
+        assert str(first).startswith("maskmem_tpos_enc from 7x1x1x64 to 12x1x1x64: linear over")
         assert "bicubic, as the trunk does" in str(second)
         changed = {name for name in before if tensors[name] is not before[name]}
         assert changed == {AGES, BACKGROUND}

@@ -89,9 +89,9 @@ def test_what_was_kept_against_the_request_is_told() -> None:
         (b"---\na: [\n---\n", UnreadableError, "not valid YAML"),
         (b"---\n- a\n---\n", UnreadableError, "not a mapping"),
         (b"---\n{license: x}\n---\n", RefusedError, "cannot be added"),
-        (b"---\nmodel-index: [1]\n---\n", RefusedError, "not that of a model card"),
+        (b"---\nmodel-index: [1]\n---\n", RefusedError, "not the metadata of a model card"),
         (BEGIN.encode(), RefusedError, "found 1 in all"),
-        (f"{END}{BEGIN}".encode(), RefusedError, "in another order"),
+        (f"{END}{BEGIN}".encode(), RefusedError, "or another order"),
         (f"{BEGIN}{END}{BEGIN}{END}".encode(), RefusedError, "found 4 in all"),
     ],
 )

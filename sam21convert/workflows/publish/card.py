@@ -1,6 +1,6 @@
 """A model card of facts: what the model is, where it comes from, how to use it, what was compared.
 
-All text and all numbers come from the run that made the repository; nothing is fetched.
+All text and all numbers come from the run that made the repository; nothing is downloaded.
 """
 
 from __future__ import annotations
@@ -27,7 +27,12 @@ _WRITTEN = re.compile(r"^\| \[`([^`]+)`\]\S+ \| written \| \d+ \| `([0-9a-f]{64}
 
 @dataclass(frozen=True)
 class OfficialFiles:
-    """Names of the files that the official code builds a model from."""
+    """Names of the two files from which the official code builds a model.
+
+    Attributes:
+        checkpoint: The ``.pt``.
+        config: The YAML.
+    """
 
     checkpoint: str
     config: str
@@ -35,7 +40,13 @@ class OfficialFiles:
 
 @dataclass(frozen=True)
 class FileFact:
-    """Name, size in bytes and sha256 of a file."""
+    """What a card states about a file.
+
+    Attributes:
+        name: Without its folder.
+        size: In bytes.
+        sha256: Of its content, in hexadecimal.
+    """
 
     name: str
     size: int
@@ -44,12 +55,21 @@ class FileFact:
 
 @dataclass(frozen=True)
 class Facts:
-    """What a card says of a repository.
+    """What a card states about a repository. Paths are absolute; the card shows only names.
 
-    ``source`` and ``written`` are the checkpoints before and after, ``read`` the files of the one,
-    ``files`` all those of the repository but the card. ``config`` is the one that was given for the
-    source. ``ious`` are those that the model expects of the masks in the example picture.
-    ``parity`` is empty when nothing was compared. Paths are absolute; a card holds only names.
+    Attributes:
+        repo_id: The repository, ``namespace/name``.
+        folder: The local folder that becomes the repository.
+        dialect: The dialect of the main checkpoint.
+        official: The files of the official code, if the repository has them.
+        image_size: Side of the model's input in pixels.
+        source: The checkpoint that was converted.
+        written: The main checkpoint of the repository.
+        config: The config that was given for the source.
+        read: The files of the source.
+        files: All files of the repository except the card.
+        ious: The IoU that the model expects of each mask in the example picture.
+        parity: The comparisons with the source; empty when nothing was compared.
     """
 
     repo_id: str
@@ -67,9 +87,9 @@ class Facts:
 
     @property
     def title(self) -> str:
-        """The model as a person would call it."""
+        """The name of the model as people write it, such as SAM 2.1 tiny."""
         generation = (self.written.generation or "2").removesuffix(".0")
-        return f"SAM {generation} {(self.written.size or 'of another size').replace('_', ' ')}"
+        return f"SAM {generation} {(self.written.size or 'of custom size').replace('_', ' ')}"
 
 
 def metadata(
@@ -78,7 +98,17 @@ def metadata(
     base_model: str | None = None,
     datasets: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """The metadata of the card; what was not given is left out, not guessed."""
+    """Collect the metadata of the card. Values that are not known are left out, not guessed.
+
+    Args:
+        facts: What is known about the repository.
+        license: An id such as ``apache-2.0``.
+        base_model: The id of the model that this one was trained from.
+        datasets: Ids of the datasets that it was trained on.
+
+    Returns:
+        Name of a field, as the Hub defines it, to its value.
+    """
     generation = facts.written.generation
     found = {
         "library_name": "sam2" if facts.dialect is OFFICIAL else "transformers",
@@ -92,13 +122,27 @@ def metadata(
 
 
 def section(facts: Facts) -> str:
-    """The text of the card, in Markdown."""
+    """Write the text of the card.
+
+    Args:
+        facts: What is known about the repository.
+
+    Returns:
+        Markdown, without metadata and title.
+    """
     parts = [*_introduction(facts), *_usage(facts), *_provenance(facts), *_parity(facts)]
     return "\n\n".join(parts) + "\n"
 
 
 def listed(readme: bytes) -> dict[str, str]:
-    """The sha256 of each file, by name, that a card says was written with it."""
+    """Read back which files were written together with a card.
+
+    Args:
+        readme: A README.md with a card in it, or without.
+
+    Returns:
+        Name of a file to its sha256, in the order of the card.
+    """
     ours = readme.decode(errors="replace").partition(BEGIN)[2].partition(END)[0]
     return dict(_WRITTEN.findall(ours))
 
@@ -106,7 +150,7 @@ def listed(readme: bytes) -> dict[str, str]:
 def _introduction(facts: Facts) -> Iterator[str]:
     forms = {
         HF_VIDEO: ["transformers (`Sam2VideoModel` and, for pictures, `Sam2Model`)"],
-        HF_IMAGE: ["transformers (`Sam2Model`: pictures only, the memory of a video is left out)"],
+        HF_IMAGE: ["transformers (`Sam2Model`, for pictures only: it has no memory for videos)"],
         OFFICIAL: [],
     }[facts.dialect]
     if facts.official is not None:
@@ -116,8 +160,8 @@ def _introduction(facts: Facts) -> Iterator[str]:
         f"Written by sam21convert {__version__}."
     )
     expected = ", ".join(f"{iou:.2f}" for iou in facts.ious)
-    yield f"![Masks of a drawn scene]({EXAMPLE})"
-    yield f"What this model makes of one point: three candidates, of expected IoU {expected}."
+    yield f"![Masks predicted in a drawn scene]({EXAMPLE})"
+    yield f"Three candidate masks for one point. The model expects IoUs of {expected}."
 
 
 def _usage(facts: Facts) -> Iterator[str]:
@@ -147,8 +191,11 @@ def _provenance(facts: Facts) -> Iterator[str]:
     yield _table(
         ("", ""),
         [
-            ("made from", f"`{source.path.name}`, dialect `{source.dialect}`, {source.container}"),
-            ("model", f"{facts.title}, config `{written.config or 'of its own'}`"),
+            (
+                "converted from",
+                f"`{source.path.name}`, dialect `{source.dialect}`, {source.container}",
+            ),
+            ("model", f"{facts.title}, {_config_text(written)}"),
             ("image size", f"{facts.image_size} pixels"),
             ("tensors", f"{written.tensors} ({dtypes})"),
             ("parameters", f"{written.parameters:,} in {size_text(written.bytes)}"),
@@ -170,7 +217,7 @@ def _provenance(facts: Facts) -> Iterator[str]:
 def _parity(facts: Facts) -> Iterator[str]:
     yield "## Parity"
     if not facts.parity:
-        yield "Nothing was compared: the repository was made without that step."
+        yield "Nothing was compared: the comparison was turned off for this upload."
     for report in facts.parity:
         names = _names(facts, report)
         left, right = (
@@ -178,10 +225,14 @@ def _parity(facts: Facts) -> Iterator[str]:
             for side in (report.left, report.right)
         )
         yield (
-            f"The same inputs through {left} and {right}, on {report.device} in {report.dtype}: "
+            f"{left} and {right}, run on the same inputs, on {report.device} in {report.dtype}: "
             f"{'in parity' if report.ok else 'not in parity'}. Differences are in units of the "
-            "largest magnitude there; those allowed are "
-            + ("0." if report.exact else f"{report.multiple:g} times the measured noise.")
+            "largest magnitude of the compared tensor; "
+            + (
+                "none is allowed."
+                if report.exact
+                else f"up to {report.multiple:g} times the measured noise is allowed."
+            )
         )
         yield _table(HEAD, [scenario_row(found) for found in report.scenarios])
         said = [
@@ -190,21 +241,21 @@ def _parity(facts: Facts) -> Iterator[str]:
             if found.status != "same"
         ]
         said += [
-            f"- control: `{control.tensor}` changed by {control.share:.0%} of its scale in "
-            f"{control.scenario} was {'detected' if control.detected else 'not detected'}"
+            f"- negative control: `{control.tensor}`, changed by {control.share:.0%} of its scale "
+            f"in {control.scenario}, was {'detected' if control.detected else 'not detected'}"
             for control in report.negative_controls
         ]
         if said:
             yield "\n".join(said)
         command = shlex.join(_named(word, names) for word in shlex.split(report.command))
         yield (
-            "To run it again, beside the source and a copy of this repository:\n\n"
+            "To repeat it in a folder with the source and a copy of this repository:\n\n"
             f"```\n{command}\n```"
         )
 
 
 def _names(facts: Facts, report: ParityReport) -> dict[str, str]:
-    """What a card has in place of paths of the machine that it was made on."""
+    """Path to the name that the card shows instead: paths of this machine are not published."""
     home = facts.repo_id.rpartition("/")[2]
     inside = () if facts.official is None else (facts.official.checkpoint, facts.official.config)
     given = Path(facts.config) if facts.config is not None else None
@@ -217,10 +268,14 @@ def _names(facts: Facts, report: ParityReport) -> dict[str, str]:
 
 
 def _named(text: str, names: Mapping[str, str]) -> str:
-    """The text with names for paths, the longest first: one may begin with another."""
+    """Replace paths by their names, the longest first: one path may be the start of another."""
     for path in sorted(names, key=len, reverse=True):
         text = text.replace(path, names[path])
     return text
+
+
+def _config_text(written: Inspection) -> str:
+    return f"config `{written.config}`" if written.config else "a config that is not published"
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

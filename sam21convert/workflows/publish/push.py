@@ -1,4 +1,4 @@
-"""Push: compose a repository, show what it changes, upload it, and check what the Hub holds."""
+"""Push: compose a repository, show what it changes, upload it, and verify the upload."""
 
 from __future__ import annotations
 
@@ -28,15 +28,25 @@ from .upload import RemoteState, commit, fetch_state, own_proposal
 
 FileChange = Literal["new", "changed", "same"]
 MESSAGE = "Upload with sam21convert"
+_NEW_PROPOSAL = "a new pull request"  # shown as the revision until it has one
 
 
 @dataclass(frozen=True)
 class Publication(Report):
-    """The answer of :func:`push`, and what it announces before.
+    """The answer of :func:`push`, and what it announces before the upload.
 
-    ``changes`` tells of each file what becomes of it, ``foreign`` are those of the repository that
-    stay as they are. ``uploaded`` is false for a dry run, when there was nothing to change, and as
-    long as it is announced.
+    Attributes:
+        repo_id: The repository, ``namespace/name``.
+        revision: The branch or pull request that is written.
+        url: The page that shows it.
+        repository: The local folder that is uploaded.
+        changes: Name of each local file to what the upload does: ``"new"``, ``"changed"`` or
+            ``"same"``.
+        foreign: Other files of the repository, which stay as they are.
+        creates: Whether the repository does not exist yet.
+        uploaded: False for a dry run, if nothing had to change, and in the announcement.
+        dry_run: Whether writing was turned off.
+        notes: What else the user has to know.
     """
 
     repo_id: str
@@ -51,16 +61,20 @@ class Publication(Report):
     notes: tuple[str, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields, the repository as a dict without its folder, which was temporary."""
+        """Give the fields as plain data.
+
+        Returns:
+            Field name to value, the repository as a dict without its folder, which was temporary.
+        """
         composed = self.repository.to_dict()
         del composed["folder"]
         return {**super().to_dict(), "repository": composed}
 
     def __str__(self) -> str:
         if self.uploaded:
-            done = "uploaded; every size and hash on the Hub is that of the local file"
+            done = "uploaded; every size and hash on the Hub equals that of the local file"
         elif set(self.changes.values()) == {"same"}:
-            done = "everything is there already; nothing was uploaded"
+            done = "nothing to upload: the Hub has all files already"
         elif self.dry_run:
             done = "a dry run: nothing was written"
         else:
@@ -102,34 +116,58 @@ def push(
     progress: Progress = SILENT,
     announce: Callable[[Publication], None] = lambda plan: None,
 ) -> Publication:
-    """Publish ``source`` as the repository ``repo_id`` of the Hub.
+    """Publish a checkpoint as a repository of the Hugging Face Hub.
 
-    What is not described here is as for :func:`~sam21convert.workflows.publish.repository.compose`. ``create_pr``
-    proposes, and adds to an open proposal of the user with the title ``message`` where there is
-    one. ``revision`` is a branch or ``refs/pr/N``. ``private`` is for a repository that is created.
-    The token is that of ``huggingface_hub``. ``announce`` is called with what is going to be
-    uploaded, before anything is written to the Hub.
+    Converts it, checks that the result loads and computes what the source does, writes a card,
+    uploads what the Hub does not have yet, and verifies the upload. The token is that of
+    ``huggingface_hub``.
 
-    Files that stand there are replaced where the card beside them lists them as written with it,
-    with the same hash; any other is of someone else.
+    A file of the repository is replaced only if the card beside it lists it with the hash it has
+    now; any other file belongs to someone else.
 
-    Raises :class:`UsageError` for what cannot be asked, :class:`RefusedError` when files of someone
-    else would be replaced, the user may not write, or the Hub does not take it,
-    :class:`UnreadableError` when it cannot be reached, :class:`MismatchError` when the model, or
-    what the Hub holds in the end, is not right.
+    Args:
+        source: The checkpoint, as for :func:`~sam21convert.convert`.
+        repo_id: The repository, ``namespace/name``; it is created if it does not exist.
+        to: The dialect, as for :func:`~sam21convert.workflows.publish.repository.compose`.
+        config: As for :func:`~sam21convert.convert`.
+        with_official: Whether to add the ``.pt`` and the YAML of the official code.
+        create_pr: Whether to open a pull request. An open one by the same user with the title
+            ``message`` is continued instead.
+        revision: A branch or ``refs/pr/N``; None means ``main``.
+        private: Whether the repository is private, if it is created.
+        message: The title of the commit and of the pull request.
+        license: For the card, an id such as ``apache-2.0``.
+        base_model: For the card, the id of the model that this one was trained from.
+        datasets: For the card, ids of the datasets that it was trained on.
+        scenarios: How thoroughly to compare the result with the source: ``"quick"``, ``"full"`` or
+            ``"none"``.
+        dry_run: Whether to do everything except writing to the Hub.
+        progress: As for :func:`~sam21convert.parity`.
+        announce: Called with what will be uploaded, before anything is written to the Hub.
+
+    Returns:
+        What was, or would be, changed and where.
+
+    Raises:
+        UsageError: If the arguments exclude each other or are impossible.
+        RefusedError: If files of someone else would be replaced, the user may not write, or the Hub
+            rejects the upload.
+        UnreadableError: If the repository does not exist or the Hub cannot be reached.
+        MismatchError: If the model does not pass its checks, or the Hub holds other files than
+            those that were uploaded.
     """
     _check_request(repo_id, revision, create_pr=create_pr)
     api = HfApi(library_name="sam21convert")
-    there = fetch_state(api, repo_id, revision or "main")
-    if there is None and (create_pr or revision is not None):
+    proposal = None
+    state = fetch_state(api, repo_id, revision or "main")
+    if state is None and (create_pr or revision is not None):
         raise UnreadableError(
-            f"{repo_id}: no such repository that you can see",
+            f"{repo_id}: no such repository, or your token cannot see it",
             hint="check the spelling; without `create_pr` and `revision` it is created",
         )
-    proposal = own_proposal(api, repo_id, message) if create_pr else None
-    if proposal is not None:
-        there = fetch_state(api, repo_id, proposal)
-    readme = _readme(repo_id, there)
+    if create_pr and (proposal := own_proposal(api, repo_id, message)) is not None:
+        state = fetch_state(api, repo_id, proposal)
+    readme = _readme(repo_id, state)
     with _scratch() as scratch:
         repository = compose(
             source,
@@ -145,51 +183,60 @@ def push(
             datasets=datasets,
             progress=progress,
         )
-        changes = _changes(repository, there)
-        if there is not None:
-            _refuse_contradiction(repo_id, there, changes)
-            if not create_pr:
-                _refuse_foreign(repo_id, there, changes, readme)
         proposing = create_pr and proposal is None
-        target = revision or proposal or ("a new pull request" if proposing else "main")
-        kept = [name for name in (there.files if there else ()) if name not in changes]
-        notes = ["the repository exists: it stays as visible as it is"] if private and there else []
-        plan = Publication(
-            repo_id=repo_id,
-            revision=target,
-            url=_url(api, repo_id, target),
-            repository=repository,
-            changes=changes,
-            foreign=tuple(name for name in kept if name != ".gitattributes"),
-            creates=there is None,
-            uploaded=False,
-            dry_run=dry_run,
-            notes=tuple(notes),
-        )
-        written = [repository.folder / name for name, change in changes.items() if change != "same"]
-        if dry_run or not written:
-            return plan
+        target = revision or proposal or (_NEW_PROPOSAL if proposing else "main")
+        plan = _plan(repository, state, target, _url(api, repo_id, target), private=private)
+        if state is not None:
+            _refuse_contradiction(repo_id, state, plan.changes)
+            if not create_pr:
+                _refuse_foreign(repo_id, state, plan.changes, readme)
+        paths = [repository.folder / name for name, how in plan.changes.items() if how != "same"]
+        if dry_run or not paths:
+            return replace(plan, dry_run=dry_run)
         announce(plan)
-        there = _created(api, repo_id, private=private) if there is None else there
-        target = commit(api, repo_id, written, there, message, propose=proposing)
+        base = _created(api, repo_id, private=private) if state is None else state
+        target = commit(api, repo_id, paths, base, message, propose=proposing)
         _verify(api, repo_id, target, repository)
         return replace(plan, revision=target, url=_url(api, repo_id, target), uploaded=True)
+
+
+def _plan(
+    repository: Repository, state: RemoteState | None, revision: str, url: str, *, private: bool
+) -> Publication:
+    """What an upload changes in the repository, before anything is written."""
+    changes = _changes(repository, state)
+    remaining = [name for name in (state.files if state else ()) if name not in changes]
+    notes = ("the repository exists: its visibility is not changed",) if private and state else ()
+    return Publication(
+        repo_id=repository.repo_id,
+        revision=revision,
+        url=url,
+        repository=repository,
+        changes=changes,
+        foreign=tuple(name for name in remaining if name != ".gitattributes"),
+        creates=state is None,
+        uploaded=False,
+        dry_run=False,
+        notes=notes,
+    )
 
 
 def _check_request(repo_id: str, revision: str | None, *, create_pr: bool) -> None:
     try:
         validate_repo_id(repo_id)
     except ValueError as error:
-        raise UsageError(f"{repo_id}: no name of a repository: {error}") from error
+        raise UsageError(f"{repo_id}: not a valid repository name: {error}") from error
     if "/" not in repo_id:
-        raise UsageError(f"{repo_id}: whose?", hint="as in my-name/my-sam2")
+        raise UsageError(f"{repo_id}: expected NAMESPACE/NAME", hint="for example my-name/my-sam2")
     if create_pr and revision is not None:
-        raise UsageError("`create_pr` and `revision`: a proposal has a revision of its own")
+        raise UsageError(
+            "`create_pr` and `revision` exclude each other: a pull request has its own revision"
+        )
 
 
 @contextmanager
 def _scratch() -> Iterator[Path]:
-    """A folder for a while, of which it is said when it is on a disk that is full."""
+    """A temporary folder; the error names it when its disk is full."""
     with tempfile.TemporaryDirectory() as folder:
         try:
             yield Path(folder)
@@ -198,43 +245,47 @@ def _scratch() -> Iterator[Path]:
                 raise
             raise RefusedError(
                 f"{tempfile.gettempdir()}: {error.strerror}",
-                hint="what is published is written there first: name another folder by TMPDIR",
+                hint="files are composed there before the upload; set TMPDIR to a larger disk",
             ) from error
 
 
-def _readme(repo_id: str, there: RemoteState | None) -> bytes | None:
+def _readme(repo_id: str, state: RemoteState | None) -> bytes | None:
     """The README of the repository, if it has one."""
-    if there is None or NAME not in there.files:
+    if state is None or NAME not in state.files:
         return None
-    return _fetched(repo_id, NAME, there).read_bytes()
+    return _fetched(repo_id, NAME, state).read_bytes()
 
 
-def _fetched(repo_id: str, name: str, there: RemoteState) -> Path:
+def _fetched(repo_id: str, name: str, state: RemoteState) -> Path:
     with translate_errors(f"{repo_id}/{name}"):
-        return Path(retry(lambda: hf_hub_download(repo_id, name, revision=there.head)))
+        return Path(retry(lambda: hf_hub_download(repo_id, name, revision=state.head)))
 
 
-def _changes(repository: Repository, there: RemoteState | None) -> dict[str, FileChange]:
+def _changes(repository: Repository, state: RemoteState | None) -> dict[str, FileChange]:
     def change(name: str) -> FileChange:
-        if there is None or name not in there.files:
+        if state is None or name not in state.files:
             return "new"
-        return "same" if there.holds(repository.folder / name) else "changed"
+        return "same" if state.holds(repository.folder / name) else "changed"
 
     return {name: change(name) for name in repository.files}
 
 
-def _refuse_contradiction(repo_id: str, there: RemoteState, changes: dict[str, FileChange]) -> None:
-    if INDEX in there.files and WEIGHTS in changes:
+def _refuse_contradiction(repo_id: str, state: RemoteState, changes: dict[str, FileChange]) -> None:
+    """Refuse new weights beside the index of a sharded model, which names other files."""
+    if INDEX in state.files and WEIGHTS in changes:
         raise RefusedError(
             f"{repo_id}: holds {INDEX}, which would contradict the new weights",
-            hint="remove it and its parts first, or push to another repository",
+            hint="remove it and its shards first, or push to another repository",
         )
 
 
 def _refuse_foreign(
-    repo_id: str, there: RemoteState, changes: dict[str, FileChange], readme: bytes | None
+    repo_id: str, state: RemoteState, changes: dict[str, FileChange], readme: bytes | None
 ) -> None:
-    """Refuse to replace what is not as the card says that it was written. A card is merged."""
+    """Refuse to replace files that the card does not list with the hash they have now.
+
+    The card itself is exempt: it is merged, not replaced.
+    """
     ours = {} if readme is None else listed(readme)
 
     def foreign(name: str) -> bool:
@@ -242,49 +293,51 @@ def _refuse_foreign(
             return False
         if name not in ours:
             return True
-        lfs = there.files[name].lfs
-        return ours[name] != (sha256(_fetched(repo_id, name, there)) if lfs is None else lfs.sha256)
+        lfs = state.files[name].lfs
+        return ours[name] != (sha256(_fetched(repo_id, name, state)) if lfs is None else lfs.sha256)
 
     found = [name for name in changes if foreign(name)]
     if found:
         raise RefusedError(
             f"{repo_id}: would replace files that sam21convert did not write: {', '.join(found)}",
-            hint="propose it: `create_pr=True`, or push to another repository",
+            hint="`create_pr=True` proposes the change instead; or push to another repository",
         )
 
 
 def _created(api: HfApi, repo_id: str, *, private: bool) -> RemoteState:
     with translate_errors(repo_id):
         retry(lambda: api.create_repo(repo_id, private=private or None, exist_ok=True))
-    there = fetch_state(api, repo_id, "main")
-    if there is None:
-        raise UnreadableError(f"{repo_id}: was created and cannot be seen", hint="run again")
-    return there
+    state = fetch_state(api, repo_id, "main")
+    if state is None:
+        raise UnreadableError(f"{repo_id}: was created but is not visible yet", hint="run again")
+    return state
 
 
 def _verify(api: HfApi, repo_id: str, revision: str, repository: Repository) -> None:
-    """Compare what the Hub holds with what was sent: sizes, hashes, and the header of weights."""
-    there = fetch_state(api, repo_id, revision)
+    """Compare the files on the Hub with the local ones: sizes, hashes, and the weights' header."""
+    state = fetch_state(api, repo_id, revision)
     paths = [repository.folder / name for name in repository.files]
-    wrong = [path.name for path in paths if there is None or not there.holds(path)]
-    if wrong or there is None:
+    wrong = [path.name for path in paths if state is None or not state.holds(path)]
+    if wrong or state is None:
         raise MismatchError(
-            f"{repo_id}: holds something else than what was sent: {', '.join(wrong)}",
+            f"{repo_id}: differs from the uploaded files: {', '.join(wrong)}",
             hint="someone may have pushed at the same time; run again",
         )
     if WEIGHTS not in repository.files:
         return
     with translate_errors(f"{repo_id}/{WEIGHTS}"):
-        head = there.head
+        head = state.head
         header = retry(lambda: api.parse_safetensors_file_metadata(repo_id, WEIGHTS, revision=head))
     remote = {name: (info.dtype, tuple(info.shape)) for name, info in header.tensors.items()}
     local = open_checkpoint(repository.folder).inventory
     if remote != {name: (spec.dtype, spec.shape) for name, spec in local.items()}:
-        raise MismatchError(f"{repo_id}: the header of {WEIGHTS} is not that of the local file")
+        raise MismatchError(
+            f"{repo_id}: the header of {WEIGHTS} differs from that of the local file"
+        )
 
 
 def _url(api: HfApi, repo_id: str, revision: str) -> str:
     home = f"{api.endpoint}/{repo_id}"
     if revision.startswith("refs/pr/"):
         return f"{home}/discussions/{revision.removeprefix('refs/pr/')}"
-    return home if revision in ("main", "a new pull request") else f"{home}/tree/{revision}"
+    return home if revision in ("main", _NEW_PROPOSAL) else f"{home}/tree/{revision}"

@@ -1,7 +1,7 @@
-"""Put what the tool says into a README.md and leave every other byte as it is.
+"""Put the generated section into a README.md and leave every other byte as it is.
 
-The text stands between two HTML comments, which the Hub does not show. Metadata is added where
-there is none of that name, in the YAML block at the top.
+The section is enclosed by two HTML comments, which the Hub does not show. Metadata is added to the
+YAML block at the top if it has no field of that name.
 """
 
 from __future__ import annotations
@@ -25,11 +25,20 @@ _MARKERS = re.compile(f"{re.escape(BEGIN)}|{re.escape(END)}")
 def merged(
     there: bytes | None, title: str, section: str, metadata: Mapping[str, Any]
 ) -> tuple[bytes, tuple[str, ...]]:
-    """The README with ``section`` and ``metadata`` in it, and notes on what was kept instead.
+    """Insert or update the section and the metadata of a README.
 
-    ``there`` is the README so far, None for a new one, which gets ``title`` as its heading. Line
-    ends are those of ``there``. Raises :class:`UnreadableError` where it is not text or its
-    metadata not YAML, and :class:`RefusedError` where markers or metadata cannot be edited safely.
+    Args:
+        there: The present README; None for a new one.
+        title: The heading of a new README.
+        section: The text of the section, in Markdown. Its line ends become those of ``there``.
+        metadata: Name of a field to its value.
+
+    Returns:
+        The new README, and notes on fields whose present values were kept.
+
+    Raises:
+        UnreadableError: If ``there`` is not UTF-8 text or its metadata is not valid YAML.
+        RefusedError: If the markers or the metadata cannot be edited safely.
     """
     text = f"# {title}\n" if there is None else _decoded(there)
     newline = "\r\n" if "\r\n" in text else "\n"
@@ -38,7 +47,7 @@ def merged(
     try:
         ModelCard(result)
     except ValueError as error:
-        raise RefusedError(f"{NAME}: its metadata is not that of a model card: {error}") from error
+        raise RefusedError(f"{NAME}: not the metadata of a model card: {error}") from error
     notes = (
         f"{NAME} says {name}: {_short(value)}, which is kept; {_short(metadata[name])} was not "
         "written"
@@ -55,16 +64,16 @@ def _decoded(there: bytes) -> str:
 
 
 def _with_section(text: str, section: str, newline: str) -> str:
-    """The text with what stands between the markers replaced, or with both at its end."""
+    """Replace the text between the markers, or append it with both markers."""
     block = f"{BEGIN}{newline}{newline}{section}{newline}{END}"
     found = list(_MARKERS.finditer(text))
     if [marker[0] for marker in found] == [BEGIN, END]:
         return text[: found[0].start()] + block + text[found[1].end() :]
     if found:
         raise RefusedError(
-            f"{NAME}: expected one {BEGIN} and one {END} after it, found {len(found)} in all, "
-            "or in another order",
-            hint="remove them: the section is then added at the end",
+            f"{NAME}: expected one {BEGIN} and one {END} after it, found {len(found)} in all "
+            "or another order",
+            hint="remove the markers: the section is then added at the end",
         )
     gap = "" if not text or text.endswith(newline * 2) else newline
     gap += "" if not text or text.endswith(newline) else newline
@@ -74,7 +83,7 @@ def _with_section(text: str, section: str, newline: str) -> str:
 def _with_metadata(
     text: str, metadata: Mapping[str, Any], newline: str
 ) -> tuple[str, dict[str, Any]]:
-    """The text with the metadata that it lacks, and what it says otherwise."""
+    """Add missing metadata; also returns the existing values that differ from ``metadata``."""
     block = REGEX_YAML_BLOCK.search(text)
     if block is None:
         added = ModelCardData(**metadata).to_yaml(line_break=newline)
@@ -86,12 +95,12 @@ def _with_metadata(
     if not missing:
         return text, differing
     added = ModelCardData(**missing).to_yaml(line_break=newline)
-    # First, for what comes after the last line of a text changes the text.
+    # At the top of the block: a line added at the end could become part of a multi-line value.
     result = f"{text[: block.start(2)]}{added}{newline}{text[block.start(2) :]}"
     if _loaded(result) != {**there, **missing}:
         raise RefusedError(
             f"{NAME}: {', '.join(missing)} cannot be added to its metadata",
-            hint="write the metadata as one 'name: value' on each line",
+            hint="write the metadata as one 'name: value' per line",
         )
     return result, differing
 
@@ -108,7 +117,7 @@ def _parsed(block: str) -> dict[str, Any]:
 
 
 def _loaded(text: str) -> dict[str, Any] | None:
-    """The metadata of a README; None where there is none that can be read."""
+    """The metadata of a README; None if it has none or it cannot be read."""
     block = REGEX_YAML_BLOCK.search(text)
     try:
         return None if block is None else _parsed(block[2])

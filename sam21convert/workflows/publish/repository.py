@@ -1,7 +1,7 @@
 """Compose the folder that becomes a repository of the Hub: weights, configs, picture and card.
 
-Everything that publishing takes and no network is needed for. A model that does not load, or does
-not compute what its source does, never gets a folder.
+This is the part of publishing that needs no network. If the model does not load, or does not
+compute what its source does, no folder remains.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from PIL import Image
 
@@ -41,12 +41,22 @@ from .readme import NAME, merged
 Scenarios = Literal["quick", "full", "none"]
 
 _SIDE = 384  # of the example picture, in pixels
-_POINT = (0.35, 0.62)  # of its side: on the wall of the house
+_POINT = (0.35, 0.62)  # as shares of its side: on the wall of the house
 
 
 @dataclass(frozen=True)
 class Repository(Report):
-    """The answer of :func:`compose`. ``files`` are those of the folder, by name."""
+    """The answer of :func:`compose`.
+
+    Attributes:
+        repo_id: The repository, ``namespace/name``.
+        folder: The folder that was written.
+        source: The checkpoint that was converted.
+        dialect: The dialect of the main checkpoint.
+        files: The files of the folder, by name.
+        parity: The comparisons with the source; empty when nothing was compared.
+        notes: Metadata of an existing README that was kept.
+    """
 
     repo_id: str
     folder: Path
@@ -57,7 +67,11 @@ class Repository(Report):
     notes: tuple[str, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields, files and comparisons as dicts."""
+        """Give the fields as plain data.
+
+        Returns:
+            Field name to value, files and comparisons as dicts.
+        """
         return {
             **super().to_dict(),
             "files": {name: vars(file) for name, file in self.files.items()},
@@ -76,6 +90,13 @@ class Repository(Report):
         return table(rows)
 
 
+class _Form(NamedTuple):
+    """A checkpoint in the folder; ``config`` is None for transformers, whose folder has its own."""
+
+    path: Path
+    config: Path | None
+
+
 def compose(
     source: str | Path,
     folder: str | Path,
@@ -91,60 +112,72 @@ def compose(
     datasets: Sequence[str] = (),
     progress: Progress = SILENT,
 ) -> Repository:
-    """Write what the repository ``repo_id`` shall hold to the new ``folder``.
+    """Write the files of the repository ``repo_id`` to a new folder.
 
-    ``to`` is the dialect: ``hf-video`` unless given (``hf-image`` of an image model), ``hf-image``
-    or ``official``, the ``.pt`` and YAML that ``with_official`` adds to the other two. ``config``
-    is that of ``source``, as for :func:`~sam21convert.convert`.
-    ``scenarios`` are those of the comparison with the source, in which transformers runs its own
-    folders. ``readme`` is the README.md that the repository has, else that of a source folder is
-    taken; of either, only our section and missing metadata are written. ``progress`` is that of
-    :func:`~sam21convert.parity`.
+    Args:
+        source: The checkpoint, as for :func:`~sam21convert.convert`.
+        folder: The folder to make; it must not exist.
+        repo_id: The repository, ``namespace/name``, which the card names.
+        to: The dialect: ``"hf-video"``, ``"hf-image"`` or ``"official"``, which means the ``.pt``
+            and the YAML of the official code. None means ``"hf-video"``, or ``"hf-image"`` for an
+            image model.
+        config: The config of ``source``, as for :func:`~sam21convert.convert`.
+        with_official: Whether to add the ``.pt`` and the YAML to a folder for transformers.
+        scenarios: How thoroughly to compare with the source: ``"quick"``, ``"full"`` or ``"none"``.
+            Folders for transformers are run by transformers.
+        readme: The present README.md of the repository; None takes that of a source folder, if
+            there is one. Only the generated section and missing metadata are written.
+        license: For the card, an id such as ``apache-2.0``.
+        base_model: For the card, the id of the model that this one was trained from.
+        datasets: For the card, ids of the datasets that it was trained on.
+        progress: As for :func:`~sam21convert.parity`.
 
-    Raises :class:`UsageError` when the folder exists or transformers is missing,
-    :class:`MismatchError` when what was written does not load or is not in parity, and else as
-    :func:`~sam21convert.convert` does. After an error there is no folder.
+    Returns:
+        The files and the comparisons.
+
+    Raises:
+        UsageError: If the folder exists, the dialect is unknown or transformers is not installed.
+        MismatchError: If the result does not load or is not in parity with the source.
+        RefusedError: If no official YAML can describe the model.
+        Sam21ConvertError: Otherwise as :func:`~sam21convert.convert` does. After any error there is
+            no folder.
     """
     checkpoint = open_checkpoint(source, config)
     if config is None and checkpoint.config_from not in (None, CONFIG):
-        config = checkpoint.config  # of the YAML beside it on the Hub
+        config = checkpoint.config  # from the YAML beside it on the Hub
     source, folder = checkpoint.source.path.absolute(), Path(folder).absolute()
     dialect = _pick(checkpoint, to)
     with _new(folder):
         if dialect is not OFFICIAL:
             convert(source, folder, to=dialect.name, config=config)
-        official = (
-            _write_official(checkpoint, config, folder)
-            if with_official or dialect is OFFICIAL
-            else None
-        )
+        official = None
+        if with_official or dialect is OFFICIAL:
+            official = _write_official(checkpoint, config, folder)
         forms = _forms(dialect, folder, official)
-        for written, own in forms:
-            _check_values(written, own)
-        main, own = forms[0]
-        model = open_checkpoint(main, own).model_config
-        assert model is not None
-        ious = _draw(main, own, folder / EXAMPLE)
+        for form in forms:
+            _check_values(form)
+        main = forms[0]
+        ious = _draw(main, folder / EXAMPLE)
+        image_size = _image_size(main)
         files = {path.name: _fact(path) for path in sorted(folder.iterdir())}
         facts = Facts(
             repo_id=repo_id,
             folder=folder,
             dialect=dialect,
             official=official,
-            image_size=model.image_size,
+            image_size=image_size,
             source=inspect(source),
-            written=inspect(main),
+            written=inspect(main.path),
             config=config if isinstance(config, (str, Path)) else None,
             read=[_fact(file) for file in checkpoint.source.files],
             files=list(files.values()),
             ious=ious,
-            parity=_compare(checkpoint, config, forms, model.image_size, scenarios, progress),
+            parity=_compare(checkpoint, config, forms, image_size, scenarios, progress),
         )
         if readme is None and (source / NAME).is_file():
             readme = (source / NAME).read_bytes()
-        title = repo_id.rpartition("/")[2]
-        named = metadata(facts, license, base_model, datasets)
-        text, notes = merged(readme, title, section(facts), named)
+        stated = metadata(facts, license, base_model, datasets)
+        text, notes = merged(readme, repo_id.rpartition("/")[2], section(facts), stated)
         (folder / NAME).write_bytes(text)
         return Repository(
             repo_id=repo_id,
@@ -167,7 +200,7 @@ def _pick(checkpoint: Checkpoint, to: str | None) -> Dialect:
 
 @contextmanager
 def _new(folder: Path) -> Iterator[None]:
-    """A folder that is gone again when the block fails."""
+    """Make a folder, and remove it when the block fails."""
     try:
         folder.mkdir()
     except OSError as error:
@@ -180,7 +213,7 @@ def _new(folder: Path) -> Iterator[None]:
 
 
 def _write_official(checkpoint: Checkpoint, given: Config, folder: Path) -> OfficialFiles:
-    """The ``.pt`` and its YAML, under the names that the official code gives such a model."""
+    """Write the ``.pt`` and its YAML, named as the official code names such a model."""
     config = checkpoint.model_config
     shipped = None if config is None else shipped_like(config)
     stem = f"sam{'2' if config is None or config.generation == '2.0' else '2.1'}"
@@ -191,73 +224,78 @@ def _write_official(checkpoint: Checkpoint, given: Config, folder: Path) -> Offi
         published = config == shipped_config(shipped.name) and shipped.size != "debug"
         names = OfficialFiles(f"{stem}.pt", f"{short if published else stem}.yaml")
     convert(checkpoint.source.path, folder / names.checkpoint, config=given)
-    assert config is not None  # or there would have been no map of names to convert with
+    assert config is not None  # convert needs it too
     if not (folder / names.config).exists():
         (folder / names.config).write_text(to_hydra(config), encoding="utf-8", newline="\n")
     if load_yaml(folder / names.config) != config:
         raise RefusedError(
-            f"{checkpoint.source.path}: its multimask stability settings are not those that the "
-            "official builders set, so that no YAML makes them build this model",
-            hint="publish it for transformers alone",
+            f"{checkpoint.source.path}: its multimask stability settings differ from what the "
+            "official builders always set: no YAML can make them build this model",
+            hint="publish it for transformers only",
         )
     return names
 
 
-def _forms(
-    dialect: Dialect, folder: Path, official: OfficialFiles | None
-) -> list[tuple[Path, Path | None]]:
-    """What can be loaded from the folder, with its config; the main one first."""
-    forms: list[tuple[Path, Path | None]] = [] if dialect is OFFICIAL else [(folder, None)]
+def _forms(dialect: Dialect, folder: Path, official: OfficialFiles | None) -> list[_Form]:
+    """The checkpoints of the folder, the main one first."""
+    forms = [] if dialect is OFFICIAL else [_Form(folder, None)]
     if official is not None:
-        forms.append((folder / official.checkpoint, folder / official.config))
+        forms.append(_Form(folder / official.checkpoint, folder / official.config))
     return forms
 
 
-def _check_values(written: Path, config: Path | None) -> None:
-    found = validate(written, config)
+def _image_size(form: _Form) -> int:
+    config = open_checkpoint(form.path, form.config).model_config
+    assert config is not None  # its values were checked, which takes a config
+    return config.image_size
+
+
+def _check_values(form: _Form) -> None:
+    found = validate(form.path, form.config)
     if not found.ok:
-        raise MismatchError(str(found), hint="nothing was kept of what was written")
+        raise MismatchError(str(found), hint="the written files were removed")
 
 
 def _compare(
     checkpoint: Checkpoint,
     given: Config,
-    forms: Sequence[tuple[Path, Path | None]],
+    forms: Sequence[_Form],
     image_size: int,
     scenarios: Scenarios,
     progress: Progress,
 ) -> list[ParityReport]:
-    """Each form against the source; the ground truth runs what has the official names."""
+    """Compare each form with the source; the ground truth runs the official form."""
     if scenarios == "none":
         return []
     source = f"{backend_for(checkpoint.dialect)}:{checkpoint.source.path.absolute()}"
     reports = []
-    for written, own in forms:
-        backend = "transformers" if own is None else "truth"
+    for form in forms:
+        backend = "transformers" if form.config is None else "truth"
         found = parity(
             source,
-            f"{backend}:{written}",
+            f"{backend}:{form.path}",
             scenarios=scenarios,
             image_size=image_size,
-            config=given if own is None else own,
+            config=given if form.config is None else form.config,
             progress=progress,
         )
         if not found.ok:
             raise MismatchError(
-                f"{written.name}: does not compute what {checkpoint.source.path} does\n\n{found}",
-                hint="nothing was kept; sam21convert parity --report shows more",
+                f"{form.path.name}: does not compute what {checkpoint.source.path} does\n\n{found}",
+                hint="the written files were removed; sam21convert parity --report shows more",
             )
         reports.append(found)
     return reports
 
 
-def _draw(checkpoint: Path, config: Path | None, path: Path) -> list[float]:
-    """Draw what the model makes of a point; the IoU that it expects of each candidate."""
+def _draw(form: _Form, path: Path) -> list[float]:
+    """Draw the masks for a point into ``path``; returns the IoU expected of each candidate."""
     with tempfile.TemporaryDirectory() as scratch:
+        # The drawing alone goes to the folder: predict_image writes masks beside it.
         picture, drawn = Path(scratch) / "scene.png", Path(scratch) / EXAMPLE
         Image.fromarray(scene(_SIDE)).save(picture)
         point = Point(_SIDE * _POINT[0], _SIDE * _POINT[1])
-        found = predict_image(picture, checkpoint, drawn, [point], config=config, device="cpu")
+        found = predict_image(picture, form.path, drawn, [point], config=form.config, device="cpu")
         shutil.copyfile(drawn, path)
     return [mask.iou for mask in found.masks]
 

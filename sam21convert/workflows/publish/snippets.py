@@ -1,4 +1,4 @@
-"""Programs for a model card, each whole: they run as they stand, with a picture beside them."""
+"""Example programs for a model card. Each is complete and runs with a picture beside it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,14 @@ _PUBLISHED_SIZE = 1024
 
 
 def transformers_image(repo_id: str) -> str:
-    """``Sam2Model``: three candidates for a point."""
+    """A program that gets three candidate masks for a point from ``Sam2Model``.
+
+    Args:
+        repo_id: The repository, ``namespace/name``.
+
+    Returns:
+        Python source.
+    """
     return f"""\
 import torch
 from PIL import Image
@@ -31,7 +38,14 @@ scores = outputs.iou_scores[0]  # objects x 3
 
 
 def transformers_video(repo_id: str) -> str:
-    """``Sam2VideoModel``: an object, followed."""
+    """A program that follows an object through a video with ``Sam2VideoModel``.
+
+    Args:
+        repo_id: The repository, ``namespace/name``.
+
+    Returns:
+        Python source.
+    """
     return f"""\
 from pathlib import Path
 
@@ -56,7 +70,18 @@ with torch.inference_mode():
 
 
 def official_image(repo_id: str, checkpoint: str, config: str, image_size: int) -> str:
-    """The official ``SAM2ImagePredictor``, built from the YAML of the repository."""
+    """A program that uses the official ``SAM2ImagePredictor``, built from the YAML of the repository.
+
+    Args:
+        repo_id: The repository, ``namespace/name``.
+        checkpoint: The name of the ``.pt`` in it.
+        config: The name of the YAML in it.
+        image_size: Side of the model's input in pixels. The official predictor assumes 1024, so for
+            another size the program sets the sizes of the feature maps.
+
+    Returns:
+        Python source.
+    """
     grid = image_size // 16
     sizes = ", ".join(f"({side}, {side})" for side in (4 * grid, 2 * grid, grid))
     resized = f"predictor._bb_feat_sizes = [{sizes}]  # of {image_size} pixels, not of 1024\n"
@@ -83,7 +108,14 @@ with torch.inference_mode():
 
 
 def own_image(repo_id: str) -> str:
-    """The predictor of this package, which has the official methods."""
+    """A program that uses the predictor of this package, which has the official methods.
+
+    Args:
+        repo_id: The repository, ``namespace/name``.
+
+    Returns:
+        Python source.
+    """
     return f"""\
 from PIL import Image
 from sam21convert.model import SAM2ImagePredictor

@@ -1,6 +1,6 @@
-"""What stands in a repository of the Hub, and commits to it, through ``huggingface_hub`` alone.
+"""The state of a repository of the Hub, and commits to it, through ``huggingface_hub`` alone.
 
-Its client does not repeat a commit, of which an answer that was lost may mean success.
+Its client does not repeat a commit whose answer was lost, because the commit may have succeeded.
 """
 
 from __future__ import annotations
@@ -18,24 +18,50 @@ from ...io.data.checksums import git_hash, sha256
 
 @dataclass(frozen=True)
 class RemoteState:
-    """A revision as it stands: the commit and its files."""
+    """The state of a revision of a repository.
+
+    Attributes:
+        revision: A branch or ``refs/pr/N``.
+        head: The id of its newest commit.
+        files: The files of that commit, by path.
+    """
 
     revision: str
     head: str
     files: Mapping[str, RepoFile]
 
     def holds(self, path: Path) -> bool:
-        """Whether a file of this name and content is there."""
-        there = self.files.get(path.name)
-        if there is None or there.size != path.stat().st_size:
+        """Tell whether the revision has a file of the same name and content.
+
+        Args:
+            path: A local file.
+
+        Returns:
+            True if size and hash are equal.
+        """
+        file = self.files.get(path.name)
+        if file is None or file.size != path.stat().st_size:
             return False
-        if there.lfs is not None:
-            return sha256(path) == there.lfs.sha256
-        return git_hash(path) == there.blob_id
+        if file.lfs is not None:
+            return sha256(path) == file.lfs.sha256
+        return git_hash(path) == file.blob_id
 
 
 def fetch_state(api: HfApi, repo_id: str, revision: str) -> RemoteState | None:
-    """What a revision of a repository holds; None when there is no such repository."""
+    """Ask the Hub for the state of a revision.
+
+    Args:
+        api: The client.
+        repo_id: The repository, ``namespace/name``.
+        revision: A branch or ``refs/pr/N``.
+
+    Returns:
+        The state; None if there is no such repository, or the token cannot see it.
+
+    Raises:
+        RefusedError: If access to the repository is restricted.
+        UnreadableError: If the Hub cannot be reached.
+    """
     with translate_errors(repo_id):
         try:
             head = retry(lambda: api.model_info(repo_id, revision=revision).sha)
@@ -50,7 +76,20 @@ def fetch_state(api: HfApi, repo_id: str, revision: str) -> RemoteState | None:
 
 
 def own_proposal(api: HfApi, repo_id: str, title: str) -> str | None:
-    """The ref of the newest open pull request of the user with this title."""
+    """Find the user's newest open pull request with a title.
+
+    Args:
+        api: The client.
+        repo_id: The repository, ``namespace/name``.
+        title: The exact title.
+
+    Returns:
+        Its ref, ``refs/pr/N``; None if there is none.
+
+    Raises:
+        UnreadableError: If the Hub cannot be reached.
+        RefusedError: If the token is missing or not valid.
+    """
     with translate_errors(repo_id):
         me = retry(api.whoami)["name"]
         found = retry(
@@ -68,41 +107,56 @@ def commit(
     api: HfApi,
     repo_id: str,
     paths: Sequence[Path],
-    there: RemoteState,
+    base: RemoteState,
     message: str,
     *,
     propose: bool,
 ) -> str:
-    """Add or replace files, in one commit on top of what stands there; the revision that has it.
+    """Add or replace files in one commit.
 
-    With ``propose`` that is a new pull request. After an answer that did not come the repository is
-    asked whether it has them; only if not, the commit is sent again. Not so a proposal that the Hub
-    may still be about to open: the next would be a second one.
+    If no answer arrives, the repository is asked whether it has the files, and only if it has not,
+    the commit is sent again. A pull request that the Hub may still be opening is not sent again:
+    that could open a second one.
+
+    Args:
+        api: The client.
+        repo_id: The repository, ``namespace/name``.
+        paths: The local files, which keep their names.
+        base: The state to commit on. The Hub rejects the commit if the revision has moved since.
+        message: The title of the commit and of a pull request.
+        propose: Whether to open a new pull request.
+
+    Returns:
+        The revision that has the commit: that of ``base``, or ``refs/pr/N``.
+
+    Raises:
+        RefusedError: If the Hub rejects the commit.
+        UnreadableError: If the Hub cannot be reached.
     """
-    unsure = False  # whether a commit may have arrived
+    unsure = False  # whether a commit may have succeeded although its answer was lost
     for left in reversed(range(TRIES)):
         try:
             made = api.create_commit(
                 repo_id,
                 [CommitOperationAdd(path.name, path) for path in paths],
                 commit_message=message,
-                revision=there.revision,
-                parent_commit=there.head,
+                revision=base.revision,
+                parent_commit=base.head,
                 create_pr=propose,
             )
         except Exception as error:
             failure = Failure.of(error)
             unsure = unsure or (failure.of_commit and failure.transient)
             if unsure:
-                revision = own_proposal(api, repo_id, message) if propose else there.revision
-                standing = None if revision is None else fetch_state(api, repo_id, revision)
-                if standing is not None and all(map(standing.holds, paths)):
-                    return standing.revision
-            passing = failure.transient and not failure.repeated
-            if not left or not passing or (propose and failure.of_commit and failure.pending):
+                revision = own_proposal(api, repo_id, message) if propose else base.revision
+                state = None if revision is None else fetch_state(api, repo_id, revision)
+                if state is not None and all(map(state.holds, paths)):
+                    return state.revision
+            temporary = failure.transient and not failure.repeated
+            if not left or not temporary or (propose and failure.of_commit and failure.pending):
                 with translate_errors(repo_id):
                     raise
             wait(left)
         else:
-            return made.pr_revision or there.revision
+            return made.pr_revision or base.revision
     raise AssertionError
