@@ -11,7 +11,7 @@ from typing import Any
 from ..config.registry import format_line
 from ..dialects import OFFICIAL
 from ..errors import RefusedError, Sam21ConvertError, UnreachableError, UnreadableError
-from ..hub.resolve import glance
+from ..hub.resolve import resolve
 from ..io.source import CONFIG
 from ..io.tensor import TensorSpec
 from ..report import Report, fold, size_text, table
@@ -110,7 +110,7 @@ def inspect(
     Raises :class:`~sam21convert.errors.UnreadableError` and
     :class:`~sam21convert.errors.RefusedError`, which also say what of the file could do harm.
     """
-    located = glance(path)
+    located = resolve(path, header_only=True)
     try:
         checkpoint = open_checkpoint(located, header_only=True, weights=weights, prefix=prefix)
     except UnreachableError:

@@ -21,7 +21,7 @@ from ..dialects.keymap import Fit, KeyMap, compile_keymap
 from ..dialects.rules import Dialect
 from ..errors import RefusedError, UnreadableError, UsageError
 from ..hub.remote import HubPath
-from ..hub.resolve import Located, glance, resolve
+from ..hub.resolve import Located, resolve
 from ..io.data.checksums import same_bytes
 from ..io.open import Source, open_source
 from ..io.source import CONFIG, Placeholder
@@ -112,8 +112,7 @@ def open_checkpoint(
     Raises :class:`UnreadableError`, :class:`RefusedError`, for a model that only looks like SAM 2
     too, and :class:`UsageError` when there is no HQ-SAM 2 to drop from.
     """
-    find = glance if header_only else resolve
-    located = path if isinstance(path, Located) else find(path)
+    located = path if isinstance(path, Located) else resolve(path, header_only=header_only)
     refuse_adapter(located.path)
     source = open_source(located.path, place=not isinstance(located.path, HubPath))
     beside = source.path / CONFIG

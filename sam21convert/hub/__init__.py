@@ -1,1 +1,1 @@
-"""From what a user writes for a checkpoint to a file on this machine."""
+"""Turn what a user writes for a checkpoint into a file on this machine."""

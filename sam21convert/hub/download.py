@@ -1,7 +1,7 @@
-"""Files by https: they go on after a cut, and get their names when they are whole and right.
+"""Download files over https: resume after a broken connection, verify, and only then rename.
 
-Through the HTTP client of ``huggingface_hub``, so proxies, certificates and ``HF_HUB_OFFLINE`` hold
-here too. No token is sent.
+The HTTP client is that of ``huggingface_hub``, so its proxies, certificates and ``HF_HUB_OFFLINE``
+apply here too. No token is sent.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from ..io.data.checksums import sha256
 from ..report import size_text
 
 _TIMEOUT = 30  # seconds without a byte
-_PIECE = 1 << 16  # bytes, where a client does not hand out what it has
-_WAITS = (0.5, 1, 2, 4, 8)  # seconds, by how many tries in a row brought not a byte
-_LONGEST_WAIT = 60.0  # seconds, whatever a server asks for
+_CHUNK = 1 << 16  # bytes, for clients that must be told how much to hand out at once
+_WAITS = (0.5, 1, 2, 4, 8)  # seconds, by the number of tries in a row that brought no new byte
+_LONGEST_WAIT = 60.0  # seconds, even if a server asks for more
 _TRANSIENT = {408, 425, 429, 500, 502, 503, 504}
 
 
 class _TransientError(Exception):
-    """The download may succeed when it is tried again, after ``wait`` seconds."""
+    """The download may succeed if it is tried again after ``wait`` seconds."""
 
     def __init__(self, why: str, wait: float = 0) -> None:
         super().__init__(why)
@@ -36,21 +36,33 @@ class _TransientError(Exception):
 
 
 def cache() -> Path:
-    """The folder of what is not in the cache of ``huggingface_hub``."""
+    """Locate the cache of this package, for files that are not in that of ``huggingface_hub``.
+
+    Returns:
+        ``$XDG_CACHE_HOME/sam21convert``, or ``~/.cache/sam21convert``; it may not exist yet.
+    """
     home = os.environ.get("XDG_CACHE_HOME", "")
     return (Path(home) if Path(home).is_absolute() else Path.home() / ".cache") / "sam21convert"
 
 
 def download(url: str, path: Path, nbytes: int | None = None, digest: str | None = None) -> None:
-    """Download ``url`` as ``path``, unless that is there already.
+    """Download a file, unless it is there already.
 
-    What has come stands in ``<path>.part`` meanwhile, where the next call goes on if this one does
-    not end; with it goes the validator of the server, by which a file that has changed since is
-    begun anew. ``nbytes`` and ``digest`` (SHA-256) are checked as by :func:`check`. Calls for the
-    same path wait for each other, also in other processes.
+    Until the file is complete its bytes are in ``<path>.part``. If the download is interrupted,
+    the next call resumes it. ``<path>.validator`` holds the ETag or date that the server gave, by
+    which it tells that its file has changed since; then the download starts over. Calls for the
+    same path wait for each other, in other processes too.
 
-    Raises :class:`UnreadableError` when the server refuses, cannot be reached, or keeps failing,
-    when the disk is full, and when the file is not the right one.
+    Args:
+        url: the address of the file.
+        path: where to put it; missing parent folders are created.
+        nbytes: the expected size, None when it is not known.
+        digest: the expected SHA-256 in hexadecimal, None when it is not known.
+
+    Raises:
+        UnreadableError: when the server refuses, cannot be reached or keeps failing, when the disk
+            is full, and when the file has the wrong size or hash. A wrong file is kept beside
+            ``path``, see :func:`check`.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with _beside(path, "lock").open("w") as lock:
@@ -59,24 +71,33 @@ def download(url: str, path: Path, nbytes: int | None = None, digest: str | None
             return
         part, validator = _beside(path, "part"), _beside(path, "validator")
         if not validator.exists() and digest is None:
-            part.unlink(missing_ok=True)  # nothing would tell that it is of the same file
+            part.unlink(missing_ok=True)  # nothing could tell whether it is part of the same file
         if nbytes is None or _size(part) != nbytes:
             try:
                 _fetch(url, part, validator)
-            except OSError as error:  # of this machine: others are tried again, and then explained
+            except OSError as error:  # of this machine: network errors are handled in _fetch
                 raise UnreadableError(
-                    f"{shown(url)}: cannot be kept in {part.parent}: {error.strerror}",
-                    hint=f"free space there: {size_text(_size(part))} have come and are kept",
+                    f"{redacted(url)}: cannot be saved in {part.parent}: {error.strerror}",
+                    hint="free some space there and run again: "
+                    f"{size_text(_size(part))} have arrived and are kept",
                 ) from error
         validator.unlink(missing_ok=True)
-        check(part, shown(url), nbytes, digest, path)
+        check(part, redacted(url), nbytes, digest, path)
         part.replace(path)
 
 
-def check(file: Path, what: str, nbytes: int | None, digest: str | None, evidence_of: Path) -> None:
-    """Raise :class:`UnreadableError` unless ``file`` has that size and SHA-256.
+def check(file: Path, what: str, nbytes: int | None, digest: str | None, keep_beside: Path) -> None:
+    """Check the size and hash of a file, and move a wrong one away.
 
-    It is kept beside ``evidence_of`` then, named for what it is. ``what`` names it in the error.
+    Args:
+        file: the file, or a link to it.
+        what: its name in the error message.
+        nbytes: the expected size, None to accept any.
+        digest: the expected SHA-256 in hexadecimal, None to accept any.
+        keep_beside: a path; a wrong file is moved beside it, as ``<keep_beside>.wrong-...``.
+
+    Raises:
+        UnreadableError: when the size or the hash is wrong.
     """
     size = file.stat().st_size
     found = sha256(file) if digest is not None else None
@@ -88,67 +109,81 @@ def check(file: Path, what: str, nbytes: int | None, digest: str | None, evidenc
         if nbytes not in (None, size)
         else f"has SHA-256 {found}, expected {digest}"
     )
-    refuse(file, what, wrong, label, evidence_of)
+    reject(file, what, wrong, label, keep_beside)
 
 
-def refuse(file: Path, what: str, wrong: str, label: str, evidence_of: Path) -> NoReturn:
-    """Move a wrong file, from behind a link too, beside ``evidence_of``; :class:`UnreadableError`.
+def reject(file: Path, what: str, wrong: str, label: str, keep_beside: Path) -> NoReturn:
+    """Move a wrong file out of the way, so that the next try downloads it again, and raise.
 
-    ``wrong`` says what it has and should have, ``label`` becomes part of its name.
+    Args:
+        file: the file, or a link to it; the link is removed.
+        what: its name in the error message.
+        wrong: what the file has and what was expected, for the error message.
+        label: the end of its new name.
+        keep_beside: the file is moved beside this path, as ``<keep_beside>.wrong-<label>``.
+
+    Raises:
+        UnreadableError: always.
     """
-    evidence = _beside(evidence_of, f"wrong-{label}")
-    evidence.parent.mkdir(parents=True, exist_ok=True)
-    shutil.move(file.resolve(), evidence)
+    kept = _beside(keep_beside, f"wrong-{label}")
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    shutil.move(file.resolve(), kept)
     if file.is_symlink():
         file.unlink()
     raise UnreadableError(
-        f"{what}: {wrong}; what came is kept as {evidence}",
-        hint="something on the way, or at the source, changed the file: look at what came, "
-        "then try again",
+        f"{what}: {wrong}; the wrong file is kept as {kept}",
+        hint="the file was changed at the source or on the way: look at it, then try again",
     )
 
 
-def shown(url: str) -> str:
-    """A URL without what may be secret: name, password and query."""
+def redacted(url: str) -> str:
+    """Remove what may be secret from an address.
+
+    Args:
+        url: the address.
+
+    Returns:
+        The address without user name, password, query and fragment, for messages.
+    """
     parts = urlsplit(url)
     return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
 
 
 def _fetch(url: str, part: Path, validator: Path) -> None:
-    """Bring ``part`` to its end; give up after tries that bring no byte further than before."""
+    """Complete ``part``, in as many requests as it takes while each brings new bytes."""
     furthest, failures = _size(part), 0
     while True:
         try:
-            _go_on(url, part, validator)
+            _request_rest(url, part, validator)
         except _TransientError as error:
-            came = _size(part)
-            failures = 0 if came > furthest else failures + 1
-            furthest = max(furthest, came)
+            arrived = _size(part)
+            failures = 0 if arrived > furthest else failures + 1
+            furthest = max(furthest, arrived)
             if failures == len(_WAITS):
                 raise UnreadableError(
-                    f"{shown(url)}: {error}",
-                    hint=f"run it again later: {size_text(came)} have come and are kept",
+                    f"{redacted(url)}: {error}",
+                    hint=f"run it again later: {size_text(arrived)} have arrived and are kept",
                 ) from error
             time.sleep(max(_WAITS[failures], min(error.wait, _LONGEST_WAIT)))
         else:
             return
 
 
-def _go_on(url: str, part: Path, validator: Path) -> None:
-    """One request for what is missing."""
+def _request_rest(url: str, part: Path, validator: Path) -> None:
+    """Send one request for the bytes that ``part`` does not have yet, and append them."""
     from huggingface_hub.utils import tqdm  # type: ignore[attr-defined]
 
     start = _size(part)
     headers = {"Accept-Encoding": "identity"}
     if start:
         headers["Range"] = f"bytes={start}-"
-        if validator.exists():
+        if validator.exists():  # a file that has changed is then sent as a whole, with status 200
             headers["If-Range"] = validator.read_text()
     with ExitStack() as stack:
-        response = _respond(stack, url, headers)
+        response = _open_response(stack, url, headers)
         if response.status_code == 200:
             start = 0
-            _keep_validator(response.headers, validator)
+            _save_validator(response.headers, validator)
         total = _total(response, start, part)
         file = stack.enter_context(part.open("r+b" if start else "wb"))
         file.seek(start)
@@ -156,24 +191,24 @@ def _go_on(url: str, part: Path, validator: Path) -> None:
             total=total, initial=start, unit="B", unit_scale=True, desc=part.stem, disable=None
         )
         stack.enter_context(bar)
-        for piece in _pieces(response):
-            file.write(piece)
-            bar.update(len(piece))
+        for chunk in _chunks(response):
+            file.write(chunk)
+            bar.update(len(chunk))
         file.flush()
         os.fsync(file.fileno())
         if total is not None and file.tell() < total:
             raise _TransientError(f"ended after {file.tell()} of {total} bytes")
 
 
-def _respond(stack: ExitStack, url: str, headers: dict[str, str]) -> Any:
-    """The answer to a request, closed by ``stack``, when it is one to go on with."""
+def _open_response(stack: ExitStack, url: str, headers: dict[str, str]) -> Any:
+    """Send a request; a response with a usable status is returned, and closed by ``stack``."""
     from huggingface_hub.errors import OfflineModeIsEnabled
 
     try:
         response: Any = stack.enter_context(_request(url, headers))
     except OfflineModeIsEnabled as error:
         raise UnreadableError(
-            f"{shown(url)}: not in the cache, and HF_HUB_OFFLINE forbids to download it",
+            f"{redacted(url)}: not in the cache, and HF_HUB_OFFLINE forbids downloading it",
             hint="unset HF_HUB_OFFLINE, or give the path of a local copy",
         ) from error
     except Exception as error:  # of httpx or of requests
@@ -185,14 +220,14 @@ def _respond(stack: ExitStack, url: str, headers: dict[str, str]) -> Any:
         raise _TransientError(f"the server answered with status {status}", wait)
     if status not in (200, 206, 416):
         raise UnreadableError(
-            f"{shown(url)}: the server answered with status {status}",
+            f"{redacted(url)}: the server answered with status {status}",
             hint="check the address; open it in a browser to see what is there",
         )
     return response
 
 
 def _request(url: str, headers: dict[str, str]) -> AbstractContextManager[Any]:
-    """huggingface_hub speaks through httpx since its version 1, and through requests before."""
+    """Start streaming with the library of huggingface_hub: httpx since 1.0, requests before."""
     from huggingface_hub.utils import get_session  # type: ignore[attr-defined]
 
     session: Any = get_session()
@@ -201,21 +236,21 @@ def _request(url: str, headers: dict[str, str]) -> AbstractContextManager[Any]:
     return session.get(url, headers=headers, timeout=_TIMEOUT, stream=True)  # type: ignore[no-any-return]
 
 
-def _pieces(response: Any) -> Iterator[bytes]:
-    """The body as it arrives."""
+def _chunks(response: Any) -> Iterator[bytes]:
+    """The body of a response as it arrives."""
     try:
         if hasattr(response, "iter_bytes"):
             yield from response.iter_bytes()
         else:
-            yield from response.iter_content(_PIECE)
-    except Exception as error:  # of httpx or of requests; writing is not done in here
+            yield from response.iter_content(_CHUNK)
+    except Exception as error:  # of httpx or of requests; errors of writing are not raised here
         raise _TransientError(f"the connection broke: {type(error).__name__}") from error
 
 
 def _total(response: Any, start: int, part: Path) -> int | None:
-    """The size of the whole file, where the server tells it.
+    """The size of the complete file, or None when the server does not tell it.
 
-    A range that is not the one asked for says that ``part`` is of something else: begin anew.
+    Any other range than the requested one means that ``part`` belongs to another file: start over.
     """
     if response.status_code == 200:
         length = response.headers.get("Content-Length", "")
@@ -223,12 +258,12 @@ def _total(response: Any, start: int, part: Path) -> int | None:
     span, _, total = response.headers.get("Content-Range", "").partition("/")
     if response.status_code == 416 or not span.startswith(f"bytes {start}-"):
         part.unlink(missing_ok=True)
-        raise _TransientError("the server has no such range as was asked for")
+        raise _TransientError("the server does not have the requested range")
     return int(total) if total.isdecimal() else None
 
 
-def _keep_validator(headers: Any, validator: Path) -> None:
-    """What ``If-Range`` takes: an ETag that is not weak, or a date."""
+def _save_validator(headers: Any, validator: Path) -> None:
+    """Save what ``If-Range`` accepts: an ETag that is not weak, or else a date."""
     tag = headers.get("ETag", "W/")
     value = headers.get("Last-Modified") if tag.startswith("W/") else tag
     if value is None:

@@ -1,7 +1,7 @@
-"""What an error of ``huggingface_hub`` means: whether it may pass, and what to tell the user.
+"""Interpret errors of ``huggingface_hub``: whether a retry may help, and what to tell the user.
 
-Its classes differ between versions, as its HTTP library does: mostly the request and the status
-of the answer decide.
+The exception classes differ between versions of ``huggingface_hub``, and so does the HTTP library
+that it uses. So most decisions are based on the request and the status code of the answer.
 """
 
 from __future__ import annotations
@@ -16,16 +16,23 @@ from urllib.parse import urlsplit
 
 from ..errors import RefusedError, Sam21ConvertError, UnreadableError, UsageError
 
-BUSY = (408, 429, 500, 502, 503, 504)  # statuses of a server that may answer later
-_READING = ("GET", "HEAD")
-_ONCE = ("/commit/", "/api/validate-yaml")  # of a commit's requests, those that it sends once
+BUSY = (408, 429, 500, 502, 503, 504)  # status codes after which a retry may succeed
+_READ_METHODS = ("GET", "HEAD")
+# Of the requests that make up a commit, those that huggingface_hub does not retry itself.
+_SENT_ONCE = ("/commit/", "/api/validate-yaml")
 
 
 @dataclass(frozen=True)
 class Failure:
-    """The request that failed and the answer to it, as far as the error tells.
+    """A request that failed and the answer to it, as far as the error tells.
 
-    ``signed`` is whether the request had a token, ``said`` what the Hub wrote, on one line.
+    Attributes:
+        error: the error itself, or the error of this machine that caused it.
+        status: the status code of the answer, None when there was none.
+        method: the HTTP method, in capitals; empty when no request is known.
+        url: the address that was requested; empty when no request is known.
+        signed: whether the request carried a token.
+        server_message: what the Hub wrote about the error, on one line; may be empty.
     """
 
     error: Exception
@@ -33,50 +40,57 @@ class Failure:
     method: str = ""
     url: str = ""
     signed: bool = False
-    said: str = ""
+    server_message: str = ""
 
     @classmethod
     def of(cls, error: Exception) -> Failure:
-        """From an error, or from what caused it: an upload wraps its own."""
+        """Collect what an error and its causes tell: uploads wrap the original error.
+
+        Args:
+            error: an error raised by a function of ``huggingface_hub``.
+
+        Returns:
+            The failure. Without a request in the chain of causes, it has only the error.
+        """
         cause: BaseException | None = error
         while isinstance(cause, Exception):
-            response = _held(cause, "response")
-            request = _held(cause, "request") or _held(response, "request")
+            response = _attribute(cause, "response")
+            request = _attribute(cause, "request") or _attribute(response, "request")
             if request is not None:
-                status = _held(response, "status_code")
-                said = _held(cause, "server_message") if status is not None else None
+                status = _attribute(response, "status_code")
+                message = _attribute(cause, "server_message") if status is not None else None
                 return cls(
                     error,
                     status,
                     str(request.method),
                     str(request.url),
                     "authorization" in request.headers,
-                    " ".join(str(said or "").split()),
+                    " ".join(str(message or "").split()),
                 )
-            if _at_home(cause):
+            if _is_local(cause):
                 return cls(cause)
             cause = cause.__cause__
         return cls(error)
 
     @property
-    def elsewhere(self) -> bool:
-        """Whether it was not the Hub that was asked, but the host that has its large files."""
+    def of_storage(self) -> bool:
+        """Whether the request went to the host that stores large files, not to the Hub itself."""
         from huggingface_hub import constants
 
         return urlsplit(self.url).netloc not in ("", urlsplit(constants.ENDPOINT).netloc)
 
     @property
     def of_commit(self) -> bool:
-        """Whether it was the commit itself that failed, not what goes before."""
+        """Whether the commit request itself failed, not one of those that prepare it."""
         return "/commit/" in self.url
 
     @property
     def transient(self) -> bool:
-        """Whether it may pass: the Hub is busy, or gave no answer that can be read."""
+        """Whether a retry may succeed: the Hub is busy, or gave no answer that can be read."""
         from huggingface_hub import errors
 
-        if isinstance(self.error, errors.LocalEntryNotFoundError) or _at_home(self.error):
-            return False  # the first is of a download, after many tries of the client
+        if isinstance(self.error, errors.LocalEntryNotFoundError) or _is_local(self.error):
+            return False  # a download raises the first only after several retries of its own
         if self.status is not None:
             return self.status in BUSY
         garbled = isinstance(self.error, json.JSONDecodeError)
@@ -84,186 +98,218 @@ class Failure:
 
     @property
     def repeated(self) -> bool:
-        """Whether the client has sent it several times itself, for a request of a commit."""
-        return bool(self.url) and not any(path in self.url for path in _ONCE)
+        """For a request of a commit: whether ``huggingface_hub`` has already retried it."""
+        return bool(self.url) and not any(path in self.url for path in _SENT_ONCE)
 
     @property
     def pending(self) -> bool:
-        """Whether the Hub has the request, and may still carry it out."""
+        """Whether the Hub received the request and may still carry it out."""
         return self.status == 504 or type(self.error).__name__ == "ReadTimeout"
 
 
-def _at_home(error: Exception) -> bool:
-    """Whether it is one of ours, or of this machine, such as a full disk."""
-    local = isinstance(error, OSError) and error.errno is not None
-    distant = isinstance(error, (ConnectionError, TimeoutError, gaierror))
-    return (local and not distant) or isinstance(error, Sam21ConvertError)
+def _is_local(error: Exception) -> bool:
+    """Whether it is an error of this package or of this machine, such as a full disk."""
+    of_system = isinstance(error, OSError) and error.errno is not None
+    of_network = isinstance(error, (ConnectionError, TimeoutError, gaierror))
+    return (of_system and not of_network) or isinstance(error, Sam21ConvertError)
 
 
-def _held(thing: object, name: str) -> Any:
+def _attribute(owner: object, name: str) -> Any:
     try:
-        return getattr(thing, name, None)
-    except RuntimeError:  # of httpx, where there was no request
+        return getattr(owner, name, None)
+    except RuntimeError:  # httpx raises it for the request of an error that has none
         return None
 
 
 @contextmanager
 def translate_errors(what: str) -> Iterator[None]:
-    """Turn what ``huggingface_hub`` raises into an error that says what to do.
+    """Inside the block, turn errors of ``huggingface_hub`` into ours, with a hint what to do.
 
-    Errors of this machine, such as a full disk, stay what they are.
+    Errors of this machine, such as a full disk, are raised as they are.
+
+    Args:
+        what: the repository or file that the block works on; messages begin with it.
+
+    Yields:
+        Nothing.
+
+    Raises:
+        UnreadableError: when the Hub cannot be reached, is busy, does not have the repository, or
+            requires a sign-in.
+        RefusedError: when the Hub refuses the request for good.
     """
     try:
         yield
     except Exception as error:
         failure = Failure.of(error)
-        if failure.error is error and _at_home(error):
+        if failure.error is error and _is_local(error):
             raise
-        if _at_home(failure.error):
+        if _is_local(failure.error):
             raise failure.error from error
-        raise translated(what, failure) from error
+        raise _error_for(what, failure) from error
 
 
-def translated(what: str, failure: Failure) -> Sam21ConvertError:
-    """The error that tells of a failure to do something with ``what``."""
+def _error_for(what: str, failure: Failure) -> Sam21ConvertError:
+    """The error to raise for a failure to read or write ``what``."""
     from huggingface_hub import errors
 
     error, status = failure.error, failure.status
-    said = f": {failure.said}" if failure.said else ""
-    if failure.elsewhere and status is not None and status not in BUSY:
+    detail = f": {failure.server_message}" if failure.server_message else ""
+    if failure.of_storage and status is not None and status not in BUSY:
         return UnreadableError(
             f"{what}: the storage of the Hub refused a file, with status {status}",
-            hint="its links are good for a while only: run again, what has arrived is not sent "
-            "twice",
+            hint="the links to it expire: run again; what has arrived is not sent again",
         )
     if isinstance(error, errors.GatedRepoError):
-        return _gated(what)
+        return _gated_error(what)
     if isinstance(error, errors.DisabledRepoError):
-        return RefusedError(f"{what}: the Hub has disabled it{said}", hint="its page says more")
+        return RefusedError(
+            f"{what}: the Hub has disabled it{detail}", hint="see its page for the reason"
+        )
     if isinstance(error, errors.LocalTokenNotFoundError) or status == 401:
         return UnreadableError(
             f"{what}: the Hub does not accept your token"
             if failure.signed
-            else f"{what}: the Hub asks who you are",
-            hint="sign in: hf auth login, or set HF_TOKEN",
+            else f"{what}: the Hub requires you to sign in",
+            hint="sign in with hf auth login, or set HF_TOKEN",
         )
     if isinstance(error, errors.RevisionNotFoundError):
-        return UnreadableError(f"{what}: no such revision", hint="a branch, or refs/pr/N")
+        return UnreadableError(f"{what}: no such revision", hint="give a branch or refs/pr/N")
     if status == 403:
-        return _forbidden(what, failure, said)
+        return _forbidden_error(what, failure, detail)
     if status == 404:
         return UnreadableError(
-            f"{what}: is not on the Hub, or no longer (status 404){said}",
-            hint="the repository or the revision may have been deleted or renamed: see its page, "
-            "and run again",
+            f"{what}: not found on the Hub (status 404){detail}",
+            hint="the repository or the revision may have been deleted or renamed: check its page",
         )
     if failure.of_commit and status in (409, 412):
         return RefusedError(
             f"{what}: was changed by somebody else in the meantime; nothing was written",
-            hint="run again, to see what stands there now",
+            hint="run again to compare with what is there now",
         )
     if status is not None and status < 500 and status not in BUSY:
-        if type(error) is ValueError:  # of a card that is not valid: the client lists what is not
-            said = f": {' '.join(str(error).split())}"
-        return RefusedError(f"{what}: the Hub does not take it (status {status}){said}")
-    return _unanswered(what, failure, said)
+        if type(error) is ValueError:  # an invalid model card: the text lists what is wrong in it
+            detail = f": {' '.join(str(error).split())}"
+        return RefusedError(f"{what}: the Hub rejected it (status {status}){detail}")
+    return _no_answer_error(what, failure, detail)
 
 
-def _gated(what: str) -> UnreadableError:
+def _gated_error(what: str) -> UnreadableError:
     return UnreadableError(
         f"{what}: is gated on the Hub",
-        hint="ask for access on its page, then sign in: hf auth login, or set HF_TOKEN",
+        hint="request access on its page, then sign in with hf auth login or set HF_TOKEN",
     )
 
 
-def _forbidden(what: str, failure: Failure, said: str) -> RefusedError:
-    """The Hub says no: for want of a right, of space, of money; only its own words tell."""
-    if failure.method in _READING:
+def _forbidden_error(what: str, failure: Failure, detail: str) -> RefusedError:
+    """For status 403: a missing permission, a spent quota, ...; only the Hub's message tells."""
+    if failure.method in _READ_METHODS:
         return RefusedError(
-            f"{what}: the Hub does not let you read it{said}",
-            hint="use a token that may read it",
+            f"{what}: the Hub does not let you read it{detail}",
+            hint="use a token that can read it",
         )
-    hopeless = "create_pr" in failure.url or "/repos/create" in failure.url
-    proposal = "" if hopeless else ", or propose the change: `create_pr=True`"
+    # A pull request cannot help where one was just refused, or where the repository is missing.
+    no_proposal = "create_pr" in failure.url or "/repos/create" in failure.url
+    proposal = "" if no_proposal else ", or propose the change with `create_pr=True`"
     return RefusedError(
-        f"{what}: the Hub does not let you write it{said}",
-        hint=f"if it is for want of the right: use a token that may write there{proposal}",
+        f"{what}: the Hub does not let you write it{detail}",
+        hint=f"if your token cannot write to this namespace, use one that can{proposal}",
     )
 
 
-def _unanswered(what: str, failure: Failure, said: str) -> Sam21ConvertError:
+def _no_answer_error(what: str, failure: Failure, detail: str) -> Sam21ConvertError:
     error = failure.error
-    again = "run again later: what has arrived is not sent twice"
     if failure.status is not None:
-        told = f"the Hub answered with status {failure.status}{said}"
+        problem = f"the Hub answered with status {failure.status}{detail}"
     elif isinstance(error, json.JSONDecodeError):
-        told = "the Hub gave an answer that cannot be read"
+        problem = "the Hub gave an answer that cannot be read"
     elif isinstance(error, ValueError) and not isinstance(error, OSError):
-        return RefusedError(f"{what}: the Hub does not take it: {' '.join(str(error).split())}")
+        return RefusedError(f"{what}: the Hub rejected it: {' '.join(str(error).split())}")
     elif type(error).__name__.endswith("Timeout"):
-        told = "the Hub gave no answer in time"
+        problem = "the Hub gave no answer in time"
     else:
-        told = f"the Hub cannot be reached: {type(error).__name__}"
-    return UnreadableError(f"{what}: {told}", hint=again)
+        problem = f"the Hub cannot be reached: {type(error).__name__}"
+    return UnreadableError(
+        f"{what}: {problem}", hint="run again later; what has arrived is not sent again"
+    )
 
 
 @contextmanager
 def translate_read_errors(what: str) -> Iterator[None]:
-    """As :func:`translate_errors`, where ``what`` is only read, and may have been meant as a path.
+    """Do the same as :func:`translate_errors` for a block that only reads.
 
-    Then an error of this machine is that of the cache, where what is read is kept.
+    The messages consider that ``what`` may have been meant as a local path, and that an error of
+    this machine comes from writing to the cache.
+
+    Args:
+        what: the repository or file that the block reads; messages begin with it.
+
+    Yields:
+        Nothing.
+
+    Raises:
+        UsageError: when ``what`` cannot be the name of a repository.
+        UnreadableError: for everything else that goes wrong.
     """
     try:
         yield
     except Exception as error:
         if isinstance(error, Sam21ConvertError):
             raise
-        raise _unread(what, error) from error
+        raise _read_error(what, error) from error
 
 
-def _unread(what: str, error: Exception) -> Sam21ConvertError:
+def _read_error(what: str, error: Exception) -> Sam21ConvertError:
     from huggingface_hub import constants, errors
 
     if isinstance(error, errors.HFValidationError):
-        return no_id(what)
+        return invalid_id_error(what)
     if isinstance(error, errors.GatedRepoError):
-        return _gated(what)
+        return _gated_error(what)
     if isinstance(error, errors.RepositoryNotFoundError):
         return UnreadableError(
-            f"{what}: no such repository on the Hub, nor a local path",
-            hint="check the spelling; a private one is seen only after signing in: hf auth login",
+            f"{what}: no such repository on the Hub, and no such local path",
+            hint="check the spelling; for a private repository sign in with hf auth login",
         )
     if isinstance(error, errors.RevisionNotFoundError):
         return UnreadableError(
             f"{what}: no such revision on the Hub",
-            hint="a branch, a tag, refs/pr/N or a whole commit hash",
+            hint="give a branch, a tag, refs/pr/N or a full commit hash",
         )
     if isinstance(error, (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled)):
         return UnreadableError(
-            f"{what}: no local path, not in the cache, and the Hub cannot be reached",
+            f"{what}: not a local path, not in the cache, and the Hub cannot be reached",
             hint="check the connection and HF_HUB_OFFLINE, or give the path of a local copy",
         )
     if isinstance(error, errors.EntryNotFoundError):
         return UnreadableError(
             f"{what}: the repository does not hold this file",
-            hint="another revision may: org/name@revision",
+            hint="check the name, or give another revision as org/name@revision",
         )
     failure = Failure.of(error)
-    if isinstance(failure.error, OSError) and _at_home(failure.error):
+    if isinstance(failure.error, OSError) and _is_local(failure.error):
         return UnreadableError(
-            f"{what}: cannot be kept in {constants.HF_HUB_CACHE}: {failure.error.strerror}",
-            hint="free space there, or set HF_HOME to a folder elsewhere",
+            f"{what}: cannot be saved in {constants.HF_HUB_CACHE}: {failure.error.strerror}",
+            hint="free some space there, or set HF_HOME to a folder on another disk",
         )
-    again = "try again later, or give the path of a local copy"
+    problem = f"the Hub cannot be reached: {type(error).__name__}"
     if failure.status is not None:
-        return UnreadableError(f"{what}: the Hub answered with status {failure.status}", hint=again)
-    reason = type(error).__name__
-    return UnreadableError(f"{what}: the Hub cannot be reached: {reason}", hint=again)
+        problem = f"the Hub answered with status {failure.status}"
+    return UnreadableError(
+        f"{what}: {problem}", hint="try again later, or give the path of a local copy"
+    )
 
 
-def no_id(model_id: str) -> UsageError:
-    """What was given is neither a path nor can it be an id."""
+def invalid_id_error(model_id: str) -> UsageError:
+    """Make the error for a text that is neither a path nor the form of a repository id.
+
+    Args:
+        model_id: the text.
+
+    Returns:
+        The error, to be raised by the caller.
+    """
     return UsageError(
-        f"{model_id}: no such file or folder, and no id of the Hub",
+        f"{model_id}: no such file or folder, and not a repository id of the Hub",
         hint="give a path that exists, or an id such as facebook/sam2.1-hiera-tiny",
     )

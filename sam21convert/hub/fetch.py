@@ -1,8 +1,8 @@
-"""Checkpoints from the Hugging Face Hub, through ``huggingface_hub`` alone.
+"""Download checkpoints from the Hugging Face Hub with ``huggingface_hub``.
 
-Files go to its cache, and its environment variables hold (``HF_HOME``, ``HF_TOKEN``,
-``HF_HUB_OFFLINE``, ...). It compares sizes only, so each file that arrives is compared here with
-the hash that the Hub states for it.
+Files go to its cache, and its environment variables apply (``HF_HOME``, ``HF_TOKEN``,
+``HF_HUB_OFFLINE``, ...). It checks only the sizes of files, so each new file is checked here
+against the hash that the Hub states for it.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from ..errors import RefusedError, UsageError
 from ..io.data.checksums import git_hash
 from ..io.source import CONFIG, INDEX, WEIGHTS
 from ..io.text import read_json
-from .download import cache, check, refuse
-from .errors import no_id, translate_read_errors
+from .download import cache, check, reject
+from .errors import invalid_id_error, translate_read_errors
 from .published import PUBLISHED
 from .retry import retry
 
-# Hub id -> config and checkpoint, as in the table of the official build_sam.py.
+# Repository -> config and checkpoint file, as in HF_MODEL_ID_TO_FILENAMES of build_sam.py.
 OFFICIAL: Mapping[str, tuple[str, str]] = {
     published.repo: (published.config, published.file) for published in PUBLISHED
 }
@@ -30,15 +30,26 @@ _YAML = {".yaml", ".yml"}
 
 
 def fetch(model_id: str | Path) -> tuple[Path, str | Path | None]:
-    """The checkpoint that an id stands for, and its config where there is one beside it.
+    """Find a checkpoint and its config in a repository of the Hub or in a local path.
 
-    ``model_id`` is a local file or folder, or a repository of the Hub: ``org/name``, or
-    ``org/name@revision``. Of an official one the ``.pt`` is taken, of any other the transformers
-    folder or the only checkpoint, with the YAML when there is just one.
+    From an official repository the ``.pt`` file is taken. From any other, and from a local folder,
+    the transformers folder is taken if it is one, else the only checkpoint, with the YAML beside it
+    if there is exactly one.
 
-    Raises :class:`UsageError` when it is neither or there are several checkpoints,
-    :class:`RefusedError` when there is none, :class:`UnreadableError` when the repository does not
-    exist, is closed to the user, or cannot be reached.
+    Args:
+        model_id: a local file or folder, or a repository as ``org/name`` or ``org/name@revision``.
+
+    Returns:
+        The file or folder of the checkpoint, and its config: the path of a YAML, for official
+        repositories the name of a shipped config, or None. A transformers folder has its own
+        config, so the second is None.
+
+    Raises:
+        UsageError: when ``model_id`` is neither a path nor the form of a repository, or when there
+            are several checkpoints.
+        RefusedError: when there is no checkpoint.
+        UnreadableError: when the repository does not exist, is closed to the user, or cannot be
+            reached.
     """
     local = Path(model_id)
     if local.is_dir():
@@ -47,7 +58,7 @@ def fetch(model_id: str | Path) -> tuple[Path, str | Path | None]:
         return local, None
     repo, _, revision = str(model_id).partition("@")
     if repo.count("/") != 1:
-        raise no_id(str(model_id))
+        raise invalid_id_error(str(model_id))
     if repo in OFFICIAL:
         config, checkpoint = OFFICIAL[repo]
         return fetch_file(repo, revision or None, checkpoint), config
@@ -55,9 +66,21 @@ def fetch(model_id: str | Path) -> tuple[Path, str | Path | None]:
 
 
 def fetch_repository(repo: str, revision: str | None) -> tuple[Path, Path | None]:
-    """Of any repository the transformers folder or the only checkpoint, with its only YAML.
+    """Download the checkpoint of a repository, with its config.
 
-    Raises as :func:`fetch` does.
+    Args:
+        repo: the repository, as ``org/name``.
+        revision: a branch, tag, ``refs/pr/N`` or commit; None is the main branch.
+
+    Returns:
+        The transformers folder and None; or, when the repository is not one, the only checkpoint
+        and the YAML beside it, None unless there is exactly one.
+
+    Raises:
+        UsageError: when there are several checkpoints.
+        RefusedError: when there is no checkpoint.
+        UnreadableError: when the repository does not exist, is closed to the user, or cannot be
+            reached.
     """
     import huggingface_hub
     from huggingface_hub.constants import HF_HUB_OFFLINE
@@ -69,20 +92,30 @@ def fetch_repository(repo: str, revision: str | None) -> tuple[Path, Path | None
     with translate_read_errors(repo):
         commit, names = listing(repo, revision)
     weights, config = choose(repo, names)
-    # By name, so that the cache knows the name when offline; then all by hash, of one commit.
+    # One file by the name of the revision, so that the cache can resolve that name when offline;
+    # then all files by the hash of the commit, so that they belong together.
     fetch_file(repo, revision, config or weights)
-    wanted = [weights, config, *(PROCESSORS if config == CONFIG else ())]
+    needed = [weights, config, *(PROCESSORS if config == CONFIG else ())]
     if weights == INDEX:
         shards = read_json(fetch_file(repo, commit, INDEX)).get("weight_map")
-        wanted += shards.values() if isinstance(shards, dict) else []
-    paths = {name: fetch_file(repo, commit, name) for name in names if name in wanted}
+        needed += shards.values() if isinstance(shards, dict) else []
+    paths = {name: fetch_file(repo, commit, name) for name in names if name in needed}
     if config == CONFIG:
         return paths[CONFIG].parent, None
     return paths[weights], None if config is None else paths[config]
 
 
 def listing(repo: str, revision: str | None) -> tuple[str | None, list[str]]:
-    """The commit that a revision is now, and the names of its files. Raises as the client does."""
+    """List the files of a repository at a revision.
+
+    Args:
+        repo: the repository, as ``org/name``.
+        revision: a branch, tag, ``refs/pr/N`` or commit; None is the main branch.
+
+    Returns:
+        The hash of the commit, and the paths of its files. The errors of ``huggingface_hub`` are
+        not translated.
+    """
     import huggingface_hub
 
     info = retry(lambda: huggingface_hub.HfApi().model_info(repo, revision=revision))
@@ -98,7 +131,21 @@ def _in_folder(where: str, folder: Path, pattern: str) -> tuple[Path, Path | Non
 
 
 def choose(where: str, names: Sequence[str]) -> tuple[str, str | None]:
-    """The weights and the config among the files of a folder or repository."""
+    """Choose the weights and the config among the files of a folder or repository.
+
+    Args:
+        where: the folder or repository, for error messages.
+        names: the paths of its files, with ``/`` between folders.
+
+    Returns:
+        The weights and the config, two of ``names``. For a transformers folder they are its weights
+        (or the index of its shards) and ``config.json``; else the only checkpoint and the only
+        YAML, or None when there is not exactly one.
+
+    Raises:
+        RefusedError: when there is no checkpoint.
+        UsageError: when there are several.
+    """
     for weights in (WEIGHTS, INDEX):
         if CONFIG in names and weights in names:
             return weights, CONFIG
@@ -111,16 +158,26 @@ def choose(where: str, names: Sequence[str]) -> tuple[str, str | None]:
     if len(found) > 1:
         raise UsageError(
             f"{where}: holds several checkpoints: {', '.join(found)}",
-            hint="name one: its path, or hf://org/repo/file",
+            hint="name one of them, by its path or as hf://org/repo/file",
         )
     configs = [name for name in names if PurePosixPath(name).suffix in _YAML]
     return found[0], configs[0] if len(configs) == 1 else None
 
 
 def fetch_file(repo: str, revision: str | None, name: str) -> Path:
-    """One file of a repository, checked as by :func:`check_cached` when it arrives.
+    """Download one file of a repository; a file that is new in the cache is checked.
 
-    Raises :class:`UnreadableError` and :class:`UsageError`.
+    Args:
+        repo: the repository, as ``org/name``.
+        revision: a branch, tag, ``refs/pr/N`` or commit; None is the main branch.
+        name: the path of the file in the repository.
+
+    Returns:
+        The path of the file in the cache of ``huggingface_hub``.
+
+    Raises:
+        UsageError: when ``repo`` is not the form of a repository.
+        UnreadableError: when the file cannot be downloaded or has the wrong hash.
     """
     import huggingface_hub
 
@@ -133,24 +190,33 @@ def fetch_file(repo: str, revision: str | None, name: str) -> Path:
 
 
 def check_cached(path: Path, repo: str, name: str) -> None:
-    """Compare a file in the cache with the hash that the Hub states: it is the name of its blob.
+    """Check a file in the cache of ``huggingface_hub`` against the hash that the Hub states.
 
-    That is the SHA-256 of what is in LFS, and git's hash of what is not. A file that has another
-    is moved to the cache of this package. Raises :class:`UnreadableError` then.
+    The hash is the SHA-256 for a file in LFS, and git's hash for any other. The cache links to a
+    blob that is named by it.
+
+    Args:
+        path: the file in the cache.
+        repo: the repository, as ``org/name``.
+        name: the path of the file in the repository.
+
+    Raises:
+        UnreadableError: when the hash is wrong. The file is moved to the cache of this package, so
+            that the next try downloads it again.
     """
-    what, evidence_of = f"{repo}/{name}", cache() / "hub" / repo / PurePosixPath(name).name
-    stated = path.resolve().name if path.is_symlink() else _stated(path, repo, name)
-    if re.fullmatch("[0-9a-f]{64}", stated):
-        check(path, what, None, stated, evidence_of)
-    elif re.fullmatch("[0-9a-f]{40}", stated):
+    what, keep_beside = f"{repo}/{name}", cache() / "hub" / repo / PurePosixPath(name).name
+    expected = path.resolve().name if path.is_symlink() else _hash_on_hub(path, repo, name)
+    if re.fullmatch("[0-9a-f]{64}", expected):
+        check(path, what, None, expected, keep_beside)
+    elif re.fullmatch("[0-9a-f]{40}", expected):
         found = git_hash(path)
-        if found != stated:
-            wrong = f"has the git hash {found}, expected {stated}"
-            refuse(path, what, wrong, f"git-{found[:16]}", evidence_of)
+        if found != expected:
+            wrong = f"has the git hash {found}, expected {expected}"
+            reject(path, what, wrong, f"git-{found[:16]}", keep_beside)
 
 
-def _stated(path: Path, repo: str, name: str) -> str:
-    """The hash of a file, from the Hub: there are caches without links, on some file systems."""
+def _hash_on_hub(path: Path, repo: str, name: str) -> str:
+    """Ask the Hub for the hash of a file: on some file systems the cache has no links."""
     import huggingface_hub
 
     commit = path.parents[len(PurePosixPath(name).parts) - 1].name

@@ -9,7 +9,8 @@ from ..config.registry import SHIPPED, Shipped
 
 _HOME = "https://dl.fbaipublicfiles.com/segment_anything_2"
 _FOLDERS = {"2.0": "072824", "2.1": "092824"}
-# The authors publish no checksums: these are what independent copies and the Hub agree on.
+# Size in bytes and SHA-256. The authors publish no checksums; independent copies and the Hub agree
+# on these.
 _FILES: Mapping[str, tuple[int, str]] = {
     "sam2.1_hiera_tiny": (
         156008466,
@@ -48,9 +49,17 @@ _FILES: Mapping[str, tuple[int, str]] = {
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """A published checkpoint: its file has ``bytes`` bytes and that SHA-256, wherever it lies.
+    """A checkpoint that the authors publish; its file is the same at the URL and on the Hub.
 
-    ``config`` is the shipped config, ``repo`` the repository of the Hub that holds the same file.
+    Attributes:
+        name: the name of the file without its suffix, as in ``sam2.1_hiera_tiny``.
+        config: the full name of its shipped config.
+        generation: ``"2.0"`` or ``"2.1"``.
+        size: ``tiny``, ``small``, ``base_plus`` or ``large``.
+        url: where the authors publish it.
+        repo: the repository of the Hub that holds the same file.
+        bytes: the size of the file.
+        sha256: the SHA-256 of the file, in hexadecimal.
     """
 
     name: str

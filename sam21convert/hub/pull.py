@@ -1,4 +1,4 @@
-"""Checkpoints from elsewhere, brought here; and which ones are published."""
+"""Download a checkpoint, and list those that the authors publish."""
 
 from __future__ import annotations
 
@@ -16,14 +16,20 @@ from ..io.output.atomic import new_file, new_folder, refuse_existing
 from ..io.source import CONFIG, INDEX
 from ..report import Report
 from .published import PUBLISHED
-from .resolve import cached_at, in_cache_of_hub, resolve, verify
+from .resolve import cache_path, hub_cache_path, resolve, verify
 
 
 @dataclass(frozen=True)
 class Pulled(Report):
-    """What :func:`pull` brought: a file or a folder, and each file in it by name.
+    """The result of :func:`pull`.
 
-    ``published`` is the name of the published checkpoint whose hash was asked for, and found.
+    Attributes:
+        source: the source as it was given.
+        path: the downloaded file or folder.
+        published: the name of the published checkpoint whose hash the file was checked against and
+            has; None for any other source.
+        bytes: the total size of the files.
+        sha256: file name to SHA-256 in hexadecimal, for each file.
     """
 
     source: str
@@ -38,9 +44,20 @@ class Pulled(Report):
 
 @dataclass(frozen=True)
 class Listed(Report):
-    """A published checkpoint; ``cached`` and ``cached_by_hub`` are where it lies, if it does.
+    """A published checkpoint, and where it is on this machine.
 
-    The second is the cache of ``huggingface_hub``, from where ``hf://`` takes it.
+    Attributes:
+        name: the name under which it can be pulled, as in ``sam2.1_hiera_tiny``.
+        config: the full name of its shipped config.
+        generation: ``"2.0"`` or ``"2.1"``.
+        size: ``tiny``, ``small``, ``base_plus`` or ``large``.
+        bytes: the size of the file.
+        sha256: the SHA-256 of the file, in hexadecimal.
+        url: where the authors publish it.
+        repo: the repository of the Hub that holds the same file.
+        cached: its path in the cache of this package, None when it is not there.
+        cached_by_hub: its path in the cache of ``huggingface_hub``, which ``hf://`` uses; None when
+            it is not there.
     """
 
     name: str
@@ -64,12 +81,20 @@ class Listed(Report):
 
 @dataclass(frozen=True)
 class Listing(Report):
-    """The answer of :func:`published_checkpoints`."""
+    """The result of :func:`published_checkpoints`.
+
+    Attributes:
+        checkpoints: the checkpoints: SAM 2.1 before SAM 2.0, each from small to large.
+    """
 
     checkpoints: tuple[Listed, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """The checkpoints, each as named values."""
+        """Convert the list to plain values for JSON.
+
+        Returns:
+            A dict with the single key ``checkpoints``: a list with one dict for each checkpoint.
+        """
         return {"checkpoints": [listed.to_dict() for listed in self.checkpoints]}
 
     def __str__(self) -> str:
@@ -78,7 +103,11 @@ class Listing(Report):
 
 
 def published_checkpoints() -> Listing:
-    """The checkpoints that the authors of SAM 2 publish, and which of them are in the cache."""
+    """List the checkpoints that the authors of SAM 2 publish, without asking the network.
+
+    Returns:
+        The checkpoints, and where those that are on this machine are.
+    """
     return Listing(
         tuple(
             Listed(
@@ -90,8 +119,8 @@ def published_checkpoints() -> Listing:
                 sha256=published.sha256,
                 url=published.url,
                 repo=published.repo,
-                cached=path if (path := cached_at(published)).exists() else None,
-                cached_by_hub=in_cache_of_hub(published),
+                cached=path if (path := cache_path(published)).exists() else None,
+                cached_by_hub=hub_cache_path(published),
             )
             for published in PUBLISHED
         )
@@ -99,13 +128,26 @@ def published_checkpoints() -> Listing:
 
 
 def pull(source: str, destination: str | Path | None = None, *, overwrite: bool = False) -> Pulled:
-    """Download ``source``, as :func:`~sam21convert.hub.resolve.locate` takes it.
+    """Download a checkpoint to the cache, verify it, and copy it to a path if one is given.
 
-    It goes to the cache, and is copied to ``destination`` if one is given: a file, or for a
-    transformers repository a folder. A published file is compared with its hash, and one of the Hub
-    with the hash stated there, also when it was in the cache.
+    A published checkpoint is checked against its known hash, and a file of the Hub against the hash
+    that the Hub states, also when it was in the cache already.
 
-    Raises :class:`UsageError` for a path and where ``destination`` exists, else as ``locate`` does.
+    Args:
+        source: the name of a published checkpoint, ``hf://org/repo[@revision][/file]`` or
+            ``https://...``, as for :func:`~sam21convert.hub.resolve.locate`.
+        destination: where to copy it: a file, or a folder for a transformers repository. Without
+            one, it stays in the cache only.
+        overwrite: whether an existing ``destination`` is replaced.
+
+    Returns:
+        Where the checkpoint is now, with the hashes of its files.
+
+    Raises:
+        UsageError: when ``source`` is a path or none of the forms, when ``destination`` exists
+            without ``overwrite``, or when one is a file and the other a folder.
+        RefusedError: when the repository holds no checkpoint.
+        UnreadableError: when the checkpoint cannot be downloaded or has the wrong hash.
     """
     if destination is not None:
         refuse_existing(Path(destination), overwrite=overwrite)
@@ -113,7 +155,7 @@ def pull(source: str, destination: str | Path | None = None, *, overwrite: bool 
     path = located.path
     if path == Path(source):
         raise UsageError(
-            f"{source}: is a path",
+            f"{source}: is a path, so there is nothing to download",
             hint="pull takes a name that sam21convert list shows, hf://org/repo or https://...",
         )
     verify(located)
@@ -131,15 +173,18 @@ def pull(source: str, destination: str | Path | None = None, *, overwrite: bool 
 
 
 def _files(folder: Path) -> list[Path]:
-    """What belongs to a transformers folder; a cache may hold more of the repository."""
-    beside = [folder / name for name in (CONFIG, INDEX, *PROCESSORS)]
-    return sorted({*(file for file in beside if file.exists()), *open_source(folder).files})
+    """The files of a transformers folder; the cache may hold other files of the repository too."""
+    side_files = [folder / name for name in (CONFIG, INDEX, *PROCESSORS)]
+    return sorted({*(file for file in side_files if file.exists()), *open_source(folder).files})
 
 
 def _copy(path: Path, files: Sequence[Path], destination: Path, *, overwrite: bool) -> Path:
     if destination.exists() and destination.is_dir() != path.is_dir():
-        there, wanted = ("a folder", "a file") if path.is_file() else ("a file", "a folder")
-        raise UsageError(f"{destination}: is {there}; what is to be written is {wanted}")
+        found, needed = ("a folder", "a file") if path.is_file() else ("a file", "a folder")
+        raise UsageError(
+            f"{destination}: is {found}, but the target must be {needed}",
+            hint="give a path that does not exist yet",
+        )
     if path.is_file():
         with new_file(destination, overwrite=overwrite) as temporary:
             shutil.copyfile(path, temporary)

@@ -1,7 +1,7 @@
-"""Files of the Hub, read where they are: a header costs kilobytes, whatever the file weighs.
+"""Read headers of files on the Hub without downloading the files, whatever their size.
 
-``huggingface_hub`` asks for parts of files, with its settings, token and patience. What was read is
-kept in memory, nothing on disk.
+Ranges of bytes are requested with ``huggingface_hub``, so its settings, token and retries apply.
+They are kept in memory; nothing is written to disk.
 """
 
 from __future__ import annotations
@@ -19,34 +19,49 @@ from .errors import BUSY, Failure, translate_read_errors
 from .fetch import choose, listing
 from .retry import retry
 
-_BLOCK = 1 << 16  # bytes: the header of most safetensors files, the directory of most archives
-_MOST = 1 << 26  # bytes in one piece: as much as a header may have
-_WHOLE = 1 << 20  # bytes of a file that is taken whole from a server that knows no parts
+_BLOCK = 1 << 16  # bytes: enough for the header of most safetensors files and zip directories
+_MAX_READ = 1 << 26  # bytes in one request: no header may be larger
+_MAX_WHOLE = 1 << 20  # bytes of a file that is read whole from a server without range requests
 
 
-def at_hub(
+def open_remote(
     head: str, repo: str, revision: str | None, file: str | None
 ) -> tuple[HubPath, HubPath | None]:
-    """A file of a repository, or what stands for all of it, with its only YAML, as a download is.
+    """Find a checkpoint and its config in a repository, as a download would, without downloading.
 
-    ``head`` is what the user wrote before the name of the file: paths begin with it. Raises what
-    :func:`~sam21convert.hub.fetch` does.
+    Args:
+        head: what the user wrote before the name of the file; the paths begin with it.
+        repo: the repository, as ``org/name``.
+        revision: a branch, tag, ``refs/pr/N`` or commit; None is the main branch.
+        file: the path of a file in the repository, None to choose the checkpoint.
+
+    Returns:
+        The checkpoint and its config. The first is ``file`` if that is given, else the repository
+        as a folder if it is a transformers folder, else its only checkpoint. The second is the YAML
+        beside that, None unless there is exactly one.
+
+    Raises:
+        UsageError: when there are several checkpoints.
+        RefusedError: when there is no checkpoint.
+        UnreadableError: when the repository does not exist, is closed to the user, or cannot be
+            reached.
     """
     with translate_read_errors(head):
         commit, names = listing(repo, revision)
-    whole = HubPath.of(_Repository(head, repo, commit, frozenset(names)), "")
+    folder = HubPath.of(_Repository(head, repo, commit, frozenset(names)), "")
     if file is not None:
-        return whole / file, None
+        return folder / file, None
     weights, config = choose(head, names)
     if config == CONFIG:
-        return whole, None
-    return whole / weights, None if config is None else whole / config
+        return folder, None
+    return folder / weights, None if config is None else folder / config
 
 
 class HubPath(PosixPath):
-    """A file of a repository, or its top folder, with what readers of headers ask of a path.
+    """A file of a repository, or its top folder, as a path for code that reads headers.
 
-    Another operation of a path gives one with the right name, of which nothing can be read.
+    Only the operations defined here work. Any other gives a path that has the right name but cannot
+    be read.
     """
 
     _repository: _Repository
@@ -54,7 +69,15 @@ class HubPath(PosixPath):
 
     @classmethod
     def of(cls, repository: _Repository, file: str) -> HubPath:
-        """A file of a repository; "" is the folder."""
+        """Make the path of a file.
+
+        Args:
+            repository: the repository.
+            file: the path in the repository; ``""`` is its top folder.
+
+        Returns:
+            The path, whose text is the head of the reference, followed by ``file``.
+        """
         path = cls(f"{repository.head}/{file}")
         path._repository, path._file = repository, file
         return path
@@ -67,30 +90,64 @@ class HubPath(PosixPath):
 
     @property
     def parent(self) -> HubPath:
-        """The folder that it is in."""
+        """The folder that holds it."""
         return self.of(self._repository, self._file.rpartition("/")[0])
 
     def is_dir(self, *, follow_symlinks: bool = True) -> bool:
-        """Whether it is the repository itself."""
+        """Tell whether it is the top folder of the repository.
+
+        Args:
+            follow_symlinks: for compatibility only; the Hub has no links.
+
+        Returns:
+            Whether it is.
+        """
         return not self._file
 
     def is_file(self, *, follow_symlinks: bool = True) -> bool:
-        """Whether the repository lists it."""
+        """Tell whether the repository lists it as a file.
+
+        Args:
+            follow_symlinks: for compatibility only; the Hub has no links.
+
+        Returns:
+            Whether it does.
+        """
         return self._file in self._repository.names
 
     def exists(self, *, follow_symlinks: bool = True) -> bool:
-        """Whether it is one of the two."""
+        """Tell whether it is the top folder or a file of the repository.
+
+        Args:
+            follow_symlinks: for compatibility only; the Hub has no links.
+
+        Returns:
+            Whether it is one of the two.
+        """
         return self.is_dir() or self.is_file()
 
     def open(self, mode: str = "r", *_: Any, **__: Any) -> Any:
-        """For reading bytes only. Raises :class:`UnreachableError`, as reading does."""
+        """Open the file for reading bytes; only ranges that are read are requested.
+
+        Args:
+            mode: must be ``"rb"``.
+            *_: ignored, for compatibility.
+            **__: ignored, for compatibility.
+
+        Returns:
+            A binary file that can seek.
+
+        Raises:
+            UnreachableError: when the Hub cannot be read; so does reading from the file.
+            io.UnsupportedOperation: for any other mode.
+        """
         if mode != "rb":
             raise io.UnsupportedOperation(f"{self}: can only be opened for reading bytes")
         return _HubFile(self._repository.content(self._file))
 
 
 class _Repository:
-    """A commit: the names of its files, and what was read of them."""
+    """A commit of a repository: the names of its files, and the bytes read from them so far."""
 
     def __init__(self, head: str, repo: str, commit: str | None, names: frozenset[str]):
         self.head, self.names = head, names
@@ -107,7 +164,7 @@ class _Repository:
 
 
 class _Content:
-    """The bytes of a file, as far as they were asked for; the first of them at once."""
+    """The blocks of a file that were requested so far; the first is requested at once."""
 
     def __init__(self, name: str, url: str) -> None:
         self._name, self._url = name, url
@@ -116,65 +173,66 @@ class _Content:
         self._fetch(0, 0)
 
     def read(self, start: int, stop: int) -> bytes:
-        """A part, which must lie within the file."""
+        """Return the bytes from ``start`` to ``stop``, which must lie within the file."""
         first, last = start // _BLOCK, (stop - 1) // _BLOCK
         missing = [block for block in range(first, last + 1) if block not in self._blocks]
         if missing:
             end = (self.size - 1) // _BLOCK
-            # Whoever reads the end of an archive goes on with the directory before it.
+            # A zip archive is read from its end, then its directory: get both in one request.
             before = missing[0] - (missing[0] == end and end - 1 not in self._blocks)
             self._fetch(before, missing[-1])
-        whole = b"".join(self._blocks[block] for block in range(first, last + 1))
-        return whole[start - first * _BLOCK : stop - first * _BLOCK]
+        joined = b"".join(self._blocks[block] for block in range(first, last + 1))
+        return joined[start - first * _BLOCK : stop - first * _BLOCK]
 
     def _fetch(self, first: int, last: int) -> None:
         start, stop = first * _BLOCK, min((last + 1) * _BLOCK, self.size)
-        if stop - start > _MOST:
+        if stop - start > _MAX_READ:
             raise UnreachableError(
-                f"{self._name}: {stop - start} bytes of it would have to be read",
-                hint="look at a copy of it: sam21convert pull",
+                f"{self._name}: {stop - start} bytes would have to be read in one request, more "
+                f"than the {_MAX_READ} allowed",
+                hint="download it with sam21convert pull, and use the copy",
             )
         try:
             with translate_read_errors(self._name):
-                answer = retry(lambda: _ask(self._url, start, stop), _was_cut)
+                answer = retry(lambda: _request_range(self._url, start, stop), _had_no_answer)
         except UnreadableError as error:
             raise UnreachableError(error.message, hint=error.hint) from error
-        start, self.size = self._placed(answer, start, stop)
+        start, self.size = self._position_of(answer, start, stop)
         for at in range(0, len(answer.body), _BLOCK):
             self._blocks[(start + at) // _BLOCK] = answer.body[at : at + _BLOCK]
 
-    def _placed(self, answer: _Answer, start: int, stop: int) -> tuple[int, int]:
+    def _position_of(self, answer: _Answer, start: int, stop: int) -> tuple[int, int]:
         """Where the body of an answer begins in the file, and the size of the file."""
         count, known = len(answer.body), self.size if self._blocks else None
-        if answer.status == 416 and known is None:
+        if answer.status == 416 and known is None:  # not even byte 0 exists: the file is empty
             return 0, 0
-        if answer.status == 200 and count <= _WHOLE and known in (None, count):
+        if answer.status == 200 and count <= _MAX_WHOLE and known in (None, count):
             return 0, count
         if answer.status == 200:
             raise UnreachableError(
                 f"{self._name}: the server sends whole files only",
-                hint="look at a copy of it: sam21convert pull",
+                hint="download it with sam21convert pull, and use the copy",
             )
-        found = re.fullmatch(r"bytes (\d+)-(\d+)/(\d+)", answer.span)
+        found = re.fullmatch(r"bytes (\d+)-(\d+)/(\d+)", answer.content_range)
         begin, end, size = map(int, found.groups()) if found else (0, 0, 0)
         expected = (start, min(stop, size) - 1, size if known is None else known)
         if (begin, end, size) != expected or count != end + 1 - begin:
             raise UnreachableError(
                 f"{self._name}: asked for bytes {start} to {stop - 1}, the server sent {count} "
-                f"bytes as {answer.span or 'no part of the file'}",
-                hint="try again later, or look at a copy of it: sam21convert pull",
+                f"bytes with {answer.content_range or 'no'} content range",
+                hint="try again later, or download it with sam21convert pull and use the copy",
             )
         return start, size
 
 
-def _was_cut(error: Exception) -> bool:
-    """Whether there was no answer: where there is one, the client has asked again itself."""
+def _had_no_answer(error: Exception) -> bool:
+    """Whether the connection broke; after an answer, ``huggingface_hub`` has retried itself."""
     failure = Failure.of(error)
     return failure.status is None and failure.transient
 
 
 class _HubFile(io.RawIOBase):
-    """Reads a file of the Hub."""
+    """A file of the Hub, open for reading."""
 
     def __init__(self, content: _Content) -> None:
         self._content, self._position = content, 0
@@ -199,7 +257,7 @@ class _HubFile(io.RawIOBase):
         return self.read()
 
     def read(self, size: int | None = -1) -> bytes:
-        """As many bytes as are asked for, unless the file ends."""
+        """Read as many bytes as requested, fewer only at the end of the file."""
         left = max(self._content.size - self._position, 0)
         count = left if size is None or size < 0 else min(size, left)
         if count == 0:
@@ -209,35 +267,35 @@ class _HubFile(io.RawIOBase):
 
 
 class _Answer(NamedTuple):
-    """What a server said to a request for a part of a file; ``span`` is its Content-Range."""
+    """The answer of a server to a request for a range of a file."""
 
     status: int
-    span: str
+    content_range: str
     body: bytes
 
 
-def _ask(url: str, start: int, stop: int) -> _Answer:
-    """Ask for a part, and read no more than that, or than can be used of a whole file."""
-    with _asking(url, f"bytes={start}-{stop - 1}") as response:
-        limit, body = _WHOLE if response.status_code == 200 else stop - start, bytearray()
-        pieces = getattr(response, "iter_bytes", None) or response.iter_content
-        for piece in pieces(_BLOCK):
-            body += piece
+def _request_range(url: str, start: int, stop: int) -> _Answer:
+    """Request a range, and read no more than it, or of a whole file no more than can be used."""
+    with _stream(url, f"bytes={start}-{stop - 1}") as response:
+        limit, body = _MAX_WHOLE if response.status_code == 200 else stop - start, bytearray()
+        chunks = getattr(response, "iter_bytes", None) or response.iter_content
+        for chunk in chunks(_BLOCK):
+            body += chunk
             if len(body) > limit:
                 break
-    span = response.headers.get("content-range", "")
-    return _Answer(response.status_code, span, bytes(body))
+    content_range = response.headers.get("content-range", "")
+    return _Answer(response.status_code, content_range, bytes(body))
 
 
 @contextmanager
-def _asking(url: str, span: str) -> Iterator[Any]:
-    """The client waits for a server that is busy; a connection that is cut is left to us."""
+def _stream(url: str, byte_range: str) -> Iterator[Any]:
+    """Start a request; a busy server is retried here, a broken connection by the caller."""
     from huggingface_hub import constants
     from huggingface_hub import utils as exported
 
     utils: Any = exported
     options: dict[str, Any] = {
-        "headers": {**utils.build_hf_headers(), "range": span, "accept-encoding": "identity"},
+        "headers": {**utils.build_hf_headers(), "range": byte_range, "accept-encoding": "identity"},
         "timeout": constants.HF_HUB_DOWNLOAD_TIMEOUT,
         "retry_on_exceptions": (),
         "retry_on_status_codes": BUSY,
@@ -247,6 +305,6 @@ def _asking(url: str, span: str) -> Iterator[Any]:
     else:  # huggingface_hub before 1.0
         answer = utils.http_backoff("GET", url, stream=True, **options)
     with answer as response:
-        if response.status_code != 416:  # so an empty file is answered
+        if response.status_code != 416:  # the answer for an empty file
             utils.hf_raise_for_status(response)
         yield response

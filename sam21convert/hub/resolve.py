@@ -1,16 +1,16 @@
-"""What a user may write for a checkpoint, turned into a path.
+"""Turn what a user writes for a checkpoint into a path.
 
 ::
 
-    model.pt  my-model/                a path that exists; it wins over all others
+    model.pt  my-model/                a path; if it exists it takes precedence over the rest
     sam2.1_hiera_tiny                  a published checkpoint
-    hf://org/repo[@revision]           of a repository of the Hub the transformers folder, else
-                                       the only checkpoint, with the config beside it
-    hf://org/repo[@revision]/file      that file, and nothing beside it
-    https://host/model.pt              a file of the web
+    hf://org/repo[@revision]           a repository of the Hub: the transformers folder if it is
+                                       one, else the only checkpoint, with the config beside it
+    hf://org/repo[@revision]/file      this file of the repository alone
+    https://host/model.pt              a file on the web
 
-The Hub's files go to the cache of ``huggingface_hub``, all others to
-``$XDG_CACHE_HOME/sam21convert`` (``~/.cache/sam21convert``), and stay there until they are deleted.
+Files of the Hub go to the cache of ``huggingface_hub``, all others to
+``$XDG_CACHE_HOME/sam21convert`` (``~/.cache/sam21convert``). They stay there until you delete them.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from ..errors import MissingSourceError, RefusedError, UsageError
 from .download import cache, check, download
 from .fetch import check_cached, fetch_file, fetch_repository
 from .published import PUBLISHED, Published
-from .remote import at_hub
+from .remote import open_remote
 
 _HUB = re.compile(
     r"hf://(?P<repo>[^/@]+/[^/@]+)"
@@ -37,10 +37,13 @@ _FILES = {".bin", ".ckpt", ".json", ".pt", ".pth", ".safetensors"}
 
 
 class Located(NamedTuple):
-    """Where a checkpoint lies, and what is known of it besides.
+    """Where a checkpoint is, and what its source tells about it.
 
-    ``published`` is the published checkpoint that it should be, ``config`` the YAML beside it in
-    its repository, ``repo`` that repository if it is in the cache of the Hub.
+    Attributes:
+        path: the file or folder; on the Hub (:class:`~.remote.HubPath`) if it is not downloaded.
+        published: the published checkpoint that it must equal, if it was given as one.
+        config: the YAML beside it in its repository, if there is exactly one.
+        repo: its repository, if it is in the cache of ``huggingface_hub``.
     """
 
     path: Path
@@ -50,88 +53,128 @@ class Located(NamedTuple):
 
 
 def locate(source: str | Path) -> Path:
-    """The local file or folder that ``source`` stands for, downloaded if it is not there yet.
+    """Give the local path of a checkpoint, downloading it if it is not there yet.
 
-    Raises :class:`UsageError` for what is none of the forms, :class:`UnreadableError` for what
-    cannot be had or is not what was published, else as :func:`~sam21convert.hub.fetch` does.
+    Args:
+        source: any form that the description of this module lists.
+
+    Returns:
+        The local file or folder. A path that does not exist is returned as it is when it looks like
+        a path: it is absolute, or has the suffix of a checkpoint.
+
+    Raises:
+        MissingSourceError: when ``source`` is neither a path nor any other of the forms.
+        UsageError: when a repository has several checkpoints, or an address is not well formed.
+        RefusedError: when a repository has no checkpoint, and for ``-`` (standard input).
+        UnreadableError: when the checkpoint cannot be downloaded or has the wrong hash.
     """
     return resolve(source).path
 
 
-def resolve(source: str | Path) -> Located:
-    """As :func:`locate`. A published file is checked when it arrives, not each time it is used."""
+def resolve(source: str | Path, *, header_only: bool = False) -> Located:
+    """Find a checkpoint, downloading it if it is not there yet.
+
+    A published checkpoint is checked against its hash when it arrives, not each time it is used.
+
+    Args:
+        source: any form that the description of this module lists.
+        header_only: whether only headers will be read. A repository of the Hub is then not
+            downloaded, and the path is a :class:`~.remote.HubPath`; with ``HF_HUB_OFFLINE`` set, an
+            earlier download is used instead.
+
+    Returns:
+        The path of the checkpoint, as from :func:`locate`, and what its source tells about it.
+
+    Raises:
+        MissingSourceError: when ``source`` is neither a path nor any other of the forms.
+        UsageError: when a repository has several checkpoints, or an address is not well formed.
+        RefusedError: when a repository has no checkpoint, and for ``-`` (standard input).
+        UnreadableError: when the checkpoint cannot be downloaded or has the wrong hash.
+    """
     path, text = Path(source), str(source)
     if path.exists():
         return Located(path)
     for published in PUBLISHED:
         if text in (published.name, published.url):
-            download(published.url, cached_at(published), published.bytes, published.sha256)
-            return Located(cached_at(published), published)
+            download(published.url, cache_path(published), published.bytes, published.sha256)
+            return Located(cache_path(published), published)
     if text.startswith("hf://"):
-        return _of_hub(text)
+        reference = _parse_reference(text)
+        if header_only and not _is_offline():
+            remote, config = open_remote(*reference)
+            return Located(remote, config=config)
+        return _download_from_hub(reference)
     if text.startswith(_WEB):
-        return Located(_of_web(text))
+        return Located(_download_from_web(text))
     if path.is_absolute() or path.suffix in _FILES:
-        return Located(path)  # whoever opens it says that it is not there
+        return Located(path)  # opening it will report that it does not exist
     if text == "-":
         raise RefusedError(
-            "-: standard input cannot be read: a checkpoint is not read from start to end",
-            hint="save it to a file, and give that",
+            "-: a checkpoint cannot be read from standard input, because it is not read in order",
+            hint="save it to a file, and give the path of the file",
         )
     raise MissingSourceError(
-        f"{text}: no such file or folder, and no published checkpoint",
+        f"{text}: no such file or folder, and no published checkpoint of this name",
         hint="give a path, a name that sam21convert list shows, hf://org/repo[@revision][/file] "
         "or https://...",
     )
 
 
 def verify(located: Located) -> None:
-    """Check what a hash is known of anew; a file that is wrong is moved out of its cache.
+    """Check the hashes of a checkpoint again; a file with the wrong hash is moved out of its cache.
 
-    Raises :class:`UnreadableError`.
+    Files for which no hash is known are not checked.
+
+    Args:
+        located: the checkpoint, on this machine.
+
+    Raises:
+        UnreadableError: when a file has the wrong size or hash.
     """
     path, published, _, repo = located
     if published is not None:
-        check(path, str(path), published.bytes, published.sha256, cached_at(published))
+        check(path, str(path), published.bytes, published.sha256, cache_path(published))
     elif repo is not None:
         for file in [path] if path.is_file() else sorted(path.iterdir()):
-            if file.is_symlink():  # else only the Hub could tell the hash
+            if file.is_symlink():  # without links the cache does not record the hash
                 check_cached(file, repo, file.name)
 
 
-def cached_at(published: Published) -> Path:
-    """Where a published checkpoint lies in the cache, if it does."""
+def cache_path(published: Published) -> Path:
+    """Give the path of a published checkpoint in the cache of this package.
+
+    Args:
+        published: the published checkpoint.
+
+    Returns:
+        The path, whether or not the file is there.
+    """
     return cache() / published.file
 
 
-def in_cache_of_hub(published: Published) -> Path | None:
-    """Where it lies in the cache of the Hub, if it does, of the revision that was last ``main``."""
+def hub_cache_path(published: Published) -> Path | None:
+    """Find a published checkpoint in the cache of ``huggingface_hub``.
+
+    Args:
+        published: the published checkpoint.
+
+    Returns:
+        Its path in the newest ``main`` revision that the cache knows, None when it is not there.
+    """
     from huggingface_hub import try_to_load_from_cache
 
     found = try_to_load_from_cache(published.repo, published.file)
     return Path(found) if isinstance(found, str) else None
 
 
-def glance(source: str | Path) -> Located:
-    """As :func:`resolve`, for headers only: a repository of the Hub is read where it is.
-
-    With ``HF_HUB_OFFLINE`` set, what was downloaded before will do.
-    """
-    text = str(source)
-    if not text.startswith("hf://") or Path(source).exists() or _offline():
-        return resolve(source)
-    path, config = at_hub(*_parts(text))
-    return Located(path, config=config)
-
-
-def _offline() -> bool:
+def _is_offline() -> bool:
     from huggingface_hub.constants import HF_HUB_OFFLINE
 
     return HF_HUB_OFFLINE
 
 
-class _Parts(NamedTuple):
-    """Of a reference to the Hub; ``head`` is all that is written before the file."""
+class _Reference(NamedTuple):
+    """A parsed ``hf://`` reference; ``head`` is its text before the name of the file."""
 
     head: str
     repo: str
@@ -139,21 +182,22 @@ class _Parts(NamedTuple):
     file: str | None
 
 
-def _parts(text: str) -> _Parts:
-    hit = _HUB.fullmatch(text)
-    if hit is None:
+def _parse_reference(text: str) -> _Reference:
+    match = _HUB.fullmatch(text)
+    if match is None:
         raise UsageError(
             f"{text}: not of the form hf://org/repo[@revision][/file]",
             hint="for example hf://facebook/sam2.1-hiera-tiny",
         )
-    revision = hit["revision"]
-    head = text[: hit.end("revision" if revision else "repo")]
-    return _Parts(head, hit["repo"], unquote(revision) if revision else None, hit["file"])
+    revision = match["revision"]
+    head = text[: match.end("revision" if revision else "repo")]
+    # The / of a revision such as refs/pr/1 may be written as %2F.
+    return _Reference(head, match["repo"], unquote(revision) if revision else None, match["file"])
 
 
-def _of_hub(text: str) -> Located:
-    """What is checked is what the official repositories hold now: older revisions are free."""
-    _, repo, revision, file = _parts(text)
+def _download_from_hub(reference: _Reference) -> Located:
+    """Download from the Hub; only current files of official repositories have a known hash."""
+    _, repo, revision, file = reference
     path, config = (
         (fetch_file(repo, revision, file), None) if file else fetch_repository(repo, revision)
     )
@@ -161,13 +205,15 @@ def _of_hub(text: str) -> Located:
     published = official.get((repo, path.name))
     located = Located(path, published, config, repo)
     if published is not None and path.resolve().name != published.sha256:
-        verify(located)  # else the Hub states that hash, with which the file was compared
+        verify(located)  # a blob of that name was already checked against the hash when it arrived
     return located
 
 
-def _of_web(url: str) -> Path:
+def _download_from_web(url: str) -> Path:
     if not re.match(r"https?://[^/?#]", url):
-        raise UsageError(f"{url}: no host is named", hint="give an address as a browser shows it")
+        raise UsageError(
+            f"{url}: the address has no host", hint="give an address as a browser shows it"
+        )
     name = PurePosixPath(unquote(urlsplit(url).path)).name
     name = name if name.strip(".") else "checkpoint"
     path = cache() / "web" / sha256(url.encode()).hexdigest()[:16] / name

@@ -1,7 +1,7 @@
-"""How long to go on with the Hub: repeat what may pass, and wait for nothing for ever.
+"""Retry requests to the Hub that may succeed later, and limit how long any of them can take.
 
-The client of ``huggingface_hub`` repeats most requests by itself, but not those that read a
-repository's state; and to most it sets no limit of time.
+``huggingface_hub`` retries most requests by itself, but not those that read the state of a
+repository, and it sets no timeout for most of them.
 """
 
 from __future__ import annotations
@@ -15,55 +15,79 @@ from ..errors import UnreadableError
 from .errors import Failure
 
 TRIES = 3
-TIMEOUT = 60  # seconds without a byte from the Hub, or of waiting for it to have time
-_LONGEST = 300  # seconds that the Hub may ask to wait: the window of its own limits
-_Answer = TypeVar("_Answer")
+TIMEOUT = 60  # seconds without a byte from the Hub, and tries while it works on a conflict
+_LONGEST = 300  # seconds that the Hub may ask to wait: its rate limits reset within them
+_Result = TypeVar("_Result")
 
 
-def may_pass(error: Exception) -> bool:
-    """Whether what was asked may be answered later."""
+def _is_transient(error: Exception) -> bool:
     return Failure.of(error).transient
 
 
-def retry(call: Callable[[], _Answer], again: Callable[[Exception], bool] = may_pass) -> _Answer:
-    """Call, and again after an error that may pass, by default, or other ones."""
-    for left in reversed(range(TRIES)):
+def retry(
+    call: Callable[[], _Result], should_retry: Callable[[Exception], bool] = _is_transient
+) -> _Result:
+    """Call a function up to ``TRIES`` times, waiting a little after each error.
+
+    Args:
+        call: the function, without arguments.
+        should_retry: whether to try again after an error; by default when it is transient.
+
+    Returns:
+        What the function returns.
+
+    Raises:
+        Exception: the error of the last call, or the first that is not worth a retry.
+    """
+    for left in range(TRIES - 1, 0, -1):
         try:
             return call()
         except Exception as error:
-            if not left or not again(error):
+            if not should_retry(error):
                 raise
             wait(left)
-    raise AssertionError
+    return call()
 
 
 def wait(left: int) -> None:
-    """Wait a while before the next try, longer the fewer are ``left``."""
+    """Wait before the next try: 1 second after the first, 2 after the second.
+
+    Args:
+        left: the number of tries that are left.
+    """
     time.sleep(TRIES - left)
 
 
 @contextmanager
 def bounded() -> Iterator[None]:
-    """While inside, no request of ``huggingface_hub`` waits for ever.
+    """Inside the block, give every request of ``huggingface_hub`` a timeout.
 
-    Its shared client is made anew with a limit, and after that again as it was. Versions before 1.0
-    have no such client and stay without one.
+    The client that all its requests share is replaced by one with a timeout, and restored at the
+    end. Versions before 1.0 have no such client; there the block changes nothing.
+
+    Yields:
+        Nothing.
+
+    Raises:
+        UnreadableError: when the Hub asks to wait for more than five minutes, or stays blocked by
+            another operation of the user.
     """
     from huggingface_hub.utils import _http
 
-    # No public name tells it, and it may be the user's own, for a proxy or a certificate.
+    # There is no public getter. The factory may be the user's own, for a proxy or a certificate,
+    # so it must be wrapped and restored.
     before = getattr(_http, "_GLOBAL_CLIENT_FACTORY", None)
     if before is None:
         yield
         return
-    refuse_to_wait = _Limit()
+    limit = _WaitLimit()
 
     def client() -> Any:
-        made = before()
-        made.timeout = TIMEOUT
-        hooks = made.event_hooks
-        made.event_hooks = {**hooks, "response": [*hooks.get("response", ()), refuse_to_wait]}
-        return made
+        created = before()
+        created.timeout = TIMEOUT
+        hooks = created.event_hooks
+        created.event_hooks = {**hooks, "response": [*hooks.get("response", ()), limit]}
+        return created
 
     _http.set_client_factory(client)
     try:
@@ -72,19 +96,19 @@ def bounded() -> Iterator[None]:
         _http.set_client_factory(before)
 
 
-class _Limit:
-    """Looks at each answer that would have the client wait, and ends what takes too long."""
+class _WaitLimit:
+    """A hook on every answer that raises where ``huggingface_hub`` would wait too long."""
 
     def __init__(self) -> None:
         self.conflicts = 0
 
     def __call__(self, response: Any) -> None:
-        asked = str(response.headers.get("retry-after", ""))
-        if asked.isdecimal() and int(asked) > _LONGEST:
+        seconds = str(response.headers.get("retry-after", ""))
+        if seconds.isdecimal() and int(seconds) > _LONGEST:
             raise UnreadableError(
-                f"the Hub is busy (status {response.status_code}) and asks to wait for {asked} "
+                f"the Hub is busy (status {response.status_code}) and asks to wait for {seconds} "
                 "seconds",
-                hint="run again after that time: what has arrived is not sent twice",
+                hint="run again after that time; what has arrived is not sent again",
             )
         if response.status_code == 409 and response.request.url.path == "/api/repos/create":
             response.read()
@@ -92,11 +116,12 @@ class _Limit:
                 self._conflict()
 
     def _conflict(self) -> None:
-        """The client asks again at once, for ever."""
+        """Pause, since ``huggingface_hub`` repeats the request at once and without an end."""
         self.conflicts += 1
         if self.conflicts > TIMEOUT:
             raise UnreadableError(
-                "the Hub creates no repository: another operation of yours is in progress",
+                "the Hub cannot create the repository while another operation of yours is in "
+                "progress",
                 hint="run again later",
             )
         time.sleep(1)

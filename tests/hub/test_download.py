@@ -1,4 +1,4 @@
-"""Downloads by the real client from a server that goes wrong; each ends whole, or in an error."""
+"""Downloads with the real client from a faulty server end in a complete file or in an error."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from sam21convert.hub.download import shown
+from sam21convert.hub.download import redacted
 
 from ..support.file_server import Served, Web, child, environment
 
@@ -21,7 +21,7 @@ OTHER = os.urandom(300_000)
 RIGHT = sha256(BODY).hexdigest()
 CUT = {"cut": 200_000}
 LOST = {"status": 503}
-# Downloads each [url, path, bytes, hash] and prints None or [type, text]; waits are shortened.
+# Downloads each [url, path, bytes, hash] with short waits, and prints None or [type, text].
 PROGRAM = """
 import json, sys
 from pathlib import Path
@@ -53,14 +53,14 @@ def get(
     digest: str | None = None,
     **env: str,
 ) -> Any:
-    """Download once, in a process of its own."""
+    """Download one file in a new process; the answer is None or [type, text]."""
     asked = [[f"{web.url}{name}", str(path), nbytes, digest]]
     (answer,) = child(PROGRAM, [json.dumps(asked)], environment(path.parent / "home", **env))
     return answer
 
 
 def left(path: Path) -> set[str]:
-    """What lies in the folder of a download, but for caches and the lock."""
+    """The names in the folder of a download, without caches and the lock."""
     return {name for name in os.listdir(path.parent) if name not in ("home", f"{path.name}.lock")}
 
 
@@ -83,7 +83,7 @@ def left(path: Path) -> set[str]:
         "cut, 503", "slow", "429",
     ],
 )  # fmt: skip
-def test_a_file_comes_whole(
+def test_a_file_arrives_complete(
     web: Web, tmp_path: Path, served: Served, ranges: list[str | None]
 ) -> None:
     web.files["/m.pt"] = served
@@ -94,13 +94,13 @@ def test_a_file_comes_whole(
     assert left(path) == {"m.pt"}
 
 
-def test_what_is_there_is_not_asked_for(web: Web, tmp_path: Path) -> None:
+def test_an_existing_file_is_not_requested(web: Web, tmp_path: Path) -> None:
     (tmp_path / "m.pt").write_bytes(b"here")
     assert get(web, tmp_path / "m.pt") is None
     assert web.requests == []
 
 
-def test_a_server_that_asks_for_time_gets_it(web: Web, tmp_path: Path) -> None:
+def test_retry_after_is_respected(web: Web, tmp_path: Path) -> None:
     web.files["/m.pt"] = Served(
         BODY, faults=[{"status": 503, "headers": {"Retry-After": "1"}}, LOST]
     )
@@ -110,7 +110,9 @@ def test_a_server_that_asks_for_time_gets_it(web: Web, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("status", "tries"), [(404, 1), (403, 1), (503, 3)])
-def test_a_status_for_good_is_said(web: Web, tmp_path: Path, status: int, tries: int) -> None:
+def test_a_lasting_error_status_is_reported(
+    web: Web, tmp_path: Path, status: int, tries: int
+) -> None:
     web.files["/m.pt"] = Served(BODY, faults=[{"status": status}] * 9)
     kind, text = get(web, tmp_path / "m.pt")
     assert kind == "UnreadableError"
@@ -120,18 +122,18 @@ def test_a_status_for_good_is_said(web: Web, tmp_path: Path, status: int, tries:
 
 
 class TestTheNextRun:
-    """A first one ends at 200,000 bytes, for the server fails for good."""
+    """After a first run that ended at 200,000 bytes because the server kept failing."""
 
     def start(self, web: Web, path: Path, etag: str | None, digest: str | None = None) -> None:
         web.files["/m.pt"] = Served(BODY, etag, faults=[CUT, *[LOST] * 3])
         kind, text = get(web, path, digest=digest)
         assert kind == "UnreadableError"
-        assert "200.0 kB have come and are kept" in text
+        assert "200.0 kB have arrived and are kept" in text
         assert "m.pt.part" in left(path)
         assert not path.exists()
         web.requests.clear()
 
-    def test_goes_on_when_the_file_is_the_same(self, web: Web, tmp_path: Path) -> None:
+    def test_resumes_when_the_file_is_the_same(self, web: Web, tmp_path: Path) -> None:
         path = tmp_path / "m.pt"
         self.start(web, path, '"one"')
         assert get(web, path) is None
@@ -139,7 +141,7 @@ class TestTheNextRun:
         assert path.read_bytes() == BODY
         assert left(path) == {"m.pt"}
 
-    def test_begins_anew_when_the_file_has_changed(self, web: Web, tmp_path: Path) -> None:
+    def test_starts_over_when_the_file_has_changed(self, web: Web, tmp_path: Path) -> None:
         path = tmp_path / "m.pt"
         self.start(web, path, '"one"')
         web.files["/m.pt"] = Served(OTHER, '"two"')
@@ -147,7 +149,7 @@ class TestTheNextRun:
         assert path.read_bytes() == OTHER
 
     @pytest.mark.parametrize("etag", [None, 'W/"weak"'])
-    def test_begins_anew_when_nothing_would_tell(
+    def test_starts_over_when_a_change_could_not_be_detected(
         self, web: Web, tmp_path: Path, etag: str | None
     ) -> None:
         path = tmp_path / "m.pt"
@@ -157,14 +159,14 @@ class TestTheNextRun:
         assert web.asked("/m.pt") == [None]
         assert path.read_bytes() == OTHER
 
-    def test_goes_on_when_the_hash_will_tell(self, web: Web, tmp_path: Path) -> None:
+    def test_resumes_when_the_hash_will_detect_a_change(self, web: Web, tmp_path: Path) -> None:
         path = tmp_path / "m.pt"
         self.start(web, path, None, RIGHT)
         assert get(web, path, digest=RIGHT) is None
         assert web.asked("/m.pt") == ["bytes=200000-"]
         assert path.read_bytes() == BODY
 
-    def test_begins_anew_when_the_file_has_become_shorter(self, web: Web, tmp_path: Path) -> None:
+    def test_starts_over_when_the_file_has_become_shorter(self, web: Web, tmp_path: Path) -> None:
         path = tmp_path / "m.pt"
         short = sha256(BODY[:100]).hexdigest()
         self.start(web, path, None, short)
@@ -184,7 +186,7 @@ class TestTheNextRun:
     ],
     ids=["a hash", "a hash alone", "a hash and a size", "a size alone"],
 )
-def test_a_wrong_file_is_kept_aside(
+def test_a_wrong_file_is_kept_under_another_name(
     web: Web, tmp_path: Path, content: bytes, nbytes: int | None, digest: str | None, says: str
 ) -> None:
     web.files["/m.pt"] = Served(content)
@@ -232,12 +234,12 @@ def test_offline_means_offline(web: Web, tmp_path: Path) -> None:
     assert web.requests == []
 
 
-def test_nobody_there_is_said(tmp_path: Path) -> None:
+def test_an_unreachable_server_is_reported(tmp_path: Path) -> None:
     asked = [["http://127.0.0.1:9/m.pt", str(tmp_path / "m.pt"), None, None]]
     ((kind, text),) = child(PROGRAM, [json.dumps(asked)], environment(tmp_path))
     assert kind == "UnreadableError"
     assert "cannot be reached: ConnectError" in text
 
 
-def test_an_address_is_shown_without_its_secrets() -> None:
-    assert shown("https://me:word@host:8/m.pt?key=secret#x") == "https://host:8/m.pt"
+def test_an_address_is_printed_without_its_secrets() -> None:
+    assert redacted("https://me:word@host:8/m.pt?key=secret#x") == "https://host:8/m.pt"

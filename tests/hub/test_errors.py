@@ -1,4 +1,4 @@
-"""What is said of an error of the Hub is true of it, whoever sent it and on whatever request."""
+"""Errors of the Hub are explained correctly, whichever host sent them and for any request."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ TOKEN = {"authorization": "Bearer hf_secret"}
 
 
 def answered(
-    method: str, url: str, status: int, code: str = "", said: str = "", signed: bool = True
+    method: str, url: str, status: int, code: str = "", message: str = "", signed: bool = True
 ) -> Exception:
-    """What the client raises for an answer of the Hub."""
+    """The error that huggingface_hub raises for an answer of the Hub with this status."""
     request = httpx2.Request(method, url, headers=TOKEN if signed else {})
-    headers = {"X-Error-Code": code, "X-Error-Message": said}
+    headers = {"X-Error-Code": code, "X-Error-Message": message}
     with pytest.raises(errors.HfHubHTTPError) as caught:
         hf_raise_for_status(httpx2.Response(status, headers=headers, request=request))
     return caught.value
@@ -36,7 +36,7 @@ def unanswered(kind: type[httpx2.RequestError], url: str = COMMIT) -> Exception:
 
 
 def wrapped(cause: Exception, error: Exception | None = None) -> Exception:
-    """As the client does with errors of an upload."""
+    """An error as huggingface_hub wraps it during an upload."""
     error = error or RuntimeError("Error while uploading")
     error.__cause__ = cause
     return error
@@ -44,15 +44,19 @@ def wrapped(cause: Exception, error: Exception | None = None) -> Exception:
 
 WRITE = "does not let you write it"
 CASES = [
-    (answered("GET", INFO, 401, signed=False), UnreadableError, "asks who you are"),
+    (answered("GET", INFO, 401, signed=False), UnreadableError, "requires you to sign in"),
     (answered("POST", COMMIT, 401), UnreadableError, "does not accept your token"),
-    (errors.LocalTokenNotFoundError("none"), UnreadableError, "asks who you are"),
+    (errors.LocalTokenNotFoundError("none"), UnreadableError, "requires you to sign in"),
     (answered("GET", INFO, 403), RefusedError, "does not let you read it"),
     (answered("POST", COMMIT, 403), RefusedError, f"{WRITE}\n"),
-    (answered("POST", PREUPLOAD, 403, said="quota spent"), RefusedError, f"{WRITE}: quota spent\n"),
+    (
+        answered("POST", PREUPLOAD, 403, message="quota spent"),
+        RefusedError,
+        f"{WRITE}: quota spent\n",
+    ),
     (answered("GET", INFO, 403, "GatedRepo"), UnreadableError, "is gated"),
     (
-        answered("POST", COMMIT, 403, said="Access to this resource is disabled."),
+        answered("POST", COMMIT, 403, message="Access to this resource is disabled."),
         RefusedError,
         "has disabled it",
     ),
@@ -62,20 +66,24 @@ CASES = [
         for status in (400, 401, 403, 404)
     ),
     (wrapped(answered("PUT", STORAGE, 503)), UnreadableError, "status 503"),
-    (answered("POST", COMMIT, 404), UnreadableError, "is not on the Hub, or no longer"),
-    (answered("POST", COMMIT, 404, "RepoNotFound"), UnreadableError, "is not on the Hub, or no"),
+    (answered("POST", COMMIT, 404), UnreadableError, "not found on the Hub"),
+    (
+        answered("POST", COMMIT, 404, "RepoNotFound"),
+        UnreadableError,
+        "not found on the Hub .status 404",
+    ),
     (answered("POST", PREUPLOAD, 404, "RevisionNotFound"), UnreadableError, "no such revision"),
     (answered("POST", COMMIT, 409), RefusedError, "in the meantime"),
     (answered("POST", COMMIT, 412), RefusedError, "in the meantime"),
-    (answered("POST", f"{HUB}/api/repos/create", 409, said="busy"), RefusedError, "409.: busy"),
-    (answered("POST", COMMIT, 413), RefusedError, "does not take it .status 413"),
-    (answered("POST", COMMIT, 400, said="bad card"), RefusedError, "does not take it.*: bad card"),
+    (answered("POST", f"{HUB}/api/repos/create", 409, message="busy"), RefusedError, "409.: busy"),
+    (answered("POST", COMMIT, 413), RefusedError, "rejected it .status 413"),
+    (answered("POST", COMMIT, 400, message="bad card"), RefusedError, "rejected it.*: bad card"),
     (
         wrapped(answered("POST", f"{HUB}/api/validate-yaml", 400), ValueError("no such license")),
         RefusedError,
-        "does not take it.*: no such license",
+        "rejected it.*: no such license",
     ),
-    (ValueError("Invalid\n metadata"), RefusedError, "does not take it: Invalid metadata"),
+    (ValueError("Invalid\n metadata"), RefusedError, "rejected it: Invalid metadata"),
     (answered("POST", COMMIT, 429), UnreadableError, "status 429"),
     (unanswered(httpx2.ReadTimeout), UnreadableError, "no answer in time"),
     (unanswered(httpx2.ConnectError), UnreadableError, "cannot be reached: ConnectError"),
@@ -86,7 +94,7 @@ CASES = [
 
 
 @pytest.mark.parametrize(("error", "kind", "says"), CASES, ids=lambda value: str(value)[:40])
-def test_each_error_is_told_as_what_it_is(
+def test_each_error_is_explained(
     error: Exception, kind: type[Sam21ConvertError], says: str
 ) -> None:
     with pytest.raises(kind, match=says) as caught, translate_errors("o/m"):
@@ -97,24 +105,28 @@ def test_each_error_is_told_as_what_it_is(
 
 
 READS = [
-    (OSError(errno.ENOSPC, "No space left"), UnreadableError, "cannot be kept in .*: No space"),
+    (OSError(errno.ENOSPC, "No space left"), UnreadableError, "cannot be saved in .*: No space"),
     (ConnectionResetError(104, "reset"), UnreadableError, "cannot be reached: ConnectionReset"),
     (unanswered(httpx2.ConnectError), UnreadableError, "cannot be reached: ConnectError"),
     (answered("GET", HUB, 500), UnreadableError, "answered with status 500"),
-    (errors.HFValidationError("no id"), UsageError, "no such file or folder, and no id"),
+    (
+        errors.HFValidationError("no id"),
+        UsageError,
+        "no such file or folder, and not a repository id",
+    ),
     (RefusedError("o/m: said already"), RefusedError, "said already"),
 ]
 
 
 @pytest.mark.parametrize(("error", "kind", "says"), READS, ids=lambda value: str(value)[:40])
-def test_what_is_only_read_may_have_been_a_path(
+def test_an_error_of_reading_is_explained(
     error: Exception, kind: type[Sam21ConvertError], says: str
 ) -> None:
     with pytest.raises(kind, match=f"^o/m: .*{says}"), translate_read_errors("o/m"):
         raise error
 
 
-def test_a_proposal_is_not_advised_to_who_makes_one() -> None:
+def test_a_pull_request_is_not_suggested_where_it_cannot_help() -> None:
     create = f"{HUB}/api/repos/create"
     for url, advised in ((COMMIT, True), (f"{COMMIT}?create_pr=1", False), (create, False)):
         with pytest.raises(RefusedError) as caught, translate_errors("o/m"):
@@ -126,7 +138,9 @@ def test_a_proposal_is_not_advised_to_who_makes_one() -> None:
 @pytest.mark.parametrize(
     "error", [OSError(errno.ENOSPC, "No space left on device"), RefusedError("said already")]
 )
-def test_what_is_not_of_the_hub_stays_what_it_is(outer: object, error: Exception) -> None:
+def test_errors_that_are_not_of_the_hub_are_raised_unchanged(
+    outer: object, error: Exception
+) -> None:
     assert callable(outer)
     with pytest.raises(type(error)) as caught, translate_errors("o/m"):
         raise outer(error)
@@ -150,7 +164,7 @@ def test_what_is_not_of_the_hub_stays_what_it_is(outer: object, error: Exception
     ],
     ids=lambda value: str(value)[:40],
 )
-def test_what_may_be_tried_again(
+def test_which_failures_are_transient(
     error: Exception, transient: bool, repeated: bool, pending: bool
 ) -> None:
     failure = Failure.of(error)

@@ -1,4 +1,4 @@
-"""Each fault of the Hub of the tests, by what it does to the real client."""
+"""Each fault that the test Hub can inject has the intended effect on the real client."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def client(hub: Hub, tmp_path: Path) -> Client:
         ("PUT", "/storage", ALWAYS, [False, False, False]),
     ],
 )
-def test_a_fault_strikes_what_matches_and_so_many_times(
+def test_a_fault_hits_matching_requests_a_given_number_of_times(
     method: str, path: str, times: int, hit: list[bool]
 ) -> None:
     fault = Fault(method, path, Cut(), times)
@@ -59,13 +59,15 @@ class TestUpload:
         assert (first.effect, second.effect) == (effect, None)
         assert (second.at - first.at >= 2) == (effect == BUSY)  # without Retry-After it is 1 s
 
-    def test_what_is_cut_leaves_nothing_in_the_store(self, hub: Hub, client: Client) -> None:
+    def test_an_interrupted_upload_leaves_nothing_in_the_store(
+        self, hub: Hub, client: Client
+    ) -> None:
         before = set(hub.store.folder.rglob("*"))
         hub.inject(Fault("PUT", "/storage/*", Cut(MIB)), Fault("PUT", "/storage/*", Status(403)))
         assert client(UPLOAD) == ["RuntimeError", None]
         assert set(hub.store.folder.rglob("*")) == before
 
-    def test_an_ill_server_gets_well(self, hub: Hub, client: Client) -> None:
+    def test_server_errors_are_retried(self, hub: Hub, client: Client) -> None:
         hub.inject(*(Fault("POST", "*/preupload/*", Status(status)) for status in (500, 503)))
         client(UPLOAD)
         assert client.uploaded()
@@ -92,7 +94,7 @@ class TestCommit:
         assert [len(hub.asked("PUT")), len(hub.asked("POST", "*/commit/*"))] == [1, 2]
         assert len(repo.history()) == 2
 
-    def test_a_lost_answer_leaves_a_commit_that_is_found_again(
+    def test_a_lost_answer_leaves_a_commit_that_the_next_run_finds(
         self, hub: Hub, client: Client
     ) -> None:
         hub.inject(Fault("POST", "*/commit/*", LostAnswer()))
@@ -110,7 +112,7 @@ class TestCommit:
         assert client.uploaded("refs/pr/1")
         assert client.uploaded("refs/pr/2")
 
-    def test_a_connection_cut_within_the_request_leaves_no_commit(
+    def test_a_connection_that_breaks_within_the_request_leaves_no_commit(
         self, hub: Hub, client: Client
     ) -> None:
         hub.inject(Fault("POST", "*/commit/*", Cut(10)))
@@ -136,9 +138,7 @@ class TestDownload:
         assert client(DOWNLOAD) == ["ReadError", None]
         assert Path(client(DOWNLOAD)).read_bytes() == self.DATA
 
-    def test_one_byte_is_wrong_and_the_client_does_not_see_it(
-        self, hub: Hub, client: Client
-    ) -> None:
+    def test_the_client_does_not_detect_a_wrong_byte(self, hub: Hub, client: Client) -> None:
         hub.inject(Fault("GET", CONTENT, Flip(at=5_000_000)))
         path = Path(client(DOWNLOAD))
         found = path.read_bytes()
@@ -149,7 +149,7 @@ class TestDownload:
         client(DOWNLOAD.replace("'org/m',", "'org/m', force_download=True, filename="))
         assert path.read_bytes() == self.DATA
 
-    def test_a_wrong_byte_is_where_it_is_in_a_range_too(self, hub: Hub) -> None:
+    def test_a_wrong_byte_keeps_its_position_in_range_requests(self, hub: Hub) -> None:
         hub.inject(Fault("GET", "/org/m/resolve/main/text", Flip(at=5), times=2))
         hub.repo("org/m").write({"text": b"0123456789"})
         flipped = bytes([ord("5") ^ 0xFF])
@@ -157,7 +157,7 @@ class TestDownload:
         assert get(hub, "/org/m/resolve/main/text", Range="bytes=6-8") == b"678"
 
     @pytest.mark.parametrize(("method", "path"), [("HEAD", "/org/m/resolve/*"), ("GET", CONTENT)])
-    def test_a_slow_answer_is_asked_for_again(
+    def test_a_slow_request_is_retried(
         self, hub: Hub, client: Client, method: str, path: str
     ) -> None:
         hub.inject(Fault(method, path, Slow(3)))
@@ -173,7 +173,7 @@ class TestDownload:
             (404, "EntryNotFound", ["RemoteEntryNotFoundError", 404]),
         ],
     )
-    def test_a_refusal_is_told(
+    def test_a_refusal_is_raised(
         self, hub: Hub, client: Client, status: int, code: str, outcome: Any
     ) -> None:
         hub.inject(Fault("HEAD", "*", Status(status, {"X-Error-Code": code}), ALWAYS))
@@ -181,7 +181,7 @@ class TestDownload:
         hub.heal()
         assert Path(client(DOWNLOAD)).read_bytes() == self.DATA
 
-    def test_an_error_of_the_storage_ends_it_and_a_busy_one_is_asked_again(
+    def test_a_storage_error_ends_a_download_and_a_busy_storage_is_retried(
         self, hub: Hub, client: Client
     ) -> None:
         hub.inject(Fault("GET", CONTENT, Status(503)), Fault("GET", CONTENT, BUSY))

@@ -50,7 +50,7 @@ REPOS = {
 PROGRAM = """
 import json, sys
 from sam21convert.errors import Sam21ConvertError
-from sam21convert.hub import fetch
+from sam21convert.hub.fetch import fetch
 for model_id in sys.argv[1:]:
     try:
         answer = [None if part is None else str(part) for part in fetch(model_id)]
@@ -73,7 +73,7 @@ def hub() -> Iterator[Hub]:
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The cache of all tests that may share one."""
+    """The home folder, and thus cache, of all tests that may share one."""
     return tmp_path_factory.mktemp("home")
 
 
@@ -92,7 +92,7 @@ def fetched(hub: Hub, home: Path, *ids: str, **environment: str) -> dict[str, An
 
 @pytest.fixture(scope="module")
 def answers(hub: Hub, home: Path) -> dict[str, Any]:
-    """What one process gets for every id of this file."""
+    """The answers of one process for every id that this file tests."""
     extra = [
         f"{TINY}@v1",
         f"{TINY}@v9",
@@ -105,13 +105,13 @@ def answers(hub: Hub, home: Path) -> dict[str, Any]:
     return fetched(hub, home, *REPOS, *extra)
 
 
-def test_the_official_table_is_the_official_one() -> None:
+def test_the_table_equals_that_of_the_official_code() -> None:
     assert {
         name: (find(config), file) for name, (config, file) in HF_MODEL_ID_TO_FILENAMES.items()
     } == {name: (find(config), file) for name, (config, file) in OFFICIAL.items()}
 
 
-def test_of_an_official_repository_the_official_file_is_taken(answers: dict[str, Any]) -> None:
+def test_an_official_repository_gives_its_official_file(answers: dict[str, Any]) -> None:
     path, config = answers[TINY]
     assert (Path(path).name, config) == ("sam2.1_hiera_tiny.pt", "sam2.1/sam2.1_hiera_t")
     assert Path(path).read_bytes() == b"main"
@@ -122,7 +122,7 @@ def test_a_revision_follows_an_at_sign(answers: dict[str, Any]) -> None:
     assert answers["some/folder@v1"][0] != answers["some/folder"][0]
 
 
-def test_a_transformers_folder_comes_without_what_else_is_there(answers: dict[str, Any]) -> None:
+def test_a_transformers_folder_comes_without_other_files(answers: dict[str, Any]) -> None:
     path, config = answers["some/folder"]
     assert {file.name for file in Path(path).iterdir()} == set(FOLDER)
     assert config is None
@@ -161,11 +161,11 @@ def test_an_only_checkpoint_comes_with_its_only_yaml(
         (f"{TINY}@v9", "UnreadableError", "no such revision"),
         ("some/folder@v9", "UnreadableError", "no such revision"),
         ("facebook/sam2-hiera-tiny", "UnreadableError", "does not hold this file"),
-        ("../x", "UsageError", "no such file or folder, and no id of the Hub"),
-        ("no-such.pt", "UsageError", "no such file or folder, and no id of the Hub"),
+        ("../x", "UsageError", "no such file or folder, and not a repository id"),
+        ("no-such.pt", "UsageError", "no such file or folder, and not a repository id"),
     ],
 )
-def test_what_cannot_be_had_is_said_with_a_hint(
+def test_an_error_is_reported_with_a_hint(
     answers: dict[str, Any], name: str, kind: str, says: str
 ) -> None:
     found, exit_code, text = answers[name]
@@ -181,7 +181,7 @@ def test_the_token_reaches_the_hub_and_nothing_else(hub: Hub, answers: dict[str,
     assert all(WRITER.token not in str(answer) for answer in answers.values())
 
 
-def test_what_was_downloaded_is_there_offline(
+def test_earlier_downloads_are_available_offline(
     hub: Hub, home: Path, answers: dict[str, Any]
 ) -> None:
     ids = [TINY, "some/folder", "some/file", "some/file-with-config"]
@@ -191,8 +191,8 @@ def test_what_was_downloaded_is_there_offline(
     assert len(hub.requests) == seen
 
 
-def test_offline_and_out_of_reach_are_said(hub: Hub, tmp_path: Path) -> None:
-    says = "no local path, not in the cache, and the Hub cannot be reached"
+def test_offline_mode_and_an_unreachable_hub_are_reported(hub: Hub, tmp_path: Path) -> None:
+    says = "not a local path, not in the cache, and the Hub cannot be reached"
     for answer in fetched(hub, tmp_path, TINY, "some/folder", HF_HUB_OFFLINE="1").values():
         assert answer[:2] == ["UnreadableError", 3]
         assert says in answer[2]
@@ -202,7 +202,7 @@ def test_offline_and_out_of_reach_are_said(hub: Hub, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", [TINY, "some/folder"])
-def test_a_byte_that_changed_on_the_way_is_found_and_not_kept(tmp_path: Path, name: str) -> None:
+def test_a_byte_that_changed_on_the_way_is_detected(tmp_path: Path, name: str) -> None:
     with Hub() as hub:
         hub.create(name, REPOS[name])
         hub.inject(Fault("GET", "/storage/*", Flip(0)))
@@ -212,16 +212,16 @@ def test_a_byte_that_changed_on_the_way_is_found_and_not_kept(tmp_path: Path, na
         (kept,) = (cache / "sam21convert/hub" / name).glob("*.wrong-sha256-*")
         assert str(kept) in text
         path = Path(fetched(hub, tmp_path, name, XDG_CACHE_HOME=str(cache))[name][0])
-        whole = path / "model.safetensors" if path.is_dir() else path
-        assert whole.read_bytes() == REPOS[name][whole.name]
+        file = path / "model.safetensors" if path.is_dir() else path
+        assert file.read_bytes() == REPOS[name][file.name]
 
 
 class TestLocal:
-    def test_a_file_is_what_it_is(self, tmp_path: Path) -> None:
+    def test_a_file_is_returned_as_it_is(self, tmp_path: Path) -> None:
         pt = official_pt(tmp_path / "m.pt")
         assert fetch(pt) == (pt, None)
 
-    def test_a_folder_is_looked_into_like_a_repository(self, tmp_path: Path) -> None:
+    def test_a_folder_is_searched_like_a_repository(self, tmp_path: Path) -> None:
         pt = official_pt(tmp_path / "m.pt")
         assert fetch(tmp_path) == (pt, None)
         (tmp_path / "m.yaml").touch()
@@ -230,7 +230,7 @@ class TestLocal:
         (tmp_path / "model.safetensors").touch()
         assert fetch(tmp_path) == (tmp_path, None)
 
-    def test_several_checkpoints_and_none_are_errors(self, tmp_path: Path) -> None:
+    def test_no_checkpoint_and_several_are_errors(self, tmp_path: Path) -> None:
         with pytest.raises(RefusedError, match="no checkpoint"):
             fetch(tmp_path)
         (tmp_path / "a.pt").touch()
@@ -240,7 +240,7 @@ class TestLocal:
 
 
 def test_a_fine_tuned_repository_becomes_a_model(tmp_path: Path) -> None:
-    """What the official table cannot: any repository, through the whole of the builders."""
+    """Any repository works, through the builders, not only those of the official table."""
     weights = official_pt(tmp_path / "m.pt").read_bytes()
     program = (
         "import torch\n"

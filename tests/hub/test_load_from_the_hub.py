@@ -1,4 +1,4 @@
-"""What was pushed, loaded from the Hub by those it is for, each in a process of its own."""
+"""Pushed repositories load in the programs they are for; each runs in a new process."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ print(json.dumps(found))
 def hub(
     checkpoints: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Hub]:
-    """With a debug checkpoint pushed in each form."""
+    """A Hub to which a debug checkpoint was pushed in each form."""
     with running(checkpoints(DEBUG), tmp_path_factory.mktemp("home")) as commands:
         for name, (_, dialect, *options) in REPOS.items():
             answer = commands.push(name, *options, to=dialect)
@@ -84,7 +84,7 @@ def hub(
 
 @pytest.fixture(scope="module")
 def version_4(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with transformers 4.57, to stand before all others on the path."""
+    """A folder with transformers 4.57, to come first in ``PYTHONPATH``."""
     folder = tmp_path_factory.mktemp("transformers4")
     install = [sys.executable, "-m", "pip", "install", "--no-deps", "--target", str(folder)]
     done = subprocess.run(
@@ -100,7 +100,7 @@ def version_4(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def child(hub: Hub, home: Path, program: str, *arguments: str, path: str = "") -> Any:
-    """The JSON that a program prints last; ``path`` is searched for packages first."""
+    """The JSON in the last line that a program prints; ``path`` comes first in PYTHONPATH."""
     done = subprocess.run(
         [sys.executable, "-c", program, *arguments],
         env=hub.environment(home, PYTHONPATH=os.pathsep.join(filter(None, [path, str(ROOT)]))),
@@ -114,7 +114,7 @@ def child(hub: Hub, home: Path, program: str, *arguments: str, path: str = "") -
 
 
 def assert_loads_strictly(hub: Hub, home: Path, version: str, path: str = "") -> None:
-    """Every weight with the bits of the file, no name missing or left over."""
+    """Check that every weight equals that of the file, and no name is missing or unexpected."""
     loaded_by, found = child(hub, home, LOADING, json.dumps(KINDS), path=path)
     assert loaded_by.startswith(version)
     for name, (loaded, faults, size) in zip(KINDS, found, strict=True):
@@ -139,7 +139,7 @@ def test_transformers_4_57_loads_it(hub: Hub, tmp_path: Path, version_4: Path) -
 
 
 def programs(hub: Hub, name: str) -> list[str]:
-    """Those of a card that give masks by the official code and by this package."""
+    """The programs of a model card that use the official code and this package."""
     card = held(hub.repo(name))["README.md"].read().decode()
     found = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
     return [
@@ -149,7 +149,7 @@ def programs(hub: Hub, name: str) -> list[str]:
 
 
 def test_the_official_code_gives_the_masks_of_this_package(hub: Hub, tmp_path: Path) -> None:
-    """From the file beside a transformers folder, and from the file alone."""
+    """With the official file beside a transformers folder, and in a repository of its own."""
     Image.fromarray(scene(480)).save(tmp_path / "picture.jpg")
     both = [*programs(hub, "org/video"), *programs(hub, "org/official")]
     first, *others = child(hub, tmp_path, RUNNING, *both)

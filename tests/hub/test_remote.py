@@ -1,6 +1,6 @@
-"""``inspect hf://...`` says what it says of a copy, from some kilobytes, whatever goes wrong.
+"""``inspect hf://...`` reads kilobytes and reports the same as for a local copy, despite faults.
 
-All inspections of this file but those offline run in one process.
+All inspections of this file run in one process, except those offline.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ for line in sys.stdin:
 
 
 class Opener:
-    """Leaves a file where it is unpickled."""
+    """Creates a file when it is unpickled."""
 
     def __init__(self, trace: Path) -> None:
         self.trace = trace
@@ -85,7 +85,7 @@ def sharded(folder: Path, target: Path) -> Path:
 
 @dataclass
 class World:
-    """A Hub, local copies of what it holds, and a process that runs commands."""
+    """A Hub, local copies of its files, and a process that runs commands."""
 
     hub: Hub
     home: Path
@@ -93,7 +93,7 @@ class World:
     process: subprocess.Popen[str]
 
     def run(self, *words: str) -> tuple[dict[str, Any], list[Request]]:
-        """The JSON that a command answers with, or of its error, and what it asked for."""
+        """The JSON that a command prints for its result or error, and its requests to the Hub."""
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         self.hub.requests.clear()
@@ -114,7 +114,7 @@ class World:
         return answer, requests
 
     def error(self, reference: str) -> str:
-        """What is said of a repository that cannot be read; it is named, once, with a hint."""
+        """The error for a repository that cannot be read; it names the repository once."""
         answer, _ = self.inspect(reference)
         text = str(answer["error"])
         assert answer["exit_code"] in (2, 3)
@@ -125,7 +125,7 @@ class World:
 
 @pytest.fixture(scope="module")
 def copies(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Files and folders as they lie on the Hub, each in the repository of its name."""
+    """Files and folders that are also on the Hub, each in a repository of its name."""
     home = tmp_path_factory.mktemp("copies")
     model = state_dict()
     official_pt(home / "zip.pt", model)
@@ -180,7 +180,7 @@ def _healthy(world: World) -> None:
     world.hub.heal()
 
 
-def test_the_only_yaml_beside_it_is_read_too(world: World) -> None:
+def test_the_only_yaml_of_a_repository_is_read(world: World) -> None:
     assert world.inspect("hf://org/yaml")[0]["image_size"] == 192
     assert world.inspect("hf://org/yaml/m.pt")[0]["image_size"] is None
 
@@ -209,7 +209,7 @@ def test_the_only_yaml_beside_it_is_read_too(world: World) -> None:
         (f"{HUB}@refs%2Fpr%2F1/{TINY}", None, "flat.safetensors"),
     ],
 )  # fmt: skip
-def test_a_repository_is_said_to_be_what_its_copy_is(
+def test_a_repository_is_reported_like_its_copy(
     world: World, reference: str, shown: str | None, copy: str
 ) -> None:
     answer, requests = world.inspect(reference)
@@ -258,7 +258,7 @@ def test_a_published_size_costs_kilobytes(world: World, tmp_path: Path) -> None:
     ],
     ids=str,
 )
-def test_what_passes_is_outlasted(world: World, path: str, effects: list[Effect]) -> None:
+def test_transient_faults_are_retried(world: World, path: str, effects: list[Effect]) -> None:
     world.hub.inject(*(Fault("GET", path, effect) for effect in effects))
     answer, requests = world.inspect("hf://org/folder")
     assert answer == {**inspect(world.copies / "folder", tensors=True).to_dict(),
@@ -288,7 +288,7 @@ def test_a_small_file_may_come_whole(world: World, parts: int) -> None:
     ],
     ids=str,
 )
-def test_what_does_not_pass_is_told(world: World, path: str, effect: Effect, says: str) -> None:
+def test_lasting_faults_are_reported(world: World, path: str, effect: Effect, says: str) -> None:
     world.hub.inject(Fault("GET", path, effect, ALWAYS))
     assert says in world.error("hf://org/zip")
 
@@ -320,20 +320,20 @@ def test_a_failure_in_the_middle_names_the_file_once(
         ("hf://org/cut", "the file holds"),
     ],
 )
-def test_what_cannot_be_had_is_said(world: World, reference: str, says: str) -> None:
+def test_an_error_names_its_reason(world: World, reference: str, says: str) -> None:
     assert says in world.error(reference)
 
 
-def damaged_zips(whole: bytes) -> dict[str, tuple[bytes, str]]:
-    """Contents of repositories, and what is said of them."""
-    with zipfile.ZipFile(io.BytesIO(whole)) as archive:
+def damaged_zips(intact: bytes) -> dict[str, tuple[bytes, str]]:
+    """By name: a damaged archive, and the error for it."""
+    with zipfile.ZipFile(io.BytesIO(intact)) as archive:
         entry = archive.getinfo("zip/data.pkl")
-    inside = entry.header_offset + 2000
-    flipped = whole[:inside] + bytes([whole[inside] ^ 1]) + whole[inside + 1 :]
+    at = entry.header_offset + 2000
+    flipped = intact[:at] + bytes([intact[at] ^ 1]) + intact[at + 1 :]
     return {
         "flipped": (flipped, "data.pkl: the data does not match its checksum"),
-        "short": (whole[:-100], "not an intact zip archive"),
-        "gap": (whole[:100_000] + whole[100_001:], "its end is not where it is said to be"),
+        "short": (intact[:-100], "not an intact zip archive"),
+        "gap": (intact[:100_000] + intact[100_001:], "its end record is not where its locator says"),
     }
 
 
@@ -344,15 +344,15 @@ def test_a_damaged_archive_is_refused(world: World, name: str) -> None:
     assert says in world.error(f"hf://org/{name}")
 
 
-def test_what_has_changed_on_the_hub_is_seen(world: World) -> None:
+def test_a_change_on_the_hub_is_seen(world: World) -> None:
     repo = world.hub.create("org/moving", {"m.pt": (world.copies / "zip.pt").read_bytes()})
     assert world.inspect("hf://org/moving")[0]["container"] == "torch zip"
     repo.write({"m.pt": (world.copies / "flat.safetensors").read_bytes()})
     assert world.inspect("hf://org/moving")[0]["container"] == "safetensors"
 
 
-def test_offline_a_download_will_do(world: World, tmp_path: Path) -> None:
-    """And a download shows in the bytes that were sent, and in the cache."""
+def test_offline_an_earlier_download_is_used(world: World, tmp_path: Path) -> None:
+    """The test also shows that a download would be visible, in the bytes sent and in the cache."""
 
     def run(*words: str, offline: str = "0") -> Any:
         done = subprocess.run(

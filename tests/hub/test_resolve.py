@@ -1,4 +1,4 @@
-"""What may be written for a checkpoint, wherever one is taken: in processes of their own."""
+"""The forms of a checkpoint reference, in every command that takes one; run in new processes."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ import huggingface_hub.constants  # before the next line takes the process offli
 import tests.conftest, warnings
 warnings.filterwarnings("ignore", ".*torch.jit.script")
 """
-# The debug model takes the place of the published file at the stand-in's address. Then each list of
-# arguments is a command line, answered by [exit code, standard output, standard error].
+# Replaces the first published checkpoint by the debug model on the test server. Then runs each list
+# of arguments as a command line, and prints [exit code, standard output, standard error] for each.
 PROGRAM = """
 import json, sys
 from dataclasses import replace
@@ -59,7 +59,7 @@ print(json.dumps(answers))
 
 
 class World:
-    """A Hub, a web server and the commands that see them, with caches of their own."""
+    """A Hub, a web server, and commands that use them with empty caches."""
 
     def __init__(self, home: Path, model: Path, folder: Path) -> None:
         self.home = home
@@ -114,7 +114,7 @@ def world(tmp_path: Path, made: tuple[Path, Path]) -> Iterator[World]:
         yield world
 
 
-def test_every_published_checkpoint_is_listed_with_what_identifies_it() -> None:
+def test_the_facts_of_published_checkpoints_are_consistent() -> None:
     assert len(PUBLISHED) == 8
     assert len({(p.url, p.sha256, p.bytes, p.repo) for p in PUBLISHED}) == 8
     for published in PUBLISHED:
@@ -127,7 +127,7 @@ def test_every_published_checkpoint_is_listed_with_what_identifies_it() -> None:
 
 
 @pytest.mark.parametrize("name", [NAME, "hf:", "some/thing", "sam2.1_hiera_tinny"])
-def test_a_path_that_exists_wins(
+def test_a_path_that_exists_takes_precedence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -145,7 +145,7 @@ def test_a_path_that_does_not_exist_is_named_as_one(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["hf://org", "hf://", "hf://a@b", "https:///m.pt", "http://"])
-def test_what_is_not_of_a_form_is_refused_with_an_example(name: str) -> None:
+def test_a_malformed_reference_is_refused_with_an_example(name: str) -> None:
     with pytest.raises(UsageError) as caught:
         locate(name)
     assert name in caught.value.message
@@ -193,14 +193,14 @@ def test_every_command_takes_every_form(
         ("hf://some/configured/m.pt", "torch zip", None),
     ],
 )
-def test_of_a_repository_comes_what_describes_itself_and_of_a_file_the_file(
+def test_a_repository_gives_its_checkpoint_and_config_and_a_file_only_itself(
     world: World, source: str, container: str, size: int | None
 ) -> None:
     answer = json.loads(world.one("inspect", source, "--json")[1])
     assert (answer["container"], answer["image_size"]) == (container, size)
 
 
-def test_the_config_beside_a_checkpoint_holds_and_the_one_given_holds_more(
+def test_a_config_that_is_given_overrides_the_one_beside_the_checkpoint(
     world: World, tmp_path: Path
 ) -> None:
     source = "hf://some/configured"
@@ -217,7 +217,7 @@ def test_the_config_beside_a_checkpoint_holds_and_the_one_given_holds_more(
     assert [json.loads(sizes[n][1])["image_size"] for n in (4, 5)] == [256, 128]
 
 
-def test_a_yaml_that_is_no_config_is_named(world: World) -> None:
+def test_a_yaml_that_is_not_a_config_is_named(world: World) -> None:
     world.hub.repo("some/configured").write({"sub/larger.yaml": b"lr: 0.1"})
     named, alone, given = world.run(
         ["inspect", "hf://some/configured"],
@@ -245,7 +245,7 @@ def test_parity_of_what_is_on_the_hub(world: World, tmp_path: Path) -> None:
     assert [side["image_size"] for side in sides] == [128] * 4 + [256] * 2
 
 
-def test_python_takes_them_too(world: World, tmp_path: Path) -> None:
+def test_python_functions_take_the_same_forms(world: World, tmp_path: Path) -> None:
     program = (
         "import json, sys, sam21convert\n"
         "model, report = sam21convert.load_model(sys.argv[1])\n"
@@ -295,7 +295,7 @@ class TestPull:
         (tmp_path / "out").mkdir() if source.endswith("pt") else (tmp_path / "out").touch()
         code, _, err = world.one("pull", source, str(tmp_path / "out"), "--overwrite")
         assert code == 2
-        assert "what is to be written is a" in err
+        assert "but the target must be a" in err
 
     def test_not_of_a_path(self, world: World, made: tuple[Path, Path]) -> None:
         for path in (made[0], "/no/such.pt"):
@@ -317,12 +317,12 @@ class TestPull:
 
 
 class TestAWrongFile:
-    """One changed byte."""
+    """A file of which one byte has changed."""
 
     def spoil(self, body: bytes) -> bytes:
         return body[:-1] + bytes([body[-1] ^ 1])
 
-    def test_of_the_web_never_gets_its_name(self, world: World, tmp_path: Path) -> None:
+    def test_from_the_web_never_gets_its_final_name(self, world: World, tmp_path: Path) -> None:
         world.web.files["/tiny.pt"] = Served(self.spoil(world.body))
         answers = world.run(["inspect", NAME], ["pull", NAME, str(tmp_path / "out.pt")])
         for code, _, err in answers:
@@ -332,7 +332,7 @@ class TestAWrongFile:
         kept = set(os.listdir(world.home / "sam21convert"))
         assert all(name.split(".pt.")[1].startswith(("wrong-", "lock")) for name in kept)
 
-    def test_of_the_hub_leaves_its_cache(self, world: World) -> None:
+    def test_from_the_hub_is_moved_out_of_the_cache(self, world: World) -> None:
         world.hub.repo(REPO).write({f"{NAME}.pt": self.spoil(world.body)})
         code, _, err = world.one("validate", FILE)
         assert code == 3
@@ -353,7 +353,7 @@ class TestAWrongFile:
             (FILE, f"{NAME}.pt", "has SHA-256", ""),
         ],
     )
-    def test_of_the_hub_is_found_when_it_arrives(
+    def test_from_the_hub_is_detected_on_arrival(
         self, world: World, source: str, name: str, says: str, no_links: str
     ) -> None:
         right = world.files.get(name, world.body)
@@ -370,7 +370,7 @@ class TestAWrongFile:
         assert [path.read_bytes() for path in (world.home / "hf").rglob(name)] == [right]
 
     @pytest.mark.parametrize("source", [NAME, FILE, "hf://some/folder", "hf://some/files/a.pt"])
-    def test_in_a_cache_is_found_by_pull(self, world: World, source: str) -> None:
+    def test_in_a_cache_is_detected_by_pull(self, world: World, source: str) -> None:
         path = Path(world.one("pull", source)[1].strip())
         path = path / "config.json" if path.is_dir() else path
         right = path.read_bytes()
@@ -380,7 +380,7 @@ class TestAWrongFile:
         assert "kept as" in wrong[2]
         assert path.read_bytes() == right
 
-    def test_of_an_older_revision_is_none(self, world: World) -> None:
+    def test_an_older_revision_may_differ_from_the_published_file(self, world: World) -> None:
         code, out, _ = world.one("pull", f"hf://{REPO}@v1")
         assert code == 0
         assert Path(out.strip()).read_bytes() == b"v1"
@@ -394,11 +394,11 @@ resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY))
 
 
 @pytest.mark.parametrize("source", [NAME, FILE, "hf://some/folder"])
-def test_a_full_disk_is_said_and_nothing_is_lost(world: World, source: str) -> None:
-    """A limit on the size of files is one, as far as a program can tell."""
+def test_a_full_disk_is_reported_and_nothing_is_lost(world: World, source: str) -> None:
+    """The full disk is a limit on the size of files, which gives a similar error."""
     [(code, out, err)] = world.run(["validate", source], program=FULL + PROGRAM)
     assert (code, out) == (3, "")
-    assert "cannot be kept in " + str(world.home) in err
+    assert "cannot be saved in " + str(world.home) in err
     assert "File too large" in err
     assert world.one("validate", source)[0] == 0
 
@@ -411,7 +411,7 @@ def test_what_was_pulled_is_there_offline(world: World) -> None:
     assert world.run(*lines, HF_HUB_OFFLINE="1") == online
 
 
-def test_the_list_says_what_is_in_the_cache(world: World) -> None:
+def test_the_list_shows_what_is_in_the_cache(world: World) -> None:
     lists = [["list", "--json"], ["list"]]
     answers = world.run(*lists, ["pull", FILE], *lists, ["pull", NAME], *lists)
     pulled = [answers[n][1].strip() for n in (2, 5)]

@@ -1,4 +1,4 @@
-"""The Hub of the tests, as the real client sees it."""
+"""The test Hub answers the real client like the real Hub."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class TestWriting:
         ) == ["writer", *[f"{hub.store.endpoint}/org/m"] * 2, ["HfHubHTTPError", 409]]
         assert list(hub.repo("org/m").files()) == [".gitattributes"]
 
-    def test_a_folder_becomes_one_commit_and_nothing_new_becomes_none(
+    def test_a_folder_becomes_one_commit_and_an_unchanged_folder_none(
         self, hub: Hub, client: Client
     ) -> None:
         repo = hub.create("org/m")
@@ -107,7 +107,7 @@ class TestWriting:
         assert client(code) == [["HfHubHTTPError", 409], ["HfHubHTTPError", 412]]
         assert list(repo.files("v1")) == [".gitattributes", "a"]
 
-    def test_a_binary_file_of_no_known_name_is_added_to_the_attributes(
+    def test_a_binary_file_of_unknown_suffix_is_added_to_the_attributes(
         self, hub: Hub, client: Client
     ) -> None:
         repo = hub.create("org/m")
@@ -237,9 +237,7 @@ GATED = DOWNLOAD.replace("org/m", "org/gated")
     ],
     ids=["unknown", "nobody", "stranger", "reader"],
 )
-def test_who_may_do_what(
-    hub: Hub, client: Client, user: User | None, outcomes: dict[str, Any]
-) -> None:
+def test_permissions(hub: Hub, client: Client, user: User | None, outcomes: dict[str, Any]) -> None:
     hub.create("org/m")
     hub.create("org/private", private=True)
     hub.create("org/gated", {"model.safetensors": b"1"}, gated=True)
@@ -249,7 +247,7 @@ def test_who_may_do_what(
 
 
 def plain(hub: Hub, path: str, headers: dict[str, str]) -> tuple[int, bytes]:
-    """Status and body as they come from the wire."""
+    """Status and body of a GET request made without huggingface_hub."""
     connection = http.client.HTTPConnection(hub.store.endpoint.removeprefix("http://"), timeout=5)
     try:
         connection.request("GET", path, headers=headers)

@@ -223,8 +223,8 @@ def test_shards_of_another_model_are_refused(hub: Hub, push: Push) -> None:
 @pytest.mark.parametrize(
     ("user", "options", "says"),
     [
-        (None, (), "asks who you are"),
-        (None, ("--create-pr",), "asks who you are"),
+        (None, (), "requires you to sign in"),
+        (None, ("--create-pr",), "requires you to sign in"),
         (READER, (), "does not let you write it"),
         (STRANGER, (), "does not let you write it"),
     ],

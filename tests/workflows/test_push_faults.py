@@ -173,10 +173,10 @@ def test_what_passes_is_outlasted(
     [
         (PREUPLOAD, 401, "", "does not accept your token"),
         (PREUPLOAD, 403, "", "does not let you write it: injected"),
-        (PREUPLOAD, 404, "", "is not on the Hub, or no longer"),
+        (PREUPLOAD, 404, "", "not found on the Hub (status 404)"),
         (COMMIT, 401, "", "does not accept your token"),
         (COMMIT, 403, "", "does not let you write it: injected"),
-        (COMMIT, 404, "", "is not on the Hub, or no longer"),
+        (COMMIT, 404, "", "not found on the Hub (status 404)"),
         (COMMIT, 404, "RevisionNotFound", "no such revision"),
         (COMMIT, 409, "", "in the meantime"),
         (COMMIT, 412, "", "in the meantime"),
