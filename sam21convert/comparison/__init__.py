@@ -1,1 +1,1 @@
-"""The same inputs through two packages, compared activation by activation."""
+"""Run two models on the same inputs and compare them activation by activation."""

@@ -1,9 +1,9 @@
-"""What a model computes on the way, by name and in the order of the data flow.
+"""Activations: what a model computes, by name and in the order of the data flow.
 
-Names are those that the ground truth gives (:class:`~sam21convert.model.SAM2`): ``trunk.stage0``
-to ``3``, ``neck.level0`` to ``2``, ``prompt.sparse``, ``decoder.logits``, ... In a video they are
-preceded by where they belong: ``frame3.neck.level2``, ``frame3.object1.pointer``. Layouts are those
-of the ground truth as well; a backend of another package brings its tensors into them.
+The names are those of the ground truth (:class:`~sam21convert.model.SAM2`): ``trunk.stage0`` to
+``3``, ``neck.level0`` to ``2``, ``prompt.sparse``, ``decoder.logits``, ... In a video a name begins
+with its place: ``frame3.neck.level2``, ``frame3.object1.pointer``. Shapes and layouts are those of
+the ground truth as well; the backends of other packages convert theirs.
 """
 
 from __future__ import annotations
@@ -36,34 +36,53 @@ ORDER = (
     "memory",
     "masks",
 )
+# An object begins with a prompt, so prompt activations come before those of memory attention.
 _AS_MET = sorted(ORDER, key=lambda activation: activation.startswith("memory_attention."))
-# What depends on the frame only; one frame of a video is enough to compare it.
+# Activations that depend on the frame only, not on an object.
 OF_A_FRAME = ("trunk.", "neck.")
 A_LOGIT = "decoder.object_score"
 _PLACE = re.compile(r"^((?:frame\d+\.)?(?:object\w+\.)?)(.+?)(?: \(\d+\))?$")
 
 
 def kind(name: str) -> str:
-    """A activation's name without its place: ``frame3.object1.pointer (2)`` is a ``pointer``."""
+    """The name of an activation without its place and number.
+
+    Args:
+        name: A name such as ``frame3.object1.pointer (2)``.
+
+    Returns:
+        What it is an activation of: ``pointer``.
+    """
     match = _PLACE.match(name)
     assert match is not None
     return match[2]
 
 
 def rank(activation: str | None) -> int:
-    """Place of a kind of activation among those that are met first; what no activation shows comes last.
+    """The position of a kind of activation in the order in which differences are reported.
 
-    An object begins with a prompt, and there is a memory before anything attends to it.
+    An object begins with a prompt, and there must be a memory before anything attends to it. So
+    memory attention comes last.
+
+    Args:
+        activation: A name in ``ORDER``; None for what no activation shows.
+
+    Returns:
+        A number to sort by, the largest for None.
     """
     return _AS_MET.index(activation) if activation is not None else len(_AS_MET)
 
 
 class Recorder(dict[str, Tensor]):
-    """Activations in the order in which they were computed; a name that comes again is numbered.
+    """Activations in the order in which they were computed.
 
-    Tensors are copied to the main memory, in float32 or wider, for a model may go on writing into
-    its own. Of a video, features of frames are kept for the first frame only. ``agreed`` are the
-    activations of the run that this one is to be compared with: see :meth:`remember`.
+    Tensors are copied to the main memory, in float32 or wider, because a model may overwrite its
+    own. A name that is recorded again gets a number: ``masks (2)``. In a video, the features of the
+    trunk and the neck are kept for the first frame only: they do not depend on what happened
+    before, so one frame is enough to compare them.
+
+    Args:
+        agreed: Activations of the run that this one will be compared with: see :meth:`remember`.
     """
 
     def __init__(self, agreed: Activations | None = None) -> None:
@@ -74,7 +93,14 @@ class Recorder(dict[str, Tensor]):
 
     @contextmanager
     def within(self, place: str) -> Iterator[None]:
-        """Let names begin with ``place`` and a dot; places do not nest."""
+        """A context in which recorded names begin with a place and a dot.
+
+        Args:
+            place: Such as ``frame3.object1``. Places do not nest.
+
+        Yields:
+            Nothing.
+        """
         before, self._prefix = self._prefix, f"{place}."
         try:
             yield
@@ -82,7 +108,13 @@ class Recorder(dict[str, Tensor]):
             self._prefix = before
 
     def add(self, name: str, tensor: Tensor) -> None:
-        """Record a activation under its name within the current place."""
+        """Record an activation under its name within the current place.
+
+        Args:
+            name: The kind of the activation, such as ``pointer``. Features of a frame get the place
+                of the frame, without the object.
+            tensor: Its value, which is copied.
+        """
         prefix = self._prefix
         if name.startswith(OF_A_FRAME):
             prefix = prefix.partition(".object")[0].rstrip(".")
@@ -90,11 +122,18 @@ class Recorder(dict[str, Tensor]):
         self._keep(f"{prefix}{name}", tensor)
 
     def remember(self, memory: Tensor) -> Tensor:
-        """Record a memory as it is kept, and return what is to be kept: ``1 x K x H x W``.
+        """Record a memory as it is kept in the memory bank, and return the memory to keep.
 
-        All packages keep memories in bfloat16. Two that compute the same in float32 then have, here
-        and there, values that are one last place apart, a difference so coarse that it would drown
-        all others from that frame on. Where it is no more than that, the agreed value is taken.
+        All packages keep memories in bfloat16. Two models that compute the same in float32 may
+        round a few values to neighbouring bfloat16 numbers. From that frame on, such a difference
+        would hide every other one. So wherever the two values are neighbours, both sides continue
+        with the agreed value.
+
+        Args:
+            memory: 1 x K x H x W, as the model would keep it.
+
+        Returns:
+            The memory to keep instead: the same shape and type.
         """
         name = self._unused(f"{self._prefix}memory")
         if name in self._agreed and memory.dtype == torch.bfloat16:
@@ -102,11 +141,15 @@ class Recorder(dict[str, Tensor]):
         self._keep(name, memory)
         return memory
 
-    # The ground truth fills a dictionary that it is given.
+    # The ground truth writes its activations with dict.update.
     def update(  # type: ignore[override]
         self, activations: Mapping[str, Tensor] | Iterable[tuple[str, Tensor]]
     ) -> None:
-        """Record activations whose names say their places already."""
+        """Record activations whose names include their places.
+
+        Args:
+            activations: Activations by name, or pairs of name and activation.
+        """
         for name, tensor in (
             activations.items() if isinstance(activations, Mapping) else activations
         ):
@@ -130,14 +173,22 @@ class Recorder(dict[str, Tensor]):
 
 
 def settled(own: Tensor, agreed: Tensor) -> Tensor:
-    """``own`` in bfloat16, but ``agreed`` where the two are neighbours."""
+    """A memory with the agreed value wherever the two are neighbours in bfloat16.
+
+    Args:
+        own: A memory in bfloat16.
+        agreed: The memory of the other run in bfloat16.
+
+    Returns:
+        ``own``, but ``agreed`` where the two are equal or neighbours; ``own`` for unequal shapes.
+    """
     if own.shape != agreed.shape:
         return own
-    apart = (_place_in_order(own) - _place_in_order(agreed)).abs()
+    apart = (_rank_of_bits(own) - _rank_of_bits(agreed)).abs()
     return torch.where(apart <= 1, agreed, own)
 
 
-def _place_in_order(values: Tensor) -> Tensor:
-    """Numbers of bfloat16 values in ascending order, both zeros being 0."""
+def _rank_of_bits(values: Tensor) -> Tensor:
+    """Integers in the order of the bfloat16 values: neighbours differ by 1, both zeros are 0."""
     bits = values.contiguous().view(torch.int16).int()
     return torch.where(bits < 0, -(bits & 0x7FFF), bits)

@@ -1,4 +1,4 @@
-"""Parity: the same inputs through two models, compared activation by activation, with controls."""
+"""The public function :func:`parity`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from .cases import PIXEL_FRAMES, Case, cases
 from .comparison import Comparison
 from .explain.diagnosis import diagnose
 from .explain.known_differences import file_faults
-from .findings import Diagnosis
+from .findings import Diagnosis, NegativeControl, ScenarioResult, Sensitivity
 from .inputs import clip, pictures
 from .metrics import MULTIPLE
 from .page.page import write_page
@@ -56,21 +56,43 @@ def parity(
 ) -> ParityReport:
     """Run two models on the same inputs and say whether they compute the same.
 
-    ``left`` and ``right`` are ``backend:source``. The backend is the package that runs the model:
-    ``truth`` (the model of this package, and the default), ``sam2`` (the official code),
-    ``transformers``, or ``timm`` (trunk only); the source is any checkpoint that can be read.
+    All activations are compared, in the order of the data flow. How far they may be apart is
+    measured: each run also runs numerical variants of the ground truth. Every run has negative
+    controls, which show that it would have detected a fault.
 
-    ``scenarios`` are ``quick``, ``full`` or names; quick unless given, full with ``sensitivity``, which
-    puts every tensor off in turn to list those that no scenario sees. ``dtype`` other than float32
-    is that of autocast. ``image_size`` is that of both models; ``config`` is for a source that has
-    none of its own, ``right_config`` for the right one where that is another. ``images``, a folder
-    of pictures, and ``video``, a file or a folder of JPEGs, take the place of the drawn ones.
-    ``report`` is a folder for an HTML page and its JSON. ``rounded_to`` has the left side's weights
-    rounded to a type and back before, to compare with weights that were cast. ``progress`` is
-    called as each step begins, with its name and the number of steps.
+    Args:
+        left: One side as ``backend:source``. The backend is the package that runs the model:
+            ``truth`` (the model of this package, and the default), ``sam2`` (the official code),
+            ``transformers``, or ``timm`` (the trunk only). The source is any checkpoint that can be
+            read.
+        right: The other side, in the same form.
+        scenarios: ``"quick"``, ``"full"`` or names of scenarios, as a list or separated by commas.
+            None means quick, or full with ``sensitivity``.
+        device: ``"cpu"``, ``"cuda"`` or ``"auto"``.
+        dtype: Type to compute in; other than float32, under autocast.
+        image_size: Side of the input of both models in pixels; None for what each config says.
+        config: Config for a source that has none of its own: a shipped name, a file or a config.
+        right_config: The same for the right side only; None for ``config``.
+        images: A folder of pictures to use instead of the drawn one.
+        video: A video file, or a folder of JPEGs, to use instead of the drawn video.
+        report: A folder for an HTML page and its JSON; None for no page.
+        overwrite: Whether ``report`` may be a folder that is not empty.
+        sensitivity: Change every tensor in turn, and list those whose change no scenario detects.
+        rounded_to: Round the weights of the left side to this type first, to compare them with
+            weights that were cast.
+        progress: Told of each step before it begins.
 
-    Raises :class:`~sam21convert.errors.UsageError` for what cannot be asked, a package that is not
-    installed among it, else as :func:`~sam21convert.load_model`.
+    Returns:
+        The report. ``report.ok`` is the verdict and ``print(report)`` the summary.
+
+    Raises:
+        UsageError: For wrong arguments, and for a package that is not installed.
+        UnreadableError: For a source, picture or video that cannot be read.
+        MismatchError: For a checkpoint that does not fit its config.
+
+    Example:
+        >>> report = sam21convert.parity("my_finetune.pt", "transformers:my-model")
+        >>> assert report.ok, report.problems
     """
     start = time.perf_counter()
     if report is not None:
@@ -78,20 +100,10 @@ def parity(
     wanted = chosen(scenarios or ("full" if sensitivity else "quick"))
     arithmetic = Arithmetic(pick_device(device), dtype)
     named = parse(left, config), parse(right, config if right_config is None else right_config)
-    bench = _comparison(named, image_size, arithmetic, rounded_to)
-    todo = _inputs(bench, wanted, images, video)
-    steps = len(todo) + 1 + (len(perturbable(bench)) if sensitivity else 0)
-    progress.start("comparing", steps)
-    found = []
-    for case in todo:
-        progress.advance(0, case.title)
-        found.append(bench.judge(case))
-        progress.advance(1)
-    progress.advance(0, "negative controls")
-    controlled = tuple(run_controls(bench))
-    progress.advance(1)
-    measured = measure_sensitivity(bench, progress) if sensitivity else None
-    asked = {
+    comparison = _load_sides(named, image_size, arithmetic, rounded_to)
+    planned = _cases(comparison, wanted, images, video)
+    results, controls, measured = _run(comparison, planned, progress, sensitivity=sensitivity)
+    options = {
         "--scenarios": ",".join(scenario.name for scenario in wanted),
         "--device": arithmetic.device,
         "--dtype": dtype,
@@ -100,23 +112,23 @@ def parity(
         "--images": images,
         "--video": video,
     }
-    one, other = bench.sides
+    sides = comparison.sides
     result = ParityReport(
-        left=named[0].described(one),
-        right=named[1].described(other),
-        reference="left" if bench.reference_is_left else "right",
+        left=named[0].described(sides[0]),
+        right=named[1].described(sides[1]),
+        reference="left" if comparison.reference_is_left else "right",
         device=_device_name(arithmetic.device),
         dtype=dtype,
         threads=torch.get_num_threads(),
         versions=_versions(),
-        exact=bench.truth is None,
+        exact=comparison.truth is None,
         multiple=MULTIPLE,
-        noise_from=bench.variant_names,
-        scenarios=tuple(found),
-        diagnosis=(*_file_faults(named, bench.sides), *diagnose(one, other)),
-        negative_controls=controlled,
+        noise_from=comparison.variant_names,
+        scenarios=results,
+        diagnosis=(*_file_faults(named, sides), *diagnose(*sides)),
+        negative_controls=controls,
         sensitivity=measured,
-        command=_command(left, right, asked, sensitivity=sensitivity),
+        command=_command(left, right, options, sensitivity=sensitivity),
         seconds=round(time.perf_counter() - start, 2),
     )
     if report is not None:
@@ -124,15 +136,34 @@ def parity(
     return result
 
 
-def _comparison(
+def _run(
+    comparison: Comparison, planned: Sequence[Case], progress: Progress, *, sensitivity: bool
+) -> tuple[tuple[ScenarioResult, ...], tuple[NegativeControl, ...], Sensitivity | None]:
+    """Judge all cases, run the negative controls, and measure the sensitivity if asked for."""
+    steps = len(planned) + 1 + (len(perturbable(comparison)) if sensitivity else 0)
+    progress.start("comparing", steps)
+    results = []
+    for case in planned:
+        progress.advance(0, case.title)
+        results.append(comparison.judge(case))
+        progress.advance(1)
+    progress.advance(0, "negative controls")
+    controls = tuple(run_controls(comparison))
+    progress.advance(1)
+    measured = measure_sensitivity(comparison, progress) if sensitivity else None
+    return tuple(results), controls, measured
+
+
+def _load_sides(
     named: tuple[Named, Named],
     image_size: int | None,
     arithmetic: Arithmetic,
     rounded_to: DType | None,
 ) -> Comparison:
-    """Load both sides, and the ground truth where noise is to be measured.
+    """Load both sides, and the ground truth where noise must be measured.
 
-    The reference is the left side, unless its package is one that deviates and the other is not.
+    The reference is the left side, unless only the right one does the arithmetic of the official
+    code.
     """
     left, right = named
     device = arithmetic.device
@@ -150,25 +181,25 @@ def _comparison(
 
 
 def _exact(left: Named, right: Named, arithmetic: Arithmetic) -> bool:
-    """Whether the two do the same operations in the same order, and 0 can be asked for."""
+    """Whether the two do the same operations in the same order, so that they must be equal."""
     same = left.backend == right.backend or {left.backend, right.backend} <= _SAME_ARITHMETIC
     return same and arithmetic == Arithmetic("cpu", "float32")
 
 
-def _inputs(
-    bench: Comparison,
+def _cases(
+    comparison: Comparison,
     wanted: Sequence[Scenario],
     images: str | Path | None,
     video: str | Path | None,
 ) -> list[Case]:
     """The cases to run, with pictures and frames of the reference's size."""
-    size = bench.reference.config.image_size
+    size = comparison.reference.config.image_size
     lengths = [s.frames for s in wanted if isinstance(s, VideoScenario)]
     moving = [s for s in wanted if isinstance(s, PixelScenario) and s.video]
     length = max([*lengths, *(PIXEL_FRAMES for _ in moving)], default=0)
-    shown = pictures(None if images is None else Path(images), size)
+    drawn = pictures(None if images is None else Path(images), size)
     played = clip(None if video is None else Path(video), size, length) if length else None
-    return list(cases(wanted, shown, played))
+    return list(cases(wanted, drawn, played))
 
 
 def _file_faults(named: Iterable[Named], sides: Iterable[Backend]) -> Iterator[Diagnosis]:
@@ -179,10 +210,10 @@ def _file_faults(named: Iterable[Named], sides: Iterable[Backend]) -> Iterator[D
 def _command(
     left: str | Path, right: str | Path, options: Mapping[str, object], *, sensitivity: bool
 ) -> str:
-    """The command line that asks the same; a named set of scenarios by its name."""
+    """The command line that runs the same comparison; ``quick`` and ``full`` by their names."""
     sets = {",".join(s.name for s in chosen(name)): name for name in ("quick", "full")}
-    asked = str(options["--scenarios"])
-    options = {**options, "--scenarios": sets.get(asked, asked)}
+    names = str(options["--scenarios"])
+    options = {**options, "--scenarios": sets.get(names, names)}
     words = ["sam21convert", "parity", str(left), str(right)]
     for name, value in options.items():
         if value is not None:

@@ -1,4 +1,4 @@
-"""A scenario on an input: how to put it to a backend, and what there is to look at."""
+"""A case is a scenario on an input: how to run it on a backend, and what to show of it."""
 
 from __future__ import annotations
 
@@ -12,29 +12,35 @@ from .findings import View
 from .inputs import Clip, Picture
 from .scenarios import EncoderScenario, ImageScenario, PixelScenario, Scenario, VideoScenario
 
-PIXEL_FRAMES = 3  # frames are enough to see how frames are resized
+PIXEL_FRAMES = 3  # enough to compare how frames are resized
 
-
-Ask = Callable[[Backend, Activations | None], Activations]
+# Asks a backend; the activations are those of the other side, see Recorder.
+Query = Callable[[Backend, Activations | None], Activations]
 
 
 @dataclass(frozen=True)
 class Case:
     """One scenario on one input.
 
-    ``ask`` also takes the activations with which memories are to agree: see :class:`~.activations.Recorder`.
-    ``prepare`` is what a backend must have been asked before: to encode the picture of a prompt.
+    Attributes:
+        scenario: What is asked.
+        input: Name of the user's picture or video; empty for the drawn one.
+        ask: Runs the scenario on a backend. The second argument are the activations of the other
+            side, whose memories the run shares: see :class:`~.activations.Recorder`.
+        make_views: From the activations of the left and of the right side, pictures for the report.
+        prepare: What a backend must run before ``ask``: encoding the picture of a prompt. None when
+            nothing must be run before.
     """
 
     scenario: Scenario
     input: str
-    ask: Ask
-    look: Callable[[Activations, Activations], tuple[View, ...]] = lambda left, right: ()
-    prepare: Ask | None = None
+    ask: Query
+    make_views: Callable[[Activations, Activations], tuple[View, ...]] = lambda left, right: ()
+    prepare: Query | None = None
 
     @property
     def needs(self) -> str:
-        """The ability that it takes."""
+        """The ability that a backend needs for it: see :class:`~.backends.base.Backend`."""
         return {
             PixelScenario: "images",
             EncoderScenario: "encode",
@@ -51,7 +57,17 @@ class Case:
 def cases(
     scenarios: Sequence[Scenario], pictures: Sequence[Picture], clip: Clip | None
 ) -> Iterator[Case]:
-    """All cases, in the order of the data flow: pixels, then pictures, then the video."""
+    """All cases, in the order of the data flow: pixels, then pictures, then the video.
+
+    Args:
+        scenarios: The scenarios to run.
+        pictures: The pictures for scenarios with images. Each is encoded before its prompts.
+        clip: The video; None when no scenario needs one. Each scenario gets as many frames as it
+            uses.
+
+    Yields:
+        One case for each scenario and input.
+    """
     for scenario in scenarios:
         if isinstance(scenario, PixelScenario):
             yield from _pixels(scenario, pictures, clip)
@@ -77,11 +93,11 @@ def _pixels(
             yield Case(scenario, picture.name, _resize(picture))
 
 
-def _resize(picture: Picture) -> Ask:
+def _resize(picture: Picture) -> Query:
     return lambda side, _: {"pixels": side.picture_pixels(picture)}
 
 
-def _encode(picture: Picture) -> Ask:
+def _encode(picture: Picture) -> Query:
     return lambda side, _: side.encode(picture.tensor)
 
 

@@ -1,4 +1,4 @@
-"""Put cases to both sides and say whether, where and by how much they part."""
+"""Run cases on both sides, and find out whether, where and by how much the two differ."""
 
 from __future__ import annotations
 
@@ -19,20 +19,26 @@ from .metrics import Noise, compare, first_mismatch, noise_of
 from .scenarios import PixelScenario, VideoScenario
 
 
-class Stopped(Exception):  # noqa: N818  # an answer, if not the one that was hoped for
-    """A package failed at a scenario; the message says how."""
+class ScenarioFailed(Exception):  # noqa: N818  # a result of the comparison, not an error of it
+    """A package failed while it ran a scenario; the message says how."""
 
 
 @dataclass(frozen=True)
 class PassedCase:
-    """A case in parity: who agrees with what the other side answered, and within what.
+    """A case in parity, which negative controls may run again.
 
-    That is the reference or, where a deviation is known, the ground truth made to deviate.
+    Attributes:
+        case: The case.
+        backend: The backend that agrees with the other side: the reference, or the ground truth
+            that emulates known differences.
+        context: Makes the context in which ``backend`` must be run.
+        other: Activations of the other side.
+        noise: The noise of each activation; None when the two must be equal.
     """
 
     case: Case
     backend: Backend
-    circumstances: Callable[[], AbstractContextManager[None]]
+    context: Callable[[], AbstractContextManager[None]]
     other: Activations
     noise: Noise | None
 
@@ -41,8 +47,14 @@ class PassedCase:
 class Comparison:
     """Two sides that are asked the same.
 
-    Differences are in units of the scale of ``reference``. ``truth`` is loaded from its source,
-    gives its noise, and shows what a known difference does; it is None where 0 is asked for.
+    Attributes:
+        reference: The side whose magnitudes differences are divided by.
+        other: The other side.
+        reference_is_left: Whether the reference is the user's left side.
+        arithmetic: Device and type to compute in.
+        truth: The ground truth with the weights of the reference. It measures the noise and
+            emulates known differences. None when the two sides must be equal.
+        passed: The cases in parity so far.
     """
 
     reference: Backend
@@ -55,17 +67,24 @@ class Comparison:
 
     @property
     def sides(self) -> tuple[Backend, Backend]:
-        """Left and right."""
+        """The left and the right side."""
         both = self.reference, self.other
         return both if self.reference_is_left else (self.other, self.reference)
 
     @property
     def variant_names(self) -> tuple[str, ...]:
-        """By what other means the noise was measured."""
+        """Names of the numerical variants that measured the noise."""
         return tuple(dict.fromkeys(v.name for group in self._variants.values() for v in group))
 
     def judge(self, case: Case) -> ScenarioResult:
-        """Run one case, unless one of the sides cannot."""
+        """Run one case on both sides and compare them.
+
+        Args:
+            case: The case. It is added to ``passed`` when it is in parity.
+
+        Returns:
+            The result. Its status is ``"not run"`` when one of the sides cannot run the case.
+        """
         start = time.perf_counter()
         blank = ScenarioResult(case.scenario.name, case.scenario.summary, case.input, "not run")
         try:
@@ -73,38 +92,47 @@ class Comparison:
             found = self._judge(case, blank)
         except CannotRun as reason:
             found = replace(blank, why=str(reason))
-        except Stopped as reason:
+        except ScenarioFailed as reason:
             found = replace(blank, status="differs", why=str(reason))
         return replace(found, seconds=round(time.perf_counter() - start, 2))
 
     def ask(self, backend: Backend, case: Case, agreed: Activations | None = None) -> Activations:
-        """What a backend answers, in the arithmetic of the comparison.
+        """Run a case on one backend, in the arithmetic of the comparison.
 
-        ``agreed`` are the activations with which it will be compared.
+        Args:
+            backend: The backend.
+            case: The case.
+            agreed: Activations that the answer will be compared with: see
+                :class:`~.activations.Recorder`.
 
-        Raises :class:`Stopped` when a package fails.
+        Returns:
+            The activations.
+
+        Raises:
+            CannotRun: When the backend cannot do what the case asks for.
+            ScenarioFailed: When the package of the backend fails.
         """
         with self.arithmetic.in_force():
             try:
                 return case.ask(backend, agreed)
             except CannotRun:
                 raise
-            except Exception as error:  # any: it comes from within a package
+            except Exception as error:  # from within a package, so it may be any
                 if isinstance(backend, Truth):
                     raise
                 said = " ".join(str(error).split())
-                raise Stopped(
+                raise ScenarioFailed(
                     f"{backend.name} {backend.version} stopped with {type(error).__name__}: {said}"
                 ) from error
 
     def _refuse(self, case: Case) -> None:
         for side in (self.reference, self.other):
             if case.needs not in side.abilities:
-                what = "an image model" if "images" in side.abilities else "a trunk"
-                raise CannotRun(f"{side.name} has {what} of {side.source}, and no more")
+                what = "image model" if "images" in side.abilities else "trunk"
+                raise CannotRun(f"{side.name} has only the {what} of {side.source}")
         sizes = self.reference.config.image_size, self.other.config.image_size
         if sizes[0] != sizes[1] and not isinstance(case.scenario, PixelScenario):
-            raise CannotRun(f"no input fits both {sizes[0]} and {sizes[1]} pixels")
+            raise CannotRun(f"the image sizes differ: {sizes[0]} and {sizes[1]} pixels")
 
     def _judge(self, case: Case, blank: ScenarioResult) -> ScenarioResult:
         reference = self.ask(self.reference, case)
@@ -113,15 +141,16 @@ class Comparison:
         activations = compare(reference, other, noise)
         if not activations:
             raise CannotRun("the two have no activation in common")
+        # Inner activations may be missing on one side; what users get must be there on both.
         alone = [name for name in {*reference} ^ {*other} if kind(name) in ("masks", "pixels")]
         if alone:
-            raise Stopped(f"only one of the two has {min(alone)}")
+            raise ScenarioFailed(f"only one of the two has {min(alone)}")
         sides = (reference, other) if self.reference_is_left else (other, reference)
         found = replace(
             blank,
             activations=activations,
             first_mismatch=first_mismatch(activations),
-            views=case.look(*sides),
+            views=case.make_views(*sides),
         )
         if found.first_mismatch is None:
             self.passed.append(PassedCase(case, self.reference, nullcontext, other, noise))
@@ -138,34 +167,30 @@ class Comparison:
         found: ScenarioResult,
         noise: Noise | None,
     ) -> ScenarioResult:
-        """Whether known differences are all there is: the ground truth, made to deviate, agrees."""
+        """Compare with a ground truth that emulates the differences: do they explain everything?"""
         assert self.truth is not None
-        circumstances = partial(emulating, self.truth, known_differences)
-        with circumstances():
+        context = partial(emulating, self.truth, known_differences)
+        with context():
             emulated = self.ask(self.truth, case)
         package = known_differences[0].backend
         side = self.other if self.other.name == package else self.reference
-        deviating = self.ask(side, case, emulated)
-        activations = compare(emulated, deviating, noise)
+        own = self.ask(side, case, emulated)
+        activations = compare(emulated, own, noise)
         first = first_mismatch(activations)
         if first is None:
-            self.passed.append(PassedCase(case, self.truth, circumstances, deviating, noise))
-        last = [
-            activation.relative
-            for activation in found.activations
-            if kind(activation.name) in ("masks", "pixels")
-        ]
+            self.passed.append(PassedCase(case, self.truth, context, own, noise))
+        results = [one for one in found.activations if kind(one.name) in ("masks", "pixels")]
         return replace(
             found,
             status="known difference" if first is None else "differs",
             activations=activations,
             first_mismatch=first,
-            apart=max(last, default=None),
-            why=" ".join(known_difference.summary for known_difference in known_differences),
+            apart=max((one.relative for one in results), default=None),
+            why=" ".join(difference.summary for difference in known_differences),
         )
 
     def _known_differences(self, case: Case) -> tuple[KnownDifference, ...]:
-        """What is known of one side and not of the other."""
+        """Known differences of either side; none if both are run by the same package."""
         found: tuple[KnownDifference, ...] = ()
         if self.reference.name != self.other.name:
             for side in (self.reference, self.other):
@@ -173,16 +198,15 @@ class Comparison:
         return found
 
     def _noise(self, case: Case, reference: Activations) -> Noise | None:
-        """How far the ground truth is from itself; None where 0 is asked for."""
+        """How far variants of the ground truth are from it; None where the two must be equal."""
         if self.truth is None:
             return None
         if isinstance(case.scenario, PixelScenario):
             return noise_of(reference, (), Arithmetic("cpu", "float32").floor)
-        same = self.reference is self.truth
-        usual = reference if same else self.ask(self.truth, case)
+        usual = reference if self.reference is self.truth else self.ask(self.truth, case)
         others = []
         for variant in self._numerical_variants(video=isinstance(case.scenario, VideoScenario)):
-            with variant.circumstances():
+            with variant.context():
                 others.append(self.ask(variant.backend, case, usual))
         return noise_of(usual, others, self.arithmetic.floor)
 

@@ -1,7 +1,8 @@
-"""What a comparison found, as plain data."""
+"""The results of a comparison, as plain data."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, fields
 from math import isfinite
 from pathlib import Path
@@ -9,18 +10,26 @@ from typing import Any, Literal
 
 from ..prediction.draw import Mask, Pixels
 from ..prediction.prompts import Prompted
+from ..report import Report, fold
+from .activations import kind, rank
 
 CaseStatus = Literal["same", "known difference", "differs", "not run"]
 
 
 @dataclass(frozen=True)
 class ActivationResult:
-    """How far one activation is apart.
+    """How far one activation is apart on the two sides.
 
-    ``relative`` is the largest difference in units of the reference's largest magnitude, and what
-    is judged: it must not exceed ``tolerance``. Of an object score, a single logit, the unit is 1
-    at least. ``noise`` is how far the reference is from itself there. ``iou`` and ``differing``
-    (share of the pixels) are those of masks, thresholded at 0.
+    Attributes:
+        name: Name of the activation, with its place.
+        max_abs: The largest absolute difference.
+        relative: The largest difference divided by the largest magnitude of the reference. This
+            number is judged. An object score is a single logit, so it is divided by 1 at least.
+        cosine: Cosine similarity of the two.
+        noise: How far numerical variants of the ground truth are from it, relative as well.
+        tolerance: The largest value of ``relative`` that counts as equal.
+        iou: For masks, IoU after thresholding at 0; else None.
+        differing: For masks, the share of pixels that differ; else None.
     """
 
     name: str
@@ -34,11 +43,15 @@ class ActivationResult:
 
     @property
     def within(self) -> bool:
-        """Whether it is in parity; a difference that is not a number is not."""
+        """Whether the difference is within tolerance; one that is not a number is not."""
         return self.relative <= self.tolerance
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields, with None for what is not finite, which JSON has no word for."""
+        """The fields for JSON, which cannot hold numbers that are not finite.
+
+        Returns:
+            The fields and ``within``, with None for each number that is not finite.
+        """
         found = {**asdict(self), "within": self.within}
         return {
             name: None if isinstance(value, float) and not isfinite(value) else value
@@ -48,7 +61,15 @@ class ActivationResult:
 
 @dataclass(frozen=True)
 class View:
-    """Something to look at: a picture with its prompts, and what either side made of it."""
+    """A picture with its prompts, and the mask that each side gave.
+
+    Attributes:
+        title: Which answer this is, such as ``frame 3``.
+        picture: H x W x 3 bytes.
+        prompts: Points and box in pixels of the picture; None without any.
+        left: The mask of the left side: H x W.
+        right: The mask of the right side: H x W.
+    """
 
     title: str
     picture: Pixels  # H x W x 3
@@ -59,11 +80,20 @@ class View:
 
 @dataclass(frozen=True)
 class ScenarioResult:
-    """One scenario on one input.
+    """The result of one scenario on one input.
 
-    ``first`` is the first activation out of tolerance. For a known difference ``activations`` compare with the
-    ground truth made to deviate in the same way, and ``apart`` is how far the masks are without it.
-    ``why`` explains a deviation, or why nothing was run.
+    Attributes:
+        name: Name of the scenario.
+        summary: What was asked, in a few words.
+        input: Name of the user's picture or video; empty for the drawn one.
+        status: ``"same"``, ``"known difference"``, ``"differs"`` or ``"not run"``.
+        activations: One result for each activation, in the order of computation. For a known
+            difference they compare with a ground truth that emulates it.
+        first_mismatch: Name of the first activation out of tolerance; None when all are within.
+        why: The known difference, why the scenario was not run, or how a package failed.
+        apart: For a known difference, the relative difference of the masks without the emulation.
+        seconds: Time that it took.
+        views: Pictures for the report.
     """
 
     name: str
@@ -82,8 +112,27 @@ class ScenarioResult:
         """Its name, with that of the user's picture or video."""
         return f"{self.name} ({self.input})" if self.input else self.name
 
+    @property
+    def first(self) -> ActivationResult | None:
+        """The result of the activation ``first_mismatch``; None when all are within tolerance."""
+        named = (one for one in self.activations if one.name == self.first_mismatch)
+        return next(named, None)
+
+    @property
+    def furthest(self) -> ActivationResult | None:
+        """The activation nearest to its tolerance, or furthest beyond it; None without any."""
+        return max(
+            self.activations,
+            key=lambda one: one.relative / one.tolerance if one.tolerance else one.relative,
+            default=None,
+        )
+
     def to_dict(self) -> dict[str, Any]:
-        """The fields but for the pictures; those that had another name also under that."""
+        """The fields but for the pictures, for JSON.
+
+        Returns:
+            The fields; renamed ones also under their names of version 0.1.
+        """
         plain = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "views"}
         activations = [activation.to_dict() for activation in self.activations]
         known = self.status == "known difference"
@@ -98,7 +147,20 @@ class ScenarioResult:
 
 @dataclass(frozen=True)
 class ParitySide:
-    """One side of a comparison. ``sha256`` is of each file that was read."""
+    """What was compared: one side.
+
+    Attributes:
+        backend: Name of the package that ran the model.
+        version: Version of the package.
+        source: Path of the checkpoint.
+        dialect: Name of its dialect, or ``"unknown"``.
+        container: File format of the checkpoint.
+        generation: ``"2.0"`` or ``"2.1"``.
+        config: Name of the shipped config, or ``"of no published size"``.
+        image_size: Side of the model's input in pixels.
+        sha256: SHA-256 of each file of the checkpoint, by path.
+        notes: What loading did beyond loading, such as tensors with random values.
+    """
 
     backend: str
     version: str
@@ -112,7 +174,11 @@ class ParitySide:
     notes: tuple[str, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields, the backend also under its earlier name."""
+        """The fields for JSON.
+
+        Returns:
+            The fields, the backend also as ``runner``, its name in version 0.1.
+        """
         return {**asdict(self), "source": str(self.source), "runner": self.backend}
 
     def __str__(self) -> str:
@@ -124,9 +190,12 @@ class ParitySide:
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """A difference between the two sides that can be seen without running them.
+    """A difference of weights or settings, which is found without running the models.
 
-    ``activation`` is the first one that it can reach, None when no result depends on it.
+    Attributes:
+        text: What differs.
+        activation: The first activation that it can change; None when no result depends on it.
+        hint: What to do about it; None when there is nothing to say.
     """
 
     text: str
@@ -134,13 +203,25 @@ class Diagnosis:
     hint: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields, the activation also under its earlier name."""
+        """The fields for JSON.
+
+        Returns:
+            The fields, the activation also as ``tap``, its name in version 0.1.
+        """
         return {**asdict(self), "tap": self.activation}
 
 
 @dataclass(frozen=True)
 class NegativeControl:
-    """A tensor changed by ``share`` of its scale: whether that was detected, and where first."""
+    """One tensor was changed on purpose: was the change detected?
+
+    Attributes:
+        scenario: Title of the scenario that was run again.
+        tensor: Canonical name of the tensor.
+        share: Size of the change, as a share of the tensor's largest magnitude.
+        detected: Whether an activation was out of tolerance.
+        activation: The first one that was; None when the change was not detected.
+    """
 
     scenario: str
     tensor: str
@@ -149,15 +230,22 @@ class NegativeControl:
     activation: str | None
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields, two of them also under their earlier names."""
+        """The fields for JSON.
+
+        Returns:
+            The fields; renamed ones also under their names of version 0.1.
+        """
         return {**asdict(self), "noticed": self.detected, "tap": self.activation}
 
 
 @dataclass(frozen=True)
 class Sensitivity:
-    """Every tensor changed in turn; ``undetected`` were detected by no scenario of the run.
+    """Every tensor was changed in turn: which changes were not detected?
 
-    ``expected`` are those of them that no computation can see, with the reason.
+    Attributes:
+        tensors: Number of tensors that were changed.
+        undetected: Names of those whose change no scenario of the run detected.
+        expected: The reason for each of them on which no result depends.
     """
 
     tensors: int
@@ -165,10 +253,147 @@ class Sensitivity:
     expected: dict[str, str]
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields, the undetected tensors also under their earlier name."""
+        """The fields for JSON.
+
+        Returns:
+            The fields, the undetected tensors also as ``unseen``, their name in version 0.1.
+        """
         return {**asdict(self), "unseen": self.undetected}
 
     @property
     def unexpected(self) -> tuple[str, ...]:
-        """Tensors that should have been seen."""
+        """Tensors whose change should have been detected."""
         return tuple(name for name in self.undetected if name not in self.expected)
+
+
+def _place_of_first_mismatch(found: ScenarioResult) -> int:
+    return rank(kind(found.first_mismatch) if found.first_mismatch else None)
+
+
+def short(number: float) -> str:
+    """A difference in few characters.
+
+    Args:
+        number: The difference, 0 or positive.
+
+    Returns:
+        ``0``, or two digits and an exponent: ``1.2e-06``.
+    """
+    return "0" if number == 0 else f"{number:.1e}"
+
+
+@dataclass(frozen=True)
+class ParityResult(Report):
+    """Everything that a comparison found: the data of a :class:`~.report.ParityReport`.
+
+    Attributes:
+        left: The left side.
+        right: The right side.
+        reference: Which side gives the scale of the differences.
+        device: Device that both ran on.
+        dtype: Type that both computed in.
+        threads: Number of threads on the CPU.
+        versions: Version of Python and of each package.
+        exact: Whether the two had to be equal everywhere (tolerance 0).
+        multiple: Otherwise, tolerance divided by noise.
+        noise_from: Names of the numerical variants that measured the noise.
+        scenarios: One result for each scenario and input, in the order of the run.
+        diagnosis: Differences of weights and settings, in the order of the data flow.
+        negative_controls: Whether changes made on purpose were detected.
+        sensitivity: The same for every tensor; None when this was not asked for.
+        command: The command that runs the same comparison again.
+        seconds: Time that it took.
+    """
+
+    left: ParitySide
+    right: ParitySide
+    reference: Literal["left", "right"]
+    device: str
+    dtype: str
+    threads: int
+    versions: dict[str, str]
+    exact: bool
+    multiple: float
+    noise_from: tuple[str, ...]
+    scenarios: tuple[ScenarioResult, ...]
+    diagnosis: tuple[Diagnosis, ...]
+    negative_controls: tuple[NegativeControl, ...]
+    sensitivity: Sensitivity | None
+    command: str
+    seconds: float
+
+    @property
+    def first_mismatch(self) -> tuple[str, str | None] | None:
+        """Scenario and activation of the first difference in the data flow; None without one."""
+        return next(((found.title, found.first_mismatch) for found in self.differing), None)
+
+    @property
+    def differing(self) -> tuple[ScenarioResult, ...]:
+        """Scenarios in which the two differ, in the order of the data flow."""
+        apart = (found for found in self.scenarios if found.status == "differs")
+        return tuple(sorted(apart, key=_place_of_first_mismatch))
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """Why the answer is no, the most important reason first; empty when it is yes."""
+        return tuple(self._problems())
+
+    def _problems(self) -> Iterator[str]:
+        for found in self.differing:
+            if found.first is None:
+                yield f"{found.title}: {found.why}"
+            else:
+                yield (
+                    f"{found.title} differs at {found.first.name}: {found.first.relative:.2g} of "
+                    f"its scale, {found.first.tolerance:.2g} allowed"
+                )
+        yield from (difference.text for difference in self.diagnosis)
+        for control in self.negative_controls:
+            if not control.detected:
+                yield (
+                    f"the comparison is blind: {control.tensor} was changed by {control.share:.0%} "
+                    f"of its scale in {control.scenario}, and this was not detected"
+                )
+        if self.sensitivity is not None and self.sensitivity.unexpected:
+            names = ", ".join(fold(self.sensitivity.unexpected))
+            yield f"no scenario of this run depends on {names}"
+        if not any(found.status in ("same", "known difference") for found in self.scenarios):
+            yield "no scenario was the same on both sides: none could be run, or all differ"
+
+    @property
+    def ok(self) -> bool:
+        """Whether the two are in parity, and the negative controls were detected."""
+        return not self.problems
+
+    @property
+    def exit_code(self) -> int:
+        """0 for parity, 1 for anything else."""
+        return 0 if self.ok else 1
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything but the pictures, for JSON.
+
+        Returns:
+            The fields, the verdict and the problems; renamed fields also under their names of
+            version 0.1.
+        """
+        diagnosis = [found.to_dict() for found in self.diagnosis]
+        controls = [control.to_dict() for control in self.negative_controls]
+        sensitivity = None if self.sensitivity is None else self.sensitivity.to_dict()
+        return {
+            **super().to_dict(),
+            "ok": self.ok,
+            "problems": list(self.problems),
+            "first_mismatch": self.first_mismatch,
+            "left": self.left.to_dict(),
+            "right": self.right.to_dict(),
+            "scenarios": [found.to_dict() for found in self.scenarios],
+            "diagnosis": diagnosis,
+            "negative_controls": controls,
+            "sensitivity": sensitivity,
+            # The names of version 0.1, for programs that read them.
+            "first": self.first_mismatch,
+            "causes": diagnosis,
+            "controls": controls,
+            "proof": sensitivity,
+        }

@@ -6,11 +6,11 @@ import re
 
 from ..model.config import ModelConfig
 
-# (pattern of the official name, first activation), the first that fits. Blocks of the trunk are apart:
-# which stage they are in is a matter of the config.
+# (pattern of the canonical name, first activation); the first pattern that matches counts. Blocks
+# of the trunk are missing here, because the stage of a block depends on the config.
 _TENSORS = (
     (r"image_encoder\.trunk\.(patch_embed|pos_embed)", "trunk.stage0"),
-    (r"image_encoder\.neck\.convs\.[01]\.", "neck.level2"),  # the coarsest flows into this one
+    (r"image_encoder\.neck\.convs\.[01]\.", "neck.level2"),  # the coarsest is added to it
     (r"image_encoder\.neck\.convs\.2\.", "neck.level1"),
     (r"image_encoder\.neck\.convs\.3\.", "neck.level0"),
     (r"maskmem_tpos_enc|obj_ptr_tpos_proj\.", "memory_attention.position"),
@@ -42,9 +42,9 @@ _SETTINGS = (
     (r"multimask_|dynamic_multimask_", "masks"),
 )
 
-# What no computation can see, and why.
+# Tensors that no result of the model depends on, and why.
 DEAD = "never read: every published config adds no_mem_embed instead"
-INVARIANT = "adds the same to all products of a query, and softmax does not see what all share"
+INVARIANT = "adds the same to all scores of a query, and softmax ignores what all scores share"
 UNSEEN = {
     "no_mem_pos_enc": DEAD,
     **dict.fromkeys(
@@ -66,7 +66,15 @@ UNSEEN = {
 
 
 def of_tensor(name: str, config: ModelConfig) -> str | None:
-    """The first activation that an official tensor can change; None when no computation can see it."""
+    """The first activation that a tensor can change.
+
+    Args:
+        name: Canonical name of the tensor.
+        config: The model's config, which tells the stage of a block of the trunk.
+
+    Returns:
+        A kind of activation, such as ``trunk.stage2``; None when no result depends on the tensor.
+    """
     if name in UNSEEN:
         return None
     block = _BLOCK.match(name)
@@ -80,17 +88,38 @@ def of_tensor(name: str, config: ModelConfig) -> str | None:
 
 
 def of_setting(name: str) -> str:
-    """The first activation that a field of the config can change."""
+    """The first activation that a setting can change.
+
+    Args:
+        name: Field of the config, with dots for nested fields: ``trunk.window_spec``.
+
+    Returns:
+        A kind of activation.
+    """
     return next(activation for pattern, activation in _SETTINGS if re.match(pattern, name))
 
 
 def ability(name: str) -> str:
-    """The least that a backend must be able to do for a tensor to matter: see ``Backend``."""
+    """The ability that a backend must have for a tensor to matter.
+
+    Args:
+        name: Canonical name of the tensor.
+
+    Returns:
+        ``"encode"``, ``"images"`` or ``"videos"``, see :class:`~.backends.base.Backend`.
+    """
     if name.startswith("image_encoder."):
         return "encode"
     return "videos" if _FOR_VIDEOS.match(name) else "images"
 
 
 def encodes(name: str) -> bool:
-    """Whether what is known of an image before any prompt depends on a tensor."""
+    """Whether the features of an image, which are computed before any prompt, depend on a tensor.
+
+    Args:
+        name: Canonical name of the tensor.
+
+    Returns:
+        True for the image encoder, and for what the predictor adds to its features.
+    """
     return name.startswith(("image_encoder.", "sam_mask_decoder.conv_s", "no_mem_embed"))

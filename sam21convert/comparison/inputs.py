@@ -1,4 +1,4 @@
-"""The pictures and videos that both models are shown: drawn, or the user's own."""
+"""The pictures and videos that both models get: drawn ones, or the user's own."""
 
 from __future__ import annotations
 
@@ -20,33 +20,49 @@ from ..prediction.media import frames_of, read_picture
 
 _SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 _HEIGHT, _WIDTH = 180, 240
-_CERTAIN = 10.0
-_RADIUS = 0.14  # of the mask that comes with an input, in shares of the sides
+_PEAK = 10.0  # the logit in the middle of the mask prompt; at the edge of the picture it is -10
+_RADIUS = 0.14  # of the disc and of the mask prompt, as a share of the sides
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture, and what the ground truth makes of it: the same tensor for both models."""
+    """A picture, and its pixels as both models get them.
 
-    name: str  # "" for the drawn one
+    Attributes:
+        name: File name; empty for the drawn one.
+        pixels: H x W x 3 bytes, before resizing.
+        tensor: 1 x 3 x S x S, resized and normalised by the ground truth.
+    """
+
+    name: str
     pixels: Pixels
-    tensor: Tensor  # 1 x 3 x S x S
+    tensor: Tensor
 
     def mask_logits(self) -> Tensor:
-        """A round mask that fades out, as logits at a quarter of the model's resolution."""
+        """A round mask that fades out, to use as a mask prompt.
+
+        Returns:
+            Logits at a quarter of the model's resolution: 1 x 1 x S/4 x S/4.
+        """
         quarter = self.tensor.shape[-1] // 4
         far = _distance(quarter, quarter, 0.35, 0.6) / _RADIUS
-        logits = _CERTAIN * (1 - far).clip(-1, 1)
+        logits = _PEAK * (1 - far).clip(-1, 1)
         return torch.from_numpy(logits.astype(np.float32))[None, None]  # 1, 1, S/4, S/4
 
 
 @dataclass(frozen=True)
 class Clip:
-    """A video, and what the ground truth makes of its frames."""
+    """A video, and its frames as both models get them.
+
+    Attributes:
+        name: File or folder name; empty for the drawn one.
+        frames: H x W x 3 bytes each, before resizing.
+        tensor: T x 3 x S x S, resized and normalised by the ground truth.
+    """
 
     name: str
     frames: tuple[Pixels, ...]
-    tensor: Tensor  # T x 3 x S x S
+    tensor: Tensor
 
     @property
     def height(self) -> int:
@@ -59,22 +75,42 @@ class Clip:
         return int(self.frames[0].shape[1])
 
     def first(self, count: int) -> Clip:
-        """The clip, no longer than ``count`` frames."""
+        """The beginning of the clip.
+
+        Args:
+            count: The largest number of frames.
+
+        Returns:
+            A clip of the same name with at most ``count`` frames.
+        """
         return Clip(self.name, self.frames[:count], self.tensor[:count])
 
     def mask(self) -> Mask:
-        """The mask of the disc on the first frame; on a video of the user's, a disc."""
+        """A mask prompt for the first frame.
+
+        Returns:
+            H x W, true on the disc of the drawn video; on a user's video, a disc at the same place.
+        """
         inside: Mask = _distance(self.height, self.width, *_centre(0)) < _RADIUS
         return inside
 
 
 def pictures(folder: Path | None, image_size: int) -> tuple[Picture, ...]:
-    """The drawn scene, or every picture of a folder by name.
+    """The drawn scene, or every picture of a folder.
 
-    Raises :class:`UsageError` when it has none, and :class:`UnreadableError` for one that is none.
+    Args:
+        folder: A folder with pictures; None for the drawn scene.
+        image_size: Side of the model's input in pixels.
+
+    Returns:
+        The pictures in the order of their names.
+
+    Raises:
+        UsageError: When the path is not a folder, or has no pictures.
+        UnreadableError: For a picture that cannot be read.
     """
     if folder is None:
-        drawn = scene(image_size * 3 // 4)  # of another size than the model's, to be resized
+        drawn = scene(image_size * 3 // 4)  # not of the model's size, so that it is resized
         return (Picture("", drawn, pixels_of(drawn, image_size)),)
     if not folder.is_dir():
         raise UsageError(f"{folder}: expected a folder of pictures")
@@ -88,10 +124,19 @@ def pictures(folder: Path | None, image_size: int) -> tuple[Picture, ...]:
 
 
 def clip(video: Path | None, image_size: int, length: int) -> Clip:
-    """The drawn video, or the user's, of ``length`` frames at most.
+    """The drawn video, or the user's.
 
-    Raises :class:`UnreadableError` for what is not a video, :class:`UsageError` for a path that is
-    not there.
+    Args:
+        video: A video file or a folder of JPEGs; None for the drawn video.
+        image_size: Side of the model's input in pixels.
+        length: The largest number of frames to read.
+
+    Returns:
+        The first frames of the video.
+
+    Raises:
+        UsageError: When the path does not exist.
+        UnreadableError: When it is not a video.
     """
     frames: Sequence[Pixels]
     if video is None:
@@ -109,7 +154,16 @@ def clip(video: Path | None, image_size: int, length: int) -> Clip:
 
 
 def drawn_frame(number: int) -> Pixels:
-    """A disc that crosses the picture, is gone on frames 7 to 11, and comes back."""
+    """One frame of the drawn video: a disc that moves, disappears and returns.
+
+    It is absent on frames 7 to 11.
+
+    Args:
+        number: Index of the frame.
+
+    Returns:
+        180 x 240 x 3 bytes.
+    """
     y, x = np.mgrid[:_HEIGHT, :_WIDTH] / [[[_HEIGHT]], [[_WIDTH]]]
     picture = np.stack([x, y, 0.5 + 0.3 * np.sin(9 * x + 0.5 * number)], axis=-1)
     if not 7 <= number < 12:
@@ -123,7 +177,7 @@ def _centre(number: int) -> tuple[float, float]:
 
 
 def _distance(height: int, width: int, x: float, y: float) -> NDArray[np.float64]:
-    """Of every pixel's place from a point, in shares of the sides."""
+    """Distance of every pixel from a point, as a share of the sides: H x W."""
     down, across = np.mgrid[:height, :width] / np.array([[[height]], [[width]]])
     far: NDArray[np.float64] = np.hypot(across - x, down - y)
     return far

@@ -1,4 +1,4 @@
-"""How far two sets of activations are apart, and how far apart they may be."""
+"""Measure how far two sets of activations are apart, and how far apart they may be."""
 
 from __future__ import annotations
 
@@ -10,21 +10,30 @@ from torch import Tensor
 from .activations import A_LOGIT, Activations, kind
 from .findings import ActivationResult
 
-MULTIPLE = 10  # of the noise of the reference is the tolerance
+# Tolerance over noise. One or two variants are few samples of the noise, and another
+# implementation rounds in more places than they do.
+MULTIPLE = 10
 
 Noise = Mapping[str, float]  # by activation, in units of its scale
 
 
 def relative(reference: Tensor, other: Tensor, least: float = 0.0) -> float:
-    """The largest difference in units of the reference's largest magnitude, or of ``least``.
+    """The largest difference, divided by the largest magnitude of the reference.
 
-    Infinite for another shape or for what is not finite on one side only.
+    Args:
+        reference: The tensor that gives the scale.
+        other: The tensor to compare with it, in the main memory as well.
+        least: The smallest scale to divide by, where the reference may be close to 0.
+
+    Returns:
+        0 for equal tensors. Infinity for unequal shapes, where only one side is finite, and for any
+        difference from a reference of zeros.
     """
     return _in_units(reference, _furthest(reference, other), least)
 
 
 def _furthest(reference: Tensor, other: Tensor) -> float:
-    """The largest difference; not a number where both are infinite, infinite for other shapes."""
+    """The largest absolute difference: nan where both are infinite, infinite for unequal shapes."""
     return _largest(reference - other) if reference.shape == other.shape else inf
 
 
@@ -33,7 +42,7 @@ def _in_units(reference: Tensor, furthest: float, least: float) -> float:
         return 0.0
     scale = max(_largest(reference), least)
     found = furthest / scale if scale else inf
-    return found if found == found else inf
+    return found if found == found else inf  # nan is the largest difference of all
 
 
 def _largest(tensor: Tensor) -> float:
@@ -41,36 +50,52 @@ def _largest(tensor: Tensor) -> float:
 
 
 def _least_unit(name: str) -> float:
-    """An object score is a single logit, which may be 0: it is judged in units of 1 at least."""
+    """An object score is a single logit and may be 0, so its unit is 1 at least."""
     return 1.0 if kind(name) == A_LOGIT else 0.0
 
 
 def noise_of(
     reference: Activations, variants: Iterable[Activations], floor: float
 ) -> dict[str, float]:
-    """The noise of each activation: the furthest that a variant of the reference is from it.
+    """The noise of each activation: the largest difference of a variant from the reference.
 
-    Rounding is carried on, so that no activation is taken to be quieter than those before it, nor than
-    ``floor``, the last place of its arithmetic.
+    Rounding errors carry over, so the noise of an activation is never smaller than the noise of the
+    activations before it.
+
+    Args:
+        reference: Activations of the ground truth, in the order of computation.
+        variants: Activations of the same model, computed by other means. They may lack activations.
+        floor: The smallest noise, which is the machine epsilon of the arithmetic.
+
+    Returns:
+        The noise by name of the activation, relative to its scale as in :func:`relative`.
     """
-    runs, noise, loudest = list(variants), {}, floor
+    runs, noise, largest = list(variants), {}, floor
     for name, activation in reference.items():
         found = (relative(activation, run[name], _least_unit(name)) for run in runs if name in run)
-        noise[name] = loudest = max([loudest, *found])
+        noise[name] = largest = max([largest, *found])
     return noise
 
 
 def compare(
     reference: Activations, other: Activations, noise: Noise | None, multiple: float = MULTIPLE
 ) -> tuple[ActivationResult, ...]:
-    """Every activation that both have, in the order of the reference. Without noise, 0 is asked for.
+    """Compare every activation that both sides have.
 
-    A activation of which no noise is known is as noisy as the noisiest.
+    Args:
+        reference: Activations of the reference, in the order of computation.
+        other: Activations of the other side.
+        noise: The noise of each activation. One that is not in it counts as noisy as the noisiest.
+            With None the tolerance is 0.
+        multiple: Tolerance divided by noise.
+
+    Returns:
+        One result for each common activation, in the order of the reference.
     """
-    loudest = max(noise.values(), default=0.0) if noise else 0.0
-    allowed = {name: (noise or {}).get(name, loudest) for name in reference}
+    largest = max(noise.values(), default=0.0) if noise else 0.0
+    known = {name: (noise or {}).get(name, largest) for name in reference}
     return tuple(
-        result_of(name, activation, other[name], allowed[name], multiple * allowed[name])
+        result_of(name, activation, other[name], known[name], multiple * known[name])
         for name, activation in reference.items()
         if name in other
     )
@@ -79,7 +104,18 @@ def compare(
 def result_of(
     name: str, reference: Tensor, other: Tensor, noise: float, tolerance: float
 ) -> ActivationResult:
-    """How far one activation is apart."""
+    """Compare one activation.
+
+    Args:
+        name: Its name. For masks, the IoU and the share of differing pixels are computed as well.
+        reference: The activation of the reference.
+        other: The activation of the other side; its shape may be another.
+        noise: Its noise, to be reported.
+        tolerance: The largest relative difference that counts as equal.
+
+    Returns:
+        The differences, with noise and tolerance.
+    """
     furthest = _furthest(reference, other)
     masks = reference.shape == other.shape and kind(name) == "masks"
     iou, differing = _overlap(reference > 0, other > 0) if masks else (None, None)
@@ -95,22 +131,29 @@ def result_of(
     )
 
 
-def first_mismatch(findings: Iterable[ActivationResult]) -> str | None:
-    """The first activation out of tolerance."""
-    return next((found.name for found in findings if not found.within), None)
+def first_mismatch(results: Iterable[ActivationResult]) -> str | None:
+    """The first activation out of tolerance.
+
+    Args:
+        results: Results in the order of computation.
+
+    Returns:
+        Its name; None when all are within tolerance.
+    """
+    return next((result.name for result in results if not result.within), None)
 
 
 def _cosine(reference: Tensor, other: Tensor) -> float:
-    """Of the angle between the two; not a number where one has no direction or another shape."""
+    """Cosine similarity; nan for unequal shapes and where one of the two is all zeros."""
     if reference.shape != other.shape:
         return nan
-    one, two = reference.double().flatten(), other.double().flatten()
-    lengths = float(one.norm() * two.norm())
-    return float(one @ two) / lengths if lengths else nan
+    first, second = reference.double().flatten(), other.double().flatten()
+    lengths = float(first.norm() * second.norm())
+    return float(first @ second) / lengths if lengths else nan
 
 
-def _overlap(one: Tensor, other: Tensor) -> tuple[float, float]:
+def _overlap(reference: Tensor, other: Tensor) -> tuple[float, float]:
     """IoU (1 for two empty masks) and share of differing pixels."""
-    union = int((one | other).sum())
-    iou = int((one & other).sum()) / union if union else 1.0
-    return iou, float((one != other).double().mean()) if one.numel() else 0.0
+    union = int((reference | other).sum())
+    iou = int((reference & other).sum()) / union if union else 1.0
+    return iou, float((reference != other).double().mean()) if reference.numel() else 0.0

@@ -1,7 +1,7 @@
-"""The packages that the ground truth is compared with: imported here only, and only when asked for.
+"""The packages to compare with. Only this module imports them, and only when they are needed.
 
-None of them is needed for anything else. What keeps one from being imported is told as an error of
-the request, with the command that helps.
+Nothing else in sam21convert needs them. A package that cannot be imported is a :class:`UsageError`,
+with the command that helps as its hint.
 """
 
 from __future__ import annotations
@@ -21,25 +21,48 @@ INSTALL = {
 
 
 def module(name: str) -> Any:
-    """A module of one of the packages, such as ``sam2.build_sam``.
+    """Import a module of one of the packages.
 
-    Raises :class:`UsageError` when it cannot be imported, whatever the reason.
+    Args:
+        name: Its full name, such as ``sam2.build_sam``.
+
+    Returns:
+        The module.
+
+    Raises:
+        UsageError: When it cannot be imported, whatever the reason.
     """
     with _explained(name):
         return import_module(name)
 
 
 def member(name: str, attribute: str) -> Any:
-    """A class or function of such a module; raises as :func:`module` does.
+    """Import a class or function of one of the packages.
 
-    Packages may changed an import until a name is asked for.
+    Args:
+        name: Full name of the module.
+        attribute: Name of the class or function. transformers imports lazily, so this is where an
+            import may fail.
+
+    Returns:
+        The class or function.
+
+    Raises:
+        UsageError: When it cannot be imported, or the installed version does not have it.
     """
     with _explained(name, attribute):
         return getattr(import_module(name), attribute)
 
 
 def version(package: str) -> str:
-    """The installed version of a package; "" when there is none."""
+    """The installed version of a package.
+
+    Args:
+        package: Name of the package.
+
+    Returns:
+        The version; an empty string when it is not installed.
+    """
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
@@ -47,7 +70,14 @@ def version(package: str) -> str:
 
 
 def titled(package: str) -> str:
-    """A package with its version, as messages name it."""
+    """A package with its version, as messages name it.
+
+    Args:
+        package: Name of the package.
+
+    Returns:
+        Such as ``sam2 1.1.0``; the name alone when it is not installed.
+    """
     return f"{package} {version(package)}".rstrip()
 
 
@@ -60,12 +90,12 @@ def _explained(name: str, attribute: str = "") -> Iterator[None]:
         raise UsageError(
             f"{titled(package)}: has no {name}.{attribute}", hint=INSTALL[package]
         ) from error
-    except Exception as error:  # an import runs anything, and fails in any way
+    except Exception as error:  # an import runs arbitrary code, so any error may come out
         cause = _first(error)
         absent = (isinstance(cause, ModuleNotFoundError) and cause.name) or ""
         if absent.partition(".")[0] == package:
             raise UsageError(
-                f"{package}: is not installed, or without {absent}", hint=INSTALL[package]
+                f"{package}: is not installed, or lacks {absent}", hint=INSTALL[package]
             ) from error
         reason = " ".join(str(cause).split())
         raise UsageError(
@@ -75,7 +105,7 @@ def _explained(name: str, attribute: str = "") -> Iterator[None]:
 
 
 def _first(error: BaseException) -> BaseException:
-    """What went wrong first: a lazy import wraps it."""
+    """The original error: the lazy imports of transformers wrap it."""
     while error.__cause__ is not None:
         error = error.__cause__
     return error

@@ -1,4 +1,4 @@
-"""Show that the comparison could have failed: put a tensor off, and see it detected."""
+"""Show that the comparison would detect a fault: change a tensor, and compare again."""
 
 from __future__ import annotations
 
@@ -18,8 +18,11 @@ from .findings import NegativeControl, Sensitivity
 from .metrics import compare, first_mismatch
 from .scenarios import EncoderScenario, ImageScenario, VideoScenario
 
-_SHARE = {"float32": 0.01, "bfloat16": 0.3, "float16": 0.1}  # of a tensor's largest magnitude
-# What is changed in every run, in the first case of its kind that is in parity.
+# Size of a change, as a share of the largest magnitude of a tensor. In half precision, 1 % would
+# drown in the noise.
+_SHARE = {"float32": 0.01, "bfloat16": 0.3, "float16": 0.1}
+# Tensors that every run changes, by the kind of scenario. Of each group, the first kind counts that
+# has a case in parity.
 _CONTROLS = (
     {
         ImageScenario: "sam_mask_decoder.output_upscaling.0.weight",
@@ -31,7 +34,17 @@ _CONTROLS = (
 
 @contextmanager
 def perturb(tensor: Tensor, share: float) -> Iterator[None]:
-    """Move every element up or down, in no order, by a share of the largest magnitude."""
+    """A context in which a tensor is changed.
+
+    Every element moves up or down, with fixed pseudo-random signs.
+
+    Args:
+        tensor: The tensor, which is changed in place and restored afterwards.
+        share: Size of the change, as a share of the tensor's largest magnitude.
+
+    Yields:
+        Nothing.
+    """
     kept = tensor.detach().clone()
     signs = torch.randint(0, 2, kept.shape, generator=torch.Generator().manual_seed(0)) * 2 - 1
     step = share * float(kept.abs().max() or 1.0)
@@ -44,12 +57,22 @@ def perturb(tensor: Tensor, share: float) -> Iterator[None]:
             tensor.copy_(kept)
 
 
-def run_controls(bench: Comparison) -> Iterator[NegativeControl]:
-    """One tensor for prompts, or else for the trunk, and one for videos."""
-    probe, share = _Probe(bench), _SHARE[bench.arithmetic.dtype]
+def run_controls(comparison: Comparison) -> Iterator[NegativeControl]:
+    """The negative controls of a run: change one tensor for prompts and one for videos.
+
+    Where no prompt is in parity, a tensor of the trunk is changed instead.
+
+    Args:
+        comparison: A comparison whose cases have been judged.
+
+    Yields:
+        Whether each change was detected, and at which activation.
+    """
+    probe, share = _Probe(comparison), _SHARE[comparison.arithmetic.dtype]
     for group in _CONTROLS:
         for wanted, tensor in group.items():
-            passed = next((h for h in bench.passed if isinstance(h.case.scenario, wanted)), None)
+            cases = (one for one in comparison.passed if isinstance(one.case.scenario, wanted))
+            passed = next(cases, None)
             if passed is not None:
                 activation = probe.first_to_detect(tensor, passed)
                 yield NegativeControl(
@@ -58,32 +81,49 @@ def run_controls(bench: Comparison) -> Iterator[NegativeControl]:
                 break
 
 
-def measure_sensitivity(bench: Comparison, progress: Progress) -> Sensitivity:
-    """Put every tensor that both sides have off in turn, and list those that no case shows.
+def measure_sensitivity(comparison: Comparison, progress: Progress) -> Sensitivity:
+    """Change every tensor in turn, and list those whose change no case detects.
 
-    ``progress`` is told of each tensor, by name.
+    Args:
+        comparison: A comparison whose cases have been judged.
+        progress: Told of each tensor before it is changed, by name: one step for each.
+
+    Returns:
+        The number of tensors, and those whose change went undetected.
     """
-    probe, undetected = _Probe(bench), []
-    names = perturbable(bench)
+    probe, undetected = _Probe(comparison), []
+    names = perturbable(comparison)
     for name in names:
         progress.advance(0, name)
-        if not any(probe.first_to_detect(name, passed) for passed in _worth_trying(bench, name)):
+        if not any(
+            probe.first_to_detect(name, passed) for passed in _worth_trying(comparison, name)
+        ):
             undetected.append(name)
+        progress.advance(1)
     expected = {name: influence.UNSEEN[name] for name in undetected if name in influence.UNSEEN}
     return Sensitivity(len(names), tuple(undetected), expected)
 
 
-def perturbable(bench: Comparison) -> list[str]:
-    """The tensors that both sides hold and have the ability to use."""
-    able = bench.reference.abilities & bench.other.abilities
-    names = (n for n in tensors_of(bench.reference.config) if influence.ability(n) in able)
-    return [name for name in names if all(held(side, name) is not None for side in bench.sides)]
+def perturbable(comparison: Comparison) -> list[str]:
+    """The tensors whose change a comparison should detect.
+
+    Args:
+        comparison: The two sides.
+
+    Returns:
+        Canonical names of the tensors that both sides hold and are able to use.
+    """
+    able = comparison.reference.abilities & comparison.other.abilities
+    names = (n for n in tensors_of(comparison.reference.config) if influence.ability(n) in able)
+    return [
+        name for name in names if all(held(side, name) is not None for side in comparison.sides)
+    ]
 
 
-def _worth_trying(bench: Comparison, name: str) -> Iterator[PassedCase]:
-    """Cases in which a tensor can show, the cheapest first."""
+def _worth_trying(comparison: Comparison, name: str) -> Iterator[PassedCase]:
+    """Cases whose results depend on a tensor, in the order in which they were run."""
     ability = influence.ability(name)
-    for passed in bench.passed:
+    for passed in comparison.passed:
         if (ability == "encode") == (passed.case.needs == "encode") and (
             ability != "videos" or passed.case.needs == "videos"
         ):
@@ -91,29 +131,29 @@ def _worth_trying(bench: Comparison, name: str) -> Iterator[PassedCase]:
 
 
 class _Probe:
-    """Asks again with a tensor changed."""
+    """Runs cases again with one tensor changed."""
 
-    def __init__(self, bench: Comparison) -> None:
-        self.bench = bench
-        self.share = _SHARE[bench.arithmetic.dtype]
-        # Of each backend, the picture whose features it holds, untouched.
-        self.holds: dict[int, str | None] = {}
+    def __init__(self, comparison: Comparison) -> None:
+        self.comparison = comparison
+        self.share = _SHARE[comparison.arithmetic.dtype]
+        # By backend, the input whose features it holds, computed with unchanged weights.
+        self.encoded: dict[int, str | None] = {}
 
     def first_to_detect(self, name: str, passed: PassedCase) -> str | None:
-        """The first activation that is out of tolerance then; None when all stay within."""
-        case, upstream, who = passed.case, influence.encodes(name), id(passed.backend)
-        if not upstream and self.holds.get(who) != case.input:
+        """The first activation out of tolerance with the tensor changed; None if all are within."""
+        case, upstream, key = passed.case, influence.encodes(name), id(passed.backend)
+        if not upstream and self.encoded.get(key) != case.input:
             self._prepare(passed)
-            self.holds[who] = case.input
+            self.encoded[key] = case.input
         with perturb(passed.backend.tensor(name), self.share):
             if upstream:
                 self._prepare(passed)
-                self.holds[who] = None
-            with passed.circumstances():
-                activations = self.bench.ask(passed.backend, case, passed.other)
+                self.encoded[key] = None
+            with passed.context():
+                activations = self.comparison.ask(passed.backend, case, passed.other)
         return first_mismatch(compare(activations, passed.other, passed.noise))
 
     def _prepare(self, passed: PassedCase) -> None:
         case = passed.case
         if case.prepare is not None:
-            self.bench.ask(passed.backend, replace(case, ask=case.prepare))
+            self.comparison.ask(passed.backend, replace(case, ask=case.prepare))

@@ -1,4 +1,7 @@
-"""What the two models are asked: data, in shares of the picture, so that any picture will do."""
+"""What the two models are asked to do, as data.
+
+Coordinates are relative, so that they fit any picture.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +13,14 @@ from ..errors import UsageError
 
 @dataclass(frozen=True)
 class Prompt:
-    """What is said of one object. Coordinates are shares of width and height.
+    """The prompt for one object. Coordinates are shares of the width and of the height.
 
-    ``labels`` are 1 on the object and 0 off it. With ``mask`` the mask that comes with the input is
-    given as well, or, with ``empty``, a mask without anything in it.
+    Attributes:
+        points: Points as ``(x, y)``.
+        labels: For each point, 1 on the object and 0 off it.
+        box: A box as ``(x0, y0, x1, y1)``; None without one.
+        mask: Whether the mask that comes with the input is part of the prompt.
+        empty: With ``mask``, use a mask in which nothing is set instead.
     """
 
     points: tuple[tuple[float, float], ...] = ()
@@ -25,7 +32,14 @@ class Prompt:
 
 @dataclass(frozen=True)
 class ImageScenario:
-    """One prompt for one picture; three candidates with ``multimask``."""
+    """One prompt for one picture.
+
+    Attributes:
+        name: The name on the command line and in the report.
+        summary: What is asked, in a few words.
+        prompt: The prompt.
+        multimask: Whether three candidates are asked for instead of one mask.
+    """
 
     name: str
     summary: str
@@ -34,8 +48,16 @@ class ImageScenario:
 
 
 @dataclass(frozen=True)
-class Ask:
-    """A prompt for an object on a frame; with ``add`` to those given there before."""
+class AddPrompt:
+    """A step in a video: add a prompt for an object on a frame.
+
+    Attributes:
+        frame: Index of the frame.
+        obj: The object's id.
+        prompt: The prompt.
+        add: Whether it is added to the earlier prompts for the object on that frame, instead of
+            replacing them.
+    """
 
     frame: int
     obj: int
@@ -44,10 +66,13 @@ class Ask:
 
 
 @dataclass(frozen=True)
-class Follow:
-    """All objects are followed from ``start``, None for the earliest prompt, over ``more`` frames.
+class Propagate:
+    """A step in a video: track all objects through the frames.
 
-    ``more`` does not count the first; None is to the end, or in ``reverse`` to the beginning.
+    Attributes:
+        start: Index of the first frame; None for the earliest frame with a prompt.
+        more: Number of frames after the first; None for all frames to the end of the video.
+        reverse: Whether to track towards the beginning of the video.
     """
 
     start: int | None = None
@@ -57,21 +82,33 @@ class Follow:
 
 @dataclass(frozen=True)
 class VideoScenario:
-    """Steps in a video of which the first ``frames`` frames are used.
+    """Steps in a video.
 
-    ``fill_holes`` asks for what the official builder of video predictors turns on.
+    Attributes:
+        name: The name on the command line and in the report.
+        summary: What is asked, in a few words.
+        frames: Number of frames that are used.
+        steps: The steps, in order.
+        fill_holes: Whether small holes in masks are filled, which the official builder of video
+            predictors turns on.
     """
 
     name: str
     summary: str
     frames: int
-    steps: tuple[Ask | Follow, ...]
+    steps: tuple[AddPrompt | Propagate, ...]
     fill_holes: bool = False
 
 
 @dataclass(frozen=True)
 class PixelScenario:
-    """What each package makes of a picture, or of a video, before the model sees it."""
+    """How each package preprocesses a picture or a video for the model.
+
+    Attributes:
+        name: The name on the command line and in the report.
+        summary: What is asked, in a few words.
+        video: Whether a video is preprocessed instead of a picture.
+    """
 
     name: str
     summary: str
@@ -80,7 +117,12 @@ class PixelScenario:
 
 @dataclass(frozen=True)
 class EncoderScenario:
-    """What is known of a picture before any prompt; it runs before the first of them."""
+    """The features of a picture, which are computed before any prompt.
+
+    Attributes:
+        name: The name on the command line and in the report.
+        summary: What is asked, in a few words.
+    """
 
     name: str
     summary: str
@@ -91,7 +133,8 @@ Scenario = PixelScenario | EncoderScenario | ImageScenario | VideoScenario
 _POINT = ((0.35, 0.62),)
 _BOX = (0.22, 0.42, 0.48, 0.74)
 _ELSEWHERE = ((0.75, 0.22),)
-_DISC, _DISC_BOX = ((0.25, 0.51),), (0.12, 0.33, 0.40, 0.69)  # where a disc is on the first frame
+# The disc of the drawn video on its first frame, see inputs.drawn_frame.
+_DISC, _DISC_BOX = ((0.25, 0.51),), (0.12, 0.33, 0.40, 0.69)
 _LATE = ((0.62, 0.45),)
 
 IMAGES = (
@@ -109,51 +152,62 @@ IMAGES = (
     ImageScenario(
         "mask", "a point and a mask to start from", Prompt(_POINT, (1,), mask=True), multimask=True
     ),
-    ImageScenario("no-prompt", "nothing is pointed at", Prompt(), multimask=True),
+    ImageScenario("no-prompt", "no prompt", Prompt(), multimask=True),
 )
 
-_CLICK = Ask(0, 1, Prompt(_DISC, (1,)))
+_CLICK = AddPrompt(0, 1, Prompt(_DISC, (1,)))
 VIDEOS = (
-    VideoScenario("video-point", "a point, followed", 3, (_CLICK, Follow())),
-    VideoScenario("video-box", "a box, followed", 4, (Ask(0, 1, Prompt(box=_DISC_BOX)), Follow())),
-    VideoScenario("video-mask", "a mask, followed", 4, (Ask(0, 1, Prompt(mask=True)), Follow())),
+    VideoScenario("video-point", "a point, then tracking", 3, (_CLICK, Propagate())),
+    VideoScenario(
+        "video-box",
+        "a box, then tracking",
+        4,
+        (AddPrompt(0, 1, Prompt(box=_DISC_BOX)), Propagate()),
+    ),
+    VideoScenario(
+        "video-mask", "a mask, then tracking", 4, (AddPrompt(0, 1, Prompt(mask=True)), Propagate())
+    ),
     VideoScenario(
         "video-absent",
-        "an empty mask: the object is not there, and is looked for",
+        "an empty mask, so the object is absent, then tracking",
         3,
-        (Ask(0, 1, Prompt(mask=True, empty=True)), Follow()),
+        (AddPrompt(0, 1, Prompt(mask=True, empty=True)), Propagate()),
     ),
     VideoScenario(
         "video-two",
         "two objects, by a point and a box",
         4,
-        (_CLICK, Ask(0, 2, Prompt(box=(0.5, 0.1, 0.95, 0.5))), Follow()),
+        (_CLICK, AddPrompt(0, 2, Prompt(box=(0.5, 0.1, 0.95, 0.5))), Propagate()),
     ),
     VideoScenario(
         "video-correction",
-        "more clicks on a frame with a prompt, and on one that was followed",
+        "more clicks, on the prompted frame and on a tracked one",
         4,
         (
             _CLICK,
-            Ask(0, 1, Prompt(_ELSEWHERE, (0,)), add=True),
-            Follow(),
-            Ask(2, 1, Prompt(_ELSEWHERE, (0,))),
+            AddPrompt(0, 1, Prompt(_ELSEWHERE, (0,)), add=True),
+            Propagate(),
+            AddPrompt(2, 1, Prompt(_ELSEWHERE, (0,))),
         ),
     ),
     VideoScenario(
         "video-reverse",
         "from the last frame to the first",
         6,
-        (Ask(5, 1, Prompt(_LATE, (1,))), Follow(start=5, reverse=True)),
+        (AddPrompt(5, 1, Prompt(_LATE, (1,))), Propagate(start=5, reverse=True)),
     ),
     VideoScenario(
-        "video-holes", "holes of up to 8 pixels are filled", 3, (_CLICK, Follow()), fill_holes=True
+        "video-holes",
+        "holes of up to 8 pixels are filled",
+        3,
+        (_CLICK, Propagate()),
+        fill_holes=True,
     ),
     VideoScenario(
         "video-long",
-        "the object leaves and comes back; more frames than there are memories and pointers",
+        "more frames than memories and pointers; the object leaves and comes back",
         18,
-        (_CLICK, Follow()),
+        (_CLICK, Propagate()),
     ),
 )
 
@@ -170,18 +224,26 @@ QUICK = (*(s.name for s in PIXELS), ENCODER.name, *(s.name for s in IMAGES), "vi
 
 
 def chosen(names: str | Sequence[str]) -> tuple[Scenario, ...]:
-    """The scenarios of ``quick``, ``full`` or a list of names, in the order in which they run.
+    """The scenarios that a user selects.
 
-    Raises :class:`UsageError` for a name that there is not.
+    Args:
+        names: ``"quick"``, ``"full"`` or names of scenarios, as a list or separated by commas.
+
+    Returns:
+        The scenarios in the order in which they run, whatever the order of the names. A prompt for
+        an image brings the encoder scenario with it.
+
+    Raises:
+        UsageError: For an unknown name, or when nothing is selected.
     """
     wanted = names.split(",") if isinstance(names, str) else list(names)
     sets = {"quick": QUICK, "full": tuple(BY_NAME)}
-    picked = {name for one in wanted for name in sets.get(one.strip(), (one.strip(),))}
+    picked = {name for word in wanted for name in sets.get(word.strip(), (word.strip(),))}
     unknown = sorted(picked - set(BY_NAME))
     if unknown or not picked:
         raise UsageError(
-            f"scenario {unknown[0]!r}: there is none of that name" if unknown else "no scenario",
-            hint=f"quick, full, or some of {', '.join(BY_NAME)}",
+            f"scenario {unknown[0]!r} does not exist" if unknown else "no scenario was given",
+            hint=f"use quick, full, or some of {', '.join(BY_NAME)}",
         )
     if picked & {scenario.name for scenario in IMAGES}:
         picked.add(ENCODER.name)

@@ -1,4 +1,4 @@
-"""The two sides as a user names them: ``backend:source``."""
+"""The two sides of a comparison as a user names them: ``backend:source``."""
 
 from __future__ import annotations
 
@@ -60,16 +60,34 @@ BACKENDS: dict[str, Callable[[], Load]] = {
 
 @dataclass(frozen=True)
 class Named:
-    """One side before it is loaded; ``config`` is None for a source that has its own."""
+    """One side before it is loaded.
+
+    Attributes:
+        backend: Name of the backend, a key of ``BACKENDS``.
+        source: Path of the checkpoint.
+        config: Config for a source without one; None for a source that has its own.
+    """
 
     backend: str
     source: Path
     config: Config = None
 
     def load(self, image_size: int | None, device: str, rounded_to: str | None = None) -> Backend:
-        """Load it, its weights rounded to a type and back, as a cast of the file would.
+        """Load the side.
 
-        Raises as :func:`~sam21convert.load_model`, and :class:`UsageError` without the package.
+        Args:
+            image_size: Side of the model's input in pixels; None for what the config says.
+            device: Device to run on.
+            rounded_to: Round the weights to this type and back, as casting the file would; None to
+                leave them.
+
+        Returns:
+            The backend with the weights loaded.
+
+        Raises:
+            UsageError: When the backend's package is not installed.
+            UnreadableError: When the source cannot be read.
+            MismatchError: When the checkpoint does not fit its config.
         """
         backend = BACKENDS[self.backend]()(
             self.source, LoadOptions(self.config, image_size, device)
@@ -79,7 +97,14 @@ class Named:
         return backend
 
     def described(self, backend: Backend) -> ParitySide:
-        """The side as the report has it, once loaded."""
+        """The side as the report shows it.
+
+        Args:
+            backend: The backend that :meth:`load` returned.
+
+        Returns:
+            Its facts, with the SHA-256 of every file of the source.
+        """
         checkpoint = self.opened()
         shipped = shipped_like(backend.config)
         return ParitySide(
@@ -96,23 +121,34 @@ class Named:
         )
 
     def opened(self) -> Checkpoint:
-        """What is in the source, from its header."""
+        """Open the source; only headers are read.
+
+        Returns:
+            The checkpoint.
+        """
         return open_checkpoint(self.source, self.config)
 
 
 def parse(text: str | Path, config: Config) -> Named:
-    """``backend:source``, or a source alone for the ground truth; downloaded if need be.
+    """Read the name of a side, and download its source if need be.
 
-    ``config`` is for a source without one beside its weights. Raises :class:`UsageError` for a
-    backend that there is not, else as :func:`~sam21convert.hub.resolve.locate`.
+    Args:
+        text: ``backend:source``, or a source alone for the ground truth.
+        config: Config for a source without one beside its weights.
+
+    Returns:
+        The side, ready to be loaded.
+
+    Raises:
+        UsageError: For an unknown backend, and for a source that does not exist.
     """
     backend, colon, rest = str(text).partition(":")
     known = bool(colon and rest) and backend in BACKENDS
-    # And is neither a drive of a path nor the scheme of an address.
+    # Not a backend: the drive letter of a path, or the scheme of an address.
     meant = backend.isidentifier() and len(backend) > 1 and not rest.startswith("//")
     if colon and meant and not known and not Path(text).exists():
         raise UsageError(
-            f"{text}: there is no backend {backend!r}", hint=f"one of {', '.join(BACKENDS)}"
+            f"{text}: there is no backend {backend!r}", hint=f"use one of {', '.join(BACKENDS)}"
         )
     located = resolve(rest if known else text)
     described = located.path / CONFIG
@@ -122,10 +158,17 @@ def parse(text: str | Path, config: Config) -> Named:
 
 
 def backend_for(dialect: Dialect | None) -> str:
-    """Who runs what has the names of a dialect, where a mapping of names is to be proved.
+    """The backend that should run a checkpoint, to test the mapping of its tensor names.
 
-    Transformers and timm what has their own, so that an error in the mapping, made twice, does not
-    go unseen; anything else the ground truth, which computes what the official code does.
+    transformers and timm load their own names themselves: if the ground truth did, an error in the
+    key map would be made twice and go undetected. Everything else runs on the ground truth, which
+    computes the same as the official code.
+
+    Args:
+        dialect: The dialect of the checkpoint; None when it is unknown.
+
+    Returns:
+        A key of ``BACKENDS``.
     """
     if dialect is TIMM:
         return "timm"

@@ -1,4 +1,4 @@
-"""What there is to look at in a scenario: the input, and the masks of both sides."""
+"""What a report shows of a scenario: the input, and the masks of both sides."""
 
 from __future__ import annotations
 
@@ -12,15 +12,26 @@ from ..prediction.prompts import Box, Point, Prompted
 from .activations import Activations, kind
 from .findings import View
 from .inputs import Clip, Picture
-from .scenarios import Ask, ImageScenario, Prompt, VideoScenario
+from .scenarios import AddPrompt, ImageScenario, Prompt, VideoScenario
 
-_FRAMES = 3  # of a video are shown
+_FRAMES = 3  # of a video that are shown
 
 
 def of_picture(
     picture: Picture, scenario: ImageScenario, left: Activations, right: Activations
 ) -> tuple[View, ...]:
-    """The candidate that differs most, or else the first."""
+    """The mask candidate that differs most between the two sides, or else the first.
+
+    Args:
+        picture: The input.
+        scenario: The prompt.
+        left: Activations of the left side, with ``masks``.
+        right: Activations of the right side.
+
+    Returns:
+        One view in the picture's resolution; none when the two have different numbers of
+        candidates.
+    """
     if left["masks"].shape != right["masks"].shape:
         return ()
     height, width = picture.pixels.shape[:2]
@@ -34,17 +45,28 @@ def of_picture(
 def of_clip(
     clip: Clip, scenario: VideoScenario, left: Activations, right: Activations
 ) -> tuple[View, ...]:
-    """The first, the middle and the last answer, all objects together."""
+    """The first, the middle and the last answer of a video, all objects together.
+
+    Args:
+        clip: The input.
+        scenario: The steps.
+        left: Activations of the left side, with masks such as ``frame3.masks``.
+        right: Activations of the right side.
+
+    Returns:
+        At most three views; frames on which the sides have different numbers of objects are left
+        out.
+    """
     names = [name for name in left if kind(name) == "masks" and name in right]
     chosen = sorted({0, len(names) // 2, len(names) - 1}) if names else []
-    asked = {s.frame: s.prompt for s in scenario.steps if isinstance(s, Ask)}
+    prompted = {s.frame: s.prompt for s in scenario.steps if isinstance(s, AddPrompt)}
     views = []
     for name in (names[number] for number in chosen[:_FRAMES]):
         frame = int(name.removeprefix("frame").partition(".")[0])
         if left[name].shape != right[name].shape:
             continue
         one, other = ((activations[name] > 0).any(dim=0)[0] for activations in (left, right))
-        prompt = asked.get(frame)
+        prompt = prompted.get(frame)
         prompts = None if prompt is None else _in_picture(prompt, clip.width, clip.height)
         views.append(
             View(f"frame {frame}", clip.frames[frame], prompts, _array(one), _array(other))

@@ -1,4 +1,4 @@
-"""Parity from the outside: verdicts, causes, errors, and what users may bring along."""
+"""``parity`` from the outside: verdicts, diagnoses, errors, and the user's own inputs."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ MATRIX = "sam_mask_decoder.mask_tokens.weight"
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """``model.pt`` of random weights, and ``hf``, the same for transformers."""
-    home = tmp_path_factory.mktemp("proving")
+    home = tmp_path_factory.mktemp("parity")
     sam21convert.sample(home / "model.pt", DEBUG_21)
     sam21convert.convert(home / "model.pt", home / "hf")
     return home
@@ -70,7 +70,7 @@ def with_json(home: Path, target: Path, change: Callable[[dict[str, Any]], None]
 
 
 def forget(monkeypatch: pytest.MonkeyPatch, package: str) -> None:
-    """Let a package be one that is not installed."""
+    """Make a package look as if it were not installed."""
     for name in [name for name in sys.modules if name.partition(".")[0] == package]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, package, None)
@@ -101,7 +101,9 @@ class TestVerdict:
         assert {one.status for one in found.scenarios} == {"same", "known difference"}
 
     @pytest.mark.parametrize("left", ["sam2:{}/model.pt", "{}/model.pt"])
-    def test_0_is_asked_for_where_the_arithmetic_is_the_same(self, home: Path, left: str) -> None:
+    def test_the_tolerance_is_0_where_the_arithmetic_is_the_same(
+        self, home: Path, left: str
+    ) -> None:
         sam21convert.convert(home / "hf", home / "back.safetensors", overwrite=True)
         found = sam21convert.parity(left.format(home), home / "back.safetensors", scenarios="full")
         assert found.ok
@@ -110,7 +112,7 @@ class TestVerdict:
             activation.relative == 0 for one in found.scenarios for activation in one.activations
         )
 
-    def test_the_left_may_be_the_one_that_deviates(self, home: Path) -> None:
+    def test_known_differences_may_be_on_the_left(self, home: Path) -> None:
         found = sam21convert.parity(f"transformers:{home / 'hf'}", f"sam2:{home / 'model.pt'}")
         assert found.ok
         assert found.reference == "right"
@@ -155,7 +157,7 @@ class TestFaults:
         result = run("parity", bad, f"transformers:{home / 'hf'}")
         assert result.exit_code == 1
         assert "not in parity" in result.stdout
-        assert "point parts at decoder.tokens" in result.stdout
+        assert "point differs at decoder.tokens" in result.stdout
         assert f"{MATRIX} differs by up to" in result.stdout
 
     def test_windows_that_are_not_those_of_the_model(self, home: Path, tmp_path: Path) -> None:
@@ -179,8 +181,8 @@ class TestFaults:
         assert found.first_mismatch == (
             "video-point",
             "frame0.object1.memory",
-        )  # absent there, and not marked so
-        texts = [cause.text for cause in found.diagnosis]
+        )  # the object is absent there, which only SAM 2.1 marks
+        texts = [difference.text for difference in found.diagnosis]
         assert "generation: 2.1 on the left, 2.0 on the right" in texts
         assert any("no_obj_embed_spatial" in text for text in texts)
 
@@ -188,7 +190,7 @@ class TestFaults:
         sam21convert.convert(home / "model.pt", tmp_path / "larger", image_size=256)
         result = run("parity", home / "model.pt", f"transformers:{tmp_path / 'larger'}")
         assert result.exit_code == 1
-        assert "image-pixels parts at pixels" in result.stdout
+        assert "image-pixels differs at pixels" in result.stdout
         assert "image_size: 128 on the left, 256 on the right" in result.stdout
         assert "--image-size" in result.stdout
         assert (
@@ -226,12 +228,12 @@ class TestFaults:
         sam21convert.convert(home / "model.pt", tmp_path / "half.pt", dtype="float16")
         found = sam21convert.parity(home / "model.pt", tmp_path / "half.pt")
         assert found.first_mismatch == ("encoder", "trunk.stage0")
-        (cause,) = found.diagnosis
-        assert cause.text == "359 tensors are rounded to float16"
+        (difference,) = found.diagnosis
+        assert difference.text == "359 tensors are rounded to float16"
         rounded = sam21convert.parity(home / "model.pt", tmp_path / "half.pt", rounded_to="float16")
         assert rounded.ok
 
-    def test_a_tensor_that_nothing_reads(self, home: Path, tmp_path: Path) -> None:
+    def test_a_tensor_that_nothing_uses(self, home: Path, tmp_path: Path) -> None:
         bad = changed(
             home / "model.pt",
             tmp_path / "bad.safetensors",
@@ -253,8 +255,8 @@ class TestFaults:
         assert "not finite" in found.diagnosis[0].text
 
 
-def test_an_answer_that_one_side_does_not_give(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Only activations that both have are compared; but what users get, both must have."""
+def test_masks_that_one_side_does_not_give(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only common activations are compared, but both sides must have the masks."""
     play = backend.play
 
     def forgetful(*given: Any) -> None:
@@ -269,9 +271,11 @@ def test_an_answer_that_one_side_does_not_give(home: Path, monkeypatch: pytest.M
     assert found.scenarios[0].why == "only one of the two has frame2.masks"
 
 
-class TestProof:
+class TestSensitivity:
     @pytest.mark.parametrize("name", DEBUG)
-    def test_every_tensor_is_seen_but_those_that_cannot_be(self, name: str, tmp_path: Path) -> None:
+    def test_every_change_is_detected_but_those_that_cannot_be(
+        self, name: str, tmp_path: Path
+    ) -> None:
         sam21convert.sample(tmp_path / "model.pt", name)
         sam21convert.convert(tmp_path / "model.pt", tmp_path / "hf")
         hf = f"transformers:{tmp_path / 'hf'}"
@@ -282,7 +286,7 @@ class TestProof:
         assert "no_mem_pos_enc" in found.sensitivity.undetected
         assert set(found.sensitivity.undetected) == set(found.sensitivity.expected)
 
-    def test_scenarios_that_leave_tensors_unseen_prove_nothing(self, home: Path) -> None:
+    def test_scenarios_that_leave_changes_undetected_are_not_enough(self, home: Path) -> None:
         found = sam21convert.parity(
             home / "model.pt", home / "model.pt", scenarios="point", sensitivity=True
         )
@@ -292,7 +296,7 @@ class TestProof:
         assert "memory_encoder" in found.problems[0]
 
 
-class TestInputsOfTheUser:
+class TestOwnInputs:
     def test_pictures_and_a_video(self, home: Path, tmp_path: Path) -> None:
         pictures, video = tmp_path / "pictures", tmp_path / "video"
         pictures.mkdir()
@@ -321,7 +325,7 @@ class TestInputsOfTheUser:
         assert found.scenarios[1].why == f"needs 4 frames; {tmp_path.name} has 3"
 
     @pytest.mark.parametrize("option", ["--images", "--video"])
-    def test_a_path_that_is_not_there(self, home: Path, option: str, tmp_path: Path) -> None:
+    def test_a_path_that_does_not_exist(self, home: Path, option: str, tmp_path: Path) -> None:
         result = run("parity", home / "model.pt", home / "model.pt", option, tmp_path / "none")
         assert result.exit_code == 2
         assert str(tmp_path / "none") in result.stderr
@@ -332,7 +336,7 @@ class TestInputsOfTheUser:
         assert result.exit_code == 2
         assert "expected pictures" in result.stderr
 
-    def test_what_is_no_video(self, home: Path, tmp_path: Path) -> None:
+    def test_a_file_that_is_not_a_video(self, home: Path, tmp_path: Path) -> None:
         (tmp_path / "video.mp4").write_text("no video")
         video = tmp_path / "video.mp4"
         result = run("parity", home / "model.pt", home / "model.pt", "--video", video)
@@ -341,7 +345,7 @@ class TestInputsOfTheUser:
 
 
 class TestCommandLineOfAReport:
-    def test_it_asks_the_same_again(self, home: Path, tmp_path: Path) -> None:
+    def test_it_runs_the_same_comparison(self, home: Path, tmp_path: Path) -> None:
         (tmp_path / "my pictures").mkdir()
         Image.fromarray(drawn_frame(0)).save(tmp_path / "my pictures" / "a.png")
         found = sam21convert.parity(
@@ -358,7 +362,7 @@ class TestCommandLineOfAReport:
         assert [one["name"] for one in again["scenarios"]] == ["encoder", "point", "box"]
 
     @pytest.mark.parametrize("scenarios", ["quick", "full"])
-    def test_a_set_goes_by_its_name(self, home: Path, scenarios: str) -> None:
+    def test_a_set_is_given_by_its_name(self, home: Path, scenarios: str) -> None:
         found = sam21convert.parity(home / "model.pt", home / "hf", scenarios=scenarios)
         assert f"--scenarios {scenarios} " in found.command
 
@@ -380,7 +384,7 @@ class TestUsage:
             (["model.pt", "none.pt"], "none.pt"),
         ],
     )
-    def test_what_cannot_be(
+    def test_wrong_arguments(
         self, home: Path, args: list[str], says: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.chdir(home)
@@ -389,11 +393,11 @@ class TestUsage:
         assert says in result.stderr
 
     @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-    def test_a_device_that_is_not_there(self, home: Path) -> None:
+    def test_a_device_that_does_not_exist(self, home: Path) -> None:
         result = run("parity", home / "model.pt", home / "model.pt", "--device", "cuda")
         assert result.exit_code == 2
 
-    def test_json_has_every_tap_and_both_hashes(self, home: Path) -> None:
+    def test_json_has_every_activation_and_both_hashes(self, home: Path) -> None:
         found = answer("parity", home / "model.pt", f"transformers:{home / 'hf'}")
         assert found["ok"] is True
         assert set(found["versions"]) >= {"torch", "transformers", "sam21convert"}
@@ -414,10 +418,45 @@ class TestUsage:
             "tolerance",
         }
 
-    def test_a_page_is_refused_before_anything_is_run(self, home: Path) -> None:
+    def test_an_existing_page_is_an_error_before_anything_runs(self, home: Path) -> None:
         result = run("parity", home / "none.pt", home / "model.pt", "--report", home)
         assert result.exit_code == 2
         assert f"{home}: exists" in result.stderr
+
+    def test_json_keeps_the_names_of_version_0_1(self, home: Path) -> None:
+        bad = home / "other.safetensors"
+        if not bad.exists():
+            changed(home / "model.pt", bad, lambda tensors: tensors[MATRIX].mul_(1.01))
+        found = answer(
+            "parity",
+            bad,
+            f"transformers:{home / 'hf'}",
+            "--scenarios",
+            "no-prompt",
+            "--sensitivity",
+        )
+        for new, old in (
+            ("first_mismatch", "first"),
+            ("diagnosis", "causes"),
+            ("negative_controls", "controls"),
+            ("sensitivity", "proof"),
+        ):
+            assert found[new] == found[old]
+        assert found["sensitivity"]["undetected"] == found["sensitivity"]["unseen"]
+        for side in ("left", "right"):
+            assert found[side]["backend"] == found[side]["runner"]
+        assert found["diagnosis"]
+        for difference in found["diagnosis"]:
+            assert difference["activation"] == difference["tap"]
+        assert found["negative_controls"]
+        for control in found["negative_controls"]:
+            assert control["activation"] == control["tap"]
+            assert control["detected"] == control["noticed"]
+        for scenario in found["scenarios"]:
+            assert scenario["activations"] == scenario["taps"]
+            assert scenario["first_mismatch"] == scenario["first"]
+            status = scenario["status"]
+            assert scenario["outcome"] == status.replace("known difference", "known deviation")
 
     def test_a_page_is_written(self, home: Path, tmp_path: Path) -> None:
         result = run("parity", home / "model.pt", home / "model.pt", "--report", tmp_path / "out")
@@ -430,9 +469,9 @@ class TestUsage:
         )
         assert found.ok, str(found)
 
-    @pytest.mark.skipif(torch.cuda.is_available(), reason="a matter of the CPU")
+    @pytest.mark.skipif(torch.cuda.is_available(), reason="happens on the CPU only")
     def test_a_package_that_fails_is_not_in_parity(self, home: Path) -> None:
-        """Transformers cannot join memories in bfloat16 and float16 on a CPU."""
+        """transformers cannot concatenate memories in bfloat16 and float16 on a CPU."""
         hf = f"transformers:{home / 'hf'}"
         args = ("parity", home / "model.pt", hf, "--device", "cpu", "--dtype", "float16")
         result = run(*args, "--scenarios", "video-point")
@@ -495,7 +534,7 @@ class TestConvert:
         result = run("convert", home / "model.pt", out, "--image-size", "256", "--parity")
         assert result.exit_code == 0, result.output
 
-    def test_nothing_is_left_of_a_conversion_that_is_wrong(
+    def test_a_wrong_conversion_leaves_nothing(
         self, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         right = writing.side_files_of
@@ -512,7 +551,7 @@ class TestConvert:
         (tmp_path / "hf" / "mine.txt").write_text("kept")
         result = run("convert", home / "model.pt", tmp_path / "hf", "--parity", "--overwrite")
         assert result.exit_code == 1
-        assert "parts at trunk.stage2" in result.stderr
+        assert "differs at trunk.stage2" in result.stderr
         assert {path.name for path in tmp_path.iterdir()} == {"hf", "unseen"}
         assert [path.name for path in (tmp_path / "hf").iterdir()] == ["mine.txt"]
 

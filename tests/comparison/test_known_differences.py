@@ -1,6 +1,6 @@
-"""What is known of transformers explains its deviations entirely, and hides nothing else.
+"""The known differences of transformers explain all that differs, and hide nothing else.
 
-Every activation of every scenario, for models of which every tensor is random.
+Every activation of every scenario is compared, for models whose tensors are all random.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ ROUNDING = 2e-5  # in units of the scale of each activation
 
 
 def here(scenario: str) -> tuple[KnownDifference, ...]:
-    """What is known of the transformers that is installed."""
+    """Known differences of the installed transformers."""
     return known("transformers", INSTALLED, scenario)
 
 
@@ -53,7 +53,9 @@ BOTH = pytest.mark.parametrize("name", [DEBUG, DEBUG_20])
 
 def each(pairs: Iterable[tuple[KnownDifference, str]]) -> pytest.MarkDecorator:
     return pytest.mark.parametrize(
-        ("deviation", "scenario"), list(pairs), ids=lambda value: getattr(value, "name", value)
+        ("known_difference", "scenario"),
+        list(pairs),
+        ids=lambda value: getattr(value, "name", value),
     )
 
 
@@ -79,9 +81,9 @@ def theirs(name: str) -> Transformers:
 
 
 def asked(backend: Backend, scenario: str) -> Activations:
-    """All that a model computes in a scenario, or the pixels that its package makes.
+    """All activations of a scenario, or the pixels that the package makes.
 
-    Memories stay in float32, for a last bit of bfloat16 is larger than all other rounding.
+    Memories stay in float32, because one bit of bfloat16 is larger than all other rounding.
     """
     case = BY_NAME[scenario]
     if isinstance(case, PixelScenario):
@@ -104,7 +106,7 @@ def their_answer(name: str, scenario: str) -> Activations:
 
 
 def furthest(mine: Activations, other: Activations) -> float:
-    """Of the activations that both have, in units of the scale."""
+    """The largest difference of a common activation, relative to its scale."""
     return max(
         relative(mine[activation], other[activation]) for activation in mine if activation in other
     )
@@ -113,7 +115,7 @@ def furthest(mine: Activations, other: Activations) -> float:
 def our_answer(
     name: str, scenario: str, emulated: Iterable[KnownDifference], fault: str = ""
 ) -> Activations:
-    """Of the ground truth that deviates so, with the numbers of the tensor ``fault`` displaced."""
+    """Activations of the ground truth with an emulation; ``fault`` is a tensor to displace."""
     ours = truth(name)
     if fault:
         tensor = ours.tensor(fault)
@@ -124,7 +126,7 @@ def our_answer(
 
 @BOTH
 @pytest.mark.parametrize("scenario", BY_NAME)
-def test_with_all_that_is_known_the_two_agree(name: str, scenario: str) -> None:
+def test_with_all_emulations_the_two_agree(name: str, scenario: str) -> None:
     mine, other = our_answer(name, scenario, here(scenario)), their_answer(name, scenario)
     assert set(mine) == set(other)
     assert furthest(mine, other) < ROUNDING
@@ -132,7 +134,7 @@ def test_with_all_that_is_known_the_two_agree(name: str, scenario: str) -> None:
 
 @BOTH
 @each((known_difference, scenario) for scenario in BY_NAME for known_difference in here(scenario))
-def test_with_all_but_one_they_do_not(
+def test_without_one_emulation_they_do_not(
     name: str, known_difference: KnownDifference, scenario: str
 ) -> None:
     others = [other for other in here(scenario) if other is not known_difference]
@@ -140,7 +142,7 @@ def test_with_all_but_one_they_do_not(
     assert furthest(mine, their_answer(name, scenario)) > 100 * ROUNDING
 
 
-# Tensors near to what is emulated, for each scenario.
+# Tensors that the emulated code uses, for each scenario.
 FAULTS = [
     ("no-prompt", "sam_prompt_encoder.not_a_point_embed.weight"),
     ("no-prompt", "sam_mask_decoder.iou_token.weight"),
@@ -158,13 +160,13 @@ FAULTS = [
 
 @BOTH
 @pytest.mark.parametrize(("scenario", "tensor"), FAULTS)
-def test_no_fault_hides_behind_a_deviation(name: str, scenario: str, tensor: str) -> None:
+def test_no_fault_hides_behind_a_known_difference(name: str, scenario: str, tensor: str) -> None:
     mine = our_answer(name, scenario, here(scenario), tensor)
     assert furthest(mine, their_answer(name, scenario)) > 100 * ROUNDING
 
 
 @pytest.mark.parametrize("scenario", ["image-pixels", "video-pixels"])
-def test_no_other_pixels_hide_behind_a_deviation(scenario: str) -> None:
+def test_no_other_pixels_hide_behind_a_known_difference(scenario: str) -> None:
     ours, other = truth(DEBUG), their_answer(DEBUG, scenario)["pixels"]
     with emulating(ours, here(scenario)):
         right = asked(ours, scenario)["pixels"]
@@ -175,7 +177,7 @@ def test_no_other_pixels_hide_behind_a_deviation(scenario: str) -> None:
 @BOTH
 @pytest.mark.parametrize("scenario", ["box", "box-point"])
 def test_boxes_without_padding(name: str, scenario: str) -> None:
-    """As in transformers 4.56, where two corners were all that came from a box."""
+    """As in transformers 4.56, where a box gave two corners and no padding point."""
     ours, encoder = truth(name), theirs(name).image.prompt_encoder
     corners = encoder._embed_boxes
     with replaced(encoder, _embed_boxes=lambda boxes: corners(boxes)[:, :, :2]):
@@ -194,7 +196,7 @@ EVERY = [
 
 class TestEmulation:
     @each(EVERY)
-    def test_all_is_as_before_afterwards(
+    def test_everything_is_restored_afterwards(
         self, known_difference: KnownDifference, scenario: str
     ) -> None:
         ours, bystander = truth(DEBUG), truth(DEBUG)
@@ -207,7 +209,7 @@ class TestEmulation:
         assert methods(ours) == before
         assert_same(asked(ours, scenario), expected)
 
-    def test_what_was_replaced_before_is_so_again(self) -> None:
+    def test_an_outer_replacement_is_restored(self) -> None:
         ours = truth(DEBUG)
         with replaced(ours, encode=list):
             with replaced(ours, encode=dict, segment=set):
@@ -219,8 +221,8 @@ class TestEmulation:
 
 
 def methods(truth: Truth) -> list[dict[str, Any]]:
-    """All that an instance and the parts of its model hold for themselves."""
-    return [dict(vars(one)) for one in (truth, *truth.model.modules())]
+    """The attributes of the instance and of all submodules of its model."""
+    return [dict(vars(part)) for part in (truth, *truth.model.modules())]
 
 
 def assert_same(found: Activations, expected: Activations) -> None:
@@ -229,7 +231,7 @@ def assert_same(found: Activations, expected: Activations) -> None:
 
 
 class TestTable:
-    def test_every_entry_has_a_name_of_its_own_and_scenarios_that_there_are(self) -> None:
+    def test_names_are_unique_and_scenarios_exist(self) -> None:
         names = [known_difference.name for known_difference in KNOWN_DIFFERENCES]
         assert len(set(names)) == len(names)
         assert {scenario for _, scenario in EVERY} <= set(BY_NAME)
@@ -237,8 +239,8 @@ class TestTable:
     @pytest.mark.parametrize("version", ["4.56.0", "4.57.6", "5.23.0", "5.23.0.dev0", "6.0rc1"])
     @each(EVERY)
     def test_versions(self, known_difference: KnownDifference, scenario: str, version: str) -> None:
-        mended = known_difference.name == "box-padding" and version != "4.56.0"
-        assert (known_difference in known("transformers", version, scenario)) != mended
+        fixed = known_difference.name == "box-padding" and version != "4.56.0"
+        assert (known_difference in known("transformers", version, scenario)) != fixed
 
     @pytest.mark.parametrize(
         ("backend", "version"),
@@ -253,32 +255,34 @@ OF_PROMPTS = "prompt_encoder.shared_embedding.positional_embedding"
 OF_THE_IMAGE = "shared_image_embedding.positional_embedding"
 
 
-def without(absent: str, home: Path) -> Path:
-    """A folder that lacks a tensor."""
+def without(missing: str, home: Path) -> Path:
+    """A folder without one of the tensors."""
     folder = hf_folder(home, weights(DEBUG))
     tensors = load_file(folder / "model.safetensors")
-    del tensors[absent]
+    del tensors[missing]
     save_file(tensors, folder / "model.safetensors", {"format": "pt"})
     return folder
 
 
 class TestFileFaults:
-    """A positional embedding of which the file holds one copy."""
+    """A file with only one copy of the positional embedding."""
 
-    @pytest.mark.parametrize("absent", [OF_PROMPTS, OF_THE_IMAGE])
-    def test_what_is_absent_is_what_transformers_draws(self, absent: str, tmp_path: Path) -> None:
-        folder = without(absent, tmp_path)
-        model, said = Sam2VideoModel.from_pretrained(folder, output_loading_info=True)
-        assert set(said["missing_keys"]) == {absent}
-        whole = weights(DEBUG)["sam_prompt_encoder.pe_layer.positional_encoding_gaussian_matrix"]
-        assert relative(model.state_dict()[absent], whole) > 0.1
+    @pytest.mark.parametrize("missing", [OF_PROMPTS, OF_THE_IMAGE])
+    def test_transformers_fills_the_missing_copy_with_random_values(
+        self, missing: str, tmp_path: Path
+    ) -> None:
+        folder = without(missing, tmp_path)
+        model, info = Sam2VideoModel.from_pretrained(folder, output_loading_info=True)
+        assert set(info["missing_keys"]) == {missing}
+        right = weights(DEBUG)["sam_prompt_encoder.pe_layer.positional_encoding_gaussian_matrix"]
+        assert relative(model.state_dict()[missing], right) > 0.1
         (found,) = file_faults("transformers", INSTALLED, open_checkpoint(folder))
-        assert f"{folder}: {absent} is absent" in found.text
+        assert f"{folder}: {missing} is missing" in found.text
         assert INSTALLED in found.text
         assert found.hint is not None
 
     @pytest.mark.parametrize(
-        ("absent", "backend", "version", "activations"),
+        ("missing", "backend", "version", "activations"),
         [
             (OF_PROMPTS, "transformers", "5.0.0.dev0", ["prompt.sparse"]),
             (OF_THE_IMAGE, "transformers", "5.0.0.dev0", ["decoder.tokens"]),
@@ -287,14 +291,13 @@ class TestFileFaults:
             (OF_PROMPTS, "truth", "5.23.0", []),
         ],
     )
-    def test_the_first_tap_that_it_reaches(
-        self, absent: str, backend: str, version: str, activations: list[str], tmp_path: Path
+    def test_the_first_activation_that_changes(
+        self, missing: str, backend: str, version: str, activations: list[str], tmp_path: Path
     ) -> None:
-        checkpoint = open_checkpoint(without(absent, tmp_path))
-        assert [
-            cause.activation for cause in file_faults(backend, version, checkpoint)
-        ] == activations
+        checkpoint = open_checkpoint(without(missing, tmp_path))
+        found = file_faults(backend, version, checkpoint)
+        assert [fault.activation for fault in found] == activations
 
-    def test_a_whole_file(self, tmp_path: Path) -> None:
+    def test_a_complete_file(self, tmp_path: Path) -> None:
         folder = hf_folder(tmp_path, weights(DEBUG))
         assert file_faults("transformers", INSTALLED, open_checkpoint(folder)) == ()

@@ -20,7 +20,7 @@ class TestRelative:
     def test_is_in_units_of_the_largest_magnitude_of_the_reference(self) -> None:
         assert relative(torch.tensor([1.0, -4.0]), torch.tensor([2.0, -4.0])) == 0.25
 
-    def test_is_0_only_for_equal_bits_of_value(self) -> None:
+    def test_is_0_only_for_equal_values(self) -> None:
         one = torch.tensor([1.0])
         assert relative(one, one.clone()) == 0
         assert relative(one, one + 2**-23) == 2**-23
@@ -28,7 +28,9 @@ class TestRelative:
     @pytest.mark.parametrize(
         "other", [torch.zeros(3), torch.tensor([float("nan"), 1.0]), torch.tensor([inf, 1.0])]
     )
-    def test_is_infinite_for_another_shape_and_for_what_is_not_finite(self, other: Tensor) -> None:
+    def test_is_infinite_for_another_shape_and_for_values_that_are_not_finite(
+        self, other: Tensor
+    ) -> None:
         assert relative(torch.ones(2), other) == inf
 
     def test_of_a_reference_that_is_zero(self) -> None:
@@ -36,14 +38,14 @@ class TestRelative:
         assert relative(torch.zeros(2), torch.ones(2)) == inf
 
 
-class TestFinding:
+class TestResult:
     def test_masks_have_iou_and_share_of_differing_pixels(self) -> None:
         one, other = torch.tensor([1.0, 1.0, -1.0, -1.0]), torch.tensor([1.0, -1.0, -1.0, -1.0])
         found = result_of("frame3.masks (2)", one, other, 0, 0)
         assert (found.iou, found.differing) == (0.5, 0.25)
         assert (found.max_abs, found.relative) == (2, 2)
 
-    def test_other_taps_have_none(self) -> None:
+    def test_other_activations_have_none(self) -> None:
         found = result_of("pointer", torch.ones(2), torch.ones(2), 0, 0)
         assert (found.iou, found.differing) == (None, None)
         assert found.cosine == pytest.approx(1)
@@ -51,12 +53,12 @@ class TestFinding:
     def test_two_empty_masks_overlap(self) -> None:
         assert result_of("masks", -torch.ones(4), -torch.ones(4), 0, 0).iou == 1
 
-    def test_cosine_sees_direction_only(self) -> None:
+    def test_cosine_depends_on_the_direction_only(self) -> None:
         one = torch.tensor([1.0, 2.0])
         assert result_of("pointer", one, 3 * one, 0, 0).cosine == pytest.approx(1)
         assert result_of("pointer", one, -one, 0, 0).cosine == pytest.approx(-1)
 
-    def test_another_shape_is_far_apart(self) -> None:
+    def test_another_shape_is_infinitely_far_apart(self) -> None:
         found = result_of("masks", torch.ones(2), torch.ones(3), 1.0, 10.0)
         assert found.relative == found.max_abs == inf
         assert isnan(found.cosine)
@@ -68,19 +70,19 @@ class TestNoise:
         found = noise_of(activations(a=1.0), [activations(a=1.5), activations(a=0.9)], 0.0)
         assert found == {"a": 0.5}
 
-    def test_is_carried_on_to_later_taps(self) -> None:
+    def test_is_carried_on_to_later_activations(self) -> None:
         found = noise_of(activations(a=1, b=1, c=1), [activations(a=1, b=1.25, c=1)], 0.0)
         assert found == {"a": 0.0, "b": 0.25, "c": 0.25}
 
-    def test_is_no_less_than_the_last_place(self) -> None:
+    def test_is_not_smaller_than_the_floor(self) -> None:
         assert noise_of(activations(a=1), [activations(a=1)], 2**-23) == {"a": 2**-23}
 
-    def test_a_variant_may_lack_a_tap(self) -> None:
+    def test_a_variant_may_lack_an_activation(self) -> None:
         assert noise_of(activations(a=1, b=1), [activations(a=1.5)], 0.0) == {"a": 0.5, "b": 0.5}
 
 
 class TestCompare:
-    def test_the_first_tap_out_of_tolerance_is_named(self) -> None:
+    def test_the_first_activation_out_of_tolerance_is_named(self) -> None:
         found = compare(
             activations(a=1, b=1, c=1),
             activations(a=1.0, b=1.5, c=9),
@@ -94,11 +96,11 @@ class TestCompare:
         (found,) = compare(activations(a=1), activations(a=1.5), {"a": 0.125}, 4)
         assert (found.noise, found.tolerance, found.within) == (0.125, 0.5, True)
 
-    def test_without_noise_0_is_asked_for(self) -> None:
+    def test_without_noise_the_tolerance_is_0(self) -> None:
         assert first_mismatch(compare(activations(a=1), activations(a=1), None)) is None
         assert first_mismatch(compare(activations(a=1), activations(a=1 + 2**-23), None)) == "a"
 
-    def test_taps_that_one_side_lacks_are_not_compared(self) -> None:
+    def test_activations_that_one_side_lacks_are_not_compared(self) -> None:
         assert [
             activation.name
             for activation in compare(activations(a=1, b=1), activations(b=1, c=1), None)
@@ -149,5 +151,5 @@ class TestRecorder:
         "name",
         ["pointer", "frame12.pointer", "frame0.object1.pointer (2)", "frame3.objectab.pointer"],
     )
-    def test_the_kind_of_a_tap_is_its_name_without_its_place(self, name: str) -> None:
+    def test_the_kind_of_an_activation_is_its_name_without_its_place(self, name: str) -> None:
         assert kind(name) == "pointer"

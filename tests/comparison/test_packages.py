@@ -1,4 +1,4 @@
-"""The packages compared with: what keeps one from being imported is said in words."""
+"""Packages to compare with: an import that fails is an error with a reason and a hint."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from sam21convert.errors import UsageError
 
 from ..support.checkpoints import DEBUG
 
-RUNNERS: dict[str, Any] = {"sam2": Official, "timm": Timm, "transformers": Transformers}
+BACKENDS: dict[str, Any] = {"sam2": Official, "timm": Timm, "transformers": Transformers}
 
 
-@pytest.mark.parametrize("package", RUNNERS)
+@pytest.mark.parametrize("package", BACKENDS)
 def test_a_package_that_is_missing_is_named_with_the_command_that_installs_it(
     package: str, checkpoints: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -29,7 +29,7 @@ def test_a_package_that_is_missing_is_named_with_the_command_that_installs_it(
         if name.partition(".")[0] == package:
             monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(UsageError, match=rf"^{package}: is not installed") as raised:
-        RUNNERS[package].load(source, LoadOptions())
+        BACKENDS[package].load(source, LoadOptions())
     assert raised.value.hint == packages.INSTALL[package]
     assert "pip install" in packages.INSTALL[package]
     assert raised.value.exit_code == 2
@@ -42,8 +42,8 @@ def failing(error: BaseException, cause: BaseException | None = None) -> Any:
     return fail
 
 
-class TestOtherwiseBroken:
-    def test_builds_that_do_not_go_together(self, monkeypatch: pytest.MonkeyPatch) -> None:
+class TestBrokenPackage:
+    def test_builds_that_do_not_fit_together(self, monkeypatch: pytest.MonkeyPatch) -> None:
         reason = RuntimeError("operator torchvision::nms\n does not exist")
         monkeypatch.setattr(packages, "import_module", failing(reason))
         with pytest.raises(UsageError) as raised:
@@ -54,8 +54,8 @@ class TestOtherwiseBroken:
         )
         assert "install both from one index" in str(raised.value.hint)
 
-    def test_what_a_package_needs_itself(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Transformers wraps what went wrong."""
+    def test_a_missing_dependency_of_a_package(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """transformers wraps the original error."""
         first = ModuleNotFoundError("No module named 'httpx'", name="httpx")
         monkeypatch.setattr(
             packages, "import_module", failing(ModuleNotFoundError("wrapped"), first)
@@ -75,6 +75,6 @@ class TestOtherwiseBroken:
             packages.member("timm", "create_nothing")
 
 
-def test_a_package_that_is_not_there_has_no_version() -> None:
+def test_a_package_that_is_not_installed_has_no_version() -> None:
     assert packages.version("no-such-package") == ""
     assert packages.titled("no-such-package") == "no-such-package"

@@ -128,7 +128,7 @@ KNOWN = replace(image("mask"), status="known difference", why="it rounds twice",
 NOT_RUN = ScenarioResult("video-box", "a box", "", "not run", why="it has no memory")
 LONG_NAMES = replace(
     report(*(replace(one, input="picture-" + "y" * 120) for one in FAILING.scenarios)),
-    left=replace(side(source=LONG), notes=("drawn at random: " + "decoder.layers.0.weight" * 9,)),
+    left=replace(side(source=LONG), notes=("random values: " + "decoder.layers.0.weight" * 9,)),
     right=side("transformers", LONG),
 )
 
@@ -179,7 +179,7 @@ class TestContents:
         with pytest.raises(AssertionError):
             Document("<p><b>text</p></b>")
 
-    def test_every_tap_is_in_the_picture_of_all_and_in_a_table(self) -> None:
+    def test_every_activation_is_in_the_heat_map_and_in_a_table(self) -> None:
         html = page(FAILING)
         names = Counter(one.name for found in FAILING.scenarios for one in found.activations)
         assert Counter(title.splitlines()[0] for title in Document(html).values("title")) == names
@@ -196,47 +196,51 @@ class TestContents:
         text = Document(page(FAILING)).text
         assert "Not in parity" in text
         assert (
-            "The two part in box at decoder.logits, 2.0e-01 apart where 1.0e-06 is allowed" in text
+            "The two sides first differ in box at decoder.logits: difference 2.0e-01, "
+            "tolerance 1.0e-06." in text
         )
-        assert "Cause: b.weight differs by up to 0.1; reaches decoder.logits" in text
+        assert "Cause: b.weight differs by up to 0.1; changes decoder.logits" in text
         assert "Look into b." in text
 
     def test_every_scenario_that_differs_is_named_in_the_verdict(self) -> None:
         names = ("point", "points", "box", "mask")
         html = page(report(*(image(name, apart=0.2) for name in names)))
         verdict = Document(html[html.index("<main>") + 6 : html.index("</section>") + 10]).text
-        assert "The two part in point at" in verdict
-        assert [name for name in names if f"{name} parts at" in verdict] == [
+        assert "The two sides first differ in point at" in verdict
+        assert [name for name in names if f"{name} differs at" in verdict] == [
             "points",
             "box",
             "mask",
         ]
 
-    def test_the_furthest_is_that_nearest_to_what_is_allowed(self) -> None:
+    def test_the_activation_nearest_to_its_tolerance_is_named(self) -> None:
         activations = (
             activation("decoder.logits", 9e-7, 1e-6),
             activation("masks", 8e-6, 1e-5),
             activation("pointer", 1e-9),
         )
         text = Document(page(report(replace(image(), activations=activations)))).text
-        assert "The furthest, decoder.logits of point, is 9.0e-07 apart where 1.0e-06" in text
+        assert (
+            "Nearest to it is decoder.logits of point: difference 9.0e-07, tolerance 1.0e-06."
+            in text
+        )
 
-    def test_a_yes_says_how_close_and_what_it_does_not_speak_of(self) -> None:
+    def test_a_yes_says_how_close_it_is_and_what_is_left_out(self) -> None:
         text = Document(page(report(image(), video(), KNOWN, NOT_RUN))).text
         assert "Not in parity" not in text
         assert (
-            "All 148 activations of 2 scenarios are within tolerance. The furthest, frame0.object1."
-            in text
+            "All 148 activations of 2 scenarios are within tolerance. "
+            "Nearest to it is frame0.object1." in text
         )
         assert "With a known difference: 1 scenario. Not run: 1 scenario." in text
         assert "it rounds twice" in text
-        assert "As they are, the results are 3.0e-02 apart." in text
+        assert "The results differ by 3.0e-02." in text
         assert "it has no memory" in text
         assert "equal to the last bit" in Document(page(report(image()))).text
 
-    def test_controls_and_proofs_are_told(self) -> None:
+    def test_negative_controls_and_sensitivity(self) -> None:
         blind = NegativeControl("video-point", "c.bias", 0.01, detected=False, activation=None)
-        sensitivity = Sensitivity(471, ("d.bias", "e.bias"), {"d.bias": "softmax does not see it"})
+        sensitivity = Sensitivity(471, ("d.bias", "e.bias"), {"d.bias": "softmax ignores it"})
         text = Document(
             page(
                 replace(
@@ -252,20 +256,20 @@ class TestContents:
         )
         assert "c.bias was changed by 1% of its scale in video-point: not detected." in text
         assert "471 tensors changed one at a time: 469 detected." in text
-        assert "Not detected: d.bias; softmax does not see it." in text
+        assert "Not detectable: d.bias; softmax ignores it." in text
         assert "Not detected, and should have been: e.bias." in text
 
-    def test_what_is_allowed_is_explained(self) -> None:
+    def test_tolerances_are_explained(self) -> None:
         assert "(another kernel, float64)" in Document(page(PASSING)).text
-        assert "10 times the noise is allowed" in Document(page(PASSING)).text
+        assert "The tolerance is 10 times the noise." in Document(page(PASSING)).text
         exact = Document(page(replace(PASSING, exact=True, scenarios=(image(),)))).text
-        assert "Nothing is allowed" in exact
+        assert "The tolerance is 0" in exact
 
     @pytest.mark.parametrize(
-        "where", ["source", "note", "sha256", "backend", "input", "why", "cause"]
+        "where", ["source", "note", "sha256", "backend", "input", "why", "diagnosis"]
     )
-    def test_text_of_others_stays_text(self, where: str) -> None:
-        def told(text: str) -> Document:
+    def test_foreign_text_is_escaped(self, where: str) -> None:
+        def shown(text: str) -> Document:
             left = replace(
                 side(
                     "truth" if where != "backend" else text, text if where == "source" else "a.pt"
@@ -275,11 +279,10 @@ class TestContents:
             )
             point = replace(image(), input=text if where == "input" else "i")
             not_run = replace(NOT_RUN, why=text if where == "why" else "w")
-            cause = Diagnosis(text if where == "cause" else "c", "masks", text)
-            whole = replace(report(point, not_run), left=left, diagnosis=(cause,))
-            return Document(page(whole))
+            found = Diagnosis(text if where == "diagnosis" else "c", "masks", text)
+            return Document(page(replace(report(point, not_run), left=left, diagnosis=(found,))))
 
-        harmless, hostile = told("plain"), told(HOSTILE)
+        harmless, hostile = shown("plain"), shown(HOSTILE)
         assert [tag for tag, _ in hostile.elements if tag != "wbr"] == [
             tag for tag, _ in harmless.elements if tag != "wbr"
         ]
@@ -309,13 +312,13 @@ class TestContents:
         (float("nan"), 0, "out3"),
     ],
 )
-def test_the_colour_of_a_tap(apart: float, allowed: float, expected: str) -> None:
+def test_the_colour_of_an_activation(apart: float, allowed: float, expected: str) -> None:
     found = replace(activation(), relative=apart, tolerance=allowed)
     assert band(found) == expected
     assert found.within is not expected.startswith("out")
 
 
-def test_no_number_is_rounded_to_what_it_is_not() -> None:
+def test_no_number_is_rounded_to_0_or_1() -> None:
     assert [share(x) for x in (None, 0, 0.99999, 1)] == ["", "0", "0.9999", "1"]
     assert [percent(x) for x in (None, 0, 1e-9, 0.5)] == ["", "0", "0.01 %", "50.00 %"]
     assert [ratio(activation(apart=x)) for x in (0, 1e-12, 5e-7, 1e-3)] == [
@@ -342,7 +345,7 @@ class TestPictures:
     @pytest.mark.parametrize(
         "size", [(1024, 1024), (97, 1501), (1501, 97), (128, 128), (180, 240), (1, 1)]
     )
-    def test_a_single_pixel_that_differs_is_seen(self, size: tuple[int, int]) -> None:
+    def test_a_single_pixel_that_differs_is_visible(self, size: tuple[int, int]) -> None:
         pixels, empty = np.full((*size, 3), 90, np.uint8), np.zeros(size, bool)
         same = self.panels(View("", pixels, None, empty, empty))
         assert [self.loud(panel) for panel in same] == [0, 0, 0, 0]
@@ -377,6 +380,22 @@ class TestPictures:
         assert "6 more; pixels differ in 1 of them" in folded
 
 
+class TestNotebook:
+    """A notebook shows what ``_repr_html_`` returns."""
+
+    @pytest.mark.parametrize("shown", [PASSING, FAILING, LONG_NAMES], ids=["yes", "no", "long"])
+    def test_a_report_is_shown_as_its_page(self, shown: ParityReport) -> None:
+        ((tag, attributes),) = Document(shown._repr_html_()).elements
+        assert tag == "iframe"
+        assert attributes["srcdoc"] == page(shown)
+        assert attributes["sandbox"] == ""  # no scripts, not even those of a hostile file name
+
+    def test_no_style_leaks_into_the_notebook(self) -> None:
+        html = FAILING._repr_html_()
+        assert "<style" not in html
+        assert html.count("<") == 2  # the tags of the frame
+
+
 class TestWriting:
     def test_a_page_and_its_numbers(self, tmp_path: Path) -> None:
         path = write_page(FAILING, tmp_path / "new")
@@ -386,7 +405,7 @@ class TestWriting:
         assert found == json.loads(FAILING.to_json())
         assert sorted(path.parent.iterdir()) == [path, path.parent / "report.json"]
 
-    def test_an_older_one_is_kept_unless_it_may_go(self, tmp_path: Path) -> None:
+    def test_an_older_page_is_kept_without_overwrite(self, tmp_path: Path) -> None:
         (tmp_path / "other.txt").write_text("kept")
         with pytest.raises(UsageError, match="exists"):
             write_page(PASSING, tmp_path)
@@ -395,7 +414,7 @@ class TestWriting:
         assert (tmp_path / "index.html").read_text() == page(PASSING)
         assert (tmp_path / "other.txt").read_text() == "kept"
 
-    def test_nothing_half_written_is_left(self, tmp_path: Path) -> None:
+    def test_an_error_leaves_nothing_half_written(self, tmp_path: Path) -> None:
         broken = replace(PASSING, versions={"torch": object()})  # type: ignore[dict-item]
         with pytest.raises(TypeError):
             write_page(broken, tmp_path / "new")
@@ -403,9 +422,9 @@ class TestWriting:
 
     def test_the_style_is_part_of_the_package(self) -> None:
         setup = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
-        folder = ROOT / "sam21convert" / "comparison"
+        folder = ROOT / "sam21convert" / "comparison" / "page"
         data = {path for path in folder.iterdir() if path.is_file() and path.suffix != ".py"}
-        patterns = setup["package-data"]["sam21convert.comparison"]
+        patterns = setup["package-data"]["sam21convert.comparison.page"]
         assert data == {path for pattern in patterns for path in folder.glob(pattern)} != set()
 
 
@@ -491,9 +510,7 @@ class TestInABrowser:
         assert (count(screen, LOUD) > 500) is (verdict == "no")
         assert (count(screen, LOUD) == 0) is (verdict == "yes")
 
-    def test_without_its_style_a_page_would_be_seen_to_be_wrong(
-        self, shoot: Callable[[str], Screen]
-    ) -> None:
+    def test_a_page_without_its_style_fails_the_check(self, shoot: Callable[[str], Screen]) -> None:
         plain = shoot(re.sub("<style>.*</style>", "", page(PASSING), flags=re.DOTALL))
         assert not has_edge(plain[:220], EDGES["yes"][0])
 

@@ -177,7 +177,7 @@ class TestParityWithTimm:
         monkeypatch.setattr(writing, "timm_json", lambda *given: right(*given).replace("6,", "4,"))
         done = self.convert(checkpoints(DEBUG), tmp_path / "trunk", "--to", "timm")
         assert done.exit_code == 1
-        assert "parts at trunk.stage2" in done.output
+        assert "differs at trunk.stage2" in done.output
         assert list(tmp_path.iterdir()) == []
 
     @pytest.mark.parametrize("name", ["trunk", "trunk.safetensors"])

@@ -1,1 +1,1 @@
-"""The packages that can run a model, each asked the same questions in its own way."""
+"""The packages that can run one side of a comparison, behind one interface."""

@@ -1,4 +1,4 @@
-"""What it takes to be compared: the same questions, put to each package in its own way."""
+"""The interface of a backend: the same questions for every package."""
 
 from __future__ import annotations
 
@@ -15,23 +15,40 @@ from ...model.config import ModelConfig
 from ...prediction.load import Loading, load_onto, with_image_size
 from ..activations import Activations, Recorder
 from ..inputs import Clip, Picture
-from ..scenarios import Ask, ImageScenario, Prompt, VideoScenario
+from ..scenarios import AddPrompt, ImageScenario, Prompt, VideoScenario
 
 Model = TypeVar("Model", bound=torch.nn.Module)
 
 
 @dataclass(frozen=True)
 class LoadOptions:
-    """Arguments of :func:`~sam21convert.load_model`."""
+    """How to load a checkpoint, as in :func:`~sam21convert.load_model`.
+
+    Attributes:
+        config: Config for a source without one: a shipped name, a file or a config; None for its
+            own.
+        image_size: Side of the model's input in pixels; None for what the config says.
+        device: Device to run on.
+    """
 
     config: str | Path | ModelConfig | None = None
     image_size: int | None = None
     device: str = "cpu"
 
     def onto(self, make: Callable[[ModelConfig], Model], source: Path) -> tuple[Model, Loading]:
-        """Load ``source``, an image model too, onto what ``make`` builds of its config.
+        """Load a checkpoint in float32; image models are allowed.
 
-        In float32; raises as :func:`~sam21convert.load_model`.
+        Args:
+            make: Builds the model for a config.
+            source: The checkpoint.
+
+        Returns:
+            The model on the device, and what loading found out about the checkpoint.
+
+        Raises:
+            UnreadableError: When the source cannot be read.
+            MismatchError: When the checkpoint does not fit its config.
+            UsageError: When no config is known, or a required package is not installed.
         """
         return load_onto(
             make,
@@ -44,57 +61,117 @@ class LoadOptions:
         )
 
 
-class CannotRun(Exception):  # noqa: N818  # no error: the package lacks what a scenario asks for
-    """A package cannot do what it is asked; the message says why."""
+class CannotRun(Exception):  # noqa: N818  # not an error: the scenario is left out
+    """A package cannot do what a scenario asks for; the message says why."""
 
 
 class Backend(Protocol):
     """One side of a comparison: a package with a checkpoint loaded into it.
 
-    ``name`` is what stands before the colon on the command line, ``version`` that of the package.
-    ``abilities`` are those of "encode", "images" and
-    "videos" that it has. Activations have the names and layouts of the ground truth.
+    All activations have the names and the layouts of the ground truth, see :mod:`~.activations`.
+
+    Attributes:
+        name: Name on the command line, before the colon.
+        version: Version of the package.
+        source: The checkpoint.
+        abilities: Which of ``"encode"``, ``"images"`` and ``"videos"`` it can run.
+        notes: What loading did beyond loading, such as tensors with random values.
     """
 
     name: str
     version: str
     source: Path
     abilities: frozenset[str]
-    notes: tuple[str, ...]  # what loading has to say: tensors that the package drew at random, ...
+    notes: tuple[str, ...]
 
     @property
     def config(self) -> ModelConfig:
-        """What the model was built for."""
+        """The config that the model was built for."""
 
     def picture_pixels(self, picture: Picture) -> Tensor:
-        """What the package itself makes of a picture: ``1 x 3 x S x S``."""
+        """Preprocess a picture as the package does.
+
+        Args:
+            picture: The picture.
+
+        Returns:
+            1 x 3 x S x S.
+        """
 
     def clip_pixels(self, clip: Clip) -> Tensor:
-        """What the package itself makes of the frames of a video: ``T x 3 x S x S``."""
+        """Preprocess the frames of a video as the package does.
+
+        Args:
+            clip: The video.
+
+        Returns:
+            T x 3 x S x S.
+        """
 
     def encode(self, pixels: Tensor) -> Activations:
-        """Encode ``1 x 3 x S x S`` pixels; :meth:`segment` is about them from now on."""
+        """Encode an image; the next calls of :meth:`segment` are about it.
+
+        Args:
+            pixels: 1 x 3 x S x S, preprocessed.
+
+        Returns:
+            Activations of the image encoder.
+        """
 
     def segment(self, picture: Picture, scenario: ImageScenario) -> Activations:
-        """Answer one prompt; ``masks`` are the logits of the masks given: ``1 x M x S/4 x S/4``."""
+        """Answer one prompt about the image that was encoded last.
+
+        Args:
+            picture: The picture that was encoded, which brings the mask prompt with it.
+            scenario: The prompt.
+
+        Returns:
+            Activations of the prompt encoder and the mask decoder, and ``masks``: logits of the
+            masks that a user gets, 1 x M x S/4 x S/4.
+        """
 
     def track(
         self, clip: Clip, scenario: VideoScenario, agreed: Activations | None = None
     ) -> Activations:
-        """Play a scenario; ``frame3.masks`` are ``objects x 1 x H x W`` logits.
+        """Run the steps of a scenario on a video.
 
-        ``agreed`` is for the :class:`~.activations.Recorder`.
+        Args:
+            clip: The video.
+            scenario: The steps.
+            agreed: Activations that these will be compared with: see
+                :class:`~.activations.Recorder`.
+
+        Returns:
+            Activations; ``frame3.masks`` are logits, objects x 1 x H x W.
         """
 
     def tensor(self, name: str) -> Tensor:
-        """The model's own tensor (or part of one) of that official name, to be written to.
+        """The model's own tensor, or a view of a part of one, to write to.
 
-        Raises KeyError when the model has none of that name.
+        Args:
+            name: Canonical name.
+
+        Returns:
+            A tensor that shares its memory with the model.
+
+        Raises:
+            KeyError: When the model has no tensor of that name.
         """
 
 
 def tensor_of(model: nn.Module, name: str) -> Tensor:
-    """A parameter or buffer of a model, to be written to. Raises KeyError when it has none such."""
+    """A parameter or buffer of a model, to write to.
+
+    Args:
+        model: The model.
+        name: The dotted name in the model.
+
+    Returns:
+        The tensor, detached, which shares its memory with the model.
+
+    Raises:
+        KeyError: When the model has no tensor of that name.
+    """
     owner, _, last = name.rpartition(".")
     try:
         tensor = getattr(model.get_submodule(owner), last)
@@ -106,7 +183,15 @@ def tensor_of(model: nn.Module, name: str) -> Tensor:
 
 
 def held(backend: Backend, name: str) -> Tensor | None:
-    """The model's own tensor of that official name; None when it has none."""
+    """The model's own tensor, if it has one of that name.
+
+    Args:
+        backend: The backend.
+        name: Canonical name.
+
+    Returns:
+        The tensor, which shares its memory with the model; None when the model has none.
+    """
     try:
         return backend.tensor(name)
     except KeyError:
@@ -114,7 +199,17 @@ def held(backend: Backend, name: str) -> Tensor | None:
 
 
 def in_pixels(prompt: Prompt, width: int, height: int) -> dict[str, Any]:
-    """A prompt's points, labels and box as arguments of a predictor, in pixels; None for none."""
+    """A prompt's points, labels and box as arguments of a predictor.
+
+    Args:
+        prompt: The prompt, in relative coordinates.
+        width: Width of the picture in pixels.
+        height: Height of the picture in pixels.
+
+    Returns:
+        ``points`` (N x 2) and ``box`` (4) in pixels, and ``labels`` (N), as arrays; None for what
+        the prompt does not have.
+    """
     size = np.array([width, height], np.float32)
     points = np.array(prompt.points, np.float32) * size if prompt.points else None
     labels = np.array(prompt.labels, np.int32) if prompt.points else None
@@ -123,11 +218,20 @@ def in_pixels(prompt: Prompt, width: int, height: int) -> dict[str, Any]:
 
 
 def image_prompts(picture: Picture, prompt: Prompt) -> dict[str, Tensor | None]:
-    """Arguments of :meth:`SAM2.predict_masks`: a batch of one, in pixels of the model's input."""
+    """A prompt as arguments of :meth:`SAM2.predict_masks`, for a batch of one image.
+
+    Args:
+        picture: The picture, which brings the mask prompt with it.
+        prompt: The prompt, in relative coordinates.
+
+    Returns:
+        ``points`` (1 x N x 2) and ``boxes`` (1 x 4) in pixels of the model's input, ``labels`` (1 x
+        N) and ``mask_input`` (1 x 1 x S/4 x S/4); None for what the prompt does not have.
+    """
     side = picture.tensor.shape[-1]
-    given = in_pixels(prompt, side, side)
+    arrays = in_pixels(prompt, side, side)
     points, labels, box = (
-        None if value is None else torch.from_numpy(value)[None] for value in given.values()
+        None if value is None else torch.from_numpy(value)[None] for value in arrays.values()
     )
     mask = picture.mask_logits() if prompt.mask else None
     return {"points": points, "labels": labels, "boxes": box, "mask_input": mask}
@@ -136,7 +240,15 @@ def image_prompts(picture: Picture, prompt: Prompt) -> dict[str, Tensor | None]:
 def play(
     predictor: Any, state: Any, clip: Clip, scenario: VideoScenario, recorder: Recorder
 ) -> None:
-    """Put the steps of a scenario to anything that has the official predictor's methods."""
+    """Run the steps of a scenario on a predictor.
+
+    Args:
+        predictor: An object with the methods of the official video predictor.
+        state: Its inference state.
+        clip: The video.
+        scenario: The steps.
+        recorder: Gets the masks of every answer, such as ``frame3.masks``.
+    """
     for step in scenario.steps:
         for frame, _, masks in _answers(predictor, state, clip, step):
             recorder.add(f"frame{frame}.masks", masks)
@@ -145,7 +257,7 @@ def play(
 def _answers(
     predictor: Any, state: Any, clip: Clip, step: Any
 ) -> Iterator[tuple[int, list[Any], Tensor]]:
-    if not isinstance(step, Ask):
+    if not isinstance(step, AddPrompt):
         yield from predictor.propagate_in_video(
             state,
             start_frame_idx=step.start,
@@ -156,7 +268,7 @@ def _answers(
         mask = clip.mask() & (not step.prompt.empty)
         yield predictor.add_new_mask(state, step.frame, step.obj, mask)
     else:
-        given = in_pixels(step.prompt, clip.width, clip.height)
+        prompt = in_pixels(step.prompt, clip.width, clip.height)
         yield predictor.add_new_points_or_box(
-            state, step.frame, step.obj, **given, clear_old_points=not step.add
+            state, step.frame, step.obj, **prompt, clear_old_points=not step.add
         )

@@ -1,4 +1,4 @@
-"""Listen to a model of another package: callbacks that are gone when the context ends."""
+"""Record what a model of another package computes. All hooks are removed when the context ends."""
 
 from __future__ import annotations
 
@@ -13,14 +13,18 @@ from torch import Tensor
 from .. import packages
 from .base import CannotRun
 
-Callback = Callable[[dict[str, Any], Any], None]  # gets keyword arguments and the result
+Callback = Callable[[dict[str, Any], Any], None]  # called with keyword arguments and result
 
 
 class Hooks(ExitStack):
-    """What is attached to ``model``, of a ``package``, while the context lasts.
+    """Hooks on a model, for as long as the context lasts.
 
-    Parts of the model are given by dotted paths. Where a version of the package has no such part,
-    :class:`CannotRun` is raised.
+    Submodules and methods are given by dotted paths. If the installed version of the package does
+    not have one, :class:`CannotRun` is raised.
+
+    Args:
+        model: The model.
+        package: Name of its package, for messages.
     """
 
     def __init__(self, model: Any, package: str) -> None:
@@ -29,22 +33,48 @@ class Hooks(ExitStack):
         self.package = package
 
     def part(self, path: str) -> Any:
-        """What the model has there."""
+        """A submodule or method of the model.
+
+        Args:
+            path: Its dotted path.
+
+        Returns:
+            The submodule or method.
+
+        Raises:
+            CannotRun: When the model has nothing there.
+        """
         try:
             return attrgetter(path)(self.model)
         except AttributeError:
             package = packages.titled(self.package)
-            raise CannotRun(f"{package} has no {path} to listen to") from None
+            raise CannotRun(f"{package} has no {path}, which recording needs") from None
 
-    def after(self, path: str, passed: Callback) -> None:
-        """Let ``passed`` know of every call of a module, with its keyword arguments and result."""
+    def after(self, path: str, callback: Callback) -> None:
+        """Call a function after every call of a module.
+
+        Args:
+            path: Dotted path of the module.
+            callback: Called with the keyword arguments of the call and its result.
+
+        Raises:
+            CannotRun: When the model has no such module.
+        """
         hook = self.part(path).register_forward_hook(
-            lambda _module, _args, given, result: passed(given, result), with_kwargs=True
+            lambda _module, _args, kwargs, result: callback(kwargs, result), with_kwargs=True
         )
         self.callback(hook.remove)
 
     def around(self, path: str, wrapper: Callable[..., Any]) -> None:
-        """Call ``wrapper`` in the place of a method, which it gets before the arguments."""
+        """Call a wrapper instead of a method.
+
+        Args:
+            path: Dotted path of the method.
+            wrapper: Called with the original method and then the arguments of the call.
+
+        Raises:
+            CannotRun: When the model has no such method.
+        """
         owner, _, name = path.rpartition(".")
         method = self.part(path)
         instance = self.part(owner) if owner else self.model
@@ -53,7 +83,17 @@ class Hooks(ExitStack):
 
 @contextmanager
 def replaced(target: object, **values: Any) -> Iterator[None]:
-    """Let one instance, or a module, have other methods or attributes for a while."""
+    """A context in which an object has other attributes or methods.
+
+    Only this object changes, not its class. What it had before is restored, also after an error.
+
+    Args:
+        target: An instance or a module.
+        **values: The new attributes.
+
+    Yields:
+        Nothing.
+    """
     own = vars(target)
     before = {name: own[name] for name in values if name in own}
     own.update(values)
@@ -66,6 +106,13 @@ def replaced(target: object, **values: Any) -> Iterator[None]:
 
 
 def as_image(sequence: Tensor) -> Tensor:
-    """The places of a square, ``B x H*W x C``, as ``B x C x H x W``."""
+    """A sequence of tokens as an image.
+
+    Args:
+        sequence: The tokens of a square image, row by row: B x H*W x C.
+
+    Returns:
+        B x C x H x W.
+    """
     side = round(sequence.shape[1] ** 0.5)
     return sequence.transpose(1, 2).reshape(*sequence.shape[::2], side, side)  # B, C, H, W

@@ -27,9 +27,15 @@ from .truth import HOLES
 
 
 class Official:
-    """A checkpoint loaded onto the official predictors; see :class:`~.backend.Backend`.
+    """A checkpoint in the official predictors; see :class:`~.base.Backend`.
 
-    As their builder makes them with ``apply_postprocessing``; holes are filled where asked for.
+    The predictors are as their builder makes them with ``apply_postprocessing``, but holes are
+    filled only in scenarios that ask for it.
+
+    Args:
+        source: The checkpoint.
+        model: The official video predictor with the weights.
+        loading: What loading found out about the checkpoint.
     """
 
     name = PACKAGE
@@ -45,24 +51,49 @@ class Official:
         self._images = image_predictor(model)
 
     @classmethod
-    def load(cls, source: Path, given: LoadOptions) -> Official:
-        """Load ``source`` in float32, read and checked as for the ground truth.
+    def load(cls, source: Path, options: LoadOptions) -> Official:
+        """Load a checkpoint, which is read and checked as for the ground truth.
 
-        Settings of a published model come from the package's own YAML. Raises as
-        :func:`~sam21convert.load_model`, and :class:`UsageError` without the package.
+        Settings of a published model come from the package's own YAML.
+
+        Args:
+            source: The checkpoint.
+            options: How to load it.
+
+        Returns:
+            The backend, in float32.
+
+        Raises:
+            UnreadableError: When the source cannot be read.
+            MismatchError: When the checkpoint does not fit its config.
+            UsageError: When sam2 is not installed.
         """
-        model, loading = given.onto(_build, source)
+        model, loading = options.onto(_build, source)
         return cls(source, model, loading)
 
     def picture_pixels(self, picture: Picture) -> Tensor:
-        """What the image predictor's own transforms make of it."""
+        """Preprocess a picture with the transforms of the official image predictor.
+
+        Args:
+            picture: The picture.
+
+        Returns:
+            1 x 3 x S x S.
+        """
         pixels: Tensor = self._images._transforms(np.array(picture.pixels))[None]  # 1, 3, S, S
         return pixels
 
     def clip_pixels(self, clip: Clip) -> Tensor:
-        """What its loader makes of a folder of frames.
+        """Preprocess frames with the official loader of frame folders.
 
-        It takes names in ``.jpg`` only; what is in them is PNG, so that no pixel changes before.
+        The loader accepts only names that end in ``.jpg``. The files are PNG nevertheless, so that
+        compression does not change a pixel.
+
+        Args:
+            clip: The video.
+
+        Returns:
+            T x 3 x S x S.
         """
         utils = packages.module("sam2.utils.misc")
         with TemporaryDirectory() as folder, replaced(utils, tqdm=_silently):
@@ -74,7 +105,14 @@ class Official:
         return images
 
     def encode(self, pixels: Tensor) -> Activations:
-        """Encode an image with the image predictor, in the place of whose transforms are pixels."""
+        """Encode an image with the official image predictor; its own transforms are bypassed.
+
+        Args:
+            pixels: 1 x 3 x S x S, preprocessed.
+
+        Returns:
+            Activations of the image encoder.
+        """
         recorder, blank = Recorder(), np.zeros((*pixels.shape[2:], 3), np.uint8)
         with (
             recording(self.model, recorder),
@@ -84,20 +122,28 @@ class Official:
         return recorder
 
     def segment(self, picture: Picture, scenario: ImageScenario) -> Activations:
-        """Answer one prompt about it."""
-        given = {
+        """Answer one prompt about the image that was encoded last.
+
+        Args:
+            picture: The picture that was encoded.
+            scenario: The prompt.
+
+        Returns:
+            Activations of the prompt encoder and the mask decoder, and ``masks``.
+        """
+        prompts = {
             name: None if value is None else value.to(self.model.device)
             for name, value in image_prompts(picture, scenario.prompt).items()
         }
         recorder = Recorder()
-        with recording(self.model, recorder) as listen:
-            # Logits as the decoder gives them: the predictor clamps what it returns.
-            listen.after("sam_mask_decoder", lambda _, found: recorder.add("masks", found[0]))
+        with recording(self.model, recorder) as hooks:
+            # The logits of the decoder, because the predictor clamps what it returns.
+            hooks.after("sam_mask_decoder", lambda _, found: recorder.add("masks", found[0]))
             self._images._predict(
-                given["points"],
-                given["labels"],
-                given["boxes"],
-                given["mask_input"],
+                prompts["points"],
+                prompts["labels"],
+                prompts["boxes"],
+                prompts["mask_input"],
                 multimask_output=scenario.multimask,
             )
         return recorder
@@ -105,12 +151,21 @@ class Official:
     def track(
         self, clip: Clip, scenario: VideoScenario, agreed: Activations | None = None
     ) -> Activations:
-        """Follow objects through a video.
+        """Run the steps of a scenario on a video.
 
-        Raises :class:`CannotRun` for holes to be filled where the package cannot.
+        Args:
+            clip: The video.
+            scenario: The steps.
+            agreed: Activations that these will be compared with.
+
+        Returns:
+            Activations, with masks of every answer.
+
+        Raises:
+            CannotRun: When holes must be filled and the package's CUDA extension does not work.
         """
         if scenario.fill_holes:
-            self._find_holes()
+            self._check_hole_filling()
         recorder, holes = Recorder(agreed), HOLES if scenario.fill_holes else 0
         with (
             self._opened(clip) as state,
@@ -121,30 +176,40 @@ class Official:
         return recorder
 
     def tensor(self, name: str) -> Tensor:
-        """One of the model's tensors."""
+        """One of the model's tensors, to write to.
+
+        Args:
+            name: Canonical name.
+
+        Returns:
+            A tensor that shares its memory with the model.
+
+        Raises:
+            KeyError: When the model has no tensor of that name.
+        """
         return tensor_of(self.model, name)
 
     @contextmanager
     def _opened(self, clip: Clip) -> Iterator[Any]:
-        """The state of a video whose frames are the clip's pixels; no progress is shown."""
+        """The inference state of a video whose frames are the tensor of the clip."""
         video = packages.module("sam2.sam2_video_predictor")
         with replaced(video, tqdm=_silently):
             with (
                 replaced(
                     video, load_video_frames=lambda **_: (clip.tensor, clip.height, clip.width)
                 ),
-                # Frame 0 is encoded when it is looked at, not in advance.
+                # init_state would encode frame 0 before anything is recorded.
                 replaced(self.model, _get_image_feature=lambda *_, **__: None),
             ):
                 state = self.model.init_state("")
             yield state
 
-    def _find_holes(self) -> None:
-        """Try it, for where that fails the package leaves holes and merely warns."""
+    def _check_hole_filling(self) -> None:
+        """Try the extension: where it fails, the package leaves the holes and only warns."""
         nothing = torch.zeros(1, 1, 8, 8, dtype=torch.bool, device=self.model.device)
         try:
             packages.member("sam2.utils.misc", "get_connected_components")(nothing)
-        except Exception as error:  # of a compiled extension, which may be of another torch
+        except Exception as error:  # any: the extension may be built for another torch
             reason = "is not built" if isinstance(error, ImportError) else f"fails: {error}"
             raise CannotRun(
                 f"the official code fills holes with its CUDA extension, which {reason}"
@@ -153,7 +218,7 @@ class Official:
 
 def _build(config: ModelConfig) -> Any:
     name = published_name(config)
-    with torch.device("cpu"):  # its tables are no part of the checkpoint, and must have values
+    with torch.device("cpu"):  # not on meta: tables outside the checkpoint need their values
         if name is not None:
             return build_published(name, config.image_size)
         return build_predictor(config, binarize_mask_from_pts_for_mem_enc=True)
@@ -162,10 +227,10 @@ def _build(config: ModelConfig) -> Any:
 def _notes(config: ModelConfig) -> tuple[str, ...]:
     name = published_name(config)
     if name is not None:
-        return (f"settings are those of its own configs/{name}.yaml",)
-    return ("not a published model: settings are those of the config given or found",)
+        return (f"settings come from the package's own configs/{name}.yaml",)
+    return ("not a published model: settings come from the config of the checkpoint",)
 
 
 def _silently(steps: Any, **_: Any) -> Any:
-    """In the place of a progress bar."""
+    """Stand in for tqdm: show no progress bar."""
     return steps

@@ -1,4 +1,4 @@
-"""Build the official model: from its own YAML where it is a published one, else of its classes."""
+"""Build the official model: a published one from the package's YAML, any other from its classes."""
 
 from __future__ import annotations
 
@@ -13,9 +13,14 @@ from ..packages import INSTALL, member, titled
 
 
 def published_name(config: ModelConfig) -> str | None:
-    """The published config that this one equals, but for the image size; None when there is none.
+    """The published config that a config equals, whatever the image size.
 
-    Only of those the official package has a YAML.
+    Args:
+        config: The config.
+
+    Returns:
+        A name such as ``sam2.1/sam2.1_hiera_t``, for which the official package has a YAML; None
+        when there is none.
     """
     for shipped in SHIPPED:
         theirs = shipped_config(shipped.name)
@@ -27,8 +32,17 @@ def published_name(config: ModelConfig) -> str | None:
 def build_published(name: str, image_size: int) -> Any:
     """The official video predictor as its builder makes it from its YAML, with random weights.
 
-    With the builder's own post-processing, but for the filling of holes. Raises
-    :class:`UsageError` when the installed version does not have that YAML.
+    The builder's post-processing is on, but holes are not filled.
+
+    Args:
+        name: Name of the published config.
+        image_size: Side of the model's input in pixels.
+
+    Returns:
+        The official ``SAM2VideoPredictor``, on the CPU.
+
+    Raises:
+        UsageError: When the installed version cannot build that YAML.
     """
     build = member("sam2.build_sam", "build_sam2_video_predictor")
     try:
@@ -37,7 +51,7 @@ def build_published(name: str, image_size: int) -> Any:
             device="cpu",
             hydra_overrides_extra=[f"++model.image_size={image_size}"],
         )
-    except Exception as error:  # Hydra has many, and runs what the YAML names
+    except Exception as error:  # Hydra has many errors, and runs what the YAML names
         raise UsageError(
             f"{titled('sam2')}: does not build configs/{name}.yaml: {error}", hint=INSTALL["sam2"]
         ) from error
@@ -46,23 +60,50 @@ def build_published(name: str, image_size: int) -> Any:
 
 
 def build_base(config: ModelConfig) -> Any:
-    """The official ``SAM2Base`` in evaluation mode, of its own classes and without its YAML."""
+    """The official ``SAM2Base`` in evaluation mode, built from the package's classes.
+
+    Args:
+        config: The config.
+
+    Returns:
+        The official model, with random weights.
+    """
     return member("sam2.modeling.sam2_base", "SAM2Base")(**_arguments(config)).eval()
 
 
 def build_predictor(config: ModelConfig, **options: Any) -> Any:
-    """The official video predictor of the same model; ``options`` are its own arguments."""
+    """The official video predictor in evaluation mode, built from the package's classes.
+
+    Args:
+        config: The config.
+        **options: Further arguments of the official ``SAM2VideoPredictor``.
+
+    Returns:
+        The official predictor, with random weights.
+    """
     predictor = member("sam2.sam2_video_predictor", "SAM2VideoPredictor")
     return predictor(**_arguments(config), **options).eval()
 
 
 def image_predictor(model: Any, **options: Any) -> Any:
-    """The official image predictor; the model may have any image size."""
+    """The official image predictor around a model of any image size.
+
+    Args:
+        model: The official model.
+        **options: Further arguments of the official ``SAM2ImagePredictor``.
+
+    Returns:
+        The official predictor.
+    """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=r".*torch\.jit\.script")
         predictor = member("sam2.sam2_image_predictor", "SAM2ImagePredictor")(model, **options)
     grid = model.image_size // 16
-    predictor._bb_feat_sizes = [(4 * grid,) * 2, (2 * grid,) * 2, (grid,) * 2]  # those of 1024
+    predictor._bb_feat_sizes = [
+        (4 * grid,) * 2,
+        (2 * grid,) * 2,
+        (grid,) * 2,
+    ]  # fixed for 1024 pixels otherwise
     return predictor
 
 

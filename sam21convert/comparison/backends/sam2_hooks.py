@@ -1,4 +1,4 @@
-"""Listen to the official model, and name what it computes as the ground truth does."""
+"""Record the activations of the official model, under the names of the ground truth."""
 
 from __future__ import annotations
 
@@ -16,29 +16,37 @@ PACKAGE = "sam2"
 
 @contextmanager
 def recording(model: Any, recorder: Recorder) -> Iterator[Hooks]:
-    """While in force, all that the official ``SAM2VideoPredictor`` computes is recorded."""
-    with Hooks(model, PACKAGE) as listen:
-        _image_encoder(listen, recorder)
-        _prompts_and_masks(listen, recorder)
-        _memories(listen, recorder)
-        _places(listen, recorder)
-        yield listen
+    """A context in which everything that the official ``SAM2VideoPredictor`` computes is recorded.
+
+    Args:
+        model: The official predictor.
+        recorder: Gets the activations.
+
+    Yields:
+        The hooks, to add further ones.
+    """
+    with Hooks(model, PACKAGE) as hooks:
+        _image_encoder(hooks, recorder)
+        _prompts_and_masks(hooks, recorder)
+        _memories(hooks, recorder)
+        _places(hooks, recorder)
+        yield hooks
 
 
-def _image_encoder(listen: Hooks, recorder: Recorder) -> None:
+def _image_encoder(hooks: Hooks, recorder: Recorder) -> None:
     def stages(_: Any, found: list[Tensor]) -> None:
         for number, stage in enumerate(found):
             recorder.add(f"trunk.stage{number}", stage)
 
     def levels(_: Any, found: tuple[list[Tensor], list[Tensor]]) -> None:
-        for number, level in enumerate(found[0][:3]):  # the coarsest is used by nothing
+        for number, level in enumerate(found[0][:3]):  # nothing uses the coarsest
             recorder.add(f"neck.level{number}", level)
 
-    listen.after("image_encoder.trunk", stages)
-    listen.after("image_encoder.neck", levels)
+    hooks.after("image_encoder.trunk", stages)
+    hooks.after("image_encoder.neck", levels)
 
 
-def _prompts_and_masks(listen: Hooks, recorder: Recorder) -> None:
+def _prompts_and_masks(hooks: Hooks, recorder: Recorder) -> None:
     def prompt(_: Any, found: tuple[Tensor, Tensor]) -> None:
         recorder.add("prompt.sparse", found[0])
         recorder.add("prompt.dense", found[1])
@@ -56,12 +64,12 @@ def _prompts_and_masks(listen: Hooks, recorder: Recorder) -> None:
         recorder.add("pointer", found[1][5])
         return found
 
-    listen.after("sam_prompt_encoder", prompt)
-    listen.around("sam_mask_decoder.predict_masks", all_masks)
-    listen.around("_track_step", pointer)  # after which the frame may be remembered
+    hooks.after("sam_prompt_encoder", prompt)
+    hooks.around("sam_mask_decoder.predict_masks", all_masks)
+    hooks.around("_track_step", pointer)  # before the frame may become a memory
 
 
-def _memories(listen: Hooks, recorder: Recorder) -> None:
+def _memories(hooks: Hooks, recorder: Recorder) -> None:
     def attended(given: dict[str, Any], found: Tensor) -> None:
         recorder.add("memory_attention.memory", given["memory"].transpose(0, 1))  # B, M, K
         recorder.add("memory_attention.position", given["memory_pos"].transpose(0, 1))  # B, M, K
@@ -70,14 +78,14 @@ def _memories(listen: Hooks, recorder: Recorder) -> None:
     def remembered(_: Any, found: dict[str, Any]) -> None:
         recorder.add("memory_encoder.output", found["vision_features"])
 
-    listen.after("memory_attention", attended)
-    listen.after("memory_encoder", remembered)
+    hooks.after("memory_attention", attended)
+    hooks.after("memory_encoder", remembered)
 
 
-def _places(listen: Hooks, recorder: Recorder) -> None:
-    """Say which object on which frame is being looked at, or remembered."""
+def _places(hooks: Hooks, recorder: Recorder) -> None:
+    """Tell the recorder which object on which frame the model works on."""
 
-    def looked_at(run: Any, **given: Any) -> Any:
+    def run_frame(run: Any, **given: Any) -> Any:
         state, own = given["inference_state"], given["output_dict"]
         objects = state["output_dict_per_obj"].items()
         number = next(number for number, outputs in objects if outputs is own)
@@ -88,7 +96,7 @@ def _places(listen: Hooks, recorder: Recorder) -> None:
             return outcome, masks
 
     def remembered(run: Any, **given: Any) -> Any:
-        # The object is the one whose pending outcome has just this score.
+        # The call does not say which object it is for; the score tensor is that of one object.
         score = given["object_score_logits"]
         number = next(
             number
@@ -101,8 +109,8 @@ def _places(listen: Hooks, recorder: Recorder) -> None:
             memory, position = run(**given)
             return recorder.remember(memory), position
 
-    listen.around("_run_single_frame_inference", looked_at)
-    listen.around("_run_memory_encoder", remembered)
+    hooks.around("_run_single_frame_inference", run_frame)
+    hooks.around("_run_memory_encoder", remembered)
 
 
 def _place(given: dict[str, Any], number: int) -> str:

@@ -1,4 +1,4 @@
-"""The trunk in timm as one side of a comparison."""
+"""timm's trunk as one side of a comparison."""
 
 from __future__ import annotations
 
@@ -26,13 +26,18 @@ from ..scenarios import ImageScenario, VideoScenario
 from .base import CannotRun, LoadOptions, tensor_of
 
 PACKAGE = "timm"
-_HEAD = "head."  # of a classifier, which SAM 2 has none of
+_HEAD = "head."  # timm's classifier, which SAM 2 does not have
 
 
 class Timm:
-    """The trunk of a checkpoint in timm's ``HieraDet``; see :class:`~.backend.Backend`.
+    """The trunk of a checkpoint in timm's ``HieraDet``; see :class:`~.base.Backend`.
 
     It can encode, and nothing else.
+
+    Args:
+        source: The checkpoint.
+        model: timm's model with the weights.
+        config: The config of the whole model.
     """
 
     name = PACKAGE
@@ -43,49 +48,90 @@ class Timm:
         self.model = model
         self.version = version(PACKAGE)
         self.config = config
-        self.notes: tuple[str, ...] = ("only the trunk is compared: timm has nothing else",)
+        self.notes: tuple[str, ...] = (
+            "only the trunk is compared: timm has nothing else of SAM 2",
+        )
 
     @classmethod
-    def load(cls, source: Path, given: LoadOptions) -> Timm:
-        """Load the trunk of ``source`` in float32.
+    def load(cls, source: Path, options: LoadOptions) -> Timm:
+        """Load the trunk of a checkpoint.
 
-        What has timm's names timm loads itself; any other is read and checked as for the ground
-        truth. Raises as :func:`~sam21convert.load_model`, :class:`MismatchError` for what timm does
-        not take, and :class:`UsageError` without the package or for a version of it whose trunk has
-        other tensors.
+        timm itself loads a checkpoint with timm's names. Any other is read and checked as for the
+        ground truth.
+
+        Args:
+            source: The checkpoint.
+            options: How to load it.
+
+        Returns:
+            The backend, in float32.
+
+        Raises:
+            UnreadableError: When the source cannot be read.
+            MismatchError: When the checkpoint does not fit its config, or timm does not load it.
+            UsageError: When timm is not installed, or the trunk of the installed version has other
+                tensors.
         """
-        checkpoint = open_checkpoint(source, given.config)
+        checkpoint = open_checkpoint(source, options.config)
         if checkpoint.dialect is TIMM:
             model, config = _load_own(checkpoint)
-            config = with_image_size(given.image_size)(config)
-            return cls(source, model.float().to(given.device).eval(), config)
-        whole, loading = replace(given, device="cpu").onto(SAM2, source)
+            config = with_image_size(options.image_size)(config)
+            return cls(source, model.float().to(options.device).eval(), config)
+        sam2, loading = replace(options, device="cpu").onto(SAM2, source)
         weights = {
             renamed: tensor
-            for name, tensor in whole.state_dict().items()
+            for name, tensor in sam2.state_dict().items()
             if (renamed := target_name(TIMM, name)) is not None
         }
         model = _build(loading.config.trunk)
-        apart = {name for name in model.state_dict() if not name.startswith(_HEAD)} ^ set(weights)
-        if apart:
+        own = {name for name in model.state_dict() if not name.startswith(_HEAD)}
+        unequal = own ^ set(weights)
+        if unequal:
             raise UsageError(
-                f"{titled(PACKAGE)}: its trunk and that of SAM 2 differ in {sorted(apart)[0]} "
-                f"and {len(apart) - 1} other tensors",
+                f"{titled(PACKAGE)}: its trunk and that of SAM 2 differ in {sorted(unequal)[0]} "
+                f"and {len(unequal) - 1} other tensors",
                 hint=INSTALL[PACKAGE],
             )
         model.load_state_dict(weights, strict=False)
-        return cls(source, model.to(given.device).eval(), loading.config)
+        return cls(source, model.to(options.device).eval(), loading.config)
 
     def picture_pixels(self, picture: Picture) -> Tensor:
-        """Not there: raises :class:`CannotRun`."""
-        raise CannotRun("timm's preprocessing is that of classifiers")
+        """Not supported.
+
+        Args:
+            picture: Ignored.
+
+        Returns:
+            Never.
+
+        Raises:
+            CannotRun: Always.
+        """
+        raise CannotRun("timm preprocesses images for classification")
 
     def clip_pixels(self, clip: Clip) -> Tensor:
-        """Not there: raises :class:`CannotRun`."""
-        raise CannotRun("timm has no videos")
+        """Not supported.
+
+        Args:
+            clip: Ignored.
+
+        Returns:
+            Never.
+
+        Raises:
+            CannotRun: Always.
+        """
+        raise CannotRun("timm does not process videos")
 
     def encode(self, pixels: Tensor) -> Activations:
-        """Encode an image, as far as the four stages of the trunk."""
+        """Encode an image with the four stages of the trunk.
+
+        Args:
+            pixels: 1 x 3 x S x S, preprocessed.
+
+        Returns:
+            ``trunk.stage0`` to ``trunk.stage3``.
+        """
         device = next(self.model.parameters()).device
         with torch.no_grad():
             stages = self.model.forward_intermediates(pixels.to(device), intermediates_only=True)
@@ -95,17 +141,50 @@ class Timm:
         return recorder
 
     def segment(self, picture: Picture, scenario: ImageScenario) -> Activations:
-        """Not there: raises :class:`CannotRun`."""
+        """Not supported.
+
+        Args:
+            picture: Ignored.
+            scenario: Ignored.
+
+        Returns:
+            Never.
+
+        Raises:
+            CannotRun: Always.
+        """
         raise CannotRun("timm has only the trunk")
 
     def track(
         self, clip: Clip, scenario: VideoScenario, agreed: Activations | None = None
     ) -> Activations:
-        """Not there: raises :class:`CannotRun`."""
+        """Not supported.
+
+        Args:
+            clip: Ignored.
+            scenario: Ignored.
+            agreed: Ignored.
+
+        Returns:
+            Never.
+
+        Raises:
+            CannotRun: Always.
+        """
         raise CannotRun("timm has only the trunk")
 
     def tensor(self, name: str) -> Tensor:
-        """One of the trunk's tensors."""
+        """One of the trunk's tensors, to write to.
+
+        Args:
+            name: Canonical name.
+
+        Returns:
+            A tensor that shares its memory with the model.
+
+        Raises:
+            KeyError: When the trunk has no tensor of that name.
+        """
         renamed = target_name(TIMM, name)
         if renamed is None:
             raise KeyError(name)
@@ -113,7 +192,7 @@ class Timm:
 
 
 def _load_own(checkpoint: Checkpoint) -> tuple[Any, ModelConfig]:
-    """What timm makes of a folder or file of its own, and the config that it should have."""
+    """Let timm load a checkpoint with its own names; returns the model and the config for it."""
     config, path = checkpoint.model_config, checkpoint.source.path
     if config is None or checkpoint.fit is None or checkpoint.fit.faults:
         raise mismatch(checkpoint)
@@ -122,21 +201,23 @@ def _load_own(checkpoint: Checkpoint) -> tuple[Any, ModelConfig]:
         if path.is_dir():
             return create(f"local-dir:{path}", pretrained=True), config
         model = _build(config.trunk)
-        with TemporaryDirectory() as folder:  # timm goes by suffixes; an output has its own last
+        with (
+            TemporaryDirectory() as folder
+        ):  # timm goes by the suffix; an output in progress has a temporary one
             suffix = ".safetensors" if checkpoint.source.container == "safetensors" else ".pt"
             link = Path(folder) / f"trunk{suffix}"
             link.symlink_to(path.absolute())
             load(model, str(link))
-    except Exception as error:  # any: it comes from within a package
-        said = " ".join(str(error).split())
+    except Exception as error:  # from within a package, so it may be any
+        reason = " ".join(str(error).split())
         raise MismatchError(
-            f"{path}: {titled(PACKAGE)} does not load it: {said}", hint=INSTALL[PACKAGE]
+            f"{path}: {titled(PACKAGE)} does not load it: {reason}", hint=INSTALL[PACKAGE]
         ) from error
     return model, config
 
 
 def _build(trunk: TrunkConfig) -> Any:
-    """The model timm has under a name of its own for a published trunk; else of its class."""
+    """The model that timm registers for a published trunk; for any other, its ``HieraDet``."""
     size = published_size(trunk)
     if size is not None:
         return member(PACKAGE, "create_model")(f"sam2_hiera_{size}", pretrained=False)

@@ -1,4 +1,4 @@
-"""Transformers as one side of a comparison."""
+"""transformers as one side of a comparison."""
 
 from __future__ import annotations
 
@@ -32,9 +32,16 @@ from .transformers_video import TransformersPredictor
 
 
 class Transformers:
-    """A folder loaded by ``from_pretrained``; see :class:`~.backend.Backend`.
+    """A folder loaded by ``from_pretrained``; see :class:`~.base.Backend`.
 
-    Images are segmented by ``Sam2Model`` and videos by ``Sam2VideoModel``, which share tensors.
+    ``Sam2Model`` segments images and ``Sam2VideoModel`` tracks through videos; the two share
+    tensors.
+
+    Args:
+        source: The checkpoint.
+        loaded: The models and the processor.
+        config: The config of the model.
+        notes: Notes of loading, before those of ``loaded``.
     """
 
     name = PACKAGE
@@ -52,6 +59,7 @@ class Transformers:
         self._embeddings: list[Tensor] = []
         keymap = compile_keymap(HF_VIDEO if videos else HF_IMAGE, tensors_of(config))
         tie((self.image,) if self.video is None else (self.video, self.image), keymap.tied)
+        # By canonical name, the tensor of transformers and the rows of it: some are concatenated.
         self._places: dict[str, tuple[str, slice]] = {}
         for entry in keymap.entries:
             row = 0
@@ -60,45 +68,72 @@ class Transformers:
                 self._places[name] = entry.key, rows
 
     @classmethod
-    def load(cls, source: Path, given: LoadOptions) -> Transformers:
-        """Load a transformers folder as it is; anything else is converted into one before.
+    def load(cls, source: Path, options: LoadOptions) -> Transformers:
+        """Load a transformers folder as it is; anything else is converted to a folder first.
 
-        A folder's own ``config.json`` decides, never that given. Raises as
-        :func:`~sam21convert.convert`, :class:`UnreadableError` for a folder that transformers does
-        not load, and :class:`UsageError` without the package.
+        Args:
+            source: The checkpoint.
+            options: How to load it. A folder's own ``config.json`` takes precedence over
+                ``options.config``.
+
+        Returns:
+            The backend, in float32.
+
+        Raises:
+            UnreadableError: When the source cannot be read, or transformers does not load the
+                folder.
+            MismatchError: When the checkpoint does not fit its config.
+            UsageError: When transformers is not installed.
         """
         if (source / CONFIG).is_file():
-            return cls._of_folder(source, source, given)
-        image = open_checkpoint(source, given.config).dialect is HF_IMAGE
+            return cls._of_folder(source, source, options)
+        image = open_checkpoint(source, options.config).dialect is HF_IMAGE
         with TemporaryDirectory() as home:
             folder = Path(home) / "converted"
-            convert(source, folder, to=HF_IMAGE.name if image else None, config=given.config)
-            note = "converted to a transformers folder, which was loaded"
-            return cls._of_folder(source, folder, given, note)
+            convert(source, folder, to=HF_IMAGE.name if image else None, config=options.config)
+            note = "the source was converted to a transformers folder, and the folder was loaded"
+            return cls._of_folder(source, folder, options, note)
 
     @classmethod
     def _of_folder(
-        cls, source: Path, folder: Path, given: LoadOptions, *notes: str
+        cls, source: Path, folder: Path, options: LoadOptions, *notes: str
     ) -> Transformers:
         content = read_json(folder / CONFIG)
         with naming(folder / CONFIG):
             kind = transformers.model_type(content)
         found = open_checkpoint(folder).model_config
         assert found is not None  # a folder with config.json has one
-        config = with_image_size(given.image_size)(found)
-        resized = given.image_size is not None
-        loaded = load_folder(folder, kind, config, given.device, resized=resized)
+        config = with_image_size(options.image_size)(found)
+        resized = options.image_size is not None
+        loaded = load_folder(folder, kind, config, options.device, resized=resized)
         return cls(source, loaded, config, notes)
 
     def picture_pixels(self, picture: Picture) -> Tensor:
-        """What the folder's image processor makes of it."""
+        """Preprocess a picture with the folder's image processor.
+
+        Args:
+            picture: The picture.
+
+        Returns:
+            1 x 3 x S x S.
+        """
         with quiet():
             made = self.processor.image_processor(images=picture.pixels, return_tensors="pt")
         pixels: Tensor = made["pixel_values"]
         return pixels
 
     def clip_pixels(self, clip: Clip) -> Tensor:
-        """What the folder's video processor makes of the frames."""
+        """Preprocess frames with the folder's video processor.
+
+        Args:
+            clip: The video.
+
+        Returns:
+            T x 3 x S x S.
+
+        Raises:
+            CannotRun: For a folder of an image model.
+        """
         if self.video is None:
             raise CannotRun("a folder of an image model has no video processor")
         with quiet():
@@ -107,19 +142,34 @@ class Transformers:
         return pixels
 
     def encode(self, pixels: Tensor) -> Activations:
-        """Encode an image."""
+        """Encode an image with ``Sam2Model``.
+
+        Args:
+            pixels: 1 x 3 x S x S, preprocessed.
+
+        Returns:
+            Activations of the image encoder.
+        """
         recorder = Recorder()
         with quiet(), recording(self.image, recorder, video=False):
             self._embeddings = self.image.get_image_embeddings(pixels.to(self.image.device))
         return recorder
 
     def segment(self, picture: Picture, scenario: ImageScenario) -> Activations:
-        """Answer one prompt about it."""
+        """Answer one prompt about the image that was encoded last.
+
+        Args:
+            picture: The picture that was encoded.
+            scenario: The prompt.
+
+        Returns:
+            Activations of the prompt encoder and the mask decoder, and ``masks``.
+        """
         prompts = image_prompts(picture, scenario.prompt)
         mask = prompts.pop("mask_input")
-        points, labels, boxes = (  # of one prompt of one image
-            None if given is None else given[None].to(self.image.device)
-            for given in prompts.values()
+        points, labels, boxes = (  # with a further axis: one image, one prompt
+            None if value is None else value[None].to(self.image.device)
+            for value in prompts.values()
         )
         recorder = Recorder()
         with quiet(), torch.no_grad(), recording(self.image, recorder, video=False):
@@ -137,7 +187,21 @@ class Transformers:
     def track(
         self, clip: Clip, scenario: VideoScenario, agreed: Activations | None = None
     ) -> Activations:
-        """Follow objects through a video. Holes are never filled: it has no such option."""
+        """Run the steps of a scenario on a video.
+
+        Holes are never filled, because transformers has no such option.
+
+        Args:
+            clip: The video.
+            scenario: The steps.
+            agreed: Activations that these will be compared with.
+
+        Returns:
+            Activations, with masks of every answer.
+
+        Raises:
+            CannotRun: For a folder of an image model.
+        """
         if self.video is None:
             raise CannotRun("a folder of an image model has no memory")
         recorder, device = Recorder(agreed), self.video.device
@@ -148,7 +212,17 @@ class Transformers:
         return recorder
 
     def tensor(self, name: str) -> Tensor:
-        """The tensor, or the rows of one, that holds an official tensor."""
+        """The tensor that holds a canonical tensor, or the rows of it, to write to.
+
+        Args:
+            name: Canonical name.
+
+        Returns:
+            A tensor that shares its memory with the model.
+
+        Raises:
+            KeyError: When the model has no tensor of that name.
+        """
         key, rows = self._places[name]
         model = self.image if self.video is None else self.video
         return tensor_of(model, key)[rows]

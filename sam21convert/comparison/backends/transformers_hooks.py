@@ -1,7 +1,7 @@
-"""Listen to a model of transformers, and name what it computes as the ground truth does.
+"""Record the activations of models of transformers, under the names of the ground truth.
 
-``Sam2Model`` and ``Sam2VideoModel`` have the same parts. Theirs are batches of images times prompts
-of an image (P); the ground truth has one such axis.
+``Sam2Model`` and ``Sam2VideoModel`` have the same parts. Their tensors have an axis of images (B)
+and an axis of prompts for each image (P); the ground truth has a single axis for both.
 """
 
 from __future__ import annotations
@@ -17,23 +17,32 @@ from ..activations import Recorder
 from .hooks import Hooks, as_image
 
 PACKAGE = "transformers"
-_FIRST_MASK = 2  # among the decoder's tokens, after those of the object score and of the IoU
+_FIRST_MASK = 2  # index of the first mask token, after those of the object score and the IoU
 
 
 @contextmanager
 def recording(model: Any, recorder: Recorder, *, video: bool) -> Iterator[Hooks]:
-    """While in force, all that the model computes is recorded."""
-    with Hooks(model, PACKAGE) as listen:
-        _image_encoder(listen, recorder)
-        _prompts(listen, recorder)
-        _masks(listen, recorder)
+    """A context in which everything that a model of transformers computes is recorded.
+
+    Args:
+        model: A ``Sam2Model`` or a ``Sam2VideoModel``.
+        recorder: Gets the activations.
+        video: Whether the memory and the object pointers are recorded as well.
+
+    Yields:
+        The hooks, to add further ones.
+    """
+    with Hooks(model, PACKAGE) as hooks:
+        _image_encoder(hooks, recorder)
+        _prompts(hooks, recorder)
+        _masks(hooks, recorder)
         if video:
-            _objects(listen, recorder)
-            _memories(listen, recorder)
-        yield listen
+            _objects(hooks, recorder)
+            _memories(hooks, recorder)
+        yield hooks
 
 
-def _image_encoder(listen: Hooks, recorder: Recorder) -> None:
+def _image_encoder(hooks: Hooks, recorder: Recorder) -> None:
     def stages(_: Any, found: Any) -> None:
         for number, stage in enumerate(found.intermediate_hidden_states):
             recorder.add(f"trunk.stage{number}", stage.permute(0, 3, 1, 2))  # B, C, H, W
@@ -42,11 +51,11 @@ def _image_encoder(listen: Hooks, recorder: Recorder) -> None:
         for number, level in enumerate(found[0][:0:-1]):  # from the finest; the coarsest is unused
             recorder.add(f"neck.level{number}", level)
 
-    listen.after("vision_encoder.backbone", stages)
-    listen.after("vision_encoder.neck", levels)
+    hooks.after("vision_encoder.backbone", stages)
+    hooks.after("vision_encoder.neck", levels)
 
 
-def _prompts(listen: Hooks, recorder: Recorder) -> None:
+def _prompts(hooks: Hooks, recorder: Recorder) -> None:
     def prompt(given: dict[str, Any], found: tuple[Tensor, Tensor]) -> None:
         sparse, dense = found
         points = given.get("input_points")
@@ -58,11 +67,11 @@ def _prompts(listen: Hooks, recorder: Recorder) -> None:
         recorder.add("prompt.sparse", sparse.flatten(0, 1))  # B*P, T, C
         recorder.add("prompt.dense", dense)
 
-    listen.after("prompt_encoder", prompt)
+    hooks.after("prompt_encoder", prompt)
 
 
-def _masks(listen: Hooks, recorder: Recorder) -> None:
-    """All four masks are gathered from the parts that they are made of, before one is picked."""
+def _masks(hooks: Hooks, recorder: Recorder) -> None:
+    """Compute the logits of all four masks from their parts: the decoder only returns some."""
     parts: dict[str, Tensor] = {}
     weights: list[Tensor] = []
 
@@ -79,30 +88,30 @@ def _masks(listen: Hooks, recorder: Recorder) -> None:
         weights.clear()
 
     def part(name: str, path: str) -> None:
-        listen.after(path, lambda _, found: parts.update({name: found}))
+        hooks.after(path, lambda _, found: parts.update({name: found}))
 
-    listen.after("mask_decoder.transformer", lambda _, found: parts.update(tokens=found[0]))
-    part("image", "mask_decoder.activation")  # whose last call gives the upscaled image
+    hooks.after("mask_decoder.transformer", lambda _, found: parts.update(tokens=found[0]))
+    part("image", "mask_decoder.activation")  # its last call gives the upscaled image
     networks = "mask_decoder.output_hypernetworks_mlps"
-    for number in range(len(listen.part(networks))):
-        listen.after(f"{networks}.{number}", lambda _, found: weights.append(found))
+    for number in range(len(hooks.part(networks))):
+        hooks.after(f"{networks}.{number}", lambda _, found: weights.append(found))
     part("iou", "mask_decoder.iou_prediction_head")
     part("score", "mask_decoder.pred_obj_score_head")
-    listen.after("mask_decoder", all_masks)
+    hooks.after("mask_decoder", all_masks)
 
 
-def _objects(listen: Hooks, recorder: Recorder) -> None:
-    def looked_at(run: Any, **given: Any) -> Any:
+def _objects(hooks: Hooks, recorder: Recorder) -> None:
+    def run_frame(run: Any, **given: Any) -> Any:
         with recorder.within(_place(given, given["obj_idx"])):
             found = run(**given)
             pointer = found["object_pointer"]
             recorder.add("pointer", pointer.reshape(-1, pointer.shape[-1]))  # B, C
         return found
 
-    listen.around("_run_single_frame_inference", looked_at)
+    hooks.around("_run_single_frame_inference", run_frame)
 
 
-def _memories(listen: Hooks, recorder: Recorder) -> None:
+def _memories(hooks: Hooks, recorder: Recorder) -> None:
     def attended(given: dict[str, Any], found: Tensor) -> None:
         position = given["memory_posision_embeddings"]  # the spelling is theirs
         recorder.add("memory_attention.memory", given["memory"].transpose(0, 1))  # B, M, K
@@ -131,10 +140,10 @@ def _memories(listen: Hooks, recorder: Recorder) -> None:
                 memories[:, number] = recorder.remember(memory)[0].flatten(1).T
         return memories, position
 
-    listen.after("memory_attention", attended)
-    listen.around("_batch_encode_memories", together)
-    listen.around("_encode_new_memory", kept)
-    listen.after("memory_encoder", remembered)
+    hooks.after("memory_attention", attended)
+    hooks.around("_batch_encode_memories", together)
+    hooks.around("_encode_new_memory", kept)
+    hooks.after("memory_encoder", remembered)
 
 
 def _place(given: dict[str, Any], number: int) -> str:

@@ -1,4 +1,4 @@
-"""Load a folder as transformers loads it, and say what it makes of the tensors."""
+"""Load a folder as transformers does, and note what transformers does with the tensors."""
 
 from __future__ import annotations
 
@@ -21,11 +21,18 @@ from ...report import fold
 from ..packages import INSTALL, member, module, titled
 from .transformers_hooks import PACKAGE
 
-_SILENT = 50  # only what is CRITICAL
+_SILENT = 50  # logging.CRITICAL
 
 
 class Loaded(NamedTuple):
-    """Models that share their tensors; ``video`` is None for a folder of an image model."""
+    """The models of a folder. They share their tensors.
+
+    Attributes:
+        image: The ``Sam2Model``.
+        video: The ``Sam2VideoModel``; None for a folder of an image model.
+        processor: The processor of the models.
+        notes: What loading did beyond loading.
+    """
 
     image: Any
     video: Any
@@ -35,7 +42,11 @@ class Loaded(NamedTuple):
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep what transformers has to say, its progress bars included, from the terminal."""
+    """A context in which transformers prints nothing: no logs, warnings or progress bars.
+
+    Yields:
+        Nothing.
+    """
     logging = module("transformers.utils.logging")
     with ExitStack() as stack:
         stack.enter_context(warnings.catch_warnings())
@@ -51,11 +62,22 @@ def quiet() -> Iterator[None]:
 def load_folder(
     folder: Path, kind: ModelType, config: ModelConfig, device: str, *, resized: bool
 ) -> Loaded:
-    """What ``from_pretrained`` makes of ``folder``, in float32; nothing else is ever looked for.
+    """Load a folder with ``from_pretrained`` in float32, without any access to the network.
 
-    ``kind`` and ``config`` are what its ``config.json`` says; when ``resized``, the image size of
-    ``config`` takes the place of the folder's. Raises :class:`UnreadableError` when transformers
-    does not load it.
+    Args:
+        folder: A transformers folder.
+        kind: The ``model_type`` of its ``config.json``.
+        config: What its ``config.json`` says, with the image size to use.
+        device: Device to run on.
+        resized: Whether the image size of ``config`` replaces that of the folder.
+
+    Returns:
+        Copies of the models in the main memory or on the device, and notes for what was not loaded
+        as is.
+
+    Raises:
+        UnreadableError: When transformers does not load the folder.
+        UsageError: When transformers, or a package that it needs, is not installed.
     """
     size = config.image_size if resized else None
     with quiet():
@@ -73,7 +95,14 @@ def load_folder(
 
 
 def tie(models: tuple[Any, ...], copies: Mapping[str, str]) -> None:
-    """Let equal copies of a tensor be one, so that whoever writes to it reaches both."""
+    """Make equal copies of a tensor one tensor, so that writing to it changes both.
+
+    Copies that are not equal stay separate.
+
+    Args:
+        models: Models that have the tensors.
+        copies: By dotted name of a copy, the name of the tensor that it copies.
+    """
     for model in models:
         for name, of in copies.items():
             one, other = attrgetter(name)(model), attrgetter(of)(model)
@@ -83,10 +112,10 @@ def tie(models: tuple[Any, ...], copies: Mapping[str, str]) -> None:
 
 
 def _model(name: str, folder: Path, size: int | None) -> tuple[Any, set[str], tuple[str, ...]]:
-    """A model, the names of tensors that were drawn at random, and what is to be said.
+    """A model, the names of tensors with random values, and notes.
 
-    Weights are mapped from the file, and lie at any address of it, where kernels round differently:
-    the model that is run should be a copy.
+    Weights are mapped from the file and may lie at any address, and kernels round differently by
+    alignment. So the model must be copied before it is run.
     """
     kind = member(PACKAGE, name)
     with _explained(folder):
@@ -94,7 +123,7 @@ def _model(name: str, folder: Path, size: int | None) -> tuple[Any, set[str], tu
         if size is not None:
             options["config"] = kind.config_class.from_pretrained(folder, local_files_only=True)
             _resize(options["config"], size)
-        model, said = kind.from_pretrained(
+        model, info = kind.from_pretrained(
             folder,
             output_loading_info=True,
             local_files_only=True,
@@ -102,28 +131,28 @@ def _model(name: str, folder: Path, size: int | None) -> tuple[Any, set[str], tu
             dtype=torch.float32,
             **options,
         )
-    # Of mismatched tensors it may give shapes as well.
-    mismatched = {one if isinstance(one, str) else one[0] for one in said["mismatched_keys"]}
-    missing, unexpected = set(said["missing_keys"]), set(said["unexpected_keys"])
-    told = (
-        (missing, f"{name} draws {{}} at random, which the folder lacks"),
-        (mismatched, f"{name} draws {{}} at random, which the folder has in another shape"),
-        (unexpected, f"{name} leaves out {{}}, which it has no place for"),
+    # Depending on the version, mismatched keys come with their shapes.
+    mismatched = {key if isinstance(key, str) else key[0] for key in info["mismatched_keys"]}
+    missing, unexpected = set(info["missing_keys"]), set(info["unexpected_keys"])
+    texts = (
+        (missing, f"{name} fills {{}} with random values: not in the folder"),
+        (mismatched, f"{name} fills {{}} with random values: of another shape in the folder"),
+        (unexpected, f"{name} ignores {{}}: not a tensor of this model"),
     )
-    notes = tuple(text.format(_listed(names)) for names, text in told if names)
+    notes = tuple(text.format(_listed(names)) for names, text in texts if names)
     return model.eval(), missing | mismatched, notes
 
 
 def _listed(names: set[str]) -> str:
     folded = fold(sorted(names))
-    more = f" and {len(folded) - 8} groups more" if len(folded) > 8 else ""
+    more = f" and {len(folded) - 8} more groups" if len(folded) > 8 else ""
     return f"{len(names)} tensor{'s' * (len(names) > 1)} ({', '.join(folded[:8])}{more})"
 
 
 def _share(image: Any, video: Any, drawn: set[str]) -> tuple[str, ...]:
-    """Let the image model have the tensors of the video model.
+    """Make the image model use the tensors of the video model.
 
-    What is not ``drawn`` must have been the same before, for both come from one file.
+    All but the randomly ``drawn`` ones must have been equal, because both come from one file.
     """
     own, theirs = image.state_dict(), video.state_dict()
     shared = {name: theirs[name] for name in own if name in theirs}
@@ -135,7 +164,7 @@ def _share(image: Any, video: Any, drawn: set[str]) -> tuple[str, ...]:
 
 
 def _resize(settings: Any, size: int) -> None:
-    """Change the image size in a config, and all that depends on it."""
+    """Change the image size in a config, and everything that depends on it."""
     grid = size // 16
     settings.prompt_encoder_config.image_size = size
     vision = settings.vision_config
@@ -149,18 +178,22 @@ def _resize(settings: Any, size: int) -> None:
 def _processor(
     folder: Path, kind: ModelType, config: ModelConfig, size: int | None
 ) -> tuple[Any, tuple[str, ...]]:
-    """The folder's own; where it has none, as after ``model.save_pretrained``, the published."""
-    made = member(PACKAGE, "Sam2VideoProcessor" if kind == "sam2_video" else "Sam2Processor")
+    """The folder's own processor; without one (``model.save_pretrained``), the published one."""
+    kind_of_processor = member(
+        PACKAGE, "Sam2VideoProcessor" if kind == "sam2_video" else "Sam2Processor"
+    )
     notes: tuple[str, ...] = ()
     with _explained(folder):
         try:
-            processor = made.from_pretrained(folder, local_files_only=True)
+            processor = kind_of_processor.from_pretrained(folder, local_files_only=True)
         except OSError:
             with TemporaryDirectory() as home:
                 for name, text in side_files(config, kind, "float32", generation=True).items():
                     (Path(home) / name).write_text(text, encoding="utf-8")
-                processor = made.from_pretrained(home, local_files_only=True)
-            notes = ("the folder has no complete processor: the published one is used",)
+                processor = kind_of_processor.from_pretrained(home, local_files_only=True)
+            notes = (
+                "the folder has no complete processor, so that of the published models is used",
+            )
     if size is not None:
         processor.target_size = size
         _square(processor.image_processor, "size", size)
@@ -179,9 +212,9 @@ def _square(processor: Any, name: str, side: int) -> None:
 def _explained(folder: Path) -> Iterator[None]:
     try:
         yield
-    except ImportError as error:  # a part of it needs a package that is not there
+    except ImportError as error:  # a part of transformers needs a package that is not installed
         raise UsageError(f"{titled(PACKAGE)}: {_line(error)}", hint=INSTALL[PACKAGE]) from error
-    except Exception as error:  # it has no exceptions of its own
+    except Exception as error:  # transformers has no exceptions of its own
         raise UnreadableError(
             f"{folder}: {titled(PACKAGE)} does not load it: {type(error).__name__}: {_line(error)}",
             hint=f"sam21convert validate {folder}",

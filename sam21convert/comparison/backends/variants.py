@@ -1,7 +1,7 @@
-"""Who speaks in a comparison: two sides, and variants of the ground truth that measure its noise.
+"""The arithmetic of a comparison, and the variants of the ground truth that measure its noise.
 
-A variant computes the same by other means: its attention by another kernel, with another number of
-threads, in double precision. How far it comes out from the ground truth is rounding, no more.
+A variant computes the same by other means: with another attention kernel, another number of
+threads, or in double precision. Its difference from the ground truth is nothing but rounding.
 """
 
 from __future__ import annotations
@@ -21,73 +21,99 @@ from ..activations import Activations
 from .base import Backend
 from .truth import Truth, in_double
 
-_AFFORDABLE = 60e6 * 256**2  # parameters times pixels, for double precision on a CPU
+_AFFORDABLE = 60e6 * 256**2  # parameters times pixels that take seconds in float64 on a CPU
 
 
 @dataclass(frozen=True)
 class Arithmetic:
-    """Where and in what type to compute. Half precision is autocast's, as officially in use."""
+    """Where to compute, and in which type.
+
+    Attributes:
+        device: Device of both models.
+        dtype: Type to compute in. Half precision means autocast, as the official code is used.
+    """
 
     device: str
     dtype: DType
 
     @property
     def floor(self) -> float:
-        """The last place of the type."""
+        """The machine epsilon of the type."""
         return float(torch.finfo(getattr(torch, self.dtype)).eps)
 
     @contextmanager
     def in_force(self) -> Iterator[None]:
-        """Compute so, without gradients and, in float32, without TF32."""
-        kinds: tuple[Any, ...] = (torch.backends.cuda.matmul, torch.backends.cudnn)
-        before = [kind.allow_tf32 for kind in kinds]
+        """A context for running models: no gradients, autocast in half precision, and no TF32.
+
+        Yields:
+            Nothing.
+        """
+        switches: tuple[Any, ...] = (torch.backends.cuda.matmul, torch.backends.cudnn)
+        before = [switch.allow_tf32 for switch in switches]
         with ExitStack() as stack:
             stack.enter_context(torch.inference_mode())
             if self.dtype != "float32":
-                kind = getattr(torch, self.dtype)
-                stack.enter_context(torch.autocast(torch.device(self.device).type, dtype=kind))
-            for one in kinds:
-                one.allow_tf32 = False
+                half = getattr(torch, self.dtype)
+                stack.enter_context(torch.autocast(torch.device(self.device).type, dtype=half))
+            for switch in switches:
+                switch.allow_tf32 = False
             try:
                 yield
             finally:
-                for one, was in zip(kinds, before, strict=True):
-                    one.allow_tf32 = was
+                for switch, allowed in zip(switches, before, strict=True):
+                    switch.allow_tf32 = allowed
 
 
 @dataclass(frozen=True)
 class NumericalVariant:
-    """A backend, and the circumstances in which it speaks."""
+    """A variant of the ground truth.
+
+    Attributes:
+        name: How it computes, for the report.
+        backend: The backend to run.
+        context: Makes the context in which it must be run.
+    """
 
     name: str
     backend: Backend
-    circumstances: Callable[[], AbstractContextManager[None]] = nullcontext
+    context: Callable[[], AbstractContextManager[None]] = nullcontext
 
 
 def variants(
     truth: Truth, arithmetic: Arithmetic, *, video: bool = False
 ) -> list[NumericalVariant]:
-    """Ways to compute the same as ``truth``; double precision where it takes no minutes."""
-    variants = [NumericalVariant("another attention kernel", truth.twin(), plain_attention)]
+    """Ways to compute the same as the ground truth.
+
+    Args:
+        truth: The ground truth.
+        arithmetic: Where to compute, and in which type.
+        video: Whether the variants will run videos. On a CPU, double precision takes minutes for a
+            large model. It is then left out for videos, and for images only what follows the
+            encoder is computed in it.
+
+    Returns:
+        One or two variants.
+    """
+    found = [NumericalVariant("another attention kernel", truth.twin(), plain_attention)]
     if arithmetic.dtype == "float32":
         if arithmetic.device != "cpu" or _work(truth) <= _AFFORDABLE:
-            variants.append(NumericalVariant("float64", truth.in_float64()))
+            found.append(NumericalVariant("float64", truth.in_float64()))
         elif not video:
-            variants.append(NumericalVariant("float64 after the encoder", _ExactPrompts(truth)))
+            found.append(NumericalVariant("float64 after the encoder", _ExactPrompts(truth)))
     elif arithmetic.device == "cpu":
-        variants.append(NumericalVariant("another number of threads", truth.twin(), other_threads))
-    return variants
+        found.append(NumericalVariant("another number of threads", truth.twin(), other_threads))
+    return found
 
 
 class _ExactPrompts(Truth):
-    """The ground truth in double precision, shown what another has encoded last."""
+    """The ground truth in double precision, with the image features of another backend."""
 
     def __init__(self, truth: Truth) -> None:
         super().__init__(truth.source, in_double(truth.model), images_only=True)
         self._encoded_by = truth
 
     def encode(self, pixels: Tensor) -> Activations:
-        """Take over the features."""
+        """Take over the features of the other backend."""
         found = self._encoded_by.features
         assert found is not None
         fine, middle = found.high_res
@@ -101,13 +127,22 @@ def _work(truth: Truth) -> float:
 
 @contextmanager
 def plain_attention() -> Iterator[None]:
-    """Attention spelled out, rather than by the kernel that torch would pick."""
+    """A context in which attention is computed step by step, not by a fused kernel of torch.
+
+    Yields:
+        Nothing.
+    """
     with sdpa_kernel(SDPBackend.MATH):
         yield
 
 
 @contextmanager
 def other_threads() -> Iterator[None]:
+    """A context in which torch uses another number of threads: 1, or 2 if it used 1.
+
+    Yields:
+        Nothing.
+    """
     threads = torch.get_num_threads()
     torch.set_num_threads(1 if threads > 1 else 2)
     try:

@@ -1,1 +1,1 @@
-"""Why two results differ: tensors, settings, and what is known of a package."""
+"""Why two results differ: tensors, settings, and known differences of a package."""

@@ -1,4 +1,4 @@
-"""What differs between two sides before anything is run: weights as loaded, and settings."""
+"""Differences of two sides that are found without running them: weights as loaded, and settings."""
 
 from __future__ import annotations
 
@@ -17,17 +17,25 @@ from ..activations import rank
 from ..backends.base import Backend, held
 from ..findings import Diagnosis
 
-_LISTED = 4  # differing tensors that are spelled out for each activation
+_LISTED = 4  # differing tensors that are described one by one, for each activation
 _ROUNDED = (torch.bfloat16, torch.float16)
 
 
 def diagnose(left: Backend, right: Backend) -> tuple[Diagnosis, ...]:
-    """Differences of weights and settings, in the order of the activations that they reach.
+    """Compare the weights and the settings of two loaded models.
 
-    Compared are the tensors that both models hold after loading, by their official names.
+    The weights are compared as the models hold them after loading, by their canonical names. So two
+    swapped, transposed, rounded or randomly initialised tensors are found.
+
+    Args:
+        left: The left side.
+        right: The right side.
+
+    Returns:
+        The differences, in the order of the first activation that each can change.
     """
-    diagnosis = [*_settings(left, right), *_tensors(left, right)]
-    return tuple(sorted(diagnosis, key=lambda cause: rank(cause.activation)))
+    found = [*_settings(left, right), *_tensors(left, right)]
+    return tuple(sorted(found, key=lambda difference: rank(difference.activation)))
 
 
 def _settings(left: Backend, right: Backend) -> Iterator[Diagnosis]:
@@ -40,8 +48,8 @@ def _settings(left: Backend, right: Backend) -> Iterator[Diagnosis]:
         hint = None
         if name == "image_size":
             hint = (
-                f"no tensor tells it; `image_size={value}` or {other[name]} compares both at one "
-                "size, and convert `image_size` records it in a folder"
+                f"no tensor shows the image size; `image_size={value}` or {other[name]} compares "
+                "both at one size, and convert with `image_size` records it in a folder"
             )
         yield Diagnosis(
             f"{name}: {_shown(value)} on the left, {_shown(other[name])} on the right",
@@ -51,7 +59,7 @@ def _settings(left: Backend, right: Backend) -> Iterator[Diagnosis]:
 
 
 def _concerns(name: str, left: Backend, right: Backend) -> bool:
-    """Whether a setting matters to what both sides can do."""
+    """Whether a setting changes anything that both sides can run."""
     activation = influence.of_setting(name)
     if left.abilities & right.abilities >= {"videos"}:
         return True
@@ -75,17 +83,12 @@ def _shown(value: Any) -> str:
 
 
 def _lifted(left: Backend, right: Backend) -> bool:
-    """Whether one side is the other's SAM 2 with the tensors of SAM 2.1 as zeros."""
+    """Whether one side is SAM 2 converted to SAM 2.1: the new tensors are all zeros."""
     new, old = sorted((left, right), key=lambda side: side.config.generation, reverse=True)
     if (new.config.generation, old.config.generation) != ("2.1", "2.0"):
         return False
-    found = [_held(new, name) for name in GENERATION_TENSORS]
+    found = [held(new, name) for name in GENERATION_TENSORS]
     return all(tensor is not None and not tensor.any() for tensor in found)
-
-
-def _held(side: Backend, name: str) -> Tensor | None:
-    tensor = held(side, name)
-    return None if tensor is None else tensor.float().cpu()
 
 
 def _tensors(left: Backend, right: Backend) -> Iterator[Diagnosis]:
@@ -93,18 +96,18 @@ def _tensors(left: Backend, right: Backend) -> Iterator[Diagnosis]:
     differing: dict[str, tuple[Tensor, Tensor]] = {}
     alone: dict[str, list[str]] = {"left": [], "right": []}
     for name in names:
-        one, other = _held(left, name), _held(right, name)
+        one, other = held(left, name), held(right, name)
         if one is None or other is None:
-            held = one if one is not None else other
-            if held is not None and held.any() and _comparable(left, right):
+            present = one if one is not None else other
+            if present is not None and present.any() and _comparable(left, right):
                 alone["left" if other is None else "right"].append(name)
         elif not _same(one, other):
             differing[name] = one, other
-    for side, lone in alone.items():
-        if lone:
-            activation = min((influence.of_tensor(name, left.config) for name in lone), key=rank)
-            listed = ", ".join(fold(lone)[:_LISTED])
-            yield Diagnosis(f"only the {side} has {len(lone)} tensors: {listed}", activation)
+    for side, extra in alone.items():
+        if extra:
+            activation = min((influence.of_tensor(name, left.config) for name in extra), key=rank)
+            listed = ", ".join(fold(extra)[:_LISTED])
+            yield Diagnosis(f"only the {side} has {len(extra)} tensors: {listed}", activation)
     rounded = _rounding(differing)
     if rounded is not None:
         activations = [influence.of_tensor(name, left.config) for name in differing]
@@ -112,11 +115,11 @@ def _tensors(left: Backend, right: Backend) -> Iterator[Diagnosis]:
             f"{len(differing)} tensors are rounded to {rounded}", min(activations, key=rank)
         )
         return
-    yield from _by_tap(differing, left)
+    yield from _by_activation(differing, left)
 
 
 def _comparable(left: Backend, right: Backend) -> bool:
-    """Whether both should hold all tensors: an image model, or a trunk, never does."""
+    """Whether both should hold the same tensors: an image model or a trunk lacks some."""
     return left.abilities == right.abilities
 
 
@@ -129,7 +132,7 @@ def _equal_nan(one: Tensor, other: Tensor) -> bool:
 
 
 def _rounding(differing: dict[str, tuple[Tensor, Tensor]]) -> str | None:
-    """The type that one side's weights were rounded to, when that explains all differences."""
+    """The type that the weights of one side were rounded to, if that explains all differences."""
     for dtype in _ROUNDED:
         if differing and all(
             one.shape == other.shape
@@ -140,8 +143,10 @@ def _rounding(differing: dict[str, tuple[Tensor, Tensor]]) -> str | None:
     return None
 
 
-def _by_tap(differing: dict[str, tuple[Tensor, Tensor]], left: Backend) -> Iterator[Diagnosis]:
-    """One cause for each activation; a few tensors are described one by one."""
+def _by_activation(
+    differing: dict[str, tuple[Tensor, Tensor]], left: Backend
+) -> Iterator[Diagnosis]:
+    """One entry for each activation; up to ``_LISTED`` tensors are described one by one."""
     groups: dict[str | None, list[str]] = {}
     for name in differing:
         groups.setdefault(influence.of_tensor(name, left.config), []).append(name)

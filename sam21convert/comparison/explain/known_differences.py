@@ -1,9 +1,9 @@
-"""Where a package is known to compute otherwise than the official code.
+"""Where a package is known to compute something differently from the official code.
 
-That a deviation is known excuses nothing by itself. It is believed only where the ground truth,
-made to deviate in the same way, agrees with the package again within rounding. So ``versions`` need
-no upper end: a release that is put right agrees without emulation, and one that deviates in another
-way does not agree with it.
+A known difference excuses nothing by itself. It counts only if the ground truth, after the same
+change was made to it, agrees with the package within tolerance. So a range of versions needs no
+upper end: a release without the difference agrees without any emulation, and one that differs in
+another way does not agree with it.
 """
 
 from __future__ import annotations
@@ -24,11 +24,16 @@ from .emulation import Emulation
 
 @dataclass(frozen=True)
 class KnownDifference:
-    """One way in which a package differs from the official code, the checkpoint being sound.
+    """One way in which a package differs from the official code, although the checkpoint is right.
 
-    It shows in ``scenarios`` of ``versions`` (a specifier as of PEP 440) of the package that
-    ``backend`` runs. ``summary`` says what the package does and what is done officially, ``hint``
-    what its user can do. ``emulate`` makes a ground truth deviate so, exactly.
+    Attributes:
+        name: A short name.
+        backend: The backend whose package differs.
+        scenarios: Names of the scenarios that show it.
+        versions: Versions of the package, as a specifier of PEP 440.
+        summary: What the package does, and what the official code does.
+        hint: What a user of the package can do.
+        emulate: Makes a context in which a ground truth computes exactly what the package does.
     """
 
     name: str
@@ -43,15 +48,15 @@ class KnownDifference:
 _TRANSFORMERS = "transformers"
 _EVER_SINCE = ">=4.56"  # the first release with SAM 2
 
-# Looked at were 4.56.2, 4.57.6, 5.1.0 and 5.23.0.
+# Checked with 4.56.2, 4.57.6, 5.1.0 and 5.23.0.
 KNOWN_DIFFERENCES: tuple[KnownDifference, ...] = (
     KnownDifference(
         "image-rounding",
         _TRANSFORMERS,
         ("image-pixels",),
         _EVER_SINCE,
-        "An image is rounded to bytes after it was resized; officially it is resized in floats.",
-        "give the image processor floats of 0 to 1 and do_rescale=False",
+        "An image is rounded to bytes after resizing; the official code resizes in floating point.",
+        "give the image processor floats from 0 to 1 and do_rescale=False",
         emulation.image_rounding,
     ),
     KnownDifference(
@@ -59,8 +64,9 @@ KNOWN_DIFFERENCES: tuple[KnownDifference, ...] = (
         _TRANSFORMERS,
         ("video-pixels",),
         _EVER_SINCE,
-        "Frames of a video are resized bilinearly; officially, pictures of a folder bicubically.",
-        "resample=3 in the video processor comes within 2/255",
+        "Video frames are resized bilinearly; the official code resizes the frames of a folder "
+        "bicubically.",
+        "set resample=3 in the video processor, which comes within 2/255 of the official pixels",
         emulation.video_resize,
     ),
     KnownDifference(
@@ -68,9 +74,8 @@ KNOWN_DIFFERENCES: tuple[KnownDifference, ...] = (
         _TRANSFORMERS,
         ("box", "box-point"),
         ">=4.56,<4.57",
-        "The decoder of an image is given a box without the point of padding that officially "
-        "follows it.",
-        "transformers 4.57 or newer",
+        "No padding point follows the box prompt of an image; in the official code one does.",
+        "use transformers 4.57 or newer",
         emulation.box_padding,
     ),
     KnownDifference(
@@ -78,7 +83,7 @@ KNOWN_DIFFERENCES: tuple[KnownDifference, ...] = (
         _TRANSFORMERS,
         ("no-prompt",),
         _EVER_SINCE,
-        "An image without a prompt gets a point that is none; officially only frames of a video "
+        "An image without a prompt gets a padding point; in the official code only video frames "
         "do.",
         "give a prompt",
         emulation.no_prompt,
@@ -88,8 +93,8 @@ KNOWN_DIFFERENCES: tuple[KnownDifference, ...] = (
         _TRANSFORMERS,
         ("video-mask",),
         _EVER_SINCE,
-        "The object pointer of a given mask comes from the best of three candidates; officially "
-        "from the token for a single mask.",
+        "The object pointer of a mask prompt comes from the best of three candidates; in the "
+        "official code it comes from the single-mask token.",
         "replace model._single_frame_forward by functools.partial(model._single_frame_forward, "
         "multimask_output=False)",
         emulation.mask_pointer,
@@ -99,9 +104,9 @@ KNOWN_DIFFERENCES: tuple[KnownDifference, ...] = (
         _TRANSFORMERS,
         ("video-mask",),
         _EVER_SINCE,
-        "A given mask is remembered as it is; officially it is first brought to a quarter of the "
-        "resolution, like all masks.",
-        "no option changes it; points and boxes are remembered alike",
+        "A mask prompt becomes a memory as it is; the official code first scales it to a quarter "
+        "of the resolution, like all other masks.",
+        "no option changes this; for points and boxes the memories are the same",
         emulation.mask_memory,
     ),
     KnownDifference(
@@ -109,9 +114,10 @@ KNOWN_DIFFERENCES: tuple[KnownDifference, ...] = (
         _TRANSFORMERS,
         ("video-correction",),
         _EVER_SINCE,
-        "A click is answered without the mask that it corrects; officially the decoder sees it.",
-        "have model._run_single_frame_inference get, as prev_sam_mask_logits, the logits found on "
-        "that frame, clamped to -32..32",
+        "A correcting click is decoded without the mask that it corrects; in the official code "
+        "the decoder gets that mask.",
+        "make model._run_single_frame_inference pass the logits found on that frame, clamped to "
+        "-32..32, as prev_sam_mask_logits",
         emulation.correction,
     ),
     KnownDifference(
@@ -119,8 +125,8 @@ KNOWN_DIFFERENCES: tuple[KnownDifference, ...] = (
         _TRANSFORMERS,
         ("video-correction",),
         _EVER_SINCE,
-        "Every answer to a prompt is made a memory; officially only the last, when objects are "
-        "followed.",
+        "Every answer to a prompt becomes a memory; in the official code only the last one does, "
+        "when tracking starts.",
         "nothing to do: no mask depends on it",
         emulation.early_memory,
     ),
@@ -129,47 +135,74 @@ KNOWN_DIFFERENCES: tuple[KnownDifference, ...] = (
         _TRANSFORMERS,
         ("video-holes",),
         _EVER_SINCE,
-        "Holes stay; the official builder of video predictors has those of up to 8 pixels filled.",
-        "fill them afterwards, which leaves memories as they are; or build the official predictor "
-        "with apply_postprocessing=False",
+        "Holes in masks stay; the official builder of video predictors makes the model fill "
+        "holes of up to 8 pixels.",
+        "fill them afterwards, which leaves the memories as they are; or build the official "
+        "predictor with apply_postprocessing=False",
         emulation.holes,
     ),
 )
 
 
 def known(backend: str, version: str, scenario: str) -> tuple[KnownDifference, ...]:
-    """The deviations of that version of a backend's package that show in a scenario."""
+    """The known differences that a scenario shows.
+
+    Args:
+        backend: Name of the backend.
+        version: Installed version of its package.
+        scenario: Name of the scenario.
+
+    Returns:
+        The entries of ``KNOWN_DIFFERENCES`` that apply, in the order of the table.
+    """
     return tuple(
-        known_difference
-        for known_difference in KNOWN_DIFFERENCES
-        if known_difference.backend == backend
-        and scenario in known_difference.scenarios
-        and SpecifierSet(known_difference.versions).contains(version, prereleases=True)
+        difference
+        for difference in KNOWN_DIFFERENCES
+        if difference.backend == backend
+        and scenario in difference.scenarios
+        and SpecifierSet(difference.versions).contains(version, prereleases=True)
     )
 
 
 @contextmanager
 def emulating(truth: Truth, known_differences: Sequence[KnownDifference]) -> Iterator[None]:
-    """Let ``truth`` deviate in all these ways for a while; copies are to be made before."""
+    """A context in which a ground truth emulates known differences.
+
+    Args:
+        truth: The ground truth. Copies of it must be made before the context begins.
+        known_differences: What it emulates, all at once.
+
+    Yields:
+        Nothing.
+    """
     with ExitStack() as stack:
-        for known_difference in known_differences:
-            stack.enter_context(known_difference.emulate(truth))
+        for difference in known_differences:
+            stack.enter_context(difference.emulate(truth))
         yield
 
 
 def file_faults(backend: str, version: str, checkpoint: Checkpoint) -> tuple[Diagnosis, ...]:
-    """What a backend's package makes of a file other than what it holds, told from its header.
+    """Tensors that a package fills with random values because the file lacks them.
 
-    transformers 4.56 and 4.57 save the positional embedding once, and take that of prompts from
-    that of the image; newer ones ask for both. Such a file is at fault, and not in parity.
+    transformers 4.56 and 4.57 save one of the two copies of the positional embedding, and use the
+    image's for prompts when they load it. transformers 5.0 and later need both copies. Such a file
+    is at fault, so it is not in parity.
+
+    Args:
+        backend: Name of the backend.
+        version: Installed version of its package.
+        checkpoint: The checkpoint; only its header is read.
+
+    Returns:
+        One entry for each missing copy.
     """
     if backend != _TRANSFORMERS or checkpoint.fit is None:
         return ()
     tied = Version(version).major < 5
     return tuple(
         Diagnosis(
-            f"{checkpoint.source.path}: {name} is absent, and transformers {version} puts random "
-            "numbers in its place",
+            f"{checkpoint.source.path}: {name} is missing, and transformers {version} fills it "
+            "with random values",
             "prompt.sparse" if tied or name.startswith("prompt_encoder.") else "decoder.tokens",
             "sam21convert convert writes both copies of it",
         )

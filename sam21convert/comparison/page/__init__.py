@@ -1,1 +1,1 @@
-"""A parity report as a page to look at."""
+"""A parity report as an HTML page."""

@@ -1,4 +1,4 @@
-"""All activations at a glance, in the order of the data flow, and their numbers as a table."""
+"""All activations at a glance, in the order of computation, and their numbers as a table."""
 
 from __future__ import annotations
 
@@ -8,35 +8,41 @@ from itertools import pairwise
 from math import isfinite
 
 from ..activations import ORDER, kind
-from ..findings import ActivationResult, ScenarioResult
-from ..report import ParityReport, short
+from ..findings import ActivationResult, ParityResult, ScenarioResult, short
 from .markup import Markup, counted, element, joined, percent, ratio, share
 
 _FRAME = re.compile(r"frame(\d+)\.")
-_ULP = 2.0**-23  # the last place of float32: the unit of what is beyond a tolerance of 0
+_ULP = 2.0**-23  # the last place of float32: the unit of colours beyond a tolerance of 0
 
 # Class of a cell, and the largest difference it stands for, in units of the tolerance.
 _WITHIN = (("in1", 0.01), ("in2", 0.1), ("in3", 1.0))
 _BEYOND = (("out1", 10.0), ("out2", 1000.0), ("out3", float("inf")))
 _LEGEND = {
     "zero": "exactly 0",
-    "in1": "to 1 % of what is allowed",
-    "in2": "to 10 %",
-    "in3": "to all of it",
-    "out1": "to 10 times what is allowed",
-    "out2": "to 1000 times",
+    "in1": "up to 1 % of the tolerance",
+    "in2": "up to 10 %",
+    "in3": "up to 100 %",
+    "out1": "up to 10 times the tolerance",
+    "out2": "up to 1000 times",
     "out3": "more, or not finite",
 }
 _LEGEND_EXACT = {
-    "zero": "exactly 0, which is asked for",
-    "out1": f"to {short(10 * _ULP)} of the scale",
-    "out2": f"to {short(1000 * _ULP)}",
+    "zero": "exactly 0, as required",
+    "out1": f"up to {short(10 * _ULP)} of the scale",
+    "out2": f"up to {short(1000 * _ULP)}",
     "out3": "more, or not finite",
 }
 
 
 def band(activation: ActivationResult) -> str:
-    """The class of a activation's cell, by its difference in units of the tolerance."""
+    """The CSS class of an activation's cell, by its difference in units of the tolerance.
+
+    Args:
+        activation: The result of the activation.
+
+    Returns:
+        ``zero``, ``in1`` to ``in3`` within tolerance, or ``out1`` to ``out3`` beyond.
+    """
     if activation.relative == 0:
         return "zero"
     if not isfinite(activation.relative):
@@ -46,11 +52,19 @@ def band(activation: ActivationResult) -> str:
     return next(name for name, most in bands if times <= most)
 
 
-def heat(report: ParityReport) -> Markup:
-    """A row for each scenario, for each frame of a video; a column for each kind of activation."""
-    met = {kind(activation.name) for found in report.scenarios for activation in found.activations}
-    columns = [name for name in ORDER if name in met]
-    columns += sorted(met - set(columns))
+def heatmap(report: ParityResult) -> Markup:
+    """A coloured cell for every activation.
+
+    Args:
+        report: The results.
+
+    Returns:
+        A table with a row for each scenario, or for each frame of a video, and a column for each
+        kind of activation, with a legend.
+    """
+    kinds = {kind(one.name) for found in report.scenarios for one in found.activations}
+    columns = [name for name in ORDER if name in kinds]
+    columns += sorted(kinds - set(columns))
     starts = [_group(name) != _group(before) for before, name in pairwise(["", *columns])]
     heads = (
         element("th", element("span", name), cls="start" if start else "", scope="col")
@@ -70,34 +84,36 @@ def heat(report: ParityReport) -> Markup:
 
 
 def activation_table(activations: Iterable[ActivationResult]) -> Markup:
-    """The numbers of every activation."""
+    """The numbers of every activation of a scenario, folded up.
+
+    Args:
+        activations: Results in the order of computation.
+
+    Returns:
+        A ``details`` element with a table.
+    """
     activations = tuple(activations)
     columns = (
         "activation",
         "difference",
-        "× allowed",
-        "allowed",
+        "× tolerance",
+        "tolerance",
         "noise",
-        "absolute",
+        "absolute difference",
         "1 − cosine",
     )
-    of_masks = (
-        ("IoU", "pixels") if any(activation.iou is not None for activation in activations) else ()
-    )
+    of_masks = ("IoU", "pixels") if any(one.iou is not None for one in activations) else ()
     head = element("tr", *(element("th", name, scope="col") for name in columns + of_masks))
     rows = []
     for activation in activations:
+        cosine = activation.cosine
         numbers = [
             short(activation.relative),
             ratio(activation),
             short(activation.tolerance),
             short(activation.noise),
             short(activation.max_abs),
-            short(
-                max(0.0, 1 - activation.cosine)
-                if isfinite(activation.cosine)
-                else activation.cosine
-            ),
+            short(max(0.0, 1 - cosine) if isfinite(cosine) else cosine),
         ]
         if of_masks:
             numbers += [share(activation.iou), percent(activation.differing)]
@@ -133,13 +149,7 @@ def _rows(
         cells = (
             element(
                 "td",
-                element(
-                    "div",
-                    *(
-                        _cell(activation, found.first_mismatch)
-                        for activation in activations.get(column, ())
-                    ),
-                ),
+                element("div", *(_cell(one, found) for one in activations.get(column, ()))),
                 cls="start" if start else "",
             )
             for column, start in zip(columns, starts, strict=True)
@@ -147,24 +157,24 @@ def _rows(
         yield element("tr", element("th", head, scope="row"), *cells)
 
 
-def _cell(activation: ActivationResult, first: str | None) -> Markup:
-    allowed = f"{short(activation.tolerance)} allowed"
+def _cell(activation: ActivationResult, found: ScenarioResult) -> Markup:
+    tolerance = f"tolerance {short(activation.tolerance)}"
     times = ratio(activation)
-    lines = [activation.name, f"difference {short(activation.relative)}, {allowed}"]
-    lines += [f"{times} of what is allowed"] if times else []
+    lines = [activation.name, f"difference {short(activation.relative)}, {tolerance}"]
+    lines += [f"{times} of the tolerance"] if times else []
     lines += [f"IoU {share(activation.iou)}"] if activation.iou is not None else []
     return element(
         "i",
-        cls=band(activation) + (" first" if activation.name == first else ""),
+        cls=band(activation) + (" first" if activation.name == found.first_mismatch else ""),
         title="\n".join(lines),
     )
 
 
-def _legend(report: ParityReport) -> Markup:
+def _legend(report: ParityResult) -> Markup:
     entries = _LEGEND_EXACT if report.exact else _LEGEND
     keys = [element("span", element("i", cls=cls), text) for cls, text in entries.items()]
     if any(found.first_mismatch for found in report.scenarios):
-        keys.append(element("span", element("i", cls="first"), "the first one beyond"))
+        keys.append(element("span", element("i", cls="first"), "the first out of tolerance"))
     return element("figcaption", *keys, cls="legend")
 
 

@@ -1,4 +1,4 @@
-"""HTML as text that is known to be safe, and how numbers are written in it."""
+"""HTML as a type of its own, so that all other text is escaped, and how numbers are written."""
 
 from __future__ import annotations
 
@@ -6,74 +6,147 @@ import re
 from collections.abc import Iterable
 from html import escape
 
-from ..findings import ActivationResult
-from ..report import short
+from ..findings import ActivationResult, short
 
 _VOID = {"img", "meta"}
 
 
 class Markup(str):
-    """Text that is HTML already; every other text is escaped when it comes into a page."""
+    """Text that is HTML. Any other text is escaped when it is put into an element."""
 
     __slots__ = ()
 
 
 def element(tag: str, *children: str, cls: str = "", **attributes: str) -> Markup:
-    """One element, ``cls`` its class. Underscores in names of attributes become dashes."""
-    given = {"class": cls, **attributes} if cls else attributes
-    head = "".join(f' {name.replace("_", "-")}="{escape(value)}"' for name, value in given.items())
+    """One HTML element.
+
+    Args:
+        tag: Its name.
+        *children: HTML, or text to escape.
+        cls: Its class; none when empty.
+        **attributes: Further attributes. Underscores in names become dashes; values are escaped.
+
+    Returns:
+        The element.
+    """
+    named = {"class": cls, **attributes} if cls else attributes
+    head = "".join(f' {name.replace("_", "-")}="{escape(value)}"' for name, value in named.items())
     if tag in _VOID:
         return Markup(f"<{tag}{head}>")
     return Markup(f"<{tag}{head}>{joined(*children)}</{tag}>")
 
 
 def joined(*parts: str) -> Markup:
-    """Parts one after another."""
+    """Several pieces, one after another.
+
+    Args:
+        *parts: HTML, or text to escape.
+
+    Returns:
+        One piece of HTML.
+    """
     return Markup("".join(safe(part) for part in parts))
 
 
 def safe(text: str) -> Markup:
-    """Text as HTML."""
+    """Text as HTML.
+
+    Args:
+        text: HTML, which is returned as it is, or text to escape.
+
+    Returns:
+        HTML.
+    """
     return text if isinstance(text, Markup) else Markup(escape(text))
 
 
 def ratio(activation: ActivationResult) -> str:
-    """A difference in units of what is allowed: ``0.26``; nothing where either is 0."""
+    """A difference in units of the tolerance.
+
+    Args:
+        activation: The result of an activation.
+
+    Returns:
+        Such as ``0.26``; empty when the difference or the tolerance is 0.
+    """
     times = activation.relative / activation.tolerance if activation.tolerance else 0.0
     return f"{times:.2f}" if 0.01 <= times < 100 else short(times) if times else ""
 
 
 def share(value: float | None) -> str:
-    """An IoU: 1 only where it is exactly that."""
+    """An IoU as text.
+
+    Args:
+        value: The IoU; None for none.
+
+    Returns:
+        Four digits, ``1`` only for exactly 1 and ``0`` only for exactly 0; empty for None.
+    """
     if value is None:
         return ""
     return f"{value:g}" if value in (0, 1) else f"{min(value, 0.9999):.4f}"
 
 
 def percent(value: float | None) -> str:
-    """A share of pixels: ``0.12 %``, and 0 only where it is exactly that."""
+    """A share of pixels as text.
+
+    Args:
+        value: The share, from 0 to 1; None for none.
+
+    Returns:
+        Such as ``0.12 %``, ``0`` only for exactly 0; empty for None.
+    """
     if value is None:
         return ""
     return "0" if value == 0 else f"{max(100 * value, 0.01):.2f} %"
 
 
 def counted(count: int, noun: str) -> str:
-    """A number with its noun."""
+    """A number with its noun.
+
+    Args:
+        count: The number.
+        noun: The noun in the singular.
+
+    Returns:
+        Such as ``1 pixel`` or ``1,024 pixels``.
+    """
     return f"{count:,} {noun if count == 1 else noun + 's'}"
 
 
 def code(text: str | None) -> Markup:
-    """A name or a path."""
+    """A name or a path in a ``code`` element.
+
+    Args:
+        text: The name; None for an empty element.
+
+    Returns:
+        The element, in which long names may be broken.
+    """
     return element("code", breakable(text or ""))
 
 
 def breakable(text: str) -> Markup:
-    """Text whose long names may be broken after their dots, slashes and underscores."""
+    """Text in which long names may be broken after dots, slashes and underscores.
+
+    Args:
+        text: HTML without tags, or text to escape.
+
+    Returns:
+        The text with ``wbr`` elements.
+    """
     parts = [safe(part) for part in re.split(r"(?<=[./_])(?=\w)", text)]
     return Markup("<wbr>".join(parts))
 
 
 def lines(texts: Iterable[str]) -> Markup:
-    """One below the other; nothing for none."""
+    """Texts as a list, one below the other.
+
+    Args:
+        texts: HTML, or text to escape.
+
+    Returns:
+        A ``ul`` element; nothing for no texts.
+    """
     items = [element("li", text) for text in texts]
     return element("ul", *items) if items else Markup("")

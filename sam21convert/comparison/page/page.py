@@ -1,25 +1,35 @@
-"""A parity report as one self-contained page: no scripts, nothing from elsewhere."""
+"""A parity report as one HTML page, which runs no scripts and loads nothing from elsewhere."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from ...io.output.atomic import new_folder
-from ..report import ParityReport
-from .heatmap import heat
+from ..findings import ParityResult
+from .heatmap import heatmap
 from .markup import Markup, element, joined
-from .sections import circumstances, known_differences, measured, negative_controls, scenarios
+from .sections import environment, known_differences, negative_controls, scenarios, tolerances
 from .verdict import overview, sides, verdict
 
 _STYLE = Path(__file__).with_name("page.css")
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
 
-def write_page(report: ParityReport, folder: Path, *, overwrite: bool = False) -> Path:
-    """Write ``index.html`` and ``report.json`` into a folder, and return the path of the page.
+def write_page(report: ParityResult, folder: Path, *, overwrite: bool = False) -> Path:
+    """Write ``index.html`` and ``report.json`` into a folder.
 
-    The folder is made where there is none. Raises :class:`UsageError` for one with something in it
-    unless ``overwrite`` is true; other files in it stay. Both files appear whole or not at all.
+    Either both files appear complete, or neither does.
+
+    Args:
+        report: The results.
+        folder: The folder, which is created if it does not exist.
+        overwrite: Whether a folder that is not empty is allowed. Other files in it are kept.
+
+    Returns:
+        Path of the page.
+
+    Raises:
+        UsageError: For a folder that is not empty, without ``overwrite``.
     """
     with new_folder(folder, overwrite=overwrite) as new:
         (new / "index.html").write_text(page(report), encoding="utf-8")
@@ -27,10 +37,16 @@ def write_page(report: ParityReport, folder: Path, *, overwrite: bool = False) -
     return folder / "index.html"
 
 
-def page(report: ParityReport) -> str:
-    """The page as HTML."""
-    names = [f"{side.backend}:{side.source.name}" for side in (report.left, report.right)]
-    title = f"Parity of {names[0]} and {names[1]}"
+def page(report: ParityResult) -> str:
+    """The page.
+
+    Args:
+        report: The results.
+
+    Returns:
+        A complete HTML document.
+    """
+    title = _title(report)
     head = element(
         "head",
         element("meta", charset="utf-8"),
@@ -49,15 +65,38 @@ def page(report: ParityReport) -> str:
             verdict(report),
             _section("The two sides", sides(report)),
             _section("Scenarios", overview(report)),
-            _section("Every activation, in the order of the data flow", heat(report)),
-            _section("What was asked, and what came back", *scenarios(report)),
+            _section("All activations, in the order of computation", heatmap(report)),
+            _section("Scenarios in detail", *scenarios(report)),
             _section("Known differences", known_differences(report)) if known else "",
-            _section("Would a difference have been detected?", negative_controls(report)),
-            _section("What is allowed", measured(report)),
-            _section("To repeat it", circumstances(report)),
+            _section("Negative controls: would a fault be detected?", negative_controls(report)),
+            _section("Tolerances", tolerances(report)),
+            _section("Run it again", environment(report)),
         ),
     )
     return joined(Markup("<!doctype html>\n"), element("html", head, body, lang="en")) + "\n"
+
+
+def framed(report: ParityResult) -> str:
+    """The page in a frame, for a notebook: its style stays within the frame.
+
+    Args:
+        report: The results.
+
+    Returns:
+        An ``iframe`` element that contains the page and runs no scripts.
+    """
+    return element(
+        "iframe",
+        srcdoc=page(report),
+        sandbox="",
+        title=_title(report),
+        style="width: 100%; height: 40rem; border: 0;",
+    )
+
+
+def _title(report: ParityResult) -> str:
+    left, right = (f"{side.backend}:{side.source.name}" for side in (report.left, report.right))
+    return f"Parity of {left} and {right}"
 
 
 def _section(title: str, *parts: str) -> Markup:

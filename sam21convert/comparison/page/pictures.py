@@ -1,4 +1,4 @@
-"""What was asked and what came back, side by side."""
+"""Input, masks of both sides and their difference, side by side."""
 
 from __future__ import annotations
 
@@ -14,16 +14,25 @@ from ...prediction.prompts import Box, Point, Prompted
 from ..findings import View
 from .markup import Markup, counted, element
 
-SIDE = 480  # pixels of the longer side of a panel
-LOUD: Colour = (255, 0, 190)  # of pixels that differ, over a grey picture
-_SMALL = 40_000  # bytes of a panel; a larger one, as of a photograph, gets fewer colours
+SIDE = 480  # length of the longer side of a panel, in pixels
+LOUD: Colour = (255, 0, 190)  # for pixels that differ, on a grey picture
+_SMALL = 40_000  # bytes; a larger panel, such as a photograph, gets fewer colours
 _COLOURS = 64
-_GREYS = 32  # of the dimmed picture under the pixels that differ
-_SHOWN = 4  # views that are seen without unfolding
+_GREYS = 32  # shades of the dimmed picture under the pixels that differ
+_SHOWN = 4  # views that are not folded up
 
 
 def views(shown: tuple[View, ...], left: str, right: str) -> Iterator[Markup]:
-    """A row of panels for each view; of many, the later ones are folded up."""
+    """One row of pictures for each view.
+
+    Args:
+        shown: The views.
+        left: Name of the left side.
+        right: Name of the right side.
+
+    Yields:
+        HTML; all but the first views are folded up together.
+    """
     rows = [_row(view, left, right) for view in shown]
     yield from rows[:_SHOWN]
     if rows[_SHOWN:]:
@@ -36,12 +45,12 @@ def _row(view: View, left: str, right: str) -> Markup:
     pixels, one, other, differing = _fitted(view)
     asked = drawing(pixels, {"": np.zeros_like(one)}, {"": _scaled(view, pixels)})
     count, total = int((view.left != view.right).sum()), view.left.size
-    says = f"{count:,} of {counted(total, 'pixel')} differ" if count else "no pixel differs"
+    note = f"{count:,} of {counted(total, 'pixel')} differ" if count else "no pixel differs"
     panels = (
         (asked, view.title or "input"),
         (with_mask(pixels, one), f"left: {left}"),
         (with_mask(pixels, other), f"right: {right}"),
-        (_difference(pixels, differing), says),
+        (_difference(pixels, differing), note),
     )
     return element(
         "div",
@@ -81,7 +90,9 @@ def _fitted(view: View) -> tuple[Pixels, Mask, Mask, Mask]:
         for mask in (view.left, view.right, unlike)
     )
     down, across = np.nonzero(unlike)
-    differing[down * size[1] // height, across * size[0] // width] = True  # none is skipped
+    differing[down * size[1] // height, across * size[0] // width] = (
+        True  # resizing may have skipped some
+    )
     return pixels, one, other, differing
 
 

@@ -1,21 +1,27 @@
-"""Scenarios one by one, and what makes the answer worth believing."""
+"""The sections of the page: scenarios in detail, known differences, controls and tolerances."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ..findings import ScenarioResult
-from ..report import ParityReport, short
+from ..findings import ParityResult, ScenarioResult, short
 from .heatmap import activation_table
 from .markup import Markup, code, counted, element, joined, lines
 from .pictures import views
 from .verdict import outcome
 
-_EMULATED = "The numbers are against the ground truth, made to deviate in the same way"
+_EMULATED = "The numbers compare with the ground truth after the same change was made to it"
 
 
-def scenarios(report: ParityReport) -> Iterator[Markup]:
-    """What was asked, what came back, and all numbers."""
+def scenarios(report: ParityResult) -> Iterator[Markup]:
+    """For each scenario, what was asked, what the two sides gave, and all numbers.
+
+    Args:
+        report: The results.
+
+    Yields:
+        One ``article`` for each scenario.
+    """
     for at, found in enumerate(report.scenarios):
         yield element(
             "article",
@@ -29,8 +35,15 @@ def scenarios(report: ParityReport) -> Iterator[Markup]:
         )
 
 
-def known_differences(report: ParityReport) -> Markup:
-    """Known differences with their explanation."""
+def known_differences(report: ParityResult) -> Markup:
+    """The scenarios with a known difference, each with an explanation.
+
+    Args:
+        report: The results.
+
+    Returns:
+        A ``dl`` element.
+    """
     known = [found for found in report.scenarios if found.status == "known difference"]
     return element(
         "dl",
@@ -38,9 +51,16 @@ def known_differences(report: ParityReport) -> Markup:
     )
 
 
-def negative_controls(report: ParityReport) -> Markup:
-    """What shows that a difference would have been detected."""
-    said = [
+def negative_controls(report: ParityResult) -> Markup:
+    """Which changes made on purpose were detected, and the sensitivity if it was measured.
+
+    Args:
+        report: The results.
+
+    Returns:
+        A list.
+    """
+    texts = [
         joined(
             code(control.tensor),
             f" was changed by {control.share:.0%} of its scale in {control.scenario}: ",
@@ -50,34 +70,49 @@ def negative_controls(report: ParityReport) -> Markup:
         )
         for control in report.negative_controls
     ]
-    return lines([*said, *_proof(report)])
+    return lines([*texts, *_sensitivity(report)])
 
 
-def measured(report: ParityReport) -> Markup:
-    """How it was decided what is allowed."""
+def tolerances(report: ParityResult) -> Markup:
+    """How differences are measured, and where the tolerances come from.
+
+    Args:
+        report: The results.
+
+    Returns:
+        A paragraph.
+    """
     unit = (
-        "How far apart two results are is the largest difference of two values, in units of the "
-        f"largest magnitude that the reference, the {report.reference} side, has in that activation."
+        "Differences are the largest difference of two values of an activation, divided by the "
+        f"largest magnitude that it has on the reference side ({report.reference})."
     )
     if report.exact:
         return element(
-            "p", unit, " Nothing is allowed: every activation must be equal to the last bit."
+            "p", unit, " The tolerance is 0: every activation must be equal to the last bit."
         )
     variants = f" ({', '.join(report.noise_from)})" if report.noise_from else ""
     return element(
         "p",
         unit,
-        f" The ground truth with the weights of the {report.reference} side was run again in ways "
-        f"that are mathematically equal{variants}. How far it was from itself is the noise of a "
-        "activation, never taken to be less than that of those before it, nor than one unit in the last "
-        f"place; {report.multiple:g} times the noise is allowed. An object score, a single logit, "
-        "is in units of 1 at least. Memories, which are kept in bfloat16, are brought together "
-        "where they are neighbouring values of it.",
+        f" The ground truth with the weights of the {report.reference} side was also run in ways "
+        f"that are mathematically equal{variants}. The largest difference that this makes is the "
+        "noise of an activation. It is never taken to be smaller than the noise of earlier "
+        f"activations, or than one unit in the last place. The tolerance is {report.multiple:g} "
+        "times the noise. The difference of an object score, which is a single logit, is divided "
+        "by 1 at least. Memories are kept in bfloat16; where the two sides have neighbouring "
+        "bfloat16 values, both continue with the value of the reference.",
     )
 
 
-def circumstances(report: ParityReport) -> Markup:
-    """Where it was run, and how to run it again."""
+def environment(report: ParityResult) -> Markup:
+    """Where the comparison ran, and the command that runs it again.
+
+    Args:
+        report: The results.
+
+    Returns:
+        A paragraph and the command.
+    """
     ran = [
         report.device,
         report.dtype,
@@ -89,10 +124,10 @@ def circumstances(report: ParityReport) -> Markup:
 
 
 def _remarks(found: ScenarioResult) -> Iterator[Markup]:
-    """Why nothing was run, what is known to deviate, what is out of tolerance."""
+    """Why nothing was run, the known difference, and what is out of tolerance."""
     if found.why:
         emulated = (
-            f" {_EMULATED}; the pictures show both sides as they are." if found.activations else ""
+            f" {_EMULATED}; the pictures show the unchanged results." if found.activations else ""
         )
         yield element("p", found.why, emulated)
     beyond = [activation for activation in found.activations if not activation.within]
@@ -100,28 +135,29 @@ def _remarks(found: ScenarioResult) -> Iterator[Markup]:
         first = beyond[0]
         yield element(
             "p",
-            f"{len(beyond):,} of {counted(len(found.activations), 'activation')} out of tolerance, first ",
+            f"{len(beyond):,} of {counted(len(found.activations), 'activation')} out of tolerance, "
+            "first ",
             code(first.name),
-            f": {short(first.relative)} apart where {short(first.tolerance)} is allowed.",
+            f": difference {short(first.relative)}, tolerance {short(first.tolerance)}.",
             cls="remark",
         )
 
 
 def _explained(found: ScenarioResult) -> Markup:
-    apart = f" As they are, the results are {short(found.apart)} apart." if found.apart else ""
-    return element("dd", found.why, apart, f" {_EMULATED}, and all are within tolerance.")
+    apart = f" The results differ by {short(found.apart)}." if found.apart else ""
+    return element("dd", found.why, apart, f" {_EMULATED}; all are within tolerance.")
 
 
-def _proof(report: ParityReport) -> Iterator[Markup]:
+def _sensitivity(report: ParityResult) -> Iterator[Markup]:
     sensitivity = report.sensitivity
     if sensitivity is None:
         return
-    seen = sensitivity.tensors - len(sensitivity.undetected)
+    detected = sensitivity.tensors - len(sensitivity.undetected)
     yield joined(
-        f"{counted(sensitivity.tensors, 'tensor')} changed one at a time: {seen:,} detected."
+        f"{counted(sensitivity.tensors, 'tensor')} changed one at a time: {detected:,} detected."
     )
     for name in sensitivity.undetected:
         if name in sensitivity.expected:
-            yield joined("Not detected: ", code(name), f"; {sensitivity.expected[name]}.")
+            yield joined("Not detectable: ", code(name), f"; {sensitivity.expected[name]}.")
         else:
             yield joined("Not detected, and should have been: ", element("b", code(name)), ".")

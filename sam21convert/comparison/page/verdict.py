@@ -5,40 +5,53 @@ from __future__ import annotations
 from collections.abc import Sequence
 from operator import itemgetter
 
-from ..findings import Diagnosis, ParitySide, ScenarioResult
-from ..report import ParityReport, furthest, short
+from ..findings import Diagnosis, ParityResult, ParitySide, ScenarioResult, short
 from .markup import Markup, breakable, code, counted, element, joined, lines, ratio
 
-_GLYPHS = {"same": "✓", "known difference": "≈", "differs": "✕", "not run": "–"}  # of outcomes
-_SHOWN = 3  # that are seen without unfolding
+_GLYPHS = {"same": "✓", "known difference": "≈", "differs": "✕", "not run": "–"}
+_SHOWN = 3  # reasons that are not folded up
 
 
-def verdict(report: ParityReport) -> Markup:
-    """The answer in one sentence, causes that can be seen, and what else speaks against parity."""
+def verdict(report: ParityResult) -> Markup:
+    """The answer in one sentence, with its reasons.
+
+    Args:
+        report: The results.
+
+    Returns:
+        A coloured ``section``. Differences of weights and settings come first, then other problems.
+    """
     answer, glyph, cls = ("In parity", "✓", "yes") if report.ok else ("Not in parity", "✕", "no")
     first = next(iter(report.differing), None)
-    said = {cause.text for cause in report.diagnosis}
-    others = [breakable(problem) for problem in report.problems if problem not in said]
-    reasons = [_cause(cause, first) for cause in report.diagnosis]
+    told = {difference.text for difference in report.diagnosis}
+    others = [breakable(problem) for problem in report.problems if problem not in told]
+    reasons = [_diagnosis(difference, first) for difference in report.diagnosis]
     reasons += others if first is None else others[1:]  # the first of them is the sentence
     mark = element("span", glyph, cls="glyph", aria_hidden="true")
     text = element(
         "div",
         element("h2", answer),
-        element("p", _sentence(report) if first is None else _parting(first)),
+        element("p", _sentence(report) if first is None else _first_difference(first)),
         lines(reasons[:_SHOWN]),
         _folded(reasons[_SHOWN:]),
     )
     return element("section", mark, text, cls=f"verdict {cls}")
 
 
-def sides(report: ParityReport) -> Markup:
-    """What was compared, with a mark where the two sides differ."""
+def sides(report: ParityResult) -> Markup:
+    """What was compared.
+
+    Args:
+        report: The results.
+
+    Returns:
+        A table with a column for each side; rows in which the two differ are marked.
+    """
     both = (report.left, report.right)
     rows: list[tuple[str, Sequence[str]]] = [
         ("backend", [f"{side.backend} {side.version}" for side in both]),
         ("file", [code(str(side.source)) for side in both]),
-        ("form", [f"{side.dialect}, {side.container}" for side in both]),
+        ("format", [f"{side.dialect}, {side.container}" for side in both]),
         ("model", [breakable(f"SAM {side.generation}, {side.config}") for side in both]),
         ("image size", [f"{side.image_size} pixels" for side in both]),
         ("sha256", [_hashes(side) for side in both]),
@@ -62,36 +75,46 @@ def sides(report: ParityReport) -> Markup:
     return element("table", head, element("tbody", *body), cls="sides")
 
 
-def overview(report: ParityReport) -> Markup:
-    """Outcome of each scenario, and its largest difference against its tolerance."""
-    heads = ("outcome", "scenario", "furthest activation", "difference", "allowed", "× allowed")
+def overview(report: ParityResult) -> Markup:
+    """The status of each scenario, with its largest difference and the tolerance.
+
+    Args:
+        report: The results.
+
+    Returns:
+        A table with a row for each scenario.
+    """
+    heads = ("result", "scenario", "activation", "difference", "tolerance", "× tolerance")
     head = element("tr", *(element("th", head, scope="col") for head in heads))
     rows = (_row(at, found) for at, found in enumerate(report.scenarios))
     return element("table", element("thead", head), element("tbody", *rows), cls="overview")
 
 
 def outcome(found: ScenarioResult) -> Markup:
-    """An outcome with its glyph."""
+    """The status of a scenario with a symbol.
+
+    Args:
+        found: The result of the scenario.
+
+    Returns:
+        A ``span`` element whose class is the status.
+    """
     glyph = element("span", _GLYPHS[found.status], cls="glyph", aria_hidden="true")
     return element("span", glyph, found.status, cls=f"outcome {found.status.replace(' ', '-')}")
 
 
-def _parting(found: ScenarioResult) -> Markup:
-    at = next(
-        (activation for activation in found.activations if activation.name == found.first_mismatch),
-        None,
-    )
-    where = element("b", found.title)
+def _first_difference(found: ScenarioResult) -> Markup:
+    at, where = found.first, element("b", found.title)
     if at is None:
-        return joined("The two part in ", where, ": ", breakable(found.why), ".")
-    amount = f", {short(at.relative)} apart where {short(at.tolerance)} is allowed."
-    return joined("The two part in ", where, " at ", code(at.name), amount)
+        return joined("The two sides differ in ", where, ": ", breakable(found.why), ".")
+    amount = f": difference {short(at.relative)}, tolerance {short(at.tolerance)}."
+    return joined("The two sides first differ in ", where, " at ", code(at.name), amount)
 
 
-def _sentence(report: ParityReport) -> Markup:
+def _sentence(report: ParityResult) -> Markup:
     """The answer when no scenario differs."""
     if not report.ok:
-        return Markup("No activation is out of tolerance, but that does not settle it:")
+        return Markup("No activation is out of tolerance, but there are other problems:")
     same = [found for found in report.scenarios if found.status == "same"]
     apart = [
         (activation.relative / activation.tolerance, found.title, activation)
@@ -99,36 +122,37 @@ def _sentence(report: ParityReport) -> Markup:
         for activation in found.activations
         if activation.relative
     ]
-    scope = f"{sum(len(found.activations) for found in same):,} activations of {counted(len(same), 'scenario')}"
+    number = sum(len(found.activations) for found in same)
+    scope = f"{number:,} activations of {counted(len(same), 'scenario')}"
     if not apart:
         equal = f"All {scope} are equal to the last bit." if same else ""
         return joined(equal, _exceptions(report))
     _, title, most = max(apart, key=itemgetter(0))
     return joined(
-        f"All {scope} are within tolerance. The furthest, ",
+        f"All {scope} are within tolerance. Nearest to it is ",
         code(most.name),
         " of ",
         element("b", title),
-        f", is {short(most.relative)} apart where {short(most.tolerance)} is allowed.",
+        f": difference {short(most.relative)}, tolerance {short(most.tolerance)}.",
         _exceptions(report),
     )
 
 
-def _exceptions(report: ParityReport) -> str:
+def _exceptions(report: ParityResult) -> str:
     """Scenarios that a sentence about all the others does not speak of."""
     known = sum(found.status == "known difference" for found in report.scenarios)
     left_out = sum(found.status == "not run" for found in report.scenarios)
-    said = [f" With a known difference: {counted(known, 'scenario')}."] if known else []
-    said += [f" Not run: {counted(left_out, 'scenario')}."] if left_out else []
-    return "".join(said)
+    texts = [f" With a known difference: {counted(known, 'scenario')}."] if known else []
+    texts += [f" Not run: {counted(left_out, 'scenario')}."] if left_out else []
+    return "".join(texts)
 
 
-def _cause(cause: Diagnosis, differing: ScenarioResult | None) -> Markup:
-    label = "Cause: " if differing and cause.activation else "Seen without a run: "
-    reach = joined("; reaches ", code(cause.activation), " and what follows")
-    hint = f" {cause.hint[0].upper()}{cause.hint[1:]}." if cause.hint else ""
+def _diagnosis(found: Diagnosis, differing: ScenarioResult | None) -> Markup:
+    label = "Cause: " if differing and found.activation else "Difference before any run: "
+    reach = joined("; changes ", code(found.activation), " and what follows")
+    hint = f" {found.hint[0].upper()}{found.hint[1:]}." if found.hint else ""
     return joined(
-        element("b", label), breakable(cause.text), reach if cause.activation else "", ".", hint
+        element("b", label), breakable(found.text), reach if found.activation else "", ".", hint
     )
 
 
@@ -153,7 +177,7 @@ def _row(at: int, found: ScenarioResult) -> Markup:
         element("td", outcome(found)),
         element("th", link, " ", element("small", found.summary), scope="row"),
     )
-    activation = furthest(found)
+    activation = found.furthest
     if activation is None:
         return element("tr", *heads, element("td", found.why, colspan="4", cls="why"))
     name = (
