@@ -34,46 +34,49 @@ from .shared import (
     "--base",
     metavar="CHECKPOINT",
     type=click.Path(),
-    help="Take from here the tensors that SOURCE lacks: it has no place for them (hf-image has no "
-    "memory), or a training did not save them. A LoRA adapter is merged into it.",
+    help="Take missing tensors from this checkpoint: those that the dialect of SOURCE does not "
+    "have (hf-image has no memory) or a training did not save. A LoRA adapter is merged into it.",
 )
 @weights_option
 @prefix_option
 @click.option(
     "--generation",
     type=click.Choice(["2.1", "2.0"]),
-    help="Generation to write. 2.1 from 2.0 adds zeros, which change nothing that is computed; "
-    "2.0 from 2.1 is refused unless the same tensors are zero.",
+    help="Generation to write. From 2.0 to 2.1, tensors of zeros are added, which do not change "
+    "the results. From 2.1 to 2.0 is refused unless the same tensors are zero.",
 )
 @click.option(
     "--allow-lossy",
     is_flag=True,
-    help="With --generation 2.0, drop the tensors of SAM 2.1 whatever they hold.",
+    help="With --generation 2.0, drop the tensors of SAM 2.1 even if they are not zero.",
 )
 @click.option(
-    "--image-size", type=int, metavar="N", help="Side of the input in pixels, for a folder."
+    "--image-size",
+    type=int,
+    metavar="N",
+    help="Side of the input in pixels, for the config that is written.",
 )
 @click.option(
     "--dtype",
     type=click.Choice(["float32", "float16", "bfloat16"]),
-    help="Cast the tensors. Default: leave them as they are.",
+    help="Cast the tensors. Default: keep their type.",
 )
 @click.option(
     "--drop-hq",
     is_flag=True,
-    help="Take the SAM 2 out of an HQ-SAM 2: leave out the tensors that HQ adds.",
+    help="Extract the SAM 2 from an HQ-SAM 2: leave out the tensors that HQ adds.",
 )
 @click.option(
     "--shard-size",
     metavar="SIZE",
-    help="Divide the weights of a transformers folder into files of at most this size, as 500MB.",
+    help="Split the weights of a transformers folder into files of at most this size, as in 500MB.",
 )
-@click.option("--no-verify", is_flag=True, help="Skip the checksums and the reading back.")
+@click.option("--no-verify", is_flag=True, help="Do not read the output back to compare checksums.")
 @click.option(
     "--parity",
     is_flag=True,
-    help="Run source and output on the same inputs before the output gets its name, and leave "
-    "none if they do not compute the same: see sam21convert parity.",
+    help="Run source and output on the same inputs, and keep the output only if both compute the "
+    "same: see sam21convert parity.",
 )
 @click.option("--dry-run", is_flag=True, help="Print the plan and write nothing.")
 @overwrite_option
@@ -89,14 +92,13 @@ def convert(
     json: bool,
     **options: Any,
 ) -> Report:
-    """Write SOURCE anew as DESTINATION, bit for bit.
+    """Convert SOURCE to DESTINATION and keep every bit of the weights.
 
-    SOURCE is a path, or elsewhere what sam21convert pull takes.
-    The form of DESTINATION picks the container: a name in .pt, .pth or .safetensors is a file, any
-    other a folder with its configs, for transformers or with --to timm for timm. With --to
-    ultralytics or comfyui, which know a file by its name, a folder that exists gets a file of the
-    right name. With --json the report lists where every tensor came from, and the SHA-256 of every
-    file.
+    SOURCE is a path or any source that sam21convert pull accepts. The extension of DESTINATION
+    chooses the format: .pt, .pth or .safetensors for a file; any other name is a folder with its
+    configs, for transformers or, with --to timm, for timm. ultralytics and comfyui recognise a file
+    by its name: with --to ultralytics or comfyui, DESTINATION may be an existing folder, which gets
+    a file of the right name. --json adds the origin of every tensor and the SHA-256 of every file.
 
     \b
     Examples:
@@ -111,13 +113,15 @@ def convert(
       sam21convert convert decoder_only.pt whole.pt --base sam2.1_hiera_tiny.pt
       sam21convert convert my-lora/ merged.pt --base sam2.1_hiera_tiny
     """
+    from ..conversion.options import ConvertOptions
     from ..conversion.plan import make_plan
     from ..conversion.report import report
     from ..conversion.write import carry_out
 
     if parity:
         refuse_choice(options["weights"], options["prefix"])
-    plan = make_plan(source, destination, overwrite=overwrite, **options)
+    chosen = ConvertOptions(overwrite=overwrite, **options)
+    plan = make_plan(source, destination, chosen)
     verify = not no_verify
     if dry_run:
         return report(plan, dry_run=True, verified=False, hashes=json)

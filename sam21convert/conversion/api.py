@@ -8,8 +8,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..io.tensor import DType
-from ..model.config import ModelConfig
+from ..model.config import Generation, ModelConfig
 from ..report import SILENT, Progress
+from .options import ConvertOptions
 from .plan import make_plan
 from .report import Conversion, report
 from .write import Check, carry_out
@@ -24,7 +25,7 @@ def convert(
     base: str | Path | None = None,
     weights: str | None = None,
     prefix: str | None = None,
-    generation: str | None = None,
+    generation: Generation | None = None,
     allow_lossy: bool = False,
     image_size: int | None = None,
     dtype: DType | None = None,
@@ -62,9 +63,7 @@ def convert(
     :class:`~sam21convert.errors.UnreadableError`, :class:`~sam21convert.errors.RefusedError` and
     :class:`~sam21convert.errors.MismatchError`; the destination is then as it was before.
     """
-    plan = make_plan(
-        source,
-        destination,
+    options = ConvertOptions(
         to=to,
         config=config,
         base=base,
@@ -78,6 +77,7 @@ def convert(
         shard_size=shard_size,
         overwrite=overwrite,
     )
+    plan = make_plan(source, destination, options)
     if not dry_run:
         carry_out(plan, overwrite=overwrite, verify=verify, progress=progress, check=check)
     return report(plan, dry_run=dry_run, verified=verify and not dry_run, hashes=hashes)

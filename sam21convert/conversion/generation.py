@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import get_args
 
 from ..checkpoint.detect import GENERATION_TENSORS
 from ..checkpoint.open import Checkpoint, shipped_keymap
@@ -22,8 +21,6 @@ from ..io.data.copy import Files, payload
 from ..io.source import FOLDERS, Container
 from ..io.tensor import Constant, Inventory, Part, Tensor, TensorSpec
 from ..model.config import Generation
-
-GENERATIONS: tuple[Generation, ...] = get_args(Generation)
 
 
 @dataclass(frozen=True)
@@ -60,20 +57,6 @@ class GenerationChange:
             yield f"lost, as SAM 2 has no place for it: {lost}; videos are tracked differently"
         elif self.dropped:
             yield f"left out, and nothing lost, as all of it is zero: {', '.join(self.dropped)}"
-
-
-def check_request(generation: str | None, *, allow_lossy: bool) -> Generation | None:
-    """The generation that is asked for. Raises :class:`UsageError` where that makes no sense."""
-    if generation is not None and generation not in GENERATIONS:
-        raise UsageError(
-            f"no generation is called {generation!r}", hint=f"one of {', '.join(GENERATIONS)}"
-        )
-    if allow_lossy and generation != "2.0":
-        raise UsageError(
-            "`allow_lossy`: there is nothing to lose",
-            hint="it goes with `generation=2.0`, the way back from SAM 2.1",
-        )
-    return generation
 
 
 def assume_generation(checkpoint: Checkpoint, generation: Generation | None) -> Checkpoint:

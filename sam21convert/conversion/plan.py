@@ -18,12 +18,12 @@ from ..hub.resolve import locate
 from ..io.open import Blob, Source
 from ..io.output.atomic import refuse_existing
 from ..io.output.unchanged import Fingerprints, fingerprints, fingerprints_at
-from ..io.sharded import Shards, parse_size, split
+from ..io.sharded import Shards, split
 from ..io.source import CONFIG, FOLDERS, Container, refuse_input
-from ..io.tensor import OF_TORCH, DType, Part, Tensor
-from ..model.config import Generation, ModelConfig
+from ..io.tensor import OF_TORCH, Part, Tensor
+from ..model.config import ModelConfig
 from .base import adopt_size_of, fill_missing
-from .generation import GenerationChange, assume_generation, check_request, take_to
+from .generation import GenerationChange, assume_generation, take_to
 from .lora import merge
 from .notes import (
     notes_on_assumptions,
@@ -32,6 +32,7 @@ from .notes import (
     notes_on_source,
     notes_on_yaml,
 )
+from .options import ConvertOptions
 from .output_config import written_config, yaml_beside
 from .target import named, pick_target, refuse_occupied, refuse_shards
 
@@ -83,48 +84,34 @@ class Plan:
         return [blob for source in self.sources for blob in source.blobs]
 
 
-def make_plan(
-    source: str | Path,
-    destination: str | Path,
-    *,
-    to: str | None = None,
-    config: str | Path | ModelConfig | None = None,
-    base: str | Path | None = None,
-    weights: str | None = None,
-    prefix: str | None = None,
-    generation: str | None = None,
-    allow_lossy: bool = False,
-    image_size: int | None = None,
-    dtype: DType | None = None,
-    drop_hq: bool = False,
-    shard_size: str | int | None = None,
-    overwrite: bool = False,
-) -> Plan:
+def make_plan(source: str | Path, destination: str | Path, options: ConvertOptions) -> Plan:
     """Plan what :func:`~sam21convert.convert` does; the arguments and errors are its own."""
     destination = Path(destination)
-    container, dialect = pick_target(destination, to)
-    if image_size is not None and container not in FOLDERS and dialect is not OFFICIAL:
+    container, dialect = pick_target(destination, options.to)
+    if options.image_size is not None and container not in FOLDERS and dialect is not OFFICIAL:
         raise UsageError(
             f"{destination}: nothing in or beside it would record an image size",
             hint="give `image_size` with a folder, or with an official file, which gets a YAML",
         )
-    asked = check_request(generation, allow_lossy=allow_lossy)
+    options.check()
     if not Path(source).exists() and not dialect.file:
-        refuse_occupied(destination, container, overwrite=overwrite)  # before a download
-    inputs = _open(source, base, config, drop_hq=drop_hq, weights=weights, prefix=prefix)
-    checkpoint = assume_generation(adopt_size_of(inputs.checkpoint, inputs.base), asked)
-    kind = None if dtype is None else OF_TORCH[dtype]
+        # before a download
+        refuse_occupied(destination, container, overwrite=options.overwrite)
+    inputs = _open(source, options)
+    checkpoint = inputs.checkpoint
+    dtype = None if options.dtype is None else OF_TORCH[options.dtype]
     destination = named(
-        destination, dialect, checkpoint.shipped, kind or usual_type(checkpoint.tensors)
+        destination, dialect, checkpoint.shipped, dtype or usual_type(checkpoint.tensors)
     )
     refuse_input(destination, container, checkpoint.source)
-    refuse_occupied(destination, container, overwrite=overwrite)
-    inputs = replace(inputs, checkpoint=checkpoint)
-    made = _make(inputs, asked, container, dialect, kind, allow_lossy=allow_lossy)
-    shards = split(made.tensors, None if shard_size is None else parse_size(str(shard_size)))
-    if shard_size is not None:
+    refuse_occupied(destination, container, overwrite=options.overwrite)
+    made = _make(inputs, options, container, dialect)
+    shards = split(made.tensors, options.shard_bytes)
+    if options.shard_size is not None:
         refuse_shards(destination, container, len(shards))
-    settings = written_config(checkpoint, made.whole, container, asked, image_size)
+    settings = written_config(
+        checkpoint, made.whole, container, options.generation, options.image_size
+    )
     plan = Plan(
         source=checkpoint,
         base=None if made.whole is checkpoint else made.whole,
@@ -140,12 +127,12 @@ def make_plan(
         origins=made.origins,
         notes=(
             *made.notes,
-            *notes_on_assumptions(checkpoint.config, container, image_size),
+            *notes_on_assumptions(checkpoint.config, container, options.image_size),
             *notes_on_yaml(dialect, settings),
         ),
         read=inputs.before,
     )
-    _refuse_overwriting(plan, config, overwrite=overwrite)
+    _refuse_overwriting(plan, options)
     return _with_all_files(plan)
 
 
@@ -159,22 +146,22 @@ class _Inputs:
     before: Fingerprints
 
 
-def _open(
-    source: str | Path,
-    base: str | Path | None,
-    config: str | Path | ModelConfig | None,
-    *,
-    drop_hq: bool,
-    weights: str | None,
-    prefix: str | None,
-) -> _Inputs:
-    given = [Path(path) for path in (source, base) if path is not None]
+def _open(source: str | Path, options: ConvertOptions) -> _Inputs:
+    given = [Path(path) for path in (source, options.base) if path is not None]
     before = {file: state for path in given for file, state in fingerprints_at(path).items()}
+    base = options.base
     adapter = None if base is None else find_adapter(locate(source))
     if adapter is not None and base is not None:
         source, base = base, None
     opened_base = None if base is None else open_checkpoint(base)
-    opened = open_checkpoint(source, config, drop_hq=drop_hq, weights=weights, prefix=prefix)
+    opened = open_checkpoint(
+        source,
+        options.config,
+        drop_hq=options.drop_hq,
+        weights=options.weights,
+        prefix=options.prefix,
+    )
+    opened = assume_generation(adopt_size_of(opened, opened_base), options.generation)
     return _Inputs(opened, opened_base, adapter, before)
 
 
@@ -190,13 +177,7 @@ class _Made:
 
 
 def _make(
-    inputs: _Inputs,
-    asked: Generation | None,
-    container: Container,
-    dialect: Dialect,
-    dtype: str | None,
-    *,
-    allow_lossy: bool,
+    inputs: _Inputs, options: ConvertOptions, container: Container, dialect: Dialect
 ) -> _Made:
     checkpoint, base, adapter = inputs.checkpoint, inputs.base, inputs.adapter
     canonical, origins = to_canonical(checkpoint, partial=base is not None, target=dialect)
@@ -205,8 +186,11 @@ def _make(
     parts: Mapping[str, Part] = canonical
     if adapter is not None:
         parts, origins = merge(adapter, checkpoint, canonical, origins)
-    outcome = take_to(asked, whole, parts, dialect, container, allow_lossy=allow_lossy)
+    outcome = take_to(
+        options.generation, whole, parts, dialect, container, allow_lossy=options.allow_lossy
+    )
     target = outcome.keymap(dialect)
+    dtype = None if options.dtype is None else OF_TORCH[options.dtype]
     return _Made(
         whole,
         outcome,
@@ -229,16 +213,14 @@ def _with_all_files(plan: Plan) -> Plan:
     return replace(plan, read={**fingerprints(files), **known})
 
 
-def _refuse_overwriting(
-    plan: Plan, config: str | Path | ModelConfig | None, *, overwrite: bool
-) -> None:
+def _refuse_overwriting(plan: Plan, options: ConvertOptions) -> None:
     """Raise :class:`UsageError` where the plan writes over an input, or without leave."""
     for read in plan.sources:
         refuse_input(plan.destination, plan.container, read, plan.shards)
-    settings = plan.yaml or plan.destination / CONFIG
+    config, settings = options.config, plan.yaml or plan.destination / CONFIG
     if isinstance(config, (str, Path)) and settings.exists() and Path(config).exists():
         given = Path(config) / CONFIG if Path(config).is_dir() else Path(config)
         if given.exists() and settings.samefile(given):
             raise UsageError(f"{settings}: is the config given, which is never changed")
     if plan.yaml is not None:
-        refuse_existing(plan.yaml, overwrite=overwrite)
+        refuse_existing(plan.yaml, overwrite=options.overwrite)

@@ -1,4 +1,4 @@
-"""A conversion that ends in parity, or leaves nothing behind."""
+"""A conversion that leaves no output unless it is in parity with its source."""
 
 from __future__ import annotations
 
@@ -11,30 +11,38 @@ from ..comparison import packages
 from ..comparison.api import parity
 from ..comparison.report import ParityReport
 from ..comparison.sides import backend_for
-from ..conversion.generation import GENERATIONS
 from ..conversion.plan import Plan
 from ..conversion.report import report
 from ..conversion.write import carry_out
 from ..errors import MismatchError, UsageError
 from ..io.tensor import OF_TORCH, DType
-from ..model.config import ModelConfig
+from ..model.config import Generation, ModelConfig
 from ..report import Progress, Report
 
 
 @dataclass(frozen=True)
 class WithParity(Report):
-    """An answer, and the evidence for it."""
+    """An answer together with a comparison.
+
+    Attributes:
+        answer: What was done.
+        parity: The comparison of its result with the source.
+    """
 
     answer: Report
     parity: ParityReport
 
     @property
     def exit_code(self) -> int:
-        """1 when either answer is no."""
+        """1 if either answer is no."""
         return max(self.answer.exit_code, self.parity.exit_code)
 
     def to_dict(self) -> dict[str, Any]:
-        """The answer's own fields, with those of the comparison under ``parity``."""
+        """Give the fields as plain data.
+
+        Returns:
+            The fields of the answer, and the comparison under ``parity``.
+        """
         return {**self.answer.to_dict(), "parity": self.parity.to_dict()}
 
     def __str__(self) -> str:
@@ -50,30 +58,43 @@ def convert_in_parity(
     progress: Progress,
     alone: AbstractContextManager[Any] | None = None,
 ) -> WithParity:
-    """Carry out a conversion; the output gets its name only if it computes what the source does.
+    """Carry out a conversion and keep the output only if it computes what the source does.
 
-    A file or folder with the names of transformers or timm is run by that package, any other by the
-    ground truth, which computes what the official code does: an error in mapping names, made twice,
-    would otherwise go unseen. Of weights that are cast, the source's are rounded as well before.
+    Checkpoints in the dialects of transformers or timm are run by that package. All others are run
+    by the ground truth, which computes what the official code does. Another package is needed: an
+    error in the key map would be made twice and stay undetected if this package ran both sides. If
+    the conversion casts weights, those of the source are rounded for the comparison too.
 
-    ``alone`` is held while the two models run, for a caller that has other threads.
+    Args:
+        plan: The conversion.
+        overwrite: Whether an existing output may be replaced.
+        verify: Whether to read the output back and compare checksums.
+        hashes: Whether the report lists the SHA-256 of every file.
+        progress: Receives the steps of the conversion and of the comparison.
+        alone: A lock to hold while the models run, if the caller uses several threads.
 
-    Raises :class:`MismatchError` when it does not hold, :class:`UsageError` when the source is an
-    HQ-SAM 2, and else as
-    :func:`~sam21convert.convert` and :func:`~sam21convert.parity`.
+    Returns:
+        The report of the conversion and the comparison.
+
+    Raises:
+        MismatchError: If the output is not in parity; it is then removed.
+        UsageError: If the source is an HQ-SAM 2 or an adapter, which cannot be run, or a package is
+            not installed.
+        Sam21ConvertError: Otherwise as :func:`~sam21convert.convert` and
+            :func:`~sam21convert.parity` do.
     """
     if plan.source.dropped:
         raise UsageError(
-            f"{plan.source.source.path}: nothing here runs an HQ-SAM 2 to compare with",
-            hint="`drop_hq` goes without `parity`; the tensors that stay are copied bit for bit",
+            f"{plan.source.source.path}: `parity` cannot run an HQ-SAM 2",
+            hint="use `drop_hq` without `parity`; the remaining tensors are copied bit for bit",
         )
     if plan.adapter is not None:
         raise UsageError(
-            f"{plan.adapter.source.path}: `parity` runs the source, and an adapter is no model",
+            f"{plan.adapter.source.path}: `parity` cannot run an adapter, which is not a model",
             hint="convert it without `parity`",
         )
     for backend in {backend_for(plan.source.dialect), backend_for(plan.dialect)} - {"truth"}:
-        packages.module(backend)  # before anything is written
+        packages.module(backend)  # fails before anything is written if it is missing
     found: list[ParityReport] = []
 
     def check(written: Path) -> None:
@@ -108,14 +129,13 @@ def _compare(plan: Plan, written: Path, progress: Progress) -> ParityReport:
     return result
 
 
-def _raised(config: ModelConfig | None, generation: str | None) -> ModelConfig | None:
-    """The config of the output, which may be of another generation."""
-    wanted = next((known for known in GENERATIONS if known == generation), None)
-    return config if config is None or wanted is None else replace(config, generation=wanted)
+def _raised(config: ModelConfig | None, generation: Generation | None) -> ModelConfig | None:
+    """The config of the output, whose generation may differ."""
+    return config and replace(config, generation=generation or config.generation)
 
 
 def _under_its_name(result: ParityReport, written: Path, name: Path) -> ParityReport:
-    """The report with the name that the output will have, in place of where it was written."""
+    """The report with the final path of the output in place of its temporary one."""
     files = {
         path.replace(str(written), str(name)): digest
         for path, digest in result.right.sha256.items()

@@ -408,7 +408,7 @@ class TestDroppingHQ:
         path = random_bits(tmp_path / "hq.safetensors", hq_sam2(DEBUG))
         with pytest.raises(RefusedError, match="HQ-SAM 2, not of SAM 2") as caught:
             convert(path, tmp_path / "out.pt")
-        assert "convert --drop-hq" in str(caught.value.hint)
+        assert "`drop_hq=True`" in str(caught.value.hint)
 
     def test_nothing_else_can_be_dropped(self, tmp_path: Path) -> None:
         more = specs(("sam_mask_decoder.hf_mlp.layers.3.weight", (2,)), ("my_head.weight", (2,)))
@@ -436,5 +436,5 @@ class TestDroppingHQ:
         words = ["convert", str(path), str(tmp_path / "out.pt"), "--drop-hq"]
         result = CliRunner().invoke(main, [*words, "--parity"])
         assert result.exit_code == 2
-        assert "nothing here runs an HQ-SAM 2" in result.stderr
+        assert "cannot run an HQ-SAM 2" in result.stderr
         assert CliRunner().invoke(main, words).exit_code == 0

@@ -13,6 +13,7 @@ from sam21convert import convert, parity, sample, validate
 from sam21convert.config.hydra_writer import to_hydra
 from sam21convert.config.load import load_config
 from sam21convert.config.registry import SHIPPED, shipped_config, shipped_tensors
+from sam21convert.conversion.options import ConvertOptions
 from sam21convert.conversion.plan import make_plan
 from sam21convert.errors import UnreadableError, UsageError
 
@@ -79,7 +80,8 @@ class TestTheYaml:
             (config, None),
             (replace(config, image_size=512), tmp_path / "out.yaml"),
         ):
-            assert make_plan(source, tmp_path / "out.pt", config=stated).yaml == file
+            options = ConvertOptions(config=stated)
+            assert make_plan(source, tmp_path / "out.pt", options).yaml == file
 
     @pytest.mark.parametrize("to", ["hf-video", "hf-image", "mlx"])
     def test_where_nothing_would_read_it_a_size_is_refused(

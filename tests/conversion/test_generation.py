@@ -31,6 +31,7 @@ from sam21convert.io.data.checksums import ReadBack, same_bytes, sha256
 from sam21convert.io.safetensors import read_safetensors, write_safetensors
 from sam21convert.io.tensor import Constant, TensorRef, TensorSpec
 from sam21convert.io.tensor import Tensor as ToWrite
+from sam21convert.model.config import Generation
 from sam21convert.prediction.draw import scene
 from sam21convert.report import SILENT
 
@@ -256,7 +257,7 @@ class TestThereAndBack:
     @pytest.mark.parametrize("generation", GENERATIONS)
     @pytest.mark.parametrize("name", DESTINATIONS)
     def test_the_generation_it_has_is_an_ordinary_conversion(
-        self, tmp_path: Path, name: str, generation: str
+        self, tmp_path: Path, name: str, generation: Generation
     ) -> None:
         source = official_pt(tmp_path / "source.pt", state_dict(GENERATIONS[generation]))
         plain = convert(source, tmp_path / f"plain{Path(name).suffix}")
@@ -281,7 +282,7 @@ class TestImageModels:
     @pytest.mark.parametrize("generation", GENERATIONS)
     @pytest.mark.parametrize("source", ["older", "newer"])
     def test_a_folder_records_what_was_asked_for_and_nothing_is_lost(
-        self, tmp_path: Path, source: str, generation: str, request: pytest.FixtureRequest
+        self, tmp_path: Path, source: str, generation: Generation, request: pytest.FixtureRequest
     ) -> None:
         path = request.getfixturevalue(source)
         done = convert(path, tmp_path / "out", to="hf-image", generation=generation)
@@ -294,7 +295,7 @@ class TestImageModels:
 
     @pytest.mark.parametrize("generation", GENERATIONS)
     def test_one_of_unknown_generation_is_what_it_is_said_to_be(
-        self, tmp_path: Path, untold: Path, generation: str
+        self, tmp_path: Path, untold: Path, generation: Generation
     ) -> None:
         assert convert(untold, tmp_path / "plain", to="hf-image").generation is None
         done = convert(untold, tmp_path / "out", to="hf-image", generation=generation)
@@ -342,12 +343,12 @@ class TestImageModels:
 class TestRequests:
     def test_a_generation_that_is_none(self, tmp_path: Path, older: Path) -> None:
         with pytest.raises(UsageError, match="no generation is called '3'"):
-            convert(older, tmp_path / "out.pt", generation="3")
+            convert(older, tmp_path / "out.pt", generation="3")  # type: ignore[arg-type]
         assert run("convert", older, tmp_path / "out.pt", "--generation", "3").exit_code == 2
 
     @pytest.mark.parametrize("generation", [None, "2.1"])
     def test_leave_to_lose_where_nothing_can_be_lost(
-        self, tmp_path: Path, older: Path, generation: str | None
+        self, tmp_path: Path, older: Path, generation: Generation | None
     ) -> None:
         with pytest.raises(UsageError, match="`allow_lossy`: there is nothing to lose"):
             convert(older, tmp_path / "out.pt", generation=generation, allow_lossy=True)
@@ -360,7 +361,7 @@ class TestRequests:
 
     @pytest.mark.parametrize("generation", GENERATIONS)
     def test_image_size_and_generation_are_both_recorded(
-        self, tmp_path: Path, older: Path, generation: str
+        self, tmp_path: Path, older: Path, generation: Generation
     ) -> None:
         convert(older, tmp_path / "out", generation=generation, image_size=256)
         expected = replace(shipped_config(GENERATIONS[generation]), image_size=256)

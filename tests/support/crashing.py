@@ -24,6 +24,7 @@ from typing import Any
 
 import sam21convert
 from sam21convert.conversion import write as writing
+from sam21convert.conversion.options import ConvertOptions
 from sam21convert.conversion.plan import Plan, make_plan
 from sam21convert.conversion.write import carry_out
 from sam21convert.errors import UsageError
@@ -164,14 +165,14 @@ class Judge:
                 (self.home / "out" / "README.md").write_text("mine")
         (self.home / "other.txt").write_text("mine")
         shutil.copytree(self.home, self.kept)
-        self.ready = reduced(self.plan(**self.scenario.options, overwrite=True))
+        self.ready = reduced(self.plan(ConvertOptions(**self.scenario.options, overwrite=True)))
         self.old = tree(self.home, hidden=True)
         self.run_again()
         self.new = tree(self.home, hidden=True)
         assert self.old != self.new
 
     def _write(self, options: Mapping[str, Any], *, overwrite: bool) -> None:
-        plan = reduced(self.plan(**options, overwrite=overwrite))
+        plan = reduced(self.plan(ConvertOptions(**options, overwrite=overwrite)))
         carry_out(plan, overwrite=overwrite, verify=True, progress=SILENT)
 
     def run(self) -> None:
@@ -301,9 +302,9 @@ def break_it(what: str) -> None:
         whole.rmdir()
 
     if what == "in place":
-        staging._stage = lambda path, suffix, *, inside: path.absolute()
+        staging._staging_path = lambda path, suffix, *, inside: path.absolute()
     elif what == "littering":
-        vars(atomic)["settle"] = lambda path: None
+        vars(atomic)["recover"] = lambda path: None
     else:
         staging.complete = mixing
 

@@ -1,20 +1,22 @@
-"""Batch: many conversions with one report, which go on where they were cut off."""
+"""Batch: many conversions with one report, which continue where they were interrupted."""
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from ...config.load import load_config
+from ...conversion.options import ConvertOptions
 from ...conversion.target import pick_target
 from ...dialects import BY_NAME, HF_VIDEO
 from ...errors import UsageError
 from ...hub.resolve import locate
 from ...io.source import FOLDERS
 from ...io.tensor import DType
+from ...model.config import Generation
 from ...report import SILENT, Progress
 from .journal import Journal
 from .manifest import ManifestEntry, entries
@@ -33,7 +35,7 @@ def batch(
     suffix: str | None = None,
     config: str | Path | None = None,
     base: str | Path | None = None,
-    generation: str | None = None,
+    generation: Generation | None = None,
     image_size: int | None = None,
     dtype: DType | None = None,
     overwrite: bool = False,
@@ -43,75 +45,95 @@ def batch(
     jobs: int = JOBS,
     progress: Progress = SILENT,
 ) -> BatchReport:
-    """Convert many checkpoints into the folder ``out``, as :func:`~sam21convert.convert` does one.
+    """Convert many checkpoints into one folder.
 
-    ``sources`` are as in :func:`~sam21convert.workflows.batch.manifest.entries`: paths, patterns, or one manifest,
-    whose entries may have options of their own. The outputs are named after them, see
-    :func:`~sam21convert.workflows.batch.names.name_outputs`. ``suffix`` picks the container as in the name
-    of a file; without it, it is the usual one of the dialect ``to``.
+    A conversion that fails is listed in the report and does not stop the others. ``batch.json`` in
+    ``out`` records what each output was made from. A later run skips outputs that would come out
+    the same and makes the rest. An output that would come out different is a failure unless
+    ``overwrite`` is true. Files count as unchanged if size and time of change are the same; all
+    options must be the same except ``verify``.
 
-    What went wrong with one is in the report, and the others go on. ``batch.json`` in ``out``
-    records what was made of what: a later run skips what is there and would come out the same, and
-    makes the rest. What would come out different is replaced only with ``overwrite``, and is else
-    a failure. Files that changed are known by size and time, and options must be the same, but for
-    ``verify``. Sources that are outputs of the batch are left out.
+    Args:
+        sources: Paths, patterns such as ``runs/*.pt``, or one manifest, whose entries may have
+            options of their own; see :func:`~sam21convert.workflows.batch.manifest.entries`.
+            Sources that this batch has written itself are left out.
+        out: The output folder; it is made if it does not exist. Outputs are named after their
+            sources, see :func:`~sam21convert.workflows.batch.names.name_outputs`.
+        to: As for :func:`~sam21convert.convert`.
+        suffix: The extension of the outputs, which chooses the format: ``".pt"``, ``".pth"`` or
+            ``".safetensors"``. None means the usual format of the dialect ``to``.
+        config: As for :func:`~sam21convert.convert`.
+        base: As for :func:`~sam21convert.convert`.
+        generation: As for :func:`~sam21convert.convert`.
+        image_size: As for :func:`~sam21convert.convert`.
+        dtype: As for :func:`~sam21convert.convert`.
+        overwrite: Whether outputs that would come out different may be replaced.
+        dry_run: Whether to report what would be done and write nothing.
+        verify: As for :func:`~sam21convert.convert`.
+        parity: Whether to keep only outputs that compute what their sources do, see
+            :func:`~sam21convert.workflows.convert_and_compare.convert_in_parity`. Comparisons run
+            one at a time.
+        jobs: The number of conversions at a time, at least 1.
+        progress: Receives the number of finished sources, and their names.
 
-    ``parity`` is :func:`~sam21convert.workflows.convert_and_compare.convert_in_parity`, one comparison at a time.
-    ``progress`` is told of sources, by name.
+    Returns:
+        The outcome for each source, in their order.
 
-    Raises :class:`UsageError`, before anything is written, when nothing matches, two outputs would
-    have one name, or the common options cannot be met; :class:`UnreadableError` for a manifest or
-    ``batch.json`` that cannot be read.
+    Raises:
+        UsageError: Before anything is written, if nothing matches, two outputs would have the same
+            name, an option is impossible, or another batch is writing to ``out``.
+        UnreadableError: If a manifest or ``batch.json`` cannot be read.
     """
     out = Path(out)
     if jobs < 1:
-        raise UsageError(f"`jobs`: {jobs} is not a number of jobs")
-    common = {
-        "to": to,
-        "config": None if config is None else str(config),
-        "base": None if base is None else str(base),
-        "generation": generation,
-        "image_size": image_size,
-        "dtype": dtype,
-    }
+        raise UsageError(f"`jobs`: expected a number from 1, found {jobs}")
+    common = ConvertOptions(
+        to=to,
+        config=None if config is None else str(config),
+        base=None if base is None else str(base),
+        generation=generation,
+        image_size=image_size,
+        dtype=dtype,
+    )
     if config is not None:
         load_config(config)
     if base is not None:
         locate(base)
     if out.exists() and not out.is_dir():
-        raise UsageError(f"{out}: is a file; a batch is written to a folder")
-    began = time.monotonic()
-    asked = entries([sources] if isinstance(sources, (str, Path)) else sources)
+        raise UsageError(f"{out}: is a file; the output of a batch is a folder")
+    start = time.monotonic()
+    listed = entries([sources] if isinstance(sources, (str, Path)) else sources)
     journal = Journal(out)
-    own = [entry.source for entry in asked if journal.owns(entry.source)]
-    asked = [entry for entry in asked if entry.source not in own]
-    if not asked:
-        raise UsageError(f"nothing to convert: all of it was written by the batch in {out}")
+    own = [entry.source for entry in listed if journal.owns(entry.source)]
+    listed = [entry for entry in listed if entry.source not in own]
+    if not listed:
+        raise UsageError(
+            f"nothing to convert: the batch in {out} wrote all of these sources itself"
+        )
     run = Run(
         out,
-        _jobs(asked, common, suffix, journal),
+        _jobs(listed, common, suffix, journal),
         overwrite=overwrite,
         verify=verify,
         parity=parity,
         progress=progress,
     )
     items = run.preview() if dry_run else run.all(jobs)
-    return BatchReport(out, tuple(items), tuple(own), time.monotonic() - began, dry_run)
+    return BatchReport(out, tuple(items), tuple(own), time.monotonic() - start, dry_run)
 
 
 def _jobs(
-    asked: Sequence[ManifestEntry], common: Mapping[str, Any], suffix: str | None, journal: Journal
+    listed: Sequence[ManifestEntry], common: ConvertOptions, suffix: str | None, journal: Journal
 ) -> list[Job]:
-    """What is to be done for each entry, whose own options come before the common ones."""
-    merged = [{**common, **entry.options} for entry in asked]
-    options = [{key: value for key, value in each.items() if value is not None} for each in merged]
-    suffixes = [_suffix(each.get("to"), suffix) for each in options]
-    outputs = name_outputs(asked, suffixes, journal.names)
+    """The conversion of each entry; its own options override the common ones."""
+    options = [replace(common, **entry.options) for entry in listed]
+    suffixes = [_suffix(each.to, suffix) for each in options]
+    outputs = name_outputs(listed, suffixes, journal.names)
     for output, each in zip(outputs, options, strict=True):
-        pick_target(journal.folder / output, each.get("to"))
+        pick_target(journal.folder / output, each.to)
     return [
         Job(entry.source, output, kind, each)
-        for entry, output, kind, each in zip(asked, outputs, suffixes, options, strict=True)
+        for entry, output, kind, each in zip(listed, outputs, suffixes, options, strict=True)
     ]
 
 

@@ -1,14 +1,14 @@
-"""One run of a batch: its conversions, several at a time, each recorded as it begins and ends.
+"""One run of a batch: its conversions, several at a time, each recorded at its start and end.
 
-On threads: the bytes move in the kernel and checksums without the interpreter's lock, so that
-processes gain nothing, and a batch that is killed leaves none behind.
+Conversions run on threads: copying happens in the kernel and checksums release the interpreter's
+lock, so processes would not be faster, and a killed batch leaves no child processes behind.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -16,6 +16,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from ...conversion.options import ConvertOptions
 from ...conversion.plan import Plan, make_plan
 from ...conversion.report import Conversion, report
 from ...conversion.write import carry_out
@@ -24,6 +25,7 @@ from ...errors import MismatchError, Sam21ConvertError
 from ...hub.resolve import locate
 from ...io.output.atomic import refuse_existing
 from ...io.source import CONFIG, FOLDERS
+from ...model.config import ModelConfig
 from ...report import Progress
 from .journal import Journal, JournalRecord, alone_in, stamps
 from .manifest import identity
@@ -32,12 +34,19 @@ from .report import Item
 
 @dataclass(frozen=True)
 class Job:
-    """A source, the name of its output with its suffix, and the options of its conversion."""
+    """One conversion.
+
+    Attributes:
+        source: As it was given.
+        output: The name of the output in the folder of the batch, with its extension.
+        suffix: The extension, empty for a folder.
+        options: The options of the conversion.
+    """
 
     source: str
     output: str
     suffix: str
-    options: Mapping[str, Any]
+    options: ConvertOptions
 
 
 class _Stopped(Exception):  # noqa: N818 - not an error
@@ -45,7 +54,7 @@ class _Stopped(Exception):  # noqa: N818 - not an error
 
 
 class _Interrupt(Progress):
-    """Ends a conversion, wherever it has got to, when the batch is stopped."""
+    """Ends a conversion at its next step once the batch is stopped."""
 
     def __init__(self, stop: threading.Event) -> None:
         self.stop = stop
@@ -57,7 +66,16 @@ class _Interrupt(Progress):
 
 
 class Run:
-    """One run of a batch into the folder ``out``; the arguments are those of ``batch``."""
+    """One run of a batch.
+
+    Args:
+        out: The output folder.
+        jobs: The conversions.
+        overwrite: As for :func:`~sam21convert.batch`.
+        verify: As for :func:`~sam21convert.batch`.
+        parity: As for :func:`~sam21convert.batch`.
+        progress: As for :func:`~sam21convert.batch`.
+    """
 
     def __init__(
         self,
@@ -77,10 +95,17 @@ class Run:
         self.parity = parity
         self.progress = progress
         self.stop = threading.Event()
-        self.telling, self.locating, self.comparing = (threading.Lock() for _ in range(3))
+        self.reporting, self.locating, self.comparing = (threading.Lock() for _ in range(3))
 
     def all(self, workers: int) -> list[Item]:
-        """Convert, several at a time. What is under way when this is interrupted leaves nothing."""
+        """Convert. An interrupt removes the outputs that are not finished.
+
+        Args:
+            workers: The number of conversions at a time.
+
+        Returns:
+            The outcomes, in the order of the jobs.
+        """
         self.out.mkdir(parents=True, exist_ok=True)
         with alone_in(self.out):
             self.journal = Journal(self.out)
@@ -100,12 +125,12 @@ class Run:
             pool.shutdown(cancel_futures=True)
 
     def _one(self, job: Job) -> Item:
-        """Convert one, unless that is done."""
-        began = time.monotonic()
+        """Convert one source, unless its output is up to date."""
+        start = time.monotonic()
         before = self.journal.get(job.output)
         item = Item(job.source, self.out / job.output)
         try:
-            with self.telling:
+            with self.reporting:
                 self.progress.advance(0, job.source)
             if self._done(job, before):
                 assert before is not None
@@ -120,10 +145,14 @@ class Run:
         else:
             item = replace(item, outcome="converted", **_facts(done))
         self.progress.advance(1)
-        return replace(item, seconds=time.monotonic() - began)
+        return replace(item, seconds=time.monotonic() - start)
 
     def preview(self) -> list[Item]:
-        """What :meth:`all` would do, by all that headers tell."""
+        """Tell what :meth:`all` would do, as far as the headers of the sources show.
+
+        Returns:
+            The expected outcomes, in the order of the jobs.
+        """
         return [self._look(job) for job in self.jobs]
 
     def _look(self, job: Job) -> Item:
@@ -144,9 +173,9 @@ class Run:
             return _failed(item, error)
 
     def _done(self, job: Job, before: JournalRecord | None) -> bool:
-        """Whether the output is there, and would come out the same.
+        """Whether the output exists and a new conversion would give the same.
 
-        Raises :class:`MismatchError` where it would not and may not be replaced.
+        Raises :class:`MismatchError` if it would not and the output must not be replaced.
         """
         if before is None or before.state != "converted":
             return False
@@ -154,13 +183,13 @@ class Run:
         path = self._located(job.source).absolute()
         why = None
         if any(now[name] != before.written[name] for name in now):
-            why = "was changed since it was written"
+            why = "was changed after it was written"
         elif before.source != identity(job.source):
-            why = f"was made of {before.source}"
+            why = f"was made from {before.source}"
         elif before.options != self._options(job):
             why = "was made with other options"
         elif str(path) != before.path or stamps(map(Path, before.read)) != before.read:
-            why = f"was made of {job.source} as it was before"
+            why = f"was made from an earlier version of {job.source}"
         if why is not None and not self.overwrite:
             raise MismatchError(
                 f"{self.out / job.output}: {why}", hint="`overwrite=True` replaces it"
@@ -168,12 +197,12 @@ class Run:
         return why is None and now == before.written
 
     def _convert(self, job: Job, before: JournalRecord | None) -> Conversion:
-        """Write the output, and record first that it is begun and then what it is."""
+        """Write the output; the journal records its start before and the result after."""
         overwrite = self._may_replace(before)
         folder = self.out / job.output
-        within = _goes_by_name(job.options.get("to"))
+        own_folder = _goes_by_name(job.options.to)
         try:
-            if within:
+            if own_folder:
                 folder.mkdir(exist_ok=True)
             plan = self._plan(job, self.out, overwrite=overwrite)
             record = JournalRecord(
@@ -182,13 +211,13 @@ class Run:
                 state="started",
                 path=str(plan.source.source.path.absolute()),
                 options=self._options(job),
-                read=stamps(_files(plan, job.options.get("config"))),
+                read=stamps(_files(plan, job.options.config)),
             )
             self.journal.put(job.output, record)
             done = self._carry_out(plan, overwrite)
         finally:
-            if within:
-                with suppress(OSError):  # it holds something
+            if own_folder:
+                with suppress(OSError):  # it is not empty
                     folder.rmdir()
         home = plan.destination if plan.container in FOLDERS else plan.destination.parent
         written = stamps((home / name for name in done.files), self.out)
@@ -197,11 +226,10 @@ class Run:
         return done
 
     def _plan(self, job: Job, home: Path, *, overwrite: bool) -> Plan:
-        options = dict(job.options)
-        if "base" in options:
-            options["base"] = self._located(options["base"])
+        base = None if job.options.base is None else self._located(job.options.base)
         source = self._located(job.source)
-        return make_plan(source, home / job.output, overwrite=overwrite, **options)
+        options = replace(job.options, base=base, overwrite=overwrite)
+        return make_plan(source, home / job.output, options)
 
     def _carry_out(self, plan: Plan, overwrite: bool) -> Conversion:
         interrupt = _Interrupt(self.stop)
@@ -215,39 +243,39 @@ class Run:
                 verify=self.verify,
                 hashes=False,
                 progress=interrupt,
-                alone=self.comparing,  # torch has all cores, and settings that all threads share
+                alone=self.comparing,  # torch uses all cores, and its settings are global
             )
         else:
             carry_out(plan, overwrite=overwrite, verify=self.verify, progress=interrupt)
         return report(plan, dry_run=False, verified=self.verify, hashes=False)
 
     def _may_replace(self, before: JournalRecord | None) -> bool:
-        """Whether what stands in the place of the output is the batch's own to replace."""
+        """Whether a file or folder at the output may be replaced: the batch wrote it itself."""
         return self.overwrite or (before is not None and before.state != "failed")
 
-    def _located(self, source: str) -> Path:
-        with self.locating:  # two may want the same download
+    def _located(self, source: str | Path) -> Path:
+        with self.locating:  # two threads could start the same download
             return locate(source)
 
     def _options(self, job: Job) -> dict[str, Any]:
-        """What the output depends on, beside the files that are read."""
-        return {**job.options, "parity": self.parity}
+        """What the output depends on besides the files that are read."""
+        return {**job.options.given(), "parity": self.parity}
 
     def _failure(self, job: Job, before: JournalRecord | None, error: str | None) -> JournalRecord:
-        """What to keep of a failure: an earlier output stays what it is."""
+        """The record of a failure; an earlier output keeps its record and gets the error."""
         if before is not None and before.state != "failed":
             return replace(before, error=error)
         return JournalRecord(identity(job.source), job.suffix, "failed", error=error)
 
 
 def _goes_by_name(to: str | None) -> bool:
-    """Whether a program knows the files of a dialect by name: each has a folder of its own."""
+    """Whether programs know the files of a dialect by name, so that each output needs a folder."""
     return to is not None and bool(BY_NAME[to].file)
 
 
-def _files(plan: Plan, config: str | None) -> Iterator[Path]:
-    """Everything that the output depends on."""
-    if config is not None:
+def _files(plan: Plan, config: str | Path | ModelConfig | None) -> Iterator[Path]:
+    """All files that the output depends on."""
+    if isinstance(config, (str, Path)):
         yield Path(config) / CONFIG if Path(config).is_dir() else Path(config)
     for source in plan.sources:
         yield from source.files
@@ -269,7 +297,7 @@ def _facts(done: Conversion) -> dict[str, Any]:
 def _failed(item: Item, error: Exception) -> Item:
     if isinstance(error, Sam21ConvertError):
         return replace(item, error=error.message, hint=error.hint)
-    if isinstance(error, OSError):  # the system's own words say it
+    if isinstance(error, OSError):  # the operating system explains it
         return replace(item, error=f"{error.filename or item.output}: {error.strerror or error}")
     fault = f"{type(error).__name__}: {error}"
-    return replace(item, error=fault, hint="this is a fault of sam21convert, please report it")
+    return replace(item, error=fault, hint="this is a bug in sam21convert, please report it")
