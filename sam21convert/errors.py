@@ -1,18 +1,18 @@
-"""Everything that can go wrong, as one tree.
+"""All errors that this package raises on purpose, as one class tree.
 
 ::
 
     Sam21ConvertError          exit code 3
-    ├── UnreadableError        exit code 3   the bytes are not what they should be
-    │   ├── MissingFileError   exit code 3   there is no such file; a FileNotFoundError too
-    │   └── UnreachableError   exit code 3   a file that lies elsewhere cannot be had
-    ├── RefusedError           exit code 3   readable, but not something this tool takes
-    ├── MismatchError          exit code 1   the answer is no: it does not fit, it differs
+    ├── UnreadableError        exit code 3   the file is missing, cut short or corrupt
+    │   ├── MissingFileError   exit code 3   there is no such file; also a FileNotFoundError
+    │   └── UnreachableError   exit code 3   a remote file cannot be downloaded
+    ├── RefusedError           exit code 3   the file is intact, but not supported
+    ├── MismatchError          exit code 1   two things that should agree do not
     └── UsageError             exit code 2   the request itself cannot be met
-        └── MissingSourceError exit code 2   no file, folder or published name of that
-                                             spelling; a FileNotFoundError too
+        └── MissingSourceError exit code 2   no file, folder or published checkpoint has
+                                             this name; also a FileNotFoundError
 
-An error says what was expected and what was found; its ``hint`` says what to do next.
+The message says what was expected and what was found; ``hint`` says what to do next.
 """
 
 from __future__ import annotations
@@ -24,16 +24,38 @@ from typing import ClassVar
 
 
 def printable(text: str) -> str:
-    """``text`` with all that could move a cursor, or not be printed, escaped; lines stay lines."""
+    """Escape every character that a terminal might interpret instead of showing it.
+
+    Names of tensors and files come from untrusted input, and must not move a cursor or change a
+    colour when they are printed.
+
+    Args:
+        text: Any text. Its line breaks are kept.
+
+    Returns:
+        ``text`` with all other unprintable characters as backslash escapes.
+    """
     if text.isascii() and text.replace("\n", "").isprintable():
         return text
     return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)
 
 
 class Sam21ConvertError(Exception):
-    """Base of every error this package raises on purpose."""
+    """Base class of every error that this package raises on purpose.
 
-    exit_code: ClassVar[int] = 3
+    Args:
+        message: What was expected and what was found, beginning with the file or the argument.
+        hint: What to do next, or None.
+
+    Example:
+        >>> try:
+        ...     sam21convert.inspect("picture.jpg")
+        ... except sam21convert.Sam21ConvertError as error:
+        ...     print(error.exit_code)
+        3
+    """
+
+    exit_code: ClassVar[int] = 3  # of the command that ends with this error
 
     def __init__(self, message: str, *, hint: str | None = None) -> None:
         super().__init__(message)
@@ -45,11 +67,32 @@ class Sam21ConvertError(Exception):
 
 
 class UnreadableError(Sam21ConvertError):
-    """A file is missing, cut short, corrupt, or not in the format it claims to be in."""
+    """A file is missing, cut short, corrupt, or not in the format it claims to be in.
+
+    Example:
+        >>> _ = open("empty.pt", "w").close()
+        >>> try:
+        ...     sam21convert.inspect("empty.pt")
+        ... except sam21convert.UnreadableError as error:
+        ...     print(error.message)
+        empty.pt: is empty
+    """
 
 
 class MissingFileError(UnreadableError, FileNotFoundError):
-    """There is no such file. Code that catches FileNotFoundError catches this as well."""
+    """There is no such file. Code that catches ``FileNotFoundError`` catches this as well.
+
+    Args:
+        message: What was expected and what was found.
+        hint: What to do next, or None.
+
+    Example:
+        >>> try:
+        ...     sam21convert.inspect("gone.pt")
+        ... except FileNotFoundError as error:
+        ...     print(type(error).__name__)
+        MissingFileError
+    """
 
     def __init__(self, message: str, *, hint: str | None = None) -> None:
         super().__init__(message, hint=hint)
@@ -57,41 +100,86 @@ class MissingFileError(UnreadableError, FileNotFoundError):
 
 
 def unreadable(path: Path, error: OSError) -> UnreadableError:
-    """The error for a file that the system does not let us read.
+    """Make the error for a file that the operating system does not let us read.
 
     Args:
-        path: The file, as the user knows it.
-        error: What the system said.
+        path: The file, as the user gave it.
+        error: The error of the operating system.
 
     Returns:
-        An error to raise: a :class:`MissingFileError` where there is no such file.
+        The error to raise: a :class:`MissingFileError` if there is no such file, otherwise an
+        :class:`UnreadableError`.
     """
     missing = isinstance(error, FileNotFoundError)
     return (MissingFileError if missing else UnreadableError)(f"{path}: {error.strerror}")
 
 
 class UnreachableError(UnreadableError):
-    """A file is on the Hub and cannot be had. The message names the file; nobody adds to it."""
+    """A remote file cannot be downloaded. The message names the file and is passed on as it is.
+
+    Example:
+        >>> try:
+        ...     sam21convert.inspect("hf://org/no-such-model")
+        ... except sam21convert.UnreadableError as error:
+        ...     print(isinstance(error, sam21convert.UnreachableError))
+        True
+    """
 
 
 class RefusedError(Sam21ConvertError):
-    """A file is intact but is not a SAM 2 checkpoint, or cannot be taken as it is."""
+    """A file is intact, but it is not a SAM 2 checkpoint or uses an unsupported format.
+
+    Example:
+        >>> try:
+        ...     sam21convert.inspect("picture.jpg")
+        ... except sam21convert.RefusedError as error:
+        ...     print("refused")
+        refused
+    """
 
 
 class MismatchError(Sam21ConvertError):
-    """A checkpoint does not fit a config or dialect, or things that should be equal differ."""
+    """A checkpoint does not fit its config or dialect, or things that should be equal differ.
+
+    Example:
+        >>> try:
+        ...     sam21convert.convert("model.pt", "out.pt", config="sam2.1/sam2.1_hiera_l")
+        ... except sam21convert.MismatchError as error:
+        ...     print(error.exit_code)
+        1
+    """
 
     exit_code = 1
 
 
 class UsageError(Sam21ConvertError):
-    """The request cannot be met: the output exists, an option contradicts another."""
+    """The request cannot be met: an output exists already, or two options contradict each other.
+
+    Example:
+        >>> try:
+        ...     sam21convert.convert("model.pt", "out.onnx")
+        ... except sam21convert.UsageError as error:
+        ...     print(error.exit_code)
+        2
+    """
 
     exit_code = 2
 
 
 class MissingSourceError(UsageError, FileNotFoundError):
-    """What was given for a checkpoint is no file, no folder and no published name."""
+    """The source names neither a file, nor a folder, nor a published checkpoint.
+
+    Args:
+        message: What was given.
+        hint: What to do next, or None.
+
+    Example:
+        >>> try:
+        ...     sam21convert.inspect("no-such-model")
+        ... except FileNotFoundError as error:
+        ...     print(type(error).__name__)
+        MissingSourceError
+    """
 
     def __init__(self, message: str, *, hint: str | None = None) -> None:
         super().__init__(message, hint=hint)

@@ -1,1 +1,1 @@
-"""Files: headers of every container, bytes of tensors, pickles, and outputs that appear whole."""
+"""Files: the headers of every container, the bytes of tensors, pickles, and atomic outputs."""

@@ -1,4 +1,4 @@
-"""The containers: how tensors are stored. None of them knows what the tensors are called."""
+"""Open a checkpoint of any container. Containers store tensors and do not interpret their names."""
 
 from __future__ import annotations
 
@@ -17,11 +17,23 @@ __all__ = ["Blob", "Placeholder", "Source", "open_source"]
 
 
 def open_source(path: Path, *, place: bool = True) -> Source:
-    """Open a checkpoint file or transformers folder; its content tells the container.
+    """Open a checkpoint file or folder; the container is recognised by its content.
 
-    Reads headers only. Without ``place``, what stands before the data of each tensor, all over the
-    file, is not read either: then no data can be read by the offsets. Raises
-    :class:`UnreadableError` or :class:`RefusedError`.
+    Only headers are read, never the data of tensors.
+
+    Args:
+        path: A file, a transformers folder, a folder of ``torch.distributed.checkpoint``, or a
+            ``*.index.json``.
+        place: Whether to locate the data of each tensor. In PyTorch files that needs one small
+            read per tensor, spread over the file. With False these reads are skipped, and the
+            offsets of the tensors must not be used.
+
+    Returns:
+        The opened checkpoint.
+
+    Raises:
+        UnreadableError: If the file is missing, empty, cut short or contradicts itself.
+        RefusedError: If its format is not supported.
     """
     if path.is_dir():
         return _open_folder(path)
@@ -38,7 +50,7 @@ def open_source(path: Path, *, place: bool = True) -> Source:
     if refusal is not None:
         raise refusal
     if start[8:9] == b"{" or path.suffix == ".safetensors":
-        return read_safetensors(path)  # which says what is wrong with it
+        return read_safetensors(path)  # its error message says what is wrong with the header
     raise RefusedError(
         f"{path}: is neither a PyTorch checkpoint nor a safetensors file",
         hint="give a .pt, .pth or .safetensors file, or a transformers folder",

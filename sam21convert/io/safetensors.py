@@ -1,6 +1,6 @@
-"""The safetensors container: header read and checked without the data, files written as a stream.
+"""The safetensors container: read and check headers without the data, and write files.
 
-Source: the format's description in the safetensors repository (``README.md``, "Format").
+Follows the description of the format in the safetensors repository (``README.md``, "Format").
 """
 
 from __future__ import annotations
@@ -17,18 +17,26 @@ from .source import Source, is_file_name, refuse_special
 from .tensor import DTYPES, Tensor, TensorRef, TensorSpec
 from .text import read_up_to, unique
 
-# That of a model takes some hundred kilobytes, and JSON thirty times its size once it is parsed.
+# Bytes. The header of a SAM 2 model has some 100 KB, and parsed JSON takes 30 times its size.
 _MAX_HEADER = 4_000_000
 _MAX_RANK = 64
-_SHOWN = 60
+_SHOWN = 60  # characters of a name that an error message quotes
 _SORT = {dtype: order for order, dtype in enumerate(DTYPES)}
 
 
 def read_safetensors(path: Path) -> Source:
-    """Open one ``.safetensors`` file.
+    """Open one ``.safetensors`` file, without reading the data of the tensors.
 
-    Raises :class:`UnreadableError` when the header is broken or does not describe the file's bytes
-    exactly, :class:`RefusedError` for an element type this tool does not know.
+    Args:
+        path: The file.
+
+    Returns:
+        The opened checkpoint; its ``root`` is a flat dict of tensors in the order of the header.
+
+    Raises:
+        UnreadableError: If the header is not valid, or does not describe the bytes of the file
+            exactly.
+        RefusedError: If an element type is unknown, or the header is too large.
     """
     header, start, size = _header(path)
     metadata = header.pop("__metadata__", {})
@@ -45,10 +53,18 @@ def read_safetensors(path: Path) -> Source:
 
 
 def read_sharded(index: Path) -> Source:
-    """Open the shards named by a ``*.safetensors.index.json``.
+    """Open a sharded checkpoint, without reading the data of the tensors.
 
-    Raises what :func:`read_safetensors` raises, and :class:`UnreadableError` when index and shards
-    disagree or a shard lies outside the index's folder.
+    Args:
+        index: The ``*.safetensors.index.json``; all shards must be in its folder.
+
+    Returns:
+        The opened checkpoint; its ``root`` is a flat dict of tensors in the order of the index,
+        and its metadata is that of the first shard.
+
+    Raises:
+        UnreadableError: If the index or a shard is not valid, or they contradict each other.
+        RefusedError: If the index is too large, or a shard is refused by :func:`read_safetensors`.
     """
     weight_map = _weight_map(index)
     shards = {
@@ -78,9 +94,19 @@ def write_safetensors(
     progress: Progress,
     written: Written = lambda *_: None,
 ) -> None:
-    """Write a new file with the very bytes of ``safetensors.torch.save_file``.
+    """Write a file that is byte for byte what ``safetensors.torch.save_file`` writes.
 
-    ``written`` is called for each part of a tensor as soon as it can be read back.
+    Args:
+        path: The file. An existing one is replaced.
+        tensors: The tensors by name, in any order.
+        metadata: Goes to ``__metadata__``, which is left out if this is empty.
+        progress: Is advanced by the bytes written.
+        written: Is called for each part of a tensor as soon as it can be read back; see
+            :data:`~sam21convert.io.data.copy.Written`.
+
+    Raises:
+        OSError: If the file cannot be written.
+        UnreadableError: If the data of a source cannot be read.
     """
     order = sorted(tensors, key=lambda name: (-_SORT[tensors[name].spec.dtype], name))
     header: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
@@ -112,12 +138,12 @@ def _header(path: Path) -> tuple[dict[str, Any], int, int]:
             length = int.from_bytes(file.read(8), "little")
             if size < 8 or length > size - 8:
                 raise UnreadableError(
-                    f"{path}: claims a header of {length} bytes; the file has {size}",
+                    f"{path}: claims a header of {length} bytes, but the file has only {size}",
                     hint="the file is cut short or is not a safetensors file",
                 )
             if length > _MAX_HEADER:
                 raise RefusedError(
-                    f"{path}: a header of {length} bytes, more than the {_MAX_HEADER} allowed"
+                    f"{path}: has a header of {length} bytes, more than the {_MAX_HEADER} allowed"
                 )
             text = file.read(length)
     except OSError as error:
@@ -133,7 +159,7 @@ def _header(path: Path) -> tuple[dict[str, Any], int, int]:
 
 def _entry(path: Path, name: str, entry: Any) -> tuple[TensorSpec, int, int]:
     if not name.isprintable():
-        raise UnreadableError(f"{path}: {_shown(name)!a}: not the name of a tensor")
+        raise UnreadableError(f"{path}: {_shown(name)!a}: not a printable name of a tensor")
     where = f"{path}: {_shown(name)}"
     if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
         raise UnreadableError(f"{where}: needs exactly dtype, shape and data_offsets")
@@ -141,7 +167,9 @@ def _entry(path: Path, name: str, entry: Any) -> tuple[TensorSpec, int, int]:
     if not _naturals(shape) or not _naturals(offsets) or len(offsets) != 2:
         raise UnreadableError(f"{where}: shape and data_offsets must be lists of whole numbers")
     if len(shape) > _MAX_RANK:
-        raise UnreadableError(f"{where}: a tensor of {len(shape)} dimensions")
+        raise UnreadableError(
+            f"{where}: has {len(shape)} dimensions, more than the {_MAX_RANK} allowed"
+        )
     if not isinstance(dtype, str) or dtype not in DTYPES:
         raise RefusedError(
             f"{where}: unknown element type {_shown(dtype)!r}",
@@ -151,7 +179,7 @@ def _entry(path: Path, name: str, entry: Any) -> tuple[TensorSpec, int, int]:
     begin, end = offsets
     if end - begin != spec.nbytes:
         raise UnreadableError(
-            f"{where}: {spec} needs {spec.nbytes} bytes; its offsets span {end - begin}"
+            f"{where}: {spec} needs {spec.nbytes} bytes, but its offsets span {end - begin}"
         )
     return spec, begin, end
 
@@ -168,7 +196,7 @@ def _naturals(value: Any) -> bool:
 
 
 def _check_tiling(path: Path, spans: list[tuple[int, int, str]], size: int) -> None:
-    """The data must be covered exactly: no gap, no overlap, nothing before, between or after."""
+    """Check that the tensors cover the data exactly, without gaps and overlaps."""
     position = 0
     for begin, end, name in sorted(spans):
         if begin != position:
@@ -176,12 +204,12 @@ def _check_tiling(path: Path, spans: list[tuple[int, int, str]], size: int) -> N
                 "overlaps the tensor before it" if begin < position else "leaves a gap before it"
             )
             raise UnreadableError(
-                f"{path}: {name} {fault} (expected offset {position}, is {begin})"
+                f"{path}: {name} {fault} (expected offset {position}, found {begin})"
             )
         position = end
     if position != size:
         raise UnreadableError(
-            f"{path}: the header describes {position} bytes of data; the file holds {size}",
+            f"{path}: the header describes {position} bytes of data, but the file has {size}",
             hint="the file is cut short: download or copy it again" if size < position else None,
         )
 
@@ -191,7 +219,7 @@ def _weight_map(index: Path) -> dict[str, str]:
     try:
         text = read_up_to(index, _MAX_HEADER)
         if len(text) > _MAX_HEADER:
-            raise RefusedError(f"{index}: more than the {_MAX_HEADER} bytes allowed")
+            raise RefusedError(f"{index}: has more than the {_MAX_HEADER} bytes allowed")
         content = json.loads(text.decode(), object_pairs_hook=unique)
     except OSError as error:
         raise unreadable(index, error) from error
@@ -203,6 +231,7 @@ def _weight_map(index: Path) -> dict[str, str]:
     for tensor, shard in weight_map.items():
         if not is_file_name(shard):
             raise UnreadableError(
-                f"{index}: {_shown(tensor)} names {_shown(shard)!r}, which is no file beside it"
+                f"{index}: {_shown(tensor)} names {_shown(shard)!r}, "
+                "which is not a file name in this folder"
             )
     return weight_map

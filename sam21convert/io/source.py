@@ -1,4 +1,4 @@
-"""What every reader returns: the tensors of a file by name, and what else stands in it."""
+"""What every reader returns: the tensors of a file by name, and what else the file holds."""
 
 from __future__ import annotations
 
@@ -10,19 +10,38 @@ from typing import Any, Literal, TypeAlias
 from ..errors import RefusedError, UsageError
 from .tensor import TensorRef
 
-Container: TypeAlias = Literal["torch zip", "safetensors", "transformers folder", "timm folder"]
+Container: TypeAlias = Literal[
+    "torch zip",
+    "torch legacy",
+    "torch distributed",
+    "safetensors",
+    "sharded safetensors",
+    "transformers folder",
+    "sharded transformers folder",
+    "timm folder",
+    "PEFT adapter",
+    "memory",
+]
 FOLDERS: tuple[Container, ...] = ("transformers folder", "timm folder")
 WEIGHTS, INDEX, CONFIG = (
     "model.safetensors",
     "model.safetensors.index.json",
     "config.json",
-)  # in a folder
-_MAX_NAME = 255  # bytes, of a file, in every usual file system
+)  # file names that transformers gives to the parts of a saved model
+_MAX_NAME = 255  # bytes of a file name in every common file system
 
 
 @dataclass(frozen=True, slots=True)
 class Blob:
-    """A stretch of a file with the CRC-32 that the container records for it."""
+    """A range of bytes in a file with the CRC-32 that the container records for it.
+
+    Attributes:
+        name: Name of the entry in the container, for error messages.
+        path: The file.
+        offset: First byte in the file.
+        nbytes: Number of bytes.
+        crc32: Recorded CRC-32 of these bytes.
+    """
 
     name: str
     path: Path
@@ -35,7 +54,8 @@ class Blob:
 class Placeholder:
     """Stands for an object of a pickle that is neither plain data nor a tensor.
 
-    ``name`` is what the pickle would have imported, for example ``numpy.dtype``.
+    Attributes:
+        name: Full name of what the pickle would have imported, for example ``numpy.dtype``.
     """
 
     name: str
@@ -46,14 +66,21 @@ class Placeholder:
 
 @dataclass(frozen=True)
 class Source:
-    """An opened file, header only.
+    """An opened checkpoint: everything its headers say, without the data of the tensors.
 
-    ``root`` is the tree in the file: nested dicts and lists of plain values with
-    :class:`TensorRef` and :class:`Placeholder` leaves. For safetensors it is one flat dict.
+    Attributes:
+        path: The file or folder, as it was given.
+        container: How the tensors are stored, for example ``safetensors`` or ``torch zip``.
+        files: All files that belong to it, in the order in which they were read.
+        root: The tree of values in the file: nested dicts and lists with :class:`TensorRef` and
+            :class:`Placeholder` leaves. For safetensors it is one flat dict of tensors.
+        metadata: The ``__metadata__`` of a safetensors file, else empty.
+        blobs: Byte ranges whose checksum the container records, if any.
+        placeholders: Names of all globals in the pickle that are read as placeholders.
     """
 
     path: Path
-    container: str
+    container: Container
     files: tuple[Path, ...]
     root: Any
     metadata: Mapping[str, str] = field(default_factory=dict)
@@ -62,7 +89,16 @@ class Source:
 
 
 def is_file_name(name: Any) -> bool:
-    """Whether a file says so of another beside it, and not of one in another folder."""
+    """Whether a name that stands in a file is safe to use for a file in the same folder.
+
+    An index must not lead the reader to another folder, so names with separators are not.
+
+    Args:
+        name: The value found in the file, of any type.
+
+    Returns:
+        True for a printable text of at most 255 bytes without separators, other than ``..``.
+    """
     return (
         isinstance(name, str)
         and Path(name).name == name
@@ -73,13 +109,27 @@ def is_file_name(name: Any) -> bool:
 
 
 def refuse_special(path: Path) -> None:
-    """Raise :class:`RefusedError` for what would never end, or keep its reader waiting for ever."""
+    """Refuse devices, pipes and sockets, whose reading may never end.
+
+    Args:
+        path: The path to be opened; it need not exist.
+
+    Raises:
+        RefusedError: If it exists and is not a regular file.
+    """
     if path.exists() and not path.is_file():
         raise RefusedError(f"{path}: is not a regular file")
 
 
 def tensors_of(root: Any) -> dict[str, TensorRef] | None:
-    """``root`` itself when it is a dict with tensors among its values, else None."""
+    """Find the tensors that a tree of values holds at its top level.
+
+    Args:
+        root: A value of a checkpoint, of any type.
+
+    Returns:
+        The tensors of ``root`` by name, or None if it is not a dict or holds none.
+    """
     if isinstance(root, dict):
         found = {k: v for k, v in root.items() if isinstance(k, str) and isinstance(v, TensorRef)}
         return found or None
@@ -89,9 +139,18 @@ def tensors_of(root: Any) -> dict[str, TensorRef] | None:
 def refuse_input(
     destination: Path, container: Container, source: Source, names: Iterable[str] = (WEIGHTS,)
 ) -> None:
-    """Raise :class:`UsageError` where an input would be written over, by whatever name.
+    """Refuse an output that would replace one of its own inputs.
 
-    ``names`` are those of the files of tensors in a folder.
+    Files are compared by identity, so a link to an input is recognised as well.
+
+    Args:
+        destination: The output file or folder; it need not exist.
+        container: How the output is stored.
+        source: The opened input.
+        names: File names of the weights in the output, if it is a folder.
+
+    Raises:
+        UsageError: If a file to be written is a file of ``source``.
     """
     is_folder = container in FOLDERS
     if is_folder and destination.exists() and destination.samefile(source.path):

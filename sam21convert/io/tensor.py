@@ -1,7 +1,7 @@
-"""Tensors as facts: what a file says of them, where their bytes lie, and how runs of names print.
+"""Descriptions of tensors: element type, shape, and where their bytes are stored.
 
-Nothing here holds tensor data. A :class:`TensorRef` is a promise that the bytes can be read later,
-:class:`Constant` stands in no file at all, and :class:`Merged` is computed of several.
+Nothing here holds tensor data. A :class:`TensorRef` says where in a file the bytes are, a
+:class:`Constant` is in no file at all, and a :class:`Merged` is computed from several tensors.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from typing import Literal, TypeAlias
 
 from ..errors import RefusedError
 
-# Element types: the name of the safetensors format, bytes, and the name of torch, in the order in
-# which the safetensors writer sorts tensors (the last comes first in a file).
+# Element types: name in the safetensors format, bytes, name in torch. The order is that of the
+# safetensors library, whose writer puts tensors of the last type first in the file.
 _ELEMENT_TYPES = (
     ("BOOL", 1, "bool"),
     ("U8", 1, "uint8"),
@@ -37,13 +37,18 @@ _ELEMENT_TYPES = (
 DTYPES: Mapping[str, int] = {name: nbytes for name, nbytes, _ in _ELEMENT_TYPES}
 TORCH_NAMES: Mapping[str, str] = {name: torch_name for name, _, torch_name in _ELEMENT_TYPES}
 OF_TORCH: Mapping[str, str] = {torch_name: name for name, _, torch_name in _ELEMENT_TYPES}
-DType: TypeAlias = Literal["float32", "float16", "bfloat16"]  # what a model can be written as
+DType: TypeAlias = Literal["float32", "float16", "bfloat16"]  # types that convert can write
 WEIGHT_DTYPES = frozenset({"F16", "BF16", "F32", "F64"})
 
 
 @dataclass(frozen=True, slots=True)
 class TensorSpec:
-    """Element type (a key of ``DTYPES``) and shape of a tensor."""
+    """Element type and shape of a tensor.
+
+    Attributes:
+        dtype: Element type, a key of ``DTYPES``, for example ``F32``.
+        shape: Size of each axis.
+    """
 
     dtype: str
     shape: tuple[int, ...]
@@ -59,7 +64,14 @@ class TensorSpec:
         return self.numel * DTYPES[self.dtype]
 
     def permuted(self, axes: tuple[int, ...]) -> TensorSpec:
-        """With its axes in another order; none given is the order that they have."""
+        """Reorder the axes.
+
+        Args:
+            axes: Old axis for each new one, as in ``torch.permute``; empty to keep the order.
+
+        Returns:
+            The spec of the permuted tensor.
+        """
         return TensorSpec(self.dtype, tuple(self.shape[axis] for axis in axes) or self.shape)
 
     def __str__(self) -> str:
@@ -71,9 +83,14 @@ Inventory: TypeAlias = Mapping[str, TensorSpec]
 
 @dataclass(frozen=True, slots=True)
 class TensorRef:
-    """A tensor in a file: ``path[offset]`` is its first element.
+    """A tensor in a file.
 
-    ``stride`` (in elements) is None when the elements lie contiguously in row-major order.
+    Attributes:
+        spec: Element type and shape.
+        path: The file.
+        offset: Byte in the file at which the first element begins.
+        stride: Step of each axis in elements, as in torch; None if the elements are contiguous in
+            row-major order.
     """
 
     spec: TensorSpec
@@ -83,7 +100,7 @@ class TensorRef:
 
     @property
     def refs(self) -> tuple[TensorRef, ...]:
-        """What is read for it."""
+        """The tensors in files that must be read to compute this one."""
         return (self,)
 
     @property
@@ -97,7 +114,18 @@ class TensorRef:
         return (sum((n - 1) * step for n, step in steps) + 1) * DTYPES[self.spec.dtype]
 
     def rows(self, start: int, count: int) -> TensorRef:
-        """The part ``[start : start + count]`` along the first axis."""
+        """Take the rows ``[start : start + count]`` along the first axis.
+
+        Args:
+            start: First row.
+            count: Number of rows; may be 0.
+
+        Returns:
+            The part, as a tensor in the same file.
+
+        Raises:
+            IndexError: If the tensor does not have these rows.
+        """
         first, *rest = self.spec.shape
         if not 0 <= start <= start + count <= first:
             raise IndexError(f"rows {start} to {start + count} of {self.spec}")
@@ -110,7 +138,14 @@ class TensorRef:
         )
 
     def permuted(self, axes: tuple[int, ...]) -> TensorRef:
-        """The same elements with the axes in another order."""
+        """Reorder the axes without moving the elements.
+
+        Args:
+            axes: Old axis for each new one, as in ``torch.permute``.
+
+        Returns:
+            A view of the same bytes, with a stride.
+        """
         shape = self.spec.shape
         stride = self.stride or [prod(shape[axis + 1 :]) for axis in range(len(shape))]
         steps = tuple(stride[axis] for axis in axes)
@@ -119,13 +154,25 @@ class TensorRef:
 
 @dataclass(frozen=True, slots=True)
 class Joined(TensorRef):
-    """A tensor of which ``pieces``, one after the other along the first axis, lie apart."""
+    """A tensor whose rows are stored in several places, as in a sharded training checkpoint.
+
+    Attributes:
+        pieces: The parts in order along the first axis.
+    """
 
     pieces: tuple[TensorRef, ...] = ()
 
     @staticmethod
     def of(pieces: Sequence[TensorRef]) -> TensorRef:
-        """The tensor that these make, which have equal types and, but for the rows, shapes."""
+        """Join pieces along the first axis.
+
+        Args:
+            pieces: At least one tensor; all have the same element type and, except for the number
+                of rows, the same shape.
+
+        Returns:
+            The joined tensor; the piece itself if there is only one.
+        """
         first = pieces[0]
         if len(pieces) == 1:
             return first
@@ -134,7 +181,18 @@ class Joined(TensorRef):
         return Joined(spec, first.path, first.offset, None, tuple(pieces))
 
     def rows(self, start: int, count: int) -> TensorRef:
-        """The part ``[start : start + count]`` along the first axis."""
+        """Take the rows ``[start : start + count]`` along the first axis.
+
+        Args:
+            start: First row.
+            count: Number of rows; may be 0.
+
+        Returns:
+            The part; a plain :class:`TensorRef` if it lies within one piece.
+
+        Raises:
+            IndexError: If the tensor does not have these rows.
+        """
         if not 0 <= start <= start + count <= self.spec.shape[0]:
             raise IndexError(f"rows {start} to {start + count} of {self.spec}")
         found, begin = [], 0
@@ -147,36 +205,56 @@ class Joined(TensorRef):
         return Joined.of(found or [self.pieces[0].rows(0, 0)])
 
     def permuted(self, axes: tuple[int, ...]) -> TensorRef:
-        """The same elements with the axes in another order; the first must stay where it is."""
+        """Reorder the axes without moving the elements; the first axis must stay the first.
+
+        Args:
+            axes: Old axis for each new one, as in ``torch.permute``.
+
+        Returns:
+            A view of the same bytes, in the same number of pieces.
+
+        Raises:
+            RefusedError: If the first axis would move, as the pieces are split along it.
+        """
         if axes[0] != 0:
             raise RefusedError(
-                f"{self.path}: a tensor that lies there in {len(self.pieces)} pieces would have to "
-                "be turned around",
-                hint="convert it to a .pt or .safetensors file first, and that to the other form",
+                f"{self.path}: a tensor stored in {len(self.pieces)} pieces would have to be "
+                "transposed",
+                hint="convert it to a .pt or .safetensors file first, then convert that file",
             )
         return Joined.of([piece.permuted(axes) for piece in self.pieces])
 
 
 @dataclass(frozen=True, slots=True)
 class Constant:
-    """A tensor that stands in no file: each of its elements is ``value``."""
+    """A tensor that is in no file, because all of its elements are equal.
+
+    Attributes:
+        spec: Element type and shape.
+        value: Value of every element.
+    """
 
     spec: TensorSpec
     value: float = 0.0
 
     @property
     def refs(self) -> tuple[TensorRef, ...]:
-        """What is read for it."""
+        """The tensors in files that must be read to compute this one."""
         return ()
 
 
 @dataclass(frozen=True, slots=True)
 class Factors:
-    """A change of low rank to a tensor W, one row for each element of its first axis.
+    """A low-rank update of a weight W of shape [rows, *rest], as in LoRA.
 
-    The change is ``scale * left @ right``: ``left`` is [rows, rank] and ``right`` [rank, *rest],
-    where W is [rows, *rest]. With ``magnitude``, [rows], each row of the sum is then brought to
-    that length (DoRA, arXiv:2402.09353, equation 5).
+    The updated weight is ``W + scale * left @ right``. With ``magnitude`` each row of the sum is
+    then rescaled to that length (DoRA, arXiv:2402.09353, equation 5).
+
+    Attributes:
+        left: [rows, rank], ``lora_B`` of a linear layer in PEFT.
+        right: [rank, *rest], ``lora_A`` of a linear layer in PEFT.
+        scale: Factor of the product, for example ``lora_alpha / rank``.
+        magnitude: [rows], length of each row (DoRA), or None.
     """
 
     left: TensorRef
@@ -187,9 +265,13 @@ class Factors:
 
 @dataclass(frozen=True, slots=True)
 class Merged:
-    """A tensor that is computed in float32: ``base``, changed by ``factors``, if there are any.
+    """A tensor that is computed in float32 from a base weight and an optional low-rank update.
 
-    ``spec`` is what it is to be, with the axes of ``base`` in the order ``axes``.
+    Attributes:
+        spec: Element type and shape of the result.
+        base: The weight to start from.
+        factors: The update to add, or None.
+        axes: Axis of ``base`` for each axis of the result; empty if the order is the same.
     """
 
     spec: TensorSpec
@@ -199,7 +281,7 @@ class Merged:
 
     @property
     def refs(self) -> tuple[TensorRef, ...]:
-        """What is read for it."""
+        """The tensors in files that must be read to compute this one."""
         if self.factors is None:
             return (self.base,)
         change = self.factors
@@ -207,7 +289,14 @@ class Merged:
         return (self.base, change.left, change.right, *more)
 
     def permuted(self, axes: tuple[int, ...]) -> Merged:
-        """The same elements with the axes in another order; they are in that of ``base`` now."""
+        """Reorder the axes of the result; allowed once, on a tensor with the axes of ``base``.
+
+        Args:
+            axes: Old axis for each new one, as in ``torch.permute``.
+
+        Returns:
+            The permuted tensor.
+        """
         assert not self.axes
         return replace(self, spec=self.spec.permuted(axes), axes=axes)
 
@@ -217,9 +306,11 @@ Part: TypeAlias = TensorRef | Constant | Merged
 
 @dataclass(frozen=True, slots=True)
 class Tensor:
-    """A tensor to be written: parts that follow each other along the first axis.
+    """A tensor to be written, concatenated from parts along the first axis.
 
-    One that is :class:`Joined` counts as its pieces.
+    Attributes:
+        spec: Element type and shape in the output.
+        parts: The parts in order. A :class:`Joined` part is replaced by its pieces.
     """
 
     spec: TensorSpec

@@ -1,8 +1,8 @@
-"""Read the folders of torch.distributed.checkpoint: a pickle that says where each tensor lies.
+"""Read the folders of torch.distributed.checkpoint: a pickle that says where each tensor is stored.
 
-After ``torch/distributed/checkpoint/metadata.py`` and ``filesystem.py``. The pickle is read like
-any other, so that nothing in it runs. Each piece of a tensor is an archive of ``torch.save``, many
-of them in a file.
+Follows ``torch/distributed/checkpoint/metadata.py`` and ``filesystem.py``. The pickle is read like
+any other, so nothing in it runs. Each piece of a tensor is an archive of ``torch.save``, and a file
+holds many of them.
 """
 
 from __future__ import annotations
@@ -23,23 +23,30 @@ from .torch_zip import read_torch_zip
 
 METADATA = ".metadata"
 _MODULE = "torch.distributed.checkpoint"
-_MAX_RANK = 15  # a longer name of a piece would not be a key
+_MAX_RANK = 15  # name and offsets together must be a key: see plain_key()
 
-_Taken: TypeAlias = dict[Path, list[tuple[int, int]]]  # by file, where pieces begin and end
+_Extents: TypeAlias = dict[Path, list[tuple[int, int]]]  # sorted [start, stop) of pieces by file
 
 
 def read_distributed(folder: Path) -> Source:
     """Read what ``torch.distributed.checkpoint.save`` writes, without the data of the tensors.
 
-    Raises :class:`UnreadableError` when the parts of the folder contradict each other, and
-    :class:`RefusedError` for tensors that are split in another way than by rows.
+    Args:
+        folder: The folder with the ``.metadata`` file.
+
+    Returns:
+        The opened checkpoint; a tensor in several pieces is a :class:`Joined` one.
+
+    Raises:
+        UnreadableError: If the parts of the folder contradict each other.
+        RefusedError: If a tensor is split along another axis than the first, or compressed.
     """
     path = folder / METADATA
     found = _metadata(path)
     entries, places = found.value["state_dict_metadata"], found.value["storage_data"]
     paths = found.value.get("planner_data")
     blobs: list[Blob] = []
-    taken: _Taken = {}
+    extents: _Extents = {}
     root: dict[str, Any] = {}
     for name, entry in entries.items():
         name = str(name)
@@ -47,15 +54,15 @@ def read_distributed(folder: Path) -> Source:
             value: Any = Placeholder("bytes")
             if isinstance(entry, Record):
                 pieces = [
-                    _piece(folder, places.get((name, *offsets)), shape, blobs, taken)
+                    _piece(folder, places.get((name, *offsets)), shape, blobs, extents)
                     for offsets, shape in _chunks(_state(entry))
                 ]
                 value = _joined(pieces)
-            _place(root, _keys(name, paths), value)
+            _insert(root, _keys(name, paths), value)
     return Source(
         folder,
         "torch distributed",
-        (path, *taken),
+        (path, *extents),
         root,
         blobs=tuple(blobs),
         placeholders=found.placeholders,
@@ -63,17 +70,25 @@ def read_distributed(folder: Path) -> Source:
 
 
 def stretches(folder: Path) -> Iterator[tuple[Path, int, int]]:
-    """File, start and length of all that ``torch.distributed.checkpoint`` would load, once each.
+    """List every part of a file that ``torch.distributed.checkpoint`` would load.
 
-    Raises as :func:`read_distributed` does.
+    Args:
+        folder: The folder with the ``.metadata`` file.
+
+    Yields:
+        File, first byte and length of each part; no two of them overlap.
+
+    Raises:
+        UnreadableError: If the parts of the folder contradict each other.
+        RefusedError: If the metadata is too large, or a part is compressed.
     """
-    taken: _Taken = {}
+    extents: _Extents = {}
     for place in _metadata(folder / METADATA).value["storage_data"].values():
-        yield _stretch(folder, place, taken)
+        yield _stretch(folder, place, extents)
 
 
 def _metadata(path: Path) -> Pickled:
-    """What the pickle says: at least what there is, and where."""
+    """Read the metadata, which must list the tensors and the place of each piece."""
     with errors_about(str(path)):
         data = read_up_to(path, MAX_HEADER)
         if len(data) > MAX_HEADER:
@@ -82,7 +97,7 @@ def _metadata(path: Path) -> Pickled:
         content = _state(found.value)
         for name in ("state_dict_metadata", "storage_data"):
             if not isinstance(content.get(name), dict):
-                raise UnreadableError("it does not say what there is and where")
+                raise UnreadableError(f"it has no {name}")
     return replace(found, value=content)
 
 
@@ -95,7 +110,7 @@ def _state(record: Any) -> Mapping[str, Any]:
 
 
 def _index_key(state: Any) -> Any:
-    """Name and offsets, by which a piece is found."""
+    """The key by which a piece is found: name and offsets, or the name alone."""
     match state:
         case {"fqn": str(name), "offset": tuple(offsets)} if len(offsets) <= _MAX_RANK:
             return (name, *offsets)
@@ -119,7 +134,7 @@ _KNOWN: Mapping[str, Any] = {
         f"{_MODULE}.metadata.MetadataIndex", lambda _: Record(_index_key)
     ),
     **{
-        name: Placeholder(name)  # nothing that is needed, and nothing to mention
+        name: Placeholder(name)  # not needed, and not reported as unknown either
         for name in (
             f"{_MODULE}.metadata.BytesStorageMetadata",
             f"{_MODULE}.metadata.StorageMeta",
@@ -133,7 +148,7 @@ _KNOWN: Mapping[str, Any] = {
 
 
 def _chunks(entry: Mapping[str, Any]) -> Iterator[tuple[tuple[int, ...], tuple[int, ...]]]:
-    """Offsets and shape of the pieces of a tensor, which must follow each other row by row."""
+    """Yield offsets and shape of each piece of a tensor; together they must be all rows, once."""
     size: Any = entry.get("size")
     chunks = entry.get("chunks")
     if not _naturals(size) or not isinstance(chunks, list) or not chunks:
@@ -143,7 +158,7 @@ def _chunks(entry: Mapping[str, Any]) -> Iterator[tuple[tuple[int, ...], tuple[i
         offsets: Any = chunk.get("offsets")
         shape: Any = chunk.get("sizes")
         if not _naturals(offsets, len(size)) or not _naturals(shape, len(size)):
-            raise UnreadableError("a piece of it has other dimensions than the whole")
+            raise UnreadableError("a piece has another number of dimensions than the tensor")
         known.append((offsets, shape))
     if len(known) == 1 and known[0] == ((0,) * len(size), size):
         yield known[0]
@@ -152,67 +167,67 @@ def _chunks(entry: Mapping[str, Any]) -> Iterator[tuple[tuple[int, ...], tuple[i
     for offsets, shape in sorted(known):
         if any(offsets[1:]) or shape[1:] != size[1:]:
             raise RefusedError(
-                "it is split in another way than by rows",
+                "it is split along another axis than the first",
                 hint="python -m torch.distributed.checkpoint.format_utils dcp_to_torch FOLDER "
-                "whole.pt makes one file of it; run it only on a folder that you trust",
+                "merged.pt writes it as one file; run that only on a folder that you trust",
             )
         if offsets[0] != row:
-            raise UnreadableError(f"its rows from {row} on are missing or there twice")
+            raise UnreadableError(f"its rows from {row} on are missing or occur twice")
         row += shape[0]
         yield offsets, shape
     if row != size[0]:
-        raise UnreadableError(f"it has {size[0]} rows, its pieces {row}")
+        raise UnreadableError(f"it has {size[0]} rows, its pieces have {row}")
 
 
 def _piece(
-    folder: Path, place: Any, shape: tuple[int, ...], blobs: list[Blob], taken: _Taken
+    folder: Path, place: Any, shape: tuple[int, ...], blobs: list[Blob], extents: _Extents
 ) -> TensorRef:
-    """The tensor in the archive at a place."""
-    path, start, length = _stretch(folder, place, taken)
+    """Read the tensor in the archive at a place."""
+    path, start, length = _stretch(folder, place, extents)
     source = read_torch_zip(path, start, length)
     if not isinstance(source.root, TensorRef) or source.root.spec.shape != shape:
-        raise UnreadableError(
-            f"{path.name}, byte {start}: holds no tensor of the shape {list(shape)}"
-        )
+        raise UnreadableError(f"{path.name}, byte {start}: holds no tensor of shape {list(shape)}")
     blobs.extend(source.blobs)
     return source.root
 
 
-def _stretch(folder: Path, place: Any, taken: _Taken) -> tuple[Path, int, int]:
-    """The part of a file that a piece lies in."""
+def _stretch(folder: Path, place: Any, extents: _Extents) -> tuple[Path, int, int]:
+    """The part of a file that holds a piece: file, first byte and length."""
     match _state(place):
         case {"transform_descriptors": [*transforms]} if transforms:
-            raise RefusedError(f"it is stored through {', '.join(map(str, transforms))[:100]}")
+            raise RefusedError(
+                f"it is stored with {', '.join(map(str, transforms))[:100]}, which is not supported"
+            )
         case {"relative_path": str(name), "offset": start, "length": length} if _naturals(
             (start, length)
         ):
             pass
         case _:
-            raise UnreadableError("it is not said where it lies")
+            raise UnreadableError("its place in the folder is not recorded")
     if not is_file_name(name):
-        raise UnreadableError(f"it names {name[:60]!r}, which is no file of the folder")
+        raise UnreadableError(f"it names {name[:60]!r}, which is not a file name in this folder")
     path = folder / name
     refuse_special(path)
     if not path.exists():
         raise UnreadableError(f"{name}: No such file or directory", hint="copy the folder again")
     if start + length > path.stat().st_size:
-        raise UnreadableError(f"{name} ends before it does", hint="copy the folder again")
-    _take(taken, path, start, start + length)
+        raise UnreadableError(f"{name} ends before its data does", hint="copy the folder again")
+    _add_extent(extents, path, start, start + length)
     return path, start, length
 
 
-def _take(taken: _Taken, path: Path, start: int, stop: int) -> None:
-    """Refuse a piece that lies where another does: a small folder could name one without end."""
-    known = taken.setdefault(path, [])
+def _add_extent(extents: _Extents, path: Path, start: int, stop: int) -> None:
+    """Refuse a piece that overlaps another: a small file could be used again and again."""
+    known = extents.setdefault(path, [])
     at = bisect(known, (start, stop))
     if (at and known[at - 1][1] > start) or (at < len(known) and known[at][0] < stop):
-        raise UnreadableError(f"{path.name}, byte {start}: another piece lies there too")
+        raise UnreadableError(f"{path.name}, byte {start}: it overlaps another piece")
     known.insert(at, (start, stop))
 
 
 def _joined(pieces: Sequence[TensorRef]) -> TensorRef:
     if len({piece.spec.dtype for piece in pieces}) > 1:
-        raise UnreadableError("its pieces are of different types")
+        raise UnreadableError("its pieces have different element types")
     return Joined.of(pieces)
 
 
@@ -225,19 +240,19 @@ def _naturals(value: Any, count: int | None = None) -> bool:
 
 
 def _keys(name: str, paths: Any) -> tuple[str, ...]:
-    """The keys that led to a value before the names were made flat."""
+    """The keys that led to a value before the nested dicts were flattened."""
     keys = paths.get(name) if isinstance(paths, dict) else None
     if type(keys) is tuple and keys and all(isinstance(key, (str, int)) for key in keys):
         return tuple(map(str, keys))
     return (name,)
 
 
-def _place(root: dict[str, Any], keys: Sequence[str], value: Any) -> None:
+def _insert(root: dict[str, Any], keys: Sequence[str], value: Any) -> None:
     node = root
     for key in keys[:-1]:
         node = node.setdefault(key, {})
         if not isinstance(node, dict):
-            raise UnreadableError(f"{key} is a value and holds others")
+            raise UnreadableError(f"{key} is both a value and a dict of values")
     if keys[-1] in node:
-        raise UnreadableError("it is there twice")
+        raise UnreadableError("it occurs twice")
     node[keys[-1]] = value

@@ -1,6 +1,7 @@
 """Read the checkpoints of PyTorch before 1.6.
 
-After ``torch/serialization.py``, which says what follows what in a file.
+Follows ``torch/serialization.py``, which defines the order of the parts: three small pickles, the
+pickle of the checkpoint, the list of storages, and for each storage its length and its data.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from .pickle.load import CutShortError, Pickled, unpickle
 from .source import Source
 from .torch_storage import MAX_HEADER, STORAGE_TYPES, TORCH, Storages, StorageType, errors_about
 
-_READS = (2**17, 2**18, 2**20)  # the first holds all the pickles of a published model
+_READS = (2**17, 2**18, 2**20)  # bytes to try; the first suffices for all published models
 _MAGIC = 0x1950A86A20F9469CFC6C
 _PROTOCOL = 1001
 
@@ -23,11 +24,19 @@ _PROTOCOL = 1001
 def read_torch_legacy(path: Path, *, place: bool = True) -> Source:
     """Read what ``torch.save`` wrote before PyTorch 1.6, without the data of the tensors.
 
-    The data of a file in this format is little-endian, whichever machine wrote it. Without
-    ``place``, the numbers of elements that stand between the data are not compared.
+    The data of a file in this format is little-endian, whichever machine wrote it.
 
-    Raises :class:`UnreadableError` when the file is not in this format, is cut short or contradicts
-    itself, and :class:`RefusedError` when it is another pickle.
+    Args:
+        path: The file.
+        place: Whether to compare the length in front of each storage with the pickle, which needs
+            one small read per storage.
+
+    Returns:
+        The opened checkpoint.
+
+    Raises:
+        UnreadableError: If the file is not in this format, is cut short or contradicts itself.
+        RefusedError: If it is a pickle that ``torch.save`` did not write, or too large.
     """
     with errors_about(str(path)), path.open("rb", buffering=0) as file:
         size = file.seek(0, 2)
@@ -45,7 +54,11 @@ def read_torch_legacy(path: Path, *, place: bool = True) -> Source:
 
 
 def _read(path: Path, file: FileIO, data: bytes, size: int, place: bool) -> Pickled:
-    """The pickle with the tensors. The storages follow it, so that it is read twice."""
+    """Read the pickle of the checkpoint: once for the sizes of its storages, once for the tensors.
+
+    The offset of a storage depends on the sizes of those before it, in an order that is known
+    only after the pickle.
+    """
     start = _skip_preamble(data)
     lengths: dict[str, tuple[int, int]] = {}  # key -> number and size of the elements
 
@@ -57,14 +70,14 @@ def _read(path: Path, file: FileIO, data: bytes, size: int, place: bool) -> Pick
     resolve = _resolver(Storages(path, note))
     found = unpickle(data, where, start=start, known=STORAGE_TYPES, persistent=resolve)
     end = found.end
-    del found  # what it holds is made anew below
+    del found  # frees its memory before the second reading
     keys = unpickle(data, "the list of storages", start=end)
     if (
         type(keys.value) is not list
         or not all(isinstance(key, str) for key in keys.value)
         or sorted(keys.value) != sorted(lengths)
     ):
-        raise UnreadableError("the list of storages is not that of the storages in use")
+        raise UnreadableError("the list of storages does not match the storages in use")
     offsets: dict[str, int] = {}
     position = keys.end
     for key in keys.value:
@@ -84,7 +97,7 @@ def _read(path: Path, file: FileIO, data: bytes, size: int, place: bool) -> Pick
 
 
 def _skip_preamble(data: bytes) -> int:
-    """Where the pickle with the tensors begins, after three small ones."""
+    """The position of the pickle of the checkpoint, which follows three small ones."""
     try:
         magic = unpickle(data, "the magic number")
     except UnreadableError:
@@ -93,7 +106,7 @@ def _skip_preamble(data: bytes) -> int:
         names = ", ".join(magic.placeholders[:3])
         raise RefusedError(
             "a pickle, but not one that torch.save wrote" + (names and f"; it names {names}"),
-            hint="load it with what wrote it, and save its tensors with torch.save",
+            hint="load it with the program that wrote it, and save its tensors with torch.save",
         )
     protocol = unpickle(data, "the protocol version", start=magic.end)
     if protocol.value != _PROTOCOL:
@@ -102,22 +115,22 @@ def _skip_preamble(data: bytes) -> int:
 
 
 def _check_count(file: FileIO, start: int, numel: int) -> None:
-    """The number of elements of a storage stands before its data, at ``start``."""
+    """Compare the number of elements at ``start``, in front of the data, with the pickle."""
     file.seek(start)
     count = int.from_bytes(file.read(8), "little")
     if count != numel:
-        raise UnreadableError(f"{count} elements are in the file, not {numel}")
+        raise UnreadableError(f"the file says {count} elements, the pickle {numel}")
 
 
 def _resolver(storages: Storages) -> Callable[[Any], Any]:
     def resolve(number: Any) -> Any:
         match number:
-            case ("module", kind, _, _):  # the source code of a class goes with it
+            case ("module", kind, _, _):  # followed by the source code of the class
                 return kind
             case ("storage", StorageType() as kind, str(key), _, numel, None):
                 return storages.find(kind, key, numel)
             case ("storage", StorageType() as kind, str(key), _, numel, (_, start, length)):
                 return storages.find(kind, key, numel).part(kind, start, length)
-        raise UnreadableError("a persistent id is not that of a storage")
+        raise UnreadableError("a persistent id does not describe a storage")
 
     return resolve

@@ -1,6 +1,6 @@
-"""Tensors in the pickles of PyTorch, which its zip and its legacy format spell in the same way.
+"""Read tensors from the pickles of PyTorch; its zip and legacy formats write them the same way.
 
-After ``torch/_utils.py``, which says how a pickle spells a tensor.
+Follows ``torch/_utils.py``, whose functions rebuild a tensor from a storage, a shape and strides.
 """
 
 from __future__ import annotations
@@ -16,13 +16,25 @@ from .pickle.load import Args, Known
 from .source import Placeholder
 from .tensor import DTYPES, OF_TORCH, TensorRef, TensorSpec
 
-MAX_HEADER = 16 * 2**20  # a text can take four times as much once it is read
+MAX_HEADER = 16 * 2**20  # bytes of a pickle; the text in it can take four times as much in memory
 _MAX_RANK = 64
 
 
 @contextmanager
 def errors_about(place: str) -> Iterator[None]:
-    """Begin the message of every error with what it is about."""
+    """Put a place in front of the message of every error raised in the block.
+
+    Args:
+        place: The file, and within it for example the tensor.
+
+    Yields:
+        Nothing.
+
+    Raises:
+        UnreadableError: In place of an :class:`OSError`.
+
+    An :class:`UnreachableError` is passed on unchanged, as it names its file already.
+    """
     try:
         yield
     except UnreachableError:
@@ -35,7 +47,13 @@ def errors_about(place: str) -> Iterator[None]:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class StorageType(Placeholder):
-    """A class of storages. ``dtype`` is None for elements that safetensors has no name for."""
+    """A storage class of torch, for example ``torch.FloatStorage``.
+
+    Attributes:
+        name: Its full name.
+        dtype: Element type, a key of ``DTYPES``; None if safetensors has no name for it.
+        itemsize: Bytes per element.
+    """
 
     dtype: str | None
     itemsize: int
@@ -43,7 +61,18 @@ class StorageType(Placeholder):
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Storage(Placeholder):
-    """Where the elements of tensors lie. Left over in a result, it is a mere placeholder."""
+    """A range of a file that holds the elements of one or more tensors.
+
+    A pickle can also refer to a storage without a tensor; it then counts as a placeholder.
+
+    Attributes:
+        name: Full name of the storage class.
+        key: Name of the storage in its file.
+        kind: Its storage class.
+        path: The file.
+        offset: First byte in the file.
+        nbytes: Number of bytes.
+    """
 
     key: str
     kind: StorageType
@@ -52,7 +81,19 @@ class Storage(Placeholder):
     nbytes: int
 
     def part(self, kind: StorageType, start: Any, length: Any) -> Storage:
-        """Some of its elements."""
+        """Take a range of elements, as the views of the legacy format do.
+
+        Args:
+            kind: Storage class of the result.
+            start: First element, unchecked from the pickle.
+            length: Number of elements, unchecked from the pickle.
+
+        Returns:
+            The part, as a storage of the same key.
+
+        Raises:
+            UnreadableError: If the range is not valid or not within this storage.
+        """
         offset, nbytes = _natural(start) * kind.itemsize, _natural(length) * kind.itemsize
         if offset + nbytes > self.nbytes:
             raise UnreadableError(f"storage {self.key!r}: a view goes beyond its end")
@@ -62,7 +103,10 @@ class Storage(Placeholder):
 class Storages:
     """The storages of a file by key.
 
-    ``locate`` says where one lies, given its key and the number and size of its elements.
+    Args:
+        path: The file.
+        locate: Returns the offset of a storage in the file, given its key, the number of its
+            elements and their size in bytes.
     """
 
     def __init__(self, path: Path, locate: Callable[[str, int, int], int]) -> None:
@@ -71,7 +115,20 @@ class Storages:
         self.found: dict[str, Storage] = {}
 
     def find(self, kind: StorageType, key: str, numel: Any) -> Storage:
-        """The storage of a key, which must be the same each time."""
+        """Find the storage with a key. Several tensors may refer to it.
+
+        Args:
+            kind: Storage class, according to the pickle.
+            key: Name of the storage in its file.
+            numel: Number of elements, unchecked from the pickle.
+
+        Returns:
+            The storage.
+
+        Raises:
+            UnreadableError: If the key or the number is not valid, the storage cannot be located,
+                or another tensor describes it differently.
+        """
         if len(key) > 100:
             raise UnreadableError("the key of a storage has more than 100 characters")
         nbytes = _natural(numel) * kind.itemsize
@@ -97,16 +154,16 @@ def _natural(value: Any) -> int:
 
 
 def _tensor(storage: Any, offset: Any, shape: Any, stride: Any, metadata: Args = ()) -> Any:
-    """A tensor, once all of it is known to lie in its storage."""
+    """Make a tensor after checking that all of its elements are within its storage."""
     if not isinstance(storage, Storage) and isinstance(storage, Placeholder):
         return storage
     if not isinstance(storage, Storage) or type(shape) is not tuple or type(stride) is not tuple:
-        raise UnreadableError("a tensor is made of something else than a storage and two tuples")
+        raise UnreadableError("a tensor is not built from a storage and two tuples")
     kind = storage.kind
     if kind.dtype is None:
         return Placeholder(kind.name)
     if any(metadata):
-        return Placeholder("torch._utils.set_tensor_metadata")  # conjugates or negatives
+        return Placeholder("torch._utils.set_tensor_metadata")  # lazily conjugated or negated
     if len(shape) != len(stride) or len(shape) > _MAX_RANK:
         raise UnreadableError("the shape and strides of a tensor do not fit each other")
     last, numel, contiguous = _natural(offset), 1, True
@@ -129,25 +186,25 @@ def _rebuild(args: Args) -> Any:
     match args:
         case (storage, offset, shape, stride, *rest) if len(rest) in (0, 2, 3):
             return _tensor(storage, offset, shape, stride, tuple(rest[2:]))
-    raise UnreadableError("a tensor has other arguments than it should")
+    raise UnreadableError("a tensor is built with unexpected arguments")
 
 
 def _rebuild_v3(args: Args) -> Any:
-    """A tensor of a type that has no storage class: the storage is one of bytes."""
+    """A tensor of an element type without a storage class; its storage consists of bytes."""
     match args:
         case (Storage() as storage, offset, shape, stride, _, _, str(name), *metadata):
             kind = _ELEMENTS.get(name, StorageType(name, None, 1))
             return _tensor(replace(storage, kind=kind), offset, shape, stride, tuple(metadata))
         case (_, _, _, _, _, _, Placeholder() as unknown, *_):
             return unknown
-    raise UnreadableError("a tensor has other arguments than it should")
+    raise UnreadableError("a tensor is built with unexpected arguments")
 
 
 def _rebuild_parameter(args: Args) -> Any:
     match args:
         case (TensorRef() | Placeholder() as tensor, _, _, *state) if len(state) <= 1:
             return tensor
-    raise UnreadableError("a parameter has other arguments than it should")
+    raise UnreadableError("a parameter is built with unexpected arguments")
 
 
 def _rebuild_from_type(args: Args) -> Any:
@@ -158,7 +215,7 @@ def _rebuild_from_type(args: Args) -> Any:
             return Placeholder(kind.name)
         case (Placeholder() as function, _, _, _):
             return Placeholder(function.name)
-    raise UnreadableError("a tensor has other arguments than it should")
+    raise UnreadableError("a tensor is built with unexpected arguments")
 
 
 def _size(args: Args) -> Any:
@@ -177,7 +234,7 @@ def _device(args: Args) -> Any:
     return Placeholder("torch.device")
 
 
-# Names that torch has for element types, each with its storage class if it has one.
+# Element types of torch, each with its storage class if it has one.
 _STORAGE_CLASSES: Mapping[str, str | None] = {
     "bool": "Bool",
     "uint8": "Byte",
@@ -207,13 +264,16 @@ _STORAGE_CLASSES: Mapping[str, str | None] = {
     "quint4x2": "QUInt4x2",
     "quint2x4": "QUInt2x4",
 }
-_OTHER_SIZES = {"ComplexDouble": 16, "QInt32": 4}  # of types without a name, where it is not 1
+_OTHER_SIZES = {
+    "ComplexDouble": 16,
+    "QInt32": 4,
+}  # bytes, of types that safetensors has no name for, if not 1
 _ELEMENTS = {
     f"torch.{name}": StorageType(f"torch.{name}", OF_TORCH[name], DTYPES[OF_TORCH[name]])
     for name in _STORAGE_CLASSES
     if name in OF_TORCH
 }
-# What a tensor that has no plain numbers in one stretch is, by what would make it.
+# Tensors that are not a plain array of numbers, by the function or class that makes them.
 TENSOR_KINDS: Mapping[str, str] = {
     "torch._utils._rebuild_qtensor": "a quantised tensor",
     "torch._utils._rebuild_sparse_tensor": "a sparse tensor",
@@ -249,7 +309,7 @@ _REBUILD = {
         "torch._utils._rebuild_parameter_with_state": _rebuild_parameter,
     }.items()
 }
-# What the globals of a checkpoint mean: storages, tensors and a few values that are plain here.
+# Globals of a checkpoint: storages, tensors, and a few that are read as plain values.
 TORCH: Mapping[str, Any] = {
     **{f"torch.{name}": f"torch.{name}" for name in _STORAGE_CLASSES},
     **STORAGE_TYPES,

@@ -1,6 +1,6 @@
 """Write ``.pt`` files that ``torch.load(weights_only=True)`` reads, without torch.
 
-Source: ``torch/serialization.py`` for the archive, ``torch/_utils.py`` for how a tensor is rebuilt.
+Follows ``torch/serialization.py`` for the archive and ``torch/_utils.py`` for the pickled tensors.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ _STORAGES = {
     "F32": "FloatStorage",
     "F64": "DoubleStorage",
 }
-_ALIGNMENT = 64  # torch maps storages into memory where they are aligned so
-_EARLIEST = (1980, 1, 1, 0, 0, 0)  # the same tensors give the same file
+_ALIGNMENT = 64  # bytes, as torch.save aligns storages so that they can be memory-mapped
+_EARLIEST = (1980, 1, 1, 0, 0, 0)  # a constant date, so that the same tensors give the same file
 
 
 def write_torch(
@@ -33,11 +33,21 @@ def write_torch(
     written: Written = lambda *_: None,
     blobs: Iterable[Blob] = (),
 ) -> None:
-    """Write ``{"model": OrderedDict(tensors)}``, in the order of ``tensors``, to a new file.
+    """Write ``{"model": OrderedDict(tensors)}`` to a new file.
 
-    The archive needs the CRC-32 of each tensor. Where ``blobs`` records it, it is taken from there
-    and the data need not be seen. ``written`` is called for each part of a tensor as soon as it can
-    be read back.
+    Args:
+        path: The file. An existing one is replaced.
+        tensors: The tensors by name, in the order of the output; their types are ``F16``, ``BF16``,
+            ``F32`` or ``F64``.
+        progress: Is advanced by the bytes written.
+        written: Is called for each part of a tensor as soon as it can be read back; see
+            :data:`~sam21convert.io.data.copy.Written`.
+        blobs: Checksums recorded in the sources. The archive needs the CRC-32 of each tensor;
+            where it is among these, the kernel copies the data and this process need not read it.
+
+    Raises:
+        OSError: If the file cannot be written.
+        UnreadableError: If the data of a source cannot be read.
     """
     specs = {name: tensor.spec for name, tensor in tensors.items()}
     known = {(blob.path, blob.offset, blob.nbytes): blob.crc32 for blob in blobs}
@@ -67,7 +77,7 @@ def write_torch(
 
 
 def _place(tensor: Tensor) -> tuple[Path, int, int] | None:
-    """Where the bytes of ``tensor`` lie as they shall lie in the output, if in one piece."""
+    """File, offset and size of the bytes of ``tensor`` if they can be copied in one piece."""
     part = tensor.parts[0] if len(tensor.parts) == 1 else None
     if part is None or not is_plain(part, tensor.spec.dtype):
         return None
@@ -86,7 +96,7 @@ def _entry(name: str, start: int, nbytes: int = 0) -> zipfile.ZipInfo:
 
 
 def _pickle(specs: Mapping[str, TensorSpec]) -> bytes:
-    """Protocol 2, by hand: what it names are classes of torch, which need not be installed."""
+    """The pickle in protocol 2, assembled without importing torch, which need not be installed."""
     tensors = b"".join(
         _text(name) + _rebuilt(number, spec) for number, (name, spec) in enumerate(specs.items())
     )
@@ -102,11 +112,11 @@ def _rebuilt(number: int, spec: TensorSpec) -> bytes:
         + _global("torch", _STORAGES[spec.dtype])
         + _text(str(number))
         + _text("cpu")
-        + _whole(spec.numel)
+        + _integer(spec.numel)
         + b"tQ"
     )
     strides = [prod(spec.shape[axis + 1 :]) for axis in range(len(spec.shape))]
-    arguments = storage + _whole(0) + _wholes(spec.shape) + _wholes(strides) + b"\x89"
+    arguments = storage + _integer(0) + _integers(spec.shape) + _integers(strides) + b"\x89"
     return _global("torch._utils", "_rebuild_tensor_v2") + b"(" + arguments + _ORDERED_DICT + b"tR"
 
 
@@ -115,14 +125,14 @@ def _text(text: str) -> bytes:
     return b"X" + struct.pack("<I", len(raw)) + raw
 
 
-def _whole(number: int) -> bytes:
+def _integer(number: int) -> bytes:
     if number < 1 << 31:
         return b"J" + struct.pack("<i", number)
     return b"\x8a\x08" + struct.pack("<q", number)
 
 
-def _wholes(numbers: list[int] | tuple[int, ...]) -> bytes:
-    return b"(" + b"".join(map(_whole, numbers)) + b"t"
+def _integers(numbers: list[int] | tuple[int, ...]) -> bytes:
+    return b"(" + b"".join(map(_integer, numbers)) + b"t"
 
 
 def _global(module: str, name: str) -> bytes:

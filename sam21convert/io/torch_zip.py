@@ -1,6 +1,6 @@
 """Read the checkpoints that ``torch.save`` writes: zip archives with a pickle and raw storages.
 
-After ``torch/serialization.py``, which says what entries there are. The pickle spells tensors in
+Follows ``torch/serialization.py``, which defines the entries of the archive. Tensors are pickled in
 the same way as in the legacy format.
 """
 
@@ -20,7 +20,7 @@ from .source import Blob, Placeholder, Source
 from .torch_storage import MAX_HEADER, TORCH, Storages, StorageType, errors_about
 from .zip_directory import MAX_DIRECTORY, check_end
 
-_MAX_OF_A_PART = 4096  # bytes of a directory or a pickle: that of one tensor has some hundreds
+_MAX_ONE_TENSOR = 4096  # bytes of the directory or pickle of a single tensor; usually hundreds
 _LOCAL_HEADER = struct.Struct("<4s4xH16xHH")
 
 
@@ -29,20 +29,30 @@ def read_torch_zip(
 ) -> Source:
     """Read what ``torch.save`` writes since PyTorch 1.6, without the data of the tensors.
 
-    The archive can be a stretch of the file, for one tensor: ``length`` bytes from ``start`` on.
-    Where the data of a tensor begins stands before it. Without ``place`` that is not looked up: the
-    offsets are those of the archive's entries, and no data can be read by them.
+    Args:
+        path: The file.
+        start: First byte of the archive in the file.
+        length: Size of an archive that holds a single tensor and is only a part of the file, as
+            in a folder of ``torch.distributed.checkpoint``; None for the whole file.
+        place: Whether to locate the data of each tensor, which needs one small read per tensor.
+            With False the offsets are those of the archive's entries and must not be used to
+            read data.
 
-    Raises :class:`UnreadableError` when the file is no intact zip archive or its parts contradict
-    each other, and :class:`RefusedError` for archives of another kind, TorchScript among them, for
-    compressed or encrypted entries, and for big-endian data.
+    Returns:
+        The opened checkpoint, with the checksums that the archive records.
+
+    Raises:
+        UnreadableError: If the file is not an intact zip archive or its parts contradict each
+            other.
+        RefusedError: If it is another kind of archive, such as TorchScript, has compressed or
+            encrypted entries, or holds big-endian data.
     """
     with errors_about(str(path)), path.open("rb", buffering=0) as file:
         if length is None:
             archive, limit = _Archive(file, MAX_DIRECTORY), MAX_HEADER
         else:
-            archive = _Archive(Stretch(file, start, length), _MAX_OF_A_PART)
-            limit = _MAX_OF_A_PART
+            archive = _Archive(Stretch(file, start, length), _MAX_ONE_TENSOR)
+            limit = _MAX_ONE_TENSOR
         folder = _find_folder(archive)
         _check_byte_order(archive, folder)
         pickle = archive.read(f"{folder}/data.pkl", limit)
@@ -65,7 +75,7 @@ def read_torch_zip(
             match number:
                 case ("storage", StorageType() as kind, str(key), _, numel):
                     return storages.find(kind, key, numel)
-            raise UnreadableError("a persistent id is not that of a storage")
+            raise UnreadableError("a persistent id does not describe a storage")
 
         found = unpickle(pickle, "data.pkl", known=TORCH, persistent=persistent)
         if rest := len(pickle) - found.end:
@@ -81,7 +91,13 @@ def read_torch_zip(
 
 
 class Stretch(RawIOBase):
-    """A part of a file as a file of its own."""
+    """A range of a file, readable like a file of its own.
+
+    Args:
+        file: The file, opened for reading without a buffer.
+        start: First byte of the range.
+        length: Number of bytes.
+    """
 
     def __init__(self, file: RawIOBase, start: int, length: int) -> None:
         self._file = file
@@ -89,22 +105,49 @@ class Stretch(RawIOBase):
         self._position = 0
 
     def seekable(self) -> bool:
-        """Yes."""
+        """Tell that :meth:`seek` works.
+
+        Returns:
+            True.
+        """
         return True
 
     def readable(self) -> bool:
-        """Yes."""
+        """Tell that the range can be read.
+
+        Returns:
+            True.
+        """
         return True
 
     def seek(self, offset: int, whence: int = 0) -> int:
-        """Move to a place in the part."""
+        """Change the position.
+
+        Args:
+            offset: Bytes relative to ``whence``.
+            whence: ``os.SEEK_SET``, ``os.SEEK_CUR`` or ``os.SEEK_END``; here the start of the
+                range, the position, or the end of the range.
+
+        Returns:
+            The new position, from the start of the range.
+
+        Raises:
+            ValueError: If that is before the start of the range.
+        """
         self._position = (0, self._position, self._length)[whence] + offset
         if self._position < 0:
-            raise ValueError("before the beginning")
+            raise ValueError("the position is before the start of the range")
         return self._position
 
     def readinto(self, buffer: Any) -> int:
-        """Fill the buffer, as far as the part reaches."""
+        """Read into a buffer, up to the end of the range.
+
+        Args:
+            buffer: A writable buffer of bytes.
+
+        Returns:
+            Number of bytes read; 0 at the end.
+        """
         count = max(0, min(len(buffer), self._length - self._position))
         self._file.seek(self._start + self._position)
         data = self._file.read(count) or b""
@@ -114,7 +157,7 @@ class Stretch(RawIOBase):
 
 
 class _Archive:
-    """A zip archive: the entries of its central directory, and where their data lies."""
+    """A zip archive: the entries of its central directory, and where their data is stored."""
 
     def __init__(self, file: RawIOBase, limit: int) -> None:
         self.file = file
@@ -134,7 +177,7 @@ class _Archive:
         self.entries = {info.orig_filename: info for info in infos}
         if len(self.entries) < len(infos):
             raise UnreadableError("two entries of the zip archive have the same name")
-        # torch.save can be told to compute no checksums; all of them are zero then.
+        # torch.save can be told not to compute checksums; all of them are zero then.
         self.has_checksums = any(info.CRC for info in infos)
 
     def find(self, name: str) -> zipfile.ZipInfo:
@@ -143,7 +186,7 @@ class _Archive:
         return self.entries[name]
 
     def entry(self, info: zipfile.ZipInfo) -> int:
-        """Where an entry begins, of which only the directory has been seen."""
+        """The offset of an entry according to the directory; its own header is not read."""
         if info.flag_bits & 1:
             raise RefusedError("its entry in the zip archive is encrypted")
         if info.compress_type != zipfile.ZIP_STORED or info.compress_size != info.file_size:
@@ -153,29 +196,31 @@ class _Archive:
             )
         header = _LOCAL_HEADER.size + len(_name(info))
         if not 0 <= info.header_offset <= self.size - header:
-            raise UnreadableError("its entry lies outside the file")
+            raise UnreadableError("its entry is outside the file")
         self._check_end(info, info.header_offset + header)
         return info.header_offset
 
     def locate(self, info: zipfile.ZipInfo) -> int:
-        """Where the data of an entry begins: behind a header of its own, which can be padded."""
+        """The offset of the data of an entry, which follows the entry's own header and padding."""
         self.file.seek(self.entry(info))
         name = _name(info)
         header = self.file.read(_LOCAL_HEADER.size + len(name)) or b""
         magic, method, name_length, extra_length = _LOCAL_HEADER.unpack_from(header)
         agree = (magic, method, name_length) == (b"PK\3\4", info.compress_type, len(name))
         if not agree or not header.endswith(name):
-            raise UnreadableError("its entry and the directory of the zip archive disagree")
+            raise UnreadableError(
+                "its entry and the directory of the zip archive contradict each other"
+            )
         offset: int = info.header_offset + len(header) + extra_length
         self._check_end(info, offset)
         return offset
 
     def _check_end(self, info: zipfile.ZipInfo, offset: int) -> None:
         if offset + info.file_size > self.size:
-            raise UnreadableError("its entry goes beyond the end of the file")
+            raise UnreadableError("its entry extends beyond the end of the file")
 
     def read(self, name: str, limit: int) -> bytes:
-        """All of an entry, checked."""
+        """Read an entry and check its checksum."""
         with errors_about(name.partition("/")[2]):
             info = self.find(name)
             if info.file_size > limit:
@@ -188,12 +233,12 @@ class _Archive:
 
 
 def _name(info: zipfile.ZipInfo) -> bytes:
-    """The name of an entry as it stands in the file."""
+    """The name of an entry, encoded as in the file."""
     return info.orig_filename.encode("utf-8" if info.flag_bits & 0x800 else "cp437")
 
 
 def _find_folder(archive: _Archive) -> str:
-    """The folder that everything is in; its name comes from the file name given to torch.save."""
+    """Find the top folder of the archive; torch.save names it after the file being written."""
     folders = [
         name.removesuffix("/data.pkl")
         for name in archive.entries
@@ -206,7 +251,7 @@ def _find_folder(archive: _Archive) -> str:
         shown += " ..." if len(archive.entries) > 3 else ""
         raise RefusedError(
             f"is a zip archive, but not a PyTorch checkpoint: it holds {shown}",
-            hint="unpack it, and give the checkpoint in it",
+            hint="unpack it and give the checkpoint in it",
         )
     if len(folders) > 1:
         raise UnreadableError("the zip archive has more than one data.pkl")
@@ -218,7 +263,7 @@ def _check_byte_order(archive: _Archive, folder: str) -> None:
     order = archive.read(name, limit=16) if name in archive.entries else b"little"
     if order == b"big":
         raise RefusedError(
-            "the data is big-endian", hint="load and save it with torch on another machine"
+            "the data is big-endian", hint="load and save it with torch on a little-endian machine"
         )
     if order != b"little":
-        raise UnreadableError("byteorder: it says neither 'little' nor 'big'")
+        raise UnreadableError("byteorder: expected 'little' or 'big'")

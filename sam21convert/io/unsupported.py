@@ -1,4 +1,4 @@
-"""Files that people take for checkpoints: what each is, by its content, and what to do about it."""
+"""Unsupported formats: recognise them by their content, and say what to do instead."""
 
 from __future__ import annotations
 
@@ -10,21 +10,26 @@ from pathlib import Path
 from ..errors import RefusedError
 
 _TORCH_TAR = (b"sys_info", b"pickle", b"tensors", b"storages")
-HEAD = 512  # bytes from the start of a file that tell it
-_QUOTED = 60
+HEAD = 512  # bytes from the start of a file, enough to recognise its format
+_QUOTED = 60  # characters of a text that an error message quotes
 
-_AGAIN = "the download gave this in place of the file: check the address and your access to it"
+_AGAIN = "the server sent this instead of the file: check the address and your access to it"
 _WEIGHTS = "give the checkpoint itself"
-_TEXT = f"{_WEIGHTS}; a config goes with `config`, a failed download is to be repeated"
+_TEXT = f"{_WEIGHTS}; pass a config with `config`, and repeat a failed download"
 _EXPORTED = "it is a compiled program: convert the checkpoint that it was exported from"
-_UNPACK = "unpack it, and give the checkpoint in it"
+_UNPACK = "unpack it and give the checkpoint in it"
 
 
 @dataclass(frozen=True, slots=True)
 class UnsupportedFormat:
-    """A kind of file: what it is, what to do, and whether the first bytes of a file are of it.
+    """An unsupported file format.
 
-    Of a ``quoted`` one the error shows the beginning, which may say what went wrong.
+    Attributes:
+        what: What a file in this format is, with its article.
+        hint: What to do instead.
+        tells: Takes the first ``HEAD`` bytes of a file and returns whether it has this format.
+        quoted: Whether the error quotes the beginning of the file, as a text may say what went
+            wrong with a download.
     """
 
     what: str
@@ -38,13 +43,13 @@ def _at(offset: int, *magics: bytes) -> Callable[[bytes], bool]:
 
 
 def _text(pattern: str) -> Callable[[bytes], bool]:
-    """Text that begins so, whatever the case, after white space."""
+    """Match the beginning of a text after white space, ignoring case."""
     compiled = re.compile(pattern, re.IGNORECASE)
     return lambda start: (shown := _as_text(start)) is not None and bool(compiled.match(shown))
 
 
 def _as_text(start: bytes) -> str | None:
-    """The bytes as text; None when they are none. The last character may be cut off."""
+    """Decode bytes that may end within a character; None if they are not printable text."""
     for cut in range(4):
         try:
             shown = start[: len(start) - cut].decode("utf-8-sig")
@@ -56,7 +61,7 @@ def _as_text(start: bytes) -> str | None:
 
 
 def _protobuf(telling: Callable[[bytes, bytes], bool]) -> Callable[[bytes], bool]:
-    """A protobuf message: a version in field 1, then a field whose tag and content tell."""
+    """Match a protobuf message with a version in field 1, by the tag and content of the next."""
 
     def tells(start: bytes) -> bool:
         if len(start) < 6 or start[0] != 0x08 or not 0 < start[1] < 0x40:
@@ -83,7 +88,7 @@ def _is_coreml(tag: bytes, content: bytes) -> bool:
     return tag == b"\x12" and content[:1] == b"\x0a"
 
 
-# The first that fits names a file. Magic numbers are those of each format's own description.
+# The first match counts. The magic numbers are from the description of each format.
 UNSUPPORTED: tuple[UnsupportedFormat, ...] = (
     UnsupportedFormat(
         "a Git LFS pointer, not the file itself",
@@ -144,7 +149,13 @@ UNSUPPORTED: tuple[UnsupportedFormat, ...] = (
 
 @dataclass(frozen=True, slots=True)
 class Archive:
-    """A kind of zip archive or folder, told by an entry whose path the pattern fits."""
+    """An unsupported kind of zip archive or folder.
+
+    Attributes:
+        what: What it is, with its article.
+        hint: What to do instead.
+        entry: Regular expression; an entry whose whole path matches it identifies the kind.
+    """
 
     what: str
     hint: str
@@ -175,7 +186,15 @@ ARCHIVES: tuple[Archive, ...] = (
 
 
 def refusal_of(path: Path, start: bytes) -> RefusedError | None:
-    """The error for a file that begins so, where that tells what it is."""
+    """Recognise an unsupported format by the beginning of a file.
+
+    Args:
+        path: The file, for the error message.
+        start: Its first ``HEAD`` bytes, or all of a shorter file.
+
+    Returns:
+        The error to raise, or None if the format is not in ``UNSUPPORTED``.
+    """
     kind = next((kind for kind in UNSUPPORTED if kind.tells(start)), None)
     if kind is None:
         return None
@@ -185,6 +204,13 @@ def refusal_of(path: Path, start: bytes) -> RefusedError | None:
 
 
 def archive(entries: Collection[str]) -> Archive | None:
-    """What a zip archive or a folder with such entries is, where they tell."""
-    fitting = (kind for kind in ARCHIVES if any(re.fullmatch(kind.entry, e) for e in entries))
-    return next(fitting, None)
+    """Recognise an unsupported kind of zip archive or folder by its entries.
+
+    Args:
+        entries: Paths of the entries, with ``/`` as separator.
+
+    Returns:
+        The kind, or None if it is not in ``ARCHIVES``.
+    """
+    matches = (kind for kind in ARCHIVES if any(re.fullmatch(kind.entry, e) for e in entries))
+    return next(matches, None)

@@ -1,6 +1,6 @@
-"""Where a zip archive ends: checked before any of its directory is read.
+"""Check the end of a zip archive before its directory is read.
 
-After PKWARE's ``APPNOTE.TXT``, 4.3.14 to 4.3.16.
+Follows PKWARE's ``APPNOTE.TXT``, sections 4.3.14 to 4.3.16.
 """
 
 from __future__ import annotations
@@ -15,16 +15,26 @@ from ..errors import RefusedError, UnreadableError
 _END = struct.Struct("<4s8xIIH")
 _LOCATOR = struct.Struct("<4s4xQ4x")
 _END64 = struct.Struct("<4s36xQQ")
-MAX_DIRECTORY = 4 * 2**20  # ten times that of a training checkpoint
-_TAIL = (1 << 16) + 200  # bytes: a comment and all that the end has before it
+MAX_DIRECTORY = 4 * 2**20  # bytes, ten times those of a training checkpoint
+_TAIL = (1 << 16) + 200  # bytes: the longest comment and all end records before it
 _NOT_INTACT = "not an intact zip archive"
 _AGAIN = "download or copy the file again"
 
 
 def check_end(file: RawIOBase, size: int, limit: int = MAX_DIRECTORY) -> None:
-    """Raise an error unless an archive of ``size`` bytes is all there is, with a sane directory.
+    """Check that a file is exactly one zip archive with a directory of reasonable size.
 
-    Another program may see another archive in a file with something before, between or after.
+    If there are other bytes before, between or after its parts, another program may find another
+    archive in the same file.
+
+    Args:
+        file: The file.
+        size: Its size in bytes.
+        limit: Allowed size of the directory in bytes.
+
+    Raises:
+        UnreadableError: If the archive is cut short or does not fill the file exactly.
+        RefusedError: If the directory is larger than ``limit``.
     """
     tail_size = min(size, _END64.size + _LOCATOR.size + _END.size)
     file.seek(size - tail_size)
@@ -40,10 +50,10 @@ def check_end(file: RawIOBase, size: int, limit: int = MAX_DIRECTORY) -> None:
     if at >= 0 and tail.startswith(b"PK\6\7", at):
         end -= _LOCATOR.size + _END64.size
         if _LOCATOR.unpack_from(tail, at)[1] != end or not tail.startswith(b"PK\6\6"):
-            raise UnreadableError(f"{_NOT_INTACT} (its end is not where it is said to be)")
+            raise UnreadableError(f"{_NOT_INTACT} (its end record is not where its locator says)")
         _, length, start = _END64.unpack_from(tail)
     if comment or start + length != end:
-        raise UnreadableError(f"{_NOT_INTACT} (its directory is not where it is said to be)")
+        raise UnreadableError(f"{_NOT_INTACT} (its directory is not where its end record says)")
     if length > limit:
         raise RefusedError(
             f"a zip archive with a directory of {length} bytes, more than the {limit} allowed"
@@ -51,9 +61,17 @@ def check_end(file: RawIOBase, size: int, limit: int = MAX_DIRECTORY) -> None:
 
 
 def claimed_directory(file: IO[bytes], size: int) -> int:
-    """Bytes that a directory may be said to have, by any of what looks like the end of an archive.
+    """Find the largest directory size that anything like an end record near the end claims.
 
-    Also where something follows it, or is behind it in a comment.
+    Other programs accept bytes after the archive and end records within comments, and then
+    allocate what such a record claims.
+
+    Args:
+        file: The file.
+        size: Its size in bytes.
+
+    Returns:
+        The size in bytes; 0 if there is no end record.
     """
     file.seek(max(0, size - _TAIL))
     tail = file.read(_TAIL)

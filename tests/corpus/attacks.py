@@ -192,8 +192,8 @@ def _beside_a_model() -> Iterator[Case]:
         ),
         "a persistent id with a call": b"(" + spelled("storage") + attack + b"tQ",
     }.items():  # fmt: skip
-        says = ("not that of a storage",) if "persistent" in where else (name,)
-        says = ("other arguments",) if "function" in where else says
+        says = ("does not describe a storage",) if "persistent" in where else (name,)
+        says = ("unexpected arguments",) if "function" in where else says
         file = written(model_zip(stubs={name: stub}))
         yield Case("in place of a tensor", where, file, says, loader="torch")
     yield Case(

@@ -120,7 +120,7 @@ IDS = {
 def cases() -> Iterator[Case]:
     """All of them as the pickle of an archive, and some as files of their own."""
     for name, (data, place, message) in BROKEN.items():
-        message = "not that of a storage" if name == "persistent id" else message
+        message = "does not describe a storage" if name == "persistent id" else message
         says = (f"data.pkl, byte {place}", message)
         yield Case("broken pickles", name, written(torch_zip(data)), says)
     for name, (data, message) in BOMBS.items():
@@ -131,7 +131,7 @@ def cases() -> Iterator[Case]:
         yield Case("extension registry", name, written(made), ("extension code 1",))
     for name, spelling in IDS.items():
         made = torch_zip(b"\x80\x02" + spelling + b"Q.")
-        says = ("data.pkl, byte", "a persistent id is not that of a storage")
+        says = ("data.pkl, byte", "a persistent id does not describe a storage")
         yield Case("persistent ids", name, written(made), says)
         made = LEGACY + b"\x80\x02" + spelling + b"Q."
         if name != "another word":

@@ -52,14 +52,14 @@ LIES: dict[str, tuple[dict[str, Any], str]] = {
     "no such storage": ({"key": "7"}, "storage '7': the zip archive has no entry"),
     "storage out of the folder": ({"key": "../data.pkl"}, "the zip archive has no entry"),
     "long key": ({"key": "7" * 101}, "more than 100 characters"),
-    "key no string": ({"key": 0}, "not that of a storage"),
-    "unknown storage class": ({"storage": "OddStorage"}, "not that of a storage"),
+    "key no string": ({"key": 0}, "does not describe a storage"),
+    "unknown storage class": ({"storage": "OddStorage"}, "does not describe a storage"),
 }
 
 
 NAME = "no_mem_embed"
 ENCRYPTED = "its entry in the zip archive is encrypted"
-DISAGREE = "disagree"
+DISAGREE = "contradict each other"
 
 
 def cases() -> Iterator[Case]:

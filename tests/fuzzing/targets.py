@@ -98,7 +98,7 @@ def _pickle(data: bytes) -> bool:
         match number:
             case ("storage", StorageType() as kind, str(key), _, numel):
                 return storages.find(kind, key, numel)
-        raise UnreadableError("a persistent id is not that of a storage")
+        raise UnreadableError("a persistent id does not describe a storage")
 
     def read() -> None:
         repr(unpickle(data, "fuzz", known=TORCH, persistent=persistent).value)

@@ -197,7 +197,7 @@ def test_the_document_states_the_limits() -> None:
         f"{zip_directory.MAX_DIRECTORY >> 20} MiB for the directory of a zip archive",
         f"{safetensors._MAX_HEADER // 10**6} MB for the header of a safetensors file",
         f"{text_files._MAX_BYTES >> 10} KiB for a config",
-        f"{torch_zip_reader._MAX_OF_A_PART >> 10} KiB for directory and pickle of a piece",
+        f"{torch_zip_reader._MAX_ONE_TENSOR >> 10} KiB for directory and pickle of a piece",
     ):
         assert stated in text
 

@@ -176,7 +176,7 @@ class TestPieces:
         convert(source, tmp_path / "plain.pt", base=base)
         found, state = torch.load(tmp_path / "plain.pt")["model"], state_dict()
         assert all(torch.equal(found[key], state[key]) for key in state)
-        with pytest.raises(RefusedError, match="would have to be turned around"):
+        with pytest.raises(RefusedError, match="would have to be transposed"):
             convert(source, tmp_path / "mlx.safetensors", to="mlx", base=base)
 
     def test_they_are_validated_and_compared(self, tmp_path: Path) -> None:
@@ -191,10 +191,10 @@ class TestPieces:
     @pytest.mark.parametrize(
         ("change", "message"),
         [
-            (lambda entry: entry.chunks.pop(0), "has 8 rows, its pieces 4"),
-            (lambda entry: entry.chunks.append(entry.chunks[0]), "missing or there twice"),
+            (lambda entry: entry.chunks.pop(0), "has 8 rows, its pieces have 4"),
+            (lambda entry: entry.chunks.append(entry.chunks[0]), "missing or occur twice"),
             (lambda entry: setattr(entry.chunks[0], "sizes", torch.Size([4])), "dimensions"),
-            (lambda entry: setattr(entry.chunks[0], "sizes", torch.Size([4, 1])), "by rows"),
+            (lambda entry: setattr(entry.chunks[0], "sizes", torch.Size([4, 1])), "along another axis than the first"),
             (lambda entry: setattr(entry, "chunks", []), "missing"),
         ],
     )

@@ -365,12 +365,12 @@ def test_a_storage_described_twice_must_be_the_same(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("pickled", "message"),
     [
-        (b"ctorch._utils\n_rebuild_tensor_v2\n(tR.", "other arguments"),
+        (b"ctorch._utils\n_rebuild_tensor_v2\n(tR.", "unexpected arguments"),
         (b"ctorch._utils\n_rebuild_tensor_v2\n(NNNNNNtR.", "a storage and two tuples"),
-        (b"ctorch._utils\n_rebuild_tensor_v3\n(NNNNNN]tR.", "other arguments"),
-        (b"ctorch._utils\n_rebuild_parameter\n(NNNtR.", "other arguments"),
-        (b"ctorch._tensor\n_rebuild_from_type_v2\n(NNNNtR.", "other arguments"),
-        (b"NQ.", "not that of a storage"),
+        (b"ctorch._utils\n_rebuild_tensor_v3\n(NNNNNN]tR.", "unexpected arguments"),
+        (b"ctorch._utils\n_rebuild_parameter\n(NNNtR.", "unexpected arguments"),
+        (b"ctorch._tensor\n_rebuild_from_type_v2\n(NNNNtR.", "unexpected arguments"),
+        (b"NQ.", "does not describe a storage"),
         (tensor_pickle()[:-1] + b"Nb.", "a TensorRef is given attributes"),
     ],
 )
@@ -457,12 +457,12 @@ def test_an_entry_must_lie_inside_the_file(tmp_path: Path) -> None:
     first = data.index(b"a/data/0")
     struct.pack_into("<H", data, first - 2, 60_000)  # length of the extra field in front
     path.write_bytes(data)
-    with pytest.raises(UnreadableError, match="storage '0': its entry goes beyond the end"):
+    with pytest.raises(UnreadableError, match="storage '0': its entry extends beyond the end"):
         read_torch_zip(path)
     entry = data.rindex(b"PK\1\2", 0, data.rindex(b"a/data/0"))
     struct.pack_into("<I", data, entry + 42, 2**31)
     path.write_bytes(data)
-    with pytest.raises(UnreadableError, match="storage '0': its entry lies outside"):
+    with pytest.raises(UnreadableError, match="storage '0': its entry is outside the file"):
         read_torch_zip(path)
 
 

@@ -172,7 +172,7 @@ def test_each_is_told_by_its_own_entry_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: unsupported.UnsupportedFormat
 ) -> None:
     """Without its entry another name, or none, comes out."""
-    monkeypatch.setattr(unsupported, "STRANGERS", tuple(k for k in UNSUPPORTED if k is not kind))
+    monkeypatch.setattr(unsupported, "UNSUPPORTED", tuple(k for k in UNSUPPORTED if k is not kind))
     for what, make in CASES:
         if what == kind.what:
             make(tmp_path / "a")

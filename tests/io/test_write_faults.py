@@ -514,7 +514,7 @@ class TestLeftovers:
         (home / "out").mkdir()
         (home / "out" / "batch.json").touch()
         with alone_in(home / "out"), unchanged(home):
-            one_line(command(home, "folder", "--overwrite"), 2, "another process is at work")
+            one_line(command(home, "folder", "--overwrite"), 2, "another process is writing in this folder")
 
 
 class TestOnTheDisk:

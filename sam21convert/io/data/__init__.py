@@ -1,1 +1,1 @@
-"""Bytes of tensors: copied, cast, compared and checked, in pieces."""
+"""Tensor data: copy, cast, compare and verify it, piece by piece."""

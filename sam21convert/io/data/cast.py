@@ -1,4 +1,4 @@
-"""What needs the elements of a tensor: odd strides, casts, constants, sums. Imports numpy."""
+"""Compute the elements of tensors: make them contiguous, cast them, merge LoRA. Imports numpy."""
 
 from __future__ import annotations
 
@@ -10,14 +10,24 @@ from numpy.typing import NDArray
 
 from ..tensor import DTYPES, Constant, Factors, Merged, TensorRef
 
-Read: TypeAlias = Callable[[TensorRef], bytes | bytearray]  # the extent of a tensor in its file
+Read: TypeAlias = Callable[
+    [TensorRef], bytes | bytearray
+]  # reads the extent of a tensor in its file
 
 _NUMPY = {"F16": "<f2", "F32": "<f4", "F64": "<f8"}
-_BLOCK = 1 << 14  # elements that are computed at once: they stay in the cache and on the heap
+_BLOCK = 1 << 14  # elements computed at a time, few enough to stay in the cache
 
 
 def contiguous_bytes(raw: bytes | bytearray, ref: TensorRef) -> memoryview:
-    """Elements of ``ref`` in row-major order; ``raw`` is its extent in the file."""
+    """Put the elements of a tensor in row-major order.
+
+    Args:
+        raw: Its bytes in the file, from the first to the last element.
+        ref: The tensor.
+
+    Returns:
+        ``ref.spec.nbytes`` bytes.
+    """
     size = DTYPES[ref.spec.dtype]
     bits = np.frombuffer(raw, dtype=f"V{size}")
     if ref.stride is not None and ref.spec.numel:
@@ -27,7 +37,17 @@ def contiguous_bytes(raw: bytes | bytearray, ref: TensorRef) -> memoryview:
 
 
 def cast(raw: bytes | memoryview, source: str, target: str) -> bytes:
-    """Elements of type ``source`` as ``target``; where these are the same, the same bits."""
+    """Convert elements to another type.
+
+    Args:
+        raw: Little-endian elements.
+        source: Their type.
+        target: The type wanted: ``F16``, ``BF16`` or ``F32``, or the same as ``source``.
+
+    Returns:
+        The converted elements, rounded as in torch (see :func:`from_float32`); the same bits if
+        the types are the same.
+    """
     if source == target:
         return bytes(raw)
     values = np.frombuffer(raw, "<f4") if source == "F32" else to_float32(raw, source)
@@ -38,15 +58,32 @@ def cast(raw: bytes | memoryview, source: str, target: str) -> bytes:
 
 
 def constant_bytes(constant: Constant, dtype: str) -> bytes:
-    """Its elements as ``dtype``."""
+    """Make the elements of a constant tensor.
+
+    Args:
+        constant: The tensor.
+        dtype: Element type wanted, a floating type.
+
+    Returns:
+        The elements, little-endian.
+    """
     return from_float32(np.full(constant.spec.numel, constant.value, "<f4"), dtype)
 
 
 def merged_bytes(part: Merged, dtype: str, read: Read) -> Iterator[bytes]:
-    """Its elements as ``dtype``, computed in float32 and rounded once at the end, in pieces.
+    """Compute a merged tensor in float32, rounded once at the end.
 
-    Products are added up in the order of the rank, each rounded by itself, where a library would
-    choose: so the same bits come out whenever, and on whatever machine, this is done.
+    A library may add the products of a matrix multiplication in any order, depending on the
+    machine. Here they are added in the order of the rank, and each product and sum is rounded on
+    its own, so the result has the same bits on every machine.
+
+    Args:
+        part: The tensor.
+        dtype: Element type wanted, a floating type.
+        read: Reads the bytes of a tensor from its file.
+
+    Yields:
+        The elements in row-major order, little-endian, piece by piece.
     """
     values = _values(part.base, read)
     if part.factors is not None:
@@ -59,7 +96,7 @@ def merged_bytes(part: Merged, dtype: str, read: Read) -> Iterator[bytes]:
 
 
 def _change(rows: NDArray[np.float32], factors: Factors, read: Read) -> None:
-    """Add a change of low rank to ``rows``, [N, M], in place."""
+    """Add a low-rank update to ``rows``, [N, M], in place."""
     left = _values(factors.left, read).reshape(len(rows), -1).T  # rank, N
     right = _values(factors.right, read).reshape(len(left), -1)  # rank, M
     magnitude = None if factors.magnitude is None else _values(factors.magnitude, read).reshape(-1)
@@ -83,7 +120,15 @@ def _values(ref: TensorRef, read: Read) -> NDArray[np.float32]:
 
 
 def to_float32(raw: bytes | memoryview, dtype: str) -> NDArray[np.float32]:
-    """Elements as float32: exact for every floating type but F64, which is rounded to nearest."""
+    """Convert elements to float32: exactly, except for F64, which is rounded to nearest.
+
+    Args:
+        raw: Little-endian elements.
+        dtype: Their type, a floating type.
+
+    Returns:
+        [N] in float32. Values of F64 that are too large become infinity.
+    """
     if dtype == "BF16":
         return (np.frombuffer(raw, "<u2").astype("<u4") << 16).view("<f4")
     with np.errstate(over="ignore", invalid="ignore"):
@@ -91,14 +136,30 @@ def to_float32(raw: bytes | memoryview, dtype: str) -> NDArray[np.float32]:
 
 
 def to_float(raw: bytes | memoryview, dtype: str) -> NDArray[np.floating]:
-    """Elements as a numpy float array that holds each of them exactly."""
+    """Convert elements to a numpy type that holds each of them exactly.
+
+    Args:
+        raw: Little-endian elements.
+        dtype: Their type, a floating type.
+
+    Returns:
+        [N] in the same type, or float32 for BF16, which numpy does not have.
+    """
     return to_float32(raw, dtype) if dtype == "BF16" else np.frombuffer(raw, _NUMPY[dtype])
 
 
 def from_float32(values: NDArray[np.float32], dtype: str) -> bytes:
-    """Round to nearest, ties to even, as torch does; NaN stays NaN, overflow becomes infinity.
+    """Convert float32 to another floating type, rounded as in torch.
 
-    Elements of F64 tensors come through float32 as well, as they do in torch.
+    Rounds to nearest, ties to even; NaN stays NaN, and overflow becomes infinity. Casts from F64
+    go through float32 as well, as in torch.
+
+    Args:
+        values: [N].
+        dtype: Element type wanted.
+
+    Returns:
+        The elements, little-endian.
     """
     if dtype == "BF16":
         bits = values.view("<u4")

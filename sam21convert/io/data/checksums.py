@@ -1,4 +1,4 @@
-"""Compare bytes: recorded checksums with the data, an output with what was to be written."""
+"""Verify bytes: data against recorded checksums, and outputs against what was written."""
 
 from __future__ import annotations
 
@@ -19,7 +19,15 @@ if TYPE_CHECKING:
 
 
 def check_sums(blobs: Iterable[Blob], progress: Progress) -> None:
-    """Raise :class:`UnreadableError` when the data of a blob does not have its recorded CRC-32."""
+    """Check data against the CRC-32 that its container records.
+
+    Args:
+        blobs: The byte ranges to check.
+        progress: Is advanced by the bytes read.
+
+    Raises:
+        UnreadableError: If the data of a blob does not match its checksum, or cannot be read.
+    """
     with Files() as files:
         for blob in blobs:
             crc = _crc(files, blob.path, blob.offset, blob.nbytes, progress)
@@ -32,7 +40,15 @@ def check_sums(blobs: Iterable[Blob], progress: Progress) -> None:
 
 
 def used_blobs(blobs: Iterable[Blob], tensors: Iterable[Tensor]) -> list[Blob]:
-    """Those blobs that hold bytes of the tensors."""
+    """Select the blobs that contain tensors.
+
+    Args:
+        blobs: All blobs of a source.
+        tensors: The tensors to be written.
+
+    Returns:
+        The blobs in which a tensor begins that is needed, in the same order.
+    """
     offsets: dict[Path, list[int]] = {}
     refs = (ref for tensor in tensors for part in tensor.parts for ref in part.refs)
     for path, offset in sorted({(ref.path, ref.offset) for ref in refs}):
@@ -46,13 +62,24 @@ def used_blobs(blobs: Iterable[Blob], tensors: Iterable[Tensor]) -> list[Blob]:
 
 
 class ReadBack:
-    """Reads an output back, on threads of its own while the rest is still being written.
+    """Read an output back and verify it, in threads, while the rest is still being written.
 
-    ``blobs`` are the checksums recorded in the sources. Where a part of a tensor is a whole blob,
-    the output must have the blob's checksum, which vouches for source and output at once. Where
-    the bytes went through this process (casts, odd strides, sums for an archive), it must have the
-    checksum that they had then. Everything else is compared byte by byte. All blobs that were not
-    vouched for are checked in the source. Errors call the output ``shown``, if that is given.
+    How a part of a tensor is verified depends on how it was written:
+
+    * If it is a whole blob, the output must have the checksum recorded for the blob. That
+      verifies source and output at once.
+    * If the bytes went through this process (casts, strides, checksums for an archive), the output
+      must have the checksum computed at that time.
+    * Everything else is compared with the source byte by byte.
+
+    Blobs that were not verified that way are checked in the source. Used as a context manager,
+    which ends the threads.
+
+    Args:
+        output: The file being written.
+        blobs: Checksums recorded in the sources.
+        progress: Is advanced by the bytes read back.
+        shown: What errors call the output; ``output`` if None.
     """
 
     def __init__(
@@ -66,7 +93,7 @@ class ReadBack:
         self._files = Files()
         self._pool = ThreadPoolExecutor(WORKERS)
         self._checks: list[Future[None]] = []
-        self._vouched: set[Blob] = set()
+        self._verified: set[Blob] = set()
         self._placed: dict[str, int] = {}
 
     def __enter__(self) -> ReadBack:
@@ -77,30 +104,46 @@ class ReadBack:
         self._files.__exit__()
 
     def expect(self, name: str, part: Part, dtype: str, offset: int, sums: Sums | None) -> None:
-        """A part of the tensor ``name``, as ``dtype``, stands at ``offset`` of the output.
+        """Start to verify a part of a tensor that has just been written.
 
-        ``sums`` are the running CRC-32 before and after it, where what was written is known.
+        Args:
+            name: Name of the tensor.
+            part: The part, as it is in the source.
+            dtype: Element type in the output.
+            offset: First byte of the part in the output.
+            sums: CRC-32 of the tensor up to this part, and including it, as computed when it was
+                written; None if it was copied by the kernel.
         """
         self._placed.setdefault(name, offset)
         self._checks.append(self._pool.submit(self._check, name, part, dtype, offset, sums))
         for ref in () if is_plain(part, dtype) else part.refs:
             blob = self._blobs.get((ref.path, ref.offset, ref.extent))
-            if blob is not None and blob not in self._vouched:
-                self._vouched.add(blob)
+            if blob is not None and blob not in self._verified:
+                self._verified.add(blob)
                 self._checks.append(self._pool.submit(check_sums, [blob], SILENT))
 
     def finish(self, wanted: Mapping[str, Tensor], written: Mapping[str, TensorRef]) -> None:
-        """Wait for all checks; ``written`` is what the reader finds in the finished output.
+        """Wait for all checks, and verify what was not passed to :meth:`expect`.
 
-        Raises :class:`MismatchError` when the output is not what was to be written,
-        :class:`UnreadableError` when the source does not have the checksum that it records.
+        Args:
+            wanted: All tensors that should be in the output.
+            written: The tensors that a reader finds in the finished output.
+
+        Raises:
+            MismatchError: If the output is not what should have been written.
+            UnreadableError: If data in a source does not match its recorded checksum.
         """
         if set(wanted) != set(written):
-            raise MismatchError(f"{self._shown}: read back, it does not hold what was written")
+            raise MismatchError(
+                f"{self._shown}: read back, it does not hold the tensors that were written"
+            )
         for name, ref in written.items():
             at = self._placed.get(name, ref.offset)
             if (ref.spec, ref.stride, ref.offset) != (wanted[name].spec, None, at):
-                raise MismatchError(f"{self._shown}: {name}, read back, is {ref.spec}")
+                raise MismatchError(
+                    f"{self._shown}: {name}, read back, is {ref.spec} at byte {ref.offset}; "
+                    f"{wanted[name].spec} at byte {at} was written"
+                )
             if name not in self._placed:
                 for part in wanted[name].parts:
                     self.expect(name, part, ref.spec.dtype, at, None)
@@ -108,14 +151,14 @@ class ReadBack:
         for check in self._checks:
             check.result()
         used = used_blobs(self._blobs.values(), wanted.values())
-        check_sums([blob for blob in used if blob not in self._vouched], SILENT)
+        check_sums([blob for blob in used if blob not in self._verified], SILENT)
 
     def _check(self, name: str, part: Part, dtype: str, offset: int, sums: Sums | None) -> None:
         blob, spec = None, TensorSpec(dtype, part.spec.shape)
         if is_plain(part, dtype):
             blob = self._blobs.get((part.path, part.offset, part.spec.nbytes))
         if blob is not None:
-            self._vouched.add(blob)
+            self._verified.add(blob)
             sums = 0, blob.crc32
         if sums is None:
             equal = self._same(Tensor(spec, (part,)), offset)
@@ -131,7 +174,7 @@ class ReadBack:
             )
 
     def _same(self, wanted: Tensor, offset: int) -> bool:
-        """Whether the output has the bytes of ``wanted`` there."""
+        """Whether the output has the bytes of ``wanted`` at ``offset``."""
         buffer = bytearray()
         for chunk in payload(self._files, wanted):
             if len(buffer) != len(chunk):
@@ -145,7 +188,15 @@ class ReadBack:
 
 
 def same_bytes(left: Part, right: Part) -> bool:
-    """Whether two tensors, small enough for memory, are equal in type, shape and every bit."""
+    """Whether two tensors are equal in type, shape and every bit.
+
+    Args:
+        left: A tensor that fits into memory.
+        right: The other.
+
+    Returns:
+        True if they are equal; NaN equals NaN with the same bits.
+    """
     with Files() as files:
         one, other = (
             b"".join(map(bytes, payload(files, Tensor(ref.spec, (ref,))))) for ref in (left, right)
@@ -154,7 +205,14 @@ def same_bytes(left: Part, right: Part) -> bool:
 
 
 def sha256(path: Path) -> str:
-    """Hexadecimal SHA-256 of a file."""
+    """Compute the SHA-256 of a file.
+
+    Args:
+        path: The file, of any size.
+
+    Returns:
+        64 hexadecimal digits.
+    """
     import hashlib
 
     digest = hashlib.sha256()
@@ -165,7 +223,14 @@ def sha256(path: Path) -> str:
 
 
 def git_hash(path: Path) -> str:
-    """The hash that git gives a file, small enough for memory, of this content."""
+    """Compute the hash under which git stores the content of a file.
+
+    Args:
+        path: The file; it must fit into memory.
+
+    Returns:
+        SHA-1 of the git blob, in 40 hexadecimal digits.
+    """
     import hashlib
 
     content = path.read_bytes()
@@ -175,7 +240,7 @@ def git_hash(path: Path) -> str:
 def _crc(
     files: Files, path: Path, offset: int, nbytes: int, progress: Progress, crc: int = 0
 ) -> int:
-    """The CRC-32 of a stretch of a file, going on from ``crc``."""
+    """The CRC-32 of a range of a file, continuing from ``crc``."""
     for chunk in read_chunks(files, path, offset, nbytes):
         crc = crc32(chunk, crc)
         progress.advance(len(chunk))

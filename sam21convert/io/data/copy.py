@@ -1,9 +1,9 @@
-"""Move tensor bytes from file to file, in the kernel where that is possible.
+"""Copy tensor data from file to file, in the kernel where possible.
 
-A tensor whose bytes lie in the source as they shall lie in the output is copied with
-``copy_file_range`` and never enters this process, unless its checksum is wanted. Any other is
-gathered, cast or computed with numpy: piece by piece where it lies in one piece, else as a whole,
-and then no other is held as a whole at the time. Several threads do so at once.
+A tensor whose bytes are the same in source and output is copied with ``copy_file_range`` and never
+enters this process, unless its checksum is needed. Other tensors are reordered, cast or computed
+with numpy: in pieces if they are contiguous in the source, otherwise in memory as a whole, one
+tensor at a time. Several threads work at once.
 """
 
 from __future__ import annotations
@@ -22,22 +22,22 @@ from ...report import Progress
 from ..tensor import Constant, Merged, Part, Tensor, TensorRef
 
 try:
-    from isal.isal_zlib import crc32 as crc32  # several times as fast, where there is a build of it
+    from isal.isal_zlib import crc32 as crc32  # optional, several times as fast as zlib
 except ImportError:
     from zlib import crc32 as crc32
 
-# Called with the number of bytes just done, from any thread.
-# Called with name, part, type and offset in the output when a part of a tensor has been written,
-# from any thread, for the parts of one tensor in their order; and with the running CRC-32 before
-# and after it, or None where the kernel copied.
-Sums: TypeAlias = tuple[int, int]
+Sums: TypeAlias = tuple[int, int]  # CRC-32 of a tensor up to a part, and including it
+# Called when a part of a tensor has been written, with its name, the part, its type and offset in
+# the output, and the checksums, which are None if the kernel copied it. Calls come from any thread,
+# but for the parts of one tensor in their order.
 Written: TypeAlias = Callable[[str, Part, str, int, Sums | None], None]
 
 WORKERS = min(4, os.cpu_count() or 1)
-CHUNK = 1 << 20  # a whole number of elements of any type
-_KERNEL_CHUNK = 1 << 24  # small enough for progress to move and for Ctrl-C to be answered
-_FLUSH = 1 << 26
-# After EIO too the bytes go through this process, which tells source and output apart.
+CHUNK = 1 << 20  # bytes, a multiple of the size of every element type
+_KERNEL_CHUNK = 1 << 24  # bytes per call, so that progress moves and Ctrl-C is answered
+_FLUSH = 1 << 26  # bytes
+# Errors after which the bytes are read and written by this process. EIO is one of them because the
+# kernel does not say whether reading or writing failed.
 _NO_KERNEL_COPY = {
     errno.EXDEV,
     errno.ENOSYS,
@@ -46,11 +46,11 @@ _NO_KERNEL_COPY = {
     errno.EPERM,
     errno.EIO,
 }
-_WHOLE = threading.Lock()  # held while a tensor is in memory as a whole
+_IN_MEMORY = threading.Lock()  # held while a tensor is in memory as a whole
 
 
 class Files:
-    """Source files, each opened once. A context manager."""
+    """Opens each file once, for all threads. A context manager that closes them."""
 
     def __init__(self) -> None:
         self._stack = ExitStack()
@@ -64,7 +64,17 @@ class Files:
         self._stack.close()
 
     def fd(self, path: Path) -> int:
-        """Descriptor of ``path``, open for reading."""
+        """Open a file for reading, unless it is open.
+
+        Args:
+            path: The file.
+
+        Returns:
+            Its descriptor.
+
+        Raises:
+            OSError: If it cannot be opened.
+        """
         with self._lock:
             if path not in self._open:
                 fd = os.open(path, os.O_RDONLY)
@@ -74,10 +84,20 @@ class Files:
 
 
 def read_chunks(files: Files, path: Path, offset: int, nbytes: int) -> Iterator[memoryview]:
-    """Yield a stretch of a file piece by piece; each piece is valid until the next is asked for.
+    """Read a range of a file piece by piece.
 
-    All have ``CHUNK`` bytes but the last. Raises :class:`UnreadableError` when the file ends too
-    early or its disk fails.
+    Args:
+        files: Opens the file.
+        path: The file.
+        offset: First byte.
+        nbytes: Number of bytes.
+
+    Yields:
+        Pieces of ``CHUNK`` bytes, the last one of the rest. They share one buffer, so each is valid
+        until the next is requested.
+
+    Raises:
+        UnreadableError: If the file ends too early or cannot be read.
     """
     buffer = memoryview(bytearray(min(CHUNK, nbytes)))
     fd = files.fd(path)
@@ -104,17 +124,40 @@ def read_chunks(files: Files, path: Path, offset: int, nbytes: int) -> Iterator[
 
 
 def read_bytes(files: Files, ref: TensorRef) -> bytearray:
-    """Everything from the first to the last element of a tensor. Raises as the above."""
-    whole = bytearray()
+    """Read the bytes of a tensor, from its first to its last element in the file.
+
+    Args:
+        files: Opens the file.
+        ref: The tensor; with a stride there may be other data in between.
+
+    Returns:
+        ``ref.extent`` bytes.
+
+    Raises:
+        UnreadableError: If the file ends too early or cannot be read.
+    """
+    raw = bytearray()
     for chunk in read_chunks(files, ref.path, ref.offset, ref.extent):
-        whole += chunk
-    return whole
+        raw += chunk
+    return raw
 
 
 def payload(files: Files, tensor: Tensor) -> Iterator[memoryview]:
-    """Yield the bytes of ``tensor`` as they stand in an output, piece by piece.
+    """Compute the bytes of a tensor as they are in an output.
 
-    Take all of one tensor before those of the next: they may be waiting for one another.
+    Read all pieces of one tensor before those of the next: a lock is held in between, so that only
+    one tensor at a time is in memory as a whole.
+
+    Args:
+        files: Opens the files.
+        tensor: The tensor.
+
+    Yields:
+        Its bytes in row-major order, piece by piece; each piece is valid until the next is
+        requested.
+
+    Raises:
+        UnreadableError: If a file ends too early or cannot be read.
     """
     dtype = tensor.spec.dtype
     for part in tensor.parts:
@@ -126,7 +169,7 @@ def payload(files: Files, tensor: Tensor) -> Iterator[memoryview]:
             for chunk in read_chunks(files, part.path, part.offset, part.spec.nbytes):
                 yield memoryview(cast(chunk, part.spec.dtype, dtype))
         else:
-            with _WHOLE:
+            with _IN_MEMORY:
                 for piece in _computed(files, part, dtype):
                     yield memoryview(piece)
 
@@ -139,9 +182,9 @@ def _computed(files: Files, part: Part, dtype: str) -> Iterator[bytes]:
     elif isinstance(part, Merged):
         yield from merged_bytes(part, dtype, partial(read_bytes, files))
     else:
-        whole = contiguous_bytes(read_bytes(files, part), part)
-        for start in range(0, len(whole), CHUNK):
-            yield cast(whole[start : start + CHUNK], part.spec.dtype, dtype)
+        contiguous = contiguous_bytes(read_bytes(files, part), part)
+        for start in range(0, len(contiguous), CHUNK):
+            yield cast(contiguous[start : start + CHUNK], part.spec.dtype, dtype)
 
 
 def copy_tensors(
@@ -152,23 +195,36 @@ def copy_tensors(
     written: Written = lambda *_: None,
     sums: dict[str, int] | None = None,
 ) -> None:
-    """Write each tensor at its offset into the open file ``out``, finally ``size`` bytes long.
+    """Write tensors at given offsets of an open file, and sync it to the disk.
 
-    Into ``sums``, if given, goes the CRC-32 of each tensor that is not in it yet.
+    Args:
+        placed: Tensor and offset in the file by name, in the order of the offsets.
+        out: Descriptor of the file, open for writing.
+        size: Final size of the file in bytes, which is allocated in advance where possible.
+        progress: Is advanced by the bytes written.
+        written: Is called when a part of a tensor has been written, see :data:`Written`.
+        sums: CRC-32 of tensors by name. Those that are missing are computed and added. None if
+            no checksums are needed.
+
+    Raises:
+        OSError: If the file cannot be written.
+        UnreadableError: If a source ends too early or cannot be read.
     """
     from concurrent.futures import ThreadPoolExecutor
 
     if hasattr(os, "posix_fallocate") and size:
-        with suppress(OSError):  # not on every file system; a full disk shows when writing
+        with suppress(OSError):  # not supported everywhere; a full disk is detected when writing
             os.posix_fallocate(out, 0, size)
 
-    writing = threading.Lock()  # a file takes one write at a time: two threads would spin for it
+    writing = (
+        threading.Lock()
+    )  # the kernel locks a file while it is written; waiting here is cheaper
 
     def put(name: str, tensor: Tensor, offset: int) -> None:
-        summed, crc = sums is not None and name not in sums, 0
+        needs_sum, crc = sums is not None and name not in sums, 0
         for part in tensor.parts:
-            start, before, between = offset, crc, None
-            if is_plain(part, tensor.spec.dtype) and not summed:
+            start, before, part_sums = offset, crc, None
+            if is_plain(part, tensor.spec.dtype) and not needs_sum:
                 _copy(files, part, out, offset, progress, writing)
                 offset += part.spec.nbytes
             else:
@@ -178,8 +234,8 @@ def copy_tensors(
                         write_at(out, chunk, offset)
                     offset += len(chunk)
                     progress.advance(len(chunk))
-                between = before, crc
-            written(name, part, tensor.spec.dtype, start, between)
+                part_sums = before, crc
+            written(name, part, tensor.spec.dtype, start, part_sums)
         if sums is not None:
             sums.setdefault(name, crc)
 
@@ -190,21 +246,38 @@ def copy_tensors(
             for (tensor, offset), job in zip(placed.values(), jobs, strict=True):
                 job.result()
                 if offset + tensor.spec.nbytes - flushed >= _FLUSH:
-                    flushed = _begin_flush(out, flushed, offset + tensor.spec.nbytes)
+                    flushed = _start_flush(out, flushed, offset + tensor.spec.nbytes)
         finally:
             pool.shutdown(cancel_futures=True)
     os.fsync(out)
 
 
 def write_at(out: int, chunk: memoryview, offset: int) -> None:
-    """Write the whole of ``chunk``."""
+    """Write a chunk completely, in as many calls as the system needs.
+
+    Args:
+        out: Descriptor of a file, open for writing.
+        chunk: The bytes.
+        offset: Position in the file.
+
+    Raises:
+        OSError: If the file cannot be written.
+    """
     while chunk:
         count = os.pwrite(out, chunk, offset)
         chunk, offset = chunk[count:], offset + count
 
 
 def is_plain(part: Part, dtype: str) -> TypeGuard[TensorRef]:
-    """Whether the bytes of ``part`` as ``dtype`` are those that lie in its file."""
+    """Whether a part of a tensor can be copied from its file without any change.
+
+    Args:
+        part: The part.
+        dtype: Element type in the output.
+
+    Returns:
+        True if it is contiguous in a file and has that type.
+    """
     return isinstance(part, TensorRef) and part.stride is None and part.spec.dtype == dtype
 
 
@@ -222,7 +295,7 @@ def _copy(
         count = _kernel_copy(
             files.fd(part.path), out, min(left, _KERNEL_CHUNK), start, offset + done
         )
-        if count == 0:  # not possible here, or the source has ended: reading tells which
+        if count == 0:  # not supported, or the source has ended, which read_chunks() reports
             for chunk in read_chunks(files, part.path, start, min(left, CHUNK)):
                 with writing:
                     write_at(out, chunk, offset + done + count)
@@ -232,7 +305,7 @@ def _copy(
 
 
 def _kernel_copy(source: int, out: int, count: int, start: int, offset: int) -> int:
-    """Bytes copied; 0 where the system or file system cannot do it."""
+    """Number of bytes copied; 0 if the system or file system cannot do it."""
     if not hasattr(os, "copy_file_range"):
         return 0
     try:
@@ -243,10 +316,11 @@ def _kernel_copy(source: int, out: int, count: int, start: int, offset: int) -> 
         raise
 
 
-def _begin_flush(out: int, start: int, end: int) -> int:
-    """Let the kernel begin to write a stretch to the disk, so that the last fsync is short.
+def _start_flush(out: int, start: int, end: int) -> int:
+    """Make the kernel start writing a range to the disk, so that the final fsync is short.
 
-    Linux does so for pages that are not written yet when told that they will not be needed.
+    On Linux, ``POSIX_FADV_DONTNEED`` starts the writing of dirty pages. Returns the end of the
+    range, rounded down to a page.
     """
     end &= -4096
     if hasattr(os, "posix_fadvise"):

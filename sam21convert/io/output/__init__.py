@@ -1,1 +1,1 @@
-"""Outputs: whole or not at all, also when the process is killed."""
+"""Write outputs atomically: the old one or the complete new one, even if a run is killed."""

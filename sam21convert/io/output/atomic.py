@@ -1,4 +1,4 @@
-"""Output that appears whole or not at all, also when the process is killed."""
+"""Write outputs atomically: the old one or the complete new one, even if the process is killed."""
 
 from __future__ import annotations
 
@@ -10,114 +10,181 @@ from pathlib import Path
 
 from ...errors import UsageError
 from .rename import exchange, sync, sync_tree, take_name
-from .staging import FILES, FOLDER, NoLocks, commit, is_stage, locked, recover, remove, staged
+from .staging import (
+    FILES,
+    FOLDER,
+    LocksUnavailableError,
+    commit,
+    is_staging_path,
+    locked,
+    recover,
+    remove,
+    staged,
+)
 
 
 @contextmanager
 def new_file(path: Path, *, overwrite: bool) -> Iterator[Path]:
-    """Yield an empty file beside ``path``; it takes the name ``path`` when the block succeeds.
+    """Write a file atomically.
 
-    Raises :class:`UsageError` when ``path`` exists and ``overwrite`` is false, also when it came to
-    exist in the meantime, and while another process writes it. Whatever happens, nothing
-    half-written is left behind. A link of that name is replaced; what it leads to stays as it is.
+    If the block raises, or the process is killed, ``path`` is as it was before.
+
+    Args:
+        path: The output. If it is a link, the link is replaced and its target does not change.
+        overwrite: Whether ``path`` may exist.
+
+    Yields:
+        An empty file beside ``path``, to be filled by the block; it is renamed to ``path`` after
+        the block.
+
+    Raises:
+        UsageError: If ``path`` exists without ``overwrite``, now or after the block; if its folder
+            does not exist; or if another process is writing it.
+        OSError: If the file cannot be written.
     """
     refuse_existing(path, overwrite=overwrite)
-    with staged(path, folder=False) as stage:
-        yield stage
-        sync(stage)
+    with staged(path, folder=False) as staging:
+        yield staging
+        sync(staging)
         if overwrite:
-            stage.replace(path)
+            staging.replace(path)
         else:
-            _take(stage, path)
+            _rename_new(staging, path)
         sync(path.parent)
 
 
 @contextmanager
 def new_files(path: Path, *others: Path, overwrite: bool) -> Iterator[Path]:
-    """Yield a folder in which to write ``path`` and what goes with it, all under their own names.
+    """Write a file of weights together with files that belong to it, such as its config.
 
-    All lie in one folder, and get their names together: ``path`` has the suffix of weights, and is
-    not there while the others change. Raises as :func:`new_file`.
+    While the other files change, there is no file ``path``, so that weights are never beside a
+    config that is not theirs.
+
+    Args:
+        path: The weights.
+        *others: The other files, in the same folder.
+        overwrite: Whether the files may exist.
+
+    Yields:
+        A folder, in which the block writes the files under their own names.
+
+    Raises:
+        UsageError: See :func:`new_file`; also if a folder is in the place of a file.
+        OSError: If a file cannot be written.
     """
     for each in (path, *others):
         refuse_existing(each, overwrite=overwrite)
-    with staged(path, folder=True) as stage:
-        yield stage
-        sync_tree(stage)
+    with staged(path, folder=True) as staging:
+        yield staging
+        sync_tree(staging)
         for each in (path, *others):
             refuse_existing(each, overwrite=overwrite)
-        _refuse_folders(stage, path.parent)
-        commit(stage, path, FILES)
+        _refuse_folders(staging, path.parent)
+        commit(staging, path, FILES)
 
 
 @contextmanager
 def new_folder(path: Path, *, overwrite: bool, without: Collection[str] = ()) -> Iterator[Path]:
-    """The same for a folder. With ``overwrite``, other files in an existing folder stay.
+    """Write a folder atomically, or write into an existing one.
 
-    But those named in ``without`` go. A link to a folder stays a link to it. A folder that exists
-    is exchanged for one with all that shall be in it; where that cannot be done, its files are
-    replaced as :func:`new_files` does.
+    An existing folder is exchanged for a new one that also has its other files. Where that is not
+    possible, its files are replaced like those of :func:`new_files`.
+
+    Args:
+        path: The output. If it is a link to a folder, that folder is written.
+        overwrite: Whether a folder that is not empty may exist. Its files stay unless they are
+            replaced.
+        without: Names of files and folders that are removed from an existing folder, unless the
+            block writes them.
+
+    Yields:
+        An empty folder, to be filled by the block.
+
+    Raises:
+        UsageError: See :func:`new_file`; also if a folder is in the place of a file, or another
+            process has locked the folder.
+        OSError: If a file cannot be written.
     """
     refuse_existing(path, overwrite=overwrite)
     if path.is_dir():
         path = Path(os.path.realpath(path))
-    stays = path.is_dir() and _must_stay(path)
-    with staged(path, folder=True, inside=stays) as stage:
-        yield stage
-        sync_tree(stage)
+    in_place = path.is_dir() and _cannot_be_exchanged(path)
+    with staged(path, folder=True, inside=in_place) as staging:
+        yield staging
+        sync_tree(staging)
         if not os.path.lexists(path):
-            _take(stage, path)
+            _rename_new(staging, path)
             sync(path.parent)
             return
         refuse_existing(path, overwrite=overwrite)
-        _refuse_folders(stage, path)
-        gone = [path / name for name in without if not os.path.lexists(stage / name)]
-        if stays or not _replaced(stage, path, gone):
-            commit(stage, path, FILES if stays else FOLDER)
-            for old in gone:
+        _refuse_folders(staging, path)
+        unwanted = [path / name for name in without if not os.path.lexists(staging / name)]
+        if in_place or not _exchange_folder(staging, path, unwanted):
+            commit(staging, path, FILES if in_place else FOLDER)
+            for old in unwanted:
                 remove(old)
 
 
 @contextmanager
 def scratch(path: Path) -> Iterator[Path]:
-    """Yield a folder beside ``path`` to work in; the next run removes that of one killed."""
-    with staged(path.with_name(f"{path.name}.scratch"), folder=True) as stage:
-        yield stage
+    """Make a temporary folder beside an output.
+
+    Args:
+        path: The output; it is not changed.
+
+    Yields:
+        An empty folder, which is removed after the block. If the process is killed, the next run
+        removes it.
+
+    Raises:
+        UsageError: If another process is using the temporary folder of this output.
+        OSError: If the folder cannot be made.
+    """
+    with staged(path.with_name(f"{path.name}.scratch"), folder=True) as staging:
+        yield staging
 
 
 def refuse_existing(path: Path, *, overwrite: bool) -> None:
-    """Raise :class:`UsageError` where ``path`` would be written over without leave.
+    """Check that an output may be written.
 
-    What a run that was killed left of it is finished or removed before.
+    Before that, what killed runs left of it is completed or removed, see
+    :func:`~sam21convert.io.output.staging.recover`.
+
+    Args:
+        path: The output.
+        overwrite: Whether it may exist. An empty folder always may.
+
+    Raises:
+        UsageError: If ``path`` exists and may not, or if its folder does not exist.
     """
     if not path.parent.is_dir():
         raise UsageError(f"{path}: the folder {path.parent} does not exist")
     recover(path)
-    empty = path.is_dir() and all(map(is_stage, path.absolute().iterdir()))
+    empty = path.is_dir() and all(map(is_staging_path, path.absolute().iterdir()))
     if os.path.lexists(path) and not overwrite and not empty:
         raise UsageError(
             f"{path}: exists", hint="give another name, or `overwrite=True` to replace it"
         )
 
 
-def _take(stage: Path, path: Path) -> None:
+def _rename_new(staging: Path, path: Path) -> None:
     try:
-        take_name(stage, path)
+        take_name(staging, path)
     except FileExistsError:
         refuse_existing(path, overwrite=False)
         raise
 
 
-def _refuse_folders(stage: Path, home: Path) -> None:
-    """Raise :class:`UsageError` where a folder stands in the place of a file."""
-    for file in stage.iterdir():
+def _refuse_folders(staging: Path, home: Path) -> None:
+    """Refuse a folder in the place of a file that is to be written."""
+    for file in staging.iterdir():
         target = home / file.name
         if target.is_dir() and not target.is_symlink() and not file.is_dir():
-            raise UsageError(f"{target}: is a folder; what is to be written is a file")
+            raise UsageError(f"{target}: is a folder, but the output needs a file of this name")
 
 
-def _must_stay(folder: Path) -> bool:
-    """Whether another folder cannot stand in for this one: a mount, a shell in it, its owner."""
+def _cannot_be_exchanged(folder: Path) -> bool:
+    """Whether the folder itself must be kept: a mount, a current folder, or another owner's."""
     here = Path(os.path.realpath(os.curdir))
     return (
         folder.is_mount()
@@ -127,51 +194,53 @@ def _must_stay(folder: Path) -> bool:
     )
 
 
-def _replaced(stage: Path, path: Path, gone: Collection[Path]) -> bool:
-    """Exchange a folder for ``stage``, with all that only the old one holds, and remove the old.
+def _exchange_folder(staging: Path, path: Path, unwanted: Collection[Path]) -> bool:
+    """Exchange a folder for ``staging``, which gets its other files too, and remove the old one.
 
-    What is in ``gone`` goes with it.
-    False, and nothing done, where the system cannot. Raises :class:`UsageError` while the folder is
-    locked, as that of a batch is.
+    Returns False, with nothing changed, if the system cannot do it. Raises :class:`UsageError` if
+    the folder is locked, as a batch does with its output folder.
     """
     try:
         with locked(path):
             kept = [
                 old
                 for old in path.iterdir()
-                if not os.path.lexists(stage / old.name) and old not in gone
+                if not os.path.lexists(staging / old.name) and old not in unwanted
             ]
-            if not _joined(stage, path, kept) or not exchange(stage, path):
+            if not _add_kept(staging, path, kept) or not exchange(staging, path):
                 for old in kept:
-                    remove(stage / old.name)
+                    remove(staging / old.name)
                 return False
             sync(path.parent)
-            for late in stage.iterdir():  # came after the links were made
-                if not os.path.lexists(path / late.name) and path / late.name not in gone:
+            for late in staging.iterdir():  # written to the old folder after the links were made
+                if not os.path.lexists(path / late.name) and path / late.name not in unwanted:
                     late.rename(path / late.name)
-            remove(stage)
-    except NoLocks:
+            remove(staging)
+    except LocksUnavailableError:
         return False
     except BlockingIOError as error:
-        raise UsageError(f"{path}: another process is at work there") from error
+        raise UsageError(f"{path}: another process is writing in this folder") from error
     return True
 
 
-def _joined(stage: Path, path: Path, kept: list[Path]) -> bool:
-    """Give ``stage`` the links and attributes that it needs to stand in for ``path``."""
+def _add_kept(staging: Path, path: Path, kept: list[Path]) -> bool:
+    """Give ``staging`` the other files of ``path``, as hard links, and its attributes."""
     try:
         for old in kept:
-            _link(old, stage / old.name)
-        os.chown(stage, -1, path.stat().st_gid)
-        shutil.copystat(path, stage)
-        sync(stage)
-    except (OSError, NotImplementedError):  # no hard links here, or not to these files
+            _link(old, staging / old.name)
+        os.chown(staging, -1, path.stat().st_gid)
+        shutil.copystat(path, staging)
+        sync(staging)
+    except (
+        OSError,
+        NotImplementedError,
+    ):  # no hard links on this file system, or not to these files
         return False
     return True
 
 
 def _link(old: Path, new: Path) -> None:
-    """A second name for a file, or for all files in a folder."""
+    """Make a hard link to a file, or to all files in a folder."""
     if old.is_dir() and not old.is_symlink():
         shutil.copytree(old, new, symlinks=True, copy_function=os.link)
         return

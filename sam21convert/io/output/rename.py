@@ -1,4 +1,4 @@
-"""Renames that are a single step, and what makes them last."""
+"""Atomic renames, and syncing them to the disk."""
 
 from __future__ import annotations
 
@@ -13,7 +13,15 @@ _NOREPLACE, _EXCHANGE = 1, 2
 
 
 def exchange(one: Path, other: Path) -> bool:
-    """Swap what two names stand for, in one step. False where the system cannot."""
+    """Exchange two files or folders in one step.
+
+    Args:
+        one: A path on the same file system as ``other``.
+        other: The other path; both must exist.
+
+    Returns:
+        False, with nothing changed, if the system or the file system cannot do it.
+    """
     try:
         _renameat2(one, other, _EXCHANGE)
     except OSError:
@@ -22,21 +30,38 @@ def exchange(one: Path, other: Path) -> bool:
 
 
 def take_name(temporary: Path, path: Path) -> None:
-    """Rename to a name that is free. Raises :class:`FileExistsError` when it is not."""
+    """Rename a file or folder without replacing anything.
+
+    Args:
+        temporary: The file or folder.
+        path: Its new name, on the same file system.
+
+    Raises:
+        FileExistsError: If there is something with that name, even if it appeared just now.
+        OSError: If the renaming fails for another reason.
+    """
     try:
         _renameat2(temporary, path, _NOREPLACE)
     except FileExistsError:
         raise
-    except OSError:  # not on this system, or not on this file system
+    except OSError:  # not supported by this system or file system
         _take_name_by_link(temporary, path)
 
 
 def sync(path: Path) -> None:
-    """Wait until a file, or the names in a folder, are on the disk."""
+    """Wait until the contents of a file, or the names in a folder, are on the disk.
+
+    Args:
+        path: The file or folder.
+
+    Raises:
+        OSError: If that fails; for a folder this is ignored, as some network file systems do not
+            support it.
+    """
     fd = os.open(path, os.O_RDONLY)
     try:
         os.fsync(fd)
-    except OSError:  # some network file systems do not sync folders
+    except OSError:
         if not path.is_dir():
             raise
     finally:
@@ -44,7 +69,16 @@ def sync(path: Path) -> None:
 
 
 def sync_tree(folder: Path) -> None:
-    """The same for a folder with all that it holds, which comes first."""
+    """Wait until a folder and everything in it are on the disk.
+
+    The contents are synced before the names that lead to them.
+
+    Args:
+        folder: The folder.
+
+    Raises:
+        OSError: If a file cannot be synced.
+    """
     for path in folder.iterdir():
         if path.is_dir():
             sync_tree(path)
@@ -66,11 +100,11 @@ def _renameat2(source: Path, target: Path, flags: int) -> None:
 
 
 def _take_name_by_link(temporary: Path, path: Path) -> None:
-    if temporary.is_dir():  # a rename never replaces a folder that holds something
+    if temporary.is_dir():  # a rename never replaces a folder that is not empty
         temporary.rename(path)
         return
     try:
-        os.link(temporary, path)  # unlike a rename, fails when the name is taken
+        os.link(temporary, path)  # unlike a rename, it fails if the name exists
     except FileExistsError:
         raise
     except OSError:  # a file system without hard links

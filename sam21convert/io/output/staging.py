@@ -1,10 +1,12 @@
-"""Places beside an output in which it is made, and what becomes of those of a run that was killed.
+"""Staging: make an output beside its place, and recover from runs that were killed.
 
-Of an output ``out``, ``.out.sam21.tmp`` is what a run has begun. The run holds a lock on it, which
-goes with the process: one without a lock is a leftover, and the next run removes it. An output of
-several files that cannot appear in one step is complete before the first of them gets its name, in
-``.out.sam21.files`` (to be put where that lies) or ``.out.sam21.folder`` (to be put into ``out``):
-of a run that was killed then, the next one finishes it.
+An output ``out`` is made in the staging path ``.out.sam21.tmp``. The run holds a lock on it, which
+ends with the process, so a staging path without a lock is a leftover that the next run removes.
+
+An output of several files may not fit into a single rename. It is committed instead: the staging
+folder, complete and on the disk, is renamed to ``.out.sam21.files`` (its files belong beside it)
+or ``.out.sam21.folder`` (they belong into ``out``), and then its files are moved to their places.
+If the run is killed in between, the next run completes the commit.
 """
 
 from __future__ import annotations
@@ -21,117 +23,168 @@ from pathlib import Path
 from ...errors import UsageError
 from .rename import sync
 
-FILES, FOLDER = ".sam21.files", ".sam21.folder"
+FILES, FOLDER = ".sam21.files", ".sam21.folder"  # suffixes of a commit
 _TMP = ".sam21.tmp"
-_STAGE = re.compile(r"\.(?P<name>.+)\.sam21\.(tmp|files|folder)")
+_STAGING = re.compile(r"\.(?P<name>.+)\.sam21\.(tmp|files|folder)")
 _WEIGHTS = {".pt", ".pth", ".safetensors"}
 
 
-class NoLocks(OSError):  # noqa: N818 - a lack, for the one who asks to judge
-    """The file system has no locks."""
+class LocksUnavailableError(OSError):
+    """The file system does not support locks."""
 
 
 @contextmanager
 def staged(path: Path, *, folder: bool, inside: bool = False) -> Iterator[Path]:
-    """Yield an empty file or folder, beside ``path`` or in it, to be moved from there.
+    """Make a staging path for an output, from which the block moves the output to its place.
 
-    What has not been moved is removed. Raises :class:`UsageError` while another process writes
-    ``path``. An :class:`OSError` that names the stage or nothing names ``path`` instead.
+    Args:
+        path: The output.
+        folder: Whether to make an empty folder instead of an empty file.
+        inside: Whether to make it in ``path``, which is a folder then, instead of beside it.
+
+    Yields:
+        The staging path. If it still exists after the block, it is removed.
+
+    Raises:
+        UsageError: If another process is writing ``path``.
+        OSError: If the block raises one or staging fails. An error about the staging path is
+            changed to name ``path``, which is what the user knows.
     """
-    stage = _stage(path, _TMP, inside=inside)
+    staging = _staging_path(path, _TMP, inside=inside)
     fd = None
     try:
-        fd = _claim(stage, path, folder=folder)
-        _finish_wholes(path)
-        yield stage
+        fd = _create_locked(staging, path, folder=folder)
+        _complete_commits(path)
+        yield staging
     except OSError as error:
         named = str(error.filename or "")
-        if not named or named == str(stage) or named.startswith(f"{stage}{os.sep}"):
+        if not named or named == str(staging) or named.startswith(f"{staging}{os.sep}"):
             error.filename, error.filename2 = str(path), None
         raise
     finally:
         if fd is not None:
-            if _is(fd, stage):
-                remove(stage)
+            if _is_open_as(fd, staging):
+                remove(staging)
             os.close(fd)
 
 
 def leftovers(folder: Path) -> list[Path]:
-    """The outputs in ``folder`` of which a run that was killed may have left something."""
-    hits = (_STAGE.fullmatch(path.name) for path in folder.iterdir())
-    return sorted({folder / hit["name"] for hit in hits if hit})
+    """List the outputs for which there are staging paths or unfinished commits.
+
+    Args:
+        folder: The folder that holds the outputs.
+
+    Returns:
+        The outputs, sorted; they need not exist. :func:`recover` deals with each.
+    """
+    matches = (_STAGING.fullmatch(path.name) for path in folder.iterdir())
+    return sorted({folder / match["name"] for match in matches if match})
 
 
 def recover(path: Path) -> None:
-    """Finish or remove what a run that was killed left of ``path``.
+    """Complete the commits and remove the leftovers of runs on an output that were killed.
 
-    What another process is at work on stays, and so does what cannot be removed.
+    Staging paths that another process is using, or that cannot be removed, are left alone.
+
+    Args:
+        path: The output; it need not exist.
     """
     with suppress(OSError, UsageError):
-        _finish_wholes(path)
+        _complete_commits(path)
     for inside in (False, True):
-        stage = _stage(path, _TMP, inside=inside)
-        if os.path.lexists(stage):
-            with suppress(OSError), locked(stage):
-                remove(stage)
+        staging = _staging_path(path, _TMP, inside=inside)
+        if os.path.lexists(staging):
+            with suppress(OSError), locked(staging):
+                remove(staging)
 
 
-def is_stage(path: Path) -> bool:
-    """Whether ``path`` lies in the folder that it is a stage of."""
+def is_staging_path(path: Path) -> bool:
+    """Whether a path is a staging path of the folder that contains it.
+
+    Args:
+        path: An absolute path.
+
+    Returns:
+        True if it is one, so that the folder counts as empty if it holds nothing else.
+    """
     return path.name in {f".{path.parent.name}{suffix}" for suffix in (_TMP, FILES)}
 
 
-def commit(stage: Path, path: Path, suffix: str) -> None:
-    """Put the files in ``stage``, all on the disk, in their places: all of them, come what may."""
-    whole = stage.with_name(f".{path.absolute().name}{suffix}")
-    stage.rename(whole)
-    sync(whole.parent)
+def commit(staging: Path, path: Path, suffix: str) -> None:
+    """Move the files of a staging folder to their places, all of them or none.
+
+    Args:
+        staging: The staging folder, with all of its contents on the disk.
+        path: The output.
+        suffix: ``FILES`` or ``FOLDER``, see :func:`complete`.
+
+    Raises:
+        OSError: If a file cannot be moved; the next run tries again.
+    """
+    pending = staging.with_name(f".{path.absolute().name}{suffix}")
+    staging.rename(pending)
+    sync(pending.parent)
     try:
-        complete(whole)
+        complete(pending)
     except OSError:
         raise
-    except BaseException:  # a signal: what is half done is done
-        if whole.exists():
-            complete(whole)
+    except BaseException:  # a signal must not leave the commit half done
+        if pending.exists():
+            complete(pending)
         raise
 
 
-def complete(whole: Path) -> None:
-    """Move what ``whole`` holds to its places, and no weights beside settings that are not theirs.
+def complete(pending: Path) -> None:
+    """Complete a commit: move its files to their places and remove its folder.
 
-    Old weights go before the first settings change, new ones come last; in between there are none.
-    May be cut off anywhere, and be done again. With the settings as they were, old weights become
-    new ones in one step.
+    May be interrupted at any point and called again. At no point are there weights beside a config
+    that is not theirs: if a config changes, the old weights are removed first and the new ones
+    come last. If no config changes, the new weights replace the old ones in one step.
+
+    Args:
+        pending: The folder of the commit. Its files belong beside it, or with the suffix
+            ``FOLDER`` into the folder it is named after.
+
+    Raises:
+        OSError: If a file cannot be moved.
     """
-    folder = whole.parent
-    if whole.name.endswith(FOLDER):
-        folder = folder / whole.name[1 : -len(FOLDER)]
-    left = []
-    for file in sorted(whole.iterdir(), key=lambda file: (file.suffix in _WEIGHTS, file.name)):
+    folder = pending.parent
+    if pending.name.endswith(FOLDER):
+        folder = folder / pending.name[1 : -len(FOLDER)]
+    changed = []
+    for file in sorted(pending.iterdir(), key=lambda file: (file.suffix in _WEIGHTS, file.name)):
         if file.suffix not in _WEIGHTS and _same(file, folder / file.name):
             file.unlink()
         else:
-            left.append(file)
-    if len(left) > 1:
-        for file in left:
+            changed.append(file)
+    if len(changed) > 1:
+        for file in changed:
             if file.suffix in _WEIGHTS:
                 (folder / file.name).unlink(missing_ok=True)
         sync(folder)
-    for file in left:
+    for file in changed:
         target = folder / file.name
         if file.is_dir() and target.is_dir():
             remove(target)
         file.replace(target)
     sync(folder)
-    whole.rmdir()
+    pending.rmdir()
 
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold the lock of ``path``.
+    """Hold an exclusive lock on a file or folder while the block runs.
 
-    Raises :class:`BlockingIOError` while another process does, :class:`FileNotFoundError` when
-    ``path`` is not what it was before the lock was had, and :class:`NoLocks` where there are none.
+    Args:
+        path: The file or folder, which must exist.
+
+    Yields:
+        Nothing.
+
+    Raises:
+        BlockingIOError: If another process holds the lock.
+        FileNotFoundError: If ``path`` was removed or replaced before it was locked.
+        LocksUnavailableError: If the file system does not support locks.
     """
     fd = _open(path)
     try:
@@ -140,8 +193,8 @@ def locked(path: Path) -> Iterator[None]:
         except BlockingIOError:
             raise
         except OSError as error:
-            raise NoLocks(error.errno, error.strerror, str(path)) from error
-        if not _is(fd, path):
+            raise LocksUnavailableError(error.errno, error.strerror, str(path)) from error
+        if not _is_open_as(fd, path):
             raise FileNotFoundError(path)
         yield
     finally:
@@ -149,71 +202,80 @@ def locked(path: Path) -> Iterator[None]:
 
 
 def remove(path: Path) -> None:
-    """Remove a file, or a folder with all that it holds; a link is only unlinked."""
+    """Remove a file, or a folder with everything in it. Of a link only the link is removed.
+
+    Args:
+        path: The file or folder; a file need not exist.
+
+    Raises:
+        OSError: If it cannot be removed.
+    """
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
 
 
-def _stage(path: Path, suffix: str, *, inside: bool) -> Path:
+def _staging_path(path: Path, suffix: str, *, inside: bool) -> Path:
     path = path.absolute()  # "." has no name
     return (path if inside else path.parent) / f".{path.name}{suffix}"
 
 
-def _finish_wholes(path: Path) -> None:
+def _complete_commits(path: Path) -> None:
+    """Complete the commits of runs on ``path`` that were killed."""
     for suffix, inside in ((FILES, False), (FOLDER, False), (FILES, True)):
-        whole = _stage(path, suffix, inside=inside)
-        if os.path.lexists(whole):
+        pending = _staging_path(path, suffix, inside=inside)
+        if os.path.lexists(pending):
             try:
-                with locked(whole):
-                    complete(whole)
-            except (BlockingIOError, NoLocks) as error:
-                raise _occupied(path, whole) from error
+                with locked(pending):
+                    complete(pending)
+            except (BlockingIOError, LocksUnavailableError) as error:
+                raise _being_written(path, pending) from error
 
 
-def _claim(stage: Path, path: Path, *, folder: bool) -> int:
-    """Make ``stage`` and lock it; the descriptor returned holds the lock."""
+def _create_locked(staging: Path, path: Path, *, folder: bool) -> int:
+    """Create and lock ``staging``; the lock is held until the returned descriptor is closed."""
     while True:
         try:
-            stage.mkdir() if folder else stage.touch(exist_ok=False)
+            staging.mkdir() if folder else staging.touch(exist_ok=False)
         except FileExistsError:
-            _clear(stage, path)
+            _remove_leftover(staging, path)
             continue
         try:
-            fd = _open(stage)
-        except FileNotFoundError:  # another took it for a leftover before it was locked
+            fd = _open(staging)
+        except FileNotFoundError:  # another run took it for a leftover before it was locked
             continue
-        with suppress(OSError):  # a file system without locks
+        with suppress(OSError):  # without locks, leftovers cannot be recognised later
             fcntl.flock(fd, fcntl.LOCK_EX)
-        if _is(fd, stage):
+        if _is_open_as(fd, staging):
             return fd
         os.close(fd)
 
 
-def _clear(stage: Path, path: Path) -> None:
+def _remove_leftover(staging: Path, path: Path) -> None:
     try:
-        with locked(stage):
-            remove(stage)
+        with locked(staging):
+            remove(staging)
     except FileNotFoundError:
         pass
-    except (BlockingIOError, NoLocks) as error:
-        raise _occupied(path, stage) from error
+    except (BlockingIOError, LocksUnavailableError) as error:
+        raise _being_written(path, staging) from error
 
 
-def _occupied(path: Path, stage: Path) -> UsageError:
+def _being_written(path: Path, staging: Path) -> UsageError:
     return UsageError(
         f"{path}: is being written by another run",
-        hint=f"wait for it; if it has died on a file system without locks, remove {stage}",
+        hint=f"wait until it ends; if it was killed and there are no file locks, remove {staging}",
     )
 
 
 def _open(path: Path) -> int:
-    writing = os.O_RDONLY if path.is_dir() else os.O_RDWR  # network file systems lock no other
+    # Network file systems give an exclusive lock only on files that are open for writing.
+    writing = os.O_RDONLY if path.is_dir() else os.O_RDWR
     return os.open(path, writing | os.O_NOFOLLOW)
 
 
-def _is(fd: int, path: Path) -> bool:
+def _is_open_as(fd: int, path: Path) -> bool:
     """Whether ``path`` is still a name of the open file ``fd``."""
     try:
         return os.path.samestat(os.fstat(fd), path.lstat())
@@ -222,7 +284,7 @@ def _is(fd: int, path: Path) -> bool:
 
 
 def _same(one: Path, other: Path) -> bool:
-    """Whether two are files with the same bytes."""
+    """Whether both are files with the same bytes."""
     if other.is_symlink() or not (one.is_file() and other.is_file()):
         return False
     return filecmp.cmp(one, other, shallow=False)

@@ -1,4 +1,4 @@
-"""Notice that a file has changed while it was being read."""
+"""Detect that a file has changed while it was being read, by fingerprints of files."""
 
 from __future__ import annotations
 
@@ -8,12 +8,19 @@ from typing import TypeAlias
 
 from ...errors import UnreadableError
 
-# What a write, a replacement or a cut changes: device, inode, size, time of the last write.
+# Device, inode, size and modification time in ns: writing, replacing or truncating changes one.
 Fingerprints: TypeAlias = Mapping[Path, tuple[int, int, int, int]]
 
 
 def fingerprints(files: Iterable[Path]) -> Fingerprints:
-    """The state of each of these files that is there."""
+    """Take the fingerprints of files.
+
+    Args:
+        files: The files. Those that do not exist are left out.
+
+    Returns:
+        Device, inode, size in bytes and modification time in nanoseconds of each file.
+    """
     found = {}
     for file in files:
         try:
@@ -25,22 +32,36 @@ def fingerprints(files: Iterable[Path]) -> Fingerprints:
 
 
 def fingerprints_at(path: Path) -> Fingerprints:
-    """The same for a file, or for all in a folder; for an index, all that lie beside it."""
+    """Take the fingerprints of everything that belongs to a checkpoint, before it is opened.
+
+    Args:
+        path: A file, a folder, or a ``*.index.json``, which stands for its folder.
+
+    Returns:
+        The fingerprints of the file, or of all files in the folder; empty if there is none.
+    """
     if path.name.endswith(".index.json"):
         path = path.parent
     try:
         return fingerprints(path.iterdir() if path.is_dir() else [path])
-    except OSError:  # whoever opens it says what is wrong
+    except OSError:  # opening the checkpoint gives the better error message
         return {}
 
 
 def refuse_changed(before: Fingerprints) -> None:
-    """Raise :class:`UnreadableError` unless all these files are as they were."""
+    """Check that files still have their fingerprints.
+
+    Args:
+        before: The fingerprints taken before reading.
+
+    Raises:
+        UnreadableError: If one of the files was changed or removed.
+    """
     now = fingerprints(before)
-    for file, state in before.items():
-        if now.get(file) != state:
-            what = "was changed" if file in now else "has gone"
+    for file, fingerprint in before.items():
+        if now.get(file) != fingerprint:
+            what = "was changed" if file in now else "was removed"
             raise UnreadableError(
                 f"{file}: {what} while it was being read",
-                hint="nothing was written: convert again when whatever writes it has finished",
+                hint="nothing was written: convert again when no other program writes this file",
             )

@@ -1,1 +1,1 @@
-"""Pickles, read by a machine that builds plain data and imports nothing."""
+"""Read pickles as plain data, without importing or running anything that they name."""

@@ -1,12 +1,12 @@
 """Read a pickle without running anything from it.
 
-A small stack machine for the opcodes of protocols 0 to 5, after PEP 307, PEP 3154, PEP 574 and the
-descriptions in the standard library's ``pickletools``. It imports nothing and calls nothing that
-the pickle names: a global is a :class:`Placeholder`, and only the few that are :class:`Known` have
-a meaning, which is a function of ours.
+A small stack machine for the opcodes of protocols 0 to 5, following PEP 307, PEP 3154, PEP 574 and
+the standard library's ``pickletools``. It never imports or calls what the pickle names: a global
+becomes a :class:`Placeholder`, and only those in a table of :class:`Known` ones are evaluated, by
+functions of this package.
 
-Structure shared inside the pickle stays shared. Nothing is copied, hashed or walked without a
-bound, so neither time nor memory grows faster than the pickle itself.
+Objects shared inside the pickle stay shared. Copying, hashing and traversal are all bounded, so
+neither time nor memory grows faster than the size of the pickle.
 """
 
 from __future__ import annotations
@@ -23,12 +23,18 @@ from .values import PLAIN
 __all__ = ["Args", "CutShortError", "Known", "Pickled", "Record", "unpickle"]
 
 _MAX_DEPTH = 100
-_NESTING = (tuple, list, dict, Record)  # a set holds no containers here
+_NESTING = (tuple, list, dict, Record)  # the items of a set are never containers here
 
 
 @dataclass(frozen=True, slots=True)
 class Pickled:
-    """What a pickle holds, where it ends, and which globals without a meaning it names."""
+    """The result of reading a pickle.
+
+    Attributes:
+        value: The value that the pickle describes.
+        end: Position in the data just after the pickle.
+        placeholders: Full names of the globals that were read as placeholders, in file order.
+    """
 
     value: Any
     end: int
@@ -43,14 +49,26 @@ def unpickle(
     known: Mapping[str, Any] | None = None,
     persistent: Persistent | None = None,
 ) -> Pickled:
-    """Read the pickle that begins at ``data[start]``; ``where`` names the data in errors.
+    """Read one pickle without running anything from it.
 
-    ``known`` gives the values of some globals by their full names, besides the few of ``builtins``
-    and ``collections`` that are known anyway. ``persistent`` resolves persistent ids. Both may
-    raise errors; the place in the pickle is added to them.
+    Args:
+        data: Bytes that contain the pickle. Anything after its end is ignored.
+        where: What the data is, for error messages, for example ``data.pkl``.
+        start: Position in ``data`` at which the pickle begins.
+        known: Values of more globals by full name, in addition to the few of ``builtins`` and
+            ``collections`` that are always known. A :class:`Known` is evaluated when called.
+        persistent: Resolves persistent ids; None if there must be none.
 
-    Raises :class:`CutShortError` when the data ends too early, :class:`UnreadableError` when it is
-    not a pickle, and :class:`RefusedError` for one that is too large or too deep to make sense.
+    Returns:
+        The value, the end of the pickle, and the placeholders in it.
+
+    Raises:
+        CutShortError: If the data ends before the pickle does.
+        UnreadableError: If the data is not a valid pickle.
+        RefusedError: If the pickle has too many opcodes, or its values are nested too deeply or
+            refer to each other too often.
+
+    Errors raised by ``known`` and ``persistent`` are passed on, with the position in front.
     """
     machine = Machine(data, start, {**PLAIN, **(known or {})}, persistent)
     try:
@@ -63,12 +81,13 @@ def unpickle(
 
 
 def _check_walkable(root: Any, limit: int) -> None:
-    """Refuse a value that code which follows every reference could not get through.
+    """Refuse a value that would take too long to traverse.
 
-    Such code sees shared parts anew each time, ``limit`` parts at most. What is not shared cannot
-    have more parts than its pickle has bytes.
+    Code that follows every reference visits a shared part once per reference, so a small pickle
+    can describe a tree of exponential size. Parts are therefore counted as often as they are
+    referenced, and ``limit`` is at least the size of the pickle, which unshared parts never exceed.
     """
-    done: dict[int, tuple[int, int]] = {}  # id -> how deep it nests, how many parts it has
+    done: dict[int, tuple[int, int]] = {}  # id -> (depth, number of parts) of a finished value
     entered: set[int] = set()
     todo = [(root, False)]
     while todo:
@@ -92,7 +111,7 @@ def _check_walkable(root: Any, limit: int) -> None:
         elif id(value) in entered:
             raise RefusedError("a value contains itself")
         else:
-            if len(entered) - len(done) >= _MAX_DEPTH:  # those that are open hold each other
+            if len(entered) - len(done) >= _MAX_DEPTH:  # unfinished values contain each other
                 raise RefusedError(f"the values are nested more than {_MAX_DEPTH} deep")
             entered.add(id(value))
             todo.append((value, True))

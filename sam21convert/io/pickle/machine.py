@@ -1,7 +1,7 @@
-"""The stack machine that reads pickles: its state, and what a name in a pickle stands for.
+"""The stack machine that reads pickles: its state, and the lookup and calling of globals.
 
-It imports nothing and calls nothing that the pickle names. A global is a :class:`Placeholder`, and
-only the few that are :class:`Known` have a meaning, which is a function of ours.
+It never imports or calls what a pickle names. A global becomes a :class:`Placeholder`, and only a
+:class:`Known` one is evaluated, by a function of this package.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from ..source import Placeholder
 Args: TypeAlias = tuple[Any, ...]
 Persistent: TypeAlias = Callable[[Any], Any]
 
-_MAX_STEPS = 400_000  # five times those of a training checkpoint; each can cost 400 bytes
-_MAX_NAME = 200
+_MAX_STEPS = 400_000  # opcodes, five times those of a training checkpoint; up to 400 bytes each
+_MAX_NAME = 200  # characters kept of the name of a module or a global
 _SIZED = (str, bytes, bytearray, tuple, list, dict)
 
 
@@ -29,9 +29,12 @@ class CutShortError(UnreadableError):
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Known(Placeholder):
-    """A global with a meaning: ``build`` makes what calling it with these arguments would give.
+    """A global that is evaluated when the pickle calls it.
 
-    ``copies`` is set where what it makes holds a copy of its arguments.
+    Attributes:
+        build: Takes the arguments and returns what the call stands for.
+        copies: Whether the result holds a copy of the arguments, so that repeated calls on the
+            same data must be limited.
     """
 
     build: Callable[[Args], Any]
@@ -40,9 +43,11 @@ class Known(Placeholder):
 
 @dataclass(slots=True, eq=False)
 class Record:
-    """An object of a class whose attributes are of interest: ``state`` is what it is filled with.
+    """An object of a class whose attributes are needed, read without importing the class.
 
-    What ``as_key`` makes of that stands for it as the key of a dict.
+    Attributes:
+        as_key: Makes a dict key from the state, for objects that are used as keys; or None.
+        state: What the pickle sets as the state of the object, usually a dict of attributes.
     """
 
     as_key: Callable[[Any], Any] | None = None
@@ -50,27 +55,47 @@ class Record:
 
 
 class Stop(Exception):  # noqa: N818
-    """The pickle is over."""
+    """Raised by the handler of the STOP opcode, which ends the pickle."""
 
 
 class Machine:
-    """A pickle being read. MARK puts the stack aside and begins an empty one."""
+    """The state of a pickle that is being read.
+
+    As in CPython's unpickler, MARK puts the current stack aside and begins an empty one.
+
+    Args:
+        data: Bytes that contain the pickle.
+        start: Position at which it begins.
+        known: Values of globals by full name.
+        persistent: Resolves persistent ids; None if there must be none.
+    """
 
     def __init__(
         self, data: bytes, start: int, known: Mapping[str, Any], persistent: Persistent | None
     ) -> None:
         self.data = data
-        self.position = self.opened = start  # opened: where the current opcode stands
+        self.position = self.opened = start  # opened: position of the current opcode
         self.known = known
         self.persistent = persistent
         self.stack: list[Any] = []
         self.aside: list[list[Any]] = []
         self.memo: dict[int, Any] = {}
         self.placeholders: dict[str, Placeholder] = {}
-        self.copied = 0
+        self.copied = 0  # items and bytes that calls have copied so far
 
     def run(self, handlers: Sequence[Callable[[Machine], object]]) -> Any:
-        """Read opcodes, each by its handler, and return the value that is left at the end."""
+        """Read opcodes until the pickle ends.
+
+        Args:
+            handlers: Handler of each opcode, indexed by its byte.
+
+        Returns:
+            The value on top of the stack at the end.
+
+        Raises:
+            CutShortError: If the data ends before the pickle does.
+            RefusedError: If there are too many opcodes.
+        """
         data, size = self.data, len(self.data)
         position = self.position
         try:
@@ -87,7 +112,18 @@ class Machine:
             self.opened = position
 
     def take(self, count: int) -> bytes:
-        """The next ``count`` bytes."""
+        """Read bytes.
+
+        Args:
+            count: How many.
+
+        Returns:
+            Exactly that many bytes.
+
+        Raises:
+            UnreadableError: If ``count`` is negative.
+            CutShortError: If the data ends before.
+        """
         if count < 0:
             raise UnreadableError("a length is negative")
         piece = self.data[self.position : self.position + count]
@@ -97,7 +133,17 @@ class Machine:
         return piece
 
     def number(self, packed: Struct) -> Any:
-        """The next number, as ``packed`` spells it."""
+        """Read a number of fixed size.
+
+        Args:
+            packed: Its format, of one field.
+
+        Returns:
+            An int or a float, according to the format.
+
+        Raises:
+            CutShortError: If the data ends before.
+        """
         try:
             (value,) = packed.unpack_from(self.data, self.position)
         except StructError:
@@ -106,7 +152,14 @@ class Machine:
         return value
 
     def line(self) -> bytes:
-        """The rest of the line, without its end."""
+        """Read the argument of a text opcode, which ends with a line feed.
+
+        Returns:
+            The bytes before the line feed.
+
+        Raises:
+            CutShortError: If there is no line feed.
+        """
         end = self.data.find(b"\n", self.position)
         if end < 0:
             raise CutShortError("the data ends before the pickle does")
@@ -114,48 +167,107 @@ class Machine:
         return self.data[start:end]
 
     def push(self, value: Any) -> None:
-        """Put a value on the stack."""
+        """Put a value on the stack.
+
+        Args:
+            value: The value.
+        """
         self.stack.append(value)
 
     def pop(self) -> Any:
-        """Take the value from the top of the stack."""
+        """Remove the value on top of the stack.
+
+        Returns:
+            That value.
+
+        Raises:
+            UnreadableError: If the stack is empty.
+        """
         if not self.stack:
             raise UnreadableError("there is no value on the stack")
         return self.stack.pop()
 
     def top(self) -> Any:
-        """The value on the top of the stack."""
+        """Look at the value on top of the stack.
+
+        Returns:
+            That value, which stays there.
+
+        Raises:
+            UnreadableError: If the stack is empty.
+        """
         if not self.stack:
             raise UnreadableError("there is no value on the stack")
         return self.stack[-1]
 
     def pop_mark(self) -> list[Any]:
-        """Everything above the last MARK, which is taken away."""
+        """Remove the last MARK and everything above it.
+
+        Returns:
+            The values above the MARK, from bottom to top.
+
+        Raises:
+            UnreadableError: If there is no MARK.
+        """
         if not self.aside:
             raise UnreadableError("there is no MARK on the stack")
         items, self.stack = self.stack, self.aside.pop()
         return items
 
     def recall(self, number: int) -> None:
-        """Put a memo entry on the stack."""
+        """Put an entry of the memo on the stack.
+
+        Args:
+            number: Number of the entry.
+
+        Raises:
+            UnreadableError: If the entry was never set.
+        """
         if number not in self.memo:
             raise UnreadableError("a memo entry is used that was never set")
         self.stack.append(self.memo[number])
 
     def placeholder(self, name: str) -> Placeholder:
-        """The placeholder of this name, which is listed and made fit to print."""
+        """Get the placeholder for a global, and list it in ``placeholders``.
+
+        Args:
+            name: Full name of the global; unprintable characters are escaped.
+
+        Returns:
+            The placeholder, the same one for the same name.
+        """
         if not name.isprintable():
             name = ascii(name)[1:-1]
         return self.placeholders.setdefault(name, Placeholder(name))
 
     def find(self, module: str, name: str) -> Any:
-        """The value of a global."""
+        """Look up a global.
+
+        Args:
+            module: Name of its module.
+            name: Name within the module; may be dotted.
+
+        Returns:
+            Its value if it is known, else a placeholder.
+        """
         module = "builtins" if module == "__builtin__" else module  # its name in Python 2
-        full = f"{module[:_MAX_NAME]}.{name[:_MAX_NAME]}"  # bounded, as it can be named again
+        full = f"{module[:_MAX_NAME]}.{name[:_MAX_NAME]}"  # one text can be used many times
         return self.known[full] if full in self.known else self.placeholder(full)
 
     def call(self, function: Any, args: Any) -> Any:
-        """What calling a global gives; for an unknown one that is the same placeholder."""
+        """Evaluate the call of a global.
+
+        Args:
+            function: What is called: a value from :meth:`find`.
+            args: Its arguments as a tuple.
+
+        Returns:
+            The result for a :class:`Known` global; for any other the same placeholder.
+
+        Raises:
+            UnreadableError: If ``function`` is not a global, or ``args`` not a tuple.
+            RefusedError: If calls copy the same data over and over.
+        """
         if not isinstance(function, Placeholder):
             raise UnreadableError(f"a {type(function).__name__} is called like a function")
         if not isinstance(function, Known):
@@ -164,7 +276,7 @@ class Machine:
             raise UnreadableError(f"the arguments of {function.name} are not a tuple")
         if args and function.copies:
             self.copied += sum(len(arg) for arg in args if isinstance(arg, _SIZED))
-            # Each argument stands in the pickle, so only those used over and over exceed this.
+            # All arguments are part of the pickle, so only repeated use can exceed its size.
             if self.copied > 2 * len(self.data) + 1000:
                 raise RefusedError("the pickle copies the same data over and over")
         result = function.build(args)

@@ -1,7 +1,7 @@
 """The opcodes of pickle protocols 0 to 5, each with its handler.
 
-After PEP 307, PEP 3154, PEP 574 and the standard library's ``pickletools``, whose name of an opcode
-is the comment beside it.
+Follows PEP 307, PEP 3154, PEP 574 and the standard library's ``pickletools``. The comment beside an
+opcode is its name there.
 """
 
 from __future__ import annotations
@@ -170,12 +170,12 @@ def _reduce(m: Machine) -> None:
 def _newobj_ex(m: Machine) -> None:
     keywords, args, function = m.pop(), m.pop(), m.pop()
     if keywords and isinstance(function, Known):
-        function = m.placeholder(function.name)  # no meaning with keywords
+        function = m.placeholder(function.name)  # our functions take no keywords
     m.push(m.call(function, args))
 
 
 def _build(m: Machine) -> None:
-    state = m.pop()  # attributes: of a dict they are no items, of a placeholder nobody asks
+    state = m.pop()  # ignored for a dict, whose attributes are not its items
     if isinstance(m.top(), Record):
         m.top().state = state
     elif not isinstance(m.top(), (dict, Placeholder)):
@@ -198,7 +198,7 @@ def _stop(m: Machine) -> None:
 
 def _unknown(m: Machine) -> None:
     code = m.data[m.position - 1]
-    raise UnreadableError(f"0x{code:02x} is not an opcode of a pickle in a file")
+    raise UnreadableError(f"0x{code:02x} is not an opcode that pickle files can contain")
 
 
 HANDLERS: list[_Handler] = [_unknown] * 256

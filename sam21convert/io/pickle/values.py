@@ -1,4 +1,4 @@
-"""Values in pickles: how numbers and strings are spelled, and the few globals with a meaning."""
+"""Decode the numbers and strings of pickles, and the few globals that stand for plain data."""
 
 from __future__ import annotations
 
@@ -12,7 +12,19 @@ from .machine import Args, Known, Record
 
 
 def plain_key(value: Any, number: int) -> Any:
-    """``value`` if hashing it is quick whatever it is, else a string with this number instead."""
+    """Turn a value of a pickle into a dict key that is cheap to hash.
+
+    A pickle can hold keys whose hashing takes very long, such as deeply nested tuples or many
+    integers with the same hash.
+
+    Args:
+        value: The key as it stands in the pickle.
+        number: A number that makes the replacement unique within its dict.
+
+    Returns:
+        ``value`` itself if it is a string, a number, None or a short tuple of these; the key that
+        a :class:`Record` has for itself; otherwise a text such as ``<list 3>``.
+    """
     if isinstance(value, Record) and value.as_key is not None:
         value = value.as_key(value.state)
     if (
@@ -25,7 +37,7 @@ def plain_key(value: Any, number: int) -> Any:
 
 
 def _is_atom(value: Any) -> bool:
-    # The hash of an int repeats beyond 64 bits, so that a dict of crafted keys would be slow.
+    # Larger integers can be chosen to have the same hash, which makes a dict of them slow.
     return type(value) in _ATOMS or (type(value) is int and -(2**63) <= value < 2**64)
 
 
@@ -33,7 +45,17 @@ _ATOMS = frozenset({str, bytes, float, bool, type(None)})
 
 
 def utf8(raw: bytes) -> str:
-    """Text as protocols 1 and up spell it."""
+    """Decode a text of protocol 1 or later.
+
+    Args:
+        raw: UTF-8 bytes.
+
+    Returns:
+        The text.
+
+    Raises:
+        UnreadableError: If the bytes are not UTF-8.
+    """
     try:
         return raw.decode("utf-8")
     except UnicodeDecodeError:
@@ -41,7 +63,14 @@ def utf8(raw: bytes) -> str:
 
 
 def python2(raw: bytes) -> str | bytes:
-    """A ``str`` of Python 2, which is text or data."""
+    """Decode a ``str`` of Python 2, which was used for text and for data.
+
+    Args:
+        raw: Its bytes.
+
+    Returns:
+        The text, or ``raw`` itself if it is not UTF-8.
+    """
     try:
         return raw.decode("utf-8")
     except UnicodeDecodeError:
@@ -49,13 +78,25 @@ def python2(raw: bytes) -> str | bytes:
 
 
 def quoted(raw: bytes) -> str | bytes:
-    """A string literal of protocol 0."""
+    """Decode a quoted string literal of protocol 0.
+
+    Args:
+        raw: The literal with its quotes.
+
+    Returns:
+        The text, or bytes if it is not UTF-8 (see :func:`python2`).
+
+    Raises:
+        UnreadableError: If there are no matching quotes around it.
+    """
     if len(raw) < 2 or raw[:1] not in (b"'", b'"') or raw[:1] != raw[-1:]:
         raise UnreadableError("a string has no quotes around it")
     return python2(_ESCAPE.sub(_unescape, raw[1:-1]))
 
 
-_ESCAPE = re.compile(rb"\\(?:x([0-9a-fA-F]{2})|([ntr\\'\"]))")  # what repr() of Python 2 writes
+_ESCAPE = re.compile(
+    rb"\\(?:x([0-9a-fA-F]{2})|([ntr\\'\"]))"
+)  # the escapes that repr() of Python 2 writes
 
 
 def _unescape(found: re.Match[bytes]) -> bytes:
@@ -67,30 +108,67 @@ _CONTROL = bytes.maketrans(b"ntr", b"\n\t\r")
 
 
 def escaped(raw: bytes) -> str:
-    """Text as protocol 0 spells it."""
+    """Decode a text of protocol 0, in which other characters are ``\\u`` escapes.
+
+    Args:
+        raw: The escaped text.
+
+    Returns:
+        The text.
+
+    Raises:
+        UnreadableError: If the escapes are malformed or give half a surrogate pair.
+    """
     try:
         text = raw.decode("raw-unicode-escape")
-        text.encode("utf-8")  # half a surrogate pair could not be printed
+        text.encode("utf-8")  # fails for half a surrogate pair, which could not be printed
     except UnicodeError:
         raise UnreadableError("a string is not escaped Unicode") from None
     return text
 
 
 def decimal(raw: bytes) -> int:
-    """A whole number in digits."""
-    # Python's own limit, where it has one: reading and printing more takes quadratic time.
+    """Decode an integer in decimal digits, optionally followed by the ``L`` of Python 2.
+
+    Args:
+        raw: Sign and digits, 4300 digits at most.
+
+    Returns:
+        The integer.
+
+    Raises:
+        UnreadableError: If it is anything else, or longer.
+    """
+    # Converting digits takes quadratic time, so newer versions of Python have the same limit.
     if not re.fullmatch(rb"[+-]?[0-9]{1,4300}L?", raw):
         raise UnreadableError("a number is not written in digits")
     return int(raw.rstrip(b"L"))
 
 
 def decimal_or_bool(raw: bytes) -> int | bool:
-    """A whole number or, spelled 00 and 01, false and true."""
+    """Decode an integer of protocol 0, which writes False and True as ``00`` and ``01``.
+
+    Args:
+        raw: The digits.
+
+    Returns:
+        The integer or the bool.
+    """
     return raw == b"01" if raw in (b"00", b"01") else decimal(raw)
 
 
 def real(raw: bytes) -> float:
-    """A floating-point number in digits."""
+    """Decode a floating-point number of protocol 0.
+
+    Args:
+        raw: The number as text.
+
+    Returns:
+        Its value.
+
+    Raises:
+        UnreadableError: If it is not a number.
+    """
     try:
         return float(raw)
     except ValueError:
@@ -98,17 +176,35 @@ def real(raw: bytes) -> float:
 
 
 def long(raw: bytes) -> int:
-    """A whole number in two's complement."""
-    if len(raw) > 1780:  # 4300 digits, as above
+    """Decode an integer of protocol 2 or later.
+
+    Args:
+        raw: Little-endian two's complement, 1780 bytes at most.
+
+    Returns:
+        The integer.
+
+    Raises:
+        UnreadableError: If there are more bytes.
+    """
+    if len(raw) > 1780:  # 4300 decimal digits, the limit of :func:`decimal`
         raise UnreadableError(f"a number has {len(raw)} bytes")
     return int.from_bytes(raw, "little", signed=True)
 
 
-# Globals that have a meaning in every pickle. Arguments they cannot take make a placeholder.
+# Globals that are understood in every pickle. With arguments that they cannot take they give a
+# placeholder instead of an error, as the rest of the file may still be of use.
 
 
 def make_set(args: Args) -> Any:
-    """The set that a list of items makes."""
+    """Build a ``set`` or ``frozenset``.
+
+    Args:
+        args: No argument, or a list of items.
+
+    Returns:
+        The set, or a :class:`Placeholder` for other arguments.
+    """
     match args:
         case ():
             return set()
@@ -131,7 +227,7 @@ def _dict(args: Args) -> Any:
 
 
 def _bytes(args: Args) -> Any:
-    """Bytes as protocols 0 to 2 write them, spelled as a string."""
+    """Protocols 0 to 2 write bytes as a Latin-1 string and a call that encodes it."""
     match args:
         case ():
             return b""
@@ -139,7 +235,7 @@ def _bytes(args: Args) -> Any:
             try:
                 return text.encode("latin-1")
             except UnicodeEncodeError:
-                raise UnreadableError("bytes are spelled with other characters") from None
+                raise UnreadableError("bytes are written with characters beyond Latin-1") from None
     return Placeholder("builtins.bytes")
 
 
@@ -164,6 +260,6 @@ _BUILDERS: Mapping[str, Callable[[Args], Any]] = {
     "_codecs.encode": _bytes,
     "collections.OrderedDict": _dict,
     "collections.Counter": _dict,
-    "collections.defaultdict": lambda args: _dict(args[1:]),  # after the factory
+    "collections.defaultdict": lambda args: _dict(args[1:]),  # the first is the factory
 }
 PLAIN = {name: Known(name, build, copies=True) for name, build in _BUILDERS.items()}
