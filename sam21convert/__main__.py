@@ -20,8 +20,8 @@ from .commands.validate import validate
 
 _EPILOG = """\b
 Exit codes, the same for every command:
-  0  the answer is yes: done, recognised, sound
-  1  the answer is no: it does not load, it differs
+  0  success: the work is done, or the answer is yes
+  1  the answer is no: the checkpoint does not load, or the two differ
   2  wrong usage, or the output exists
   3  the input cannot be read, or is refused
 """
@@ -30,9 +30,9 @@ Exit codes, the same for every command:
 @click.group(epilog=_EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__)
 def main() -> None:
-    """Convert SAM 2 and SAM 2.1 checkpoints between every form they come in.
+    """Convert SAM 2 and SAM 2.1 checkpoints between all their formats.
 
-    Nothing in a checkpoint is ever run: pickles are read, not loaded.
+    No code in a checkpoint is ever run: pickles are parsed, not executed.
     """
 
 

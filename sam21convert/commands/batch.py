@@ -19,7 +19,7 @@ from .shared import ProgressBar, answering, config_option, json_option
     required=True,
     metavar="DIR",
     type=click.Path(path_type=Path),
-    help="The folder to write to, made if it is not there.",
+    help="The output folder; it is made if it does not exist.",
 )
 @click.option(
     "--to",
@@ -29,39 +29,41 @@ from .shared import ProgressBar, answering, config_option, json_option
 @click.option(
     "--suffix",
     type=click.Choice([".pt", ".pth", ".safetensors"]),
-    help="Write files of this kind. Default: what is usual for the dialect.",
+    help="Extension of the outputs, which chooses the format. Default: that of the dialect.",
 )
 @config_option
 @click.option(
     "--base",
     metavar="CHECKPOINT",
     type=click.Path(),
-    help="Take from here the tensors that a source has no place for.",
+    help="Take missing tensors from this checkpoint, as in convert.",
 )
 @click.option("--generation", type=click.Choice(["2.1", "2.0"]), help="Generation to write.")
 @click.option("--image-size", type=int, metavar="N", help="Side of the input in pixels.")
 @click.option(
     "--dtype",
     type=click.Choice(["float32", "float16", "bfloat16"]),
-    help="Cast the tensors. Default: leave them as they are.",
+    help="Cast the tensors. Default: keep their type.",
 )
-@click.option("--no-verify", is_flag=True, help="Skip the checksums and the reading back.")
+@click.option(
+    "--no-verify", is_flag=True, help="Do not read the outputs back to compare checksums."
+)
 @click.option(
     "--parity",
     is_flag=True,
-    help="Leave no output that does not compute what its source does.",
+    help="Keep only outputs that compute what their sources do.",
 )
 @click.option(
     "--jobs",
     type=click.IntRange(min=1),
     metavar="N",
-    help="How many to convert at a time. Default: as many as there are cores, 4 at most.",
+    help="Number of conversions at a time. Default: the number of cores, at most 4.",
 )
-@click.option("--dry-run", is_flag=True, help="Print names and what each is, and write nothing.")
+@click.option("--dry-run", is_flag=True, help="Print what would be done and write nothing.")
 @click.option(
     "--overwrite",
     is_flag=True,
-    help="Replace what is there, but for outputs that would come out the same.",
+    help="Replace existing outputs, except those that are up to date.",
 )
 @json_option
 @answering
@@ -70,13 +72,13 @@ def batch(
 ) -> Report:
     """Convert many checkpoints into the folder DIR, each named after its source.
 
-    A single file in .yaml, .json or .txt is a manifest: a list of sources, or of entries with a
-    source and, for themselves, name, to, config, base, generation, image_size and dtype; or one
-    source per line. Its paths are relative to its folder.
+    A single .yaml, .json or .txt file is a manifest. A .txt lists one source per line; a YAML or
+    JSON list holds sources, or entries with a source and optionally name, to, config, base,
+    generation, image_size and dtype. Paths in it are relative to its folder.
 
-    One that fails does not stop the others; the exit code is then 1. DIR/batch.json records what
-    was made of what: run it again to convert what is new, failed or was cut off. An output whose
-    source or options have changed is a failure without --overwrite.
+    A failed conversion does not stop the others; the exit code is then 1. DIR/batch.json records
+    what each output was made from. Run the command again to convert sources that are new, failed or
+    were interrupted. An output whose source or options have changed fails without --overwrite.
 
     \b
     Examples:

@@ -92,7 +92,7 @@ def convert(
     json: bool,
     **options: Any,
 ) -> Report:
-    """Convert SOURCE to DESTINATION and keep every bit of the weights.
+    """Convert SOURCE to DESTINATION, bit for bit.
 
     SOURCE is a path or any source that sam21convert pull accepts. The extension of DESTINATION
     chooses the format: .pt, .pth or .safetensors for a file; any other name is a folder with its

@@ -15,11 +15,11 @@ from .shared import ProgressBar, answering, json_option
 @json_option
 @answering
 def demo(folder: Path) -> Report:
-    """Show the whole path on a sample checkpoint, in FOLDER.
+    """Demonstrate the tools on a sample checkpoint, in FOLDER.
 
     Writes a SAM 2.1 tiny checkpoint with random weights, converts it to a transformers folder and
-    back, compares every bit, runs both files on one image, and draws the masks. The default FOLDER
-    is sam21convert-demo.
+    back, compares every bit, runs both on one image, and draws the masks. The default FOLDER is
+    sam21convert-demo.
 
     \b
     Example:

@@ -17,7 +17,7 @@ from .shared import ProgressBar, answering, json_option, overwrite_option
     "--tolerance",
     type=float,
     metavar="T",
-    help="Tensors are the same up to T times their largest magnitude.",
+    help="Accept differences of up to T times the largest magnitude of a tensor.",
 )
 @click.option(
     "--plot",
@@ -29,15 +29,16 @@ from .shared import ProgressBar, answering, json_option, overwrite_option
 @json_option
 @answering
 def diff(a: str, b: str, tolerance: float | None, plot: Path | None, overwrite: bool) -> Report:
-    """Tell what changed between the checkpoints A and B, tensor by tensor.
+    """Show what changed between the checkpoints A and B, tensor by tensor.
 
-    Each may be in any form and is what sam21convert pull takes, or a path. Tensors go by their
-    official names, so that a fine-tune in a transformers folder compares with the .pt it came from.
+    A and B are paths or sources that sam21convert pull accepts, each in any format. Tensors are
+    matched by their official names, so a fine-tune in a transformers folder can be compared with
+    the .pt it was trained from.
 
-    They are the same (exit code 0) when each tensor has the same bits on both sides or, where the
-    types differ, is the other one cast; with --tolerance also when it is near enough. A tensor that
-    differs, or that only one side has, makes the answer no (exit code 1). Changes are given in
-    units of the tensor's largest magnitude on either side.
+    The exit code is 0 if every tensor has the same bits in A and B. If the types differ, one must
+    equal the other after a cast; with --tolerance, small differences are accepted. It is 1 if a
+    tensor differs or is in one of them only. Changes are given relative to the tensor's largest
+    magnitude in A or B.
 
     \b
     Examples:

@@ -18,16 +18,15 @@ from .shared import answering, json_option, prefix_option, weights_option
 @json_option
 @answering
 def inspect(source: str, **options: Any) -> Report:
-    """Say what SOURCE is: container, dialect, generation, size, and whether it is safe to load.
+    """Show what SOURCE is: format, dialect, generation, size, and whether it is safe to load.
 
     SOURCE is a .pt or .safetensors file, a folder of transformers or torch.distributed.checkpoint,
-    or what sam21convert pull takes.
-    Only its header is read, also in a repository of the Hub (hf://), which is not downloaded. What
-    cannot be known from the file is said to be unknown.
+    or any source that sam21convert pull accepts. Only headers are read; a file in a repository of
+    the Hub (hf://) is not downloaded. Facts that the file does not contain are shown as unknown.
 
-    Nothing of it is run. Of a pickle it lists what torch.load(weights_only=False) would import and
-    call, each name with its place, and exits with 1 if one of them can do harm. A file that is
-    refused is looked through as well.
+    No code in the file is run. For a pickle, inspect lists every name that
+    torch.load(weights_only=False) would import and call, with its position, and exits with 1 if one
+    of them is dangerous. Files that other commands refuse are scanned too.
 
     \b
     Examples:

@@ -14,8 +14,8 @@ from .shared import answering, json_option
 def list_published() -> Report:
     """Show the published checkpoints: generation, size, hash, and which are in the cache.
 
-    Their names are taken wherever a checkpoint is. One in the cache of the Hub is taken from there
-    as hf://org/repo/file. With --json also where each lies, and its repository.
+    Every command accepts these names in place of a path. A checkpoint in the cache of the Hub is
+    read from there. --json adds the path of each and its repository.
 
     \b
     Example:

@@ -24,36 +24,36 @@ from .shared import (
 @click.option(
     "--scenarios",
     metavar="quick|full|NAME,...",
-    help="What to ask both sides. Default: quick, or full with --sensitivity.",
+    help="The tasks to run on both sides. Default: quick, or full with --sensitivity.",
 )
 @click.option(
     "--device",
     type=click.Choice(["auto", "cpu", "cuda"]),
     default="auto",
     show_default=True,
-    help="Where to run both.",
+    help="The device to run both on.",
 )
 @click.option(
     "--dtype",
     type=click.Choice(["float32", "bfloat16", "float16"]),
     default="float32",
     show_default=True,
-    help="Type to compute in; other than float32, under autocast.",
+    help="The type to compute in; bfloat16 and float16 use autocast.",
 )
 @click.option(
-    "--image-size", type=int, metavar="N", help="Side of the input in pixels, of both models."
+    "--image-size", type=int, metavar="N", help="Side of the input in pixels, for both models."
 )
 @click.option(
     "--images",
     type=click.Path(path_type=Path),
     metavar="FOLDER",
-    help="Pictures of yours in place of the drawn one.",
+    help="Use your own pictures instead of the built-in one.",
 )
 @click.option(
     "--video",
     type=click.Path(path_type=Path),
     metavar="FILE|FOLDER",
-    help="A video of yours, or a folder of JPEGs, in place of the drawn one.",
+    help="Use your own video, or a folder of JPEGs, instead of the built-in one.",
 )
 @config_option
 @click.option(
@@ -62,28 +62,28 @@ from .shared import (
     "sensitivity",
     cls=RenamedOption,
     is_flag=True,
-    help="Change every tensor in turn: which change goes undetected?",
+    help="Change every tensor in turn and list the changes that are not detected.",
 )
 @click.option(
     "--report",
     type=click.Path(path_type=Path),
     metavar="FOLDER",
-    help="Write an HTML page, to look at and pass on, and its JSON.",
+    help="Write an HTML page and its data as JSON to this folder.",
 )
 @overwrite_option
 @json_option
 @answering
 def parity(left: str, right: str, **options: Any) -> Report:
-    """Tell whether LEFT and RIGHT compute the same, and if not, where they part.
+    """Check whether LEFT and RIGHT compute the same, and show where they first differ.
 
-    Each is BACKEND:SOURCE. The source is any checkpoint that can be read; the backend is the package
-    that runs the model: truth (the model of this package, when none is named), sam2 (the official
-    code), transformers, or timm (the trunk only). Both get the same pixels, and everything that
-    they compute on the way is compared in the order of the data flow.
+    Each is BACKEND:SOURCE. SOURCE is any readable checkpoint. BACKEND is the package that runs the
+    model: truth (the model of this package, the default), sam2 (the official code), transformers,
+    or timm (the trunk only). Both get the same pixels, and their activations are compared in the
+    order of the data flow.
 
-    How far they may be apart is measured: by how much the reference differs from itself when it
-    computes the same by other means. Truth and the official code, in float32 on a CPU, must be
-    equal. In every run a tensor is changed on purpose, to see that it is detected.
+    The tolerance is measured: it is how much the reference differs from itself when it computes the
+    same in another way. truth and sam2, in float32 on a CPU, must be exactly equal. Every run also
+    changes a tensor on purpose and checks that this is detected.
 
     \b
     Examples:

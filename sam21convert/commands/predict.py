@@ -25,7 +25,7 @@ def _common(command: _Command) -> _Command:
             required=True,
             metavar="SOURCE",
             type=click.Path(),
-            help="A checkpoint, as convert takes it.",
+            help="A checkpoint, as for convert.",
         ),
         config_option,
         click.option(
@@ -36,7 +36,7 @@ def _common(command: _Command) -> _Command:
             type=click.Choice(["auto", "cpu", "cuda"]),
             default="auto",
             show_default=True,
-            help="Where the model runs; auto takes a GPU if torch finds one.",
+            help="The device of the model; auto means a GPU if torch finds one.",
         ),
         overwrite_option,
         json_option,
@@ -47,7 +47,7 @@ def _common(command: _Command) -> _Command:
 
 @click.group()
 def predict() -> None:
-    """Use a checkpoint: segment a picture, or follow objects through a video.
+    """Segment a picture, or follow objects through a video.
 
     \b
     Examples:
@@ -63,22 +63,22 @@ def predict() -> None:
     "points",
     multiple=True,
     metavar="[OBJECT:]X,Y[,LABEL]",
-    help="On the object, or off it with LABEL 0.",
+    help="A point on the object, or outside it with LABEL 0.",
 )
 @click.option(
-    "--box", "boxes", multiple=True, metavar="[OBJECT:]X0,Y0,X1,Y1", help="Around the object."
+    "--box", "boxes", multiple=True, metavar="[OBJECT:]X0,Y0,X1,Y1", help="A box around the object."
 )
 @click.option(
     "--mask",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="A guess to start from: a picture of the same size, black but for the object.",
+    help="A mask to start from: a picture of the same size that is black except on the object.",
 )
 @click.option(
     "--multimask/--single",
     default=None,
-    help="Three candidates, or one mask. Default: three for a single point, which may mean a part "
-    "or the whole.",
+    help="Three candidate masks, or one. Default: three for a single point, which may mean a part "
+    "of an object or all of it.",
 )
 @click.option(
     "-o",
@@ -86,7 +86,7 @@ def predict() -> None:
     required=True,
     type=click.Path(path_type=Path),
     metavar="PNG",
-    help="Where the drawing goes; masks are written beside it.",
+    help="The drawing to write; masks are written beside it.",
 )
 @_common
 @answering
@@ -98,12 +98,12 @@ def image(
     output: Path,
     **options: Any,
 ) -> Report:
-    """Segment objects of PICTURE that points and boxes show.
+    """Segment objects of PICTURE by points and boxes.
 
-    Coordinates are pixels of the picture, from its upper left corner. All points and at most one
-    box describe one object; several objects need names, as in --box dog:10,20,90,80. Beside the
-    drawing OUT.png the masks are written in black and white: OUT.mask.png; of three candidates
-    OUT.mask0.png to OUT.mask2.png; of several objects OUT.mask-dog.png and so on.
+    Coordinates are pixels from the upper left corner of the picture. All points and at most one box
+    describe one object; give several objects names, as in --box dog:10,20,90,80. The masks are
+    written in black and white beside the drawing OUT.png: as OUT.mask.png, as OUT.mask0.png to
+    OUT.mask2.png for three candidates, or as OUT.mask-dog.png and so on for several objects.
 
     \b
     Examples:
@@ -125,14 +125,14 @@ def image(
     "points",
     multiple=True,
     metavar="[OBJECT:]X,Y[,LABEL][@FRAME]",
-    help="On the object, or off it with LABEL 0.",
+    help="A point on the object, or outside it with LABEL 0.",
 )
 @click.option(
     "--box",
     "boxes",
     multiple=True,
     metavar="[OBJECT:]X0,Y0,X1,Y1[@FRAME]",
-    help="Around the object.",
+    help="A box around the object.",
 )
 @click.option(
     "-o",
@@ -140,7 +140,7 @@ def image(
     required=True,
     type=click.Path(path_type=Path),
     metavar="FOLDER",
-    help="Where drawings and masks go.",
+    help="The folder for drawings and masks.",
 )
 @_common
 @answering
@@ -152,15 +152,16 @@ def video(
     output: Path,
     **options: Any,
 ) -> Report:
-    """Follow objects that points and boxes show through SOURCE.
+    """Follow objects through the video SOURCE, from points and boxes.
 
     SOURCE is a video file or a folder of <number>.jpg. Coordinates are pixels of the video. A
-    prompt is for frame 0 unless it names one (@12); several objects need names, as in
-    --point dog:90,300. From the first frame with a prompt, objects are followed to the end and back
-    to the beginning. Every frame is held in memory: 12 MB each for a model of 1024 pixels.
+    prompt applies to frame 0 unless it names another (@12). Give several objects names, as in
+    --point dog:90,300. Objects are followed from the first frame with a prompt to the end, then
+    from there back to the beginning. All frames are kept in memory: 12 MB each for a model of 1024
+    pixels.
 
-    The FOLDER receives frames/00000.jpg ... with everything drawn, masks/OBJECT/00000.png ... in
-    black and white, overview.png and, if SOURCE is a file, video.mp4.
+    The output FOLDER holds frames/00000.jpg ... with everything drawn, masks/OBJECT/00000.png ...
+    in black and white, overview.png and, if SOURCE is a file, video.mp4.
 
     \b
     Examples:

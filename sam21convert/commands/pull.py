@@ -17,12 +17,13 @@ from .shared import answering, json_option, overwrite_option
 @json_option
 @answering
 def pull(source: str, destination: Path | None, overwrite: bool) -> Report:
-    """Download SOURCE, check it, and print where it lies.
+    """Download SOURCE, check it, and print its path.
 
     SOURCE is a name that sam21convert list shows, hf://org/repo[@revision][/file], or
-    https://... . It goes to the cache; with DESTINATION, a copy is made there: a file, or a folder
-    for a repository that transformers loads. What was cut off goes on where it ended. A published
-    checkpoint that does not have its SHA-256 is refused. With --json also sizes and hashes.
+    https://... . The download goes to the cache. With DESTINATION it is also copied there: to a
+    file, or to a folder if SOURCE is a repository for transformers. An interrupted download
+    continues where it stopped. A published checkpoint with a wrong SHA-256 is refused. --json adds
+    sizes and hashes.
 
     \b
     Examples:

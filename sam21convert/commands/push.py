@@ -16,18 +16,26 @@ from .shared import ProgressBar, answering, config_option, json_option
 @click.option(
     "--to",
     type=click.Choice(["hf-video", "hf-image", "official"]),
-    help="The dialect. Default: hf-video, or hf-image of an image model.",
+    help="The dialect. Default: hf-video, or hf-image for an image model.",
 )
 @config_option
-@click.option("--with-official", is_flag=True, help="Add the .pt and YAML of the official code.")
-@click.option("--create-pr", is_flag=True, help="Propose, or add to an open proposal of yours.")
-@click.option("--revision", metavar="REV", help="A branch, or refs/pr/N. Default: main.")
-@click.option("--private", is_flag=True, help="Create the repository as a private one.")
-@click.option("--message", metavar="TEXT", help="Title of the commit and of the proposal.")
-@click.option("--license", metavar="ID", help="For the card, as in apache-2.0.")
-@click.option("--base-model", metavar="ID", help="For the card: what this was trained from.")
+@click.option("--with-official", is_flag=True, help="Add a .pt and a YAML for the official code.")
 @click.option(
-    "--dataset", "datasets", multiple=True, metavar="ID", help="For the card; repeatable."
+    "--create-pr", is_flag=True, help="Open a pull request, or continue an open one of yours."
+)
+@click.option("--revision", metavar="REV", help="A branch, or refs/pr/N. Default: main.")
+@click.option("--private", is_flag=True, help="If the repository is created, make it private.")
+@click.option("--message", metavar="TEXT", help="Title of the commit and of the pull request.")
+@click.option("--license", metavar="ID", help="For the card, for example apache-2.0.")
+@click.option(
+    "--base-model", metavar="ID", help="For the card: the model that this one was trained from."
+)
+@click.option(
+    "--dataset",
+    "datasets",
+    multiple=True,
+    metavar="ID",
+    help="For the card: a dataset it was trained on. May be given several times.",
 )
 @click.option(
     "--parity",
@@ -35,21 +43,21 @@ from .shared import ProgressBar, answering, config_option, json_option
     type=click.Choice(["quick", "full", "none"]),
     default="quick",
     show_default=True,
-    help="How thoroughly to compare what is published with SRC.",
+    help="How thoroughly to compare the published model with SRC.",
 )
-@click.option("--dry-run", is_flag=True, help="Do all but writing to the Hub.")
+@click.option("--dry-run", is_flag=True, help="Do everything except writing to the Hub.")
 @json_option
 @answering
 def push(source: str, repo_id: str, message: str | None, **options: Any) -> Report:
     """Publish SRC as the repository REPO_ID of the Hugging Face Hub.
 
-    Converts it, checks that it loads and computes what SRC does, writes a card with the evidence,
-    says on standard error what it is going to write where, uploads what is not there yet and
-    compares what the Hub then holds. Whatever fails a check is not published. Of a README.md that
-    is there only our own section is written. The config is that of SRC, where it is of no
-    published size or has another image size.
+    Converts SRC, checks that the result loads and computes what SRC does, and writes a model card
+    with the evidence. Then lists the changes on standard error, uploads new and changed files, and
+    verifies them on the Hub. A model that fails a check is not published. In an existing README.md
+    only the section of sam21convert is written. --config is needed for a model of custom size or
+    another image size.
 
-    The token is that of huggingface_hub: hf auth login, or HF_TOKEN.
+    The token is that of huggingface_hub: run hf auth login, or set HF_TOKEN.
 
     \b
     Examples:

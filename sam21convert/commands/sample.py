@@ -17,16 +17,16 @@ from .shared import answering, json_option, overwrite_option
     default="sam2.1/sam2.1_hiera_t",
     show_default=True,
     metavar="NAME|FILE",
-    help="The model to draw weights for; debug/sam2.1_debug is the smallest.",
+    help="The model to make weights for; debug/sam2.1_debug is the smallest.",
 )
-@click.option("--seed", default=0, show_default=True, help="Same seed, same bytes.")
+@click.option("--seed", default=0, show_default=True, help="The same seed gives the same bytes.")
 @overwrite_option
 @json_option
 @answering
 def sample(out: Path, config: str, seed: int, overwrite: bool) -> Report:
-    """Write a checkpoint with random weights, for trying things out.
+    """Write a checkpoint with random weights, to try the other commands.
 
-    The architecture is the real one; the suffix of OUT picks the container as in convert.
+    It has all tensors of the real model. The extension of OUT chooses the format, as in convert.
 
     \b
     Example:

@@ -1,4 +1,4 @@
-"""What the commands have in common: how they print, end and show progress."""
+"""What the commands share: printing reports and errors, exit codes, progress bars."""
 
 from __future__ import annotations
 
@@ -26,20 +26,27 @@ config_option = click.option(
 weights_option = click.option(
     "--weights",
     metavar="ema|model|KEY",
-    help="Which of several state dicts in SOURCE: the averaged one, the other, or the one under "
-    "KEY (a.b for b in a).",
+    help="Which of several state dicts in SOURCE to use: the averaged one (ema), the one that is "
+    "not averaged (model), or the one under KEY (a.b means b in a).",
 )
 prefix_option = click.option(
-    "--prefix", metavar="P", help="The same, by what stands before its names."
+    "--prefix", metavar="P", help="The same, chosen by the prefix of its tensor names."
 )
 overwrite_option = click.option("--overwrite", is_flag=True, help="Replace an existing output.")
 
 
 class RenamedOption(click.Option):
-    """An option that still answers to its earlier name, given second, which help does not list."""
+    """An option with an earlier name, given second, which works but is not in the help text."""
 
     def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
-        """The line of the help text, with the name of today alone."""
+        """Describe the option in the help text, without its earlier name.
+
+        Args:
+            ctx: The context of the command.
+
+        Returns:
+            The option's names and its description; None for a hidden option.
+        """
         names = self.opts
         self.opts = names[:1]
         try:
@@ -49,10 +56,16 @@ class RenamedOption(click.Option):
 
 
 def as_options(text: str) -> str:
-    """A text of the library, which names Python arguments, with the options of the commands.
+    """Rewrite a text of the library, which names Python arguments, for the command line.
 
     Turns ```image_size=256``` into ``--image-size 256`` and ```overwrite=True``` into
-    ``--overwrite``; what no command has an option for stays.
+    ``--overwrite``. Text in backticks that is no option of any command is left as it is.
+
+    Args:
+        text: A message, a hint or a report.
+
+    Returns:
+        The text with options.
     """
     group = click.get_current_context().find_root().command
     commands = group.commands.values() if isinstance(group, click.Group) else (group,)
@@ -68,7 +81,7 @@ def as_options(text: str) -> str:
 
 
 def _options_of(commands: Iterable[click.Command]) -> Iterator[tuple[str, str]]:
-    """Arguments of Python, and the options that stand for them, of commands within others too."""
+    """Python arguments and their options, for all commands including nested ones."""
     for command in commands:
         if isinstance(command, click.Group):
             yield from _options_of(command.commands.values())
@@ -79,16 +92,32 @@ def _options_of(commands: Iterable[click.Command]) -> Iterator[tuple[str, str]]:
 
 
 def refuse_choice(weights: str | None, prefix: str | None) -> None:
-    """Raise :class:`UsageError` where a part of a file is meant, and ``--parity`` runs all."""
+    """Check that ``--parity`` is not combined with a choice of weights from a file.
+
+    Args:
+        weights: The value of ``--weights``.
+        prefix: The value of ``--prefix``.
+
+    Raises:
+        UsageError: If either is given.
+    """
     if weights is not None or prefix is not None:
         raise UsageError(
-            "--parity runs the whole file, and does not choose from it",
-            hint="convert without --parity, which takes the bits as they are, and compare then",
+            "--parity cannot be combined with --weights or --prefix: it runs the whole file",
+            hint="convert without --parity, then run sam21convert parity on the output",
         )
 
 
 def answering(command: Callable[..., Report]) -> Callable[..., None]:
-    """Print the report that ``command`` returns, or its error, and exit with the code of either."""
+    """Print the report that a command returns, or its error, and exit with its code.
+
+    Args:
+        command: A function that returns a report. If it has a parameter ``json``, it is told
+            whether the answer is printed as JSON.
+
+    Returns:
+        The function for click, with ``as_json`` as an additional parameter.
+    """
 
     @functools.wraps(command)
     def run(*args: Any, as_json: bool = False, **kwargs: Any) -> None:
@@ -109,14 +138,14 @@ class _Stopped(BaseException):
     """A signal asked the process to end."""
 
     def __init__(self, number: int) -> None:
-        self.exit_code = 128 + number  # as a shell reports it
+        self.exit_code = 128 + number  # the exit code that shells use
         self.message = "interrupted" if number == signal.SIGINT else "terminated"
         self.hint = None
 
 
 @contextmanager
 def _stopping() -> Iterator[None]:
-    """Let Ctrl-C and SIGTERM end what is under way as an error does, which cleans up."""
+    """Let Ctrl-C and SIGTERM raise :class:`_Stopped`, so that temporary files are cleaned up."""
 
     def stop(number: int, _: object) -> None:
         raise _Stopped(number)
@@ -133,13 +162,17 @@ def _stopping() -> Iterator[None]:
 
 
 def _fail(error: Sam21ConvertError | OSError | _Stopped, as_json: bool) -> None:
-    """Print an error, on standard output as JSON or on standard error as text, and exit."""
-    if not isinstance(error, (Sam21ConvertError, _Stopped)):  # a full disk, a folder without permission: the system's words
+    """Print an error as JSON on standard output, or as text on standard error, and exit."""
+    if not isinstance(
+        error, (Sam21ConvertError, _Stopped)
+    ):  # a full disk, no permission: the operating system explains it
         message, hint, code = f"{error.filename or 'output'}: {error.strerror}", None, 3
     else:
         message, hint, code = error.message, error.hint, error.exit_code
     if code != MismatchError.exit_code:
-        message = message.replace("\n", "\\n")  # of a name: only differences take lines
+        message = message.replace(
+            "\n", "\\n"
+        )  # a name may contain line breaks; only reports of differences span lines
     if as_json:
         answer = {"error": message, "hint": hint, "exit_code": code}
         click.echo(as_options(json.dumps(answer, indent=2)))
@@ -151,9 +184,9 @@ def _fail(error: Sam21ConvertError | OSError | _Stopped, as_json: bool) -> None:
 
 
 class ProgressBar(Progress):
-    """A bar on standard error, one for each stage, where that is a terminal.
+    """A progress bar on standard error, one for each stage; hidden unless that is a terminal.
 
-    Use it as a context manager, which ends the last bar.
+    Use it as a context manager, which closes the last bar.
     """
 
     def __init__(self) -> None:
@@ -168,13 +201,18 @@ class ProgressBar(Progress):
         self.close()
 
     def close(self) -> None:
-        """End the bar that is shown; another may be started."""
+        """Close the present bar; :meth:`start` may open another."""
         with self._lock:
             self._bars.close()
             self._bar = None
 
     def start(self, label: str, total: int) -> None:
-        """Show a bar in place of the one before."""
+        """Open a bar in place of the present one.
+
+        Args:
+            label: What is done.
+            total: How much there is to do: bytes, frames or steps.
+        """
         self.close()
         with self._lock:
             self._bar = self._bars.enter_context(
@@ -189,7 +227,12 @@ class ProgressBar(Progress):
             )
 
     def advance(self, count: int, doing: str = "") -> None:
-        """Move the bar, and name the step that begins."""
+        """Move the bar.
+
+        Args:
+            count: How much of the total was done since the last call.
+            doing: The name of the step that begins now.
+        """
         with self._lock:
             if self._bar is not None:
                 self._bar.update(count, doing or self._bar.current_item)

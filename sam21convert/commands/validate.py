@@ -25,19 +25,18 @@ from .shared import (
     "--parity",
     "right",
     metavar="RIGHT",
-    help="Compare it with this one as well, by what both compute: see sam21convert parity.",
+    help="Also run both models on the same inputs and compare: see sam21convert parity.",
 )
 @json_option
 @answering
 def validate(
     source: str, config: str | None, right: str | None, weights: str | None, prefix: str | None
 ) -> Report:
-    """Tell whether SOURCE loads strictly, and whether its values are sound.
+    """Check whether SOURCE loads strictly and whether its values are sound.
 
-    SOURCE is a path, or what sam21convert pull takes.
-    Missing, unexpected, misshapen and wrongly typed tensors and values that are not finite make the
-    answer no (exit code 1). Tensors that are zero or constant throughout, or hold denormal numbers,
-    are mentioned.
+    SOURCE is a path or any source that sam21convert pull accepts. The answer is no (exit code 1) if
+    tensors are missing or unexpected, have a wrong shape or type, or hold values that are not
+    finite. Tensors that are zero or constant, or hold denormal numbers, are only mentioned.
 
     \b
     Examples:

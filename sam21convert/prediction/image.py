@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -108,6 +109,12 @@ class ImagePrediction(Prediction):
         masks: One mask per object, in the order of their first prompts, or three candidates for one
             object.
         arrays: The masks as numpy bools, ``H x W`` each, in the order of ``masks``.
+
+    Example:
+        >>> box = sam21convert.Box(20, 20, 70, 70)
+        >>> found = sam21convert.predict_image("picture.jpg", "model.pt", "drawn.png", [box])
+        >>> found.drawing
+        PosixPath('drawn.png')
     """
 
     drawing: Path | None
@@ -208,7 +215,7 @@ def predict_image(
         drawing=drawn,
         masks=tuple(
             FoundMask(obj_id, path, iou, int(mask.sum()), float(mask.mean()))
-            for path, (obj_id, mask, iou) in zip(paths or [None] * len(found), found, strict=True)
+            for path, (obj_id, mask, iou) in zip_longest(paths, found)
         ),
         arrays=arrays,
     )

@@ -1,1 +1,1 @@
-"""What chains several tools."""
+"""Workflows that combine several of the tools: batch, publishing, demo, convert with parity."""

@@ -1,4 +1,4 @@
-"""The whole path on one sample checkpoint, with proof at each step."""
+"""A demonstration: every step on a sample checkpoint, each with a check."""
 
 from __future__ import annotations
 
@@ -23,13 +23,19 @@ if TYPE_CHECKING:
     from ..model.sam2 import SAM2
     from ..prediction.draw import Pixels
 
-_POINT = (0.35, 0.62)  # of the side of the scene: on the wall of the house
+_POINT = (0.35, 0.62)  # as shares of the side of the scene: on the wall of the house
 _BOX = (0.22, 0.42, 0.48, 0.74)
 
 
 @dataclass(frozen=True)
 class Step:
-    """One step of the demonstration: what was done, what came of it, how long it took."""
+    """One step of the demonstration.
+
+    Attributes:
+        name: What was done.
+        result: The result in words.
+        seconds: How long it took.
+    """
 
     name: str
     result: str
@@ -38,25 +44,35 @@ class Step:
 
 @dataclass(frozen=True)
 class Demonstration(Report):
-    """The answer of :func:`demonstrate`."""
+    """The answer of :func:`demonstrate`.
+
+    Attributes:
+        folder: The folder of all files.
+        steps: The steps in their order.
+        picture: The masks, drawn.
+    """
 
     folder: Path
     steps: tuple[Step, ...]
     picture: Path
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields, each step as a dict."""
+        """Give the fields as plain data.
+
+        Returns:
+            Field name to value, each step as a dict.
+        """
         return {**super().to_dict(), "steps": [vars(step) for step in self.steps]}
 
     def __str__(self) -> str:
         rows = [(step.name, f"{step.seconds:5.1f} s   {step.result}") for step in self.steps]
-        masks = f"What random weights make of a picture is in {self.picture}"
-        return f"{table(rows)}\n\nNothing changed on the way. {masks}"
+        masks = f"{self.picture} shows the masks, which are meaningless: the weights are random."
+        return f"{table(rows)}\n\nBoth conversions kept every bit. {masks}"
 
 
 @dataclass(frozen=True)
 class _Demo:
-    """The files of a demonstration and its steps, each of which returns what to say of it."""
+    """The files of a demonstration and its steps; each step returns its result in words."""
 
     home: Path
     config: str
@@ -136,11 +152,19 @@ def demonstrate(
     *,
     progress: Progress = SILENT,
 ) -> Demonstration:
-    """Sample, inspect, convert there and back, compare, run; files go to a new ``folder``.
+    """Draw a sample checkpoint, inspect it, convert it there and back, compare, and run both files.
 
-    ``progress`` is told of steps. Raises
-    :class:`~sam21convert.errors.UsageError` when the folder is there and not empty, and
-    :class:`~sam21convert.errors.MismatchError` should anything have changed.
+    Args:
+        folder: The folder for all files: a new one or an empty one.
+        config: The model to draw random weights for, as for :func:`~sam21convert.sample`.
+        progress: Receives the number of finished steps.
+
+    Returns:
+        The steps and their results.
+
+    Raises:
+        UsageError: If the folder is not empty.
+        MismatchError: If a conversion changed anything.
     """
     home = Path(folder)
     if home.exists() and (not home.is_dir() or any(home.iterdir())):
@@ -157,7 +181,7 @@ def demonstrate(
 
 
 def _prompts(side: int) -> dict[str, Prompted]:
-    """What is asked of a scene, by the title of its answer."""
+    """The prompts, by the title of the panel that shows their mask."""
     x, y = _POINT
     x0, y0, x1, y1 = _BOX
     point = Point(side * x, side * y)

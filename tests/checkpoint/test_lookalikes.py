@@ -195,7 +195,7 @@ def source(inventory: Inventory, path: tuple[str, ...] = (), **beside: Any) -> S
     root: Any = {name: TensorRef(spec, Path("x"), 0) for name, spec in inventory.items()}
     for key in reversed(path):
         root = {key: root}
-    return Source(Path("x"), "test", (), {**root, **beside})
+    return Source(Path("x"), "safetensors", (), {**root, **beside})
 
 
 def prefixed(inventory: Inventory, prefix: str) -> dict[str, TensorSpec]:

@@ -433,7 +433,7 @@ def test_an_adapter_does_not_go_through_parity(tmp_path: Path) -> None:
     command = ["convert", str(lora), str(tmp_path / "out.pt"), "--base", str(base), "--parity"]
     answer = CliRunner().invoke(main, command)
     assert (answer.exit_code, (tmp_path / "out.pt").exists()) == (2, False)
-    assert "an adapter is no model" in answer.output
+    assert "cannot run an adapter" in answer.output
 
 
 def test_the_generation_is_that_of_the_base_or_the_one_asked_for(tmp_path: Path) -> None:

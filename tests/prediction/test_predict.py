@@ -141,7 +141,8 @@ class TestPicture:
         )
         assert len(done.arrays) == len(done.masks) == (3 if multimask else 1)
         for array, found in zip(done.arrays, done.masks, strict=True):
-            assert (array.dtype, array.shape) == (np.bool_, (80, 96))
+            assert array.dtype == bool
+            assert array.shape == (80, 96)
             assert np.array_equal(array, read_mask(path_of(found)))
         assert "arrays" not in done.to_dict()
         assert "arrays" not in repr(done)

@@ -58,7 +58,7 @@ def outcomes(report: BatchReport) -> list[str]:
 
 
 def tree(folder: Path) -> dict[str, bytes]:
-    """All files but the ledger, which holds times."""
+    """All files except the journal, which holds times."""
     files = [path for path in folder.rglob("*") if path.is_file() and path.name != "batch.json"]
     return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
@@ -463,13 +463,13 @@ class TestManifest:
             (b"- 3", UnreadableError, "entry 1: has no source"),
             (b"- a.pt\n- name: x", UnreadableError, "entry 2: has no source"),
             (b"- {source: a.pt, typo: 1}", UnreadableError, "'typo' is unknown"),
-            (b"- {source: a.pt, image_size: big}", UnreadableError, "must be a whole number"),
-            (b"- {source: a.pt, image_size: true}", UnreadableError, "must be a whole number"),
-            (b"- {source: a.pt, dtype: 16}", UnreadableError, "must be text"),
-            (b"- {source: a.pt, name: ../x}", UnreadableError, "no name of a file"),
-            (b"- {source: a.pt, name: ..}", UnreadableError, "no name of a file"),
+            (b"- {source: a.pt, image_size: big}", UnreadableError, "expected a whole number"),
+            (b"- {source: a.pt, image_size: true}", UnreadableError, "expected a whole number"),
+            (b"- {source: a.pt, dtype: 16}", UnreadableError, "expected text"),
+            (b"- {source: a.pt, name: ../x}", UnreadableError, "is not a file name"),
+            (b"- {source: a.pt, name: ..}", UnreadableError, "is not a file name"),
             (b"- {source: a.pt, to: klingon}", UsageError, "no dialect is called"),
-            (b"[]", UsageError, "lists nothing"),
+            (b"[]", UsageError, "lists no sources"),
         ],
     )
     def test_that_is_wrong_is_told_with_its_place(

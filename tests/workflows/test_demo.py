@@ -21,7 +21,7 @@ def test_every_step_is_taken_and_told(tmp_path: Path) -> None:
     assert told.done == told.total == len(demo.steps) == 7
     assert "every bit equal" in demo.steps[5].result
     assert "largest difference 0.0" in demo.steps[6].result
-    assert "Nothing changed on the way" in str(demo)
+    assert "Both conversions kept every bit" in str(demo)
     assert json.loads(demo.to_json())["steps"][0]["name"] == "sample"
     with Image.open(demo.picture) as picture:
         assert picture.width > 3 * picture.height / 1.5

@@ -83,6 +83,11 @@ def batch(
         UsageError: Before anything is written, if nothing matches, two outputs would have the same
             name, an option is impossible, or another batch is writing to ``out``.
         UnreadableError: If a manifest or ``batch.json`` cannot be read.
+
+    Example:
+        >>> report = sam21convert.batch("*.pt", "converted", suffix=".safetensors")
+        >>> [item.outcome for item in report.items]
+        ['converted', 'converted']
     """
     out = Path(out)
     if jobs < 1:

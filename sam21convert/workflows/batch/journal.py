@@ -1,4 +1,4 @@
-"""The record that a batch keeps in its folder, of what it made of what: ``batch.json``."""
+"""The journal of a batch in its folder: which output was made from what (``batch.json``)."""
 
 from __future__ import annotations
 
@@ -24,12 +24,20 @@ Stamps = dict[str, list[int]]
 
 @dataclass(frozen=True)
 class JournalRecord:
-    """What is known of an output.
+    """What the journal knows about an output.
 
-    ``source`` is what was asked for and ``path`` where that lay. ``started`` says that whatever
-    stands in the place of the output is this batch's own. ``read`` and ``written`` give
-    size in bytes and time of change in nanoseconds of each file. ``error`` is that of the last
-    attempt, also of one that left an earlier output in place.
+    Attributes:
+        source: The source as it was given, see
+            :func:`~sam21convert.workflows.batch.manifest.identity`.
+        suffix: The extension of the output, empty for a folder.
+        state: ``"started"`` while it is written: anything at its path then belongs to this batch;
+            ``"converted"``, or ``"failed"``.
+        path: Where the source was on this machine.
+        options: The options of the conversion.
+        read: Size in bytes and time of change in nanoseconds of each file of the source.
+        written: The same for each file of the output.
+        facts: What the report says about the output.
+        error: The error of the last attempt, even if it left an earlier output in place.
     """
 
     source: str
@@ -44,10 +52,16 @@ class JournalRecord:
 
 
 class Journal:
-    """The records of a folder, by the names of outputs. Threads may share one."""
+    """The records of a batch folder, by the names of outputs. Threads may share one.
+
+    Args:
+        folder: The output folder of the batch. A journal in it is read.
+
+    Raises:
+        UnreadableError: If ``batch.json`` was not written by a batch.
+    """
 
     def __init__(self, folder: Path) -> None:
-        """Read what is there. Raises :class:`UnreadableError` for what a batch has not written."""
         self.folder = folder
         self._lock = threading.Lock()
         self._records: dict[str, JournalRecord] = {}
@@ -57,22 +71,34 @@ class Journal:
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
             if content["format"] != _FORMAT:
-                raise ValueError(f"of format {content['format']}")
+                raise ValueError(f"expected format {_FORMAT}, found {content['format']}")
             self._records = {
                 name: JournalRecord(**value) for name, value in content["outputs"].items()
             }
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise UnreadableError(
-                f"{path}: not a record of a batch: {error}",
-                hint="move it away, or give another folder with `out`",
+                f"{path}: not the journal of a batch: {error}",
+                hint="move it away, or choose another folder with `out`",
             ) from error
 
     def get(self, output: str) -> JournalRecord | None:
-        """The record of an output, if there is one."""
+        """Look up an output.
+
+        Args:
+            output: Its name.
+
+        Returns:
+            Its record; None if there is none.
+        """
         return self._records.get(output)
 
     def put(self, output: str, record: JournalRecord | None) -> None:
-        """Keep a record, or forget it, on the disk before this returns."""
+        """Save or remove a record. The file is written before this returns.
+
+        Args:
+            output: The name of the output.
+            record: Its new record; None removes it.
+        """
         with self._lock:
             self._records.pop(output, None)
             if record is not None:
@@ -84,23 +110,31 @@ class Journal:
 
     @property
     def names(self) -> dict[tuple[str, str], str]:
-        """The name, without its suffix, of each output by source and suffix."""
+        """Source and extension to the name of their output, without the extension."""
         return {
             (record.source, record.suffix): output.removesuffix(record.suffix)
             for output, record in self._records.items()
         }
 
     def owns(self, path: str) -> bool:
-        """Whether a path is, or lies in, what the batch has written, or is its folder."""
+        """Tell whether this batch has written a path.
+
+        Args:
+            path: Any source.
+
+        Returns:
+            True for outputs, files in them, configs beside them, the journal, and the folder itself
+            once it has records.
+        """
         inside = os.path.relpath(os.path.realpath(path), os.path.realpath(self.folder))
         mine = {output for output, record in self._records.items() if record.state != "failed"}
-        settings = {str(Path(output).with_suffix(".yaml")) for output in mine}
+        configs = {str(Path(output).with_suffix(".yaml")) for output in mine}
         if inside == os.curdir:
             return bool(self._records)
-        return not {JOURNAL, *mine, *settings}.isdisjoint(Path(inside).parts[:1])
+        return not {JOURNAL, *mine, *configs}.isdisjoint(Path(inside).parts[:1])
 
     def sweep(self) -> None:
-        """Remove what a batch that was killed had in hand; no other may be at work."""
+        """Remove temporary files of a batch that was killed. No other batch may be running."""
         started = [name for name, record in self._records.items() if record.state == "started"]
         for path in (self.folder / name for name in (JOURNAL, *started)):
             recover(path)
@@ -109,7 +143,15 @@ class Journal:
 
 
 def stamps(files: Iterable[Path], relative_to: Path | None = None) -> Stamps:
-    """Size and time of change of each file that is there."""
+    """Take size and time of change of files.
+
+    Args:
+        files: The files; those that do not exist are left out.
+        relative_to: A folder that contains them; None names them by their absolute paths.
+
+    Returns:
+        Path to size in bytes and time of change in nanoseconds.
+    """
     found: Stamps = {}
     for file in files:
         if file.is_file():
@@ -121,14 +163,24 @@ def stamps(files: Iterable[Path], relative_to: Path | None = None) -> Stamps:
 
 @contextmanager
 def alone_in(folder: Path) -> Iterator[None]:
-    """Raise :class:`UsageError` while another batch is at work in ``folder``."""
+    """Hold a lock on a folder, so that only one batch writes to it.
+
+    Args:
+        folder: The output folder, which must exist.
+
+    Yields:
+        Nothing.
+
+    Raises:
+        UsageError: If another batch holds the lock.
+    """
     fd = os.open(folder, os.O_RDONLY)
     try:
         with suppress(OSError):  # a file system without locks
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
-                raise UsageError(f"{folder}: another batch is at work there") from error
+                raise UsageError(f"{folder}: another batch is writing to it") from error
         yield
     finally:
         os.close(fd)

@@ -1,4 +1,4 @@
-"""What a batch is asked to convert: paths and patterns, or a manifest that lists them.
+"""The sources of a batch: paths and patterns, or a manifest that lists them.
 
 A manifest is a YAML or JSON list, or a text file with one source per line::
 
@@ -23,7 +23,7 @@ from typing import Any
 from ...errors import UnreadableError, UsageError
 from ...hub.published import PUBLISHED
 
-# The options of a conversion that an entry may have for itself, and the types of their values.
+# The options that an entry may set for its own conversion, and the types of their values.
 OPTIONS: Mapping[str, type] = {
     "to": str,
     "config": str,
@@ -39,7 +39,13 @@ _NAMES = {name for published in PUBLISHED for name in (published.name, published
 
 @dataclass(frozen=True)
 class ManifestEntry:
-    """One checkpoint to convert; ``name`` is that of its output, ``options`` are its own."""
+    """One checkpoint to convert.
+
+    Attributes:
+        source: The checkpoint, as for :func:`~sam21convert.convert`.
+        name: The name of its output; None names the output after the source.
+        options: Options of this conversion alone, see ``OPTIONS``.
+    """
 
     source: str
     name: str | None = None
@@ -47,11 +53,19 @@ class ManifestEntry:
 
 
 def entries(sources: Iterable[str | Path]) -> list[ManifestEntry]:
-    """The entries that these stand for, each source once: patterns are in order of numbers.
+    """Expand sources into entries.
 
-    A single file that ends in .txt, .yaml, .yml or .json is a manifest, unless it is the index of
-    a sharded checkpoint. Raises :class:`UsageError` for a pattern that nothing matches, and as
-    :func:`read_manifest`.
+    Args:
+        sources: Paths, patterns, or one manifest: a single file in .txt, .yaml, .yml or .json that
+            is not the index of a sharded checkpoint.
+
+    Returns:
+        One entry for each source. The matches of a pattern are sorted with numbers by value, so
+        that epoch_2 comes before epoch_10.
+
+    Raises:
+        UsageError: If there is no source, or a pattern matches nothing.
+        UnreadableError: As :func:`read_manifest` does.
     """
     texts = [str(source) for source in sources]
     if not texts:
@@ -66,7 +80,14 @@ def entries(sources: Iterable[str | Path]) -> list[ManifestEntry]:
 
 
 def identity(source: str) -> str:
-    """What two ways to write the same source have in common."""
+    """Normalise a source, so that two ways to write it compare as equal.
+
+    Args:
+        source: A path, URL or published name.
+
+    Returns:
+        The absolute path; URLs and published names as they are.
+    """
     return source if "://" in source or source in _NAMES else os.path.abspath(source)  # noqa: PTH100
 
 
@@ -91,10 +112,18 @@ def _by_number(text: str) -> list[tuple[int, str]]:
 
 
 def read_manifest(path: Path) -> list[ManifestEntry]:
-    """The entries of a manifest.
+    """Read the entries of a manifest.
 
-    Raises :class:`UnreadableError`, naming the entry, for what is none, :class:`UsageError` for an
-    empty one.
+    Args:
+        path: A .txt file with one source per line, or a YAML or JSON list.
+
+    Returns:
+        The entries in their order, with paths relative to the working folder.
+
+    Raises:
+        UnreadableError: If the file cannot be read or an entry is wrong; the message names the
+            entry.
+        UsageError: If the manifest is empty.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -111,7 +140,7 @@ def read_manifest(path: Path) -> list[ManifestEntry]:
             f"{path}: not a list", hint="a manifest lists sources, or entries with a source each"
         )
     if not content:
-        raise UsageError(f"{path}: lists nothing")
+        raise UsageError(f"{path}: lists no sources")
     return [_entry(path, number, item) for number, item in enumerate(content, 1)]
 
 
@@ -141,10 +170,12 @@ def _entry(path: Path, number: int, item: Any) -> ManifestEntry:
             raise UnreadableError(f"{where}: {key!r} is unknown", hint=f"one of {', '.join(known)}")
         if type(value) is not known[key]:
             kind = "a whole number" if known[key] is int else "text"
-            raise UnreadableError(f"{where}: {key} is {value!r}, and must be {kind}")
+            raise UnreadableError(f"{where}: {key}: expected {kind}, found {value!r}")
     name = values.pop("name", None)
     if name is not None and (name != os.path.basename(name) or not name.strip(".")):  # noqa: PTH119
-        raise UnreadableError(f"{where}: {name!r} is no name of a file", hint="leave out folders")
+        raise UnreadableError(
+            f"{where}: {name!r} is not a file name", hint="write the name without folders"
+        )
     source = _beside(path, values.pop("source"), also_names=_NAMES)
     for key in values.keys() & {"base", "config"}:
         names = _NAMES if key == "base" else {values[key]}
@@ -153,7 +184,7 @@ def _entry(path: Path, number: int, item: Any) -> ManifestEntry:
 
 
 def _beside(path: Path, text: str, *, also_names: Iterable[str]) -> str:
-    """A path of the manifest; what is not there and may be a name stays what it is."""
+    """A path relative to the manifest; names that no file has are left as they are."""
     there = path.parent / text
     if "://" in text or (text in also_names and not there.exists()):
         return text

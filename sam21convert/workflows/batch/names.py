@@ -12,8 +12,8 @@ from urllib.parse import unquote, urlsplit
 from ...errors import UsageError
 from .manifest import ManifestEntry, identity
 
-# What files that may be taken for checkpoints end in; anything else may be part of a name, as in
-# epoch_1.5.
+# Extensions of files that may be mistaken for checkpoints; any other ending is part of the name, as
+# in epoch_1.5.
 _ENDINGS = re.compile(
     r"(?:\.(?:bin|ckpt|gguf|json|npz|onnx|pkl|pt|pth|safetensors|tar|ya?ml|zip))+$", re.IGNORECASE
 )
@@ -23,14 +23,24 @@ _REVISION = re.compile(r"@refs/([^/]+)/([^/]+)")
 def name_outputs(
     entries: Sequence[ManifestEntry], suffixes: Sequence[str], kept: Mapping[tuple[str, str], str]
 ) -> list[str]:
-    """A file name for the output of each entry, with its suffix.
+    """Choose a file name for the output of each entry.
 
-    The name that the entry states, else the one that :func:`~sam21convert.workflows.batch.manifest.identity` and
-    suffix had before, in ``kept``, else that of the source. Sources of the same name get the path
-    below the deepest folder that they share, joined by ``-``; what differs only in its ending gets
-    that too. Names that differ only in case are the same, as on some file systems.
+    The name is the one that the entry states, or the one that the same source had before, or that
+    of the source. Sources of the same name are told apart by the path below the deepest folder that
+    they share, joined by ``-``, and then by their extension. Names that differ only in case count
+    as the same, because some file systems do not distinguish them.
 
-    Raises :class:`UsageError` when two outputs would have one name.
+    Args:
+        entries: The entries.
+        suffixes: The extension of each output, empty for a folder.
+        kept: Source, as :func:`~sam21convert.workflows.batch.manifest.identity` gives it, and
+            extension to the name in an earlier run, without the extension.
+
+    Returns:
+        The names with their extensions, in the order of the entries.
+
+    Raises:
+        UsageError: If two outputs would have the same name.
     """
     paths = [_parts(entry.source) for entry in entries]
     fixed = [
@@ -53,7 +63,7 @@ def name_outputs(
 
 
 def _parts(source: str) -> list[str]:
-    """The path of a source, whatever its form; no part is a way up."""
+    """The parts of the path of a source, of whatever form, without ``.`` and ``..``."""
     if source.startswith("hf://"):
         path = _REVISION.sub(r"@\1-\2", source.removeprefix("hf://"))
     elif "://" in source:
@@ -68,12 +78,12 @@ def _stem(name: str) -> str:
 
 
 def _longer(paths: Sequence[list[str]]) -> list[str]:
-    whole = [[*path[:-1], _stem(path[-1])] for path in paths]
-    if len({_folded("/".join(path)) for path in whole}) < len(whole):
-        whole = [[*path[:-1], path[-1].lstrip(".").replace(".", "-")] for path in paths]
-    folders = zip(*(path[:-1] for path in whole), strict=False)
+    full = [[*path[:-1], _stem(path[-1])] for path in paths]
+    if len({_folded("/".join(path)) for path in full}) < len(full):
+        full = [[*path[:-1], path[-1].lstrip(".").replace(".", "-")] for path in paths]
+    folders = zip(*(path[:-1] for path in full), strict=False)
     shared = len(list(takewhile(lambda level: len(set(level)) == 1, folders)))
-    return ["-".join(path[shared:]) for path in whole]
+    return ["-".join(path[shared:]) for path in full]
 
 
 def _folded(name: str) -> str:
@@ -87,5 +97,5 @@ def _refuse_equal(entries: Sequence[ManifestEntry], outputs: Sequence[str]) -> N
         if other is not entry:
             raise UsageError(
                 f"{other.source} and {entry.source}: both would be written as {output}",
-                hint="give one of them another name in a manifest",
+                hint="list the sources in a manifest and set `name` for one of them",
             )

@@ -1,4 +1,4 @@
-"""The answer of a batch: what became of each source."""
+"""The answer of a batch: the outcome for each source."""
 
 from __future__ import annotations
 
@@ -16,9 +16,22 @@ BatchStatus = Literal["planned", "converted", "skipped", "failed"]
 
 @dataclass(frozen=True)
 class Item(Report):
-    """What became of one source; ``bytes`` of tensors are, or would be, in the output.
+    """The outcome for one source. A failure has an error and no facts about an output.
 
-    A failure has an ``error`` and none of what is known of an output.
+    Attributes:
+        source: As it was given.
+        output: The path of the output.
+        outcome: ``"planned"`` in a dry run, ``"converted"``, ``"skipped"`` if the output is up to
+            date, or ``"failed"``.
+        source_dialect: The dialect of the source.
+        dialect: The dialect of the output.
+        config: The name of a shipped config; None for any other.
+        generation: The generation of the output.
+        dtypes: Type to number of tensors in the output.
+        bytes: Size of the output's tensors, also if it is only planned.
+        seconds: The duration of the conversion.
+        error: Why it failed.
+        hint: How to mend that.
     """
 
     source: str
@@ -37,9 +50,19 @@ class Item(Report):
 
 @dataclass(frozen=True)
 class BatchReport(Report):
-    """The answer of :func:`~sam21convert.batch`, in the order of the sources.
+    """The answer of :func:`~sam21convert.batch`.
 
-    ``left_out`` are sources that the batch itself has written.
+    Attributes:
+        out: The output folder.
+        items: The outcomes, in the order of the sources.
+        left_out: Sources that the batch itself has written.
+        seconds: The duration of the whole batch.
+        dry_run: Whether nothing was written.
+
+    Example:
+        >>> report = sam21convert.batch("*.pt", "converted", suffix=".safetensors")
+        >>> report.exit_code
+        0
     """
 
     out: Path
@@ -55,13 +78,17 @@ class BatchReport(Report):
 
     @property
     def totals(self) -> dict[str, int]:
-        """How many came out how; and the bytes of those that were, or would be, converted."""
+        """Outcome to number of items, and the bytes of outputs that were, or would be, written."""
         counts = Counter(item.outcome for item in self.items)
         new = [item.bytes for item in self.items if item.outcome in ("converted", "planned")]
         return {**dict(sorted(counts.items())), "bytes": sum(new)}
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields, each item as named values, and the totals."""
+        """Give the fields as plain data.
+
+        Returns:
+            Field name to value, each item as a dict, and the totals.
+        """
         items = [item.to_dict() for item in self.items]
         return {**super().to_dict(), "items": items, "totals": self.totals}
 
@@ -83,7 +110,7 @@ class BatchReport(Report):
 
 
 def _row(item: Item) -> list[str]:
-    """The cells of a line of the table, empty where nothing is known."""
+    """The cells of one line of the table, empty where nothing is known."""
     if item.outcome == "failed":
         return [item.outcome, item.source, *[""] * 6]
     return [
@@ -91,7 +118,7 @@ def _row(item: Item) -> list[str]:
         item.source,
         str(item.output),
         f"{item.source_dialect} to {item.dialect}",
-        item.config or "of no published size",
+        item.config or "custom config",
         ", ".join(item.dtypes),
         size_text(item.bytes),
         f"{item.seconds:.1f} s" if item.outcome == "converted" else "",

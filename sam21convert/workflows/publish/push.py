@@ -47,6 +47,11 @@ class Publication(Report):
         uploaded: False for a dry run, if nothing had to change, and in the announcement.
         dry_run: Whether writing was turned off.
         notes: What else the user has to know.
+
+    Example:
+        >>> plan = sam21convert.push("model.pt", "org/new-sam2", license="apache-2.0", dry_run=True)
+        >>> plan.changes["model.safetensors"]
+        'add'
     """
 
     repo_id: str
@@ -155,6 +160,11 @@ def push(
         UnreadableError: If the repository does not exist or the Hub cannot be reached.
         MismatchError: If the model does not pass its checks, or the Hub holds other files than
             those that were uploaded.
+
+    Example:
+        >>> plan = sam21convert.push("model.pt", "org/new-sam2", license="apache-2.0", dry_run=True)
+        >>> plan.uploaded
+        False
     """
     _check_request(repo_id, revision, create_pr=create_pr)
     api = HfApi(library_name="sam21convert")

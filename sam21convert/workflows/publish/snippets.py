@@ -70,7 +70,7 @@ with torch.inference_mode():
 
 
 def official_image(repo_id: str, checkpoint: str, config: str, image_size: int) -> str:
-    """A program that uses the official ``SAM2ImagePredictor``, built from the YAML of the repository.
+    """A program that uses the official ``SAM2ImagePredictor`` with the YAML of the repository.
 
     Args:
         repo_id: The repository, ``namespace/name``.

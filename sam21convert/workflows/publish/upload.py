@@ -134,7 +134,9 @@ def commit(
         UnreadableError: If the Hub cannot be reached.
     """
     unsure = False  # whether a commit may have succeeded although its answer was lost
-    for left in reversed(range(TRIES)):
+    left = TRIES
+    while True:
+        left -= 1
         try:
             made = api.create_commit(
                 repo_id,
@@ -159,4 +161,3 @@ def commit(
             wait(left)
         else:
             return made.pr_revision or base.revision
-    raise AssertionError
