@@ -1,7 +1,40 @@
-"""Convert SAM 2 and SAM 2.1 checkpoints between every form they come in.
+"""Convert SAM 2 and SAM 2.1 checkpoints between every form they come in, and prove it.
 
-The functions here are what the commands do. They are loaded when first used, so that a program
-that only inspects files does not wait for torch.
+A checkpoint is given as a path, a published name (``sam2.1_hiera_tiny``), ``hf://org/repo`` or
+``https://...``. Nothing in it is ever run. Every function returns a report: ``print`` it, look at
+its fields, or call ``to_dict()``; ``report.exit_code`` is 0 for yes and 1 for no.
+
+Look at a checkpoint, without torch:
+    inspect                what the file is, and whether loading it with pickle would be safe
+    validate               whether it loads strictly, and whether its values are sound
+    diff                   what changed between two checkpoints
+
+Convert it, without torch:
+    convert                write it in another form
+    batch                  convert many into one folder
+    pull                   fetch it from the Hub or the web
+    published_checkpoints  what is published, and what of it is on this machine
+    sample                 a checkpoint with random weights, to try things on
+
+Prove it, use it, publish it:
+    parity                 whether two models compute the same, and where they part
+    push                   publish a proven checkpoint on the Hugging Face Hub
+    predict_image          masks of what points and boxes show in a picture
+    predict_video          objects followed through a video; prompts are Point and Box
+
+In memory:
+    load_model             the model of this package with the weights of a checkpoint
+    load_state_dict        torch tensors of a checkpoint, under the names of any package
+    convert_state_dict     the same for tensors that are in memory already
+    load_config            the settings of a model: a ModelConfig
+
+Reports: Inspection, Validation, Difference, Conversion, BatchReport, Pulled, Listing, Sample,
+ParityReport, Publication, ImagePrediction, VideoPrediction, Loading. Errors: Sam21ConvertError and
+below it UnreadableError, MissingFileError, UnreachableError, RefusedError, MismatchError,
+UsageError, MissingSourceError. Progress is what to subclass to watch long work.
+
+The model itself, and the API of the official package, are in ``sam21convert.model``. Names are
+loaded when they are first used, so that a program that only inspects files does not import torch.
 """
 
 from __future__ import annotations
@@ -13,47 +46,81 @@ from ._version import __version__
 
 if TYPE_CHECKING:
     from .checkpoint.diff.api import diff as diff
+    from .checkpoint.diff.report import Difference as Difference
+    from .checkpoint.inspect import Inspection as Inspection
     from .checkpoint.inspect import inspect as inspect
+    from .checkpoint.validate import Validation as Validation
     from .checkpoint.validate import validate as validate
     from .comparison.api import parity as parity
+    from .comparison.report import ParityReport as ParityReport
+    from .config.load import load_config as load_config
     from .conversion.api import convert as convert
+    from .conversion.report import Conversion as Conversion
+    from .conversion.sample import Sample as Sample
     from .conversion.sample import sample as sample
     from .errors import MismatchError as MismatchError
+    from .errors import MissingFileError as MissingFileError
+    from .errors import MissingSourceError as MissingSourceError
     from .errors import RefusedError as RefusedError
     from .errors import Sam21ConvertError as Sam21ConvertError
+    from .errors import UnreachableError as UnreachableError
     from .errors import UnreadableError as UnreadableError
     from .errors import UsageError as UsageError
+    from .hub.pull import Listing as Listing
+    from .hub.pull import Pulled as Pulled
+    from .hub.pull import published_checkpoints as published_checkpoints
     from .hub.pull import pull as pull
+    from .model.config import ModelConfig as ModelConfig
+    from .prediction.image import ImagePrediction as ImagePrediction
     from .prediction.image import predict_image as predict_image
+    from .prediction.load import Loading as Loading
     from .prediction.load import load_model as load_model
     from .prediction.prompts import Box as Box
     from .prediction.prompts import Point as Point
+    from .prediction.state_dict import convert_state_dict as convert_state_dict
+    from .prediction.state_dict import load_state_dict as load_state_dict
+    from .prediction.video import VideoPrediction as VideoPrediction
     from .prediction.video import predict_video as predict_video
+    from .report import Progress as Progress
     from .workflows.batch.api import batch as batch
+    from .workflows.batch.report import BatchReport as BatchReport
+    from .workflows.publish.push import Publication as Publication
     from .workflows.publish.push import push as push
 
-
-_HOME = {
-    "Box": "prediction.prompts",
-    "MismatchError": "errors",
-    "Point": "prediction.prompts",
-    "RefusedError": "errors",
-    "Sam21ConvertError": "errors",
-    "UnreadableError": "errors",
-    "UsageError": "errors",
-    "batch": "workflows.batch.api",
-    "convert": "conversion.api",
-    "diff": "checkpoint.diff.api",
-    "inspect": "checkpoint.inspect",
-    "load_model": "prediction.load",
-    "parity": "comparison.api",
-    "predict_image": "prediction.image",
-    "predict_video": "prediction.video",
-    "push": "workflows.publish.push",
-    "pull": "hub.pull",
-    "sample": "conversion.sample",
-    "validate": "checkpoint.validate",
+_NAMES = {
+    "checkpoint.diff.api": ("diff",),
+    "checkpoint.diff.report": ("Difference",),
+    "checkpoint.inspect": ("Inspection", "inspect"),
+    "checkpoint.validate": ("Validation", "validate"),
+    "comparison.api": ("parity",),
+    "comparison.report": ("ParityReport",),
+    "config.load": ("load_config",),
+    "conversion.api": ("convert",),
+    "conversion.report": ("Conversion",),
+    "conversion.sample": ("Sample", "sample"),
+    "errors": (
+        "MismatchError",
+        "MissingFileError",
+        "MissingSourceError",
+        "RefusedError",
+        "Sam21ConvertError",
+        "UnreachableError",
+        "UnreadableError",
+        "UsageError",
+    ),
+    "hub.pull": ("Listing", "Pulled", "published_checkpoints", "pull"),
+    "model.config": ("ModelConfig",),
+    "prediction.image": ("ImagePrediction", "predict_image"),
+    "prediction.load": ("Loading", "load_model"),
+    "prediction.prompts": ("Box", "Point"),
+    "prediction.state_dict": ("convert_state_dict", "load_state_dict"),
+    "prediction.video": ("VideoPrediction", "predict_video"),
+    "report": ("Progress",),
+    "workflows.batch.api": ("batch",),
+    "workflows.batch.report": ("BatchReport",),
+    "workflows.publish.push": ("Publication", "push"),
 }
+_HOME = {name: module for module, names in _NAMES.items() for name in names}
 __all__ = ["__version__", *_HOME]
 
 
@@ -61,3 +128,7 @@ def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f".{_HOME[name]}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -58,6 +58,13 @@ class Progress:
     """What long work tells of itself while it goes on. This one shows nothing; subclasses do.
 
     Methods may be called from any thread.
+
+    Example:
+        >>> class Dots(sam21convert.Progress):
+        ...     def start(self, label, total):
+        ...         print(label)
+        >>> done = sam21convert.convert("model.pt", "copy.safetensors", progress=Dots())
+        converting
     """
 
     def start(self, label: str, total: int) -> None:

@@ -56,7 +56,7 @@ class Checkpoint:
     extras: tuple[str, ...]
     dialect: Dialect | None
     shipped: Shipped | None
-    generation: str | None
+    generation: Generation | None
     config: ModelConfig | None = None
     config_from: str | None = None
     dropped: tuple[str, ...] = ()
@@ -117,7 +117,40 @@ def open_checkpoint(
     source = open_source(located.path, place=not isinstance(located.path, HubPath))
     beside = source.path / CONFIG
     content = read_json(beside) if source.path.is_dir() and beside.is_file() else None
-    _refuse_relatives(source, content, drop_hq=drop_hq)
+    _refuse_lookalikes(source, content, drop_hq=drop_hq)
+    checkpoint = _recognised(source, drop_hq=drop_hq, weights=weights, prefix=prefix)
+    if content is not None:
+        checkpoint = _with_json(checkpoint, content, beside)
+    if config is None and located.config is not None:
+        return _with_config(checkpoint, _beside(located.config), located.config.name)
+    return _with_given(checkpoint, config)
+
+
+def recognise(source: Source, config: str | Path | ModelConfig | None = None) -> Checkpoint:
+    """Say what an open file, or what stands for one, holds.
+
+    Args:
+        source: The tensors and what else there is. Nothing is read.
+        config: The model's settings, which then count for more than what the tensors tell.
+
+    Returns:
+        The checkpoint.
+
+    Raises:
+        RefusedError: It holds no state dict, several, or a model that only looks like SAM 2.
+    """
+    _refuse_lookalikes(source, None, drop_hq=False)
+    return _with_given(_recognised(source), config)
+
+
+def _recognised(
+    source: Source,
+    *,
+    drop_hq: bool = False,
+    weights: str | None = None,
+    prefix: str | None = None,
+) -> Checkpoint:
+    """What the tensors alone tell."""
     found = unwrap(source, weights=weights, prefix=prefix)
     refuse_factors(source.path, found.tensors)
     dropped = tuple(name for name in HQ_TENSORS if drop_hq and name in found.tensors)
@@ -136,15 +169,15 @@ def open_checkpoint(
         dropped=dropped,
     )
     _refuse_stubs(checkpoint, found.stubs)
-    if content is not None:
-        checkpoint = _with_json(checkpoint, content, beside)
+    return checkpoint
+
+
+def _with_given(checkpoint: Checkpoint, config: str | Path | ModelConfig | None) -> Checkpoint:
+    if config is None:
+        return checkpoint
     if isinstance(config, ModelConfig):
         return _with_config(checkpoint, config, "the caller")
-    if config is not None:
-        return _with_config(checkpoint, load_config(config), str(config))
-    if located.config is not None:
-        return _with_config(checkpoint, _beside(located.config), located.config.name)
-    return checkpoint
+    return _with_config(checkpoint, load_config(config), str(config))
 
 
 def unequal_copies(checkpoint: Checkpoint) -> list[str]:
@@ -159,7 +192,7 @@ def unequal_copies(checkpoint: Checkpoint) -> list[str]:
     ]
 
 
-def _refuse_relatives(source: Source, config: dict[str, Any] | None, *, drop_hq: bool) -> None:
+def _refuse_lookalikes(source: Source, config: dict[str, Any] | None, *, drop_hq: bool) -> None:
     family = lookalike_in(source, config)
     if family is None and drop_hq:
         raise UsageError(f"{source.path}: is no HQ-SAM 2: `drop_hq` has nothing to drop")

@@ -30,6 +30,10 @@ def load_config(source: str | Path) -> ModelConfig:
         UnreadableError: when the file cannot be parsed.
         RefusedError: naming the field, when the file contradicts itself or describes something
             that is not a SAM 2.
+
+    Example:
+        >>> sam21convert.load_config("sam2.1/sam2.1_hiera_t").trunk.embed_dim
+        96
     """
     path = source if isinstance(source, Path) else Path(source)
     shipped = registry.find(str(source))

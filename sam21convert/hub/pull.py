@@ -30,6 +30,11 @@ class Pulled(Report):
             has; None for any other source.
         bytes: the total size of the files.
         sha256: file name to SHA-256 in hexadecimal, for each file.
+
+    Example:
+        >>> pulled = sam21convert.pull("hf://org/my-sam2", "copy")
+        >>> pulled.bytes > 0
+        True
     """
 
     source: str
@@ -85,6 +90,11 @@ class Listing(Report):
 
     Attributes:
         checkpoints: the checkpoints: SAM 2.1 before SAM 2.0, each from small to large.
+
+    Example:
+        >>> listing = sam21convert.published_checkpoints()
+        >>> [one.name for one in listing.checkpoints if one.size == "large"]
+        ['sam2.1_hiera_large', 'sam2_hiera_large']
     """
 
     checkpoints: tuple[Listed, ...]
@@ -107,6 +117,10 @@ def published_checkpoints() -> Listing:
 
     Returns:
         The checkpoints, and where those that are on this machine are.
+
+    Example:
+        >>> sam21convert.published_checkpoints().checkpoints[0].name
+        'sam2.1_hiera_tiny'
     """
     return Listing(
         tuple(
@@ -148,6 +162,10 @@ def pull(source: str, destination: str | Path | None = None, *, overwrite: bool 
             without ``overwrite``, or when one is a file and the other a folder.
         RefusedError: when the repository holds no checkpoint.
         UnreadableError: when the checkpoint cannot be downloaded or has the wrong hash.
+
+    Example:
+        >>> sam21convert.pull("hf://org/my-sam2", "copy").path
+        PosixPath('copy')
     """
     if destination is not None:
         refuse_existing(Path(destination), overwrite=overwrite)

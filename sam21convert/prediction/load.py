@@ -8,9 +8,10 @@ from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from ..checkpoint.identify import IdentifiedCheckpoint, identify
 from ..checkpoint.mismatch import mismatch, missing_text
-from ..checkpoint.open import Checkpoint, open_checkpoint
-from ..checkpoint.remap import to_canonical
+from ..checkpoint.open import open_checkpoint
+from ..checkpoint.remap import CanonicalTensors, refuse_unequal_copies
 from ..config.plain_yaml import naming
 from ..config.registry import shipped_like
 from ..errors import MismatchError, RefusedError, UsageError
@@ -44,6 +45,11 @@ class Loading(Report):
         device: The device of the model, as torch names it.
         resampled: The tensors that were resampled.
         notes: What else differs from loading the file as it is.
+
+    Example:
+        >>> _, loading = sam21convert.load_model("model.pt")
+        >>> loading.generation
+        '2.1'
     """
 
     path: Path
@@ -108,6 +114,11 @@ def load_model(
         RefusedError: If the checkpoint is an image model.
         Sam21ConvertError: For a checkpoint that cannot be read, as :func:`~sam21convert.convert`
             does.
+
+    Example:
+        >>> model, loading = sam21convert.load_model("model.pt")
+        >>> model.image_size
+        128
     """
     from ..model.sam2 import SAM2
 
@@ -201,14 +212,12 @@ def load_onto(
 
     from .resample import resample
 
-    checkpoint = open_checkpoint(source, config)
-    if checkpoint.model_config is not None:
-        checkpoint = _with_config(checkpoint, change(checkpoint.model_config))
+    checkpoint = identify(open_checkpoint(source, config))
+    checkpoint = _with_config(checkpoint, change(checkpoint.model_config))
     stored = _as_stored(checkpoint, allowed=resample_positions)
-    truth, _ = to_canonical(stored)
+    truth = CanonicalTensors.from_checkpoint(stored).parts
+    refuse_unequal_copies(stored)
     keymap, wanted = stored.keymap, checkpoint.model_config
-    assert keymap is not None
-    assert wanted is not None
     if keymap.dropped and not (images_only and keymap.dialect.task == "image"):
         raise RefusedError(
             f"{source}: is {missing_text(keymap.dialect, len(keymap.dropped))}",
@@ -218,7 +227,7 @@ def load_onto(
         model = make(wanted)
     with Files() as files:
         state_dict = {
-            name: _tensor(files, truth[name]) if name in truth else torch.zeros(spec.shape)
+            name: tensor_of(files, truth[name]) if name in truth else torch.zeros(spec.shape)
             for name, spec in keymap.canonical.items()
         }
     resampled = resample(state_dict, wanted)
@@ -241,7 +250,7 @@ def load_onto(
     )
 
 
-def _with_config(checkpoint: Checkpoint, config: ModelConfig) -> Checkpoint:
+def _with_config(checkpoint: IdentifiedCheckpoint, config: ModelConfig) -> IdentifiedCheckpoint:
     """The checkpoint with ``config`` in place of the config that was found."""
     if config == checkpoint.model_config:
         return checkpoint
@@ -250,7 +259,7 @@ def _with_config(checkpoint: Checkpoint, config: ModelConfig) -> Checkpoint:
     )
 
 
-def _as_stored(checkpoint: Checkpoint, *, allowed: bool) -> Checkpoint:
+def _as_stored(checkpoint: IdentifiedCheckpoint, *, allowed: bool) -> IdentifiedCheckpoint:
     """The checkpoint with the config of its stored shapes, if resampling then fits its own.
 
     Raises :class:`MismatchError` when resampling would help and is not ``allowed``.
@@ -258,7 +267,7 @@ def _as_stored(checkpoint: Checkpoint, *, allowed: bool) -> Checkpoint:
     from .resample import can_resample, stored_config
 
     fit, keymap, config = checkpoint.fit, checkpoint.keymap, checkpoint.model_config
-    if fit is None or keymap is None or config is None or not fit.mismatched:
+    if not fit.mismatched:
         return checkpoint
     canonical = {fit.names.get(entry.key): entry.canonical[0] for entry in keymap.entries}
     shapes = {}
@@ -278,14 +287,13 @@ def _as_stored(checkpoint: Checkpoint, *, allowed: bool) -> Checkpoint:
         return _with_config(checkpoint, stored_config(config, shapes))
 
 
-def _notes(checkpoint: Checkpoint, dtypes: set[str]) -> Iterator[str]:
-    if checkpoint.fit is not None:
-        for name in checkpoint.fit.lone:
-            yield f"{name} is absent; a copy of it is there"
+def _notes(checkpoint: IdentifiedCheckpoint, dtypes: set[str]) -> Iterator[str]:
+    for name in checkpoint.fit.lone:
+        yield f"{name} is absent; a copy of it is there"
     if checkpoint.extras:
         more = " ..." if len(checkpoint.extras) > 8 else ""
         yield f"not loaded, not part of the model: {', '.join(checkpoint.extras[:8])}{more}"
-    if checkpoint.keymap is not None and checkpoint.keymap.dropped:
+    if checkpoint.keymap.dropped:
         yield "an image model: it has no memory and can only segment images"
     if len(dtypes) > 1:
         kinds = ", ".join(sorted(kind.removeprefix("torch.") for kind in dtypes))
@@ -295,7 +303,7 @@ def _notes(checkpoint: Checkpoint, dtypes: set[str]) -> Iterator[str]:
         yield f"{size}windows and heads are those of the published model: no tensor determines them"
 
 
-def _tensor(files: Files, ref: TensorRef) -> torch.Tensor:
+def tensor_of(files: Files, ref: TensorRef) -> torch.Tensor:
     import torch
 
     data = bytearray()

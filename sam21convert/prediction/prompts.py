@@ -32,6 +32,10 @@ class Point:
         label: 1 on the object, 0 outside it.
         frame_idx: The frame of a video, counted from 0; 0 for a picture.
         obj_id: The name of the object: letters, digits, ``-`` and ``_``.
+
+    Example:
+        >>> sam21convert.Point(210, 350, label=0, obj_id="girl")
+        Point(x=210, y=350, label=0, frame_idx=0, obj_id='girl')
     """
 
     x: float
@@ -55,6 +59,10 @@ class Box:
         y1: Lower side, in pixels.
         frame_idx: The frame of a video, counted from 0; 0 for a picture.
         obj_id: The name of the object: letters, digits, ``-`` and ``_``.
+
+    Example:
+        >>> sam21convert.Box(300, 0, 500, 400, frame_idx=5)
+        Box(x0=300, y0=0, x1=500, y1=400, frame_idx=5, obj_id='1')
     """
 
     x0: float

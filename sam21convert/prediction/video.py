@@ -72,6 +72,12 @@ class VideoPrediction(Prediction):
         overview: A picture of a few frames.
         video: The drawn video; None if the source is a folder.
         objects: The followed objects, in the order of their first prompts.
+
+    Example:
+        >>> box = sam21convert.Box(14, 30, 48, 62, frame_idx=1)
+        >>> found = sam21convert.predict_video("frames", "model.pt", "followed", [box])
+        >>> found.overview
+        PosixPath('followed/overview.png')
     """
 
     folder: Path
@@ -138,6 +144,12 @@ def predict_video(
         UnreadableError: If ``video`` cannot be read.
         UsageError: If the prompts do not fit the video or something is in the way of the output.
         Sam21ConvertError: For a checkpoint, as :func:`~sam21convert.load_model` does.
+
+    Example:
+        >>> point = sam21convert.Point(30, 46, obj_id="disc")
+        >>> found = sam21convert.predict_video("frames", "model.pt", "followed", [point])
+        >>> found.frames
+        3
     """
     source, folder = Path(video), Path(out)
     objects = grouped(prompts)

@@ -1,0 +1,121 @@
+"""What is public is listed, and every public name has an example, which is run here."""
+
+from __future__ import annotations
+
+import doctest
+import json
+import pydoc
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+import sam21convert
+from sam21convert.prediction.draw import scene
+
+from .support import videos
+from .support.checkpoints import DEBUG
+from .support.hub_server import Hub
+from .support.paths import ROOT
+
+PUBLIC = {
+    *("batch", "convert", "convert_state_dict", "diff", "inspect", "load_config", "load_model"),
+    *("load_state_dict", "parity", "predict_image", "predict_video", "published_checkpoints"),
+    *("pull", "push", "sample", "validate"),
+    *("BatchReport", "Conversion", "Difference", "ImagePrediction", "Inspection", "Listing"),
+    *("Loading", "ParityReport", "Publication", "Pulled", "Sample", "Validation"),
+    *("VideoPrediction", "Box", "ModelConfig", "Point", "Progress"),
+    *("MismatchError", "MissingFileError", "MissingSourceError", "RefusedError"),
+    *("Sam21ConvertError", "UnreachableError", "UnreadableError", "UsageError"),
+    "__version__",
+}
+# Runs the examples of each name in a copy of the current folder: {name: [examples, failures]}.
+RUNNER = """
+import huggingface_hub.constants  # before the next line takes the process offline
+import tests.conftest
+import doctest, io, json, os, shutil, sys, tempfile
+import sam21convert
+
+home, found = os.getcwd(), {}
+for name in sys.argv[1:]:
+    with tempfile.TemporaryDirectory() as folder:
+        shutil.copytree(home, folder, dirs_exist_ok=True)
+        os.chdir(folder)
+        docstring = getattr(sam21convert, name).__doc__ or ""
+        globs = {"sam21convert": sam21convert}
+        test = doctest.DocTestParser().get_doctest(docstring, globs, name, None, 0)
+        said = io.StringIO()
+        done = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS).run(test, out=said.write)
+        found[name] = [done.attempted, said.getvalue() if done.failed else ""]
+        os.chdir(home)
+print(json.dumps(found))
+"""
+
+
+def test_public_names_are_these() -> None:
+    assert set(sam21convert.__all__) == PUBLIC
+    assert len(sam21convert.__all__) == len(PUBLIC)
+
+
+def test_dir_lists_the_public_names_and_no_other() -> None:
+    assert set(dir(sam21convert)) == PUBLIC
+
+
+def test_the_overview_names_everything_and_fits_two_screens() -> None:
+    overview = sam21convert.__doc__ or ""
+    assert len(overview.splitlines()) <= 48
+    words = {word.strip(".,:;") for word in overview.split()}
+    assert words >= PUBLIC - {"__version__"}
+    assert overview.splitlines()[0] in pydoc.render_doc(sam21convert)
+
+
+def test_nothing_heavy_is_imported_to_list_names() -> None:
+    program = "import sys, sam21convert; dir(sam21convert); sys.exit('torch' in sys.modules)"
+    subprocess.run([sys.executable, "-c", program], check=True, cwd=ROOT)
+
+
+@pytest.fixture(scope="module")
+def results(
+    checkpoints: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Any]:
+    """What came of the examples of each public name, with these files in the current folder."""
+    home = tmp_path_factory.mktemp("examples")
+    (home / "model.pt").write_bytes(checkpoints(DEBUG).read_bytes())
+    sam21convert.sample(home / "my_finetune.pt", DEBUG, seed=1)
+    Image.fromarray(scene(96)).save(home / "picture.jpg")
+    (home / "frames").mkdir()
+    for number in range(3):
+        Image.fromarray(videos.frame(number)).save(home / "frames" / f"{number}.jpg")
+    sam21convert.convert(home / "model.pt", home / "folder")
+    files = {path.name: path.read_bytes() for path in (home / "folder").iterdir()}
+    names = sorted(PUBLIC - {"__version__"})
+    with Hub() as hub:
+        hub.create("org/my-sam2", files)
+        cache = tmp_path_factory.mktemp("cache")
+        done = subprocess.run(
+            [sys.executable, "-c", RUNNER, *names],
+            env=hub.environment(cache, PYTHONPATH=str(ROOT), XDG_CACHE_HOME=str(cache)),
+            cwd=home,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 0, done.stderr
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+@pytest.mark.parametrize("name", sorted(PUBLIC - {"__version__"}))
+def test_its_example_runs(results: dict[str, Any], name: str) -> None:
+    examples, failures = results[name]
+    assert examples
+    assert not failures, failures
+
+
+def test_an_example_that_is_wrong_is_seen() -> None:
+    test = doctest.DocTestParser().get_doctest(">>> 1 + 1\n3\n", {}, "wrong", None, 0)
+    assert doctest.DocTestRunner().run(test, out=lambda _: None).failed == 1
