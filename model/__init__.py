@@ -1,5 +1,13 @@
 """SAM 2 and SAM 2.1: the complete model, and the ground truth of every conversion.
 
+* Predictors with the methods of the official package: :class:`SAM2ImagePredictor` and
+  :class:`SAM2VideoPredictor`.
+* Builders with its names and arguments: :func:`build_sam2`, :func:`build_sam2_hf`,
+  :func:`build_sam2_video_predictor` and :func:`build_sam2_video_predictor_hf`.
+* The network :class:`SAM2` and its results: :class:`ImageFeatures`, :class:`MaskPrediction` and
+  :class:`Segmentation`.
+* Its config: :class:`ModelConfig`, :class:`TrackingOptions` and :class:`ConfigError`.
+
 Modules are loaded when a name is first used, so that reading a config does not import torch.
 """
 

@@ -1,9 +1,8 @@
 """The facts that fix a SAM 2 / 2.1 architecture, as frozen dataclasses of plain data.
 
-Field names follow the official YAML files (``sam2/configs``).  What every published SAM 2 shares
+Field names follow the official YAML files (``sam2/configs``). What all published SAM 2 models share
 (patch size 4 with a 7x7 kernel, stride 16, three query-pooling stages, a two-layer mask decoder
-with three candidate masks, ...) is not configurable and stands as a constant in the module that
-uses it.
+with three candidate masks, ...) is not configurable: it is a constant in the module that uses it.
 
 This module needs neither torch nor the rest of the project.
 """
@@ -15,20 +14,22 @@ from typing import Any, Literal
 
 Generation = Literal["2.0", "2.1"]
 
-# Of ImageNet, for RGB in [0, 1]; by these pixels are normalised.
+# Mean and deviation of ImageNet, for RGB in [0, 1]. Pixels are normalised by them.
 PIXEL_MEAN = (0.485, 0.456, 0.406)
 PIXEL_STD = (0.229, 0.224, 0.225)
 BACKBONE_STRIDE = 16  # pixels per token of the image embedding
 NUM_STAGES = 4
 _MAX_SIDE = 1 << 16  # no image, width or count of a real model comes near this
-_MAX_REAL = 1e300  # neither infinite nor NaN
-_MAX_BLOCKS = 1 << 7  # the largest has 48
+_MAX_REAL = 1e300  # excludes infinity and NaN
+_MAX_BLOCKS = 1 << 7  # the largest published model has 48
 
 
 class ConfigError(ValueError):
-    """A config contradicts itself or holds a value no SAM 2 model can have.
+    """A config contradicts itself or holds a value that no SAM 2 model can have.
 
-    ``field`` is the dotted name of the field at fault.
+    Args:
+        field: Dotted name of the field at fault, such as ``trunk.stages``.
+        problem: What is wrong with its value.
     """
 
     def __init__(self, field: str, problem: str) -> None:
@@ -81,14 +82,27 @@ def _short(value: Any) -> str:
 
 @dataclass(frozen=True)
 class TrunkConfig:
-    """Hiera (arXiv 2306.00989), the image encoder's trunk."""
+    """Hiera (arXiv 2306.00989), the trunk of the image encoder.
 
-    embed_dim: int  # channels of stage 1; each later stage doubles them
-    num_heads: int  # heads of stage 1; each later stage doubles them
-    stages: tuple[int, ...]  # blocks per stage
-    global_att_blocks: tuple[int, ...]  # blocks that attend to the whole grid
-    window_spec: tuple[int, ...]  # side of the attention window per stage, in tokens
-    window_pos_embed_bkg_spatial_size: tuple[int, ...]  # stored grid of the background embedding
+    Attributes:
+        embed_dim: Channels of stage 1; each later stage doubles them.
+        num_heads: Attention heads of stage 1; each later stage doubles them.
+        stages: Number of blocks of each of the four stages.
+        global_att_blocks: Blocks, counted from 0, that attend to the whole grid.
+        window_spec: Side of the attention window of each stage, in tokens.
+        window_pos_embed_bkg_spatial_size: Height and width of the stored background embedding,
+            which is stretched over the image.
+
+    Raises:
+        ConfigError: If the parts do not fit together; it names the field.
+    """
+
+    embed_dim: int
+    num_heads: int
+    stages: tuple[int, ...]
+    global_att_blocks: tuple[int, ...]
+    window_spec: tuple[int, ...]
+    window_pos_embed_bkg_spatial_size: tuple[int, ...]
 
     def __post_init__(self) -> None:
         _whole("trunk.embed_dim", self.embed_dim)
@@ -139,11 +153,20 @@ class TrunkConfig:
 
 @dataclass(frozen=True)
 class MemoryAttentionConfig:
-    """The transformer that conditions a frame on its memories (SAM 2 paper, section 4)."""
+    """The transformer that conditions a frame on its memories (SAM 2 paper, section 4).
+
+    Attributes:
+        num_layers: Number of layers.
+        dim_feedforward: Hidden width of the feed-forward network of each layer.
+        rope_theta: Base of the axial rotary embedding.
+
+    Raises:
+        ConfigError: If a value is impossible; it names the field.
+    """
 
     num_layers: int
     dim_feedforward: int
-    rope_theta: float  # base of the axial rotary embedding
+    rope_theta: float
 
     def __post_init__(self) -> None:
         _whole("memory_attention.num_layers", self.num_layers, high=_MAX_BLOCKS)
@@ -157,9 +180,17 @@ class MemoryAttentionConfig:
 
 @dataclass(frozen=True)
 class MemoryEncoderConfig:
-    """What turns a frame and its mask into a memory (SAM 2 paper, section 4)."""
+    """The network that turns a frame and its mask into a memory (SAM 2 paper, section 4).
 
-    out_dim: int  # channels of a spatial memory
+    Attributes:
+        out_dim: Channels of a spatial memory.
+        fuser_layers: Number of blocks that mix the frame with its mask.
+
+    Raises:
+        ConfigError: If a value is impossible; it names the field.
+    """
+
+    out_dim: int
     fuser_layers: int
 
     def __post_init__(self) -> None:
@@ -171,17 +202,44 @@ class MemoryEncoderConfig:
 class ModelConfig:
     """Everything about a SAM 2 model that its weights alone may not tell.
 
-    Raises :class:`ConfigError`, naming the field, when the parts do not fit together.
+    Attributes:
+        generation: ``"2.0"`` or ``"2.1"``, which adds three tensors in the memory path; see
+            ``docs/formats.md``.
+        image_size: Side of the square input, in pixels.
+        hidden_dim: Channels of the image embedding and of every token.
+        trunk: The trunk of the image encoder.
+        fpn_top_down_levels: Levels of the feature pyramid, 0 being the finest, that receive the
+            features of the next coarser level.
+        memory_attention: The transformer that conditions a frame on memories.
+        memory_encoder: The network that makes memories.
+        num_maskmem: Spatial memories attended to: one row of ``maskmem_tpos_enc`` for prompted
+            frames, the others for the frames just before the current one.
+        max_obj_ptrs_in_encoder: One more than the number of frames before the current one whose
+            object pointers are attended to; those of prompted frames come in addition.
+        sigmoid_scale_for_mem_enc: Factor of a mask's probabilities before they are remembered.
+        sigmoid_bias_for_mem_enc: What is added to them after that.
+        multimask_output_in_sam: Whether three candidate masks are considered at all in a video.
+        multimask_output_for_tracking: Whether also on frames that are tracked or corrected.
+        multimask_min_pt_num: Three candidates are considered from this number of points on.
+        multimask_max_pt_num: Three candidates are considered up to this number of points.
+        dynamic_multimask_via_stability: Whether an unstable single mask is replaced by the best of
+            the three candidates.
+        dynamic_multimask_stability_delta: Distance from 0 of the two logit thresholds at which a
+            mask is compared with itself.
+        dynamic_multimask_stability_thresh: IoU of the two from which on a mask is stable.
+
+    Raises:
+        ConfigError: If the parts do not fit together; it names the field.
     """
 
-    generation: Generation  # "2.1" adds three tensors in the memory path; see docs/formats.md
-    image_size: int  # side of the square input, in pixels
-    hidden_dim: int  # channels of the image embedding and of every token
+    generation: Generation
+    image_size: int
+    hidden_dim: int
     trunk: TrunkConfig
-    fpn_top_down_levels: tuple[int, ...]  # levels that receive the coarser level's features
+    fpn_top_down_levels: tuple[int, ...]
     memory_attention: MemoryAttentionConfig
     memory_encoder: MemoryEncoderConfig
-    num_maskmem: int  # memories attended to: the current prompt's frame and the ones before
+    num_maskmem: int
     max_obj_ptrs_in_encoder: int
     sigmoid_scale_for_mem_enc: float
     sigmoid_bias_for_mem_enc: float
@@ -250,20 +308,37 @@ class ModelConfig:
 
 @dataclass(frozen=True)
 class TrackingOptions:
-    """What a video predictor may do differently without another architecture.
+    """Options of a video predictor that do not change the architecture.
 
-    The names and defaults are those of ``SAM2Base`` and ``SAM2VideoPredictor``; the official
+    The names and defaults are those of ``SAM2Base`` and ``SAM2VideoPredictor``. The official
     builder of video predictors turns on ``binarize_mask_from_pts_for_mem_enc`` and sets
-    ``fill_hole_area`` to 8. Raises :class:`ConfigError`, naming the field, for an impossible value.
+    ``fill_hole_area`` to 8.
+
+    Attributes:
+        fill_hole_area: Holes of up to this many pixels of the low-resolution mask are filled;
+            0 fills none.
+        non_overlap_masks: Whether a pixel belongs to one object at most.
+        clear_non_cond_mem_around_input: Whether a new prompt removes the memories of unprompted
+            frames near it.
+        add_all_frames_to_correct_as_cond: Whether a tracked frame that is corrected counts as
+            prompted from then on.
+        binarize_mask_from_pts_for_mem_enc: Whether prompted masks are remembered as 0 and 1
+            instead of probabilities.
+        memory_temporal_stride_for_eval: Frames between two memories; the frame just before the
+            current one is always remembered.
+        max_cond_frames_in_attn: Prompted frames attended to, at least 2; -1 for all.
+
+    Raises:
+        ConfigError: If a value is impossible; it names the field.
     """
 
-    fill_hole_area: int = 0  # holes of up to so many pixels of the low-resolution mask are filled
-    non_overlap_masks: bool = False  # a pixel belongs to one object at most
-    clear_non_cond_mem_around_input: bool = False  # a new prompt makes memories near it obsolete
-    add_all_frames_to_correct_as_cond: bool = False  # a corrected frame counts as prompted
-    binarize_mask_from_pts_for_mem_enc: bool = False  # remember prompted masks as 0 and 1
-    memory_temporal_stride_for_eval: int = 1  # frames between memories, but for the last one
-    max_cond_frames_in_attn: int = -1  # prompted frames attended to; -1: all
+    fill_hole_area: int = 0
+    non_overlap_masks: bool = False
+    clear_non_cond_mem_around_input: bool = False
+    add_all_frames_to_correct_as_cond: bool = False
+    binarize_mask_from_pts_for_mem_enc: bool = False
+    memory_temporal_stride_for_eval: int = 1
+    max_cond_frames_in_attn: int = -1
 
     def __post_init__(self) -> None:
         _flags("", self)

@@ -1,8 +1,8 @@
-"""Small connected components of masks: holes that are filled, sprinkles that are removed.
+"""Small connected components of masks: holes are filled, sprinkles are removed.
 
-Pixels are connected with all eight neighbours, and a component may touch the border. As
-``csrc/connected_components.cu`` of the official code, which needs a compiled extension and CUDA;
-here the components are found on the CPU, wherever the masks are.
+Pixels are connected with all eight neighbours, and a component may touch the border. This is what
+``csrc/connected_components.cu`` of the official code finds, which needs a compiled extension and
+CUDA. Here the components are always found on the CPU; the results return to the masks' device.
 """
 
 from __future__ import annotations
@@ -13,28 +13,43 @@ from torch import Tensor
 
 
 def small_components(mask: Tensor, max_area: float) -> Tensor:
-    """Which pixels are set and belong to a component of at most ``max_area`` pixels.
+    """Find the pixels of small components of a mask.
 
-    ``mask`` is boolean, ``... x H x W``, and so is the result; every ``H x W`` is for itself.
+    Args:
+        mask: Boolean, ``... x H x W``. Every ``H x W`` plane is treated separately.
+        max_area: Number of pixels up to which a component is small.
+
+    Returns:
+        A boolean tensor like ``mask``: true where a pixel is set and its component is small.
     """
     from scipy import ndimage
 
     planes = mask.cpu().numpy().reshape(-1, *mask.shape[-2:])  # N, H, W
+    # One call labels all planes: pixels are connected within a plane, never across planes.
     within_a_plane = np.zeros((3, 3, 3), dtype=bool)
     within_a_plane[1] = True
     labels, _ = ndimage.label(planes, within_a_plane)
     small = np.bincount(labels.ravel(), minlength=1) <= max_area
-    small[0] = False  # what is not set
+    small[0] = False  # label 0 marks the pixels that are not set
     return torch.from_numpy(small[labels]).view(mask.shape).to(mask.device)
 
 
 def fill_holes(
     logits: Tensor, max_area: float, *, threshold: float = 0.0, value: float = 0.1
 ) -> Tensor:
-    """Set holes of at most ``max_area`` pixels to ``value``, in logits of shape ``... x H x W``.
+    """Fill small holes of masks.
 
-    A hole is a component of logits of at most ``threshold``. The defaults are those of
-    ``fill_holes_in_mask_scores`` of ``utils/misc.py``, by which masks of a video are mended.
+    The defaults are those of ``fill_holes_in_mask_scores`` of ``utils/misc.py``, which the official
+    code applies to the masks of a video.
+
+    Args:
+        logits: Masks, ``... x H x W``.
+        max_area: Number of pixels up to which a hole is filled.
+        threshold: A hole is a connected component of logits that are not above this one.
+        value: The logit that filled pixels get.
+
+    Returns:
+        Logits like ``logits``.
     """
     return torch.where(small_components(logits <= threshold, max_area), value, logits)
 
@@ -42,12 +57,21 @@ def fill_holes(
 def clean_masks(
     logits: Tensor, max_hole_area: float, max_sprinkle_area: float, *, threshold: float = 0.0
 ) -> Tensor:
-    """Fill holes, and clear sprinkles: components above ``threshold`` of at most so many pixels.
+    """Fill small holes of masks and remove small sprinkles.
 
-    They become 10 above and 10 below the threshold. Sprinkles are those of ``logits`` as they
-    came, so one that was joined to more by filling a hole is cleared all the same. An area of 0
-    leaves holes, or sprinkles, as they are. Logits are ``... x H x W``; as ``postprocess_masks``
-    of ``utils/transforms.py`` before it resizes.
+    Follows ``postprocess_masks`` of ``utils/transforms.py`` before it resizes. Sprinkles are those
+    of ``logits`` as they are given, so a sprinkle that a filled hole connects to a larger part of
+    the mask is still removed.
+
+    Args:
+        logits: Masks, ``... x H x W``.
+        max_hole_area: Number of pixels up to which a hole is filled; 0 fills none.
+        max_sprinkle_area: Number of pixels up to which a sprinkle, a connected component of logits
+            above ``threshold``, is removed; 0 removes none.
+        threshold: The logit above which a pixel belongs to the mask.
+
+    Returns:
+        Logits like ``logits``: 10 above the threshold in holes, 10 below it in sprinkles.
     """
     cleaned = logits
     if max_hole_area > 0:

@@ -1,8 +1,9 @@
 """From pixels to features: the Hiera trunk and the feature pyramid on top of it.
 
 Hiera (arXiv 2306.00989) is a vision transformer in four stages. Most of its blocks attend within
-windows; the first block of a later stage halves the grid by pooling the queries of its attention
-and doubles the channels. The trunk works on ``B x H x W x C``, the pyramid on ``B x C x H x W``.
+windows. The first block of each later stage halves the grid by pooling the queries of its
+attention, and doubles the channels. The trunk works on ``B x H x W x C``, the pyramid on
+``B x C x H x W``.
 """
 
 from __future__ import annotations
@@ -19,13 +20,18 @@ from .layers import MLP, Activations
 
 _NORM_EPS = 1e-6
 _MLP_RATIO = 4
-_POOL = 2  # by how much a new stage shrinks the grid
+_POOL = 2  # factor by which a new stage shrinks the grid
 
 
 def split_windows(x: Tensor, window: int) -> Tensor:
-    """Cut ``B x H x W x C`` into ``B*windows x window x window x C``, after zeros on the far edges.
+    """Cut grids into square windows; :func:`join_windows` puts them back together.
 
-    Windows are in reading order, image by image. :func:`join_windows` undoes it.
+    Args:
+        x: ``B x H x W x C``. Zeros are added at the bottom and right where a window does not fit.
+        window: Side of a window, in tokens.
+
+    Returns:
+        ``B*windows x window x window x C``, image by image, each in reading order.
     """
     b, h, w, c = x.shape
     rows, cols = -(-h // window), -(-w // window)  # rounded up
@@ -36,7 +42,16 @@ def split_windows(x: Tensor, window: int) -> Tensor:
 
 
 def join_windows(windows: Tensor, h: int, w: int) -> Tensor:
-    """Put windows back together and drop what lies outside: ``B x H x W x C``."""
+    """Put windows back together and drop the padding.
+
+    Args:
+        windows: ``B*windows x window x window x C``, in the order of :func:`split_windows`.
+        h: Height of the grid without padding, in tokens.
+        w: Width of the grid without padding, in tokens.
+
+    Returns:
+        ``B x h x w x C``.
+    """
     side, c = windows.shape[1], windows.shape[3]
     rows, cols = -(-h // side), -(-w // side)
     x = windows.reshape(-1, rows, cols, side, side, c)  # B, rows, cols, side, side, C
@@ -46,29 +61,52 @@ def join_windows(windows: Tensor, h: int, w: int) -> Tensor:
 
 
 def max_pool(x: Tensor) -> Tensor:
-    """Halve the grid of ``B x H x W x C``, keeping the largest of every four values."""
+    """Halve a grid, keeping the largest of every four values.
+
+    Args:
+        x: ``B x H x W x C``.
+
+    Returns:
+        ``B x H/2 x W/2 x C``.
+    """
     pooled = F.max_pool2d(x.permute(0, 3, 1, 2), _POOL)  # B, C, H/2, W/2
     return pooled.permute(0, 2, 3, 1)  # B, H/2, W/2, C
 
 
 class PatchEmbed(nn.Module):
-    """Overlapping patches of 7x7 pixels, one every 4."""
+    """Embeds overlapping patches of 7x7 pixels, one every 4 pixels.
+
+    Args:
+        width: Channels of the result.
+    """
 
     def __init__(self, width: int) -> None:
         super().__init__()
         self.proj = nn.Conv2d(3, width, kernel_size=7, stride=4, padding=3)
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """``B x 3 x S x S`` pixels to ``B x S/4 x S/4 x C``."""
+        """Embed the patches.
+
+        Args:
+            pixels: ``B x 3 x S x S``.
+
+        Returns:
+            ``B x S/4 x S/4 x C``.
+        """
         x: Tensor = self.proj(pixels)  # B, C, H, W
         return x.permute(0, 2, 3, 1)  # B, H, W, C
 
 
 class MultiScaleAttention(nn.Module):
-    """Self-attention of all places of a grid, which it may halve.
+    """Self-attention among all places of a grid, which may halve the grid.
 
-    With ``pool`` the queries are pooled, keys and values are not.
     Follows ``MultiScaleAttention`` of ``modeling/backbones/hieradet.py``.
+
+    Args:
+        width: Channels of the input.
+        width_out: Channels of the output.
+        heads: Number of attention heads.
+        pool: Whether the queries are pooled, which halves the grid. Keys and values never are.
     """
 
     def __init__(self, width: int, width_out: int, heads: int, *, pool: bool) -> None:
@@ -79,7 +117,14 @@ class MultiScaleAttention(nn.Module):
         self.proj = nn.Linear(width_out, width_out)
 
     def forward(self, x: Tensor) -> Tensor:
-        """``B x H x W x width`` to ``B x H x W x width_out``, or half the H and W."""
+        """Attend.
+
+        Args:
+            x: ``B x H x W x width``.
+
+        Returns:
+            ``B x H x W x width_out``, or half the ``H`` and ``W`` with pooling.
+        """
         b, h, w, _ = x.shape
         qkv = self.qkv(x).reshape(b, h * w, 3, self.heads, -1)  # B, H*W, 3, heads, C/heads
         q, k, v = qkv.unbind(2)  # each B, H*W, heads, C/heads
@@ -96,9 +141,15 @@ class MultiScaleAttention(nn.Module):
 class MultiScaleBlock(nn.Module):
     """A transformer block on a grid.
 
-    ``window`` is the side of the attention windows, 0 for one window over the whole grid. A block
-    that changes the width begins a stage and halves the grid as well. Follows ``MultiScaleBlock``
-    of ``modeling/backbones/hieradet.py``.
+    A block that changes the width begins a stage and halves the grid as well. Follows
+    ``MultiScaleBlock`` of ``modeling/backbones/hieradet.py``.
+
+    Args:
+        width: Channels of the input.
+        width_out: Channels of the output.
+        heads: Number of attention heads.
+        window: Side of the attention windows, in tokens of the input; 0 for attention to the whole
+            grid.
     """
 
     def __init__(self, width: int, width_out: int, heads: int, window: int) -> None:
@@ -113,27 +164,47 @@ class MultiScaleBlock(nn.Module):
             self.proj = nn.Linear(width, width_out)
 
     def forward(self, x: Tensor) -> Tensor:
-        """``B x H x W x width`` to ``B x H x W x width_out``, or half the H and W."""
+        """Apply the block.
+
+        Args:
+            x: ``B x H x W x width``.
+
+        Returns:
+            ``B x H x W x width_out``, or half the ``H`` and ``W`` at the beginning of a stage.
+        """
         x = self.attend(x)
         refined: Tensor = self.mlp(self.norm2(x))
         return x + refined
 
     def attend(self, x: Tensor) -> Tensor:
-        """The first half of :meth:`forward`."""
+        """Apply the attention half of the block, with its residual connection.
+
+        Args:
+            x: ``B x H x W x width``.
+
+        Returns:
+            As :meth:`forward`.
+        """
         normed = self.norm1(x)
         if self.begins_stage:
+            # The shortcut starts from the normalised input here, in the official code too.
             x = max_pool(self.proj(normed))  # B, H/2, W/2, width_out
         if self.window:
             h, w = x.shape[1:3]
             normed = split_windows(normed, self.window)  # B*windows, window, window, width
-            seen = join_windows(self.attn(normed), h, w)  # pooling shrank the windows too
+            # Pooling shrinks the windows as well, so those that come back fit the smaller grid.
+            attended = join_windows(self.attn(normed), h, w)
         else:
-            seen = self.attn(normed)
-        return x + seen
+            attended = self.attn(normed)
+        return x + attended
 
 
 class Hiera(nn.Module):
-    """The trunk. Follows ``modeling/backbones/hieradet.py``."""
+    """The trunk of the image encoder. Follows ``modeling/backbones/hieradet.py``.
+
+    Args:
+        config: Widths, stages and windows.
+    """
 
     def __init__(self, config: TrunkConfig) -> None:
         super().__init__()
@@ -146,7 +217,8 @@ class Hiera(nn.Module):
         self.stages = config.stages
         for stage, count in enumerate(config.stages):
             for position in range(count):
-                # The block that begins a stage reads the grid of the one before, in its windows.
+                # The first block of a stage reads the grid of the previous stage, in windows of
+                # the previous stage, and pools it.
                 before = max(stage - 1, 0) if position == 0 else stage
                 everywhere = len(self.blocks) in config.global_att_blocks
                 self.blocks.append(
@@ -159,10 +231,17 @@ class Hiera(nn.Module):
                 )
 
     def position(self, h: int, w: int) -> Tensor:
-        """What is added to the patches: ``1 x H x W x C``.
+        """Compute the position embedding that is added to the patches.
 
         A coarse embedding stretched over the image plus a fine one repeated in every window of the
         first stage (arXiv 2311.05613).
+
+        Args:
+            h: Height of the grid of patches, a multiple of the window of the first stage.
+            w: Width of the grid, likewise.
+
+        Returns:
+            ``1 x h x w x C``.
         """
         coarse = F.interpolate(self.pos_embed, size=(h, w), mode="bicubic")
         window = self.pos_embed_window.shape[-1]
@@ -170,7 +249,14 @@ class Hiera(nn.Module):
         return (coarse + fine).permute(0, 2, 3, 1)  # 1, H, W, C
 
     def forward(self, pixels: Tensor) -> list[Tensor]:
-        """``B x 3 x S x S`` pixels to a map per stage: ``B x C x S/4 x S/4``, ``2C x S/8``, ..."""
+        """Encode images.
+
+        Args:
+            pixels: ``B x 3 x S x S``.
+
+        Returns:
+            The output of each stage: ``B x C x S/4 x S/4``, ``B x 2C x S/8 x S/8``, ...
+        """
         x: Tensor = self.patch_embed(pixels)
         x = x + self.position(x.shape[1], x.shape[2])
         outputs, blocks = [], iter(self.blocks)
@@ -182,10 +268,15 @@ class Hiera(nn.Module):
 
 
 class FpnNeck(nn.Module):
-    """Brings the maps of all stages to ``width`` channels; coarse levels flow into finer ones.
+    """Brings the outputs of all stages to one width; coarse levels are added to finer ones.
 
-    The coarser map is added after doubling its grid, at the levels ``top_down`` (0 is the finest).
     Follows ``FpnNeck`` of ``modeling/backbones/image_encoder.py``.
+
+    Args:
+        widths: Channels of each stage, finest first.
+        width: Channels of every level of the result.
+        top_down: Levels, 0 being the finest, to which the next coarser one is added after its grid
+            was doubled.
     """
 
     def __init__(self, widths: Sequence[int], width: int, top_down: Sequence[int]) -> None:
@@ -197,7 +288,14 @@ class FpnNeck(nn.Module):
         )
 
     def forward(self, stages: Sequence[Tensor]) -> list[Tensor]:
-        """One map of ``B x width x H x W`` per stage, finest first."""
+        """Build the feature pyramid.
+
+        Args:
+            stages: The output of each stage, ``B x C x H x W``, finest first.
+
+        Returns:
+            One level of ``B x width x H x W`` per stage, finest first.
+        """
         levels: list[Tensor] = []
         for conv, stage, level in zip(
             self.convs, reversed(stages), reversed(range(len(stages))), strict=True
@@ -212,10 +310,15 @@ class FpnNeck(nn.Module):
 
 
 class ImageEncoder(nn.Module):
-    """Trunk and neck, whose coarsest level is dropped once it has flowed into the next.
+    """Trunk and neck; the coarsest level is dropped after it was added to the next finer one.
 
-    Follows ``ImageEncoder`` of
-    ``modeling/backbones/image_encoder.py``.
+    Follows ``ImageEncoder`` of ``modeling/backbones/image_encoder.py``, whose ``scalp`` is 1 in
+    every published config.
+
+    Args:
+        trunk: Config of the trunk.
+        width: Channels of every level of the result.
+        top_down: Levels to which the next coarser one is added.
     """
 
     def __init__(self, trunk: TrunkConfig, width: int, top_down: Sequence[int]) -> None:
@@ -226,7 +329,17 @@ class ImageEncoder(nn.Module):
     def forward(
         self, pixels: Tensor, activations: Activations = None
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """``B x 3 x S x S`` pixels to ``B x C x S/4 x S/4``, ``S/8`` and ``S/16``."""
+        """Encode images.
+
+        Args:
+            pixels: ``B x 3 x S x S``, normalised.
+            activations: Receives ``trunk.stage0`` to ``3`` and ``neck.level0`` to ``2``, finest
+                first.
+
+        Returns:
+            Three levels, finest first: ``B x C x S/4 x S/4``, ``B x C x S/8 x S/8`` and
+            ``B x C x S/16 x S/16``.
+        """
         stages = self.trunk(pixels)
         fine, middle, coarse, _ = levels = self.neck(stages)
         if activations is not None:

@@ -1,4 +1,4 @@
-"""Segment images: the official predictor's methods, arguments and results.
+"""Segment images with the methods, arguments and results of the official predictor.
 
 .. code-block:: python
 
@@ -34,10 +34,13 @@ _CLAMP = 32.0  # of the low-resolution logits
 class SAM2ImagePredictor:
     """Encodes one or several images, then answers any number of prompts for each.
 
-    A pixel belongs to a mask where its logit is above ``mask_threshold``. Holes of up to
-    ``max_hole_area`` pixels of the low-resolution mask are filled, specks of up to
-    ``max_sprinkle_area`` removed. Other keywords are ignored, as officially: they are those of the
-    builder, which :meth:`from_pretrained` passes on.
+    Args:
+        sam_model: The model.
+        mask_threshold: The logit above which a pixel belongs to a mask.
+        max_hole_area: Holes of up to this many pixels of the low-resolution mask are filled.
+        max_sprinkle_area: Specks of up to this many pixels of it are removed.
+        **kwargs: Ignored, as in the official code: :meth:`from_pretrained` passes the keywords of
+            the builder on to here.
     """
 
     def __init__(
@@ -56,9 +59,14 @@ class SAM2ImagePredictor:
 
     @classmethod
     def from_pretrained(cls, model_id: str, **kwargs: Any) -> SAM2ImagePredictor:
-        """A predictor from a Hugging Face id, a folder or a file.
+        """Build a predictor from a Hugging Face id, a folder or a file.
 
-        ``kwargs`` are those of the constructor and of :func:`~sam21convert.model.build_sam2`.
+        Args:
+            model_id: The id, such as ``facebook/sam2.1-hiera-tiny``, or a path.
+            **kwargs: Those of the constructor and of :func:`~sam21convert.model.build_sam2`.
+
+        Returns:
+            The predictor.
         """
         from . import build_sam2_hf
 
@@ -76,14 +84,25 @@ class SAM2ImagePredictor:
         self._is_batch = False
 
     def set_image(self, image: NDArray[Any] | Image.Image) -> None:
-        """Encode an RGB image: a PIL image or ``H x W x 3``, as bytes or as floats of 0 to 1.
+        """Encode an image, for :meth:`predict`.
 
-        Raises ValueError when it is neither.
+        Args:
+            image: A PIL image, or RGB as ``H x W x 3``: uint8, or floats from 0 to 1.
+
+        Raises:
+            ValueError: If it is neither.
         """
         self._encode([image])
 
     def set_image_batch(self, image_list: Sequence[NDArray[Any] | Image.Image]) -> None:
-        """Encode several images, which may differ in size, for :meth:`predict_batch`."""
+        """Encode several images, for :meth:`predict_batch`.
+
+        Args:
+            image_list: Images as for :meth:`set_image`, which may differ in size.
+
+        Raises:
+            ValueError: If there is none, or one is not an image.
+        """
         if not image_list:
             raise ValueError("image_list: expected at least one image, found none")
         self._encode(image_list)
@@ -99,19 +118,30 @@ class SAM2ImagePredictor:
         return_logits: bool = False,
         normalize_coords: bool = True,
     ) -> Answer:
-        """Masks of the image that was set, for one prompt or for B of them.
+        """Segment the image that was set, for one prompt or for ``B`` prompts.
 
-        ``point_coords`` (N x 2 or B x N x 2) and ``box`` (4 or B x 4: x0, y0, x1, y1) are in pixels
-        of the image or, without ``normalize_coords``, in shares of its sides; ``point_labels``
-        (N or B x N) are 1 on the object, 0 off it. ``mask_input`` (1 x h x w or B x 1 x h x w) are
-        low-resolution logits of an earlier answer; one may go with all prompts.
+        A prompt may consist of points, a box and a mask.
 
-        Returns masks (M x H x W, 0 and 1, or logits with ``return_logits``) at the size of the
-        image, the expected IoU of each (M), and logits at a quarter of the model's resolution
-        (M x h x w). M is 3 with ``multimask_output``, else 1; more than one prompt puts B in front
-        of every shape.
+        Args:
+            point_coords: Points (x, y), ``N x 2`` or ``B x N x 2``, in pixels of the image.
+            point_labels: ``N`` or ``B x N``: 1 for a point on the object, 0 for one off it.
+            box: ``4`` or ``B x 4``: x0, y0, x1, y1, in pixels of the image.
+            mask_input: Low-resolution logits of an earlier answer, ``1 x h x w`` or
+                ``B x 1 x h x w``; one mask may go with all prompts.
+            multimask_output: Whether to return three candidate masks instead of one.
+            return_logits: Whether to return masks as logits.
+            normalize_coords: False if points and boxes are given as fractions of the image's width
+                and height, 0 to 1, instead of pixels.
 
-        Raises RuntimeError when no image is set, ValueError when prompts do not fit each other.
+        Returns:
+            Masks (``M x H x W``: 0 and 1, or logits) at the size of the image, the expected IoU of
+            each (``M``), and logits at a quarter of the model's resolution (``M x h x w``). ``M``
+            is 3 with ``multimask_output``, else 1. With more than one prompt, ``B`` comes first in
+            every shape.
+
+        Raises:
+            RuntimeError: If no image is set.
+            ValueError: If prompts do not fit each other.
         """
         return self._predict(
             -1,
@@ -131,9 +161,23 @@ class SAM2ImagePredictor:
         return_logits: bool = False,
         normalize_coords: bool = True,
     ) -> tuple[list[Array], list[Array], list[Array]]:
-        """As :meth:`predict` for each image that was set, with lists of prompts and of answers.
+        """Segment every image that was set; each list has one entry per image.
 
-        Raises RuntimeError when images were not set by :meth:`set_image_batch`.
+        Args:
+            point_coords_batch: Points, as for :meth:`predict`.
+            point_labels_batch: Labels of the points.
+            box_batch: Boxes.
+            mask_input_batch: Low-resolution logits.
+            multimask_output: As for :meth:`predict`.
+            return_logits: As for :meth:`predict`.
+            normalize_coords: As for :meth:`predict`.
+
+        Returns:
+            Lists of masks, of expected IoUs and of low-resolution logits, as of :meth:`predict`.
+
+        Raises:
+            RuntimeError: If images were not set by :meth:`set_image_batch`.
+            ValueError: If prompts do not fit each other.
         """
         if not self._is_batch:
             raise RuntimeError("no images: call set_image_batch before predict_batch")
@@ -152,9 +196,13 @@ class SAM2ImagePredictor:
         return masks, ious, logits
 
     def get_image_embedding(self) -> Tensor:
-        """Features of the images that were set: ``B x C x S/16 x S/16`` for a model of size S.
+        """Get the embeddings of the images that were set.
 
-        Raises RuntimeError when no image is set.
+        Returns:
+            ``B x C x S/16 x S/16`` for a model with an input of ``S x S`` pixels.
+
+        Raises:
+            RuntimeError: If no image is set.
         """
         return self._encoded().embedding
 
@@ -181,15 +229,15 @@ class SAM2ImagePredictor:
         in_pixels: bool,
     ) -> Answer:
         embedding, (fine, middle) = self._encoded()
-        one = slice(number, number + 1 or None)
+        one = slice(number, number + 1 or None)  # keeps the axis of images; -1 is the last one
         features = ImageFeatures(embedding[one], (fine[one], middle[one]))
         size = self._sizes[number]
         points, labels, boxes, mask_input = self._as_tensors(prompts, size, in_pixels)
-        found = self.model.predict_masks(
+        predicted = self.model.predict_masks(
             features, points, labels, boxes, mask_input, multimask_output
         )
         cleaned = clean_masks(
-            found.logits.float(),
+            predicted.logits.float(),
             self.max_hole_area,
             self.max_sprinkle_area,
             threshold=self.mask_threshold,
@@ -197,8 +245,8 @@ class SAM2ImagePredictor:
         masks = SAM2.resize_masks(cleaned, *size)  # B, M, H, W
         if not return_logits:
             masks = masks > self.mask_threshold
-        low_res = found.logits.clamp(-_CLAMP, _CLAMP)
-        return _as_array(masks), _as_array(found.iou), _as_array(low_res)
+        low_res = predicted.logits.clamp(-_CLAMP, _CLAMP)
+        return _as_array(masks), _as_array(predicted.iou), _as_array(low_res)
 
     def _as_tensors(
         self, prompts: tuple[Any, ...], size: tuple[int, int], in_pixels: bool
@@ -224,10 +272,19 @@ class SAM2ImagePredictor:
 
 
 def pixels_of(image: NDArray[Any] | Image.Image, image_size: int) -> Tensor:
-    """An image as the model takes it, resized in floats and normalised: ``1 x 3 x S x S``.
+    """Prepare an image for the model: resized in floats and normalised.
 
-    ``image`` is that of :meth:`SAM2ImagePredictor.set_image`; raises as it does. Follows
-    ``SAM2Transforms`` of ``utils/transforms.py``.
+    Follows ``SAM2Transforms`` of ``utils/transforms.py``.
+
+    Args:
+        image: An image as for :meth:`SAM2ImagePredictor.set_image`.
+        image_size: Side ``S`` of the model's input, in pixels.
+
+    Returns:
+        ``1 x 3 x S x S``, float32.
+
+    Raises:
+        ValueError: If ``image`` is not an image.
     """
     return _as_input(_as_unit(image), image_size)[None]  # 1, 3, S, S
 
@@ -245,7 +302,7 @@ def _as_array(part: Tensor) -> Array:
 
 
 def _as_unit(image: Any) -> Tensor:
-    """An image as ``3 x H x W`` floats, 0 to 1."""
+    """An image as ``3 x H x W`` floats from 0 to 1."""
     if isinstance(image, Image.Image):
         image = np.asarray(image.convert("RGB"))
     if not isinstance(image, np.ndarray):

@@ -1,7 +1,7 @@
-"""What lasts longer than a frame: the state of one video while objects are followed in it.
+"""The state of one video while objects are followed in it: prompts, results and memories.
 
-No maths: only what was asked, what came of it, and where it is kept. The counterpart of the
-dictionary ``inference_state`` of ``sam2_video_predictor.py``.
+Data only, no computation. The counterpart of the dictionary ``inference_state`` of
+``sam2_video_predictor.py``.
 """
 
 from __future__ import annotations
@@ -19,36 +19,69 @@ from .video_frames import Frames
 
 @dataclass
 class TrackResult:
-    """What became of one object on one frame of S x S pixels, and is remembered of it."""
+    """The result for one object on one frame of ``S x S`` pixels.
 
-    low_res: Tensor  # 1 x 1 x S/4 x S/4, logits, on the storage device
-    pointer: Tensor  # 1 x C
-    object_score: Tensor  # 1 x 1
-    memory: Tensor | None = None  # 1 x K x S/16 x S/16, bfloat16, on the storage device
+    Attributes:
+        low_res: Logits of the mask, ``1 x 1 x S/4 x S/4``, on the storage device.
+        pointer: Object pointer, ``1 x C``.
+        object_score: A logit, ``1 x 1``: above 0 the object is on the frame.
+        memory: Spatial memory, ``1 x K x S/16 x S/16`` in bfloat16, on the storage device. None
+            until one is made, which for a prompted frame is when tracking starts.
+    """
+
+    low_res: Tensor
+    pointer: Tensor
+    object_score: Tensor
+    memory: Tensor | None = None
 
 
 @dataclass
 class TrackResults:
-    """The outcomes of an object by frame number, those of prompted frames by themselves."""
+    """Results of one object by frame number, in two groups.
+
+    Attributes:
+        prompted: Results of frames with a prompt; ``cond_frame_outputs`` in the official code.
+        tracked: Results of all other frames; ``non_cond_frame_outputs`` in the official code.
+    """
 
     prompted: dict[int, TrackResult] = field(default_factory=dict)
     tracked: dict[int, TrackResult] = field(default_factory=dict)
 
     def of(self, *, prompted: bool) -> dict[int, TrackResult]:
-        """One of the two."""
+        """Get one of the two groups.
+
+        Args:
+            prompted: Whether the one of prompted frames.
+
+        Returns:
+            The group itself, by frame number.
+        """
         return self.prompted if prompted else self.tracked
 
     def find(self, frame: int) -> TrackResult | None:
-        """The outcome on that frame."""
+        """Find the result on a frame.
+
+        Args:
+            frame: Number of the frame.
+
+        Returns:
+            The result, or None if there is none.
+        """
         return self.prompted.get(frame, self.tracked.get(frame))
 
 
 @dataclass
 class TrackedObject:
-    """Prompts and outcomes of one object.
+    """Prompts and results of one object.
 
-    Outcomes of new prompts are ``pending`` until the object is followed from them, for more clicks
-    may come. ``reversed_on`` says of the frames that were followed whether that was backwards.
+    Attributes:
+        points: By frame number, points (``1 x N x 2``, in pixels of the model's input) and their
+            labels (``1 x N``).
+        masks: By frame number, given masks, ``1 x 1 x S x S``, 0 or 1.
+        pending: Results of prompts given since tracking last started. They can still change with
+            another click, so they get a memory only when tracking starts.
+        settled: All other results, which later frames attend to.
+        reversed_on: Of the frames that were visited by tracking, whether that was backwards.
     """
 
     points: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
@@ -58,23 +91,39 @@ class TrackedObject:
     reversed_on: dict[int, bool] = field(default_factory=dict)
 
     def forget_prompts(self, frame: int) -> None:
-        """Remove the prompts of a frame, which then is one like others."""
+        """Remove the prompts of a frame; from then on its result counts as a tracked one.
+
+        Args:
+            frame: Number of the frame.
+        """
         self.points.pop(frame, None)
         self.masks.pop(frame, None)
         self.pending.prompted.pop(frame, None)
         self.pending.tracked.pop(frame, None)
-        outcome = self.settled.prompted.pop(frame, None)
-        if outcome is not None:
-            self.settled.tracked[frame] = outcome
+        result = self.settled.prompted.pop(frame, None)
+        if result is not None:
+            self.settled.tracked[frame] = result
             self.reversed_on.pop(frame, None)
 
     def forget_memories(self, frames: Iterable[int]) -> None:
-        """Forget what was seen on frames without a prompt."""
+        """Forget the results of frames without a prompt.
+
+        Args:
+            frames: Numbers of the frames; those without a result are ignored.
+        """
         for frame in frames:
             self.settled.tracked.pop(frame, None)
 
     def latest(self, frame: int, *, prompted: bool) -> TrackResult | None:
-        """The outcome that counts on a frame: a pending one of that kind, else the settled one."""
+        """Find the current result on a frame: a pending one, else the settled one.
+
+        Args:
+            frame: Number of the frame.
+            prompted: Which of the two groups of pending results counts.
+
+        Returns:
+            The result, or None if there is none.
+        """
         return self.pending.of(prompted=prompted).get(frame) or self.settled.find(frame)
 
 
@@ -91,18 +140,26 @@ _OFFICIAL_KEYS = (
 
 @dataclass
 class Session:
-    """One video and the objects that are followed in it, by the caller's ids.
+    """One video and the objects that are followed in it.
 
-    ``session["num_frames"]`` and the other keys of the official dictionary that callers read
-    (``images``, ``video_height``, ``video_width``, ``device``, ``storage_device``, ``obj_ids``)
-    work as well as the attributes.
+    Besides the attributes, the keys of the official dictionary that callers read work as well:
+    ``session["num_frames"]``, and likewise ``images``, ``video_height``, ``video_width``,
+    ``device``, ``storage_device`` and ``obj_ids``.
+
+    Attributes:
+        frames: The frames and the size of the video.
+        device: The device of the model.
+        storage_device: Where masks and memories are stored.
+        objects: The objects by the caller's ids, in the order of their first prompts.
+        features: The frame that was used last, and its features before any memory. Only one is
+            kept, for prompts and tracking mostly stay on a frame or move to the next one.
     """
 
     frames: Frames
     device: torch.device
-    storage_device: torch.device  # for masks and memories
+    storage_device: torch.device
     objects: dict[Hashable, TrackedObject] = field(default_factory=dict)
-    features: tuple[int, ImageFeatures] | None = None  # of the frame that was last looked at
+    features: tuple[int, ImageFeatures] | None = None
 
     @property
     def images(self) -> Any:
@@ -130,17 +187,31 @@ class Session:
         return list(self.objects)
 
     def __getitem__(self, key: str) -> Any:
-        """The value that the official dictionary has under ``key``."""
+        """Get the value that the official dictionary has under ``key``."""
         if key not in _OFFICIAL_KEYS:
             raise KeyError(f"{key!r}; there are {', '.join(_OFFICIAL_KEYS)}")
         return getattr(self, key)
 
     def object(self, obj_id: Hashable) -> TrackedObject:
-        """The object of that id; a new id makes a new object, also after tracking began."""
+        """Get the object of an id; a new id makes a new object, also after tracking started.
+
+        Args:
+            obj_id: The caller's id.
+
+        Returns:
+            The object.
+        """
         return self.objects.setdefault(obj_id, TrackedObject())
 
     def check_frame(self, frame: int) -> None:
-        """Raise IndexError unless there is such a frame."""
+        """Check a frame number.
+
+        Args:
+            frame: Number of the frame, counted from 0.
+
+        Raises:
+            IndexError: If the video has no such frame.
+        """
         if not 0 <= frame < self.num_frames:
             raise IndexError(
                 f"frame_idx {frame}: the video has {self.num_frames} frames, counted from 0"

@@ -1,4 +1,4 @@
-"""Layers that several parts of the model share. None of them knows of images or prompts."""
+"""Layers that several parts of the model share; none of them knows about images or prompts."""
 
 from __future__ import annotations
 
@@ -8,15 +8,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-Activations = (
-    dict[str, Tensor] | None
-)  # named intermediate results, for whoever wants to look inside
+# Where a method puts its intermediate results, by name; None if nobody asks for them.
+Activations = dict[str, Tensor] | None
 
 
 class MLP(nn.Module):
-    """``depth`` linear layers with an activation between every two of them.
+    """Linear layers with an activation between every two of them.
 
-    All hidden widths are equal. Follows ``modeling/sam2_utils.py``.
+    Follows ``modeling/sam2_utils.py``.
+
+    Args:
+        inputs: Width of the input.
+        hidden: Width of every layer but the last.
+        outputs: Width of the output.
+        depth: Number of linear layers.
+        activation: What is applied after every layer but the last.
     """
 
     def __init__(
@@ -33,7 +39,14 @@ class MLP(nn.Module):
         self.activation = activation
 
     def forward(self, x: Tensor) -> Tensor:
-        """``... x inputs`` to ``... x outputs``."""
+        """Apply the layers.
+
+        Args:
+            x: ``... x inputs``.
+
+        Returns:
+            ``... x outputs``.
+        """
         *hidden, last = self.layers
         for layer in hidden:
             x = self.activation(layer(x))  # ..., hidden
@@ -42,10 +55,13 @@ class MLP(nn.Module):
 
 
 class LayerNorm2d(nn.Module):
-    """Layer normalisation over channels that come first, at each place by itself.
+    """Layer normalisation over the channels of each place, for channels-first tensors.
 
-    Spelled out rather than by ``F.layer_norm`` on transposed data, whose rounding differs. Follows
-    ``modeling/sam2_utils.py``.
+    Written out as in ``modeling/sam2_utils.py``: ``F.layer_norm`` on transposed data rounds
+    differently.
+
+    Args:
+        channels: Number of channels.
     """
 
     def __init__(self, channels: int) -> None:
@@ -55,7 +71,14 @@ class LayerNorm2d(nn.Module):
         self.eps = 1e-6
 
     def forward(self, x: Tensor) -> Tensor:
-        """``B x C x H x W`` to the same."""
+        """Normalise every place.
+
+        Args:
+            x: ``B x C x H x W``.
+
+        Returns:
+            The same shape.
+        """
         centred = x - x.mean(1, keepdim=True)
         variance = centred.pow(2).mean(1, keepdim=True)  # B, 1, H, W
         unit = centred / torch.sqrt(variance + self.eps)
@@ -66,6 +89,12 @@ class Attention(nn.Module):
     """Multi-head attention whose inner width may be smaller than that of its tokens.
 
     Follows ``modeling/sam/transformer.py``.
+
+    Args:
+        width: Width of the queries and of the output.
+        heads: Number of heads.
+        inner: Width of the attention itself, over all heads; ``width`` by default.
+        kv_width: Width of the keys and values; ``width`` by default.
     """
 
     def __init__(
@@ -80,12 +109,28 @@ class Attention(nn.Module):
         self.out_proj = nn.Linear(inner, width)
 
     def split_heads(self, x: Tensor) -> Tensor:
-        """``B x N x inner`` to ``B x heads x N x inner/heads``."""
+        """Give every head its share of the channels.
+
+        Args:
+            x: ``B x N x inner``.
+
+        Returns:
+            ``B x heads x N x inner/heads``.
+        """
         x = x.reshape(*x.shape[:2], self.heads, -1)  # B, N, heads, inner/heads
         return x.transpose(1, 2)  # B, heads, N, inner/heads
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """``q`` is ``B x N x width``, as is the result; ``k``, ``v`` are ``B x M x kv_width``."""
+        """Attend to ``M`` tokens.
+
+        Args:
+            q: Queries, ``B x N x width``.
+            k: Keys, ``B x M x kv_width``.
+            v: Values, ``B x M x kv_width``.
+
+        Returns:
+            ``B x N x width``.
+        """
         mixed = F.scaled_dot_product_attention(
             self.split_heads(self.q_proj(q)),
             self.split_heads(self.k_proj(k)),

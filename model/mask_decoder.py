@@ -1,7 +1,7 @@
 """From image features and prompts to masks: a small two-way transformer and its heads.
 
-Six learned tokens enter together with those of the prompts: one asks whether the object is there,
-one how good each mask is, one for a single mask and three for candidates when a prompt is
+Six learned tokens enter together with those of the prompts: one for whether the object is there,
+one for how good each mask is, one for a single mask, and three for candidates when a prompt is
 ambiguous. Follows Segment Anything (arXiv 2304.02643, appendix A) and SAM 2 (arXiv 2408.00714,
 section 4).
 """
@@ -24,16 +24,29 @@ _IOU_WIDTH = 256
 
 
 class MaskPrediction(NamedTuple):
-    """M masks for each of B prompts."""
+    """``M`` masks for each of ``B`` prompts.
 
-    logits: Tensor  # B x M x 4H x 4W, four times as fine as the image embedding; above 0 is object
-    iou: Tensor  # B x M, what the model expects each mask's IoU with the truth to be, 0 to 1
-    object_score: Tensor  # B x 1, a logit: above 0 the object is in the picture
-    tokens: Tensor  # B x M x C, what an object pointer is made of
+    Attributes:
+        logits: ``B x M x 4H x 4W``, four times as fine as the image embedding; above 0 is object.
+        iou: ``B x M``, the IoU that the model expects each mask to have with the true mask, 0 to 1.
+        object_score: ``B x 1``, a logit: above 0 the object is in the picture.
+        tokens: ``B x M x C``, from which object pointers are made.
+    """
+
+    logits: Tensor
+    iou: Tensor
+    object_score: Tensor
+    tokens: Tensor
 
 
 class Stability(NamedTuple):
-    """When a single mask is stable enough to be kept; see the glossary of the configs."""
+    """When a single mask is stable enough to be kept.
+
+    Attributes:
+        enabled: The config's ``dynamic_multimask_via_stability``.
+        delta: The config's ``dynamic_multimask_stability_delta``.
+        threshold: The config's ``dynamic_multimask_stability_thresh``.
+    """
 
     enabled: bool
     delta: float
@@ -41,10 +54,14 @@ class Stability(NamedTuple):
 
 
 class TwoWayBlock(nn.Module):
-    """Tokens look at each other and at the image, then the image looks at the tokens.
+    """Tokens attend to each other and to the image, then the image attends to the tokens.
 
-    Positions are added to queries and keys anew each time, never to values. Follows
+    Positions are added to queries and keys before every attention, never to values. Follows
     ``TwoWayAttentionBlock`` of ``modeling/sam/transformer.py``.
+
+    Args:
+        width: Channels ``C`` of tokens and image.
+        first: Whether this is the first block; ``skip_first_layer_pe`` in the official code.
     """
 
     def __init__(self, width: int, *, first: bool) -> None:
@@ -63,8 +80,20 @@ class TwoWayBlock(nn.Module):
     def forward(
         self, tokens: Tensor, image: Tensor, token_position: Tensor, image_position: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """``B x T x C`` tokens and ``B x H*W x C`` image to the same again."""
-        if self.first:  # the tokens are still their own positions
+        """Apply the block.
+
+        Args:
+            tokens: ``B x T x C``.
+            image: ``B x H*W x C``.
+            token_position: Positions of the tokens, ``B x T x C``.
+            image_position: Positions of the image, ``B x H*W x C``.
+
+        Returns:
+            Tokens and image, with the same shapes.
+        """
+        if self.first:
+            # The tokens are still equal to their positions, so these are not added; and the
+            # official code has no residual connection here.
             tokens = self.self_attn(tokens, tokens, tokens)
         else:
             placed = tokens + token_position
@@ -85,9 +114,12 @@ class TwoWayBlock(nn.Module):
 
 
 class TwoWayTransformer(nn.Module):
-    """The blocks, then a last look of the tokens at the image.
+    """The two-way blocks, after which the tokens attend to the image once more.
 
     Follows ``modeling/sam/transformer.py``.
+
+    Args:
+        width: Channels ``C`` of tokens and image.
     """
 
     def __init__(self, width: int) -> None:
@@ -97,22 +129,35 @@ class TwoWayTransformer(nn.Module):
         self.norm_final_attn = nn.LayerNorm(width)
 
     def forward(self, tokens: Tensor, image: Tensor, position: Tensor) -> tuple[Tensor, Tensor]:
-        """``B x T x C`` tokens, ``B x C x H x W`` image and position to tokens and image."""
+        """Let tokens and image attend to each other.
+
+        Args:
+            tokens: ``B x T x C``.
+            image: ``B x C x H x W``.
+            position: Positions of the image, like ``image``.
+
+        Returns:
+            Tokens and image, with the same shapes.
+        """
         shape = image.shape
-        token_position = tokens
+        token_position = tokens  # as they enter, in all blocks
         image = image.flatten(2).transpose(1, 2)  # B, H*W, C
         position = position.flatten(2).transpose(1, 2)  # B, H*W, C
         for layer in self.layers:
             tokens, image = layer(tokens, image, token_position, position)
-        looked = self.final_attn_token_to_image(tokens + token_position, image + position, image)
-        tokens = self.norm_final_attn(tokens + looked)
+        attended = self.final_attn_token_to_image(tokens + token_position, image + position, image)
+        tokens = self.norm_final_attn(tokens + attended)
         return tokens, image.transpose(1, 2).reshape(shape)  # B, T, C and B, C, H, W
 
 
 class MaskDecoder(nn.Module):
-    """Masks, their expected quality and whether the object is there at all.
+    """Predicts masks, their quality, and whether the object is in the picture at all.
 
     Follows ``modeling/sam/mask_decoder.py``.
+
+    Args:
+        width: Channels ``C`` of the image embedding and of every token.
+        stability: When a single mask is kept.
     """
 
     def __init__(self, width: int, stability: Stability) -> None:
@@ -146,11 +191,18 @@ class MaskDecoder(nn.Module):
         dense: Tensor,
         high_res: tuple[Tensor, Tensor],
     ) -> MaskPrediction:
-        """All four masks, the single one first; :meth:`select` picks from them.
+        """Predict all four masks, the single one first; :meth:`select` picks from them.
 
-        ``image`` (B x C x H x W), ``sparse`` (B x T x C) and ``dense`` (like ``image``) have one
-        entry per prompt; ``position`` (1 x C x H x W) is shared. ``high_res`` (B x C/8 x 4H x 4W,
-        B x C/4 x 2H x 2W) has one entry per prompt or one for all.
+        Args:
+            image: The image embedding, repeated for each prompt, ``B x C x H x W``.
+            position: Its position encoding, ``1 x C x H x W``.
+            sparse: Embeddings of points and boxes, ``B x T x C``.
+            dense: Embedding of the mask prompt, ``B x C x H x W``.
+            high_res: Finer features, ``B x C/8 x 4H x 4W`` and ``B x C/4 x 2H x 2W``, or
+                ``B`` = 1 for all prompts.
+
+        Returns:
+            The prediction with ``M`` = 4.
         """
         batch = sparse.shape[0]
         learned = torch.cat(
@@ -174,7 +226,15 @@ class MaskDecoder(nn.Module):
         )
 
     def upscale(self, image: Tensor, high_res: tuple[Tensor, Tensor]) -> Tensor:
-        """``B x C x H x W`` to ``B x C/8 x 4H x 4W``, with detail from the finer features."""
+        """Upscale the image embedding four times, adding the finer features.
+
+        Args:
+            image: ``B x C x H x W``.
+            high_res: As for :meth:`forward`.
+
+        Returns:
+            ``B x C/8 x 4H x 4W``.
+        """
         to_half, norm, activation, to_full, _ = self.output_upscaling
         finest, finer = high_res
         x = activation(norm(to_half(image) + finer))  # B, C/4, 2H, 2W
@@ -182,10 +242,18 @@ class MaskDecoder(nn.Module):
         return full  # B, C/8, 4H, 4W
 
     def select(self, masks: MaskPrediction, *, multimask: bool) -> MaskPrediction:
-        """The three candidates, or the single mask.
+        """Pick the three candidates, or the single mask.
 
-        In evaluation an unstable single mask gives way to the candidate of the highest ``iou``; the
-        token stays that of the single mask.
+        In evaluation mode an unstable single mask is replaced by the candidate with the highest
+        ``iou``. Its token is not replaced, so the object pointer comes from the token of the single
+        mask, as in the official code.
+
+        Args:
+            masks: All four masks, as :meth:`forward` returns them.
+            multimask: Whether to pick the candidates.
+
+        Returns:
+            The prediction with ``M`` = 3 or 1.
         """
         wanted = slice(1, None) if multimask else slice(0, 1)
         logits, iou, tokens = masks.logits[:, wanted], masks.iou[:, wanted], masks.tokens[:, wanted]
@@ -198,10 +266,16 @@ class MaskDecoder(nn.Module):
         return MaskPrediction(logits, iou, masks.object_score, tokens)
 
     def is_stable(self, logits: Tensor) -> Tensor:
-        """Whether a mask hardly changes with its threshold: ``B x M x H x W -> B x M``, bool.
+        """Tell whether masks hardly change with the threshold of their logits.
 
-        The IoU of the masks at thresholds ``delta`` and ``-delta``, one of which contains the
-        other, must reach the threshold. An empty mask is stable.
+        The masks at thresholds ``delta`` and ``-delta``, one of which contains the other, must have
+        an IoU of at least the stability threshold. An empty mask is stable.
+
+        Args:
+            logits: ``B x M x H x W``.
+
+        Returns:
+            ``B x M``, bool.
         """
         logits = logits.flatten(2)  # B, M, H*W
         smaller = (logits > self.stability.delta).sum(dim=-1).float()

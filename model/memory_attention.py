@@ -1,8 +1,8 @@
-"""Conditions a frame on what is remembered (SAM 2 paper, arXiv 2408.00714, section 4).
+"""Conditions a frame on memories (SAM 2 paper, arXiv 2408.00714, section 4).
 
-A transformer in which the places of the frame attend to each other, then to all memories. Queries
-and keys are turned according to their places in the picture; object pointers, which have none, are
-not.
+A transformer in which the places of a frame attend to each other, then to all memories. Queries and
+keys are rotated according to their places in the picture (rotary position embedding). Object
+pointers have no place and are not rotated.
 """
 
 from __future__ import annotations
@@ -15,22 +15,30 @@ from .layers import Attention
 from .position_encoding import rotary_grid, sine_grid, turn
 
 _HEADS = 1
-_POSITION_SCALE = 0.1  # of the frame's own encoding, which is added before the first layer
+_POSITION_SCALE = 0.1  # factor of the frame's own position encoding, as in the official code
 
 
 class RotaryAttention(Attention):
-    """Attention whose queries and keys are turned according to their places.
+    """Attention whose queries and keys are rotated according to their places.
 
     Follows ``RoPEAttention`` of ``modeling/sam/transformer.py``.
     """
 
-    def forward(  # type: ignore[override]  # what it attends to has places
+    def forward(  # type: ignore[override]  # it needs the places as well
         self, q: Tensor, k: Tensor, v: Tensor, q_turns: Tensor, k_turns: Tensor
     ) -> Tensor:
-        """``q`` is ``B x N x width``, as is the result; ``k``, ``v`` are ``B x M x kv_width``.
+        """Attend to ``M`` tokens, of which the first ones have places.
 
-        ``q_turns`` (N x width/heads/2, complex) belongs to the places of the queries, ``k_turns``
-        to those of the first keys; keys beyond have no place.
+        Args:
+            q: Queries, ``B x N x width``.
+            k: Keys, ``B x M x kv_width``.
+            v: Values, ``B x M x kv_width``.
+            q_turns: Rotations of the queries, ``N x width/heads/2``, complex.
+            k_turns: Rotations of the first keys, with at most ``M`` rows; the keys after them are
+                not rotated.
+
+        Returns:
+            ``B x N x width``.
         """
         q, k, v = (
             self.split_heads(layer(x))  # B, heads, N or M, width/heads
@@ -47,6 +55,11 @@ class MemoryAttentionLayer(nn.Module):
     """A frame attends to itself, then to its memories.
 
     Follows ``modeling/memory_attention.py``.
+
+    Args:
+        width: Channels ``C`` of the frame.
+        memory_width: Channels ``K`` of a memory.
+        hidden: Hidden width of the feed-forward network.
     """
 
     def __init__(self, width: int, memory_width: int, hidden: int) -> None:
@@ -62,7 +75,19 @@ class MemoryAttentionLayer(nn.Module):
     def forward(
         self, x: Tensor, keys: Tensor, memory: Tensor, turns: Tensor, memory_turns: Tensor
     ) -> Tensor:
-        """``B x N x C`` frame to the same; ``keys`` are ``memory`` (B x M x K) with positions."""
+        """Apply the layer.
+
+        Args:
+            x: The frame, ``B x N x C``.
+            keys: The memories with their positions added, ``B x M x K``.
+            memory: The memories alone, ``B x M x K``.
+            turns: Rotations of the places of the frame, ``N x C/2``, complex.
+            memory_turns: Rotations of the first places of the memories; see
+                :meth:`RotaryAttention.forward`.
+
+        Returns:
+            ``B x N x C``.
+        """
         normed = self.norm1(x)
         x = x + self.self_attn(normed, normed, normed, turns, turns)
         x = x + self.cross_attn_image(self.norm2(x), keys, memory, turns, memory_turns)
@@ -74,6 +99,11 @@ class MemoryAttention(nn.Module):
     """Conditions a frame's features on memories and object pointers.
 
     Follows ``modeling/memory_attention.py``.
+
+    Args:
+        width: Channels ``C`` of a frame.
+        memory_width: Channels ``K`` of a memory.
+        config: Number and width of the layers.
     """
 
     def __init__(self, width: int, memory_width: int, config: MemoryAttentionConfig) -> None:
@@ -86,10 +116,17 @@ class MemoryAttention(nn.Module):
         self.norm = nn.LayerNorm(width)
 
     def forward(self, frame: Tensor, memory: Tensor, position: Tensor, pointers: int) -> Tensor:
-        """``B x C x H x W`` features to the same, conditioned.
+        """Condition a frame on memories.
 
-        ``memory`` is ``B x M x K``, as is its ``position``: the places of one or more spatial
-        memories (H*W each, in reading order), then ``pointers`` tokens of object pointers.
+        Args:
+            frame: Features of the frame, ``B x C x H x W``.
+            memory: ``B x M x K``: the places of one or more spatial memories (``H*W`` each, in
+                reading order), then the tokens of object pointers.
+            position: Position encoding of ``memory``, ``B x M x K``.
+            pointers: Number of tokens of object pointers.
+
+        Returns:
+            ``B x C x H x W``.
         """
         _, c, h, w = frame.shape
         own = sine_grid(c, h, w, frame.device).to(frame.dtype)

@@ -1,4 +1,4 @@
-"""Which memories a frame attends to: a choice among frame numbers, without any tensor.
+"""Which memories a frame attends to: a choice among frame numbers, independent of tensors.
 
 Follows ``_prepare_memory_conditioned_features`` of ``modeling/sam2_base.py`` and
 ``select_closest_cond_frames`` of ``modeling/sam2_utils.py``.
@@ -15,10 +15,13 @@ Memory = TypeVar("Memory")
 
 @dataclass(frozen=True)
 class MemoryBank(Generic[Memory]):
-    """What is remembered of one object when ``frame`` is looked at.
+    """The memories of one object that are available when a frame is processed.
 
-    ``prompted`` are the frames with a prompt, ``tracked`` all others that were seen, by number.
-    With ``reverse`` the video is followed from its end to its beginning.
+    Attributes:
+        prompted: Memories of frames with a prompt, by frame number.
+        tracked: Memories of all other frames processed so far, by frame number.
+        frame: Number of the frame that is processed.
+        reverse: Whether tracking runs from the end of the video to its beginning.
     """
 
     prompted: Mapping[int, Memory]
@@ -29,16 +32,26 @@ class MemoryBank(Generic[Memory]):
     def spatial(
         self, num_maskmem: int, stride: int = 1, max_prompted: int = -1
     ) -> list[tuple[int, Memory]]:
-        """Spatial memories with their rows of ``maskmem_tpos_enc``, in the order of attention.
+        """Choose the spatial memories, in the order in which they are attended to.
 
-        Prompted frames come first and share the last row. Then the earliest to the latest of
-        ``num_maskmem - 1`` frames before this one, row 0 being the frame just before: that one and
-        every ``stride``-th frame further back.
+        Prompted frames come first. They are followed by up to ``num_maskmem - 1`` frames before
+        this one, the earliest first: the frame just before, and every ``stride``-th one further
+        back.
+
+        Args:
+            num_maskmem: Number of rows of ``maskmem_tpos_enc``.
+            stride: Frames between two memories.
+            max_prompted: Number of prompted frames at most; -1 for all.
+
+        Returns:
+            Pairs of a row of ``maskmem_tpos_enc`` and a memory. Prompted frames share the last row;
+            row 0 is the frame just before.
         """
         near, far = self.nearest_prompted(max_prompted)
         found = [(num_maskmem - 1, memory) for memory in near.values()]
         for steps in range(num_maskmem - 1, 0, -1):
             number = self._steps_back(steps, stride)
+            # A prompted frame beyond the limit is still attended to as an ordinary one.
             memory = self.tracked.get(number, far.get(number))
             if memory is not None:
                 found.append((steps - 1, memory))
@@ -47,10 +60,18 @@ class MemoryBank(Generic[Memory]):
     def pointers(
         self, max_pointers: int, num_frames: int, max_prompted: int = -1
     ) -> list[tuple[int, Memory]]:
-        """Memories whose object pointers are attended to, with their distances in frames.
+        """Choose the memories whose object pointers are attended to.
 
-        Of the prompted frames those that were passed already, however far; then up to
-        ``max_pointers - 1`` of the frames just before, nearest first. Distances are positive.
+        First those of prompted frames that tracking has passed, however far away; then those of the
+        ``max_pointers - 1`` frames just before, the nearest first.
+
+        Args:
+            max_pointers: The config's ``max_obj_ptrs_in_encoder``.
+            num_frames: Number of frames of the video.
+            max_prompted: Number of prompted frames at most; -1 for all.
+
+        Returns:
+            Pairs of a distance in frames, never negative, and a memory.
         """
         near, far = self.nearest_prompted(max_prompted)
         found = [
@@ -66,9 +87,16 @@ class MemoryBank(Generic[Memory]):
         return found
 
     def nearest_prompted(self, limit: int) -> tuple[dict[int, Memory], dict[int, Memory]]:
-        """At most ``limit`` prompted frames (-1: all), and the others.
+        """Split the prompted frames into the nearest ones and the others.
 
-        The nearest before this frame and the nearest from it on come first, then the nearest.
+        The nearest frame before this one and the nearest from it on are always among the chosen;
+        the others are chosen by their distance.
+
+        Args:
+            limit: Number of frames to choose at most; -1 for all.
+
+        Returns:
+            Memories by frame number: the chosen ones, in the order of choice, and the others.
         """
         if limit == -1 or len(self.prompted) <= limit:
             return dict(self.prompted), {}
@@ -84,7 +112,7 @@ class MemoryBank(Generic[Memory]):
         return {number: self.prompted[number] for number in chosen}, others
 
     def _distance(self, number: int) -> int:
-        """Frames between ``number`` and now; negative for what is still to come."""
+        """Frames from ``number`` to this one; negative for frames that are still to come."""
         return number - self.frame if self.reverse else self.frame - number
 
     def _at(self, distance: int) -> int:
@@ -92,7 +120,7 @@ class MemoryBank(Generic[Memory]):
         return self.frame + distance if self.reverse else self.frame - distance
 
     def _steps_back(self, steps: int, stride: int) -> int:
-        """The frame just before for 1 step; beyond, whole multiples of ``stride``."""
+        """The frame just before for 1 step; after that, frame numbers divisible by ``stride``."""
         if steps == 1:
             return self._at(1)
         if self.reverse:

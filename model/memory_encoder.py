@@ -14,7 +14,13 @@ _FUSER_RATIO = 4
 
 
 class MaskDownSampler(nn.Module):
-    """A mask to features a sixteenth as fine. Follows ``modeling/memory_encoder.py``."""
+    """Turns a mask into features at a sixteenth of its resolution.
+
+    Follows ``modeling/memory_encoder.py``.
+
+    Args:
+        width: Channels of the features.
+    """
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -29,7 +35,14 @@ class MaskDownSampler(nn.Module):
         self.encoder.append(nn.Conv2d(channels, width, kernel_size=1))
 
     def forward(self, masks: Tensor) -> Tensor:
-        """``B x 1 x S x S`` to ``B x width x S/16 x S/16``."""
+        """Downsample masks.
+
+        Args:
+            masks: ``B x 1 x S x S``.
+
+        Returns:
+            ``B x width x S/16 x S/16``.
+        """
         features: Tensor = self.encoder(masks)
         return features  # B, width, S/16, S/16
 
@@ -38,6 +51,9 @@ class FuserBlock(nn.Module):
     """A ConvNeXt block (arXiv 2201.03545).
 
     Follows ``CXBlock`` of ``modeling/memory_encoder.py``.
+
+    Args:
+        width: Number of channels.
     """
 
     def __init__(self, width: int) -> None:
@@ -49,7 +65,14 @@ class FuserBlock(nn.Module):
         self.gamma = nn.Parameter(torch.ones(width))
 
     def forward(self, x: Tensor) -> Tensor:
-        """``B x C x H x W`` to the same."""
+        """Apply the block.
+
+        Args:
+            x: ``B x C x H x W``.
+
+        Returns:
+            The same shape.
+        """
         y = self.norm(self.dwconv(x)).permute(0, 2, 3, 1)  # B, H, W, C
         y = self.gamma * self.pwconv2(F.gelu(self.pwconv1(y)))
         mixed: Tensor = x + y.permute(0, 3, 1, 2)  # B, C, H, W
@@ -57,23 +80,39 @@ class FuserBlock(nn.Module):
 
 
 class Fuser(nn.Module):
-    """The blocks that mix a frame with its mask. Follows ``modeling/memory_encoder.py``."""
+    """The blocks that mix a frame with its mask. Follows ``modeling/memory_encoder.py``.
+
+    Args:
+        width: Number of channels.
+        depth: Number of blocks.
+    """
 
     def __init__(self, width: int, depth: int) -> None:
         super().__init__()
         self.layers = nn.ModuleList(FuserBlock(width) for _ in range(depth))
 
     def forward(self, x: Tensor) -> Tensor:
-        """``B x C x H x W`` to the same."""
+        """Apply the blocks.
+
+        Args:
+            x: ``B x C x H x W``.
+
+        Returns:
+            The same shape.
+        """
         for layer in self.layers:
             x = layer(x)
         return x
 
 
 class MemoryEncoder(nn.Module):
-    """Turns a frame's features and its mask into a memory.
+    """Turns the features of a frame and its mask into a memory.
 
     Follows ``modeling/memory_encoder.py``.
+
+    Args:
+        width: Channels ``C`` of the frame.
+        config: Channels of a memory and number of blocks.
     """
 
     def __init__(self, width: int, config: MemoryEncoderConfig) -> None:
@@ -81,13 +120,22 @@ class MemoryEncoder(nn.Module):
         self.mask_downsampler = MaskDownSampler(width)
         self.pix_feat_proj = nn.Conv2d(width, width, kernel_size=1)
         self.fuser = Fuser(width, config.fuser_layers)
-        # Without compression there is no such layer and no such tensor.
+        # Where a memory is as wide as a frame, the official code has no such tensor either.
         same = config.out_dim == width
         self.out_proj = nn.Identity() if same else nn.Conv2d(width, config.out_dim, kernel_size=1)
 
     def forward(self, features: Tensor, masks: Tensor) -> Tensor:
-        """``B x C x H x W`` features, ``B x 1 x 16H x 16W`` masks to ``B x out_dim x H x W``."""
-        # Channels first in memory too: the depthwise convolutions round differently otherwise.
+        """Make memories.
+
+        Args:
+            features: Features of frames, ``B x C x H x W``.
+            masks: Their masks, scaled as the config says, ``B x 1 x 16H x 16W``.
+
+        Returns:
+            ``B x out_dim x H x W``.
+        """
+        # Features may arrive with channels last in memory; the depthwise convolutions would then
+        # round differently than those of the official code.
         projected = self.pix_feat_proj(features.contiguous())
         fused = self.fuser(projected + self.mask_downsampler(masks))
         memory: Tensor = self.out_proj(fused)

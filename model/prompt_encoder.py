@@ -1,4 +1,4 @@
-"""From points, boxes and masks to embeddings that the mask decoder reads."""
+"""Turns points, boxes and masks into embeddings for the mask decoder."""
 
 from __future__ import annotations
 
@@ -11,15 +11,19 @@ from .position_encoding import PositionEmbeddingRandom
 
 _MASK_CHANNELS = 16
 _LABELS = 4  # 0 negative point, 1 positive point, 2 and 3 the corners of a box
-PADDING = -1  # the label of a point that is none
+PADDING = -1  # the label of a padding point
 
 
 class PromptEncoder(nn.Module):
-    """Sparse embeddings of points and boxes, dense embeddings of masks.
+    """Makes sparse embeddings of points and boxes, and dense embeddings of masks.
 
-    ``image_size`` is the side of the input in pixels, ``grid`` that of the image embedding in
-    tokens. Follows ``modeling/sam/prompt_encoder.py``, and ``sam2_image_predictor.py`` in what it
-    makes of boxes.
+    Follows ``modeling/sam/prompt_encoder.py``. Boxes are treated as ``sam2_image_predictor.py``
+    treats them: as two points with labels of their own.
+
+    Args:
+        width: Channels ``C`` of every embedding.
+        image_size: Side of the model's input, in pixels.
+        grid: Side of the image embedding, in tokens.
     """
 
     def __init__(self, width: int, image_size: int, grid: int) -> None:
@@ -48,12 +52,20 @@ class PromptEncoder(nn.Module):
         boxes: Tensor | None = None,
         masks: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Sparse ``batch x T x C`` and dense ``batch x C x grid x grid`` embeddings.
+        """Embed the prompts.
 
-        ``points`` (B x N x 2) and ``boxes`` (B x 4) are in pixels, ``labels`` is B x N, ``masks``
-        are logits, B x 1 x 4*grid x 4*grid; one mask gives one dense embedding for all. Two tokens
-        come from a box, one from each point, and one of padding follows them; without points and
-        boxes there is no token at all.
+        Args:
+            batch: Number of prompts ``B``.
+            points: Points (x, y) in pixels of the model's input, ``B x N x 2``.
+            labels: Their labels, ``B x N``: 1 on the object, 0 off it, 2 and 3 the first and the
+                last corner of a box, -1 for a padding point.
+            boxes: x0, y0, x1, y1 in pixels of the model's input, ``B x 4``.
+            masks: Logits, ``B x 1 x 4*grid x 4*grid``, or one mask for all prompts.
+
+        Returns:
+            Sparse embeddings, ``B x T x C``, and dense ones, ``B x C x grid x grid``, or 1 for all
+            prompts. ``T`` counts two tokens of a box, one of each point and a padding token after
+            them; without points and boxes it is 0.
         """
         if boxes is not None:
             corners = boxes.reshape(-1, 2, 2)  # B, 2, 2
@@ -72,7 +84,16 @@ class PromptEncoder(nn.Module):
         return self.not_a_point_embed.embedding_dim
 
     def embed_points(self, points: Tensor, labels: Tensor) -> Tensor:
-        """``B x N x 2`` pixels and ``B x N`` labels to ``B x N+1 x C``; the last one is padding."""
+        """Embed points, and add a padding token.
+
+        Args:
+            points: ``B x N x 2``, in pixels.
+            labels: ``B x N``.
+
+        Returns:
+            ``B x N+1 x C``; the last token is padding.
+        """
+        # Coordinates count from the corner of a pixel; half a pixel leads to its centre.
         centres = F.pad(points.float() + 0.5, (0, 0, 0, 1))  # B, N+1, 2
         labels = F.pad(labels.int(), (0, 1), value=PADDING)[..., None]  # B, N+1, 1
         encoded = self.pe_layer(centres / self.image_size)  # B, N+1, C
@@ -82,7 +103,15 @@ class PromptEncoder(nn.Module):
         return encoded  # B, N+1, C
 
     def embed_masks(self, masks: Tensor | None, batch: int) -> Tensor:
-        """``B x 1 x 4*grid x 4*grid`` logits, or none, to ``B x C x grid x grid``."""
+        """Embed masks, or their absence.
+
+        Args:
+            masks: Logits, ``B x 1 x 4*grid x 4*grid``, or None.
+            batch: Number of prompts.
+
+        Returns:
+            ``B x C x grid x grid``; without masks ``batch`` copies of a learned embedding.
+        """
         if masks is None:
             no_mask = self.no_mask_embed.weight.reshape(1, -1, 1, 1)  # 1, C, 1, 1
             return no_mask.expand(batch, -1, self.grid, self.grid)  # B, C, grid, grid
@@ -90,5 +119,9 @@ class PromptEncoder(nn.Module):
         return dense  # B, C, grid, grid
 
     def dense_position(self) -> Tensor:
-        """The encoding of every place of the image embedding: ``1 x C x grid x grid``."""
+        """Encode every place of the image embedding.
+
+        Returns:
+            ``1 x C x grid x grid``.
+        """
         return self.pe_layer.grid(self.grid)

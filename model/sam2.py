@@ -1,13 +1,13 @@
-"""The whole model: the steps of segmenting an image, and those of following an object in a video.
+"""The whole model: the steps of segmenting an image and of following an object in a video.
 
 .. code-block:: python
 
     features = model.encode_image(pixels)
     masks = model.predict_masks(features, points=points, labels=labels)
 
-What a video adds is a cycle of three: a frame is conditioned on memories, segmented, and becomes a
-memory itself. Which memories, and all else that lasts longer than a frame, is the business of
-:class:`~sam21convert.model.video_predictor.SAM2VideoPredictor`.
+For a video, three steps are repeated: a frame is conditioned on memories, it is segmented, and it
+becomes a memory itself. The choice of memories, and everything else that lasts longer than a frame,
+is left to :class:`~sam21convert.model.video_predictor.SAM2VideoPredictor`.
 """
 
 from __future__ import annotations
@@ -34,26 +34,40 @@ _GIVEN_SCALE, _GIVEN_BIAS = 20.0, -10.0  # a given mask's 0 and 1 as logits
 
 
 class ImageFeatures(NamedTuple):
-    """What the model knows of B images before any prompt; C is ``hidden_dim``."""
+    """Features of ``B`` images, independent of any prompt; ``C`` is the config's ``hidden_dim``.
 
-    embedding: Tensor  # B x C x H x W, a sixteenth as fine as the pixels
-    high_res: tuple[Tensor, Tensor]  # B x C/8 x 4H x 4W and B x C/4 x 2H x 2W
+    Attributes:
+        embedding: ``B x C x H x W``, at a sixteenth of the resolution of the pixels.
+        high_res: Finer features, ``B x C/8 x 4H x 4W`` and ``B x C/4 x 2H x 2W``.
+    """
+
+    embedding: Tensor
+    high_res: tuple[Tensor, Tensor]
 
 
 class Segmentation(NamedTuple):
-    """One object in each of B frames of S x S pixels."""
+    """One object in each of ``B`` frames of ``S x S`` pixels.
 
-    low_res: Tensor  # B x 1 x S/4 x S/4, logits in float32
-    high_res: Tensor  # B x 1 x S x S, the same resized
-    pointer: Tensor  # B x C, what later frames attend to
-    object_score: Tensor  # B x 1, a logit: above 0 the object is in the picture
+    Attributes:
+        low_res: Logits of the mask, ``B x 1 x S/4 x S/4``, float32.
+        high_res: The same at the size of the input, ``B x 1 x S x S``.
+        pointer: Object pointer, ``B x C``, to which later frames attend.
+        object_score: ``B x 1``, a logit: above 0 the object is in the picture.
+    """
+
+    low_res: Tensor
+    high_res: Tensor
+    pointer: Tensor
+    object_score: Tensor
 
 
 class SAM2(nn.Module):
-    """SAM 2 or SAM 2.1 with the tensors of the official checkpoints, by name, order and shape.
+    """SAM 2 or SAM 2.1, with the tensor names, order and shapes of the official checkpoints.
 
-    Follows ``modeling/sam2_base.py`` and, in what it does with an image,
-    ``sam2_image_predictor.py``.
+    Follows ``modeling/sam2_base.py`` and, for images, ``sam2_image_predictor.py``.
+
+    Args:
+        config: The architecture. Weights are to be loaded; most are zero or random at first.
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -100,27 +114,50 @@ class SAM2(nn.Module):
         return self.no_mem_embed.dtype
 
     def encode_frame(self, pixels: Tensor, activations: Activations = None) -> ImageFeatures:
-        """Everything about frames that depends neither on a prompt nor on memories.
+        """Compute the features of frames that depend neither on prompts nor on memories.
 
-        ``pixels`` is ``B x 3 x S x S`` with S the config's ``image_size``: RGB, scaled to 0..1,
-        less the ImageNet mean, over the ImageNet deviation. ``activations``, when given, receives
-        ``trunk.stage0`` to ``3`` and ``neck.level0`` to ``2``, finest first.
+        Args:
+            pixels: ``B x 3 x S x S`` with ``S`` the config's ``image_size``: RGB from 0 to 1, minus
+                the ImageNet mean, divided by the ImageNet deviation.
+            activations: Receives ``trunk.stage0`` to ``3`` and ``neck.level0`` to ``2``, finest
+                first.
 
-        Raises ValueError when ``pixels`` has another shape.
+        Returns:
+            The features, to which :meth:`without_memory` or :meth:`attend_to_memory` is applied
+            before a prompt is answered.
+
+        Raises:
+            ValueError: If ``pixels`` has another shape.
         """
         expect_shape("pixels", pixels, None, 3, self.image_size, self.image_size)
         fine, middle, coarse = self.image_encoder(pixels.to(self.dtype), activations)
         decoder = self.sam_mask_decoder
+        # These two convolutions belong to the decoder, but do not depend on prompts either.
         return ImageFeatures(coarse, (decoder.conv_s0(fine), decoder.conv_s1(middle)))
 
     def without_memory(self, frame: ImageFeatures) -> ImageFeatures:
-        """The features of a frame that has no past: every place of it is told so."""
+        """Mark a frame as one without memories, by adding a learned embedding to every place.
+
+        Args:
+            frame: Features from :meth:`encode_frame`.
+
+        Returns:
+            Features that prompts can be answered from.
+        """
         return frame._replace(embedding=frame.embedding + self.no_mem_embed.reshape(1, -1, 1, 1))
 
     def encode_image(self, pixels: Tensor, activations: Activations = None) -> ImageFeatures:
-        """Everything about images that does not depend on a prompt.
+        """Compute the features of images that are not part of a video.
 
-        As :meth:`encode_frame`, for pictures that are not part of a video.
+        Args:
+            pixels: As for :meth:`encode_frame`.
+            activations: As for :meth:`encode_frame`.
+
+        Returns:
+            Features for :meth:`predict_masks`.
+
+        Raises:
+            ValueError: If ``pixels`` has another shape than ``B x 3 x S x S``.
         """
         return self.without_memory(self.encode_frame(pixels, activations))
 
@@ -134,20 +171,28 @@ class SAM2(nn.Module):
         multimask_output: bool = True,
         activations: Activations = None,
     ) -> MaskPrediction:
-        """Masks for B prompts, each of which may have points, a box and a mask.
+        """Predict masks for ``B`` prompts, each of which may have points, a box and a mask.
 
-        ``points`` is ``B x N x 2``, (x, y) in input pixels, with ``labels`` ``B x N``: 1 on the
-        object, 0 off it, 2 and 3 the first and the last corner of a box, -1 no point. ``boxes`` is
-        ``B x 4``, (x0, y0, x1, y1) in input pixels. ``mask_input`` holds logits,
-        ``B x 1 x 4H x 4W``, such as an earlier prediction's. One mask, and the ``features`` of one
-        image, may go with all prompts.
+        Args:
+            features: Features of ``B`` images, or of one image for all prompts.
+            points: Points (x, y) in pixels of the input, ``B x N x 2``.
+            labels: Their labels, ``B x N``: 1 on the object, 0 off it, 2 and 3 the first and the
+                last corner of a box, -1 for a padding point.
+            boxes: x0, y0, x1, y1 in pixels of the input, ``B x 4``.
+            mask_input: Logits, ``B x 1 x 4H x 4W``, such as those of an earlier prediction, or one
+                mask for all prompts.
+            multimask_output: Whether to return three candidate masks per prompt instead of one.
+                That one may be the best of the candidates; see the config's
+                ``dynamic_multimask_via_stability``.
+            activations: Receives ``prompt.sparse`` and ``prompt.dense``, and for all four masks
+                ``decoder.tokens``, ``decoder.logits``, ``decoder.iou`` and
+                ``decoder.object_score``.
 
-        Three candidate masks per prompt with ``multimask_output``, else one; that one may be the
-        best of the candidates, see the config's ``dynamic_multimask_via_stability``. Logits are not
-        clamped. ``activations``, when given, receives ``prompt.sparse`` and ``prompt.dense``, and of all
-        four masks ``decoder.tokens``, ``.logits``, ``.iou`` and ``.object_score``.
+        Returns:
+            The masks, whose logits are not clamped.
 
-        Raises ValueError when a shape is wrong or numbers of prompts differ.
+        Raises:
+            ValueError: If a shape is wrong or numbers of prompts differ.
         """
         grid, (image, high_res) = self.config.embedding_size, features
         self._check_features(features)
@@ -171,12 +216,19 @@ class SAM2(nn.Module):
         longest: int,
         activations: Activations = None,
     ) -> ImageFeatures:
-        """The features of a frame in the light of what is remembered.
+        """Condition the features of a frame on memories.
 
-        ``spatial`` are memories (B x K x H x W, of any type) with their rows of
-        ``maskmem_tpos_enc``; ``pointers`` are object pointers (B x C) with their distances in
-        frames, of which ``longest`` counts as 1. ``activations``, when given, receives
-        ``memory_attention.memory``, ``.position`` and ``.output``.
+        Args:
+            frame: Features from :meth:`encode_frame`.
+            spatial: Rows of ``maskmem_tpos_enc`` and spatial memories, each ``B x K x H x W`` in
+                any type. At least one.
+            pointers: Distances in frames and object pointers, each ``B x C``.
+            longest: The distance in frames that is encoded as 1.
+            activations: Receives ``memory_attention.memory``, ``memory_attention.position`` and
+                ``memory_attention.output``.
+
+        Returns:
+            Features that prompts can be answered from.
         """
         embedding = frame.embedding
         b, c, h, w = embedding.shape
@@ -187,7 +239,7 @@ class SAM2(nn.Module):
         position = [(place + self.maskmem_tpos_enc[row]).expand(b, -1, -1) for row, _ in spatial]
         tokens = len(pointers) * (c // width)
         if pointers:
-            # A pointer is as wide as several tokens of a memory, and is cut into as many.
+            # A pointer is wider than a token of a memory, so it is cut into several tokens.
             cut = torch.stack([pointer for _, pointer in pointers], dim=1)  # B, P, C
             memory.append(cut.reshape(b, tokens, width).to(place))  # B, P*C/K, K
             ages = self._ages([distance for distance, _ in pointers], longest)  # P, K
@@ -201,10 +253,10 @@ class SAM2(nn.Module):
         return frame._replace(embedding=conditioned)
 
     def _ages(self, distances: Sequence[int], longest: int) -> Tensor:
-        """What tells object pointers of different ages apart: ``P x K``. SAM 2 had nothing."""
+        """Position encoding of object pointers by their distance, ``P x K``; zeros in SAM 2.0."""
         if self.config.generation == "2.0":
             return self.maskmem_tpos_enc.new_zeros(len(distances), self.maskmem_tpos_enc.shape[-1])
-        # In a video of one frame, longest is 0 and the frame is its own only memory.
+        # In a video of one frame, ``longest`` is 0 and the frame's only memory is its own.
         ages = torch.tensor(distances, device=self.device) / max(longest, 1)
         encoded: Tensor = self.obj_ptr_tpos_proj(
             sine_ages(ages, self.config.hidden_dim).to(self.dtype)
@@ -220,13 +272,27 @@ class SAM2(nn.Module):
         multimask_output: bool = False,
         activations: Activations = None,
     ) -> Segmentation:
-        """One mask of one object in each of B frames, with what is to be remembered of it.
+        """Predict one mask of one object in each of ``B`` frames, and its object pointer.
 
-        Arguments as those of :meth:`predict_masks`; of three candidates the one with the highest
-        expected IoU is taken. Without points the decoder gets one that is none. ``activations`` receives
-        also ``pointer``. Follows ``_forward_sam_heads`` of ``modeling/sam2_base.py``.
+        Follows ``_forward_sam_heads`` of ``modeling/sam2_base.py``.
+
+        Args:
+            features: Features of ``B`` frames, after memories or their absence were added.
+            points: As for :meth:`predict_masks`.
+            labels: As for :meth:`predict_masks`.
+            mask_input: As for :meth:`predict_masks`.
+            multimask_output: Whether to take the best of three candidates, by expected IoU.
+            activations: Receives those of :meth:`predict_masks` and ``pointer``.
+
+        Returns:
+            The mask, which is -1024 everywhere on a frame without the object.
+
+        Raises:
+            ValueError: If a shape is wrong or numbers of prompts differ.
         """
         if points is None:
+            # In a video the decoder always gets a point. Without one it is a padding point, and
+            # the prompt encoder adds another; the official code has both as well.
             batch = features.embedding.shape[0]
             points = torch.zeros(batch, 1, 2, device=self.device)
             labels = torch.full((batch, 1), PADDING, device=self.device)
@@ -235,11 +301,12 @@ class SAM2(nn.Module):
         )
         row = torch.arange(len(masks.iou), device=masks.iou.device)
         best = masks.iou.argmax(dim=-1)  # B
-        there = masks.object_score > 0  # B, 1
-        low_res = torch.where(there[..., None, None], masks.logits, NO_OBJECT).float()
-        # All are resized, for one channel alone is rounded differently than among others.
+        present = masks.object_score > 0  # B, 1
+        low_res = torch.where(present[..., None, None], masks.logits, NO_OBJECT).float()
+        # All candidates are resized before one is picked, as in the official code: a channel that
+        # is resized by itself is rounded differently.
         high_res = self.resize_masks(low_res, self.image_size)
-        pointer = self._pointer(self.obj_ptr_proj(masks.tokens[row, best]), there)
+        pointer = self._pointer(self.obj_ptr_proj(masks.tokens[row, best]), present)
         if activations is not None:
             activations["pointer"] = pointer
         return Segmentation(
@@ -252,11 +319,21 @@ class SAM2(nn.Module):
     def use_mask_as_output(
         self, frame: ImageFeatures, masks: Tensor, activations: Activations = None
     ) -> Segmentation:
-        """What :meth:`predict_single_mask` returns for masks that are given: ``B x 1 x S x S``, 0 or 1.
+        """Turn given masks into what :meth:`predict_single_mask` returns.
 
-        ``frame`` comes from :meth:`encode_frame`. The decoder is asked for a pointer only; whether
-        the object is there is seen in the mask. Follows ``_use_mask_as_output`` of
-        ``modeling/sam2_base.py``.
+        The decoder is used for the object pointer only. Whether the object is in the picture is
+        told by the mask. Follows ``_use_mask_as_output`` of ``modeling/sam2_base.py``.
+
+        Args:
+            frame: Features from :meth:`encode_frame`, without memories.
+            masks: ``B x 1 x S x S``, 0 or 1.
+            activations: As for :meth:`predict_single_mask`.
+
+        Returns:
+            The given masks as logits, -10 and 10, with the object pointer and score.
+
+        Raises:
+            ValueError: If ``masks`` has another shape.
         """
         expect_shape("masks", masks, None, 1, self.image_size, self.image_size)
         high_res = masks.float() * _GIVEN_SCALE + _GIVEN_BIAS
@@ -266,11 +343,13 @@ class SAM2(nn.Module):
         pointer = self.predict_single_mask(
             frame, mask_input=prompt, activations=activations
         ).pointer
-        there = (masks > 0).flatten(1).any(dim=1, keepdim=True)  # B, 1
-        pointer = self._pointer(pointer, there)
+        present = (masks > 0).flatten(1).any(dim=1, keepdim=True)  # B, 1
+        # The pointer has this done to it twice in the official code too: by the decoder's verdict
+        # on whether the object is there, and now by the mask.
+        pointer = self._pointer(pointer, present)
         if activations is not None:
             activations["pointer"] = pointer
-        score = _GIVEN_SCALE * there.to(pointer.dtype) + _GIVEN_BIAS
+        score = _GIVEN_SCALE * present.to(pointer.dtype) + _GIVEN_BIAS
         return Segmentation(low_res, high_res, pointer, score)
 
     def encode_memory(
@@ -282,17 +361,28 @@ class SAM2(nn.Module):
         binarize: bool = False,
         activations: Activations = None,
     ) -> Tensor:
-        """What is remembered of a frame: ``B x K x H x W``.
+        """Make a spatial memory of a frame.
 
-        ``frame`` comes from :meth:`encode_frame`, ``masks`` are its logits, ``B x 1 x S x S``; with
-        ``binarize`` only their sign counts. ``activations``, when given, receives
-        ``memory_encoder.output``, before SAM 2.1 marks frames without the object.
+        Follows ``_encode_new_memory`` of ``modeling/sam2_base.py``.
+
+        Args:
+            frame: Features from :meth:`encode_frame`, without memories.
+            masks: Logits of the masks, ``B x 1 x S x S``.
+            object_score: ``B x 1``, a logit. SAM 2.1 marks frames where it is not above 0.
+            binarize: Whether only the sign of the logits counts.
+            activations: Receives ``memory_encoder.output``, before that mark is added.
+
+        Returns:
+            ``B x K x H x W``.
+
+        Raises:
+            ValueError: If ``masks`` has another shape.
         """
         expect_shape("masks", masks, None, 1, self.image_size, self.image_size)
         share = (masks > 0).to(masks.dtype) if binarize else torch.sigmoid(masks)
         config = self.config
-        seen = share * config.sigmoid_scale_for_mem_enc + config.sigmoid_bias_for_mem_enc
-        memory: Tensor = self.memory_encoder(frame.embedding, seen.to(self.dtype))
+        scaled = share * config.sigmoid_scale_for_mem_enc + config.sigmoid_bias_for_mem_enc
+        memory: Tensor = self.memory_encoder(frame.embedding, scaled.to(self.dtype))
         if activations is not None:
             activations["memory_encoder.output"] = memory
         if config.generation == "2.1":
@@ -300,14 +390,22 @@ class SAM2(nn.Module):
             memory = memory + absent * self.no_obj_embed_spatial[..., None, None]
         return memory
 
-    def _pointer(self, pointer: Tensor, there: Tensor) -> Tensor:
-        """``B x C`` pointers, with that of no object where ``there`` (B x 1) is false."""
-        share = there.to(pointer.dtype)
+    def _pointer(self, pointer: Tensor, present: Tensor) -> Tensor:
+        """``B x C`` pointers, replaced by a learned one where ``present`` (``B x 1``) is false."""
+        share = present.to(pointer.dtype)
         return share * pointer + (1 - share) * self.no_obj_ptr
 
     @staticmethod
     def resize_masks(logits: Tensor, *size: int) -> Tensor:
-        """Logits ``B x M x H x W`` at another height and width; one number stands for both."""
+        """Resize masks bilinearly.
+
+        Args:
+            logits: ``B x M x H x W``.
+            *size: The new height and width in pixels, or one number for both.
+
+        Returns:
+            The logits at the new size.
+        """
         return F.interpolate(logits, size=(size[0], size[-1]), mode="bilinear")
 
     def _check_features(self, features: ImageFeatures) -> None:

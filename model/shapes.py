@@ -1,4 +1,4 @@
-"""What is asked of the shapes that come from outside."""
+"""Checks of the shapes of tensors that a caller passes in."""
 
 from __future__ import annotations
 
@@ -6,7 +6,16 @@ from torch import Tensor
 
 
 def expect_shape(name: str, tensor: Tensor, *shape: int | None) -> None:
-    """Raise ValueError unless the shape fits; None stands for any size."""
+    """Check the shape of an argument.
+
+    Args:
+        name: Name of the argument, for the message.
+        tensor: Its value.
+        *shape: The expected size of each axis; None allows any size.
+
+    Raises:
+        ValueError: If the shape is another.
+    """
     if tensor.ndim == len(shape) and all(
         want in (None, have) for want, have in zip(shape, tensor.shape, strict=True)
     ):
@@ -24,9 +33,21 @@ def count_prompts(
     boxes: Tensor | None,
     mask_input: Tensor | None,
 ) -> int:
-    """The number of prompts for that many ``images``, whose embeddings are ``grid`` tokens wide.
+    """Check the prompts of one call and count them.
 
-    Raises ValueError when a shape is wrong or numbers differ.
+    Args:
+        images: Number of images.
+        grid: Side of their embeddings, in tokens.
+        points: ``B x N x 2``, or None.
+        labels: ``B x N``; None exactly if ``points`` is.
+        boxes: ``B x 4``, or None.
+        mask_input: ``B x 1 x 4*grid x 4*grid``, or one mask for all prompts, or None.
+
+    Returns:
+        The number of prompts ``B``; without any prompt the number of images.
+
+    Raises:
+        ValueError: If a shape is wrong or numbers of prompts or images do not fit each other.
     """
     if (points is None) != (labels is None):
         raise ValueError("points and labels: expected both or neither, found one")

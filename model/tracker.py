@@ -1,8 +1,8 @@
-"""One object on one frame of a video: from its prompts and memories to an outcome.
+"""One object on one frame of a video: from its prompts and memories to a result.
 
-Between the maths of :class:`~sam21convert.model.SAM2`, which knows no video, and the predictor,
-which talks to the user. Follows the private methods of ``sam2_video_predictor.py`` and
-``track_step`` of ``modeling/sam2_base.py``.
+This is the layer between :class:`~sam21convert.model.SAM2`, which computes but knows no video, and
+the predictor, whose methods users call. Follows the private methods of ``sam2_video_predictor.py``
+and ``track_step`` of ``modeling/sam2_base.py``.
 """
 
 from __future__ import annotations
@@ -18,18 +18,27 @@ from .connected_components import fill_holes
 from .inference_state import Session, TrackedObject, TrackResult
 from .layers import Activations
 from .memory_bank import MemoryBank
+from .observer import FeatureCache, Observer
 from .sam2 import NO_OBJECT, SAM2, ImageFeatures, Segmentation
 
-_CLAMP = 32.0  # no logit further from 0 is fed back to the decoder
-_SUPPRESSED = -10.0  # the highest logit where another object is in front
+_CLAMP = 32.0  # largest magnitude of a logit that is given back to the decoder
+_SUPPRESSED = -10.0  # largest logit of an object where another object covers it
 
 
 class Tracker(SAM2):
-    """The model with the options of tracking, which may be changed at any time.
+    """The model with the steps of tracking.
 
-    Their names and meanings are those of :class:`~sam21convert.model.config.TrackingOptions`. While
-    ``activations`` is a dictionary, it receives what the model computes on the way, as
-    ``frame3.neck.level2`` or ``frame3.object1.memory_attention.output``.
+    The fields of :class:`~sam21convert.model.config.TrackingOptions` become attributes of the same
+    names, which may be changed at any time.
+
+    Args:
+        config: The architecture.
+        options: Options of tracking; the official defaults if None.
+
+    Attributes:
+        observer: Is told of every activation and memory. None by default.
+        feature_cache: Supplies features of frames that were encoded earlier. None by default; the
+            features of the frame that was used last are kept in any case.
     """
 
     def __init__(self, config: ModelConfig, options: TrackingOptions | None = None) -> None:
@@ -42,54 +51,87 @@ class Tracker(SAM2):
         self.binarize_mask_from_pts_for_mem_enc = options.binarize_mask_from_pts_for_mem_enc
         self.memory_temporal_stride_for_eval = options.memory_temporal_stride_for_eval
         self.max_cond_frames_in_attn = options.max_cond_frames_in_attn
-        self.activations: Activations = None
+        self.observer: Observer | None = None
+        self.feature_cache: FeatureCache | None = None
 
     def frame_features(self, state: Session, frame: int) -> ImageFeatures:
-        """The features of a frame, before any memory; those of the last one asked for are kept."""
-        if state.features is None or state.features[0] != frame:
+        """Get the features of a frame, without memories; those of the last frame are kept.
+
+        Args:
+            state: The video.
+            frame: Number of the frame.
+
+        Returns:
+            Features as of :meth:`encode_frame`.
+        """
+
+        def encode() -> ImageFeatures:
             pixels = state.images[frame].to(state.device).float()[None]  # 1, 3, S, S
-            with self._recording(f"frame{frame}") as activations:
-                state.features = frame, self.encode_frame(pixels, activations)
+            with self._observed(f"frame{frame}") as activations:
+                return self.encode_frame(pixels, activations)
+
+        if state.features is None or state.features[0] != frame:
+            cache = self.feature_cache
+            features = encode() if cache is None else cache.features(state, frame, encode)
+            state.features = frame, features
         return state.features[1]
 
     def respond(self, state: Session, frame: int, obj_id: Hashable) -> Tensor:
-        """Segment an object on a frame by its prompts there and return :meth:`masks_on` it.
+        """Segment an object on a frame by its prompts there; the result is pending.
 
-        On a frame that was followed before, memories count as well, and so does the mask found
-        there if the prompts are points. The outcome is pending.
+        On a frame that was tracked before, the features are conditioned on memories. If the prompts
+        are points, the decoder also gets the mask that they correct.
+
+        Args:
+            state: The video; the object has points or a mask on the frame.
+            frame: Number of the frame.
+            obj_id: The object.
+
+        Returns:
+            Logits of all objects on the frame, as of :meth:`masks_on`.
         """
-        found = state.object(obj_id)
+        tracked = state.object(obj_id)
         features = self.frame_features(state, frame)
-        first = frame not in found.reversed_on
+        first = frame not in tracked.reversed_on
         prompted = first or self.add_all_frames_to_correct_as_cond
-        with self._recording(f"frame{frame}.object{obj_id}") as activations:
-            if frame in found.masks:
-                result = self.use_mask_as_output(features, found.masks[frame], activations)
+        with self._observed(_place(frame, obj_id)) as activations:
+            if frame in tracked.masks:
+                result = self.use_mask_as_output(features, tracked.masks[frame], activations)
             else:
-                points, labels = found.points[frame]
-                previous = found.latest(frame, prompted=prompted)
+                points, labels = tracked.points[frame]
+                previous = tracked.latest(frame, prompted=prompted)
                 if first:
                     features = self.without_memory(features)
                 else:
-                    features = self._recall(
-                        state, frame, found, found.reversed_on[frame], activations
+                    features = self._conditioned(
+                        state, frame, tracked, tracked.reversed_on[frame], activations
                     )
                 result = self.predict_single_mask(
                     features,
                     points,
                     labels,
-                    None if previous is None else self._fed_back(state, previous),
+                    self.previous_mask(state, previous),
                     self._wants_candidates(labels.shape[1], first=first),
                     activations,
                 )
-        found.pending.of(prompted=prompted)[frame] = self._result(state, result)
+        tracked.pending.of(prompted=prompted)[frame] = self._result(state, result)
         return self.masks_on(state, frame, prompted=prompted)
 
     def track(self, state: Session, frame: int, obj_id: Hashable, *, reverse: bool) -> TrackResult:
-        """Segment an object on a frame without prompts, by its memories, and remember it."""
-        found = state.object(obj_id)
-        with self._recording(f"frame{frame}.object{obj_id}") as activations:
-            features = self._recall(state, frame, found, reverse, activations)
+        """Segment an object on a frame without prompts by its memories, and make a new memory.
+
+        Args:
+            state: The video.
+            frame: Number of the frame.
+            obj_id: The object, which has at least one memory.
+            reverse: Whether tracking runs from the end of the video to its beginning.
+
+        Returns:
+            The result with its memory, which is not yet part of ``state``.
+        """
+        tracked = state.object(obj_id)
+        with self._observed(_place(frame, obj_id)) as activations:
+            features = self._conditioned(state, frame, tracked, reverse, activations)
             candidates = self._wants_candidates(0, first=False)
             result = self.predict_single_mask(
                 features, multimask_output=candidates, activations=activations
@@ -100,31 +142,70 @@ class Tracker(SAM2):
                 result.object_score,
                 activations=activations,
             )
+        memory = self._storable(state, frame, obj_id, memory)
         return self._result(state, result, memory)
 
     def remember_prompt(
-        self, state: Session, frame: int, obj_id: Hashable, seen: TrackResult
+        self, state: Session, frame: int, obj_id: Hashable, result: TrackResult
     ) -> None:
-        """Make a memory of the pending outcome of a prompt, as the user has seen it."""
-        if seen.memory is not None:
+        """Make the memory of a prompted frame, unless it has one.
+
+        Args:
+            state: The video.
+            frame: Number of the frame.
+            obj_id: The object.
+            result: The pending result of the prompt, which receives the memory.
+        """
+        if result.memory is not None:
             return
-        with self._recording(f"frame{frame}.object{obj_id}") as activations:
+        with self._observed(_place(frame, obj_id)) as activations:
             memory = self.encode_memory(
                 self.frame_features(state, frame),
-                self.resize_masks(seen.low_res.to(state.device), self.image_size),
-                seen.object_score,
+                # From the stored mask, holes filled, unlike the memory of a tracked frame.
+                self.resize_masks(result.low_res.to(state.device), self.image_size),
+                result.object_score,
                 binarize=self.binarize_mask_from_pts_for_mem_enc,
                 activations=activations,
             )
-        seen.memory = self._kept(state, memory)
+        result.memory = self._storable(state, frame, obj_id, memory)
+
+    def previous_mask(self, state: Session, previous: TrackResult | None) -> Tensor | None:
+        """Get the mask that the decoder receives together with points that correct it.
+
+        Args:
+            state: The video.
+            previous: The result to be corrected, or None.
+
+        Returns:
+            Its logits within -32 and 32, ``1 x 1 x S/4 x S/4``, or None without a result.
+        """
+        if previous is None:
+            return None
+        return previous.low_res.to(state.device, non_blocking=True).clamp(-_CLAMP, _CLAMP)
 
     def frames_around(self, frame: int) -> range:
-        """Frames whose memories a new prompt on ``frame`` makes obsolete."""
+        """Tell which frames' memories are obsolete after a new prompt.
+
+        Args:
+            frame: Number of the frame with the prompt.
+
+        Returns:
+            Frame numbers, possibly outside of the video.
+        """
         reach = self.memory_temporal_stride_for_eval * self.config.num_maskmem
         return range(frame - reach, frame + reach + 1)
 
     def at_video_size(self, state: Session, logits: Tensor) -> Tensor:
-        """Logits of all objects, ``N x 1 x h x w``, as ``N x 1 x H x W`` on the model's device."""
+        """Bring masks to the size of the video.
+
+        Args:
+            state: The video.
+            logits: Masks of all objects, ``N x 1 x h x w``.
+
+        Returns:
+            ``N x 1 x H x W`` on the model's device; with ``non_overlap_masks`` every pixel belongs
+            to one object at most.
+        """
         logits = logits.to(state.device, non_blocking=True)
         size = (state.video_height, state.video_width)
         if logits.shape[-2:] != size:
@@ -136,56 +217,59 @@ class Tracker(SAM2):
         return logits
 
     def masks_on(self, state: Session, frame: int, *, prompted: bool) -> Tensor:
-        """Logits of all objects on a frame at the size of the video: ``N x 1 x H x W``.
+        """Get the current masks of all objects on a frame, at the size of the video.
 
-        Of pending outcomes only those of one kind count, as officially; an object without any
-        outcome there is nowhere.
+        Args:
+            state: The video.
+            frame: Number of the frame.
+            prompted: Which pending results count: those of frames that count as prompted, or of
+                the others. The official code looks at one of the two only.
+
+        Returns:
+            Logits, ``N x 1 x H x W``; -1024 everywhere for an object without a result there.
         """
         size = (state.video_height, state.video_width)
         masks = torch.full((len(state.objects), 1, *size), NO_OBJECT, device=state.storage_device)
-        for row, found in zip(masks, state.objects.values(), strict=True):
-            outcome = found.latest(frame, prompted=prompted)
-            if outcome is not None:
-                low_res = outcome.low_res
+        for row, tracked in zip(masks, state.objects.values(), strict=True):
+            result = tracked.latest(frame, prompted=prompted)
+            if result is not None:
+                low_res = result.low_res
                 same = low_res.shape[-2:] == size
                 row.copy_((low_res if same else self.resize_masks(low_res, *size))[0])
         return self.at_video_size(state, masks)
 
-    def _recall(
+    def _conditioned(
         self,
         state: Session,
         frame: int,
-        found: TrackedObject,
+        tracked: TrackedObject,
         reverse: bool,
         activations: Activations,
     ) -> ImageFeatures:
-        """The features of a frame in the light of an object's memories."""
-        bank = MemoryBank(found.settled.prompted, found.settled.tracked, frame, reverse)
+        """The features of a frame, conditioned on the memories of an object."""
+        bank = MemoryBank(tracked.settled.prompted, tracked.settled.tracked, frame, reverse)
         near = self.max_cond_frames_in_attn
         stride = self.memory_temporal_stride_for_eval
         spatial = bank.spatial(self.config.num_maskmem, stride, near)
         most = self.config.max_obj_ptrs_in_encoder
         pointers = bank.pointers(most, state.num_frames, near)
-        memories = [(row, seen.memory) for row, seen in spatial if seen.memory is not None]
+        memories = [(row, past.memory) for row, past in spatial if past.memory is not None]
         return self.attend_to_memory(
             self.frame_features(state, frame),
             [(row, memory.to(state.device, non_blocking=True)) for row, memory in memories],
-            [(distance, seen.pointer) for distance, seen in pointers],
+            [(distance, past.pointer) for distance, past in pointers],
             min(state.num_frames, most) - 1,
             activations,
         )
 
     def _wants_candidates(self, points: int, *, first: bool) -> bool:
-        """Whether three masks are considered for that many points."""
+        """Whether three candidate masks are considered for this number of points."""
         config = self.config
         return (
             config.multimask_output_in_sam
             and (first or config.multimask_output_for_tracking)
             and config.multimask_min_pt_num <= points <= config.multimask_max_pt_num
         )
-
-    def _fed_back(self, state: Session, previous: TrackResult) -> Tensor:
-        return previous.low_res.to(state.device, non_blocking=True).clamp(-_CLAMP, _CLAMP)
 
     def _result(
         self, state: Session, result: Segmentation, memory: Tensor | None = None
@@ -197,18 +281,25 @@ class Tracker(SAM2):
             low_res.to(state.storage_device, non_blocking=True),
             result.pointer,
             result.object_score,
-            None if memory is None else self._kept(state, memory),
+            memory,
         )
 
-    @staticmethod
-    def _kept(state: Session, memory: Tensor) -> Tensor:
-        """Memories are kept in half the bytes, whatever the model's type."""
-        return memory.to(torch.bfloat16).to(state.storage_device, non_blocking=True)
+    def _storable(self, state: Session, frame: int, obj_id: Hashable, memory: Tensor) -> Tensor:
+        """A memory as it is stored: in bfloat16, whatever the model's type, or as observed."""
+        memory = memory.to(torch.bfloat16).to(state.storage_device, non_blocking=True)
+        if self.observer is None:
+            return memory
+        return self.observer.memory(_place(frame, obj_id), memory)
 
     @contextmanager
-    def _recording(self, prefix: str) -> Iterator[Activations]:
-        """Yield a dictionary to fill, which then goes to ``activations`` under the prefix; or None."""
-        found: Activations = None if self.activations is None else {}
-        yield found
-        if self.activations is not None and found is not None:
-            self.activations.update((f"{prefix}.{name}", tensor) for name, tensor in found.items())
+    def _observed(self, place: str) -> Iterator[Activations]:
+        """Yield a dictionary of activations that the observer is told of; None without one."""
+        activations: Activations = None if self.observer is None else {}
+        yield activations
+        if self.observer is not None and activations is not None:
+            for name, tensor in activations.items():
+                self.observer.activation(place, name, tensor)
+
+
+def _place(frame: int, obj_id: Hashable) -> str:
+    return f"frame{frame}.object{obj_id}"

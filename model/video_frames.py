@@ -27,7 +27,7 @@ Pixels = NDArray[np.uint8]
 Picture = Pixels | Tensor | Image.Image
 Video = str | os.PathLike[str] | bytes | Pixels | Tensor | Sequence[Picture]
 
-# on the CPU, whatever the default device is
+# On the CPU, whatever torch's default device is.
 MEAN = torch.tensor(PIXEL_MEAN, dtype=torch.float32, device="cpu")[:, None, None]
 STD = torch.tensor(PIXEL_STD, dtype=torch.float32, device="cpu")[:, None, None]
 
@@ -36,9 +36,13 @@ _PICTURE_SUFFIXES = (".jpg", ".jpeg")
 
 @dataclass(frozen=True)
 class Frames:
-    """A video for the model, and the size in pixels that it had before.
+    """The frames of a video as the model takes them.
 
-    ``images[n]`` is frame ``n``, ``3 x S x S`` in float32; ``len(images)`` is their number.
+    Attributes:
+        images: ``images[n]`` is frame ``n``, ``3 x S x S`` in float32; ``len(images)`` is the
+            number of frames.
+        height: Height of the video before it was resized, in pixels.
+        width: Width of the video before it was resized, in pixels.
     """
 
     images: Tensor | LazyImages
@@ -47,7 +51,7 @@ class Frames:
 
 
 class _Square(NamedTuple):
-    """A frame resized to ``S x S x 3`` bytes, what to call it, and the size it had."""
+    """A frame resized to ``S x S x 3`` bytes, its name for messages, and the size it had."""
 
     name: str
     pixels: Pixels
@@ -63,23 +67,34 @@ def load_frames(
     offload_to_cpu: bool = False,
     async_loading: bool = False,
 ) -> Frames:
-    """Read a video, resized to ``image_size`` and normalised, onto ``device`` or the CPU.
+    """Read a video, resize its frames to squares and normalise them.
 
-    ``video`` is one of
+    Equal to ``load_video_frames`` of ``utils/misc.py`` to the last bit, although that decodes files
+    with decord. The largest difference from it measured on x86-64 was 0 (decord 0.6.0; PyAV 14.2,
+    15.1, 17.1 and 18.1; H.264 with B-frames, MPEG-4, VP9; BT.601 and BT.709, 4:2:0 to 4:4:4, 8 and
+    10 bit, odd sizes, rotated videos).
 
-    - a folder of pictures ``<number>.jpg`` or ``.jpeg``, which are taken in the order of numbers;
-    - a file that PyAV decodes, such as an MP4, or the bytes of one;
-    - frames in memory, treated as the pictures of a folder are: PIL images or ``H x W x 3`` uint8
-      RGB in a sequence, or ``T x H x W x 3`` uint8 in one array or tensor.
+    Args:
+        video: One of
 
-    With ``async_loading`` the pictures of a folder are read by a thread while the first are in use;
-    of other videos all frames are read at once. As ``load_video_frames`` of ``utils/misc.py``, to
-    the last bit; but that decodes files by decord. The largest difference from it measured on
-    x86-64 was 0 (decord 0.6.0; PyAV 14.2, 15.1, 17.1 and 18.1; H.264 with B-frames, MPEG-4, VP9;
-    BT.601 and BT.709, 4:2:0 to 4:4:4, 8 and 10 bit, odd sizes, rotated videos).
+            - a folder of pictures ``<number>.jpg`` or ``.jpeg``, which are taken in the order of
+              their numbers;
+            - a file that PyAV decodes, such as an MP4, or the bytes of one;
+            - frames in memory, treated like the pictures of a folder: a sequence of PIL images or
+              of ``H x W x 3`` uint8 RGB, or one array or tensor of ``T x H x W x 3`` uint8.
+        image_size: Side ``S`` of the model's input, in pixels.
+        device: Where the frames go.
+        offload_to_cpu: Whether they stay in main memory instead.
+        async_loading: Whether the pictures of a folder are read by a thread while the first ones
+            are in use. Of other videos all frames are always read at once.
 
-    Raises FileNotFoundError for a path that is not there, and ValueError, naming the file or frame,
-    for what cannot be read, has no frames, or has frames of several sizes.
+    Returns:
+        The frames, ``3 x S x S`` each, and the size that the video had.
+
+    Raises:
+        FileNotFoundError: If there is no such path.
+        ValueError: If the video cannot be read, has no frames, or has frames of different sizes; it
+            names the file or frame.
     """
     target = torch.device("cpu" if offload_to_cpu else device)
     if isinstance(video, bytes):
@@ -100,9 +115,17 @@ def load_frames(
 
 
 class LazyImages:
-    """Pictures of a folder, read by a thread in their order, or when they are asked for.
+    """Pictures of a folder, read by a thread in order, or earlier when they are asked for.
 
-    Once the thread has failed, every access raises ValueError saying why.
+    After the thread has failed, every access raises a ValueError that says why.
+
+    Args:
+        paths: The pictures, in the order of the frames.
+        image_size: Side of the model's input, in pixels.
+        device: Where the frames go.
+
+    Raises:
+        ValueError: If the first picture cannot be read.
     """
 
     def __init__(self, paths: Sequence[Path], image_size: int, device: torch.device) -> None:
@@ -114,7 +137,7 @@ class LazyImages:
         self._images[0] = self._finished(first)
         stop = Event()
         thread = Thread(target=partial(self._read_all, stop), daemon=True)
-        # A thread that is still reading when Python ends would be killed within torch: a crash.
+        # Python would crash at exit if the thread were killed inside torch while still reading.
         finalize(self, _end, stop, thread)
         thread.start()
 
@@ -122,7 +145,7 @@ class LazyImages:
         return len(self._paths)
 
     def __getitem__(self, number: int) -> Tensor:
-        """Frame of that number, ``3 x S x S``."""
+        """Get a frame by its number, ``3 x S x S``."""
         if self._failure is not None:
             raise ValueError(str(self._failure)) from self._failure
         image = self._images[number]
@@ -133,7 +156,7 @@ class LazyImages:
         return image
 
     def _finished(self, square: _Square) -> Tensor:
-        # in float64, unlike frames that are read at once: so the official loader does it
+        # The official loader computes in float64 here, but in float32 if it reads all at once.
         return _normalised(square.pixels, torch.float64).to(self._device)
 
     def _read_all(self, stop: Event) -> None:
@@ -147,7 +170,7 @@ class LazyImages:
 
 
 def _end(stop: Event, thread: Thread) -> None:
-    """Have the thread stop after the frame that it is reading."""
+    """Stop the thread after the frame that it is reading, and wait for it."""
     stop.set()
     if thread is not current_thread():
         thread.join()
@@ -156,7 +179,7 @@ def _end(stop: Event, thread: Thread) -> None:
 def _stacked(
     name: str, squares: Iterable[_Square], count: int, image_size: int, device: torch.device
 ) -> Frames:
-    """All frames in one tensor on ``device``; ``count`` says how many will come."""
+    """Put ``count`` frames into one tensor on ``device``."""
     if count == 0:
         raise ValueError(f"{name}: expected at least one frame, found none")
     shape = count, 3, image_size, image_size
@@ -188,9 +211,17 @@ def _expect_size(square: _Square, height: int, width: int) -> None:
 
 
 def numbered(folder: Path) -> list[Path]:
-    """The pictures ``<number>.jpg`` or ``.jpeg`` of a folder, in the order of their numbers.
+    """List the pictures ``<number>.jpg`` or ``.jpeg`` of a folder in the order of their numbers.
 
-    Raises ValueError, naming the file, for another name or a number that comes twice, and for none.
+    Args:
+        folder: The folder; files with other suffixes are ignored.
+
+    Returns:
+        The paths of the pictures.
+
+    Raises:
+        ValueError: If there is no picture, the name of one is not a number, or two have the same
+            number; it names the file.
     """
     found: dict[int, Path] = {}
     for path in sorted(folder.iterdir()):
@@ -244,13 +275,13 @@ def _as_picture(number: int, frame: Any) -> Image.Image:
 
 
 def _resized(name: str, picture: Image.Image, image_size: int) -> _Square:
-    # bicubic is PIL's default, on which the official loader relies
+    # The official loader names no filter; bicubic is PIL's default.
     square = picture.convert("RGB").resize((image_size, image_size), Image.Resampling.BICUBIC)
     return _Square(name, np.array(square), picture.height, picture.width)
 
 
 def _video_file(file: Path | BytesIO, name: str, image_size: int, device: torch.device) -> Frames:
-    # as bytes at first, since the header of a file does not reliably tell the number of frames
+    # Collected as bytes first: the header of a file is not reliable about the number of frames.
     squares = list(_decoded(file, name, image_size))
     return _stacked(name, squares, len(squares), image_size, device)
 
@@ -258,7 +289,7 @@ def _video_file(file: Path | BytesIO, name: str, image_size: int, device: torch.
 def _decoded(file: Path | BytesIO, name: str, image_size: int) -> Iterator[_Square]:
     import av
 
-    # an absolute path, since FFmpeg takes "12:30.mp4" for a protocol called 12
+    # An absolute path, because FFmpeg would take "12:30.mp4" for a protocol called 12.
     source = str(file.absolute()) if isinstance(file, Path) else file
     graph = None
     try:
@@ -281,9 +312,10 @@ def _decoded(file: Path | BytesIO, name: str, image_size: int) -> Iterator[_Squa
 
 
 def _resizer(stream: av.VideoStream, turn: int, image_size: int) -> av.filter.Graph:
-    """The filters of decord: turned upright, then resized, then made RGB.
+    """The filters that decord applies: rotate upright, resize, convert to RGB.
 
-    Not ``VideoFrame.reformat``, which places colours differently: up to 58/255 off.
+    ``VideoFrame.reformat`` assumes other positions of the colour samples, and differs by up to
+    58/255.
     """
     import av.filter
 

@@ -1,4 +1,4 @@
-"""Follow objects through a video: the official predictor's methods, arguments and results.
+"""Follow objects through a video, with the methods and results of the official predictor.
 
 .. code-block:: python
 
@@ -27,17 +27,22 @@ Answer = tuple[int, list[Hashable], Tensor]  # frame, object ids, logits: object
 
 
 class SAM2VideoPredictor(Tracker):
-    """The model with what it takes to follow objects that a user points at.
+    """The model with the methods to follow objects that a user points at.
 
-    Every method takes the state that :meth:`init_state` returns. Masks are logits at the size of
-    the video; above 0 is object.
+    Most methods take the state that :meth:`init_state` returns. Masks are logits at the size of the
+    video; above 0 is object.
     """
 
     @classmethod
     def from_pretrained(cls, model_id: str, **kwargs: Any) -> SAM2VideoPredictor:
-        """A predictor from a Hugging Face id, a folder or a file.
+        """Build a predictor from a Hugging Face id, a folder or a file.
 
-        ``kwargs`` are those of :func:`~sam21convert.model.build_sam2_video_predictor`.
+        Args:
+            model_id: The id, such as ``facebook/sam2.1-hiera-tiny``, or a path.
+            **kwargs: Those of :func:`~sam21convert.model.build_sam2_video_predictor`.
+
+        Returns:
+            The predictor.
         """
         from . import build_sam2_video_predictor_hf
 
@@ -51,11 +56,21 @@ class SAM2VideoPredictor(Tracker):
         offload_state_to_cpu: bool = False,
         async_loading_frames: bool = False,
     ) -> Session:
-        """Open a video: a folder of ``<number>.jpg``, a video file, or frames in memory.
+        """Open a video.
 
-        What else ``video_path`` may be, and what is raised when it cannot be read:
-        :func:`~sam21convert.model.video_frames.load_frames`. Offloading keeps frames, or masks and
-        memories, in the main memory instead of the model's device.
+        Args:
+            video_path: A folder of ``<number>.jpg``, a video file, or frames in memory; see
+                :func:`~sam21convert.model.video_frames.load_frames`.
+            offload_video_to_cpu: Whether frames stay in main memory instead of the model's device.
+            offload_state_to_cpu: Whether masks and memories do.
+            async_loading_frames: Whether the pictures of a folder are read in the background.
+
+        Returns:
+            The state of the video, without objects.
+
+        Raises:
+            FileNotFoundError: If there is no such path.
+            ValueError: If the video cannot be read.
         """
         frames = load_frames(
             video_path,
@@ -66,7 +81,7 @@ class SAM2VideoPredictor(Tracker):
         )
         storage = torch.device("cpu") if offload_state_to_cpu else self.device
         state = Session(frames, self.device, storage)
-        self.frame_features(state, 0)
+        self.frame_features(state, 0)  # the official code also prepares the first frame here
         return state
 
     @torch.inference_mode()
@@ -81,35 +96,72 @@ class SAM2VideoPredictor(Tracker):
         normalize_coords: bool = True,
         box: Any = None,
     ) -> Answer:
-        """Point at an object on a frame, or correct what was found there.
+        """Point at an object on a frame, or correct its mask there.
 
-        ``points`` (N x 2) and ``box`` (x0, y0, x1, y1) are in pixels of the video or, without
-        ``normalize_coords``, in shares of its sides; ``labels`` (N) are 1 on the object, 0 off it.
-        Without ``clear_old_points`` they add to those given before. Raises ValueError for points
-        without labels, for neither points nor box, and for a box that comes after points.
+        Args:
+            inference_state: The state of the video.
+            frame_idx: Number of the frame, counted from 0.
+            obj_id: Id of the object; a new id adds an object.
+            points: Points (x, y), ``N x 2``, in pixels of the video.
+            labels: ``N``: 1 for a point on the object, 0 for one off it.
+            clear_old_points: Whether the points replace those given before on this frame, instead
+                of adding to them.
+            normalize_coords: False if points and box are given as fractions of the video's width
+                and height, 0 to 1, instead of pixels.
+            box: x0, y0, x1, y1, in pixels of the video.
+
+        Returns:
+            The frame, the ids of all objects, and the masks of all objects on it.
+
+        Raises:
+            IndexError: If the video has no such frame.
+            ValueError: If points have no labels, there are neither points nor a box, or a box
+                comes after points.
         """
         given = self._as_points(inference_state, points, labels, box, normalize_coords)
         if box is not None and not clear_old_points:
             raise ValueError("box: must come before any point; leave clear_old_points at True")
         inference_state.check_frame(frame_idx)
-        found = inference_state.object(obj_id)
-        old = None if clear_old_points else found.points.get(frame_idx)
+        tracked = inference_state.object(obj_id)
+        old = None if clear_old_points else tracked.points.get(frame_idx)
         if old is not None:
             given = torch.cat((old[0], given[0]), dim=1), torch.cat((old[1], given[1]), dim=1)
-        found.points[frame_idx] = given
-        found.masks.pop(frame_idx, None)
+        tracked.points[frame_idx] = given
+        tracked.masks.pop(frame_idx, None)
         masks = self.respond(inference_state, frame_idx, obj_id)
         return frame_idx, inference_state.obj_ids, masks
 
     def add_new_points(self, *args: Any, **kwargs: Any) -> Answer:
-        """The former name of :meth:`add_new_points_or_box`."""
+        """Call :meth:`add_new_points_or_box`, whose former name this is.
+
+        Args:
+            *args: Its positional arguments.
+            **kwargs: Its keyword arguments.
+
+        Returns:
+            Its result.
+        """
         return self.add_new_points_or_box(*args, **kwargs)
 
     @torch.inference_mode()
     def add_new_mask(
         self, inference_state: Session, frame_idx: int, obj_id: Hashable, mask: Any
     ) -> Answer:
-        """Give the mask of an object on a frame: H x W, of any size, true on the object."""
+        """Give the mask of an object on a frame.
+
+        Args:
+            inference_state: The state of the video.
+            frame_idx: Number of the frame, counted from 0.
+            obj_id: Id of the object; a new id adds an object.
+            mask: ``H x W``, of any size, true or 1 on the object.
+
+        Returns:
+            The frame, the ids of all objects, and the masks of all objects on it.
+
+        Raises:
+            IndexError: If the video has no such frame.
+            ValueError: If ``mask`` does not have two axes.
+        """
         inference_state.check_frame(frame_idx)
         given = torch.as_tensor(mask)
         if given.ndim != 2:
@@ -123,9 +175,9 @@ class SAM2VideoPredictor(Tracker):
                 resized, size=(side, side), mode="bilinear", antialias=True
             )  # 1, 1, S, S
             resized = (resized >= 0.5).float()
-        found = inference_state.object(obj_id)
-        found.masks[frame_idx] = resized
-        found.points.pop(frame_idx, None)
+        tracked = inference_state.object(obj_id)
+        tracked.masks[frame_idx] = resized
+        tracked.points.pop(frame_idx, None)
         masks = self.respond(inference_state, frame_idx, obj_id)
         return frame_idx, inference_state.obj_ids, masks
 
@@ -133,24 +185,29 @@ class SAM2VideoPredictor(Tracker):
     def propagate_in_video_preflight(self, inference_state: Session) -> None:
         """Turn the prompts given so far into memories; :meth:`propagate_in_video` calls it.
 
-        Raises RuntimeError when there is no object, or one without a prompt.
+        Args:
+            inference_state: The state of the video.
+
+        Raises:
+            RuntimeError: If there is no object, or an object without a prompt.
         """
         if not inference_state.objects:
             raise RuntimeError("no object to follow: add points, a box or a mask first")
-        for obj_id, found in inference_state.objects.items():
+        for obj_id, tracked in inference_state.objects.items():
             for prompted in (False, True):
-                pending = found.pending.of(prompted=prompted)
-                for frame, outcome in pending.items():
-                    self.remember_prompt(inference_state, frame, obj_id, outcome)
-                    found.settled.of(prompted=prompted)[frame] = outcome
+                pending = tracked.pending.of(prompted=prompted)
+                for frame, result in pending.items():
+                    self.remember_prompt(inference_state, frame, obj_id, result)
+                    tracked.settled.of(prompted=prompted)[frame] = result
                     if self.clear_non_cond_mem_around_input:
-                        found.forget_memories(self.frames_around(frame))
+                        tracked.forget_memories(self.frames_around(frame))
                 pending.clear()
-            if not found.settled.prompted:
+            if not tracked.settled.prompted:
                 raise RuntimeError(
                     f"no prompt for object {obj_id!r}: add points, a box or a mask first"
                 )
-            found.forget_memories(found.settled.prompted)
+            # A frame that was tracked and has got a prompt since counts as prompted only.
+            tracked.forget_memories(tracked.settled.prompted)
 
     @torch.inference_mode()
     def propagate_in_video(
@@ -162,24 +219,33 @@ class SAM2VideoPredictor(Tracker):
     ) -> Iterator[Answer]:
         """Follow all objects, frame by frame, and yield their masks.
 
-        From the earliest prompted frame unless ``start_frame_idx`` is given, over that frame and
-        up to ``max_frame_num_to_track`` others, to the end or, with ``reverse``, the beginning of
-        the video. From frame 0 there is nothing to follow in reverse. Raises RuntimeError as
-        :meth:`propagate_in_video_preflight`.
+        Args:
+            inference_state: The state of the video.
+            start_frame_idx: The first frame to visit; the earliest prompted one if None.
+            max_frame_num_to_track: Number of frames to visit after it at most; all if None.
+            reverse: Whether to go towards the beginning of the video instead of its end. From
+                frame 0 no frame is visited then.
+
+        Yields:
+            For every frame its number, the ids of all objects, and the masks of all objects.
+
+        Raises:
+            IndexError: If the video has no frame ``start_frame_idx``.
+            RuntimeError: If there is no object, or an object without a prompt.
         """
         self.propagate_in_video_preflight(inference_state)
         objects = inference_state.objects
         for frame in self._order(inference_state, start_frame_idx, max_frame_num_to_track, reverse):
             masks = []
-            for obj_id, found in objects.items():
-                outcome = found.settled.prompted.get(frame)
-                if outcome is None:
-                    outcome = self.track(inference_state, frame, obj_id, reverse=reverse)
-                    found.settled.tracked[frame] = outcome
+            for obj_id, tracked in objects.items():
+                result = tracked.settled.prompted.get(frame)
+                if result is None:
+                    result = self.track(inference_state, frame, obj_id, reverse=reverse)
+                    tracked.settled.tracked[frame] = result
                 elif self.clear_non_cond_mem_around_input:
-                    found.forget_memories(self.frames_around(frame))
-                found.reversed_on[frame] = reverse
-                masks.append(outcome.low_res.to(inference_state.device, non_blocking=True))
+                    tracked.forget_memories(self.frames_around(frame))
+                tracked.reversed_on[frame] = reverse
+                masks.append(result.low_res.to(inference_state.device, non_blocking=True))
             logits = self.at_video_size(inference_state, torch.cat(masks))  # objects, 1, H, W
             yield frame, inference_state.obj_ids, logits
 
@@ -191,7 +257,18 @@ class SAM2VideoPredictor(Tracker):
         obj_id: Hashable,
         need_output: bool = True,
     ) -> Answer | None:
-        """Take back the prompts for an object on a frame; what was found there stays a memory."""
+        """Take back the prompts for an object on a frame; the mask found there stays a memory.
+
+        Args:
+            inference_state: The state of the video.
+            frame_idx: Number of the frame.
+            obj_id: Id of the object.
+            need_output: Whether to compute the masks again.
+
+        Returns:
+            The frame, the ids of all objects, and the masks of all objects on it; None without
+            ``need_output``.
+        """
         inference_state.object(obj_id).forget_prompts(frame_idx)
         return self._answer(inference_state, frame_idx) if need_output else None
 
@@ -203,9 +280,20 @@ class SAM2VideoPredictor(Tracker):
         strict: bool = False,
         need_output: bool = True,
     ) -> tuple[list[Hashable], list[tuple[int, Tensor]]]:
-        """Forget an object; returns the ids left and new masks of the frames it had prompts on.
+        """Forget an object.
 
-        With ``strict``, raises RuntimeError when there is no such object.
+        Args:
+            inference_state: The state of the video.
+            obj_id: Id of the object.
+            strict: Whether it is an error if there is no such object.
+            need_output: Whether to compute masks again.
+
+        Returns:
+            The ids of the remaining objects and, with ``need_output``, pairs of a frame and the new
+            masks on it, for every frame on which the object had prompts.
+
+        Raises:
+            RuntimeError: If there is no such object, with ``strict``.
         """
         removed = inference_state.objects.pop(obj_id, None)
         if removed is None and strict:
@@ -216,11 +304,15 @@ class SAM2VideoPredictor(Tracker):
 
     @torch.inference_mode()
     def reset_state(self, inference_state: Session) -> None:
-        """Forget all objects and prompts; the video stays open."""
+        """Forget all objects and prompts; the video stays open.
+
+        Args:
+            inference_state: The state of the video.
+        """
         inference_state.objects.clear()
 
     def _answer(self, state: Session, frame: int) -> Answer:
-        pending = any(frame in found.pending.prompted for found in state.objects.values())
+        pending = any(frame in one.pending.prompted for one in state.objects.values())
         return frame, state.obj_ids, self.masks_on(state, frame, prompted=pending)
 
     def _as_points(
@@ -252,7 +344,7 @@ class SAM2VideoPredictor(Tracker):
     def _order(self, state: Session, start: int | None, limit: int | None, reverse: bool) -> range:
         """The frames to visit, in order."""
         if start is None:
-            start = min(min(found.settled.prompted) for found in state.objects.values())
+            start = min(min(one.settled.prompted) for one in state.objects.values())
         state.check_frame(start)
         limit = state.num_frames if limit is None else limit
         if reverse:

@@ -1,8 +1,8 @@
-"""Make the ground truth deviate in the way that another package does.
+"""Make the ground truth compute something as another package does.
 
-Each function here is a context manager that replaces methods of the one :class:`Truth` that it is
-given, and puts them back however it is left. A copy made within the context is not the same model:
-what needs one is copied first.
+Each function here returns a context manager that replaces methods of the given :class:`Truth`, and
+restores them when the context ends, also after an error. A copy of the model that is made within
+the context is not independent of it: make copies before.
 """
 
 from __future__ import annotations
@@ -33,7 +33,14 @@ Emulation = AbstractContextManager[None]
 
 
 def image_rounding(truth: Truth) -> Emulation:
-    """A picture is resized as bytes."""
+    """Resize a picture as bytes, instead of in floating point.
+
+    Args:
+        truth: The ground truth to change.
+
+    Returns:
+        The context in which it is changed.
+    """
 
     def pixels(picture: Picture) -> Tensor:
         return _resized_as_bytes([picture.pixels], truth.config.image_size)
@@ -42,7 +49,14 @@ def image_rounding(truth: Truth) -> Emulation:
 
 
 def video_resize(truth: Truth) -> Emulation:
-    """Frames of a video are resized bilinearly."""
+    """Resize the frames of a video bilinearly, instead of bicubically.
+
+    Args:
+        truth: The ground truth to change.
+
+    Returns:
+        The context in which it is changed.
+    """
 
     def pixels(clip: Clip) -> Tensor:
         return _resized_as_bytes(clip.frames, truth.config.image_size)
@@ -51,7 +65,14 @@ def video_resize(truth: Truth) -> Emulation:
 
 
 def box_padding(truth: Truth) -> Emulation:
-    """No point of padding follows a box."""
+    """Leave out the padding point after a box.
+
+    Args:
+        truth: The ground truth to change.
+
+    Returns:
+        The context in which it is changed.
+    """
     encoder = truth.model.sam_prompt_encoder
     encode = encoder.forward
 
@@ -69,7 +90,14 @@ def box_padding(truth: Truth) -> Emulation:
 
 
 def no_prompt(truth: Truth) -> Emulation:
-    """Where nothing is pointed at, the decoder gets a point that is none."""
+    """Give the decoder a padding point where an image has no prompt.
+
+    Args:
+        truth: The ground truth to change.
+
+    Returns:
+        The context in which it is changed.
+    """
     predict = truth.model.predict_masks
 
     def padded(
@@ -90,44 +118,70 @@ def no_prompt(truth: Truth) -> Emulation:
 
 
 def mask_pointer(truth: Truth) -> Emulation:
-    """The object pointer of a given mask comes from the best of three candidates."""
+    """Take the object pointer of a mask prompt from the best of three candidates.
+
+    Args:
+        truth: The ground truth to change.
+
+    Returns:
+        The context in which it is changed.
+    """
     model = truth.model
-    adopt, best_of_three = (
-        model.use_mask_as_output,
-        partial(model.predict_single_mask, multimask_output=True),
-    )
+    use_mask = model.use_mask_as_output
+    best_of_three = partial(model.predict_single_mask, multimask_output=True)
 
-    def adopted(*given: Any) -> Segmentation:
+    def used(*args: Any) -> Segmentation:
         with replaced(model, predict_single_mask=best_of_three):
-            return adopt(*given)
+            return use_mask(*args)
 
-    return replaced(model, use_mask_as_output=adopted)
+    return replaced(model, use_mask_as_output=used)
 
 
 def mask_memory(truth: Truth) -> Emulation:
-    """A given mask is remembered as it is."""
+    """Make a memory of a mask prompt as it is, without resizing it.
+
+    Args:
+        truth: The ground truth to change.
+
+    Returns:
+        The context in which it is changed.
+    """
     model = truth.model
     remember = model.remember_prompt
 
     def remembered(state: Session, frame: int, obj_id: Hashable, seen: TrackResult) -> None:
-        given = state.object(obj_id).masks.get(frame)
-        if given is None:
+        prompt = state.object(obj_id).masks.get(frame)
+        if prompt is None:
             remember(state, frame, obj_id, seen)
             return
-        # 0 and 1 will do, for only the sign of a prompted mask is remembered.
-        with replaced(model, resize_masks=lambda *_: given):
+        # 0 and 1 are enough: of a prompted mask only the sign goes into the memory.
+        with replaced(model, resize_masks=lambda *_: prompt):
             remember(state, frame, obj_id, seen)
 
     return replaced(model, remember_prompt=remembered)
 
 
 def correction(truth: Truth) -> Emulation:
-    """A click is answered without the mask that it corrects."""
-    return replaced(truth.model, _fed_back=lambda *_: None)
+    """Decode a correcting click without the mask that it corrects.
+
+    Args:
+        truth: The ground truth to change.
+
+    Returns:
+        The context in which it is changed.
+    """
+    return replaced(truth.model, previous_mask=lambda *_: None)
 
 
 def early_memory(truth: Truth) -> Emulation:
-    """Whatever a prompt is answered with is made a memory at once."""
+    """Make a memory of every answer to a prompt at once, instead of when tracking starts.
+
+    Args:
+        truth: The ground truth to change.
+
+    Returns:
+        The context in which it is changed.
+    """
     model = truth.model
     respond = model.respond
 
@@ -142,7 +196,14 @@ def early_memory(truth: Truth) -> Emulation:
 
 
 def holes(truth: Truth) -> Emulation:
-    """Holes stay."""
+    """Leave holes in masks.
+
+    Args:
+        truth: The ground truth to change.
+
+    Returns:
+        The context in which it is changed.
+    """
     track = truth.track
 
     def tracked(

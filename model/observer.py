@@ -1,0 +1,64 @@
+"""What can be plugged into a tracker: an observer of its computation, and a cache of features."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from torch import Tensor
+
+from .inference_state import Session
+from .sam2 import ImageFeatures
+
+
+class Observer(Protocol):
+    """Receives what a :class:`~sam21convert.model.tracker.Tracker` computes on the way.
+
+    A *place* says where a tensor belongs: ``frame3`` for what depends on the frame only,
+    ``frame3.object1`` for what also depends on the object with the id 1. Tensors are the model's
+    own, so an observer that keeps one and does not want to see later changes copies it.
+    """
+
+    def activation(self, place: str, name: str, tensor: Tensor) -> None:
+        """Called with every activation, such as ``pointer`` or ``memory_attention.output``.
+
+        Args:
+            place: Frame and object that the activation belongs to.
+            name: The name that the methods of :class:`~sam21convert.model.SAM2` give it.
+            tensor: The activation.
+        """
+
+    def memory(self, place: str, memory: Tensor) -> Tensor:
+        """Called with every memory before it is stored.
+
+        Args:
+            place: Frame and object that the memory belongs to.
+            memory: ``1 x K x H x W`` in bfloat16, on the storage device of the session.
+
+        Returns:
+            The memory to store: normally ``memory``. Another one of the same shape and type lets
+            two implementations continue from the same memories.
+        """
+
+
+class FeatureCache(Protocol):
+    """Supplies the features of frames that were encoded earlier, in this session or another one.
+
+    The tracker does not know when cached features become invalid: the cache must not return those
+    of another video or of other weights.
+    """
+
+    def features(
+        self, state: Session, frame: int, encode: Callable[[], ImageFeatures]
+    ) -> ImageFeatures:
+        """Called when the features of a frame are needed.
+
+        Args:
+            state: The video and what is known of it.
+            frame: Number of the frame, counted from 0.
+            encode: Encodes the frame, and tells the observer of the activations.
+
+        Returns:
+            The features of the frame as :meth:`SAM2.encode_frame` returns them: cached ones, or
+            the result of ``encode()``.
+        """
