@@ -11,6 +11,7 @@ from ..dialects.rules import Dialect
 from ..errors import RefusedError
 from ..io.open import Source
 from ..io.tensor import TensorRef
+from ..model.config import Generation
 from .state_dict import ANCHORS, Unwrapped
 
 _MEMORY = (
@@ -45,7 +46,7 @@ def dialect_of(found: Unwrapped, source: Source) -> Dialect | None:
 
 def size_of(
     tensors: Mapping[str, TensorRef], dialect: Dialect
-) -> tuple[Shipped | None, str | None]:
+) -> tuple[Shipped | None, Generation | None]:
     """The shipped config of that size and generation, and the generation if it can be told."""
     shapes = [
         (tensors[name].spec.shape, axis)
@@ -57,7 +58,7 @@ def size_of(
     numbers = [name.removeprefix(start).partition(".")[0] for name in tensors if start in name]
     blocks = 1 + max((int(number) for number in numbers if number.isdecimal()), default=-1)
     marks = [target_name(dialect, name) for name in GENERATION_TENSORS]
-    generation = None
+    generation: Generation | None = None
     memory = [target_name(dialect, name) for name in _MEMORY]
     if None not in marks and any(name in tensors for name in memory):
         generation = "2.1" if sum(mark in tensors for mark in marks) >= 2 else "2.0"

@@ -12,8 +12,9 @@ from ..config.registry import format_line
 from ..dialects import OFFICIAL
 from ..errors import RefusedError, Sam21ConvertError, UnreachableError, UnreadableError
 from ..hub.resolve import resolve
-from ..io.source import CONFIG
+from ..io.source import CONFIG, Container
 from ..io.tensor import TensorSpec
+from ..model.config import Generation
 from ..report import Report, fold, size_text, table
 from .mismatch import describe
 from .open import Checkpoint, open_checkpoint
@@ -27,12 +28,17 @@ class Inspection(Report):
     ``config`` is the shipped config whose tensors the file has; ``bytes`` and ``parameters`` count
     the tensors of the state dict, and not what else stands in the file. ``safety`` is what loading
     the file with torch or pickle would import and call.
+
+    Example:
+        >>> found = sam21convert.inspect("model.pt")
+        >>> found.safety.dangerous
+        ()
     """
 
     path: Path
-    container: str
+    container: Container
     dialect: str | None
-    generation: str | None
+    generation: Generation | None
     size: str | None
     config: str | None
     task: str | None
@@ -109,6 +115,11 @@ def inspect(
 
     Raises :class:`~sam21convert.errors.UnreadableError` and
     :class:`~sam21convert.errors.RefusedError`, which also say what of the file could do harm.
+
+    Example:
+        >>> found = sam21convert.inspect("model.pt")
+        >>> found.dialect, found.generation
+        ('official', '2.1')
     """
     located = resolve(path, header_only=True)
     try:

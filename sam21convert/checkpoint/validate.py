@@ -22,6 +22,11 @@ class Validation(Report):
     The checkpoint loads when the first six are empty. Tensors that are zero or constant throughout,
     or hold denormal numbers, are worth a look, and are no fault. ``notes`` say what was assumed, as
     no tensor tells it.
+
+    Example:
+        >>> answer = sam21convert.validate("model.pt", config="debug/sam2_debug")
+        >>> answer.unexpected[0]
+        'no_obj_embed_spatial'
     """
 
     path: Path
@@ -76,6 +81,10 @@ def validate(
     :func:`~sam21convert.inspect`. ``progress`` is told of bytes.
     Raises :class:`~sam21convert.errors.UnreadableError` (also for a checksum that does not hold)
     and :class:`~sam21convert.errors.RefusedError`.
+
+    Example:
+        >>> sam21convert.validate("model.pt").ok
+        True
     """
     return examine(open_checkpoint(path, config, weights=weights, prefix=prefix), progress)
 

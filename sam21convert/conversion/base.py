@@ -1,98 +1,122 @@
-"""Fill what a part of a model has not from a whole one of the same size: the argument ``base``."""
+"""Complete a part of a model with the tensors of a base checkpoint: the argument ``base``."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
+from ..checkpoint.identify import IdentifiedCheckpoint, identify
 from ..checkpoint.mismatch import describe, missing_text
 from ..checkpoint.open import Checkpoint
-from ..checkpoint.remap import to_canonical
+from ..checkpoint.remap import CanonicalTensors
 from ..dialects.keymap import covers
 from ..dialects.rules import Dialect
 from ..errors import MismatchError, RefusedError
 from ..io.tensor import TensorRef
 
 
-def adopt_size_of(checkpoint: Checkpoint, base: Checkpoint | None) -> Checkpoint:
-    """A part whose size nothing in it tells has that of the checkpoint that it is filled from.
+@dataclass(frozen=True)
+class Completed:
+    """The tensors of a complete model.
 
-    Raises :class:`MismatchError` where what is there has no place in that.
+    Attributes:
+        tensors: all tensors of the model that the target dialect has a place for, and more if the
+            checkpoints hold more.
+        model: the checkpoint that decides size and generation: the base if tensors were missing,
+            else the source.
+        added: canonical names of the tensors that were taken from the base.
+    """
+
+    tensors: CanonicalTensors[TensorRef]
+    model: IdentifiedCheckpoint
+    added: tuple[str, ...] = ()
+
+
+def adopt_size_of(checkpoint: Checkpoint, base: Checkpoint | None) -> Checkpoint:
+    """Give a part of a model whose tensors do not tell its size the size of its base.
+
+    Args:
+        checkpoint: the checkpoint to convert.
+        base: the base checkpoint, if one was given.
+
+    Returns:
+        ``checkpoint`` with the model of ``base``; unchanged without a base, or when its own
+        tensors or config tell the size.
+
+    Raises:
+        MismatchError: when tensors of ``checkpoint`` have no place in the model of ``base``, or
+            the two are of different generations.
     """
     if base is None or checkpoint.keymap is not None:
         return checkpoint
-    _same_generation(checkpoint, base)
+    _refuse_other_generation(checkpoint, base)
     part = replace(checkpoint, shipped=base.shipped, generation=base.generation, config=base.config)
     if part.fit is not None and part.fit.faults > len(part.fit.missing):
         wrong = replace(part.fit, missing=())
         raise MismatchError(
-            f"{part.source.path} is no part of a model like {base.source.path}\n  "
+            f"{part.source.path} is not part of a model like {base.source.path}\n  "
             + "\n  ".join(describe(wrong)),
             hint="give a base of the same size",
         )
     return part
 
 
-def fill_missing(
-    checkpoint: Checkpoint,
+def complete_from(
     base: Checkpoint | None,
+    tensors: CanonicalTensors[TensorRef],
+    checkpoint: IdentifiedCheckpoint,
     dialect: Dialect,
-    canonical: dict[str, TensorRef],
-    origins: dict[str, tuple[str, ...]],
-) -> Checkpoint:
-    """Add to ``canonical`` and ``origins`` what ``dialect`` holds and ``checkpoint`` has not.
+) -> Completed:
+    """Take the tensors that a dialect holds and a checkpoint does not from a base checkpoint.
 
-    Returns the checkpoint that is whole: ``checkpoint`` where nothing was absent, else ``base``.
-    Raises :class:`RefusedError` when something is absent that ``base``, if there is one, has not
-    either, and :class:`MismatchError` when it is of another model.
+    Args:
+        base: the base checkpoint, if one was given.
+        tensors: the tensors of ``checkpoint``.
+        checkpoint: the checkpoint to convert.
+        dialect: the dialect to write.
+
+    Returns:
+        The complete tensors. Those of ``checkpoint`` come first.
+
+    Raises:
+        RefusedError: when tensors are missing and there is no base, or the base lacks them too.
+        MismatchError: when the base does not fit, or is of another size or generation.
     """
-    assert checkpoint.keymap is not None
-    assert checkpoint.dialect is not None
     wanted = (name for name in checkpoint.keymap.canonical if covers(dialect, name))
-    absent = [name for name in wanted if name not in canonical]
-    if not absent:
-        return checkpoint
+    missing = [name for name in wanted if name not in tensors.parts]
+    if not missing:
+        return Completed(tensors, checkpoint)
     if base is None:
         raise RefusedError(
             f"{checkpoint.source.path}: {checkpoint.dialect.name} holds "
-            + missing_text(checkpoint.dialect, len(absent), checkpoint.generation),
+            + missing_text(checkpoint.dialect, len(missing), checkpoint.generation),
             hint="`base=CHECKPOINT` takes them from a checkpoint of the same size",
         )
-    _fill(checkpoint, base, absent, canonical, origins)
-    return base
-
-
-def _fill(
-    checkpoint: Checkpoint,
-    base: Checkpoint,
-    absent: Sequence[str],
-    canonical: dict[str, TensorRef],
-    origins: dict[str, tuple[str, ...]],
-) -> None:
-    """Add what the source has not, from the base."""
-    assert checkpoint.keymap is not None
     path, base_path = checkpoint.source.path, base.source.path
-    theirs, names = to_canonical(base, partial=True)
-    assert base.keymap is not None
-    if none := [name for name in absent if name not in theirs and name in base.keymap.canonical]:
+    model = identify(base)
+    theirs = CanonicalTensors.from_checkpoint(model, partial=True)
+    inventory = model.keymap.canonical
+    if neither := [name for name in missing if name not in theirs.parts and name in inventory]:
         raise RefusedError(
-            f"{base_path}: has no {none[0]} either, nor {len(none) - 1} others of what is missing",
-            hint="give a whole checkpoint as `base`",
+            f"{base_path}: has no {neither[0]} either, nor {len(neither) - 1} others of what is "
+            "missing",
+            hint="give a complete checkpoint as `base`",
         )
-    _same_generation(checkpoint, base)
-    inventory = base.keymap.canonical
-    if any(checkpoint.keymap.canonical[name] != inventory.get(name) for name in canonical):
+    _refuse_other_generation(checkpoint, base)
+    own = checkpoint.keymap.canonical
+    if any(own[name] != inventory.get(name) for name in tensors.parts):
         raise MismatchError(
             f"{base_path}: is a SAM 2 of another size than {path}",
             hint="give a base of the same size",
         )
-    for name in inventory:
-        if name not in canonical and name in theirs:
-            canonical[name] = theirs[name]
-            origins[name] = tuple(f"{base_path}: {origin}" for origin in names[name])
+    added = [name for name in inventory if name not in tensors.parts and name in theirs.parts]
+    completed = tensors.updated(
+        {name: theirs.parts[name] for name in added},
+        {name: tuple(f"{base_path}: {one}" for one in theirs.origins[name]) for name in added},
+    )
+    return Completed(completed, model, tuple(added))
 
 
-def _same_generation(checkpoint: Checkpoint, base: Checkpoint) -> None:
+def _refuse_other_generation(checkpoint: Checkpoint, base: Checkpoint) -> None:
     if checkpoint.generation not in (None, base.generation):
         raise MismatchError(
             f"{base.source.path}: is of SAM {base.generation}, "

@@ -7,19 +7,20 @@ So the way up is free, and the way down is where the three are zero.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from ..checkpoint.detect import GENERATION_TENSORS
+from ..checkpoint.identify import IdentifiedCheckpoint
 from ..checkpoint.open import Checkpoint, shipped_keymap
+from ..checkpoint.remap import CanonicalTensors, usual_type
 from ..config.registry import Shipped, shipped_like, tensors_of
-from ..dialects.keymap import KeyMap, compile_keymap, target_name
+from ..dialects.keymap import KeyMap, compile_keymap
 from ..dialects.rules import Dialect
 from ..errors import MismatchError, UsageError
-from ..io.data.copy import Files, payload
 from ..io.source import FOLDERS, Container
-from ..io.tensor import Constant, Inventory, Part, Tensor, TensorSpec
+from ..io.tensor import Constant, Inventory, Part, TensorSpec
 from ..model.config import Generation
 
 
@@ -31,10 +32,11 @@ class GenerationChange:
     holds the largest magnitude of each.
     """
 
-    generation: str | None
+    generation: Generation | None
     shipped: Shipped | None
     inventory: Inventory
     added: Mapping[str, Constant] = field(default_factory=dict)
+    removed: tuple[str, ...] = ()
     dropped: Mapping[str, float] = field(default_factory=dict)
 
     @property
@@ -73,65 +75,81 @@ def assume_generation(checkpoint: Checkpoint, generation: Generation | None) -> 
     )
 
 
-def take_to(
+def plan_generation(
     generation: Generation | None,
-    whole: Checkpoint,
-    canonical: Mapping[str, Part],
+    complete: IdentifiedCheckpoint,
+    tensors: CanonicalTensors[Part],
     dialect: Dialect,
     container: Container,
-    *,
-    allow_lossy: bool,
 ) -> GenerationChange:
-    """Plan the way of ``canonical``, the tensors of ``whole``, to ``generation``; None is its own.
+    """Plan the change of a model to another generation, from headers alone.
 
-    Reads the three tensors on the way down. Raises :class:`MismatchError` when one of them is not
-    zero throughout, unless ``allow_lossy``, and :class:`UsageError` where the output has no place
-    to tell its generation.
+    Args:
+        generation: the generation to write; None keeps that of ``complete``.
+        complete: the checkpoint that decides the model.
+        tensors: its tensors.
+        dialect: the dialect to write.
+        container: the container to write.
+
+    Returns:
+        The change, without ``dropped``: that takes reading the tensors ``removed``.
+
+    Raises:
+        UsageError: when the output would have no place to record its generation.
     """
-    assert whole.keymap is not None
-    assert whole.model_config is not None
-    if generation is None or generation == whole.generation:
-        return GenerationChange(whole.generation, whole.shipped, whole.keymap.canonical)
+    if generation is None or generation == complete.generation:
+        return GenerationChange(complete.generation, complete.shipped, complete.keymap.canonical)
     if dialect.task != "video" and container not in FOLDERS:
         raise UsageError(
             f"`generation`: nothing in a file without the memory tells SAM {generation} "
-            f"from SAM {whole.generation}",
+            f"from SAM {complete.generation}",
             hint="give the name of a folder, whose config.json records it",
         )
-    model = replace(whole.model_config, generation=generation)
-    outcome = GenerationChange(generation, shipped_like(model), tensors_of(model))
+    model = replace(complete.model_config, generation=generation)
+    change = GenerationChange(generation, shipped_like(model), tensors_of(model))
     if dialect.task != "video":
-        return outcome
-    if generation == "2.1":
-        return replace(outcome, added=_zeros(canonical, outcome.inventory))
-    outcome = replace(outcome, dropped=_magnitudes(whole, canonical))
-    if outcome.lost and not allow_lossy:
-        lines = [f"  {name}: up to {largest:.6g}" for name, largest in outcome.lost.items()]
+        return change
+    if generation == "2.0":
+        return replace(change, removed=GENERATION_TENSORS)
+    return replace(change, added=_zeros(tensors, change.inventory))
+
+
+def refuse_loss(change: GenerationChange, path: Path) -> None:
+    """Check that a change of generation loses nothing.
+
+    Args:
+        change: the change, with the magnitudes of what it drops.
+        path: the checkpoint, as the message names it.
+
+    Raises:
+        MismatchError: when a tensor that is dropped is not zero throughout.
+    """
+    if change.lost:
+        lines = [f"  {name}: up to {largest:.6g}" for name, largest in change.lost.items()]
         raise MismatchError(
-            "\n".join([f"{whole.source.path}: SAM 2 has no place for what is not zero in", *lines]),
-            hint="`allow_lossy=True` drops it; images stay the same, videos are tracked differently",
+            "\n".join([f"{path}: SAM 2 has no place for what is not zero in", *lines]),
+            hint="`allow_lossy=True` drops it; images stay the same, videos are tracked "
+            "differently",
         )
-    return outcome
 
 
-def _zeros(canonical: Mapping[str, Part], inventory: Inventory) -> dict[str, Constant]:
+def in_generation(
+    tensors: CanonicalTensors[Part], change: GenerationChange
+) -> CanonicalTensors[Part]:
+    """Apply a change of generation.
+
+    Args:
+        tensors: the tensors of the model as it was read.
+        change: the change.
+
+    Returns:
+        The tensors with those that the change adds. Those that it drops stay, and no key map of the
+        new generation asks for them.
+    """
+    return tensors.updated(change.added, dict.fromkeys(change.added, ()))
+
+
+def _zeros(tensors: CanonicalTensors[Part], inventory: Inventory) -> dict[str, Constant]:
     """The three tensors, of the type that most of the others have."""
-    [(dtype, _)] = Counter(ref.spec.dtype for ref in canonical.values()).most_common(1)
+    dtype = usual_type(tensors.parts)
     return {name: Constant(TensorSpec(dtype, inventory[name].shape)) for name in GENERATION_TENSORS}
-
-
-def _magnitudes(whole: Checkpoint, canonical: Mapping[str, Part]) -> dict[str, float]:
-    """The largest magnitude in each of the three tensors; NaN where there is one."""
-    import numpy as np
-
-    from ..io.data.cast import to_float
-
-    assert whole.dialect is not None
-    found = {}
-    with Files() as files:
-        for name in GENERATION_TENSORS:
-            ref = canonical[name]
-            chunks = payload(files, Tensor(ref.spec, (ref,)))
-            largest = [np.abs(to_float(chunk, ref.spec.dtype)).max() for chunk in chunks]
-            found[target_name(whole.dialect, name) or name] = float(np.max(largest))
-    return found

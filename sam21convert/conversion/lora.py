@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from dataclasses import dataclass
 from itertools import accumulate
 
+from ..checkpoint.identify import IdentifiedCheckpoint
 from ..checkpoint.lora import Adapter, LoraChange
-from ..checkpoint.open import Checkpoint
+from ..checkpoint.remap import CanonicalTensors
 from ..dialects import DIALECTS
 from ..dialects.keymap import KeyMap, KeyMapEntry, compile_keymap
 from ..errors import MismatchError
@@ -14,42 +15,86 @@ from ..io.data.checksums import same_bytes
 from ..io.tensor import Factors, Inventory, Merged, Part, TensorRef, TensorSpec
 
 
-def merge(
-    adapter: Adapter,
-    base: Checkpoint,
-    canonical: Mapping[str, TensorRef],
-    origins: Mapping[str, tuple[str, ...]],
-) -> tuple[dict[str, Part], dict[str, tuple[str, ...]]]:
-    """``canonical``, the tensors of ``base``, and their ``origins``, with what ``adapter`` changes.
+@dataclass(frozen=True)
+class MergedAdapter:
+    """An adapter, merged into the tensors of its base.
 
-    The adapter may be of a model in any dialect, whatever that of ``base``. Raises
-    :class:`MismatchError` when one of its tensors has no place there, or another shape.
+    Attributes:
+        adapter: the adapter.
+        tensors: the tensors of the base, changed.
+        repeats: pairs of names in the adapter whose tensors replace the same tensor of the base, so
+            that they must be equal.
     """
-    assert base.keymap is not None
+
+    adapter: Adapter
+    tensors: CanonicalTensors[Part]
+    repeats: tuple[tuple[str, str], ...]
+
+
+def merge(
+    tensors: CanonicalTensors[TensorRef], adapter: Adapter, base: IdentifiedCheckpoint
+) -> MergedAdapter:
+    """Merge an adapter into the tensors of its base. Reads no data.
+
+    Args:
+        tensors: the tensors of ``base``.
+        adapter: the adapter, of a model in any dialect, which need not be that of ``base``.
+        base: the checkpoint that it is merged into.
+
+    Returns:
+        The changed tensors. The origins of all are prefixed with the path of the base.
+
+    Raises:
+        MismatchError: when a tensor of the adapter has no place in the base, or another shape.
+    """
     path = adapter.source.path
-    parts: dict[str, Part] = dict(canonical)
-    found = {n: tuple(f"{base.source.path}: {o}" for o in names) for n, names in origins.items()}
-    for name, (entry, change) in _places(adapter, base.keymap.canonical).items():
-        if not set(entry.canonical) <= set(canonical):
+    parts: dict[str, Part] = {}
+    origins = {
+        name: tuple(f"{base.source.path}: {one}" for one in names)
+        for name, names in tensors.origins.items()
+    }
+    places, repeats = _places(adapter, base.keymap.canonical)
+    for name, (entry, change) in places.items():
+        if not set(entry.canonical) <= set(tensors.parts):
             raise MismatchError(
                 f"{path}: {name} has no place in {base.source.path}",
                 hint="give the whole model that the adapter was made for as `base`",
             )
         _check_shapes(adapter, name, entry.spec, change.how)
-        rows = [canonical[one].spec.shape[0] for one in entry.canonical]
+        rows = [tensors.parts[one].spec.shape[0] for one in entry.canonical]
         for one, start, count in zip(entry.canonical, accumulate([0, *rows]), rows, strict=False):
             whole = len(entry.canonical) == 1
             how = change.how if whole else _rows(change.how, start, count)
-            parts[one] = _merged(canonical[one], how)
-            kept = found[one] if isinstance(how, Factors) else ()
-            found[one] = (*kept, *change.names)
-    return parts, found
+            parts[one] = _merged(tensors.parts[one], how)
+            kept = origins[one] if isinstance(how, Factors) else ()
+            origins[one] = (*kept, *change.names)
+    return MergedAdapter(adapter, tensors.updated(parts, origins), tuple(repeats))
 
 
-def _places(adapter: Adapter, inventory: Inventory) -> dict[str, tuple[KeyMapEntry, LoraChange]]:
-    """For each name in the adapter, the place in the dialect that has most of them.
+def refuse_unequal_changes(merged: MergedAdapter) -> None:
+    """Check that tensors that an adapter holds twice are equal. Reads their data.
 
-    Raises :class:`MismatchError` when it has not all, or two different tensors are for one.
+    Args:
+        merged: the merged adapter.
+
+    Raises:
+        MismatchError: when two that are for the same tensor differ.
+    """
+    changes = merged.adapter.changes
+    for one, other in merged.repeats:
+        if not _alike(changes[one].how, changes[other].how):
+            raise MismatchError(
+                f"{merged.adapter.source.path}: {one} and {other} should be equal and differ"
+            )
+
+
+def _places(
+    adapter: Adapter, inventory: Inventory
+) -> tuple[dict[str, tuple[KeyMapEntry, LoraChange]], list[tuple[str, str]]]:
+    """For each name in the adapter, its place in the dialect that has most of the names.
+
+    Of several names with one place the first counts; the pairs of names come second.
+    Raises :class:`MismatchError` when the dialect does not have all of them.
     """
     names = list(adapter.changes)
     tables = [_table(compile_keymap(d, inventory)) for d in DIALECTS if not d.permutes]
@@ -61,25 +106,25 @@ def _places(adapter: Adapter, inventory: Inventory) -> dict[str, tuple[KeyMapEnt
         ),
         key=lambda reading: sum(entry is not None for entry in reading.values()),
     )
-    if strangers := [name for name, entry in read.items() if entry is None]:
-        more = f", and {len(strangers) - 4} more" if len(strangers) > 4 else ""
+    if unknown := [name for name, entry in read.items() if entry is None]:
+        more = f", and {len(unknown) - 4} more" if len(unknown) > 4 else ""
         raise MismatchError(
-            f"{adapter.source.path}: {', '.join(strangers[:4])}{more}: no SAM 2 of the size of the "
+            f"{adapter.source.path}: {', '.join(unknown[:4])}{more}: no SAM 2 of the size of the "
             "base has tensors of these names",
             hint="give the model that the adapter was made for as `base`",
         )
     places: dict[str, tuple[KeyMapEntry, LoraChange]] = {}
+    repeats: list[tuple[str, str]] = []
     taken: dict[str, str] = {}
     for name, entry in read.items():
-        assert entry is not None
+        if entry is None:
+            continue
         before = taken.setdefault(entry.key, name)
         if before == name:
             places[name] = (entry, adapter.changes[name])
-        elif not _alike(adapter.changes[before].how, adapter.changes[name].how):
-            raise MismatchError(
-                f"{adapter.source.path}: {before} and {name} should be equal and differ"
-            )
-    return places
+        else:
+            repeats.append((before, name))
+    return places, repeats
 
 
 def _prefixes(names: list[str]) -> list[str]:

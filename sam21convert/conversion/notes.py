@@ -6,39 +6,39 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
+from ..checkpoint.identify import IdentifiedCheckpoint
 from ..checkpoint.open import Checkpoint
 from ..config.hydra import BUILDERS
 from ..config.registry import Shipped
 from ..dialects import OFFICIAL
 from ..dialects.keymap import KeyMap
 from ..dialects.rules import Dialect
-from ..io.data.checksums import same_bytes
 from ..io.source import FOLDERS, Container
 from ..model.config import ModelConfig
 
 
-def notes_on_source(checkpoint: Checkpoint) -> Iterator[str]:
-    """What a report says of the source."""
+def notes_on_source(checkpoint: IdentifiedCheckpoint, trained: Sequence[str]) -> Iterator[str]:
+    """Say what of the source is left out or repeated.
+
+    Args:
+        checkpoint: the source.
+        trained: the names of vectors that SAM 2 does not have and that were trained.
+
+    Yields:
+        The notes, a sentence each.
+    """
     fit, keymap = checkpoint.fit, checkpoint.keymap
-    for name in fit.lone if fit else ():
+    for name in fit.lone:
         yield f"{name} was absent from the source; it is a copy of one that was there"
-    constants = [name for name in (keymap.constants if keymap else ()) if fit and name in fit.names]
+    constants = [name for name in keymap.constants if name in fit.names]
     if constants:
         yield f"left out, as SAM 2 has no such layer: {', '.join(constants)}"
-    if trained := [name for name in constants if not _is_fill(checkpoint, name)]:
+    if trained:
         yield f"lost by that, as it was trained and is used by others: {', '.join(trained)}"
     if checkpoint.extras:
         yield f"left out, not part of the model: {', '.join(checkpoint.extras[:8])}" + (
             " ..." if len(checkpoint.extras) > 8 else ""
         )
-
-
-def _is_fill(checkpoint: Checkpoint, name: str) -> bool:
-    """Whether a vector that SAM 2 has not holds what the dialect fills it with."""
-    assert checkpoint.keymap is not None
-    assert checkpoint.fit is not None
-    found = checkpoint.tensors[checkpoint.fit.names[name]]
-    return same_bytes(found, replace(checkpoint.keymap.constants[name], spec=found.spec))
 
 
 def notes_on_base(base: Checkpoint, names: Sequence[str]) -> Iterator[str]:

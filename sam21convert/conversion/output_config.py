@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from ..checkpoint.open import Checkpoint
+from ..checkpoint.identify import IdentifiedCheckpoint
 from ..config.plain_yaml import load_yaml
 from ..config.registry import shipped_config, shipped_like
 from ..errors import Sam21ConvertError, UsageError
@@ -26,23 +26,22 @@ def yaml_beside(destination: Path, config: ModelConfig) -> Path | None:
 
 
 def written_config(
-    checkpoint: Checkpoint,
-    whole: Checkpoint,
+    checkpoint: IdentifiedCheckpoint,
+    complete: IdentifiedCheckpoint,
     container: Container,
     generation: Generation | None,
     size: int | None,
 ) -> ModelConfig | None:
     """The config to write; for a file, only if the source states one or a size is asked for.
 
-    ``whole`` is the checkpoint with what a base has added. Raises :class:`UsageError` for a
+    ``complete`` is the base that completes the checkpoint, or the checkpoint itself. Raises :class:`UsageError` for a
     ``size`` that the model cannot have.
     """
     config = checkpoint.config
     if container in FOLDERS or size is not None:
         config = checkpoint.model_config
-    complete = whole.model_config
-    if whole is not checkpoint and config is not None and complete is not None:
-        config = _with_memory(checkpoint.config, complete)
+    if complete is not checkpoint and config is not None:
+        config = _with_memory(checkpoint.config, complete.model_config)
     if config is None:
         return None
     config = replace(config, generation=generation or config.generation)

@@ -1,4 +1,8 @@
-"""Decide a conversion from headers: which tensor of the output is made of which in the input."""
+"""Decide a conversion: which tensor of the output is made of which in the input.
+
+Headers decide it, and the values of a few small tensors, which are read in one step:
+:func:`~.small_tensors.read_small_tensors`. All other data is read while the output is written.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from ..checkpoint.identify import IdentifiedCheckpoint, identify
 from ..checkpoint.lora import Adapter, find_adapter
 from ..checkpoint.open import Checkpoint, open_checkpoint
-from ..checkpoint.remap import from_canonical, target_origins, to_canonical, usual_type
+from ..checkpoint.remap import CanonicalTensors, usual_type
 from ..config.registry import Shipped
 from ..dialects import OFFICIAL
 from ..dialects.keymap import covers
@@ -21,9 +26,15 @@ from ..io.output.unchanged import Fingerprints, fingerprints, fingerprints_at
 from ..io.sharded import Shards, split
 from ..io.source import CONFIG, FOLDERS, Container, refuse_input
 from ..io.tensor import OF_TORCH, Part, Tensor
-from ..model.config import ModelConfig
-from .base import adopt_size_of, fill_missing
-from .generation import GenerationChange, assume_generation, take_to
+from ..model.config import Generation, ModelConfig
+from .base import adopt_size_of, complete_from
+from .generation import (
+    GenerationChange,
+    assume_generation,
+    in_generation,
+    plan_generation,
+    refuse_loss,
+)
 from .lora import merge
 from .notes import (
     notes_on_assumptions,
@@ -34,6 +45,7 @@ from .notes import (
 )
 from .options import ConvertOptions
 from .output_config import written_config, yaml_beside
+from .small_tensors import read_small_tensors
 from .target import named, pick_target, refuse_occupied, refuse_shards
 
 
@@ -41,7 +53,7 @@ from .target import named, pick_target, refuse_occupied, refuse_shards
 class Plan:
     """A conversion, decided and not begun."""
 
-    source: Checkpoint
+    source: IdentifiedCheckpoint
     base: Checkpoint | None
     adapter: Adapter | None  # what is merged into ``source``
     destination: Path
@@ -49,7 +61,7 @@ class Plan:
     dialect: Dialect
     config: ModelConfig | None  # None for a file, which records none, unless the source states one
     yaml: Path | None  # to write beside an official file, if no published config says ``config``
-    outcome: GenerationChange
+    change: GenerationChange
     tensors: Mapping[str, Tensor]
     shards: Shards  # the same by files, where it is a folder
     origins: Mapping[str, tuple[str, ...]]  # the names in the source that a tensor is made of
@@ -57,14 +69,14 @@ class Plan:
     read: Fingerprints  # the files of all sources, as they were before the first was opened
 
     @property
-    def generation(self) -> str | None:
+    def generation(self) -> Generation | None:
         """None where neither source nor base nor request tells."""
-        return self.outcome.generation
+        return self.change.generation
 
     @property
     def shipped(self) -> Shipped | None:
         """The shipped config with these tensors, where the generation is known."""
-        return self.outcome.shipped if self.generation is not None else None
+        return self.change.shipped if self.generation is not None else None
 
     @property
     def sources(self) -> tuple[Source, ...]:
@@ -110,18 +122,18 @@ def make_plan(source: str | Path, destination: str | Path, options: ConvertOptio
     if options.shard_size is not None:
         refuse_shards(destination, container, len(shards))
     settings = written_config(
-        checkpoint, made.whole, container, options.generation, options.image_size
+        made.source, made.complete, container, options.generation, options.image_size
     )
     plan = Plan(
-        source=checkpoint,
-        base=None if made.whole is checkpoint else made.whole,
+        source=made.source,
+        base=None if made.complete is made.source else made.complete,
         adapter=inputs.adapter,
         destination=destination,
         container=container,
         dialect=dialect,
         config=settings,
         yaml=yaml_beside(destination, settings) if dialect is OFFICIAL and settings else None,
-        outcome=made.outcome,
+        change=made.change,
         tensors=made.tensors,
         shards=shards,
         origins=made.origins,
@@ -167,10 +179,11 @@ def _open(source: str | Path, options: ConvertOptions) -> _Inputs:
 
 @dataclass(frozen=True)
 class _Made:
-    """The tensors of the output. ``whole`` is the checkpoint with what the base has added."""
+    """The tensors of the output. ``complete`` is the base that completes ``source``, or that."""
 
-    whole: Checkpoint
-    outcome: GenerationChange
+    source: IdentifiedCheckpoint
+    complete: IdentifiedCheckpoint
+    change: GenerationChange
     tensors: Mapping[str, Tensor]
     origins: Mapping[str, tuple[str, ...]]
     notes: tuple[str, ...]
@@ -179,29 +192,33 @@ class _Made:
 def _make(
     inputs: _Inputs, options: ConvertOptions, container: Container, dialect: Dialect
 ) -> _Made:
-    checkpoint, base, adapter = inputs.checkpoint, inputs.base, inputs.adapter
-    canonical, origins = to_canonical(checkpoint, partial=base is not None, target=dialect)
-    own = set(canonical)
-    whole = fill_missing(checkpoint, base, dialect, canonical, origins)
-    parts: Mapping[str, Part] = canonical
-    if adapter is not None:
-        parts, origins = merge(adapter, checkpoint, canonical, origins)
-    outcome = take_to(
-        options.generation, whole, parts, dialect, container, allow_lossy=options.allow_lossy
-    )
-    target = outcome.keymap(dialect)
+    """Choose the tensors, complete and merge them, and bring them to generation and dialect."""
+    source, base, adapter = identify(inputs.checkpoint), inputs.base, inputs.adapter
+    read = CanonicalTensors.from_checkpoint(source, partial=base is not None, target=dialect)
+    completed = complete_from(base, read, source, dialect)
+    model = completed.model
+    merged = None if adapter is None else merge(completed.tensors, adapter, source)
+    tensors: CanonicalTensors[Part] = completed.tensors if merged is None else merged.tensors
+    change = plan_generation(options.generation, model, tensors, dialect, container)
+    small = read_small_tensors(source, model, tensors, change.removed, merged)
+    change = replace(change, dropped=small.largest)
+    if not options.allow_lossy:
+        refuse_loss(change, model.source.path)
+    target = change.keymap(dialect)
+    output = in_generation(tensors, change)
     dtype = None if options.dtype is None else OF_TORCH[options.dtype]
     return _Made(
-        whole,
-        outcome,
-        from_canonical(target, {**parts, **outcome.added}, dtype),
-        target_origins(target, {**origins, **dict.fromkeys(outcome.added, ())}),
+        source,
+        model,
+        change,
+        output.named_for(target, dtype),
+        output.origins_for(target),
         (
-            *(() if adapter is None else (f"merged into {checkpoint.source.path}: {adapter}",)),
-            *outcome.notes(),
-            *notes_on_source(checkpoint),
-            *notes_on_base(whole, [n for n in canonical if n not in own and covers(dialect, n)]),
-            *notes_on_output(target, len(canonical), outcome.shipped),
+            *(() if adapter is None else (f"merged into {source.source.path}: {adapter}",)),
+            *change.notes(),
+            *notes_on_source(source, small.trained),
+            *notes_on_base(model, [name for name in completed.added if covers(dialect, name)]),
+            *notes_on_output(target, len(tensors.parts), change.shipped),
         ),
     )
 

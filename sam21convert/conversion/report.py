@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from ..io.data.checksums import sha256
-from ..io.source import FOLDERS
+from ..io.source import FOLDERS, Container
+from ..model.config import Generation
 from ..report import Report, size_text, table
 from .plan import Plan
 from .write import side_files_of
@@ -28,11 +29,11 @@ class Conversion(Report):
     source: Path
     destination: Path
     source_dialect: str
-    source_container: str
+    source_container: Container
     dialect: str
-    container: str
+    container: Container
     config: str | None
-    generation: str | None
+    generation: Generation | None
     image_size: int | None
     dtypes: dict[str, int]
     lost: dict[str, float | None]
@@ -83,7 +84,7 @@ def report(plan: Plan, *, dry_run: bool, verified: bool, hashes: bool) -> Conver
         dtypes=dict(Counter(tensor.spec.dtype for tensor in plan.tensors.values())),
         lost={
             name: largest if isfinite(largest) else None
-            for name, largest in plan.outcome.lost.items()
+            for name, largest in plan.change.lost.items()
         },
         dropped=plan.source.dropped,
         tensors=tuple(
@@ -107,4 +108,4 @@ def report(plan: Plan, *, dry_run: bool, verified: bool, hashes: bool) -> Conver
 def _dialect_of(plan: Plan) -> str:
     if plan.adapter is not None:
         return "lora"
-    return plan.source.dialect.name if plan.source.dialect else ""
+    return plan.source.dialect.name

@@ -46,7 +46,13 @@ _PAIRED = re.compile(r"sam_mask_decoder\.pred_obj_score_head\.layers\.[12]\.weig
 
 @dataclass(frozen=True)
 class Sample(Report):
-    """The answer of :func:`sample`."""
+    """The answer of :func:`sample`.
+
+    Example:
+        >>> made = sam21convert.sample("random.pt", "debug/sam2.1_debug")
+        >>> made.seed
+        0
+    """
 
     path: Path
     config: str
@@ -67,6 +73,11 @@ def sample(
     """Write a checkpoint with random weights; the form of ``path`` picks the container.
 
     Raises :class:`~sam21convert.errors.UsageError` when there is no such config or ``path`` exists.
+
+    Example:
+        >>> made = sam21convert.sample("random.pt", "debug/sam2.1_debug", seed=3)
+        >>> made.path
+        PosixPath('random.pt')
     """
     from safetensors.numpy import save_file
 

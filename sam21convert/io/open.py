@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ..errors import RefusedError, UnreadableError, unreadable
 from .safetensors import read_safetensors, read_sharded
-from .source import INDEX, WEIGHTS, Blob, Placeholder, Source, refuse_special
+from .source import INDEX, WEIGHTS, Blob, Container, Placeholder, Source, refuse_special
 from .torch_distributed import METADATA, read_distributed
 from .torch_legacy import read_torch_legacy
 from .torch_zip import read_torch_zip
@@ -61,7 +61,9 @@ def _open_folder(path: Path) -> Source:
     for name in (WEIGHTS, INDEX):
         if (path / name).is_file():
             source = (read_safetensors if name == WEIGHTS else read_sharded)(path / name)
-            kind = "transformers folder" if name == WEIGHTS else "sharded transformers folder"
+            kind: Container = (
+                "transformers folder" if name == WEIGHTS else "sharded transformers folder"
+            )
             return replace(source, path=path, container=kind)
     if (path / METADATA).is_file():
         return read_distributed(path)

@@ -307,7 +307,7 @@ class TestTrainer:
             convert(source, tmp_path / "whole.pt", base=older)
         tensors = shipped_tensors("sam2.1/sam2.1_hiera_t")
         larger = {n: torch.zeros(1).expand(spec.shape) for n, spec in tensors.items()}
-        with pytest.raises(MismatchError, match="is no part of a model like"):
+        with pytest.raises(MismatchError, match="is not part of a model like"):
             convert(source, tmp_path / "whole.pt", base=official_pt(tmp_path / "l.pt", larger))
         for name in ("source.pt", "base.pt"):
             trained(tmp_path / name, lambda n: "memory" not in n)

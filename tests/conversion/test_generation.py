@@ -23,8 +23,9 @@ from transformers import AutoProcessor, Sam2Model, Sam2VideoModel
 from sam21convert import convert, inspect, validate
 from sam21convert.__main__ import main
 from sam21convert.checkpoint.detect import GENERATION_TENSORS
+from sam21convert.checkpoint.identify import identify
 from sam21convert.checkpoint.open import open_checkpoint
-from sam21convert.checkpoint.remap import to_canonical
+from sam21convert.checkpoint.remap import CanonicalTensors
 from sam21convert.config.registry import shipped_config, shipped_tensors, tensors_of
 from sam21convert.errors import MismatchError, UsageError
 from sam21convert.io.data.checksums import ReadBack, same_bytes, sha256
@@ -62,8 +63,8 @@ def three_in_transformers(folder: Path) -> dict[str, Tensor]:
     return {name: value for name, value in held if name.startswith(marks)}
 
 
-def canonical(path: Path) -> dict[str, TensorRef]:
-    return to_canonical(open_checkpoint(path))[0]
+def canonical(path: Path) -> Mapping[str, TensorRef]:
+    return CanonicalTensors.from_checkpoint(identify(open_checkpoint(path))).parts
 
 
 def run(*arguments: object) -> Result:

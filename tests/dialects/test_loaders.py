@@ -1,4 +1,4 @@
-"""What is written for timm, MLX and ultralytics, in the hands of timm, MLX and ultralytics."""
+"""Outputs for timm, MLX and ultralytics, loaded by timm, MLX and ultralytics."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,10 +22,9 @@ from torch import nn
 
 import sam21convert
 from sam21convert.__main__ import main
-from sam21convert.checkpoint.remap import from_canonical
+from sam21convert.checkpoint.remap import CanonicalTensors
 from sam21convert.config.registry import SHIPPED, shipped_config, shipped_tensors
 from sam21convert.config.timm import timm_json
-from sam21convert.conversion import plan as planning
 from sam21convert.conversion import write as writing
 from sam21convert.dialects import MLX
 from sam21convert.dialects.keymap import compile_keymap
@@ -97,7 +95,7 @@ class TestTimm:
 
     @pytest.mark.parametrize("config", PUBLISHED)
     def test_its_config_is_the_one_that_timm_writes(self, config: str, tmp_path: Path) -> None:
-        """But for what the image size decides, and what :func:`timm_json` says."""
+        """The differences that :func:`timm_json` documents are left out of the comparison."""
         model_config = shipped_config(config)
         mine = json.loads(timm_json(model_config, model_config.generation))
         tag = mine["pretrained_cfg"]["tag"]
@@ -124,7 +122,7 @@ class TestTimm:
             assert sam21convert.inspect(file).generation is None
 
     @pytest.mark.parametrize("trained", [False, True])
-    def test_a_norm_of_its_own_is_not_lost_in_silence(
+    def test_a_trained_norm_is_reported_when_it_is_left_out(
         self, trained: bool, checkpoints: Any, tmp_path: Path
     ) -> None:
         source = checkpoints(DEBUG)
@@ -135,13 +133,13 @@ class TestTimm:
         done = sam21convert.convert(
             tmp_path / "trunk.safetensors", tmp_path / "back.pt", base=source
         )
-        said = [note for note in done.notes if "lost" in note]
-        assert [note.endswith("others: head.norm.weight") for note in said] == [True] * trained
+        lost = [note for note in done.notes if "lost" in note]
+        assert [note.endswith("others: head.norm.weight") for note in lost] == [True] * trained
         assert sha256(tmp_path / "back.pt") == sha256(source)
 
 
 class TestParityWithTimm:
-    """``timm:SOURCE`` of what has timm's names is loaded by timm."""
+    """``timm:SOURCE`` is loaded by timm when its tensors have timm's names."""
 
     @staticmethod
     def convert(source: Path, out: Path, *options: Any) -> Result:
@@ -150,7 +148,7 @@ class TestParityWithTimm:
 
     @pytest.mark.parametrize("name", ["trunk", "trunk.safetensors"])
     @pytest.mark.parametrize("dtype", ["float32", "float16"])
-    def test_a_conversion_is_proved_by_it(
+    def test_a_conversion_to_timm_is_in_parity(
         self, name: str, dtype: str, checkpoints: Any, tmp_path: Path
     ) -> None:
         done = self.convert(checkpoints(DEBUG), tmp_path / name, "--to", "timm", "--dtype", dtype)
@@ -161,7 +159,7 @@ class TestParityWithTimm:
             "encoder"
         ]
 
-    def test_and_so_are_the_ways_on(self, checkpoints: Any, tmp_path: Path) -> None:
+    def test_conversions_from_timm_are_in_parity(self, checkpoints: Any, tmp_path: Path) -> None:
         source, folder = checkpoints(DEBUG), tmp_path / "trunk"
         sam21convert.convert(source, folder, to="timm")
         ways = {"back.pt": ("--base", source), "again.safetensors": ("--to", "timm")}
@@ -184,22 +182,22 @@ class TestParityWithTimm:
     def test_a_wrong_tensor_leaves_nothing(
         self, name: str, checkpoints: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """One that reading back cannot see: it is planned so."""
-        right = from_canonical
+        """The fault is in the plan, so reading the output back cannot detect it."""
+        right = CanonicalTensors.named_for
 
-        def swapped(*given: Any) -> Mapping[str, Any]:
+        def swapped(*given: Any) -> dict[str, Any]:
             tensors = right(*given)
             one, other = (f"blocks.{k}.mlp.fc1.bias" for k in (3, 4))
             return tensors | {one: tensors[other], other: tensors[one]}
 
-        monkeypatch.setattr(planning, "from_truth", swapped)
+        monkeypatch.setattr(CanonicalTensors, "named_for", swapped)
         done = self.convert(checkpoints(DEBUG), tmp_path / name, "--to", "timm")
         assert done.exit_code == 1
         assert "blocks.3.mlp.layers.0.bias and image_encoder" in done.output
         assert "are swapped" in done.output
         assert list(tmp_path.iterdir()) == []
 
-    def test_a_trunk_that_has_no_name_is_built_from_its_config(self, tmp_path: Path) -> None:
+    def test_a_trunk_of_no_published_size_is_built_from_its_config(self, tmp_path: Path) -> None:
         debug = shipped_config(DEBUG)
         config = replace(debug, trunk=replace(debug.trunk, stages=(1, 1, 4, 2)))
         source = official_pt(tmp_path / "model.pt", SAM2(config).state_dict())
@@ -207,7 +205,7 @@ class TestParityWithTimm:
         side = f"timm:{tmp_path / 'trunk'}"
         assert sam21convert.parity(source, side, config=config, scenarios="encoder").ok
 
-    def test_what_does_not_fit_is_refused(self, checkpoints: Any, tmp_path: Path) -> None:
+    def test_a_missing_tensor_is_refused(self, checkpoints: Any, tmp_path: Path) -> None:
         sam21convert.convert(checkpoints(DEBUG), tmp_path / "trunk.safetensors", to="timm")
         tensors = load_file(tmp_path / "trunk.safetensors")
         del tensors["blocks.3.norm1.bias"]
@@ -219,7 +217,7 @@ class TestParityWithTimm:
 
 
 def convolutions(model: nn.Module) -> dict[str, nn.Conv2d | nn.ConvTranspose2d]:
-    """All of a model, by the names of their weights."""
+    """The convolutions of a model, by the names of their weights."""
     return {
         f"{name}.weight": module
         for name, module in model.named_modules()
@@ -227,24 +225,24 @@ def convolutions(model: nn.Module) -> dict[str, nn.Conv2d | nn.ConvTranspose2d]:
     }
 
 
-def turned(dialect: Dialect, config: str) -> dict[str, tuple[int, ...]]:
+def permuted(dialect: Dialect, config: str) -> dict[str, tuple[int, ...]]:
     keymap = compile_keymap(dialect, shipped_tensors(config))
     return {entry.canonical[0]: entry.axes for entry in keymap.entries if entry.axes}
 
 
 class TestMlx:
     @pytest.mark.parametrize("config", CONFIGS)
-    def test_the_convolutions_are_turned_and_nothing_else(self, config: str) -> None:
+    def test_exactly_the_convolutions_are_permuted(self, config: str) -> None:
         with torch.device("meta"):
             found = convolutions(SAM2(shipped_config(config)))
         expected = {
             name: (1, 2, 3, 0) if isinstance(module, nn.ConvTranspose2d) else (0, 2, 3, 1)
             for name, module in found.items()
         }
-        assert turned(MLX, config) == expected
+        assert permuted(MLX, config) == expected
         for permute in MLX.permutes:
             without = replace(MLX, permutes=tuple(p for p in MLX.permutes if p != permute))
-            assert turned(without, config) != expected
+            assert permuted(without, config) != expected
 
     def test_its_convolutions_are_those_of_torch(self, checkpoints: Any, tmp_path: Path) -> None:
         mx: Any = pytest.importorskip("mlx.core")
@@ -269,10 +267,10 @@ class TestMlx:
             )
             if module.bias is not None:
                 found = found + weights[names[name].removesuffix("weight") + "bias"]
-            apart = torch.from_numpy(np.array(found)).permute(0, 3, 1, 2) - expected
-            assert apart.abs().max() <= 1e-5 * expected.abs().max(), name
+            difference = torch.from_numpy(np.array(found)).permute(0, 3, 1, 2) - expected
+            assert difference.abs().max() <= 1e-5 * expected.abs().max(), name
 
-    def test_the_layout_is_recorded_and_nothing_is_turned_twice(self, tmp_path: Path) -> None:
+    def test_the_layout_is_recorded_and_nothing_is_permuted_twice(self, tmp_path: Path) -> None:
         source = random_bits(tmp_path / "source.safetensors", shipped_tensors(DEBUG))
         one, other = tmp_path / "one.safetensors", tmp_path / "other.safetensors"
         sam21convert.convert(source, one, to="mlx")
@@ -283,7 +281,7 @@ class TestMlx:
             shape = file.get_slice("vision_encoder.backbone.patch_embed.projection.weight")
             assert shape.get_shape() == [8, 7, 7, 3]
 
-    def test_one_that_does_not_record_it_is_known_by_its_shapes(
+    def test_a_file_without_that_record_is_recognised_by_its_shapes(
         self, checkpoints: Any, tmp_path: Path
     ) -> None:
         file = tmp_path / "model.safetensors"
@@ -293,7 +291,7 @@ class TestMlx:
         sam21convert.convert(file, tmp_path / "back.pt")
         assert sha256(tmp_path / "back.pt") == sha256(checkpoints(DEBUG))
 
-    def test_one_that_was_turned_back_without_saying_so_is_refused(
+    def test_a_file_whose_record_contradicts_its_shapes_is_refused(
         self, checkpoints: Any, tmp_path: Path
     ) -> None:
         file = tmp_path / "model.safetensors"
@@ -318,7 +316,7 @@ assert all(torch.equal(tensor, expected[name]) for name, tensor in found.items()
 
 @pytest.fixture(scope="module")
 def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Of ultralytics, beside the tests' own: it would bring another OpenCV and much else."""
+    """A folder with ultralytics, apart from the environment: it needs another OpenCV and more."""
     home = tmp_path_factory.mktemp("ultralytics")
     command = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", str(home)]
     packages = ["ultralytics", "opencv-python-headless"]
@@ -338,7 +336,7 @@ class TestUltralytics:
         found = self.run(library, done.destination, tmp_path)
         assert found.returncode == 0, found.stderr
 
-    def test_it_refuses_what_is_of_another_generation(
+    def test_it_refuses_another_generation(
         self, library: Path, checkpoints: Any, tmp_path: Path
     ) -> None:
         done = sam21convert.convert(checkpoints(QUICK[1]), tmp_path, to="ultralytics")

@@ -10,8 +10,9 @@ from ...dialects import OFFICIAL
 from ...errors import MismatchError, RefusedError
 from ...io.tensor import TensorRef
 from ..detect import GENERATION_TENSORS
+from ..identify import identify
 from ..open import Checkpoint, open_checkpoint
-from ..remap import held_canonical
+from ..remap import CanonicalTensors, refuse_unequal_copies
 
 _SIZED = "image_encoder.trunk.blocks."  # what has another shape in a model of another size
 
@@ -90,13 +91,15 @@ def _side(checkpoint: Checkpoint) -> DiffSide:
     for name, ref in checkpoint.tensors.items():  # a stride of 0 may claim any size
         if ref.stride is not None and ref.spec.nbytes > ref.path.stat().st_size:
             raise RefusedError(f"{path}: {name} ({ref.spec}) is larger than the file")
-    if checkpoint.keymap is None or checkpoint.fit is None:
+    if checkpoint.model_config is None:
         return DiffSide(checkpoint, dialect.name, dialect.name, checkpoint.tensors)
-    canonical, origins = held_canonical(checkpoint)
-    placed = {name for names in origins.values() for name in names}
-    placed |= {name for pair in checkpoint.fit.repeats for name in pair}
+    refuse_unequal_copies(checkpoint)
+    known = identify(checkpoint)
+    held = CanonicalTensors.held_by(known)
+    placed = {name for names in held.origins.values() for name in names}
+    placed |= {name for pair in known.fit.repeats for name in pair}
     rest = {name: ref for name, ref in checkpoint.tensors.items() if name not in placed}
-    return DiffSide(checkpoint, dialect.name, OFFICIAL.name, {**canonical, **rest})
+    return DiffSide(known, dialect.name, OFFICIAL.name, {**held.parts, **rest})
 
 
 def _refuse_other_size(one: DiffSide, other: DiffSide) -> None:

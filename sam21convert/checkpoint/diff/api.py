@@ -43,6 +43,10 @@ def diff(
     :class:`~sam21convert.errors.RefusedError` for what is not SAM 2,
     :class:`~sam21convert.errors.UnreadableError` (also for a checksum that does not hold) and
     :class:`~sam21convert.errors.UsageError`.
+
+    Example:
+        >>> sam21convert.diff("model.pt", "my_finetune.pt").same
+        False
     """
     if tolerance is not None and not (isfinite(tolerance) and tolerance >= 0):
         raise UsageError(f"`tolerance={tolerance}`: is not a number from 0 up")

@@ -102,6 +102,11 @@ class Difference(Report):
 
     ``names`` tells by whose names tensors were compared: those of the official code, or of the
     dialect of both where no config tells what the model is.
+
+    Example:
+        >>> found = sam21convert.diff("model.pt", "my_finetune.pt")
+        >>> found.exit_code
+        1
     """
 
     a: Path
