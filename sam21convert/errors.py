@@ -115,15 +115,7 @@ def unreadable(path: Path, error: OSError) -> UnreadableError:
 
 
 class UnreachableError(UnreadableError):
-    """A remote file cannot be downloaded. The message names the file and is passed on as it is.
-
-    Example:
-        >>> try:
-        ...     sam21convert.inspect("hf://org/no-such-model")
-        ... except sam21convert.UnreadableError as error:
-        ...     print(isinstance(error, sam21convert.UnreachableError))
-        True
-    """
+    """A remote file cannot be downloaded. The message names the file and is passed on as it is."""
 
 
 class RefusedError(Sam21ConvertError):

@@ -1,6 +1,6 @@
-"""Files from strangers: how each is made, and what is to be said of it.
+"""Malformed and malicious files: how each is made, and the expected verdict on it.
 
-Made anew, byte for byte the same, whenever they are wanted: ``build(folder)``.
+``build(folder)`` makes them again, byte for byte the same.
 """
 
 from __future__ import annotations

@@ -122,14 +122,14 @@ CALLS = {
 
 
 class Evil:
-    """Is pickled, by whatever protocol, as a call."""
+    """Is pickled as a call, with every protocol."""
 
     def __reduce__(self) -> tuple[object, ...]:
         return eval, ("__import__('os').system('echo fired > fired')",)
 
 
 def cases() -> Iterator[Case]:
-    """Attacks alone, in archives, under wrong names, and beside a model that is sound."""
+    """Attacks alone, in archives, under wrong names, and beside an intact model."""
     for name, data in ATTACKS.items():
         said = "a pickle" if data.startswith(b"\x80") else "is text that begins with"
         if name in BROKEN:
@@ -160,7 +160,7 @@ def cases() -> Iterator[Case]:
 
 
 def _beside_a_model() -> Iterator[Case]:
-    """What it would run is left out; where it takes the place of a tensor, the file is refused."""
+    """An attack beside the tensors is ignored; in place of a tensor, the file is refused."""
     attack = CALLS["os.system"]
     name = "no_mem_embed"
     for where, made in {

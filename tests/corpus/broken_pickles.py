@@ -43,7 +43,7 @@ BROKEN = {
     "no number": (b"Ix\n.", 0, "not written in digits"),
     "no float": (b"Fx\n.", 0, "not written in digits"),
     "too many digits": (b"L" + b"9" * 5000 + b"L\n.", 0, "not written in digits"),
-    "bytes of wide text": (b"c_codecs\nencode\n(V\\u0100\nVlatin1\ntR.", 34, "other characters"),
+    "bytes of wide text": (b"c_codecs\nencode\n(V\\u0100\nVlatin1\ntR.", 34, "characters beyond Latin-1"),
     "negative length": (b"T\xff\xff\xff\xff.", 0, "negative"),
     "huge frame": (b"\x80\x04\x95" + b"\xff" * 8 + b"N.", 2, "ends before"),
     "huge bytes": (b"\x8e" + b"\xff" * 8 + b"a.", 0, "ends before"),
@@ -55,7 +55,7 @@ BROKEN = {
 
 
 def laughs(empty: bytes, filled: bytes) -> bytes:
-    """Each of 60 containers holds the one before it ten times."""
+    """Sixty containers, each of which holds the one before it ten times."""
     layers = b"".join(b"q%c(" % i + b"h%c" % i * 10 + filled for i in range(60))
     return empty + layers + b"."
 
@@ -118,7 +118,7 @@ IDS = {
 
 
 def cases() -> Iterator[Case]:
-    """All of them as the pickle of an archive, and some as files of their own."""
+    """All broken pickles in an archive, and some as files of their own."""
     for name, (data, place, message) in BROKEN.items():
         message = "does not describe a storage" if name == "persistent id" else message
         says = (f"data.pkl, byte {place}", message)
@@ -141,7 +141,7 @@ def cases() -> Iterator[Case]:
 
 
 def _truncated() -> Iterator[Case]:
-    """A small file of each kind, cut at some bytes here and at each in tests/io/test_corpus.py."""
+    """A small file of each kind, cut at some bytes here, and at every byte in test_corpus.py."""
     for name, whole in WHOLE.items():
         for part in (1, 2, 3):
             cut = whole[: len(whole) * part // 4]

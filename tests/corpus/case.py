@@ -1,4 +1,4 @@
-"""What a case of the corpus is."""
+"""The definition of a case of the corpus."""
 
 from __future__ import annotations
 
@@ -15,13 +15,19 @@ CARRIED: Codes = (1, 0, 0)  # inspect tells what would run
 
 @dataclass(frozen=True)
 class Case:
-    """An input, how it is made, and the verdict on it.
+    """An input, how it is made, and the expected verdict on it.
 
-    ``build`` makes it at the path that it is given, ``file`` in a folder of its own; a ``kind`` is
-    a class of faults. ``codes`` are the exit codes of inspect, validate and convert, and ``says``
-    what stands in each answer whose code is not 0. ``loader`` is what runs the code in a malicious
-    one, by its name in :mod:`tests.corpus.danger`. ``argument`` is given in place of the path,
-    ``config`` as ``--config``; ``carries`` is what convert writes for ``no_mem_embed``.
+    Attributes:
+        kind: Class of faults, counted in docs/safety.md.
+        name: Name within the kind.
+        build: Makes the input at the path that it is given.
+        says: Texts that each answer with another exit code than 0 must contain.
+        codes: Exit codes of inspect, validate and convert.
+        file: Name of the input in its folder.
+        loader: Loader of :mod:`tests.corpus.danger` that runs the code in a malicious file.
+        argument: Given to the commands in place of the path.
+        config: Whether the ``config.yaml`` beside the input is given as ``--config``.
+        carries: Bytes that convert must write for ``no_mem_embed``.
     """
 
     kind: str

@@ -1,6 +1,6 @@
-"""Run the three commands on every case, in this one process, and say what came of it.
+"""Run the three commands on every case in one process, and print the outcome.
 
-A list of jobs comes as JSON on standard input, the answers leave as JSON on standard output.
+Jobs are read as JSON from standard input, answers written as JSON to standard output.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ PATIENCE = 20  # seconds, for what waits for ever
 
 
 class Hung(BaseException):
-    """It waits for what never comes."""
+    """A command took too long."""
 
 
 def _hung(_: int, __: FrameType | None) -> None:
@@ -33,7 +33,7 @@ def _hung(_: int, __: FrameType | None) -> None:
 
 
 def _run(*arguments: str) -> tuple[int, str, str]:
-    """The exit code, 70 for an exception that nothing caught, and what was printed."""
+    """The exit code (70 for an uncaught exception) and what was printed."""
     out, err = (io.TextIOWrapper(io.BytesIO(), "utf-8", errors) for errors in _ERRORS)
     signal.alarm(PATIENCE)
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
@@ -57,7 +57,7 @@ _ERRORS = ("strict", "backslashreplace")  # as those of the interpreter
 
 
 def _all(folder: Path) -> dict[str, tuple[int, int, int]]:
-    """What is in a folder, and what would tell that it was changed."""
+    """The files in a folder, with what changes when one of them is changed."""
     found = {}
     for home, folders, files in os.walk(folder):
         for name in (*folders, *files):
@@ -67,13 +67,13 @@ def _all(folder: Path) -> dict[str, tuple[int, int, int]]:
 
 
 def _peak() -> int:
-    """Bytes of memory at most so far; that of rusage would include the process that began us."""
+    """Peak memory of this process in bytes; that of ``rusage`` would include its parent."""
     status = Path("/proc/self/status").read_text()
     return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) * 1024  # type: ignore[index]
 
 
 def _carried(path: Path, wanted: str) -> bool:
-    """Whether the output holds these bytes as ``no_mem_embed``, found without our reader."""
+    """Whether the output has these bytes as ``no_mem_embed``, read without our reader."""
     data = path.read_bytes()
     start = 8 + int.from_bytes(data[:8], "little")
     begin, end = json.loads(data[8:start])["no_mem_embed"]["data_offsets"]
@@ -81,7 +81,7 @@ def _carried(path: Path, wanted: str) -> bool:
 
 
 def answer(job: dict[str, Any]) -> list[dict[str, Any]]:
-    """What each command makes of a case."""
+    """Run each command on a case, and return the outcomes."""
     home = Path(job["home"])
     answers = []
     for command in COMMANDS:

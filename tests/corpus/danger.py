@@ -1,6 +1,6 @@
-"""Load malicious files the ordinary way, in this process, and say which of them ran something.
+"""Load malicious files the ordinary way, and print which of them ran something.
 
-Jobs come as JSON on standard input: a folder, a file in it, and the name of its loader.
+Jobs are read as JSON from standard input: a folder, a file in it, and the name of a loader.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import yaml
 
 
 def _pickles(path: Path) -> None:
-    """As a program that reads one pickle after the other."""
+    """Load all pickles of a file one after the other."""
     with path.open("rb") as file:
         while True:
             pickle.load(file)
@@ -38,7 +38,7 @@ LOADERS = {
 
 
 def fires(home: Path, path: Path, loader: str) -> bool:
-    """Whether loading it leaves its marker, a file ``fired``, in the working folder."""
+    """Whether loading the file makes its marker, a file ``fired``, in the working folder."""
     os.chdir(home)
     # What a loader makes of a broken file does not matter once it has run what is in it.
     with contextlib.suppress(Exception), warnings.catch_warnings():

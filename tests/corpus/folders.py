@@ -1,5 +1,5 @@
 # ruff: noqa: E501 B008
-"""Folders, configs, adapters and things that are no files."""
+"""Folders, configs, adapters, and paths that are not regular files."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ HUGE = 10**9
 
 
 def cases() -> Iterator[Case]:
-    """Configs in JSON and YAML, folders of torch.distributed and PEFT, what is no regular file."""
+    """Configs in JSON and YAML, folders of torch.distributed and PEFT, and special files."""
     yield from _json()
     yield from _yaml()
     yield from _no_files()
@@ -44,7 +44,7 @@ def cases() -> Iterator[Case]:
 
 
 def _folder(**files: bytes) -> Callable[[Path], object]:
-    """A folder of these files and sound weights; ``__`` in a name stands for a dot."""
+    """A folder with these files and intact weights; ``__`` in a name stands for a dot."""
 
     def make(folder: Path) -> None:
         folder.mkdir()
@@ -124,7 +124,7 @@ _THEIR = {  # what the fields of transformers are called here
 
 
 def _with_yaml(text: str | bytes) -> Callable[[Path], object]:
-    """A sound checkpoint, and beside it a YAML."""
+    """An intact checkpoint with a YAML beside it."""
 
     def make(path: Path) -> None:
         path.write_bytes(model_safetensors())

@@ -1,5 +1,5 @@
 # ruff: noqa: E501
-"""Safetensors files and indices that lie."""
+"""Safetensors files and indices that contradict themselves."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ HEADERS: dict[str, tuple[Any, bytes, str]] = {
 
 
 def cases() -> Iterator[Case]:
-    """Headers, lengths of headers, indices."""
+    """Broken headers, lengths of headers, and indices."""
     file = "a.safetensors"
     for name, (header, data, message) in HEADERS.items():
         made = written(safetensors(header, data))
@@ -96,7 +96,7 @@ def cases() -> Iterator[Case]:
 
 
 def _hole(header: int, size: int) -> Callable[[Path], object]:
-    """A file that claims such a header and is of that size, of holes."""
+    """A sparse file of this size that claims a header of this length."""
 
     def make(path: Path) -> None:
         with path.open("wb") as file:
@@ -148,7 +148,7 @@ def _indices() -> Iterator[Case]:
 
 
 def _sharded(index: bytes | None) -> Callable[[Path], object]:
-    """A folder of two shards, and of what no shard can be; without an index, a hole as one."""
+    """A folder of two shards and some paths that cannot be shards; or a sparse file as the index."""
 
     def make(folder: Path) -> None:
         (folder / "sub").mkdir(parents=True)

@@ -1,5 +1,4 @@
-# ruff: noqa: E501
-"""Pickles, zip archives and safetensors files, byte by byte, with whatever is to be wrong in them."""
+"""Write pickles, zip archives and safetensors files byte by byte, with any fault in them."""
 
 from __future__ import annotations
 
@@ -23,7 +22,7 @@ LEGACY = b"".join(
 
 
 def spelled(value: Any) -> bytes:
-    """The opcodes that make a value, without those around and between pickles."""
+    """The opcodes that make a value, without those at the start and end of a pickle."""
     file = io.BytesIO()
     pickler = pickle.Pickler(file, 2)
     pickler.fast = True  # no memo
@@ -32,13 +31,13 @@ def spelled(value: Any) -> bytes:
 
 
 def call(name: str, *args: bytes) -> bytes:
-    """The opcodes that call a global, named ``module:name``, with values that are spelled."""
+    """The opcodes that call a global, named ``module:name``, with these arguments."""
     module, _, name = name.partition(":")
     return f"c{module}\n{name}\n(".encode() + b"".join(args) + b"tR"
 
 
 def storage(kind: str = "FloatStorage", key: Any = "0", numel: Any = 6, *more: Any) -> bytes:
-    """A persistent id."""
+    """The persistent id of a storage."""
     pid = b"(" + spelled("storage") + f"ctorch\n{kind}\n".encode()
     return pid + b"".join(map(spelled, (key, "cpu", numel, *more))) + b"tQ"
 
@@ -67,7 +66,7 @@ def tensor(offset: Any, shape: Any, stride: Any, stored: bytes) -> bytes:
 
 @dataclass
 class Entry:
-    """An entry of a zip archive. What is None follows from the data."""
+    """An entry of a zip archive. Fields that are None are computed from the data."""
 
     name: str
     data: bytes = b""
@@ -91,7 +90,7 @@ def zipped(
     zip64: bool = False,
     directory: int | None = None,
 ) -> bytes:
-    """An archive; ``directory`` is a wrong size of its directory."""
+    """A zip archive; ``directory`` is a wrong size to record for its directory."""
     out, central, count = bytearray(before), bytearray(), 0
     for entry in entries:
         name = entry.name.encode()
@@ -126,7 +125,7 @@ def zipped(
 
 
 def torch_entries(data_pkl: bytes, *storages: bytes) -> list[Entry]:
-    """The entries that torch.save writes, of a folder ``a``."""
+    """The entries that torch.save writes, in a folder ``a``."""
     return [
         Entry("a/data.pkl", data_pkl),
         Entry("a/byteorder", b"little"),
@@ -136,7 +135,7 @@ def torch_entries(data_pkl: bytes, *storages: bytes) -> list[Entry]:
 
 
 def torch_zip(data_pkl: bytes, *storages: bytes, **more: Any) -> bytes:
-    """What torch.save writes."""
+    """An archive as torch.save writes it."""
     return zipped(torch_entries(data_pkl, *storages or (bytes(24),)), **more)
 
 
@@ -152,9 +151,9 @@ def shared() -> bytes:
 def model(
     *, stubs: Mapping[str, bytes] | None = None, inside: bytes = b"", beside: bytes = b""
 ) -> bytes:
-    """The pickle of a whole debug model, all of whose tensors begin at the same place.
+    """The pickle of a complete debug model in which all tensors begin at the same offset.
 
-    ``stubs`` are put in the place of tensors, ``inside`` into the state dict, ``beside`` next to it.
+    ``stubs`` replace tensors, ``inside`` is added to the state dict, ``beside`` goes next to it.
     """
     stored = storage("FloatStorage", "0", len(shared()) // 4)
     body = b""
@@ -169,24 +168,24 @@ def model(
 
 
 def model_zip(**changes: Any) -> bytes:
-    """A checkpoint that is sound but for the changes."""
+    """A checkpoint that is intact except for the changes."""
     return torch_zip(model(**changes), shared())
 
 
 def safetensors(header: Any, data: bytes = b"", *, length: int | None = None) -> bytes:
-    """A file with this header, as JSON or as it stands."""
+    """A file with this header, given as bytes or as a dict."""
     text = header if isinstance(header, bytes) else json.dumps(header).encode()
     return (len(text) if length is None else length).to_bytes(8, "little") + text + data
 
 
 def span(begin: int, end: int, shape: list[int], dtype: str = "F32") -> dict[str, Any]:
-    """What a header says of a tensor."""
+    """The entry of a tensor in a header."""
     return {"dtype": dtype, "shape": shape, "data_offsets": [begin, end]}
 
 
 @cache
 def model_header(dtype: str = "F32") -> tuple[dict[str, Any], int]:
-    """The header of a whole debug model, and the size of its data."""
+    """The header of a complete debug model, and the size of its data."""
     size = {"F32": 4, "F16": 2}[dtype]
     header, end = {}, 0
     for name, spec in shipped_tensors(DEBUG).items():
@@ -203,5 +202,5 @@ def model_data() -> bytes:
 
 
 def model_safetensors() -> bytes:
-    """A checkpoint that is sound."""
+    """An intact checkpoint."""
     return safetensors(model_header()[0], model_data())

@@ -1,4 +1,4 @@
-"""Checkpoints whose values are odd: validate says so, and convert carries every bit."""
+"""Checkpoints with unusual values: validate reports them, and convert keeps every bit."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ VALUES: dict[str, tuple[bytes, str, int]] = {
 
 
 def cases() -> Iterator[Case]:
-    """Each in safetensors and in a torch zip."""
+    """Each value in a safetensors file and in a torch zip."""
     for name, (data, said, code) in VALUES.items():
         says = (NAME, said) if said else ()
         codes: Codes = (0, code, 0) if code else ACCEPTED

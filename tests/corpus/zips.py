@@ -1,5 +1,5 @@
 # ruff: noqa: E501
-"""Zip archives whose parts contradict each other, and tensors that lie."""
+"""Zip archives whose parts contradict each other, and tensors outside their storages."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ DISAGREE = "contradict each other"
 
 
 def cases() -> Iterator[Case]:
-    """Lies of tensors, of entries, of the archive; other archives; tensors of other kinds."""
+    """Wrong tensors, entries and archives; other kinds of archives and tensors."""
     for name, (options, message) in LIES.items():
         says: tuple[str, ...] = ("data.pkl, byte", message)
         yield Case("tensors that lie", name, written(torch_zip(tensor_pickle(**options))), says)
@@ -90,7 +90,7 @@ def cases() -> Iterator[Case]:
 
 
 def _changed(which: str, /, **changes: Any) -> bytes:
-    """A checkpoint, one entry of which is changed."""
+    """A checkpoint with one changed entry."""
     entries = torch_entries(tensor_pickle(), bytes(24))
     return zipped(replace(e, **changes) if e.name == which else e for e in entries)
 
@@ -197,7 +197,7 @@ def _archives() -> Iterator[Case]:
 
 
 def _holes(path: Path) -> None:
-    """A directory of 9 GB, which takes no space on the disk."""
+    """A sparse file with a directory of 9 GB."""
     made = torch_zip(tensor_pickle(), zip64=True, directory=9 * 10**9)
     with path.open("wb") as file:
         file.write(made[:-98])
@@ -209,13 +209,13 @@ def _holes(path: Path) -> None:
 
 
 def _million(path: Path) -> None:
-    """As many names as one can have whose directory is sound."""
+    """An archive with the largest directory that is allowed."""
     entries = [Entry("a/data.pkl", b"N."), *(Entry(str(n), offset=0) for n in range(200_000))]
     path.write_bytes(zipped(entries, zip64=True))
 
 
 def _kinds() -> Iterator[Case]:
-    """Tensors that torch has and that are no plain numbers in one stretch, as torch spells them."""
+    """Tensors that are not a plain array of numbers, as torch writes them."""
     size, stride = (1, 1, 128), (128, 128, 1)
     plain = tensor(0, size, stride, storage("FloatStorage", "0", len(shared()) // 4))
     four = map(spelled, (0, size, stride, False))

@@ -1,1 +1,1 @@
-"""Fuzzing of the readers: any bytes go in, a source or one of our own errors comes out."""
+"""Fuzzing of the readers: for any bytes they return a source or raise one of our errors."""

@@ -1,4 +1,4 @@
-"""What the inputs are made of: how each format falls into pieces, and the words of its own."""
+"""The grammar of the inputs: how to split each format into pieces, and its own words."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def safetensors_of(header: bytes) -> bytes:
 
 
 def opcodes(data: bytes) -> list[bytes]:
-    """The opcodes of one pickle or several in a row; what is none is one piece at the end."""
+    """Split pickles into opcodes; anything that is not an opcode is one piece at the end."""
     cuts, start = [0], 0
     try:
         while start < len(data):
@@ -62,7 +62,7 @@ def opcodes(data: bytes) -> list[bytes]:
 
 
 def records(data: bytes) -> list[bytes]:
-    """The records of a zip archive, cut into their fields, which have two or four bytes."""
+    """Split a zip archive into the fields of its records, of two or four bytes."""
     fields = {
         b"PK\1\2": "4HHHHHH444HHHHH44",
         b"PK\3\4": "4HHHHH444HH",
@@ -81,7 +81,7 @@ def records(data: bytes) -> list[bytes]:
 
 
 def tokens(data: bytes) -> list[bytes]:
-    """The tokens of JSON."""
+    """Split JSON into tokens."""
     return re.findall(rb'"(?:[^"\\]|\\.)*"|[0-9.eE+-]+|\w+|.', data, re.DOTALL)
 
 

@@ -1,4 +1,4 @@
-"""Change inputs along the grammar of their format, and run a target on what comes of it."""
+"""Mutate inputs according to the grammar of their format, and run a target on them."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ _MAX_SIZE = 1 << 16
 
 
 class HangError(BaseException):
-    """An input takes too long. No reader may catch it."""
+    """An input takes too long. Readers must not catch this."""
 
 
 @dataclass
 class Found:
-    """What a run met: inputs, how many of them are valid, and the seconds of the slowest."""
+    """Statistics of a run: inputs, valid inputs, and seconds of the slowest input."""
 
     inputs: int = 0
     valid: int = 0
@@ -38,7 +38,7 @@ class Found:
 
 
 def mutate(target: Target, data: bytes, rng: Random, other: bytes = b"") -> bytes:
-    """``data`` after a few changes; ``other`` is an input to take pieces from."""
+    """Apply a few changes to ``data``; ``other`` is an input to take pieces from."""
     pieces = [*_pieces(target, data)]
     donors = (*target.words, *_pieces(target, other))
     for _ in range(rng.choice((1, 1, 1, 2, 2, 3, 8))):
@@ -74,9 +74,9 @@ def _damaged(piece: bytes, rng: Random) -> bytes:
 
 
 def run(target: Target, seeds: Sequence[bytes], enough: Callable[[int], bool], seed: int) -> Found:
-    """Run the target on its seeds and on what mutation makes of them, up to the first finding.
+    """Run the target on its seeds and on mutations of them, until the first finding.
 
-    ``enough`` is asked before each input, with the number of those behind it.
+    ``enough`` is called before each input with the number of inputs so far.
     """
     rng, found = Random(seed), Found()
     with _bounded():
@@ -100,7 +100,7 @@ def run(target: Target, seeds: Sequence[bytes], enough: Callable[[int], bool], s
 
 @contextmanager
 def _bounded() -> Iterator[None]:
-    """Let an input that hangs raise :class:`HangError`, and one that needs much MemoryError."""
+    """Make an input that hangs raise :class:`HangError`, and a too large one MemoryError."""
 
     def hang(_: int, __: FrameType | None) -> None:
         raise HangError(f"more than {LONGEST:g} s")

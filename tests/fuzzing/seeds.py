@@ -75,7 +75,7 @@ def _headers() -> list[bytes]:
 
 
 def seeds(name: str) -> list[bytes]:
-    """The inputs of a target to begin with."""
+    """The initial inputs of a target."""
     return _seeds()[name]
 
 

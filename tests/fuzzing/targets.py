@@ -1,7 +1,7 @@
-"""What is fuzzed: functions that give bytes to a reader. Torch is not imported here.
+"""The targets of fuzzing: functions that pass bytes to a reader, without importing torch.
 
-A target returns True when the reader gives a source, all of it inside its files, and False when it
-raises one of the errors that readers may raise. Any other exception is a finding.
+A target returns True if the reader returns a source whose tensors are all inside their files, and
+False if it raises one of the errors that readers may raise. Any other exception is a finding.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ SHARD, PIECES = "model.safetensors", "__0_0.distcp"
 
 @dataclass(frozen=True)
 class Target:
-    """``run`` says whether an input is read; inputs are made of ``pieces`` and ``words``."""
+    """``run`` returns whether an input is valid; inputs are made of ``pieces`` and ``words``."""
 
     name: str
     run: Callable[[bytes], bool]
@@ -43,7 +43,7 @@ class Target:
 
 @cache
 def folder() -> Path:
-    """Where the files are written: in memory, where the system has such a place."""
+    """The folder for input files, in memory if the system has such a file system."""
     memory = Path("/dev/shm")
     path = Path(mkdtemp(prefix="sam21convert-fuzz-", dir=memory if memory.is_dir() else None))
     (path / PIECES).write_bytes(grammar.zip_of(grammar.one_tensor()) * 3)
@@ -81,7 +81,7 @@ def _refs(value: Any) -> Iterator[TensorRef]:
 
 
 def _file(name: str, read: Callable[[Path], Source]) -> Callable[[bytes], bool]:
-    """A reader that gets the input as a file of this name."""
+    """A target that writes the input to a file of this name and reads it."""
 
     def run(data: bytes) -> bool:
         path = folder() / name
@@ -111,7 +111,7 @@ _safetensors = _file("a.safetensors", read_safetensors)
 
 
 def _any_way(path: Path) -> Source:
-    """As the commands open it, with and without the places of the data."""
+    """Open a file as the commands do, with and without locating the data."""
     with suppress(UnreadableError, RefusedError):
         open_source(path, place=False)
     return open_source(path)

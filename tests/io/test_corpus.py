@@ -1,4 +1,4 @@
-"""Files from strangers: each gets the verdict of the manifest, and nothing in any of them runs."""
+"""Malformed and malicious files: each gets the expected verdict, and none of them runs anything."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ Answers = dict[Case, list[dict[str, Any]]]
 
 
 def program(name: str, jobs: list[Any]) -> Any:
-    """What a program beside the corpus answers; it does not import the corpus itself."""
+    """Run a program of the corpus in a process of its own, and return its answers."""
     done = subprocess.run(
         [sys.executable, ROOT / "tests" / "corpus" / name],
         input=json.dumps(jobs), capture_output=True, text=True, check=True,
@@ -74,7 +74,7 @@ def answers(made: dict[Case, Path]) -> Answers:
 
 
 def wrong(case: Case, answers: list[dict[str, Any]]) -> list[str]:
-    """All that is not as the manifest has it."""
+    """List everything that differs from the manifest."""
     found = []
     for code, answer in zip(case.codes, answers, strict=True):
         text = answer["err"] + answer["out"]
@@ -100,7 +100,7 @@ def wrong(case: Case, answers: list[dict[str, Any]]) -> list[str]:
 
 
 def one_line(answer: dict[str, Any]) -> bool:
-    """Whether it is an error, and perhaps what to do about it, of a length that one can read."""
+    """Whether the text is one readable error line, optionally with one hint."""
     pattern = r"error: [^\n]{1,1000}\n(hint: [^\n]{1,500}\n)?"
     return not answer["out"] and re.fullmatch(pattern, answer["err"]) is not None
 
@@ -123,7 +123,7 @@ def test_the_corpus_is_large_and_always_the_same(tmp_path: Path) -> None:
         assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 
 
-def test_what_is_malicious_fires_when_it_is_loaded(made: dict[Case, Path]) -> None:
+def test_malicious_files_run_something_when_loaded_the_ordinary_way(made: dict[Case, Path]) -> None:
     malicious = {case: path for case, path in made.items() if case.loader is not None}
     homes = [path.parent for path in malicious.values()]
     jobs = [[str(p.parent), str(p), c.loader] for c, p in malicious.items()]
@@ -135,7 +135,7 @@ def test_what_is_malicious_fires_when_it_is_loaded(made: dict[Case, Path]) -> No
 
 
 @pytest.mark.parametrize("name", WHOLE)
-def test_a_small_file_cut_at_any_byte_is_an_error_of_ours(name: str, tmp_path: Path) -> None:
+def test_a_file_cut_at_any_byte_raises_one_of_our_errors(name: str, tmp_path: Path) -> None:
     path = tmp_path / "a.pt"
     for end in range(len(WHOLE[name])):
         path.write_bytes(WHOLE[name][:end])
@@ -147,7 +147,7 @@ def test_a_small_file_cut_at_any_byte_is_an_error_of_ours(name: str, tmp_path: P
 
 
 class TestControls:
-    """The checks above can fail."""
+    """Negative controls: the checks above fail when they should."""
 
     CASE = Case("control", "control", written(torch_zip(b"N.")), ("holds no tensors",))
 
@@ -155,7 +155,7 @@ class TestControls:
         self.CASE.build(tmp_path / "a.pt")
         return ask({self.CASE: tmp_path / "a.pt"})[self.CASE]
 
-    def test_a_wrong_manifest_is_noticed(self, tmp_path: Path) -> None:
+    def test_a_wrong_manifest_is_detected(self, tmp_path: Path) -> None:
         answers = self.asked(tmp_path)
         assert wrong(self.CASE, answers) == []
         assert len(wrong(replace(self.CASE, codes=(0, 3, 3)), answers)) == 1
@@ -172,14 +172,14 @@ class TestControls:
             ({"err": "Traceback, holds no tensors"}, 2),
         ],
     )
-    def test_a_wrong_answer_is_noticed(
+    def test_a_wrong_answer_is_detected(
         self, tmp_path: Path, change: dict[str, Any], count: int
     ) -> None:
         first, *rest = self.asked(tmp_path)
         assert len(wrong(self.CASE, [{**first, **change}, *rest])) == count
 
-    def test_a_reader_that_runs_what_it_reads_is_seen(self, tmp_path: Path) -> None:
-        """The same file, loaded in the folder that is watched."""
+    def test_a_reader_that_runs_code_is_detected(self, tmp_path: Path) -> None:
+        """A malicious file is loaded with torch in the observed folder."""
         path = tmp_path / "a.pt"
         path.write_bytes(torch_zip(b"\x80\x02" + CALLS["os.system"] + b"."))
         harmless = tmp_path / "harmless"
@@ -202,7 +202,7 @@ def test_the_document_states_the_limits() -> None:
         assert stated in text
 
 
-def test_the_document_counts_what_there_is() -> None:
+def test_the_document_counts_the_cases() -> None:
     text = (DOCS / "safety.md").read_text()
     reading = text.split("## Reading")[1].split("## Writing")[0]
     listed = {

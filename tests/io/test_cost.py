@@ -1,6 +1,6 @@
-"""What a conversion costs in bytes moved and in memory: the same on every machine, unlike seconds.
+"""Bytes moved and memory used by a conversion, which unlike seconds are equal on every machine.
 
-Bytes are those that the system counts for the process, those of ``copy_file_range`` among them.
+Bytes are those that the system counts for the process, including ``copy_file_range``.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class Cost(NamedTuple):
 
 
 def cost(call: str, *arguments: Path, **options: Any) -> Cost:
-    """Of a function of the package, in a process of its own."""
+    """Measure a function of the package in a process of its own."""
     asked = json.dumps([call, list(map(str, arguments)), options])
     done = subprocess.run([sys.executable, "-c", CHILD, asked], capture_output=True, check=True)
     return Cost(*json.loads(done.stdout))
@@ -87,7 +87,7 @@ def cost(call: str, *arguments: Path, **options: Any) -> Cost:
 def forms(
     checkpoints: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, Path]:
-    """The weights of a tiny model, 156 MB, in every form that a row of the table starts from."""
+    """The weights of a tiny model, 156 MB, in every form that the table converts from."""
     home = tmp_path_factory.mktemp("forms")
     found = {"pt": checkpoints(TINY), "safetensors": home / "m.safetensors", "hf": home / "hf"}
     for name in ("safetensors", "hf"):
@@ -138,7 +138,7 @@ def test_bytes_and_memory_of_a_conversion(
 
 
 @pytest.mark.parametrize("form", ["pt", "safetensors", "hf", "training"])
-def test_what_it_costs_to_inspect(forms: dict[str, Path], form: str) -> None:
+def test_bytes_and_memory_of_an_inspection(forms: dict[str, Path], form: str) -> None:
     found = cost("inspect", forms[form])
     assert found.read < 4e6
     assert found.peak < 60e6
@@ -158,8 +158,8 @@ def test_memory_does_not_grow_with_the_tensors(
     assert (int(done.stdout) * 1024 < MEMORY) == bounded
 
 
-def test_the_measure_sees_what_is_read_twice(tmp_path: Path, forms: dict[str, Path]) -> None:
-    """Control: hashes read the source and the output once more."""
+def test_reading_twice_is_detected(tmp_path: Path, forms: dict[str, Path]) -> None:
+    """Negative control: hashes read the source and the output once more."""
     weights = sum(spec.nbytes for spec in shipped_tensors(TINY).values())
     found = cost("convert", forms["pt"], tmp_path / "out.safetensors", hashes=True)
     assert found.read / weights > 4 - SLACK
@@ -170,7 +170,7 @@ REFUSALS = ("EXDEV", "ENOSYS", "EINVAL", "EOPNOTSUPP", "EPERM", "EIO")
 
 @pytest.mark.parametrize("refusal", REFUSALS)
 @pytest.mark.parametrize("after", [0, 1], ids=["at once", "after a piece"])
-def test_where_the_kernel_does_not_copy_the_output_is_the_same(
+def test_without_kernel_copies_the_output_is_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refusal: str, after: int
 ) -> None:
     source, calls = official_pt(tmp_path / "m.pt"), list[int]()
@@ -191,7 +191,7 @@ def test_where_the_kernel_does_not_copy_the_output_is_the_same(
 
 
 @pytest.mark.parametrize("fault", ["EFBIG", "ENOSPC"])
-def test_other_errors_of_the_kernel_are_not_passed_over(
+def test_other_errors_of_kernel_copies_are_raised(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str
 ) -> None:
     source = official_pt(tmp_path / "m.pt")
@@ -206,7 +206,7 @@ def test_other_errors_of_the_kernel_are_not_passed_over(
 
 
 @pytest.mark.parametrize("dtype", [None, "float16"], ids=["copied", "cast"])
-def test_a_failing_disk_is_told_by_the_file_on_it(
+def test_an_error_of_a_failing_disk_names_the_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dtype: Any
 ) -> None:
     source = official_pt(tmp_path / "m.pt")
@@ -222,7 +222,7 @@ def test_a_failing_disk_is_told_by_the_file_on_it(
 
 
 @pytest.mark.parametrize("known", [True, False], ids=["sums known", "sums computed"])
-def test_the_archive_is_the_one_that_zipfile_writes(
+def test_the_archive_equals_that_of_zipfile(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, known: bool
 ) -> None:
     if known:

@@ -1,4 +1,7 @@
-"""Killed at any moment: the old output or the whole new one, and after the next run no litter."""
+"""Conversions killed at any moment leave the old output or the complete new one.
+
+The next run removes all temporary files.
+"""
 
 from __future__ import annotations
 
@@ -58,7 +61,7 @@ def test_at_two_hundred_moments(tmp_path: Path, name: str) -> None:
         ("pt without renameat2", "littering", "the next run leaves"),
     ],
 )
-def test_other_ways_of_writing_are_caught(
+def test_unsafe_ways_of_writing_are_detected(
     tmp_path: Path, name: str, broken: str, says: str
 ) -> None:
     [found] = killed(tmp_path, -20, name, broken=broken)

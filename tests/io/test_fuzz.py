@@ -1,4 +1,4 @@
-"""A short run of the fuzzer on every reader, and that it would find what is wrong."""
+"""A short run of the fuzzer on every reader, and controls that it finds planted faults."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def fuzz(target: Target) -> Found:
 
 
 @pytest.mark.parametrize("name", TARGETS)
-def test_a_reader_gives_a_source_or_one_of_our_errors(name: str) -> None:
+def test_a_reader_returns_a_source_or_raises_one_of_our_errors(name: str) -> None:
     found = fuzz(TARGETS[name])
     if found.error is not None:
         raise AssertionError(f"{found.crash!r}") from found.error
@@ -63,7 +63,7 @@ FOUND: dict[str, tuple[str, bytes]] = {
 
 
 @pytest.mark.parametrize(("name", "data"), FOUND.values(), ids=FOUND)
-def test_what_was_found_is_fixed(name: str, data: bytes) -> None:
+def test_earlier_findings_are_fixed(name: str, data: bytes) -> None:
     assert not TARGETS[name].run(data)
 
 
@@ -101,7 +101,7 @@ def wrong_error(data: bytes) -> bool:
         (hangs, HangError),
     ],
 )
-def test_what_is_planted_is_found(
+def test_planted_faults_are_found(
     planted: Callable[[bytes], bool], error: type[BaseException], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tests.fuzzing.mutation.LONGEST", 0.2)

@@ -1,4 +1,4 @@
-"""What is written: whole or not at all, and read back."""
+"""Outputs are written atomically and read back."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ pytestmark = pytest.mark.usefixtures("small_pieces")
 
 
 class TestAtomicFile:
-    def test_the_name_appears_when_all_is_done(self, tmp_path: Path) -> None:
+    def test_the_file_appears_after_the_block(self, tmp_path: Path) -> None:
         path = tmp_path / "out"
         with new_file(path, overwrite=False) as temporary:
             temporary.write_text("new")
@@ -52,7 +52,7 @@ class TestAtomicFile:
         with pytest.raises(UsageError, match="exists"), new_file(tmp_path / "out", overwrite=False):
             pass
 
-    def test_one_that_appears_meanwhile_is_not_replaced(self, tmp_path: Path) -> None:
+    def test_a_file_that_appears_in_the_meantime_is_not_replaced(self, tmp_path: Path) -> None:
         path = tmp_path / "out"
         with pytest.raises(UsageError, match="exists"), new_file(path, overwrite=False) as mine:
             mine.write_text("mine")
@@ -60,7 +60,7 @@ class TestAtomicFile:
         assert path.read_text() == "theirs"
         assert os.listdir(tmp_path) == ["out"]
 
-    def test_permissions_are_those_of_any_new_file(self, tmp_path: Path) -> None:
+    def test_permissions_are_those_of_other_new_files(self, tmp_path: Path) -> None:
         (tmp_path / "plain").touch()
         with new_file(tmp_path / "out", overwrite=False) as temporary:
             temporary.touch()
@@ -79,7 +79,7 @@ class TestAtomicFolder:
         assert os.listdir(tmp_path) == ["out"]
         assert (tmp_path / "out" / "a").read_text() == "1"
 
-    def test_overwriting_keeps_what_is_not_ours(self, tmp_path: Path) -> None:
+    def test_overwriting_keeps_other_files(self, tmp_path: Path) -> None:
         out = tmp_path / "out"
         out.mkdir()
         (out / "README.md").write_text("mine")
@@ -94,7 +94,7 @@ class TestAtomicFolder:
         }
 
     @pytest.mark.parametrize("inside", [False, True], ids=["exchanged", "by its files"])
-    def test_what_is_to_go_goes(
+    def test_unwanted_files_are_removed(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, inside: bool
     ) -> None:
         out = tmp_path / "out"
@@ -187,10 +187,10 @@ class TestReadingBack:
 
     @pytest.mark.parametrize("way", ["copied", "summed", "cast"])
     @pytest.mark.parametrize("damaged", [None, "a.weight", "b", "c"])
-    def test_also_while_it_is_being_written(
+    def test_parts_are_verified_while_others_are_written(
         self, tmp_path: Path, source: dict[str, Tensor], way: str, damaged: str | None
     ) -> None:
-        """Against the source where the kernel copied, else against what was seen when writing."""
+        """Against the source if the kernel copied, otherwise against the checksum at writing."""
         path, seen = tmp_path / "out", dict[str, bool]()
         if way == "cast":
             specs = {name: TensorSpec("F16", tensor.spec.shape) for name, tensor in source.items()}
@@ -220,7 +220,7 @@ class TestReadingBack:
         }
         assert any(seen.values()) == (way != "copied")
 
-    def test_any_changed_byte_is_noticed(self, tmp_path: Path, source: dict[str, Tensor]) -> None:
+    def test_any_changed_byte_is_detected(self, tmp_path: Path, source: dict[str, Tensor]) -> None:
         path = tmp_path / "out"
         write_safetensors(path, source, {}, SILENT)
         good = path.read_bytes()
@@ -230,10 +230,10 @@ class TestReadingBack:
                 with pytest.raises(MismatchError, match=f"{name}, read back"):
                     self.check(tmp_path, source)
 
-    def test_a_recorded_checksum_vouches_for_the_output(
+    def test_a_recorded_checksum_verifies_source_and_output(
         self, tmp_path: Path, source: dict[str, Tensor]
     ) -> None:
-        """An output that differs from its source is told from a source that is corrupt."""
+        """The error says whether the output is wrong or the source is corrupt."""
         path = tmp_path / "out"
         write_safetensors(path, source, {}, SILENT)
         [part] = source["a.weight"].parts
@@ -252,7 +252,7 @@ class TestReadingBack:
         with pytest.raises(MismatchError, match="read back"):
             self.check(tmp_path, source, [Blob("w", *place, crc)])
 
-    def test_a_missing_or_moved_tensor_is_noticed(
+    def test_a_missing_or_moved_tensor_is_detected(
         self, tmp_path: Path, source: dict[str, Tensor]
     ) -> None:
         path = tmp_path / "out"
@@ -309,7 +309,7 @@ class TestElements:
         raw = whole.tobytes()[: part.extent]
         assert contiguous_bytes(raw, part) == whole.T[:, ::2].tobytes()
 
-    def test_gathered_parts_follow_each_other(self, tmp_path: Path) -> None:
+    def test_parts_are_concatenated_in_order(self, tmp_path: Path) -> None:
         (tmp_path / "f").write_bytes(struct.pack("<4f", 1, 2, 3, 4))
         spec = TensorSpec("F32", (1, 2))
         parts = (TensorRef(spec, tmp_path / "f", 8), TensorRef(spec, tmp_path / "f", 0))

@@ -1,4 +1,4 @@
-"""The inert unpickler: what it makes of values, of attacks and of damage."""
+"""The unpickler reads values, runs nothing, and reports damage."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ PLAIN = {
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
-def test_plain_values_are_what_pickle_makes_of_them(protocol: int) -> None:
+def test_plain_values_equal_those_of_pickle(protocol: int) -> None:
     data = pickle.dumps(PLAIN, protocol)
     found = unpickle(data, "data")
     assert found.value == PLAIN
@@ -65,7 +65,7 @@ def test_plain_values_are_what_pickle_makes_of_them(protocol: int) -> None:
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
-def test_dicts_of_collections_are_plain_dicts_in_their_order(protocol: int) -> None:
+def test_dicts_of_collections_become_plain_dicts_in_order(protocol: int) -> None:
     ordered = collections.OrderedDict([("b", 1), ("a", 2)])
     default = collections.defaultdict(collections.OrderedDict, {"x": ordered})
     value = load(pickle.dumps([ordered, default, collections.Counter("aab")], protocol))
@@ -74,13 +74,13 @@ def test_dicts_of_collections_are_plain_dicts_in_their_order(protocol: int) -> N
     assert list(value[0]) == ["b", "a"]
 
 
-def test_attributes_of_a_dict_are_no_items() -> None:
+def test_attributes_of_a_dict_are_not_its_items() -> None:
     state = collections.OrderedDict(a=1)
     state._metadata = {"version": 1}  # type: ignore[attr-defined]
     assert load(pickle.dumps(state)) == {"a": 1}
 
 
-def test_frozensets_are_sets() -> None:
+def test_frozensets_become_sets() -> None:
     for protocol in PROTOCOLS:
         assert load(pickle.dumps(frozenset("ab"), protocol)) == {"a", "b"}
 
@@ -98,7 +98,7 @@ class Thing:
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
-def test_everything_else_is_a_placeholder_by_name_listed_once(protocol: int) -> None:
+def test_other_globals_become_placeholders_listed_once(protocol: int) -> None:
     value = {
         "thing": Thing(),
         "again": [Thing(), Thing],
@@ -122,7 +122,7 @@ def test_everything_else_is_a_placeholder_by_name_listed_once(protocol: int) -> 
         )
 
 
-def test_what_a_placeholder_is_filled_with_is_ignored() -> None:
+def test_the_state_of_a_placeholder_is_ignored() -> None:
     found = unpickle(b"cm\nC\n(I1\nI2\nu(I3\ne(I4\n\x90}b)\x81)R.", "data")
     assert found.value == Placeholder("m.C")
     assert found.placeholders == ("m.C",)
@@ -140,7 +140,7 @@ def test_names_of_placeholders_can_be_printed() -> None:
     assert len(long) < 300
 
 
-def test_long_names_are_not_copied_whole_each_time() -> None:
+def test_long_names_are_shortened() -> None:
     names = b"\x8c\x01mq\x000X" + (10**6).to_bytes(4, "little") + b"x" * 10**6 + b"q\x010"
     data = names + b"(" + b"h\x01h\x01\x93" * 40_000 + b"l."
     assert len(load(data)) == 40_000  # in no time, and in no gigabytes
@@ -158,7 +158,7 @@ def test_keys_that_cannot_be_hashed_in_bounded_time_become_strings() -> None:
 
 
 @pytest.mark.parametrize("attack", [a for a in ATTACKS if a not in (*CUT, *IN_A_ROW)])
-def test_nothing_fires(attack: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_attacks_run_nothing(attack: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = ATTACKS[attack]
     subprocess.run(
         [sys.executable, "-c", f"import pickle; pickle.loads({data!r})"],
@@ -205,7 +205,7 @@ def test_damage_is_reported_with_its_place(name: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_data_that_ends_too_early_is_told_apart() -> None:
+def test_data_that_ends_too_early_has_its_own_error() -> None:
     whole = pickle.dumps(PLAIN)
     for end in range(0, len(whole), 7):
         with pytest.raises(CutShortError):
@@ -213,7 +213,7 @@ def test_data_that_ends_too_early_is_told_apart() -> None:
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
-def test_no_byte_makes_another_kind_of_error(protocol: int) -> None:
+def test_changed_bytes_raise_only_our_errors(protocol: int) -> None:
     value = {"a": [1, 2.5, (b"x", "y"), {3}], "b": Thing(), "c": collections.OrderedDict(d=1)}
     whole = pickle.dumps(value, protocol)
     variants = [whole[:end] for end in range(len(whole))]
@@ -223,7 +223,7 @@ def test_no_byte_makes_another_kind_of_error(protocol: int) -> None:
     assert _tried(variants) > 0
 
 
-def test_no_soup_of_opcodes_makes_another_kind_of_error() -> None:
+def test_random_opcodes_raise_only_our_errors() -> None:
     words = [bytes([code]) for code in range(256)]
     words += [
         b"K\x01",
@@ -246,7 +246,7 @@ def test_no_soup_of_opcodes_makes_another_kind_of_error() -> None:
 
 
 def _tried(variants: list[bytes]) -> int:
-    """How many could be read. Any error but our own ends the test."""
+    """Number of inputs that could be read; any error other than ours fails the test."""
     good = 0
     for data in variants:
         with suppress(Sam21ConvertError):
@@ -259,7 +259,7 @@ def _tried(variants: list[bytes]) -> int:
 
 
 def peak_of(data: bytes) -> int:
-    """Bytes that reading ``data`` takes at most, whether it succeeds or not."""
+    """Peak memory in bytes of reading ``data``, whether it succeeds or not."""
     tracemalloc.start()
     with suppress(Sam21ConvertError):
         load(data)
@@ -269,13 +269,13 @@ def peak_of(data: bytes) -> int:
 
 
 @pytest.mark.parametrize(("empty", "filled"), [(b")", b"t"), (b"]", b"l")])
-def test_containers_that_multiply_are_refused(empty: bytes, filled: bytes) -> None:
+def test_exponentially_shared_containers_are_refused(empty: bytes, filled: bytes) -> None:
     with pytest.raises(RefusedError, match="refer to each other too many times"):
         load(laughs(empty, filled))
     assert peak_of(laughs(empty, filled)) < 200_000
 
 
-def test_containers_that_multiply_are_no_trouble_as_keys_or_arguments() -> None:
+def test_exponentially_shared_keys_and_arguments_are_cheap() -> None:
     bomb = laughs(b")", b"t")[:-1]
     assert load(bomb + b"q\xff0}h\xffNs.") == {"<tuple 0>": None}
     assert load(bomb + b"q\xff0cm\nC\nh\xffR.") == Placeholder("m.C")
@@ -298,13 +298,13 @@ def test_deep_nesting_is_refused(data: bytes) -> None:
     assert load(data[:-1] + b"0N.") is None  # dropped again: no trouble to free
 
 
-def test_nesting_to_the_limit_can_be_compared_and_printed() -> None:
+def test_values_nested_to_the_limit_can_be_compared_and_printed() -> None:
     value = load(b"N" + b"\x85" * 100 + b".")
     assert value == load(b"N" + b"\x85" * 100 + b".")
     assert repr(value).startswith("((((")
 
 
-def test_a_value_inside_itself_is_refused() -> None:
+def test_a_value_that_contains_itself_is_refused() -> None:
     with pytest.raises(RefusedError, match="contains itself"):
         load(b"]q\x00h\x00a.")
 
@@ -314,20 +314,20 @@ def test_shared_values_stay_shared() -> None:
     assert one is other
 
 
-def test_copies_are_limited() -> None:
+def test_repeated_copies_are_limited() -> None:
     big = b"](" + b"K\x01" * 1000 + b"eq\x00"
     with pytest.raises(RefusedError, match="over and over"):
         load(b"(" + big + b"cbuiltins\nset\nq\x010" + b"h\x01(h\x00tR" * 1000 + b"l.")
 
 
-def test_memory_is_bounded_by_the_data() -> None:
+def test_memory_is_proportional_to_the_data() -> None:
     for length in (b"\x8e", b"\x8d", b"\x96", b"\x95"):
         assert peak_of(length + b"\xff" * 7 + b"\x00" + b"a") < 50_000
     assert peak_of(b"\x8b\xff\xff\xff\x7f" + b"a") < 50_000
     assert peak_of(b"r\xff\xff\xff\xff") < 50_000
 
 
-def test_more_opcodes_than_a_checkpoint_has_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_many_opcodes_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sam21convert.io.pickle.machine._MAX_STEPS", 1000)
     with pytest.raises(RefusedError, match="more than 1,000 opcodes"):
         load(b"N0" * 1000 + b"N.")

@@ -54,9 +54,7 @@ def test_every_tensor_is_found(reference: Path) -> None:
 
 
 @pytest.mark.parametrize("metadata", [{"format": "pt"}, {}])
-def test_the_file_is_byte_for_byte_that_of_the_library(
-    tmp_path: Path, metadata: dict[str, str]
-) -> None:
+def test_the_file_equals_that_of_the_library(tmp_path: Path, metadata: dict[str, str]) -> None:
     reference, ours = tmp_path / "reference", tmp_path / "ours"
     save_file(TENSORS, reference, metadata=metadata or None)
     write_safetensors(ours, as_written(reference), metadata, SILENT)
@@ -126,7 +124,7 @@ def test_a_broken_header_is_named(tmp_path: Path, header: Any, data: bytes, comp
 
 
 @pytest.mark.parametrize("length", [3, 1 << 40, (1 << 64) - 1])
-def test_a_header_beyond_the_file_is_not_read(tmp_path: Path, length: int) -> None:
+def test_a_header_larger_than_the_file_is_not_read(tmp_path: Path, length: int) -> None:
     with pytest.raises(UnreadableError, match="claims a header of"):
         read_safetensors(written(tmp_path, b"{}", length=length))
 
@@ -136,7 +134,7 @@ def test_an_unknown_type_is_refused(tmp_path: Path) -> None:
         read_safetensors(written(tmp_path, {"a": entry(0, 4, [1], "F4")}, bytes(4)))
 
 
-def test_a_file_cut_anywhere_is_an_error_of_ours(tmp_path: Path, reference: Path) -> None:
+def test_a_file_cut_anywhere_raises_one_of_our_errors(tmp_path: Path, reference: Path) -> None:
     whole, cut = reference.read_bytes(), tmp_path / "cut"
     for size in range(len(whole)):
         cut.write_bytes(whole[:size])
@@ -176,7 +174,7 @@ class TestShards:
             ([], "no weight_map"),
         ],
     )
-    def test_an_index_that_lies_is_caught(
+    def test_an_index_that_contradicts_its_shards_is_refused(
         self, index: Path, weight_map: Any, complaint: str
     ) -> None:
         self.write(index, weight_map)

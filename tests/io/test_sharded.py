@@ -1,4 +1,4 @@
-"""Weights of a transformers folder in several files."""
+"""The weights of a transformers folder split into several files."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_no_file_is_larger_than_asked(folder: Path) -> None:
     assert content["metadata"]["total_size"] == sum(sizes)
 
 
-def test_files_and_index_are_those_that_the_hub_library_writes(
+def test_files_and_index_equal_those_of_the_hub_library(
     tmp_path: Path, folder: Path, pt: Path
 ) -> None:
     convert(pt, tmp_path / "one")
@@ -80,18 +80,20 @@ def test_they_are_read_back(folder: Path, tmp_path: Path) -> None:
     assert all(torch.equal(found[name], expected[name]) for name in expected)
 
 
-def test_a_tensor_is_never_divided(tmp_path: Path, pt: Path) -> None:
+def test_a_tensor_is_never_split(tmp_path: Path, pt: Path) -> None:
     done = convert(pt, tmp_path / "hf", shard_size=1)
     assert len(list((tmp_path / "hf").glob("*.safetensors"))) == len(done.tensors)
 
 
-def test_what_fits_into_one_file_has_no_index(tmp_path: Path, pt: Path) -> None:
+def test_a_single_file_has_no_index(tmp_path: Path, pt: Path) -> None:
     convert(pt, tmp_path / "one")
     assert run("convert", pt, tmp_path / "hf", "--shard-size", "1GB").exit_code == 0
     assert sorted(os.listdir(tmp_path / "hf")) == sorted(os.listdir(tmp_path / "one"))
 
 
-def test_a_folder_never_holds_both(tmp_path: Path, folder: Path, pt: Path) -> None:
+def test_a_folder_never_has_a_single_file_beside_shards(
+    tmp_path: Path, folder: Path, pt: Path
+) -> None:
     convert(pt, tmp_path / "one")
     for target, size in ((folder, None), (folder, "2MB"), (tmp_path / "one", "3MB")):
         before = {path: path.read_bytes() for path in target.iterdir()}
@@ -125,6 +127,6 @@ def test_sizes(text: str, size: int) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "MB", "-1MB", "0", "0.1", "5 apples", "1MiB", "nan"])
-def test_what_is_no_size(text: str) -> None:
+def test_invalid_sizes_are_refused(text: str) -> None:
     with pytest.raises(UsageError, match="is not a file size"):
         parse_size(text)

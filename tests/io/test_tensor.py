@@ -17,12 +17,12 @@ def test_only_a_full_product_is_folded() -> None:
     assert fold(["a.0.x", "a.0.y", "a.1.x"]) == ["a.0.{x,y}", "a.1.x"]
 
 
-def test_names_without_a_common_form_stay_apart() -> None:
+def test_names_without_a_common_form_are_not_folded() -> None:
     names = ["no_mem_embed", "a.weight", "b.weight", "conv1.bias", "convs.1.bias"]
     assert fold(names) == names
 
 
-def test_folding_says_no_more_and_no_less_than_the_list() -> None:
+def test_folded_names_stand_for_exactly_the_list() -> None:
     names = [f"x.{i}.w" for i in (0, 1, 2, 5)] + ["x.7.b"]
     assert fold(names) == ["x.{0,1,2,5}.w", "x.7.b"]
 
@@ -33,9 +33,7 @@ def test_a_spec_knows_its_size() -> None:
 
 
 @pytest.mark.parametrize(("stride", "offset"), [(None, 100 + 2 * 5 * 4), ((1, 4), 100 + 2 * 4)])
-def test_rows_of_a_tensor_start_where_the_stride_says(
-    stride: tuple[int, ...] | None, offset: int
-) -> None:
+def test_rows_of_a_tensor_follow_its_stride(stride: tuple[int, ...] | None, offset: int) -> None:
     ref = TensorRef(TensorSpec("F32", (4, 5)), Path("f"), 100, stride)
     part = ref.rows(2, 1)
     assert (part.offset, part.spec.shape, part.stride) == (offset, (1, 5), stride)

@@ -1,4 +1,4 @@
-"""Folders of torch.distributed.checkpoint, read without running what is in them."""
+"""Folders of torch.distributed.checkpoint are read without running anything from them."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 class Bad:
-    """Unpickled, it makes a folder."""
+    """Makes a folder when it is unpickled."""
 
     def __init__(self, path: Path) -> None:
         self.path = str(path)
@@ -62,7 +62,7 @@ class TestSafety:
         assert "" in entries
         assert any(entry.startswith("__0_1.distcp, byte ") for entry in entries)
 
-    def test_what_a_piece_would_call_is_told_with_its_place(self, tmp_path: Path) -> None:
+    def test_calls_in_a_piece_are_reported_with_their_place(self, tmp_path: Path) -> None:
         content = {"model": state_dict(), "sched": Bad(tmp_path / "made")}
         folder = saved(tmp_path / "dcp", content)
         found = inspect(folder)
@@ -79,14 +79,14 @@ class TestSafety:
         load({"sched": None}, storage_reader=FileSystemReader(folder), no_dist=True)
         assert (tmp_path / "made").exists()  # so it is truly dangerous
 
-    def test_where_the_pieces_cannot_be_told_the_rating_is_unknown(self, folder: Path) -> None:
+    def test_without_readable_pieces_the_rating_is_unknown(self, folder: Path) -> None:
         found = pickle.loads((folder / ".metadata").read_bytes())
         one, other, *_ = found.storage_data.values()
         other.relative_path, other.offset = one.relative_path, one.offset
         (folder / ".metadata").write_bytes(pickle.dumps(found))
         assert (assess(folder).rating, assess(folder).whole) == ("unknown", False)
 
-    def test_so_it_is_where_there_is_too_much_to_go_through(
+    def test_with_too_much_to_scan_the_rating_is_unknown(
         self, folder: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr("sam21convert.checkpoint.safety.scan.MAX_HEADER", 100_000)
@@ -94,7 +94,7 @@ class TestSafety:
 
 
 def split(state: dict[str, torch.Tensor], folder: Path) -> Path:
-    """As two ranks of a sharded training save it: the rows of each tensor in two files."""
+    """Save a state dict as two ranks of a training do, the rows of each tensor in two files."""
     halves = [
         {n: t[: len(t) // 2] if part == 0 else t[len(t) // 2 :] for n, t in state.items()}
         for part in (0, 1)
@@ -137,7 +137,7 @@ def test_every_bit_is_read(tmp_path: Path, folder: Path) -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
-def test_any_type_shape_and_stride(tmp_path: Path, dtype: torch.dtype) -> None:
+def test_tensors_of_any_type_shape_and_stride(tmp_path: Path, dtype: torch.dtype) -> None:
     state = {
         "turned": torch.randn(3, 4).to(dtype).t(),
         "part": torch.randn(9, 2).to(dtype)[2:5],
@@ -151,7 +151,7 @@ def test_any_type_shape_and_stride(tmp_path: Path, dtype: torch.dtype) -> None:
 
 
 class TestPieces:
-    def test_torch_reads_what_the_test_makes(self, tmp_path: Path) -> None:
+    def test_torch_reads_the_folders_of_these_tests(self, tmp_path: Path) -> None:
         state = rows_of(state_dict())
         target = {name: torch.zeros_like(tensor) for name, tensor in state.items()}
         load(target, checkpoint_id=split(state, tmp_path / "dcp"), no_dist=True)
@@ -168,7 +168,7 @@ class TestPieces:
             found = torch.load(tmp_path / name)["model"]
             assert all(torch.equal(found[key], state[key]) for key in state)
 
-    def test_they_are_cut_as_another_dialect_asks_for_and_not_turned(self, tmp_path: Path) -> None:
+    def test_pieces_are_split_for_another_dialect_but_not_transposed(self, tmp_path: Path) -> None:
         base = official_pt(tmp_path / "base.pt")
         convert(base, tmp_path / "hf")
         theirs = load_file(tmp_path / "hf" / "model.safetensors")
@@ -179,7 +179,7 @@ class TestPieces:
         with pytest.raises(RefusedError, match="would have to be transposed"):
             convert(source, tmp_path / "mlx.safetensors", to="mlx", base=base)
 
-    def test_they_are_validated_and_compared(self, tmp_path: Path) -> None:
+    def test_pieces_are_validated_and_compared(self, tmp_path: Path) -> None:
         state = state_dict()
         ones = {n: t for n, t in state.items() if n not in rows_of(state)}
         source = split(rows_of(state), tmp_path / "dcp")
@@ -194,11 +194,14 @@ class TestPieces:
             (lambda entry: entry.chunks.pop(0), "has 8 rows, its pieces have 4"),
             (lambda entry: entry.chunks.append(entry.chunks[0]), "missing or occur twice"),
             (lambda entry: setattr(entry.chunks[0], "sizes", torch.Size([4])), "dimensions"),
-            (lambda entry: setattr(entry.chunks[0], "sizes", torch.Size([4, 1])), "along another axis than the first"),
+            (
+                lambda entry: setattr(entry.chunks[0], "sizes", torch.Size([4, 1])),
+                "along another axis than the first",
+            ),
             (lambda entry: setattr(entry, "chunks", []), "missing"),
         ],
     )
-    def test_what_does_not_fit_together_is_refused(
+    def test_contradicting_pieces_are_refused(
         self, tmp_path: Path, change: Callable[[Any], object], message: str
     ) -> None:
         path = split({"a": torch.randn(8, 2)}, tmp_path / "dcp") / ".metadata"
@@ -218,7 +221,7 @@ class Attack:
 
 
 @pytest.mark.parametrize("where", ["instead", "as state", "as key", "in a piece"])
-def test_nothing_in_it_runs(tmp_path: Path, where: str) -> None:
+def test_attacks_run_nothing(tmp_path: Path, where: str) -> None:
     folder, fired = saved(tmp_path / "dcp", {"a": torch.ones(2)}), tmp_path / "fired"
     attack: Any = Attack(fired)
     content = pickle.loads((folder / ".metadata").read_bytes())
@@ -239,11 +242,11 @@ def test_nothing_in_it_runs(tmp_path: Path, where: str) -> None:
     assert not fired.exists()
     if where != "in a piece":
         pickle.loads((folder / ".metadata").read_bytes())
-        assert fired.exists()  # what pickle makes of it
+        assert fired.exists()  # pickle itself runs it
 
 
 @pytest.mark.parametrize("file", [".metadata", "__0_0.distcp"])
-def test_damage_makes_no_other_kind_of_error(tmp_path: Path, file: str) -> None:
+def test_damage_raises_only_our_errors(tmp_path: Path, file: str) -> None:
     folder = saved(tmp_path / "dcp", {"a": torch.ones(2)})
     for data in damaged((folder / file).read_bytes())[::7]:
         (folder / file).write_bytes(data)
@@ -251,18 +254,18 @@ def test_damage_makes_no_other_kind_of_error(tmp_path: Path, file: str) -> None:
             open_source(folder)
 
 
-def test_a_file_that_is_gone_is_named(tmp_path: Path, folder: Path) -> None:
+def test_a_missing_file_is_named(tmp_path: Path, folder: Path) -> None:
     (folder / "__0_1.distcp").unlink()
     with pytest.raises(UnreadableError, match="No such file"):
         open_source(folder)
 
 
-def test_a_folder_of_neither_kind_says_so(tmp_path: Path) -> None:
+def test_another_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RefusedError, match="a folder without"):
         open_source(tmp_path)
 
 
-def test_what_the_hugging_face_writer_adds_is_not_passed_on(tmp_path: Path) -> None:
+def test_metadata_of_the_hugging_face_writer_is_dropped(tmp_path: Path) -> None:
     source = random_bits(tmp_path / "m.safetensors", shipped_tensors("debug/sam2.1_debug"))
     data = source.read_bytes()
     length = int.from_bytes(data[:8], "little")

@@ -41,7 +41,7 @@ def save(value: Any, path: Path, **options: Any) -> Path:
 
 
 def forge(path: Path, pickled: bytes, keys: Any = ("0",), data: bytes | None = None) -> Path:
-    """A file spelled by hand: the pickle of a checkpoint, and the storages that follow it."""
+    """Write a file by hand: the pickle of a checkpoint, and the storages that follow it."""
     if data is None:
         data = struct.pack("<q", 6) + FLOATS
     path.write_bytes(PREAMBLE + pickled + pickle.dumps(list(keys), 2) + data)
@@ -71,7 +71,7 @@ def test_training_checkpoints_open(tmp_path: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:.*quantized tensor:UserWarning")
-def test_storages_of_types_without_a_name_here_are_passed_over(tmp_path: Path) -> None:
+def test_storages_of_unknown_types_are_skipped(tmp_path: Path) -> None:
     saved = [torch.ones(3, dtype=torch.complex128), noise((2, 3), torch.float32)] * 2
     saved += [torch.quantize_per_tensor(torch.ones(5), 0.1, 0, torch.qint32)]
     saved += [noise((7,), torch.int64)]
@@ -86,7 +86,7 @@ def test_storages_of_types_without_a_name_here_are_passed_over(tmp_path: Path) -
 
 
 def test_views_of_storages_are_found(tmp_path: Path) -> None:
-    """Old versions of torch let a storage be a part of another."""
+    """In old versions of torch a storage can be a part of another."""
     pickled = one_tensor(shape=(2,), more=(("7", 3, 2),))
     ref = read_torch_legacy(forge(tmp_path / "a.pt", pickled)).root
     assert bytes_at(ref) == FLOATS[12:20]
@@ -105,7 +105,7 @@ def test_headers_of_any_length_are_read(tmp_path: Path) -> None:
     assert same(source.root["w"], torch.arange(6.0))
 
 
-def test_a_header_larger_than_any_is_not_read(
+def test_a_header_that_is_too_large_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sam21convert.io.torch_legacy.MAX_HEADER", 2 * 2**20)
@@ -163,7 +163,7 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
         read_torch_legacy(tmp_path / "missing.pt")
 
 
-def test_no_damage_makes_another_kind_of_error(tmp_path: Path) -> None:
+def test_damage_raises_only_our_errors(tmp_path: Path) -> None:
     path = tmp_path / "a.pt"
     whole = forge(path, one_tensor()).read_bytes()
     outcomes = []
@@ -178,7 +178,7 @@ def test_no_damage_makes_another_kind_of_error(tmp_path: Path) -> None:
 
 
 def outcome(path: Path) -> str | None:
-    """The message of the error that reading makes. Errors that are not ours go through."""
+    """The message of the error raised when reading. Only our own errors are caught."""
     try:
         read_torch_legacy(path)
     except Sam21ConvertError as error:

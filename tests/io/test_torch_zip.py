@@ -1,4 +1,4 @@
-"""Reading what torch.save writes: the bytes found are those of the tensors, and nothing runs."""
+"""Files of torch.save: the bytes of every tensor are found, and nothing runs."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ TYPES = {
 
 
 def bytes_at(ref: TensorRef) -> bytes:
-    """The elements of a tensor in row-major order, one by one."""
+    """The bytes of the elements in row-major order, read one by one."""
     size, shape = DTYPES[ref.spec.dtype], ref.spec.shape
     with ref.path.open("rb") as file:
         file.seek(ref.offset)
@@ -86,14 +86,14 @@ def same(found: Any, tensor: torch.Tensor) -> bool:
 
 
 def noise(shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
-    """A tensor of any bytes at all, but valid ones for booleans."""
+    """A tensor of random bytes, except that booleans are valid."""
     size = torch.empty(0, dtype=dtype).element_size()
     raw = torch.randint(0, 2 if dtype is torch.bool else 256, (*shape, size), dtype=torch.uint8)
     return raw.view(dtype).reshape(shape)
 
 
 def tensors() -> dict[str, torch.Tensor]:
-    """One of every kind that a reader must get right."""
+    """A tensor of every kind that a reader must handle."""
     made = {name: noise((2, 3), dtype) for dtype, name in TYPES.items()}
     base = noise((4, 6), torch.float32)
     small = noise((4, 6), torch.float8_e4m3fn)
@@ -318,7 +318,7 @@ class Evil:
         return os.system, ("echo fired > fired",)
 
 
-def test_what_fires_in_torch_load_does_not_fire_here(
+def test_an_attack_on_torch_load_runs_nothing_here(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = save({"model": {"w": torch.ones(2)}, "evil": Evil()}, tmp_path / "a.pt")
@@ -334,20 +334,20 @@ def test_what_fires_in_torch_load_does_not_fire_here(
     assert same(source.root["model"]["w"], torch.ones(2))
 
 
-# Tensors that lie. The pickle is spelled by hand.
+# Tensors that contradict their storage, in pickles written by hand.
 
 
 def forge(path: Path, pickled: bytes, data: bytes = bytes(24), **more: bytes) -> Path:
     return pack(path, {"a/data.pkl": pickled, "a/data/0": data, "a/version": b"3\n", **more})
 
 
-def test_a_tensor_spelled_by_hand_is_read(tmp_path: Path) -> None:
+def test_a_tensor_written_by_hand_is_read(tmp_path: Path) -> None:
     path = forge(tmp_path / "a.pt", tensor_pickle(), bytes(range(24)))
     assert bytes_at(read_torch_zip(path).root) == bytes(range(24))
 
 
 @pytest.mark.parametrize("lie", LIES)
-def test_a_tensor_that_lies_is_reported(lie: str, tmp_path: Path) -> None:
+def test_a_tensor_that_contradicts_its_storage_is_reported(lie: str, tmp_path: Path) -> None:
     options, message = LIES[lie]
     path = forge(tmp_path / "a.pt", tensor_pickle(**options))
     with pytest.raises(UnreadableError, match=re.escape(message)) as caught:
@@ -374,14 +374,14 @@ def test_a_storage_described_twice_must_be_the_same(tmp_path: Path) -> None:
         (tensor_pickle()[:-1] + b"Nb.", "a TensorRef is given attributes"),
     ],
 )
-def test_functions_of_torch_check_their_arguments(
+def test_rebuild_functions_check_their_arguments(
     pickled: bytes, message: str, tmp_path: Path
 ) -> None:
     with pytest.raises(UnreadableError, match=message):
         read_torch_zip(forge(tmp_path / "a.pt", pickled))
 
 
-def test_functions_of_torch_inside_each_other_do_not_recurse(tmp_path: Path) -> None:
+def test_nested_rebuild_functions_do_not_recurse(tmp_path: Path) -> None:
     call, args = b"ctorch._tensor\n_rebuild_from_type_v2\n", b"N"
     for _ in range(3000):
         args = b"(" + call + b"ctorch\nTensor\n" + args + b"Nt"
@@ -451,7 +451,7 @@ def test_both_headers_of_an_entry_must_agree(tmp_path: Path) -> None:
             read_torch_zip(path)
 
 
-def test_an_entry_must_lie_inside_the_file(tmp_path: Path) -> None:
+def test_an_entry_must_be_inside_the_file(tmp_path: Path) -> None:
     path = forge(tmp_path / "a.pt", tensor_pickle())
     data = bytearray(path.read_bytes())
     first = data.index(b"a/data/0")
@@ -480,7 +480,7 @@ def test_bytes_after_the_pickle_are_refused(tmp_path: Path) -> None:
         read_torch_zip(path)
 
 
-def test_a_pickle_too_large_is_not_read(tmp_path: Path) -> None:
+def test_a_pickle_that_is_too_large_is_not_read(tmp_path: Path) -> None:
     path = forge(tmp_path / "a.pt", tensor_pickle() + bytes(64 * 2**20))
     with pytest.raises(RefusedError, match=r"data\.pkl: \d+ bytes are more than"):
         read_torch_zip(path)
@@ -496,7 +496,7 @@ def test_files_that_cannot_be_opened_are_reported(tmp_path: Path) -> None:
         read_torch_zip(empty)
 
 
-def test_no_damage_makes_another_kind_of_error(tmp_path: Path) -> None:
+def test_damage_raises_only_our_errors(tmp_path: Path) -> None:
     path = tmp_path / "a.pt"
     whole = forge(path, tensor_pickle(), **{"a/byteorder": b"little"}).read_bytes()
     outcomes = []
@@ -509,8 +509,8 @@ def test_no_damage_makes_another_kind_of_error(tmp_path: Path) -> None:
         assert "\n" not in text
 
 
-def test_no_damage_in_the_pickle_makes_another_kind_of_error(tmp_path: Path) -> None:
-    """Here the checksum is right, so that the damage reaches the unpickler."""
+def test_damage_in_the_pickle_raises_only_our_errors(tmp_path: Path) -> None:
+    """The checksum is updated, so that the damage reaches the unpickler."""
     whole = tensor_pickle()
     chance = random.Random(1)
     outcomes = set()
@@ -522,7 +522,7 @@ def test_no_damage_in_the_pickle_makes_another_kind_of_error(tmp_path: Path) -> 
 
 
 def outcome(path: Path) -> str | None:
-    """The message of the error that reading makes. Errors that are not ours go through."""
+    """The message of the error raised when reading. Only our own errors are caught."""
     try:
         read_torch_zip(path)
     except Sam21ConvertError as error:
@@ -541,7 +541,7 @@ def test_a_large_file_is_opened_without_its_data(
     tracemalloc.stop()
 
 
-def test_the_helpers_notice_a_wrong_place(tmp_path: Path) -> None:
+def test_the_helpers_detect_a_wrong_offset(tmp_path: Path) -> None:
     made = noise((4, 6), torch.float32)
     straight, turned = read_torch_zip(save([made, made.t()], tmp_path / "a.pt")).root
     assert same(straight, made)

@@ -1,4 +1,4 @@
-"""Files that are no checkpoints are named by what is in them, whatever their names say."""
+"""Unsupported formats are recognised by their content, whatever the names of the files."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def written(content: bytes) -> Make:
 
 
 def buffered(save: Callable[[io.BytesIO], object]) -> Make:
-    """What a library writes, without its own suffix."""
+    """Save with a library into a file whose name does not tell the format."""
 
     def make(path: Path) -> None:
         buffer = io.BytesIO()
@@ -84,7 +84,7 @@ def packaged(buffer: io.BytesIO) -> None:
 
 
 def field(number: int, content: bytes) -> bytes:
-    """A protobuf field of bytes, its length in as many as it takes."""
+    """A protobuf field of bytes; the length takes one or two bytes."""
     length = len(content)
     size = bytes([length]) if length < 128 else bytes([length & 0x7F | 0x80, length >> 7])
     return bytes([number << 3 | 2]) + size + content
@@ -93,7 +93,7 @@ def field(number: int, content: bytes) -> bytes:
 GRAPH = field(1, field(1, b"x") + field(4, b"Conv")) + field(2, b"main")
 INPUTS = field(1, field(1, b"image")) + field(10, field(1, b"mask"))
 
-# What it is called, and how it is made; by the library itself where the tests have one.
+# Name of the format, and how a file is made; by its own library if that is installed.
 CASES: tuple[tuple[str, Make], ...] = (
     (
         "a Git LFS pointer, not the file itself",
@@ -146,9 +146,7 @@ NAMES = [f"{number}-{what}" for number, (what, _) in enumerate(CASES)]
 
 
 @pytest.mark.parametrize(("what", "make"), CASES, ids=NAMES)
-def test_it_is_named_by_its_content_and_refused_in_two_lines(
-    tmp_path: Path, what: str, make: Make
-) -> None:
+def test_a_format_is_named_and_refused_with_one_hint(tmp_path: Path, what: str, make: Make) -> None:
     for suffix in SUFFIXES:
         path = tmp_path / f"model{suffix}"
         make(path)
@@ -162,16 +160,16 @@ def test_it_is_named_by_its_content_and_refused_in_two_lines(
         assert path.read_bytes() == before
 
 
-def test_every_kind_has_a_case() -> None:
+def test_every_format_has_a_case() -> None:
     kinds = {*(kind.what for kind in UNSUPPORTED), *(kind.what for kind in ARCHIVES)}
     assert kinds == {what for what, _ in CASES}
 
 
 @pytest.mark.parametrize("kind", UNSUPPORTED, ids=lambda kind: kind.what)
-def test_each_is_told_by_its_own_entry_alone(
+def test_each_format_is_recognised_by_its_own_entry_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: unsupported.UnsupportedFormat
 ) -> None:
-    """Without its entry another name, or none, comes out."""
+    """Without its entry the file gets another name or none."""
     monkeypatch.setattr(unsupported, "UNSUPPORTED", tuple(k for k in UNSUPPORTED if k is not kind))
     for what, make in CASES:
         if what == kind.what:
@@ -181,7 +179,7 @@ def test_each_is_told_by_its_own_entry_alone(
 
 
 @pytest.mark.parametrize("kind", ARCHIVES, ids=lambda kind: kind.what)
-def test_each_archive_is_told_by_its_own_entry_alone(
+def test_each_archive_is_recognised_by_its_own_entry_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: unsupported.Archive
 ) -> None:
     make = next(make for what, make in CASES if what == kind.what)
@@ -212,7 +210,7 @@ def test_each_archive_is_told_by_its_own_entry_alone(
         (written(pickle.dumps({"a": np.zeros(3)})), "a pickle, but not one that torch.save"),
     ],
 )
-def test_what_has_no_name_is_refused_too(tmp_path: Path, make: Make, complaint: str) -> None:
+def test_unknown_formats_are_refused(tmp_path: Path, make: Make, complaint: str) -> None:
     path = tmp_path / "model.pt"
     make(path)
     with pytest.raises((RefusedError, UnreadableError), match=complaint) as caught:
@@ -229,15 +227,15 @@ def test_what_has_no_name_is_refused_too(tmp_path: Path, make: Make, complaint: 
         ("else.txt", "a folder without model.safetensors"),
     ],
 )
-def test_folders_too(tmp_path: Path, entry: str, complaint: str) -> None:
+def test_unsupported_folders_are_refused(tmp_path: Path, entry: str, complaint: str) -> None:
     (tmp_path / entry).parent.mkdir(parents=True, exist_ok=True)
     (tmp_path / entry).write_bytes(b"x")
     with pytest.raises(RefusedError, match=complaint):
         inspect(tmp_path)
 
 
-def test_no_length_of_a_header_makes_a_safetensors_file_a_stranger(tmp_path: Path) -> None:
-    """A file begins with the length of its header, which can look like any magic number."""
+def test_safetensors_headers_of_any_length_are_recognised(tmp_path: Path) -> None:
+    """A file begins with the length of its header, which can equal any magic number."""
     heads = [bytes([low, high, 0, 0]) for low in range(256) for high in (0, 1, 0x0A, 0x12, 0x7B)]
     heads += [kind[:3] + b"\0" for kind in (b"GGU", b"%PD", b"\x1f\x8b\x08", b"\xff\xd8\xff")]
     path = tmp_path / "model.pt"
@@ -247,7 +245,7 @@ def test_no_length_of_a_header_makes_a_safetensors_file_a_stranger(tmp_path: Pat
             open_source(path)
 
 
-def test_a_checkpoint_is_no_stranger_whatever_its_name(tmp_path: Path) -> None:
+def test_a_checkpoint_is_supported_whatever_its_name(tmp_path: Path) -> None:
     path = official_pt(tmp_path / "m.safetensors")
     assert refusal_of(path, path.read_bytes()[: unsupported.HEAD]) is None
     assert inspect(path).dialect == "official"

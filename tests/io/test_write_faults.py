@@ -1,4 +1,4 @@
-"""What goes wrong while an output is written: one line says it, and all is as it was before."""
+"""Faults while an output is written give a one-line error and change nothing."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def home(tmp_path: Path, source: Path) -> Path:
 
 @pytest.fixture(params=["new", "overwrite"])
 def over(request: pytest.FixtureRequest, home: Path) -> list[str]:
-    """The option that goes with what is there: nothing, or an earlier output of every form."""
+    """The option for a new output, or for replacing an earlier one of every form."""
     if request.param == "new":
         return []
     for name, old in (("out.pt", "old"), ("out.safetensors", "old"), ("out.yaml", "old")):
@@ -92,7 +92,7 @@ def one_line(result: Result, code: int, *says: str) -> None:
 
 @contextmanager
 def permissions_held() -> Iterator[None]:
-    """Permissions hold for root as well, which on Linux is a matter of one capability."""
+    """Make permissions apply to root too, by dropping a Linux capability."""
     if os.geteuid() != 0 or sys.platform != "linux":
         yield
         return
@@ -111,7 +111,7 @@ def permissions_held() -> Iterator[None]:
 
 @contextmanager
 def mounted(folder: Path, size: str) -> Iterator[None]:
-    """A disk of its own of that size, in memory; the test is skipped where there can be none."""
+    """Mount an in-memory file system of this size; skip the test where that is impossible."""
     folder.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
     if os.geteuid() != 0 or subprocess.run(mount, capture_output=True).returncode:
@@ -153,7 +153,7 @@ class TestDisk:
                 says = "No space left" if fault == "full" else "Read-only file system"
                 one_line(result, 3, str(disk / name), says)
 
-    def test_a_folder_that_is_a_disk_of_its_own_is_written(self, home: Path) -> None:
+    def test_a_folder_that_is_a_mount_point_is_written(self, home: Path) -> None:
         out = home / "out"
         with mounted(out, "40m"):
             for more in ([], ["--overwrite", "--image-size", 256]):
@@ -228,7 +228,7 @@ CHANGES: dict[str, Callable[[Path], None]] = {
 class TestSource:
     @pytest.mark.parametrize("change", CHANGES)
     @pytest.mark.parametrize("moment", ["before it is read", "after"])
-    def test_one_that_changes_is_noticed(
+    def test_a_source_that_changes_is_detected(
         self, home: Path, change: str, moment: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         convert(home / "in.pt", home / "in")
@@ -248,8 +248,8 @@ class TestSource:
         assert "model.safetensors" in str(caught.value)
         assert {path.name for path in home.iterdir()} == {"in.pt", "in"}
 
-    def test_reading_it_changes_nothing(self, home: Path) -> None:
-        """The control: times of reading do not count."""
+    def test_reading_the_source_is_not_a_change(self, home: Path) -> None:
+        """Control: access times do not count."""
 
         def read(_: Path) -> None:
             (home / "in.pt").read_bytes()
@@ -259,7 +259,7 @@ class TestSource:
 
     @pytest.mark.parametrize("form", ["pt", "folder"])
     @pytest.mark.parametrize("way", ["itself", "symlink", "hard link", "dots", "folder link"])
-    def test_it_is_never_the_output(self, home: Path, form: str, way: str) -> None:
+    def test_the_source_is_never_the_output(self, home: Path, form: str, way: str) -> None:
         name, options = FORMS[form]
         convert(home / "in.pt", home / name, **options)
         given = home / name
@@ -283,7 +283,7 @@ class TestSource:
         with unchanged(home), pytest.raises(UsageError, match="is the input"):
             convert(given, other, overwrite=True, **options)
 
-    def test_one_that_lies_in_the_output_stays(self, home: Path) -> None:
+    def test_a_source_inside_the_output_folder_stays(self, home: Path) -> None:
         (home / "out").mkdir()
         (home / "in.pt").rename(home / "out" / "in.pt")
         before = (home / "out" / "in.pt").read_bytes()
@@ -293,14 +293,14 @@ class TestSource:
         assert os.listdir(home) == ["out"]
 
     @pytest.mark.parametrize("name", ["out.pt", "out"])
-    def test_nor_is_a_config_that_is_given(self, home: Path, name: str) -> None:
+    def test_a_given_config_is_never_the_output(self, home: Path, name: str) -> None:
         convert(home / "in.pt", home / name, image_size=256)
         config = home / "out.yaml" if name == "out.pt" else home / "out"
         with unchanged(home), pytest.raises(UsageError, match="is the config given"):
             convert(home / "in.pt", home / name, config=config, image_size=192, overwrite=True)
 
 
-class TestTheName:
+class TestOutputPath:
     @pytest.mark.parametrize("overwrite", [False, True])
     @pytest.mark.parametrize(
         ("name", "there", "code"),
@@ -314,7 +314,7 @@ class TestTheName:
             ("in.pt/out.pt", "nothing", 2),
         ],
     )
-    def test_what_cannot_be_written_is_said(
+    def test_a_path_that_cannot_be_written_is_refused(
         self, home: Path, name: str, there: str, code: int, overwrite: bool
     ) -> None:
         if there == "folder":
@@ -336,7 +336,7 @@ class TestTheName:
 
     @pytest.mark.parametrize("leads", ["to a file", "nowhere"])
     @pytest.mark.parametrize("form", ["pt", "safetensors", "with yaml"])
-    def test_a_link_is_replaced_and_what_it_leads_to_stays(
+    def test_a_link_is_replaced_and_its_target_stays(
         self, home: Path, form: str, leads: str
     ) -> None:
         name, _ = FORMS[form]
@@ -349,7 +349,7 @@ class TestTheName:
         assert (home / "theirs").exists() == (leads == "to a file")
         assert leads == "nowhere" or (home / "theirs").read_text() == "theirs"
 
-    def test_a_link_to_a_folder_stays_one(self, home: Path) -> None:
+    def test_a_link_to_a_folder_stays_a_link(self, home: Path) -> None:
         (home / "real").mkdir()
         (home / "real" / "mine").touch()
         (home / "out").symlink_to("real")
@@ -369,7 +369,7 @@ class TestTheName:
         assert (home / "out" / "logs" / "log").stat().st_ino == inode
         assert (home / "out" / "link").is_symlink()
 
-    def test_a_shell_in_the_folder_is_still_there(
+    def test_a_current_folder_is_not_exchanged(
         self, home: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         (home / "out").mkdir()
@@ -386,7 +386,7 @@ class TestSignals:
         ("number", "code", "said"),
         [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")],
     )
-    def test_one_line_and_nothing_else(
+    def test_a_signal_gives_one_line_and_changes_nothing(
         self,
         home: Path,
         over: list[str],
@@ -403,14 +403,14 @@ class TestSignals:
             time.sleep(10)
 
         for name in ("write_torch", "write_safetensors"):
-            monkeypatch.setattr(f"sam21convert.conversion.api.{name}", slow)
+            monkeypatch.setattr(f"sam21convert.conversion.write.{name}", slow)
         before = signal.getsignal(number)
         with unchanged(home):
             result = command(home, form, *over)
         assert (result.exit_code, result.stderr) == (code, f"error: {said}\n")
         assert signal.getsignal(number) is before
 
-    def test_what_has_begun_to_get_its_names_gets_them_all(
+    def test_a_commit_that_is_interrupted_is_completed(
         self, home: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         calls: list[Path] = []
@@ -429,7 +429,7 @@ class TestSignals:
 
 class TestTwoWriters:
     @each_form
-    def test_the_second_is_told_and_the_first_wins(
+    def test_the_second_writer_is_refused_and_the_first_completes(
         self, home: Path, over: list[str], form: str
     ) -> None:
         name, options = FORMS[form]
@@ -458,7 +458,7 @@ class TestTwoWriters:
                 assert twin.is_dir() or twin.read_bytes() == content
             assert "sam21" not in file
 
-    def test_of_many_at_once_one_is_whole(self, home: Path) -> None:
+    def test_of_many_writers_at_once_one_succeeds(self, home: Path) -> None:
         dtypes = ("float32", "float16", "bfloat16")
         for dtype in dtypes:
             convert(home / "in.pt", home / f"{dtype}.pt", dtype=dtype)  # type: ignore[arg-type]
@@ -483,21 +483,21 @@ class TestTwoWriters:
 
 
 class TestLeftovers:
-    def test_those_of_others_stay(self, home: Path) -> None:
+    def test_leftovers_of_other_outputs_stay(self, home: Path) -> None:
         foreign = [".out.pt.tmp", ".other.pt.sam21.tmp", "out.pt.sam21.tmp"]
         for name in [*foreign, ".out.pt.sam21.tmp"]:
             (home / name).touch()
         convert(home / "in.pt", home / "out.pt")
         assert set(os.listdir(home)) == {"in.pt", "out.pt", *foreign}
 
-    def test_a_link_in_the_place_of_one_is_not_followed(self, home: Path) -> None:
+    def test_a_link_in_place_of_a_leftover_is_not_followed(self, home: Path) -> None:
         (home / "theirs").write_text("theirs")
         (home / ".out.pt.sam21.tmp").symlink_to("theirs")
         one_line(command(home, "pt"), 3, "out.pt")
         assert (home / "theirs").read_text() == "theirs"
 
     @each_form
-    def test_without_locks_they_are_not_told_from_work(
+    def test_without_locks_a_leftover_is_not_removed(
         self, home: Path, over: list[str], form: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         def none(*_: object) -> None:
@@ -510,15 +510,19 @@ class TestLeftovers:
         stage.touch()
         one_line(command(home, form, "--overwrite"), 2, "another run", f"remove {stage}")
 
-    def test_a_folder_where_a_batch_is_at_work_is_not_exchanged(self, home: Path) -> None:
+    def test_a_folder_in_use_by_a_batch_is_not_exchanged(self, home: Path) -> None:
         (home / "out").mkdir()
         (home / "out" / "batch.json").touch()
         with alone_in(home / "out"), unchanged(home):
-            one_line(command(home, "folder", "--overwrite"), 2, "another process is writing in this folder")
+            one_line(
+                command(home, "folder", "--overwrite"),
+                2,
+                "another process is writing in this folder",
+            )
 
 
 class TestOnTheDisk:
-    """Contents are on the disk before a name leads to them, and then the name is."""
+    """Contents are synced to the disk before the rename, and names after it."""
 
     @pytest.fixture
     def log(self, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
@@ -543,7 +547,7 @@ class TestOnTheDisk:
         return events
 
     def durable(self, log: list[tuple[str, str]], home: Path, name: str) -> bool:
-        """Whether all that was written was synced before the first name, and that one after."""
+        """Whether all files were synced before the first rename, and the folder after the last."""
         first = next(at for at, (what, _) in enumerate(log) if what == "name")
         last = max(at for at, (what, _) in enumerate(log) if what == "name")
         stage = str(home / f".{name}.sam21.tmp")
@@ -555,7 +559,7 @@ class TestOnTheDisk:
 
     @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs the names of open files")
     @pytest.mark.parametrize("form", FORMS)
-    def test_in_this_order(
+    def test_outputs_are_synced_in_this_order(
         self, home: Path, over: list[str], form: str, log: list[tuple[str, str]]
     ) -> None:
         assert command(home, form, *over).exit_code == 0
@@ -563,7 +567,7 @@ class TestOnTheDisk:
 
     @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs the names of open files")
     @pytest.mark.parametrize("lost", ["contents", "names"])
-    def test_another_order_is_noticed(
+    def test_another_order_is_detected(
         self, home: Path, log: list[tuple[str, str]], lost: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         if lost == "contents":

@@ -1,4 +1,4 @@
-"""Kill conversions, line by line: ``python -m tests.support.crashing POINTS FOLDER BREAK SCENARIO...``.
+"""Kill conversions line by line: ``python -m tests.support.crashing POINTS FOLDER BREAK NAME...``.
 
 A child process traces the lines of the modules that write, and kills itself before the n-th. What
 it leaves is judged, then the same is run again, and judged again. Prints a line of JSON for each
@@ -295,11 +295,12 @@ def lack(what: str) -> None:
 def break_it(what: str) -> None:
     """The ways of writing that the promise rules out."""
 
-    def mixing(whole: Path) -> None:
-        folder = whole.parent / (whole.name[1 : -len(staging.FOLDER)] if "folder" in what else "")
-        for file in sorted(whole.iterdir()):
+    def mixing(pending: Path) -> None:
+        inner = pending.name[1 : -len(staging.FOLDER)] if "folder" in what else ""
+        folder = pending.parent / inner
+        for file in sorted(pending.iterdir()):
             file.replace(folder / file.name)
-        whole.rmdir()
+        pending.rmdir()
 
     if what == "in place":
         staging._staging_path = lambda path, suffix, *, inside: path.absolute()
