@@ -304,6 +304,15 @@ def _notes(checkpoint: IdentifiedCheckpoint, dtypes: set[str]) -> Iterator[str]:
 
 
 def tensor_of(files: Files, ref: TensorRef) -> torch.Tensor:
+    """Read one tensor of a checkpoint.
+
+    Args:
+        files: The open files of the checkpoint.
+        ref: Where the tensor is stored.
+
+    Returns:
+        A copy in torch's own memory, of the stored type and shape.
+    """
     import torch
 
     data = bytearray()

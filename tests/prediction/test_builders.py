@@ -65,7 +65,7 @@ def own(builder: str, *args: Any, **options: Any) -> SAM2:
 
 
 def settings(model: Any) -> dict[str, Any]:
-    """What decides how either code's model behaves, but for what its modules show by themselves."""
+    """The settings that decide how a model of either code behaves, except those of its modules."""
     config = model.config if isinstance(model, SAM2) else model
     decoder = model.config if isinstance(model, SAM2) else model.sam_mask_decoder
     found = {name: getattr(config, name) for name in DIRECT}
@@ -392,7 +392,7 @@ class TestCompiled:
     def test_no_result_is_lost_in_the_memory_that_a_graph_uses_again(
         self, path: Path, monkeypatch: pytest.MonkeyPatch, owning: bool
     ) -> None:
-        """CUDA graphs write over their results; without the copies that would be noticed."""
+        """CUDA graphs write over their results; without the copies this would be detected."""
         results: list[Any] = []
 
         def replaying(run: Any, **_: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Masks that are drawn and saved are those of the predictors."""
+"""Drawn and saved masks equal those of the predictors."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def _without_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="session")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Weights that see an object on most frames, prompted ones too: else few settings matter."""
+    """Weights that find an object on most frames; without one, most settings have no effect."""
     path = tmp_path_factory.mktemp("checkpoint") / "debug.pt"
     sample(path, DEBUG, seed=3)
     return path
@@ -145,7 +145,7 @@ class TestPicture:
             assert array.shape == (80, 96)
             assert np.array_equal(array, read_mask(path_of(found)))
         assert "arrays" not in done.to_dict()
-        assert "arrays" not in repr(done)
+        assert "arrays=" not in repr(done)
         assert "arrays" not in json.loads(done.to_json())
 
     def test_without_an_output_nothing_is_written(
@@ -293,7 +293,7 @@ def mp4(tmp_path: Path) -> Path:
 def followed(
     checkpoint: Path, source: Path, prompt: Callable[[Any, Any], None]
 ) -> dict[tuple[str, int], Pixels]:
-    """Masks by object and frame, of what the official builder makes: forwards, then backwards."""
+    """Masks by object and frame, from the official builder's predictor, forwards then backwards."""
     predictor = build_sam2_video_predictor(DEBUG, checkpoint, device="cpu")
     state = predictor.init_state(source)
     prompt(predictor, state)
@@ -306,7 +306,7 @@ def followed(
 
 
 def nearest(picture: Pixels, others: list[Pixels]) -> int:
-    """Which of the others the picture was, before it was compressed."""
+    """The index of the picture among the others, before it was compressed."""
     return int(np.argmin([np.abs(picture.astype(int) - other).mean() for other in others]))
 
 

@@ -142,7 +142,7 @@ class TestAges:
         assert torch.equal(resample_ages(stored, count)[-1], stored[-1])
         assert not resample_ages(others, count)[:-1].any()
 
-    def test_interpolating_all_entries_alike_would_be_noticed(self) -> None:
+    def test_interpolating_all_entries_alike_would_be_detected(self) -> None:
         stored = random_ages()
         others = torch.cat((torch.zeros_like(stored[:-1]), stored[-1:]))
         assert naive(others, 12)[:-1].any()

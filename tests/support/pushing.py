@@ -1,4 +1,4 @@
-"""Commands against a Hub on this machine, in one process: it imports torch and the client once."""
+"""Run commands against a local Hub in one process, which imports torch and the client once."""
 
 from __future__ import annotations
 
@@ -33,9 +33,14 @@ for line in sys.stdin:
 class Commands:
     """A process that runs commands of sam21convert, one after the other.
 
-    ``timeout`` is how long it waits for an answer, in seconds; ``largest`` is the size of a file
-    in bytes from which on there is no space on its disk, -1 for none. ``announced`` is what the
-    last command wrote on standard error.
+    Attributes:
+        process: The process, which reads commands from its standard input.
+        hub: The Hub that it talks to.
+        scratch: Its folder for temporary files.
+        source: The checkpoint that it publishes.
+        timeout: How long it waits for an answer of the Hub, in seconds.
+        largest: The largest file that its disk can hold, in bytes; -1 for no limit.
+        announced: What the last command wrote to standard error.
     """
 
     process: subprocess.Popen[str]
@@ -47,7 +52,7 @@ class Commands:
     announced: str = ""
 
     def run(self, *words: str, user: User | None = WRITER) -> dict[str, Any]:
-        """The JSON that a command answers with, or of its error; it leaves no scratch file."""
+        """Run a command and return its JSON answer or error; check that no scratch file is left."""
         token = user.token if user else ""
         asked = [[*words, "--json"], token, self.timeout, self.largest]
         _stream(self.process.stdin).write(json.dumps(asked) + "\n")
@@ -64,7 +69,7 @@ class Commands:
     def push(
         self, name: str, *options: str, to: str = "hf-image", user: User | None = WRITER
     ) -> dict[str, Any]:
-        """Publish ``source``, not compared."""
+        """Publish ``source`` without a comparison."""
         words = ["push", str(self.source), name, "--to", to, "--parity", "none", *options]
         return self.run(*words, user=user)
 
@@ -76,7 +81,7 @@ def _stream(stream: IO[str] | None) -> IO[str]:
 
 @contextmanager
 def running(source: Path, home: Path) -> Iterator[Commands]:
-    """The process and a new Hub, with all their files in ``home``; they end with the block."""
+    """Start the process and a new Hub, with all files in ``home``; both end with the block."""
     scratch = home / "scratch"
     scratch.mkdir()
     inductor = str(home / "inductor")

@@ -1,4 +1,4 @@
-"""Many checkpoints in one run: what becomes of each, under which name, and again."""
+"""Many checkpoints in one run: outcomes, names of outputs, and repeated runs."""
 
 from __future__ import annotations
 
@@ -46,8 +46,8 @@ def sweep(
 
 
 def break_some(runs: Path) -> None:
-    whole = (runs / "epoch_1.pt").read_bytes()
-    (runs / "a_cut.pt").write_bytes(whole[: len(whole) // 2])
+    data = (runs / "epoch_1.pt").read_bytes()
+    (runs / "a_cut.pt").write_bytes(data[: len(data) // 2])
     (runs / "b_page.pt").write_bytes(b"<!DOCTYPE html>")
     (runs / "c_empty.pt").touch()
     official_pt(runs / "d_other.pt", {"fc.weight": torch.zeros(2, 2)})
@@ -219,10 +219,10 @@ class TestAgain:
             assert again() == ["skipped"], path
 
     def test_what_was_deleted_or_failed_is_made(self, sweep: Path) -> None:
-        whole = Path("runs/epoch_2.pt").read_bytes()
-        Path("runs/epoch_2.pt").write_bytes(whole[:9])
+        data = Path("runs/epoch_2.pt").read_bytes()
+        Path("runs/epoch_2.pt").write_bytes(data[:9])
         sam21convert.batch("runs/*", "out")
-        Path("runs/epoch_2.pt").write_bytes(whole)
+        Path("runs/epoch_2.pt").write_bytes(data)
         shutil.rmtree("out/epoch_1")
         Path("out/epoch_10/config.json").unlink()
         report = sam21convert.batch("runs/*", "out")
@@ -316,11 +316,11 @@ def test_a_batch_that_was_killed_goes_on(sweep: Path, moment: str, suffix: str) 
     left = [name for name in os.listdir("out") if name.endswith(".tmp")]
     assert bool(left) == (moment == "writing")
     options: dict[str, Any] = {"suffix": suffix or None, "image_size": 256}
-    assert outcomes(sam21convert.batch("runs/*", "whole", **options)) == ["converted"] * 3
-    assert kept.items() < tree(sweep / "whole").items()
+    assert outcomes(sam21convert.batch("runs/*", "complete", **options)) == ["converted"] * 3
+    assert kept.items() < tree(sweep / "complete").items()
     report = sam21convert.batch(["runs/*", "out/*"], "out", **options)
     assert outcomes(report) == ["skipped", "converted", "converted"]
-    assert tree(sweep / "out") == tree(sweep / "whole")
+    assert tree(sweep / "out") == tree(sweep / "complete")
 
 
 def test_an_interrupted_batch_leaves_what_is_done(

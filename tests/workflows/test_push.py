@@ -55,7 +55,7 @@ def commands(
 
 @pytest.fixture
 def hub(commands: Commands) -> Hub:
-    """A Hub that is well, holds nothing and remembers nothing."""
+    """A Hub without faults, repositories or logged requests."""
     hub = commands.hub
     hub.heal()
     hub.requests.clear()
@@ -66,7 +66,7 @@ def hub(commands: Commands) -> Hub:
 
 @pytest.fixture
 def push(hub: Hub, commands: Commands) -> Push:
-    """Runs the command, image models only, not compared; its JSON, or its error."""
+    """Runs the command for an image model, without a comparison; returns its JSON or its error."""
 
     def run(*options: str, user: User | None = WRITER, repo: str = REPO) -> dict[str, Any]:
         return commands.push(repo, *options, user=user)
@@ -82,13 +82,13 @@ def config_file(folder: Path, **settings: Any) -> Path:
 
 
 def held(hub: Hub, revision: str = "main", repo: str = REPO) -> dict[str, str]:
-    """Hashes by name of what a revision holds."""
+    """File name to hash, for the files of a revision."""
     files = hub.repo(repo).files(revision)
     return {name: blob.sha256 for name, blob in files.items() if name != ".gitattributes"}
 
 
 def sent(answer: dict[str, Any]) -> dict[str, str]:
-    """Hashes by name of what was composed."""
+    """File name to hash, for the composed files."""
     return {name: file["sha256"] for name, file in answer["repository"]["files"].items()}
 
 

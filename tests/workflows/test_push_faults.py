@@ -1,4 +1,4 @@
-"""Push against a Hub that fails at each step: one clear outcome, nothing half-done, and again."""
+"""Push against a Hub that fails at each step: a clear error, nothing half-done, a retry works."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ NUMBERS = count(1)
 
 @pytest.fixture
 def name(commands: Commands) -> str:
-    """Of a repository that there is not, on a Hub that is well and has forgotten all requests."""
+    """A repository name that does not exist yet, on a Hub without faults or logged requests."""
     commands.hub.heal()
     commands.hub.requests.clear()
     commands.timeout, commands.largest = 60, -1
@@ -102,14 +102,14 @@ def held(repo: Repo, revision: str = "main") -> dict[str, Blob]:
 
 
 def has_arrived(repo: Repo, answer: dict[str, Any]) -> bool:
-    """Whether the revision of the answer holds what was composed."""
+    """Whether the revision in the answer has the composed files."""
     assert answer.get("uploaded"), answer
     sent = {name: file["sha256"] for name, file in answer["repository"]["files"].items()}
     return sent == {name: blob.sha256 for name, blob in held(repo, answer["revision"]).items()}
 
 
 def assert_untouched(hub: Hub, repo: Repo) -> None:
-    """No commit, no proposal, and in the store no file that is cut off."""
+    """Check that there is no commit, no pull request, and no truncated file in the store."""
     assert len(repo.commits) == 1
     assert not repo.discussions
     for path in (hub.store.folder / repo.name).iterdir():
@@ -117,7 +117,7 @@ def assert_untouched(hub: Hub, repo: Repo) -> None:
 
 
 def assert_completes(commands: Commands, repo: Repo, *options: str) -> None:
-    """Running again succeeds, with one commit, one proposal if asked for, and no upload twice."""
+    """Check that a retry succeeds with one commit, one pull request if wanted, no second upload."""
     commands.hub.heal()
     assert has_arrived(repo, commands.push(repo.name, *options))
     assert len(repo.discussions) == len(options)
@@ -289,7 +289,7 @@ def test_a_commit_that_stalls_counts_once(commands: Commands, hub: Hub, repo: Re
     commands.timeout = 1
     hub.inject(Fault("POST", COMMIT, STALL))
     assert has_arrived(repo, commands.push(repo.name))
-    time.sleep(STALL.seconds)  # until the Hub is done with the first
+    time.sleep(STALL.seconds)  # until the Hub has finished the first
     assert len(repo.commits) == 2
 
 
@@ -300,7 +300,7 @@ def test_a_proposal_that_stalls_is_not_opened_twice(
     hub.inject(Fault("POST", COMMIT, STALL))
     answer = commands.push(repo.name, "--create-pr")
     assert "no answer in time" in answer["error"]
-    time.sleep(STALL.seconds)  # until the Hub has opened it after all
+    time.sleep(STALL.seconds)  # until the Hub has opened it
     again = commands.push(repo.name, "--create-pr")
     assert not again["uploaded"]
     assert again["revision"] == "refs/pr/1"
@@ -363,7 +363,7 @@ def test_a_large_file_arrives_whole_in_one_commit(hub: Hub, repo: Repo, tmp_path
     size = 150_000_000
     path = tmp_path / "model.safetensors"
     with path.open("wb") as file:
-        file.truncate(size)  # sparse: a hole to the disk, zeros to whoever reads it
+        file.truncate(size)  # sparse: it takes no space on the disk and reads as zeros
         file.write(b"not all of it is the same")
     tracemalloc.start()
     done = subprocess.run(
@@ -380,7 +380,7 @@ def test_a_large_file_arrives_whole_in_one_commit(hub: Hub, repo: Repo, tmp_path
     assert held(repo)["model.safetensors"].sha256 == sha256(path)
     assert len(hub.asked("PUT")) == 1
     assert len(repo.commits) == 2
-    assert peak < size / 10  # of the Hub on this machine: it keeps files on its disk
+    assert peak < size / 10  # the local Hub keeps files on its disk, not in memory
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""A README keeps what is not ours."""
+"""A README keeps every byte outside the generated section."""
 
 from __future__ import annotations
 

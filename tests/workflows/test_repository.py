@@ -1,4 +1,4 @@
-"""What is composed can be trusted: it loads, its card is true, and its programs run."""
+"""A composed repository loads, its card is true, and its programs run."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def made(request: pytest.FixtureRequest, composed: dict[str, Repository]) -> Rep
 
 @pytest.fixture
 def at_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """In a folder with the inputs that the programs of a card read; Hydra as it was, after."""
+    """A working folder with the inputs of a card's programs; restores Hydra afterwards."""
     picture = Image.fromarray(scene(480))
     picture.save(tmp_path / "picture.jpg")
     (tmp_path / "frames").mkdir()
@@ -110,7 +110,7 @@ def digest(path: Path) -> str:
 
 
 def damaging(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let conversions to a transformers folder end in a wrong tensor of the right shape."""
+    """Make conversions to a transformers folder write a wrong tensor of the right shape."""
 
     def err(source: Path, destination: Path, **options: Any) -> object:
         done = sam21convert.convert(source, destination, **options)
@@ -274,7 +274,7 @@ class TestFolder:
 
 @pytest.fixture
 def unheard_of(tmp_path: Path) -> tuple[Path, Path]:
-    """An official file of a size that nobody published, and its config."""
+    """An official file of a custom size, and its config."""
     debug = load_config(DEBUG)
     one_more = replace(debug.trunk, stages=(*debug.trunk.stages[:3], debug.trunk.stages[3] + 1))
     config = replace(debug, image_size=64, trunk=one_more)

@@ -1,4 +1,4 @@
-"""The real client, driven in processes of its own."""
+"""The real client, run in separate processes."""
 
 from __future__ import annotations
 
@@ -34,9 +34,10 @@ DOWNLOAD = "answer = attempt(hf_hub_download, 'org/m', 'model.safetensors')"
 
 @dataclass
 class Client:
-    """Calling it runs code that sets ``answer``; of an error, ``attempt`` makes name and status.
+    """Runs code in a new process and returns what it assigns to ``answer``.
 
-    ``upload`` in ``folder`` has a card, a text in a folder, and 3 MB for LFS.
+    In that code ``attempt`` turns an error into its name and status. ``folder`` contains
+    ``upload``, with a card, a text file in a subfolder, and 3 MB for LFS.
     """
 
     hub: Hub
@@ -77,7 +78,7 @@ class Client:
 
 
 def safetensors(size: int) -> bytes:
-    """A file with one tensor of so many bytes, no two stretches of it alike."""
+    """A safetensors file with one tensor of ``size`` bytes, in which no part repeats."""
     header = {"a": {"dtype": "U8", "shape": [size], "data_offsets": [0, size]}}
     text = json.dumps(header).encode()
     data = b"".join(n.to_bytes(4, "little") for n in range(size // 4 + 1))[:size]

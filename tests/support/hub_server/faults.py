@@ -1,4 +1,4 @@
-"""What can be made to go wrong, as data."""
+"""The faults that can be injected, as data."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ ALWAYS = maxsize
 
 @dataclass(frozen=True)
 class Status:
-    """Answer with this status, and do nothing else; ``body`` is sent as it is."""
+    """Answer with this status without doing what was asked; ``body`` is sent as it is."""
 
     status: int
     headers: dict[str, str] = field(default_factory=dict)
@@ -20,7 +20,7 @@ class Status:
 
 @dataclass(frozen=True)
 class Cut:
-    """Hang up after so many bytes of the body: of the request, or if it has none, of the answer.
+    """Hang up after ``after`` bytes of the request's body, or of the answer if it has none.
 
     ``reset`` ends the connection with a TCP reset instead of closing it.
     """
@@ -31,7 +31,7 @@ class Cut:
 
 @dataclass(frozen=True)
 class LostAnswer:
-    """Do what is asked for, then hang up without a word."""
+    """Do what was asked, then hang up without an answer."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Slow:
 
 @dataclass(frozen=True)
 class NoRange:
-    """Answer as a server does that sends whole files only."""
+    """Ignore the Range header, as a server without support for ranges does."""
 
 
 Effect = Status | Cut | LostAnswer | Flip | Slow | NoRange
@@ -71,7 +71,7 @@ class Fault:
     times: int = 1
 
     def strikes(self, method: str, path: str) -> bool:
-        """Whether this request is hit; counts it."""
+        """Whether the fault applies to this request; if so, it is counted."""
         if self.times == 0 or method != self.method or not fnmatchcase(path, self.path):
             return False
         self.times -= 1

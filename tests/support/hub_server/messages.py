@@ -1,4 +1,4 @@
-"""What goes in and out of the server, free of sockets."""
+"""Requests and answers of the server, without sockets."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .faults import Effect
 
 @dataclass
 class Request:
-    """One request as it is logged on arrival, before anything is done about it.
+    """One request, logged on arrival, before it is handled.
 
     ``path`` is unquoted and without the query, ``raw`` as it came; ``parts`` are its segments, each
     unquoted by itself, so that a quoted slash stays within one. ``effect`` is the injected fault,
@@ -42,11 +42,11 @@ class Request:
         return self.headers.get("authorization", "").removeprefix("Bearer ") or None
 
     def text(self) -> str:
-        """The whole body; for what is small."""
+        """The complete body, which should be small."""
         return b"".join(self.body).decode()
 
     def json(self) -> Any:
-        """The whole body as JSON."""
+        """The complete body, parsed as JSON."""
         return json.loads(self.text())
 
 
@@ -62,7 +62,7 @@ class Answer:
 
     @property
     def end(self) -> int:
-        """Where the last byte to be sent ends."""
+        """The position after the last byte to send."""
         if self.stop is not None:
             return self.stop
         return len(self.body) if isinstance(self.body, bytes) else self.body.stat().st_size
@@ -75,7 +75,7 @@ def as_json(content: Any, status: int = 200, **headers: str) -> Answer:
 
 
 class RefusalError(Exception):
-    """Ends a request with an error; ``code`` is what the client chooses its exception by."""
+    """Ends a request with an error; from ``code`` the client chooses its exception."""
 
     def __init__(self, status: int, message: str, code: str | None = None, **headers: str) -> None:
         super().__init__(message)

@@ -1,4 +1,4 @@
-"""What the Hub decides by itself: who a user is, which files go to LFS, what a card must have."""
+"""Rules of the Hub: who a user is, which files go to LFS, what a card must have."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LICENSES = {"apache-2.0", "bsd-3-clause", "cc-by-4.0", "mit", "openrail", "other
 
 @dataclass(frozen=True)
 class User:
-    """Someone with a token; ``orgs`` are the namespaces besides the own one."""
+    """A user with a token; ``orgs`` are namespaces in addition to the user's own."""
 
     name: str
     token: str
@@ -45,7 +45,7 @@ def covered(path: str, gitattributes: str) -> bool:
 
 
 def goes_to_lfs(path: str, size: int, sample: bytes, gitattributes: str) -> bool:
-    """By its name, its size, or because its first bytes are not text."""
+    """Whether a file goes to LFS: by name, by size, or because its first bytes are not text."""
     return size > 0 and (covered(path, gitattributes) or size >= LARGE or b"\0" in sample)
 
 

@@ -1,4 +1,4 @@
-"""Answers that change nothing."""
+"""Answers to requests that only read."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def info(repo: Repo, revision: str) -> Answer:
 
 
 def tree(store: Store, request: Request, repo: Repo, revision: str, folder: str) -> Answer:
-    """The entries of a folder, or all below it; the rest of a long list is linked to."""
+    """The entries of a folder, or all below it; a long list continues on the linked page."""
     files = repo.head(revision).files
     prefix = f"{folder}/" if folder else ""
     entries: dict[str, dict[str, Any]] = {}

@@ -129,7 +129,7 @@ class Hub:
 
 
 class _HungUpError(Exception):
-    """The connection shall end here, or has been ended by the client."""
+    """The connection must end here, or the client has ended it."""
 
     def __init__(self, reset: bool = False) -> None:
         self.reset = reset
@@ -141,7 +141,7 @@ class _Handler(BaseHTTPRequestHandler):
     disable_nagle_algorithm = True
 
     def do_GET(self) -> None:
-        """Any method: what to do is decided elsewhere."""
+        """Handle a request of any method; ``routes`` decides what to do."""
         url = urlsplit(self.path)
         self._left = int(self.headers["Content-Length"] or 0)
         self._cut: Cut | None = None
@@ -175,13 +175,13 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             made = answer(self.hub.store, request)
         for _ in request.body:
-            pass  # what nobody read, or it would be taken for the next request
+            pass  # unread bytes would be taken for the next request
         if isinstance(effect, LostAnswer):
             raise _HungUpError
         self._send(made, request)
 
     def _body(self) -> Iterator[bytes]:
-        """The body of the request, piece by piece; a cut falls into it if there is one."""
+        """The body of the request, piece by piece, up to an injected cut."""
         if not self._left:
             return
         cut, self._cut = self._cut, None
@@ -227,7 +227,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _hang_up(self, reset: bool) -> None:
         self.close_connection = True
         if reset:
-            # No lingering: closing sends a reset, before anybody can shut the connection down.
+            # With a linger time of 0, closing sends a reset instead of a regular end.
             self.connection.setsockopt(SOL_SOCKET, SO_LINGER, struct.pack("ii", 1, 0))
             self.rfile.close()
             self.connection.close()

@@ -1,4 +1,4 @@
-"""All repositories and users, and who may do what."""
+"""All repositories and users, and their permissions."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Store:
         return f"{self.endpoint}/{name}"
 
     def user(self, request: Request) -> User | None:
-        """Who asks; None is anybody."""
+        """The user of the request's token; None without a token."""
         if request.token is None:
             return None
         for user in self.users:
@@ -55,14 +55,14 @@ class Store:
         return user
 
     def writer(self, request: Request, namespace: str) -> User:
-        """Who asks, if they may write there."""
+        """The user, if allowed to write to the namespace."""
         user = self.signed_in(request)
         if not user.writes or namespace not in user.namespaces:
             raise RefusalError(403, f"{user.name} has no write access to {namespace}")
         return user
 
     def readable(self, request: Request, name: str) -> Repo:
-        """A repository, if who asks may know of it."""
+        """A repository, if the user may know that it exists."""
         user = self.user(request)
         repo = self.repos.get(name)
         if repo is None or (repo.private and not _belongs(user, repo)):
@@ -70,7 +70,7 @@ class Store:
         return repo
 
     def contents(self, request: Request, name: str) -> Repo:
-        """A repository, if who asks may have its files."""
+        """A repository, if the user may read its files."""
         repo = self.readable(request, name)
         user = self.user(request)
         if repo.gated and not _belongs(user, repo):
@@ -78,7 +78,7 @@ class Store:
         return repo
 
     def proposer(self, request: Request, name: str) -> User:
-        """Who asks, if they may open a pull request: whoever may write anywhere."""
+        """The user, if allowed to open a pull request, as all users with write access are."""
         self.readable(request, name)
         user = self.signed_in(request)
         if not user.writes:
@@ -86,7 +86,7 @@ class Store:
         return user
 
     def committer(self, request: Request, name: str, revision: str) -> User:
-        """Who asks, if they may write to this revision: of a pull request, its author may too."""
+        """The user, if allowed to write to the revision; authors may change their pull requests."""
         repo = self.readable(request, name)
         num = revision.removeprefix("refs/pr/")
         if num != revision:

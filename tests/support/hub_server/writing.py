@@ -1,4 +1,4 @@
-"""Answers that change something."""
+"""Answers to requests that write."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def branch(store: Store, request: Request, repo: Repo, name: str) -> Answer:
 
 
 def _allowed(store: Store, request: Request, repo: Repo, revision: str) -> str:
-    """The name of who may commit there, or propose to."""
+    """The name of the user, if allowed to commit there or to open a pull request."""
     if "create_pr" in request.query:
         return store.proposer(request, repo.name).name
     return store.committer(request, repo.name, revision).name
@@ -67,7 +67,7 @@ def preupload(store: Store, request: Request, repo: Repo, revision: str) -> Answ
 
 
 def batch(store: Store, request: Request, repo: Repo) -> Answer:
-    """Where to put LFS objects; one that is there already has nothing to be done about it."""
+    """Where to upload LFS objects; one that the Hub has already needs no action."""
     asked = request.json()
     if "ref" in asked:
         store.committer(request, repo.name, asked["ref"]["name"])
@@ -106,8 +106,9 @@ def commit(store: Store, request: Request, repo: Repo, revision: str) -> Answer:
     if header["key"] != "header":
         raise RefusalError(400, "the first line must be the header")
     changes = dict(_change(repo, each["key"], each["value"]) for each in operations)
-    told = header["value"]
-    title, message, parent = told["summary"], told.get("description", ""), told.get("parentCommit")
+    value = header["value"]
+    title, message = value["summary"], value.get("description", "")
+    parent = value.get("parentCommit")
     answer = {}
     with repo.lock:
         if "create_pr" in request.query:
