@@ -89,7 +89,7 @@ class Source:
 
 
 def is_file_name(name: Any) -> bool:
-    """Whether a name that stands in a file is safe to use for a file in the same folder.
+    """Whether a name found in a file may be used as the name of another file in its folder.
 
     An index must not lead the reader to another folder, so names with separators are not.
 

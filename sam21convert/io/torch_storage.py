@@ -264,10 +264,8 @@ _STORAGE_CLASSES: Mapping[str, str | None] = {
     "quint4x2": "QUInt4x2",
     "quint2x4": "QUInt2x4",
 }
-_OTHER_SIZES = {
-    "ComplexDouble": 16,
-    "QInt32": 4,
-}  # bytes, of types that safetensors has no name for, if not 1
+# Bytes per element of types that safetensors has no name for, where it is not 1.
+_OTHER_SIZES = {"ComplexDouble": 16, "QInt32": 4}
 _ELEMENTS = {
     f"torch.{name}": StorageType(f"torch.{name}", OF_TORCH[name], DTYPES[OF_TORCH[name]])
     for name in _STORAGE_CLASSES

@@ -10,9 +10,7 @@ from numpy.typing import NDArray
 
 from ..tensor import DTYPES, Constant, Factors, Merged, TensorRef
 
-Read: TypeAlias = Callable[
-    [TensorRef], bytes | bytearray
-]  # reads the extent of a tensor in its file
+Read: TypeAlias = Callable[[TensorRef], bytes | bytearray]  # returns the extent of a tensor
 
 _NUMPY = {"F16": "<f2", "F32": "<f4", "F64": "<f8"}
 _BLOCK = 1 << 14  # elements computed at a time, few enough to stay in the cache

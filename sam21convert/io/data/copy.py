@@ -216,9 +216,8 @@ def copy_tensors(
         with suppress(OSError):  # not supported everywhere; a full disk is detected when writing
             os.posix_fallocate(out, 0, size)
 
-    writing = (
-        threading.Lock()
-    )  # the kernel locks a file while it is written; waiting here is cheaper
+    # The kernel lets one thread at a time write to a file; waiting here is cheaper than there.
+    writing = threading.Lock()
 
     def put(name: str, tensor: Tensor, offset: int) -> None:
         needs_sum, crc = sums is not None and name not in sums, 0

@@ -231,10 +231,7 @@ def _add_kept(staging: Path, path: Path, kept: list[Path]) -> bool:
         os.chown(staging, -1, path.stat().st_gid)
         shutil.copystat(path, staging)
         sync(staging)
-    except (
-        OSError,
-        NotImplementedError,
-    ):  # no hard links on this file system, or not to these files
+    except (OSError, NotImplementedError):  # hard links are not possible here
         return False
     return True
 

@@ -18,7 +18,7 @@ def plain_key(value: Any, number: int) -> Any:
     integers with the same hash.
 
     Args:
-        value: The key as it stands in the pickle.
+        value: The key, as read from the pickle.
         number: A number that makes the replacement unique within its dict.
 
     Returns:
@@ -94,9 +94,7 @@ def quoted(raw: bytes) -> str | bytes:
     return python2(_ESCAPE.sub(_unescape, raw[1:-1]))
 
 
-_ESCAPE = re.compile(
-    rb"\\(?:x([0-9a-fA-F]{2})|([ntr\\'\"]))"
-)  # the escapes that repr() of Python 2 writes
+_ESCAPE = re.compile(rb"\\(?:x([0-9a-fA-F]{2})|([ntr\\'\"]))")  # as repr() of Python 2 writes
 
 
 def _unescape(found: re.Match[bytes]) -> bytes:
