@@ -1,4 +1,4 @@
-"""The official YAML as it is written: read back the same, and taken by the official builder."""
+"""A written official YAML reads back equal, and the official builder accepts it."""
 
 from __future__ import annotations
 

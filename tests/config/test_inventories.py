@@ -1,4 +1,4 @@
-"""The lists of tensors beside the configs are those of the model, and of the official code."""
+"""The lists of tensors beside the configs equal those of the model and of the official code."""
 
 from __future__ import annotations
 

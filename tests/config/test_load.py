@@ -1,3 +1,5 @@
+"""Configs of every format are read, and contradictions are refused with file and field."""
+
 from __future__ import annotations
 
 import copy
@@ -65,7 +67,7 @@ def changed(content: dict[str, Any], field: str, value: Any) -> dict[str, Any]:
 
 class TestShipped:
     @pytest.mark.parametrize("shipped", SHIPPED, ids=lambda s: s.name)
-    def test_the_table_says_what_the_files_say(self, shipped: Shipped) -> None:
+    def test_the_table_agrees_with_the_files(self, shipped: Shipped) -> None:
         config = shipped_config(shipped.name)
         assert (config.trunk.embed_dim, config.trunk.depth) == (shipped.embed_dim, shipped.blocks)
         assert config.generation == shipped.generation
@@ -84,15 +86,15 @@ class TestShipped:
             "configs/sam2.1/sam2.1_hiera_b+.yaml",
         ],
     )
-    def test_a_config_goes_by_several_names(self, name: str) -> None:
+    def test_a_config_has_several_names(self, name: str) -> None:
         assert load_config(name) == shipped_config("sam2.1/sam2.1_hiera_b+")
 
-    def test_an_unknown_name_is_answered_with_the_known_ones(self) -> None:
+    def test_the_error_for_an_unknown_name_lists_the_known_ones(self) -> None:
         with pytest.raises(UsageError, match="sam2.1_hiera_x: no such config") as caught:
             load_config("sam2.1_hiera_x")
         assert "sam2.1/sam2.1_hiera_t" in str(caught.value)
 
-    def test_what_shapes_no_tensor_does_not_change_the_tensors(self) -> None:
+    def test_settings_that_shape_no_tensor_do_not_matter(self) -> None:
         trunk = replace(TINY.trunk, window_spec=(8, 4, 16, 8), global_att_blocks=(7,))
         assert shipped_like(replace(TINY, image_size=512, trunk=trunk)) is not None
         assert shipped_like(replace(TINY, num_maskmem=5)) is None
@@ -170,7 +172,7 @@ class TestPlainYaml:
             ("", "not a mapping"),
         ],
     )
-    def test_what_is_no_config_is_unreadable(
+    def test_a_file_that_is_not_a_mapping_is_unreadable(
         self, tmp_path: Path, text: str, complaint: str
     ) -> None:
         path = tmp_path / "config.yaml"
@@ -189,7 +191,7 @@ class TestOfficialYaml:
         assert load_config(path) == shipped_config("sam2.1/sam2.1_hiera_b+")
 
     @pytest.mark.parametrize("stem", ["sam2", "sam2.1"])
-    def test_a_size_that_was_never_published_reads_as_well(self, stem: str) -> None:
+    def test_a_size_that_was_never_published_is_read(self, stem: str) -> None:
         path = FIXTURES / f"{stem}_debug_official.yaml"
         assert load_config(path) == shipped_config(f"debug/{stem}_debug")
 
@@ -228,7 +230,7 @@ class TestOfficialYaml:
         path = saved(tmp_path, changed(content, "scratch.side", 512))
         assert load_config(path) == replace(TINY, image_size=512)
 
-    def test_one_that_leads_in_a_circle_is_an_error(
+    def test_a_circular_interpolation_is_an_error(
         self, tmp_path: Path, content: dict[str, Any]
     ) -> None:
         path = saved(tmp_path, changed(content, "model.image_size", "${model.image_size}"))
@@ -248,7 +250,7 @@ class TestTransformersJson:
 
     @pytest.mark.parametrize("kind", ["sam2_video", "sam2"])
     @pytest.mark.parametrize("shipped", SHIPPED, ids=lambda s: s.name)
-    def test_what_is_written_is_read_back(self, shipped: Shipped, kind: Any) -> None:
+    def test_a_written_file_is_read_back(self, shipped: Shipped, kind: Any) -> None:
         config = replace(shipped_config(shipped.name), image_size=512)
         text = to_json(config, kind, "float32", generation=True)
         assert from_json(json.loads(text), like=config) == config
@@ -281,11 +283,11 @@ class TestTransformersJson:
         content = json.loads(to_json(TINY, "sam2_video", "float32", generation=True))
         assert from_json(changed(content, "image_size", [1024, 1024])) == TINY
 
-    def test_what_is_left_out_is_as_in_transformers(self) -> None:
+    def test_a_missing_field_has_the_default_of_transformers(self) -> None:
         assert from_json({"model_type": "sam2_video"}) == TINY
 
 
-def test_a_config_error_tells_field_and_problem() -> None:
+def test_a_config_error_names_its_field() -> None:
     with pytest.raises(ConfigError) as caught:
         replace(TINY, image_size=0)
     assert caught.value.field == "image_size"

@@ -1,4 +1,4 @@
-"""Settings that no tensor tells go with a conversion, in the form that the target reads."""
+"""Settings that no tensor tells are written with a conversion, in the format of the target."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ def folder(tmp_path: Path, pt: Path) -> Path:
     return tmp_path / "hf"
 
 
-class TestTheYaml:
+class TestYaml:
     @pytest.mark.parametrize("name", [DEBUG, DEBUG_20])
     @pytest.mark.parametrize("file", ["back.pt", "back.safetensors"])
-    def test_an_official_file_gets_one_that_says_the_same(
+    def test_an_official_file_gets_one_with_the_same_settings(
         self, tmp_path: Path, checkpoints: Callable[[str], Path], name: str, file: str
     ) -> None:
         convert(checkpoints(name), tmp_path / "hf", image_size=256)
@@ -54,14 +54,14 @@ class TestTheYaml:
         assert load_config(tmp_path / "back.yaml") == own
         assert validate(tmp_path / "back.pt", tmp_path / "back.yaml").ok
 
-    def test_one_that_says_it_already_is_left(self, tmp_path: Path, pt: Path) -> None:
+    def test_one_with_these_settings_is_left_unchanged(self, tmp_path: Path, pt: Path) -> None:
         settings = tmp_path / "out.yaml"
         settings.write_text("# mine\n" + to_hydra(replace(shipped_config(DEBUG), image_size=256)))
         before = settings.read_bytes()
         assert convert(pt, tmp_path / "out.pt", config=settings).files == ("out.pt",)
         assert settings.read_bytes() == before
 
-    def test_what_it_cannot_say_is_told(self, tmp_path: Path, pt: Path) -> None:
+    def test_settings_that_it_cannot_hold_are_noted(self, tmp_path: Path, pt: Path) -> None:
         own = replace(shipped_config(DEBUG), dynamic_multimask_stability_thresh=0.5)
         done = convert(pt, tmp_path / "out.pt", config=own)
         assert any("multimask stability switches" in note for note in done.notes)
@@ -72,7 +72,7 @@ class TestTheYaml:
         assert load_config(tmp_path / "out.yaml").image_size == 256
 
     @pytest.mark.parametrize("name", PUBLISHED)
-    def test_published_settings_need_none(self, tmp_path: Path, name: str) -> None:
+    def test_published_settings_need_no_yaml(self, tmp_path: Path, name: str) -> None:
         source, config = tmp_path / "in.safetensors", shipped_config(name)
         sparse(source, shipped_tensors(name))
         for stated, file in (
@@ -84,7 +84,7 @@ class TestTheYaml:
             assert make_plan(source, tmp_path / "out.pt", options).yaml == file
 
     @pytest.mark.parametrize("to", ["hf-video", "hf-image", "mlx"])
-    def test_where_nothing_would_read_it_a_size_is_refused(
+    def test_a_size_that_no_file_would_record_is_refused(
         self, tmp_path: Path, pt: Path, to: str
     ) -> None:
         with pytest.raises(UsageError, match="nothing in or beside it would record"):
@@ -92,7 +92,7 @@ class TestTheYaml:
 
 
 class TestBothOrNeither:
-    def test_one_that_is_there_is_not_replaced(self, tmp_path: Path, folder: Path) -> None:
+    def test_an_existing_yaml_is_not_replaced(self, tmp_path: Path, folder: Path) -> None:
         (tmp_path / "back.yaml").write_text("mine")
         with pytest.raises(UsageError, match=r"back\.yaml: exists"):
             convert(folder, tmp_path / "back.pt")
@@ -100,7 +100,7 @@ class TestBothOrNeither:
         convert(folder, tmp_path / "back.pt", overwrite=True)
         assert yaml.safe_load((tmp_path / "back.yaml").read_text())["model"]["image_size"] == 256
 
-    def test_a_conversion_that_fails_leaves_none(
+    def test_a_conversion_that_fails_leaves_no_yaml(
         self, tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         def refuse(_: Path) -> None:
@@ -112,17 +112,17 @@ class TestBothOrNeither:
 
 
 class TestWhatWeightsCannotTell:
-    def test_validate_says_it(self, pt: Path) -> None:
+    def test_validate_notes_it(self, pt: Path) -> None:
         [note] = validate(pt).notes
         assert "image size, windows and heads" in note
         assert note in str(validate(pt))
 
-    def test_a_config_answers_it(self, pt: Path, folder: Path) -> None:
+    def test_a_config_tells_it(self, pt: Path, folder: Path) -> None:
         assert validate(pt, DEBUG).notes == validate(folder).notes == ()
 
 
 def computes_the_same(home: Path, source: Path, size: int, scenarios: str | Sequence[str]) -> None:
-    """Through transformers and the official code, each with the settings beside its weights."""
+    """Check transformers and the official code, each with the settings beside its weights."""
     convert(source, home / "hf", image_size=size)
     convert(home / "hf", home / "back.pt")
     truth, own = f"truth:{home / 'hf'}", home / "back.yaml"
@@ -136,8 +136,8 @@ def test_another_size_is_right_in_both_programs(tmp_path: Path, pt: Path) -> Non
     computes_the_same(tmp_path, pt, 256, ["image-pixels", "video-point"])
 
 
-def test_settings_that_are_lost_are_noticed(tmp_path: Path, folder: Path) -> None:
-    """The check above can fail: the same weights with the size that they had before."""
+def test_lost_settings_are_detected(tmp_path: Path, folder: Path) -> None:
+    """Negative control for the test above: the same weights with their original image size."""
     convert(folder, tmp_path / "back.pt")
     right = f"sam2:{tmp_path / 'back.pt'}"
     found = parity(f"truth:{folder}", right, scenarios=["point"], config=DEBUG, device="cpu")

@@ -1,4 +1,4 @@
-"""The dialects: there and back on any bits, and under the names that programs go by."""
+"""The dialects: round trips keep every bit, and files get the names that programs expect."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ ENDINGS: dict[Container, str] = {"torch zip": ".pt", "safetensors": ".safetensor
 
 
 def there(source: Path, to: Dialect, container: Container, **options: Any) -> Path:
-    """``source`` in a dialect, by the form of whose name the container is chosen."""
+    """Convert ``source`` to a dialect, in the container that the suffix of the output chooses."""
     out = source.with_name("there" + ENDINGS.get(container, ""))
     done = sam21convert.convert(source, out, to=to.name, **options)
     assert (done.dialect, done.container) == (to.name, container)
@@ -49,22 +49,23 @@ class TestThereAndBack:
     def test_every_bit_is_kept(
         self, dialect: Dialect, container: Container, config: str, tmp_path: Path
     ) -> None:
-        """What a part of the model has no place for comes from a base, and nothing else does."""
+        """Exactly the tensors that the dialect has no place for come from the base checkpoint."""
         source = random_bits(tmp_path / "source.safetensors", shipped_tensors(config))
         other = random_bits(tmp_path / "other.safetensors", shipped_tensors(config))
         base = None if dialect.task == "video" else other
         between = there(source, dialect, container)
         sam21convert.convert(between, tmp_path / "back.safetensors", base=base)
-        sent, filled, back = (
+        sent, based, back = (
             open_checkpoint(tmp_path / f"{name}.safetensors").tensors
             for name in ("source", "other", "back")
         )
         assert list(back) == list(sent)
         for name, ref in back.items():
-            assert same_bytes(ref, (sent if covers(dialect, name) else filled)[name]), name
-            assert not same_bytes(ref, (filled if covers(dialect, name) else sent)[name]), name
+            expected, wrong = (sent, based) if covers(dialect, name) else (based, sent)
+            assert same_bytes(ref, expected[name]), name
+            assert not same_bytes(ref, wrong[name]), name
 
-    def test_it_is_known_again(
+    def test_its_output_is_recognised(
         self, dialect: Dialect, container: Container, config: str, tmp_path: Path
     ) -> None:
         source = random_bits(tmp_path / "source.safetensors", shipped_tensors(config))
@@ -108,7 +109,7 @@ FILES = {
 }
 
 
-class TestProgramsThatGoByNames:
+class TestProgramsThatReadFileNames:
     @pytest.mark.parametrize("config", PUBLISHED)
     def test_a_folder_gets_the_file_of_the_right_name(self, config: str, tmp_path: Path) -> None:
         source = sparse(tmp_path / "source.safetensors", shipped_tensors(config))
@@ -180,7 +181,7 @@ class TestProgramsThatGoByNames:
 
 
 def test_a_dialect_is_a_few_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The example of docs/architecture.md, put in and used: written, known again, turned back."""
+    """The example in docs/architecture.md works: written, recognised, and converted back."""
     text = (DOCS / "architecture.md").read_text()
     code = re.findall(r"```python\n(.+?)```", text.partition("## A new dialect")[2], re.DOTALL)[0]
     assert len(code.splitlines()) < 30

@@ -1,3 +1,5 @@
+"""Rules compile into bijections, and every single fault of a file is found."""
+
 from __future__ import annotations
 
 from collections.abc import Iterator
@@ -13,7 +15,7 @@ from sam21convert.io.tensor import Inventory, TensorSpec
 
 SPEC = TensorSpec("F32", (2, 3))
 CONFIGS = [shipped.name for shipped in SHIPPED]
-NAMINGS = [dialect for dialect in DIALECTS if not dialect.file]  # the others repeat one of them
+NAMINGS = [dialect for dialect in DIALECTS if not dialect.file]  # the others share their names
 
 
 def dialect(*rules: Rename | Concat, covers: tuple[str, ...] = ("",)) -> Dialect:
@@ -25,7 +27,7 @@ def names(rules: Dialect, *canonical: str) -> list[str]:
 
 
 class TestRules:
-    def test_the_tail_rides_along(self) -> None:
+    def test_the_segments_that_follow_are_kept(self) -> None:
         assert names(dialect(Rename("a.b", "x")), "a.b.weight", "a.b") == ["x.weight", "x"]
 
     def test_digits_are_carried_over(self) -> None:
@@ -41,7 +43,7 @@ class TestRules:
         for order in (rules, rules[::-1]):
             assert names(dialect(*order), "a.0.w", "a.1.w", "a.b") == ["z.w", "y.1.w", "x.b"]
 
-    def test_one_rule_fires_and_nothing_chains(self) -> None:
+    def test_one_rule_applies_and_rules_do_not_chain(self) -> None:
         rules = (Rename("layers.1", "layers.0"), Rename("layers.0", "first"))
         assert names(dialect(*rules), "layers.1", "layers.0") == ["layers.0", "first"]
 
@@ -53,7 +55,7 @@ class TestRules:
         with pytest.raises(RuleError, match="both become x"):
             names(dialect(Rename("a", "x"), Rename("b", "x")), "a", "b")
 
-    def test_gathered_tensors_stand_along_the_first_axis(self) -> None:
+    def test_concat_joins_along_the_first_axis(self) -> None:
         rules = dialect(Concat(("p.1", "p.0"), "p"), Rename("a", "a"))
         keymap = compile_keymap(rules, {"p.0": SPEC, "a": SPEC, "p.1": SPEC})
         assert keymap.key["p"] == TensorSpec("F32", (4, 3))
@@ -65,7 +67,7 @@ class TestRules:
         )
         assert keymap.dropped == ("ab", "c")
 
-    def test_an_echo_must_repeat_a_tensor_that_is_there(self) -> None:
+    def test_a_tied_copy_must_repeat_an_existing_key(self) -> None:
         rules = Dialect("test", "", ("",), (Rename("a", "x"),), (Tied("y", of="z"),))
         with pytest.raises(RuleError, match="y cannot repeat z"):
             compile_keymap(rules, {"a": SPEC})
@@ -82,28 +84,28 @@ class TestEveryDialectAndConfig:
         assert len({entry.key for entry in keymap.entries}) == len(keymap.entries)
         assert keymap.fit(keymap.key).faults == 0
 
-    def test_the_order_of_the_rules_means_nothing(self, rules: Dialect, config: str) -> None:
-        turned = replace(rules, rules=rules.rules[::-1])
+    def test_the_order_of_the_rules_does_not_matter(self, rules: Dialect, config: str) -> None:
+        reversed_rules = replace(rules, rules=rules.rules[::-1])
         canonical = shipped_tensors(config)
-        assert compile_keymap(rules, canonical).key == compile_keymap(turned, canonical).key
+        assert compile_keymap(rules, canonical).key == compile_keymap(reversed_rules, canonical).key
 
     def test_every_fault_of_a_single_tensor_is_caught_and_named(
         self, rules: Dialect, config: str
     ) -> None:
         keymap = compile_keymap(rules, shipped_tensors(config))
-        echoed = {*keymap.tied, *keymap.tied.values()}
+        tied = {*keymap.tied, *keymap.tied.values()}
         for name, kind, found in single_faults(keymap):
             fit = keymap.fit(found)
             if kind == "reshaped":
                 assert [fault[0] for fault in fit.mismatched] == [name]
                 continue
             assert fit.unexpected == ((f"{name}_",) if kind == "renamed" else ())
-            missing = () if name in keymap.constants or name in echoed else (name,)
-            assert (fit.missing, name in fit.lone) == (missing, name in echoed)
+            missing = () if name in keymap.constants or name in tied else (name,)
+            assert (fit.missing, name in fit.lone) == (missing, name in tied)
 
 
 def single_faults(keymap: KeyMap) -> Iterator[tuple[str, str, Inventory]]:
-    """Every tensor dropped, renamed and reshaped, one at a time; the dict is put back after."""
+    """Reshape, drop and rename every tensor, one at a time: (name, kind of fault, inventory)."""
     found = dict(keymap.key)
     for name, spec in keymap.key.items():
         found[name] = TensorSpec(spec.dtype, (*spec.shape, 1))
@@ -118,19 +120,19 @@ def single_faults(keymap: KeyMap) -> Iterator[tuple[str, str, Inventory]]:
 
 @pytest.mark.parametrize("config", CONFIGS)
 @pytest.mark.parametrize("rules", [OFFICIAL, HF_VIDEO], ids=lambda rules: rules.name)
-def test_four_spellings_of_gamma_are_read(rules: Dialect, config: str) -> None:
+def test_four_names_of_gamma_are_read(rules: Dialect, config: str) -> None:
     keymap = compile_keymap(rules, shipped_tensors(config))
     own = target_name(rules, "memory_encoder.fuser.layers.0.gamma")
     assert own is not None
     for ending in ("gamma", "scale", "weight", "g_weight"):
-        spelt = own.rpartition(".")[0] + f".{ending}"
-        found = {spelt if name == own else name: spec for name, spec in keymap.key.items()}
+        alias = own.rpartition(".")[0] + f".{ending}"
+        found = {alias if name == own else name: spec for name, spec in keymap.key.items()}
         fit = keymap.fit(found)
         assert fit.faults == 0
-        assert fit.names[own] == spelt
+        assert fit.names[own] == alias
 
 
-def test_two_spellings_at_once_are_one_too_many() -> None:
+def test_a_key_and_its_alias_at_once_are_one_too_many() -> None:
     keymap = compile_keymap(OFFICIAL, shipped_tensors(CONFIGS[0]))
     extra = "memory_encoder.fuser.layers.0.weight"
     found = {**keymap.key, extra: TensorSpec("F32", (256,))}
@@ -138,16 +140,16 @@ def test_two_spellings_at_once_are_one_too_many() -> None:
 
 
 @pytest.mark.parametrize("rules", [HF_VIDEO, HF_IMAGE], ids=lambda rules: rules.name)
-def test_either_copy_of_the_positional_embedding_will_do(rules: Dialect) -> None:
+def test_either_copy_of_the_positional_embedding_is_enough(rules: Dialect) -> None:
     keymap = compile_keymap(rules, shipped_tensors(CONFIGS[0]))
-    [(echo, of)] = keymap.tied.items()
-    assert keymap.fit(keymap.key).repeats == ((echo, of),)
-    for absent in (echo, of):
+    [(copy, of)] = keymap.tied.items()
+    assert keymap.fit(keymap.key).repeats == ((copy, of),)
+    for absent in (copy, of):
         found = {name: spec for name, spec in keymap.key.items() if name != absent}
         fit = keymap.fit(found)
         assert (fit.faults, fit.lone, fit.repeats) == (0, (absent,), ())
-    neither = {name: spec for name, spec in keymap.key.items() if name not in (echo, of)}
-    assert set(keymap.fit(neither).missing) == {echo, of}
+    neither = {name: spec for name, spec in keymap.key.items() if name not in (copy, of)}
+    assert set(keymap.fit(neither).missing) == {copy, of}
 
 
 def test_an_integer_tensor_is_of_the_wrong_type() -> None:

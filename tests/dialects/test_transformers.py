@@ -1,4 +1,4 @@
-"""Against the real transformers: names, strict loading, configs, processors."""
+"""Compared with the real transformers: names, strict loading, configs, processors."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ MODELS = {
     "hf-video": (HF_VIDEO, Sam2VideoModel, Sam2VideoConfig, "sam2_video"),
     "hf-image": (HF_IMAGE, Sam2Model, Sam2Config, "sam2"),
 }
-# Fields of every transformers config that say nothing of the model.
+# Fields of every transformers config that do not describe the model.
 BOOKKEEPING = {"transformers_version", "dtype", "architectures", "_name_or_path"}
 
 
@@ -84,7 +84,7 @@ class TestWrittenFolder:
         ("dialect", "model_class"),
         [("hf-video", Sam2VideoModel), ("hf-image", Sam2Model)],
     )
-    def test_it_loads_with_nothing_missing_or_left_over(
+    def test_it_loads_with_nothing_missing_or_unexpected(
         self, folders: dict[str, Path], dialect: str, model_class: Any
     ) -> None:
         model, info = model_class.from_pretrained(folders[dialect], output_loading_info=True)
@@ -118,8 +118,8 @@ class TestWrittenFolder:
 
 
 @pytest.mark.parametrize("config", [name for name in CONFIGS if "debug" not in name])
-def test_config_json_means_what_the_published_one_means(config: str) -> None:
-    """Field by field through transformers, against what the official values ask for."""
+def test_config_json_equals_the_published_settings(config: str) -> None:
+    """Field by field, as transformers reads it, compared with the official values."""
     ours = Sam2VideoConfig.from_dict(
         json.loads(to_json(shipped_config(config), "sam2_video", "float32", generation=True))
     )
@@ -152,7 +152,7 @@ def test_the_comparison_of_configs_can_fail() -> None:
 
 
 def meaning(content: dict[str, object]) -> dict[str, object]:
-    """A config's fields without bookkeeping, and without those that only old versions write."""
+    """The fields of a config that describe the model, without those of old versions only."""
     return {
         name: meaning(value) if isinstance(value, dict) else value
         for name, value in content.items()

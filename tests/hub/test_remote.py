@@ -333,7 +333,10 @@ def damaged_zips(intact: bytes) -> dict[str, tuple[bytes, str]]:
     return {
         "flipped": (flipped, "data.pkl: the data does not match its checksum"),
         "short": (intact[:-100], "not an intact zip archive"),
-        "gap": (intact[:100_000] + intact[100_001:], "its end record is not where its locator says"),
+        "gap": (
+            intact[:100_000] + intact[100_001:],
+            "its end record is not where its locator says",
+        ),
     }
 
 
