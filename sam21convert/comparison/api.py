@@ -91,7 +91,7 @@ def parity(
         MismatchError: For a checkpoint that does not fit its config.
 
     Example:
-        >>> report = sam21convert.parity("my_finetune.pt", "transformers:my-model")
+        >>> report = sam21convert.parity("model.pt", "model.pt", scenarios="point")
         >>> assert report.ok, report.problems
     """
     start = time.perf_counter()

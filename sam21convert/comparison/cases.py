@@ -14,7 +14,7 @@ from .scenarios import EncoderScenario, ImageScenario, PixelScenario, Scenario, 
 
 PIXEL_FRAMES = 3  # enough to compare how frames are resized
 
-# Asks a backend; the activations are those of the other side, see Recorder.
+# Runs something on a backend. The activations are those of the other side: see Recorder.
 Query = Callable[[Backend, Activations | None], Activations]
 
 

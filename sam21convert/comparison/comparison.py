@@ -120,9 +120,9 @@ class Comparison:
             except Exception as error:  # from within a package, so it may be any
                 if isinstance(backend, Truth):
                     raise
-                said = " ".join(str(error).split())
+                text = " ".join(str(error).split())
                 raise ScenarioFailed(
-                    f"{backend.name} {backend.version} stopped with {type(error).__name__}: {said}"
+                    f"{backend.name} {backend.version} stopped with {type(error).__name__}: {text}"
                 ) from error
 
     def _refuse(self, case: Case) -> None:

@@ -72,9 +72,9 @@ class View:
     """
 
     title: str
-    picture: Pixels  # H x W x 3
-    prompts: Prompted | None  # in pixels of the picture
-    left: Mask  # H x W
+    picture: Pixels
+    prompts: Prompted | None
+    left: Mask
     right: Mask
 
 
@@ -168,7 +168,7 @@ class ParitySide:
     dialect: str
     container: str
     generation: str
-    config: str  # the shipped name, or "of no published size"
+    config: str
     image_size: int
     sha256: dict[str, str]
     notes: tuple[str, ...]

@@ -64,7 +64,7 @@ def noise_of(
 
     Args:
         reference: Activations of the ground truth, in the order of computation.
-        variants: Activations of the same model, computed by other means. They may lack activations.
+        variants: Activations of the same model, computed by other means. Some may be missing.
         floor: The smallest noise, which is the machine epsilon of the arithmetic.
 
     Returns:

@@ -19,6 +19,11 @@ class ParityReport(ParityResult):
     ``print(report)`` shows a summary, ``report.ok`` is the verdict, ``report.first_mismatch`` the
     first difference, and a notebook shows the HTML page. The fields are described in
     :class:`~.findings.ParityResult`.
+
+    Example:
+        >>> report = sam21convert.parity("model.pt", "my_finetune.pt", scenarios="point")
+        >>> report.first_mismatch[0]
+        'encoder'
     """
 
     def __str__(self) -> str:

@@ -1,7 +1,7 @@
-"""The official package and timm as sides of a comparison: what they compute is heard in full.
+"""The official package and timm as sides of a comparison: everything they compute is recorded.
 
-They compute what the ground truth does to the last bit, so each activation must be equal; with that the
-listening is tested, not the model.
+They compute the same as the ground truth to the last bit, so each activation must be equal. This
+tests the recording, not the model.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def same(reference: Activations, other: Activations) -> bool:
 
 @pytest.mark.parametrize("scenario", ASKED)
 @pytest.mark.parametrize("name", BOTH)
-def test_every_tap_of_the_official_code(checkpoints: Any, name: str, scenario: str) -> None:
+def test_every_activation_of_the_official_code(checkpoints: Any, name: str, scenario: str) -> None:
     source = checkpoints(name)
     mine, theirs = (asked(loaded(kind, source), scenario) for kind in (Truth, Official))
     assert len(mine) >= 14
@@ -55,8 +55,8 @@ def test_every_tap_of_the_official_code(checkpoints: Any, name: str, scenario: s
 
 
 @pytest.mark.parametrize("scenario", BRIEF)
-def test_every_tap_of_a_published_model(checkpoints: Any, scenario: str) -> None:
-    """At an image size for which neither its YAML nor the image predictor was written."""
+def test_every_activation_of_a_published_model(checkpoints: Any, scenario: str) -> None:
+    """At an image size that neither its YAML nor the image predictor expects."""
     source = checkpoints(TINY)
     mine, theirs = (asked(loaded(kind, source, 256), scenario) for kind in (Truth, Official))
     assert same(mine, theirs)
@@ -68,7 +68,7 @@ class TestOfficial:
         return loaded(Official, checkpoints(DEBUG))
 
     def test_its_own_pixels(self, backend: Any, checkpoints: Any) -> None:
-        """Of a picture and of frames that must be resized, free of the losses of JPEG."""
+        """For a picture and frames that must be resized, without JPEG compression."""
         side = backend.config.image_size
         picture, clip = the_picture(2 * side), the_clip(side, 2)
         truth = loaded(Truth, checkpoints(DEBUG), 2 * side)
@@ -78,17 +78,17 @@ class TestOfficial:
         assert torch.equal(clip.tensor, backend.clip_pixels(clip))
 
     @pytest.mark.parametrize("name", PUBLISHED)
-    def test_settings_of_a_published_model_are_its_own(
+    def test_settings_of_a_published_model_come_from_its_yaml(
         self, name: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         config = shipped_config(name)
         built: list[tuple[str, int]] = []
-        monkeypatch.setattr(official, "build_published", lambda *given: built.append(given))
+        monkeypatch.setattr(official, "build_published", lambda *args: built.append(args))
         official._build(config)
         assert built == [(name, config.image_size)]
         assert published_name(config) == name
 
-    def test_settings_of_another_model_are_those_given(self, backend: Any) -> None:
+    def test_settings_of_another_model_come_from_its_config(self, backend: Any) -> None:
         assert published_name(backend.config) is None
         assert "not a published model" in backend.notes[0]
         assert backend.model.binarize_mask_from_pts_for_mem_enc
@@ -107,7 +107,7 @@ class TestOfficial:
         expected = asked(loaded(Official, checkpoints(DEBUG)), "box")
         assert same(expected, asked(backend, "box"))
 
-    def test_holes_that_it_cannot_fill_are_not_left_in_silence(self, backend: Any) -> None:
+    def test_holes_that_it_cannot_fill_are_reported(self, backend: Any) -> None:
         with pytest.raises(CannotRun, match="fills holes with its CUDA extension"):
             asked(backend, "video-holes")
 
@@ -127,7 +127,7 @@ class TestOfficial:
 
 @pytest.mark.parametrize("kind", [Official, Transformers])
 class TestNothingIsLeftBehind:
-    """No hook, no replaced method, however a call ends."""
+    """Hooks and replaced methods are removed, however a call ends."""
 
     @pytest.mark.parametrize("scenario", ["mask", "video-two"])
     def test_after_a_call(self, kind: Any, checkpoints: Any, scenario: str) -> None:
@@ -159,7 +159,7 @@ def models(backend: Any) -> list[nn.Module]:
 
 
 def attached(backend: Any) -> list[Any]:
-    """Hooks of all modules, what stands on them as attributes, and on those that are patched."""
+    """Hooks and attributes of all modules of a model, and what may be patched in the package."""
     import sam2.sam2_video_predictor
     import sam2.utils.misc
 
@@ -190,21 +190,21 @@ CONTROLS = {
 
 @pytest.mark.parametrize("tensor", CONTROLS)
 @pytest.mark.parametrize("kind", [Truth, Official, Transformers])
-def test_a_tensor_that_is_off_shows_where_it_is_used_first(
+def test_a_changed_tensor_shows_where_it_is_used_first(
     kind: Any, checkpoints: Any, tensor: str
 ) -> None:
     backend = loaded(kind, checkpoints(DEBUG))
     scenario, expected = CONTROLS[tensor]
     usual = asked(backend, scenario)
-    with perturb(backend.tensor(tensor)):
-        off = asked(backend, scenario)
-    assert next(name for name in usual if not torch.equal(usual[name], off[name])) == expected
+    with scaled(backend.tensor(tensor)):
+        changed = asked(backend, scenario)
+    assert next(name for name in usual if not torch.equal(usual[name], changed[name])) == expected
     assert same(usual, asked(backend, scenario))
 
 
 @contextmanager
-def perturb(tensor: Tensor) -> Iterator[None]:
-    """By a tenth, and back to what it was."""
+def scaled(tensor: Tensor) -> Iterator[None]:
+    """A context in which a tensor is 10 % larger."""
     before = tensor.clone()
     tensor.mul_(1.1)
     yield
@@ -224,7 +224,7 @@ class TestTimm:
         assert all(torch.equal(mine[name], stage) for name, stage in theirs.items())
 
     @pytest.mark.parametrize("name", PUBLISHED)
-    def test_a_published_trunk_is_the_one_of_that_name(
+    def test_a_published_trunk_is_built_by_its_name_in_timm(
         self, name: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         def of_package(_module: str, attribute: str) -> Any:
@@ -234,7 +234,7 @@ class TestTimm:
         built = timm._build(shipped_config(name).trunk)
         assert built == ("create_model", f"sam2_hiera_{CONFIGS[name].size}")
 
-    def test_it_has_the_trunk_and_no_more(self, checkpoints: Any) -> None:
+    def test_it_has_only_the_trunk(self, checkpoints: Any) -> None:
         backend = loaded(Timm, checkpoints(DEBUG))
         truth = loaded(Truth, checkpoints(DEBUG)).model.state_dict()
         assert backend.abilities == {"encode"}
@@ -251,18 +251,18 @@ class TestTimm:
             with pytest.raises(CannotRun):
                 refused(None, None)
 
-    def test_a_tensor_that_is_off_shows(self, checkpoints: Any) -> None:
+    def test_a_changed_tensor_shows(self, checkpoints: Any) -> None:
         backend = loaded(Timm, checkpoints(DEBUG))
         pixels = the_picture(backend.config.image_size).tensor
         usual = backend.encode(pixels)
-        with perturb(backend.tensor("image_encoder.trunk.blocks.2.mlp.layers.1.weight")):
-            off = backend.encode(pixels)
-        equal = [torch.equal(usual[name], off[name]) for name in usual]
+        with scaled(backend.tensor("image_encoder.trunk.blocks.2.mlp.layers.1.weight")):
+            changed = backend.encode(pixels)
+        equal = [torch.equal(usual[name], changed[name]) for name in usual]
         assert equal == [True, True, False, False]
 
 
 @pytest.mark.parametrize("kind", [Official, Timm, Transformers])
-def test_what_cannot_be_read_is_an_error_of_ours(kind: Any, tmp_path: Path) -> None:
+def test_a_source_that_cannot_be_read(kind: Any, tmp_path: Path) -> None:
     (tmp_path / "broken.pt").write_bytes(b"nothing")
     for source in (tmp_path / "broken.pt", tmp_path / "absent.pt", tmp_path):
         with pytest.raises(Sam21ConvertError):

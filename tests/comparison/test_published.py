@@ -1,8 +1,8 @@
-"""The published architectures at their own size: parity of conversions with what made them.
+"""The published architectures at their own size: conversions are in parity with their sources.
 
     pytest -m slow tests/comparison/test_published.py
 
-With ``sample`` weights, through the command line's own functions, with real packages.
+With random weights from ``sample``, through the public functions, with the real packages.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ..support.official import PUBLISHED
 
 
 def files(home: Path, name: str) -> tuple[Path, Path, Path]:
-    """An official ``.pt``, its transformers folder, and safetensors made of that folder."""
+    """An official ``.pt``, the folder converted from it, and safetensors converted from that."""
     official, folder, back = home / "official.pt", home / "folder", home / "official.safetensors"
     sam21convert.sample(official, name)
     sam21convert.convert(official, folder)
@@ -25,7 +25,7 @@ def files(home: Path, name: str) -> tuple[Path, Path, Path]:
     return official, folder, back
 
 
-def show(name: str, image_size: int | None, home: Path, scenarios: str) -> None:
+def assert_parity(name: str, image_size: int | None, home: Path, scenarios: str) -> None:
     official, folder, back = files(home, name)
     found = sam21convert.parity(
         official, f"transformers:{folder}", scenarios=scenarios, image_size=image_size
@@ -41,24 +41,24 @@ def show(name: str, image_size: int | None, home: Path, scenarios: str) -> None:
 
 @pytest.mark.parametrize("name", ["sam2.1/sam2.1_hiera_t", "sam2/sam2_hiera_t"])
 def test_tiny_at_256_pixels(name: str, tmp_path: Path) -> None:
-    show(name, 256, tmp_path, "quick")
+    assert_parity(name, 256, tmp_path, "quick")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_quick_set_at_1024_pixels(name: str, tmp_path: Path) -> None:
-    show(name, None, tmp_path, "quick")
+    assert_parity(name, None, tmp_path, "quick")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_all_scenarios_at_256_pixels(name: str, tmp_path: Path) -> None:
-    show(name, 256, tmp_path, "full")
+    assert_parity(name, 256, tmp_path, "full")
 
 
 @pytest.mark.slow
-def test_windows_of_large_that_are_forgotten(tmp_path: Path) -> None:
-    """A public loader drops them: all keys match, and the features are 30 % off."""
+def test_missing_window_sizes_of_large(tmp_path: Path) -> None:
+    """A public loader drops them: all keys match, and the features are wrong by 30 %."""
     from dataclasses import replace
 
     from sam21convert.config.registry import shipped_config
@@ -72,4 +72,4 @@ def test_windows_of_large_that_are_forgotten(tmp_path: Path) -> None:
         official, f"transformers:{folder}", scenarios="encoder", image_size=256
     )
     assert found.first_mismatch == ("encoder", "trunk.stage2")
-    assert any(cause.text.startswith("trunk.window_spec: ") for cause in found.diagnosis)
+    assert any(one.text.startswith("trunk.window_spec: ") for one in found.diagnosis)

@@ -1,6 +1,6 @@
-"""Transformers as a side of a comparison: loaded as it loads, heard in full.
+"""transformers as a side of a comparison: loaded by its own code, recorded completely.
 
-Where it is not known to deviate, each activation agrees with the ground truth's within rounding.
+Without a known difference, each activation agrees with the ground truth's within rounding.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from ..support.checkpoints import DEBUG
 from ..support.official import DEBUG as BOTH
 
 ROUNDING = 1e-4
-DEVIATING = ("no-prompt", "video-mask", "video-correction")
+DIFFERENT = ("no-prompt", "video-mask", "video-correction")
 COPY = "prompt_encoder.shared_embedding.positional_embedding"
 
 
@@ -54,8 +54,8 @@ def equal(one: Activations, other: Activations) -> bool:
     return list(one) == list(other) and all(torch.equal(one[name], other[name]) for name in one)
 
 
-class TestTaps:
-    @pytest.mark.parametrize("scenario", [name for name in ASKED if name not in DEVIATING])
+class TestActivations:
+    @pytest.mark.parametrize("scenario", [name for name in ASKED if name not in DIFFERENT])
     @pytest.mark.parametrize("name", BOTH)
     def test_all_are_there_and_agree(self, checkpoints: Any, name: str, scenario: str) -> None:
         source = checkpoints(name)
@@ -64,9 +64,9 @@ class TestTaps:
         assert set(truth) == set(theirs)
         assert in_parity(truth, theirs)
 
-    @pytest.mark.parametrize("scenario", DEVIATING)
-    def test_those_of_a_known_deviation_are_there(self, checkpoints: Any, scenario: str) -> None:
-        """Each prompt makes a memory at once, so that a corrected one leaves more of them."""
+    @pytest.mark.parametrize("scenario", DIFFERENT)
+    def test_those_of_a_known_difference_are_there(self, checkpoints: Any, scenario: str) -> None:
+        """Each prompt becomes a memory at once, so a correction leaves more memories."""
         source = checkpoints(DEBUG)
         truth = asked(loaded(Truth, source), scenario)
         theirs = asked(loaded(Transformers, source), scenario, agreed=truth)
@@ -74,7 +74,7 @@ class TestTaps:
         assert set(truth) <= set(theirs) <= set(truth) | more
         assert not in_parity(truth, theirs)
 
-    def test_a_tensor_that_is_off_by_a_hundredth_is_out_of_parity(
+    def test_a_tensor_changed_by_1_percent_is_out_of_parity(
         self, checkpoints: Any, usual: Any
     ) -> None:
         truth = asked(loaded(Truth, checkpoints(DEBUG)), "video-two")
@@ -86,17 +86,17 @@ class TestTaps:
         first = next(name for name in truth if found[name] > ROUNDING)
         assert first == "frame0.object1.memory_encoder.output"
 
-    def test_a_part_that_a_version_lacks_is_named(
+    def test_a_method_that_a_version_does_not_have_is_named(
         self, usual: Any, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.delattr(type(usual.video), "_batch_encode_memories")
-        lacking = re.escape(f"transformers {usual.version} has no _batch_encode_memories")
-        with pytest.raises(CannotRun, match=lacking):
+        message = re.escape(f"transformers {usual.version} has no _batch_encode_memories")
+        with pytest.raises(CannotRun, match=message):
             asked(usual, "video-point")
 
 
 class TestFolder:
-    def test_a_folder_and_what_was_converted_into_one_are_the_same(
+    def test_a_folder_and_a_file_converted_to_one_are_the_same(
         self, folder: Path, usual: Any
     ) -> None:
         backend = loaded(Transformers, folder)
@@ -119,7 +119,7 @@ class TestFolder:
             backend.tensor("maskmem_tpos_enc")
 
     @pytest.mark.parametrize("to", ["hf-video", "hf-image"])
-    def test_another_image_size_is_that_of_a_folder_converted_for_it(
+    def test_another_image_size_is_as_in_a_folder_converted_to_it(
         self, checkpoints: Any, tmp_path: Path, to: str
     ) -> None:
         source = checkpoints(DEBUG)
@@ -137,12 +137,12 @@ class TestFolder:
             assert equal(asked(resized, "video-point"), asked(larger, "video-point"))
 
     def test_pixels_are_made_by_its_processors(self, folder: Path) -> None:
-        """Which round to bytes, and resize videos bilinearly unless told otherwise."""
+        """They round to bytes, and resize videos bilinearly by default."""
         path = folder / "video_preprocessor_config.json"
         path.write_text(json.dumps(json.loads(path.read_text()) | {"resample": 3}))
         backend = loaded(Transformers, folder)
         side = backend.config.image_size
-        byte = 1 / 255 / 0.224  # of the most sensitive channel, as it is normalised
+        byte = 1 / 255 / 0.224  # of the channel with the smallest divisor, after normalising
         resized, square = the_picture(side), np.zeros((side, side, 3), np.uint8)
         fits = Picture("", square, pixels_of(square, side))
         assert largest(backend.picture_pixels(fits) - fits.tensor) < byte / 100
@@ -176,22 +176,20 @@ def rewritten(folder: Path, **changes: Tensor | None) -> Path:
 
 
 class TestWhatLoadingSays:
-    """``from_pretrained`` takes next to anything; what it made of it is in the notes."""
+    """``from_pretrained`` accepts almost any file; the notes say what it did with the tensors."""
 
-    def test_a_tensor_that_is_drawn_at_random(self, folder: Path) -> None:
-        """As transformers 4.57 saves a model."""
+    def test_a_missing_tensor_gets_random_values(self, folder: Path) -> None:
+        """transformers 4.57 saves such files."""
         notes = loaded(Transformers, rewritten(folder, **{COPY: None})).notes
         assert notes == tuple(
-            f"{model} draws 1 tensor ({COPY}) at random, which the folder lacks"
+            f"{model} fills 1 tensor ({COPY}) with random values: not in the folder"
             for model in ("Sam2Model", "Sam2VideoModel")
         )
 
-    def test_a_tensor_that_is_left_out(self, folder: Path) -> None:
-        stranger = {"somebody.elses.weight": torch.zeros(3)}
-        notes = loaded(Transformers, rewritten(folder, **stranger)).notes
-        assert notes[-1].endswith(
-            "leaves out 1 tensor (somebody.elses.weight), which it has no place for"
-        )
+    def test_an_unexpected_tensor_is_ignored(self, folder: Path) -> None:
+        unexpected = {"other.weight": torch.zeros(3)}
+        notes = loaded(Transformers, rewritten(folder, **unexpected)).notes
+        assert notes[-1].endswith("ignores 1 tensor (other.weight): not a tensor of this model")
 
     def test_a_tensor_of_another_shape_is_an_error(self, folder: Path) -> None:
         rewritten(folder, no_object_pointer=torch.zeros(1, 7))
@@ -209,7 +207,7 @@ class TestWhatLoadingSays:
         backend.picture_pixels(the_picture(256))
         assert capfd.readouterr() == ("", "")
 
-    def test_transformers_speaks_again_afterwards(self, usual: Any) -> None:
+    def test_messages_of_transformers_are_on_again_afterwards(self, usual: Any) -> None:
         from transformers.utils import logging
 
         before = logging.get_verbosity(), logging.is_progress_bar_enabled()
@@ -221,7 +219,7 @@ class TestWhatLoadingSays:
         self, folder: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         def refuse(*_: Any) -> None:
-            raise AssertionError("something was looked for elsewhere")
+            raise AssertionError("the network was asked")
 
         for name in ("connect", "connect_ex"):
             monkeypatch.setattr(socket.socket, name, refuse)
@@ -232,7 +230,7 @@ class TestWhatLoadingSays:
 
 
 class TestTensors:
-    def test_every_official_tensor_is_found(self, checkpoints: Any, usual: Any) -> None:
+    def test_every_canonical_tensor_is_found(self, checkpoints: Any, usual: Any) -> None:
         truth = loaded(Truth, checkpoints(DEBUG)).model.state_dict()
         for name, tensor in truth.items():
             assert torch.equal(usual.tensor(name), tensor), name

@@ -1,8 +1,8 @@
-"""Where transformers follows objects through a video otherwise than the official code.
+"""Where transformers tracks objects differently from the official code.
 
-Each difference is shown twice: how far transformers as it is comes out from our model, which
-follows the official code, and that both agree as soon as the cause is removed. So a test fails
-when transformers changes. The amounts stand in docs/compatibility.md.
+Each difference is shown twice: how far the unchanged transformers is from our model, which follows
+the official code, and that both agree once the cause is removed. So a test fails when transformers
+changes. The amounts are given in docs/compatibility.md.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def plain(name: str, scenario: Scenario) -> Difference:
 
 
 def without(name: str, scenario: Scenario, *causes: Callable[[Any], None]) -> Difference:
-    """With the causes removed from transformers' model."""
+    """The difference after the causes were removed from the model of transformers."""
     theirs = TransformersPredictor(weights(name))
     for remove in causes:
         remove(theirs.model)
@@ -67,12 +67,12 @@ def one_mask(predictor: Any, state: Any) -> Iterator[Answer]:
 
 
 def pointer_of_the_best_of_three(model: Any) -> None:
-    """Remove: the pointer to a given mask comes from the candidate of highest expected IoU."""
+    """Remove: the object pointer of a mask prompt comes from the best of three candidates."""
     model._single_frame_forward = partial(model._single_frame_forward, multimask_output=False)
 
 
 def memory_of_the_given_mask(model: Any) -> None:
-    """Remove: what is remembered is the mask as given, not at the resolution of all others."""
+    """Remove: a mask prompt becomes a memory as it is, not at the resolution of other masks."""
     adopt = model._use_mask_as_output
 
     def adopted(*args: Any) -> Any:
@@ -84,9 +84,9 @@ def memory_of_the_given_mask(model: Any) -> None:
     model._use_mask_as_output = adopted
 
 
-class TestGivenMask:
+class TestMaskPrompt:
     @BOTH
-    def test_what_is_remembered_of_it(self, name: str) -> None:
+    def test_its_memory_and_pointer(self, name: str) -> None:
         ours, theirs = our_predictor(name), TransformersPredictor(weights(name))
 
         def remembered() -> tuple[float, float]:
@@ -111,7 +111,7 @@ class TestGivenMask:
         assert remembered()[1] < 2**-8  # a last bit of bfloat16
 
     @BOTH
-    def test_masks_that_follow(self, name: str) -> None:
+    def test_masks_of_later_frames(self, name: str) -> None:
         causes = (pointer_of_the_best_of_three, memory_of_the_given_mask)
         assert plain(name, one_mask).relative == about(5e-3)
         for cause in causes:
@@ -140,8 +140,8 @@ def click_where_it_went_backwards(predictor: Any, state: Any) -> Iterator[Answer
     yield predictor.add_new_points_or_box(state, 4, 1, **ELSEWHERE)
 
 
-def forgetting_the_mask_there(model: Any) -> None:
-    """Remove: a click does not get to see the mask that it corrects."""
+def decoding_without_the_mask(model: Any) -> None:
+    """Remove: a correcting click is decoded without the mask that it corrects."""
     run = model._run_single_frame_inference
 
     def fed(**given: Any) -> Any:
@@ -155,10 +155,10 @@ def forgetting_the_mask_there(model: Any) -> None:
 
 
 class WithOfficialRecords(TransformersPredictor):
-    """Prompted frames are followed like others, each in its direction, and stay as they were.
+    """Prompted frames count as tracked, in the direction of tracking, and keep their memories.
 
-    Transformers counts a frame with a prompt as one that was never followed, so that a correction
-    takes the prompt's place, and has the direction of a correction told by its caller.
+    transformers does not count a frame with a prompt as tracked, so a correction replaces the
+    prompt's memory. It also takes the direction of a correction from its caller.
     """
 
     def propagate_in_video(self, session: Any, **options: Any) -> Iterator[Answer]:
@@ -186,29 +186,29 @@ class TestCorrections:
     @pytest.mark.parametrize(
         ("scenario", "amount"), [(another_click, 0.27), (click_on_a_tracked_frame, 0.35)]
     )
-    def test_the_mask_to_correct_is_not_seen(
+    def test_the_mask_to_correct_does_not_reach_the_decoder(
         self, scenario: Scenario, amount: float, name: str
     ) -> None:
         assert plain(name, scenario).relative == about(amount)
-        assert in_parity(without(name, scenario, forgetting_the_mask_there), noise(name))
+        assert in_parity(without(name, scenario, decoding_without_the_mask), noise(name))
 
     @BOTH
     @pytest.mark.parametrize(
         ("scenario", "amount"),
         [(click_on_a_prompted_frame, 1.1), (click_where_it_went_backwards, 0.12)],
     )
-    def test_memories_are_recalled_otherwise(
+    def test_other_memories_are_attended_to(
         self, scenario: Scenario, amount: float, name: str
     ) -> None:
-        only_fed = without(name, scenario, forgetting_the_mask_there)
-        assert only_fed.relative == about(amount)
+        with_mask = without(name, scenario, decoding_without_the_mask)
+        assert with_mask.relative == about(amount)
         theirs = WithOfficialRecords(weights(name))
-        forgetting_the_mask_there(theirs.model)
+        decoding_without_the_mask(theirs.model)
         assert in_parity(compared(our_predictor(name), theirs, scenario)[0], noise(name))
 
 
 def binary_for_all_objects(model: Any) -> None:
-    """Remove: where one object has a prompt, all are remembered as if they had one."""
+    """Remove: when one object has a prompt, the memories of all are made as if they had one."""
     encode = model._batch_encode_memories
 
     def each(inference_session: Any, frame_idx: int, **lists: list[Any]) -> None:
@@ -220,7 +220,7 @@ def binary_for_all_objects(model: Any) -> None:
 
 
 def a_prompt_beside_a_tracked_object(predictor: Any, state: Any) -> Iterator[Answer]:
-    """On frame 3 transformers follows one object as it answers the prompt for another."""
+    """On frame 3 transformers tracks one object while it answers the prompt for another."""
     yield predictor.add_new_points_or_box(state, 0, 1, **clicks(POINT, [1]))
     until = 2 if isinstance(predictor, TransformersPredictor) else 3
     for answer in predictor.propagate_in_video(state, max_frame_num_to_track=until):
@@ -242,13 +242,13 @@ def test_a_prompt_for_one_object_makes_memories_of_all_binary(name: str) -> None
     [videos.mask, videos.empty_mask, videos.correction, videos.mask_correction, videos.reverse],
 )
 @BOTH
-def test_nothing_else_differs_in_what_an_object_goes_through(name: str, scenario: Scenario) -> None:
-    """With the causes removed, all scenarios agree that the two have in common."""
+def test_nothing_else_differs_for_an_object(name: str, scenario: Scenario) -> None:
+    """Without these causes, the two agree in all common scenarios."""
     theirs = WithOfficialRecords(weights(name))
     for cause in (
         pointer_of_the_best_of_three,
         memory_of_the_given_mask,
-        forgetting_the_mask_there,
+        decoding_without_the_mask,
         binary_for_all_objects,
     ):
         cause(theirs.model)
@@ -262,7 +262,7 @@ def several_boxes(predictor: Any, state: Any) -> Iterator[Answer]:
 
 
 def pointers_of_all_prompts(model: Any) -> None:
-    """Remove: ``max_cond_frame_num`` limits memories, but not the object pointers with them."""
+    """Remove: ``max_cond_frame_num`` limits the memories, but not the object pointers."""
     gather = model._get_object_pointers
 
     def nearest(session: Any, obj_idx: int, frame_idx: int, *args: Any, **kwargs: Any) -> Any:
@@ -293,7 +293,7 @@ def test_a_limit_of_prompted_frames_leaves_all_their_pointers(name: str) -> None
 
 
 def streamed(frames: list[Tensor]) -> Iterator[Answer]:
-    """A point on the first of some frames that transformers gets one by one."""
+    """A point on the first frame; transformers gets the frames one by one."""
     theirs = their_predictor(DEBUG_21)
     session = Sam2VideoInferenceSession(
         video_height=videos.HEIGHT, video_width=videos.WIDTH, dtype=torch.float32
@@ -304,8 +304,8 @@ def streamed(frames: list[Tensor]) -> Iterator[Answer]:
         yield theirs.answer(session, theirs.model(session, frame=frame))
 
 
-def test_a_stream_is_taken_for_a_long_video() -> None:
-    """So that ages of object pointers, which only SAM 2.1 has, count otherwise in a short one."""
+def test_a_stream_counts_as_a_long_video() -> None:
+    """So the temporal positions of object pointers (SAM 2.1) differ in a short one."""
     ours: Any = our_predictor(DEBUG_21)
 
     def followed(length: int) -> Iterator[Answer]:
@@ -319,7 +319,7 @@ def test_a_stream_is_taken_for_a_long_video() -> None:
 
 
 def before_any_answer(predictor: Any, state: Any) -> Iterator[Answer]:
-    """Two prompts that nobody asks an answer for until the object is followed."""
+    """Two prompts before the model runs for the first time."""
     for frame in (0, 5):
         if isinstance(predictor, TransformersPredictor):
             predictor.processor.add_inputs_to_inference_session(
@@ -356,16 +356,16 @@ def test_frames_before_a_prompt_count_as_prompted_unless_the_model_ran_there(nam
 
     ids = [1]
     assert prompted_frames(ids, at_once=False) == [0, 1, 2]
-    assert ids == []  # the caller's own list
+    assert ids == []  # the caller's own list was emptied
     assert prompted_frames([1], at_once=True) == [2]
 
 
 class TestOptions:
-    """What the official builders switch on or off, and transformers fixes or leaves out."""
+    """Options of the official builders that transformers fixes or does not have."""
 
     @BOTH
-    def test_prompted_masks_are_remembered_as_0_and_1(self, name: str) -> None:
-        """As ``binarize_mask_from_pts_for_mem_enc``, which ``apply_postprocessing`` turns on."""
+    def test_memories_of_prompted_masks_are_binary(self, name: str) -> None:
+        """Like ``binarize_mask_from_pts_for_mem_enc``, which ``apply_postprocessing`` turns on."""
         sigmoid = our_predictor(name, binarize_mask_from_pts_for_mem_enc=False)
         found, _ = compared(sigmoid, their_predictor(name), a_point)
         assert found.relative == about(0.014)
@@ -373,7 +373,7 @@ class TestOptions:
 
     @BOTH
     def test_dynamic_multimask_is_on(self, name: str) -> None:
-        """As ``apply_postprocessing`` makes it; without, the official code has it off."""
+        """``apply_postprocessing`` turns it on; otherwise it is off in the official code."""
         config = replace(shipped_config(name), dynamic_multimask_via_stability=False)
         options = TrackingOptions(binarize_mask_from_pts_for_mem_enc=True)
         ours = SAM2VideoPredictor(config, options).eval()
@@ -399,7 +399,7 @@ class TestOptions:
         assert torch.equal(found, mask > 0)
 
 
-def test_places_are_turned_by_cosine_and_sine_instead_of_complex_numbers(
+def test_rotary_positions_use_cosine_and_sine_instead_of_complex_numbers(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     ours, model = our_predictor(DEBUG[0]), their_predictor(DEBUG[0]).model

@@ -1,8 +1,8 @@
-"""Where transformers takes pixels, prompts and files otherwise than the official code.
+"""Where transformers treats pixels, prompts and files differently from the official code.
 
-Each difference is shown twice: how far transformers as it is comes out from our model, which
-follows the official code, and that both agree as soon as the cause is removed. So a test fails
-when transformers changes. The amounts stand in docs/compatibility.md.
+Each difference is shown twice: how far the unchanged transformers is from our model, which follows
+the official code, and that both agree once the cause is removed. So a test fails when transformers
+changes. The amounts are given in docs/compatibility.md.
 """
 
 from __future__ import annotations
@@ -50,19 +50,19 @@ BOTH = pytest.mark.parametrize("name", DEBUG)
 
 
 class TestPixels:
-    """What the processors make of an image and of a video, in 255ths of full intensity."""
+    """Preprocessing of an image and of a video, in 255ths of full intensity."""
 
     NOISE = np.random.default_rng(0).integers(0, 256, (90, 120, 3), np.uint8)
 
     def image(self, picture: Any) -> Tensor:
         """The pixels that our image predictor gives to the model."""
         model = SAM2(shipped_config(DEBUG[0])).eval()
-        seen: list[Tensor] = []
-        model.image_encoder.register_forward_pre_hook(lambda _, given: seen.extend(given[0]))
+        inputs: list[Tensor] = []
+        model.image_encoder.register_forward_pre_hook(lambda _, args: inputs.extend(args[0]))
         SAM2ImagePredictor(model).set_image(picture)
-        return seen[0]
+        return inputs[0]
 
-    def test_an_image_is_rounded_to_bytes_when_it_was_resized(self) -> None:
+    def test_an_image_is_rounded_to_bytes_after_resizing(self) -> None:
         processor = their_predictor(DEBUG[0]).processor.image_processor
         ours = self.image(self.NOISE)
         theirs = processor(images=self.NOISE, return_tensors="pt").pixel_values[0]
@@ -113,20 +113,22 @@ class Image:
         self.ours.load_state_dict(drawn)
         self.theirs = Sam2Model.from_pretrained(hf_folder(home, drawn))
         side = (self.ours.image_size, self.ours.image_size)
-        self.picture = PIL.Image.fromarray(videos.frame(3)).resize(side)  # that nobody resizes it
+        self.picture = PIL.Image.fromarray(videos.frame(3)).resize(
+            side
+        )  # so that nobody resizes it
         self.pixels = load_frames([self.picture], side[0], "cpu").images[0][None]
         self.features = self.ours.encode_image(self.pixels)
 
     def logits(self, **prompts: Any) -> Tensor:
-        """All of transformers' candidates: 1 x 3 x h x w."""
+        """All three candidates of transformers: 1 x 3 x h x w."""
         embeddings = self.theirs.get_image_embeddings(self.pixels)
         masks: Tensor = self.theirs(image_embeddings=embeddings, **prompts).pred_masks
         return masks[:, 0]
 
 
 @BOTH
-def test_without_a_prompt_an_image_gets_a_point_that_is_none(name: str, tmp_path: Path) -> None:
-    """As the official code does in videos, but not in images."""
+def test_without_a_prompt_an_image_gets_a_padding_point(name: str, tmp_path: Path) -> None:
+    """The official code does this in videos, but not for images."""
     image = Image(name, tmp_path)
     mine, theirs = image.ours.predict_masks(image.features).logits, image.logits()
     assert relative(mine, theirs) == about(0.3)
@@ -152,16 +154,16 @@ def test_low_resolution_logits_are_not_clamped(tmp_path: Path) -> None:
 
 
 class TestLoading:
-    """What ``from_pretrained`` takes without a word of complaint."""
+    """Files that ``from_pretrained`` accepts without an error."""
 
-    def test_a_config_of_sam_2_drops_what_sam_2_1_added(self, tmp_path: Path) -> None:
+    def test_a_config_of_sam_2_drops_the_tensors_of_sam_2_1(self, tmp_path: Path) -> None:
         folder = hf_folder(tmp_path, weights(DEBUG_21))
         config = json.loads((folder / "config.json").read_text())
         flags = [name for name in config if name.startswith("enable_")]
         assert len(flags) == 2
         (folder / "config.json").write_text(json.dumps(config | dict.fromkeys(flags, False)))
-        model, said = Sam2VideoModel.from_pretrained(folder, output_loading_info=True)
-        assert not any(said.values())
+        model, info = Sam2VideoModel.from_pretrained(folder, output_loading_info=True)
+        assert not any(info.values())
         lost = set(load_file(folder / "model.safetensors")) - set(model.state_dict())
         assert len(lost) == 3
         with pytest.raises(RuntimeError, match="Unexpected key"):
@@ -172,15 +174,15 @@ class TestLoading:
         assert not sam21convert.validate(folder).ok
 
     def test_a_folder_without_one_positional_copy_gets_random_prompts(self, tmp_path: Path) -> None:
-        """As transformers 4.56 and 4.57 save it. ``convert`` writes both copies again."""
+        """transformers 4.56 and 4.57 save such files. ``convert`` writes both copies again."""
         folder = hf_folder(tmp_path, weights(DEBUG_21))
         tensors = load_file(folder / "model.safetensors")
         copy = "prompt_encoder.shared_embedding.positional_embedding"
-        whole = tensors.pop(copy)
+        right = tensors.pop(copy)
         save_file(tensors, folder / "model.safetensors", {"format": "pt"})
-        model, said = Sam2VideoModel.from_pretrained(folder, output_loading_info=True)
-        assert set(said["missing_keys"]) == {copy}
-        assert relative(model.state_dict()[copy], whole) > 0.1
+        model, info = Sam2VideoModel.from_pretrained(folder, output_loading_info=True)
+        assert set(info["missing_keys"]) == {copy}
+        assert relative(model.state_dict()[copy], right) > 0.1
         theirs = TransformersPredictor(weights(DEBUG_21))
         theirs.model = model
         assert compared(our_predictor(DEBUG_21), theirs, a_point)[0].relative > 0.1

@@ -1,7 +1,7 @@
-"""Objects are followed through a video as by transformers, within its own noise.
+"""Tracking gives the same masks as transformers, within the noise of each.
 
-The same weights, every tensor of them random, and the same frames. What the two do differently on
-purpose or by mistake is in ``test_transformers_deviations``; here is the rest, that is most.
+Both have the same random weights and the same frames. Known differences are in
+``test_transformers_differences``; everything else is tested here.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def backwards(predictor: Any, state: Any) -> Iterator[Answer]:
 
 
 def prompts_to_come(predictor: Any, state: Any) -> Iterator[Answer]:
-    """At first the only memory lies ahead, and no object pointer is attended to."""
+    """At first the only memory is of a later frame, and there is no object pointer."""
     yield predictor.add_new_points_or_box(state, 2, 1, **clicks(POINT, [1]))
     yield from predictor.propagate_in_video(state, start_frame_idx=0)
 
@@ -133,7 +133,7 @@ def test_masks_of_a_prompted_frame(name: str, scenario: Scenario) -> None:
 
 
 def moved(tensor: Tensor) -> Tensor:
-    """The same numbers, each one place further: for most tensors as likely a set of weights."""
+    """The same numbers, each moved by one place: weights that look as plausible as before."""
     return tensor.flatten().roll(1).view_as(tensor)
 
 
@@ -150,7 +150,7 @@ def moved(tensor: Tensor) -> Tensor:
         ("memory_encoder.out_proj.bias", ALWAYS_THERE),
     ],
 )
-def test_one_tensor_of_the_memory_path_out_of_place_is_noticed(tensor: str, nudge: float) -> None:
+def test_one_displaced_tensor_of_the_memory_path_is_detected(tensor: str, nudge: float) -> None:
     name = "debug/sam2.1_debug"
     ours, theirs = our_predictor(name, nudge), their_predictor(name, nudge)
     right, _ = compared(ours, theirs, a_point)
@@ -166,7 +166,7 @@ def random(*shape: int, seed: int = 0) -> Tensor:
 
 
 def steps(ours: SAM2VideoPredictor, theirs: Any) -> dict[str, tuple[Tensor, Tensor]]:
-    """What either makes of the same input in every step of the memory path, before any cast."""
+    """Results of both for the same input, in every step of the memory path, before any cast."""
     grid, width = ours.config.embedding_size, ours.config.hidden_dim
     image, masks = random(1, width, grid, grid), random(1, 1, 16 * grid, 16 * grid)
     tokens = random(3, width)
@@ -293,7 +293,7 @@ class Memory:
 
 
 def same_but_for_the_last_bit(memory: Memory, mine: Tensor, other: Tensor) -> bool:
-    """``other`` is in bfloat16, which has 8 bits; before it was rounded it was as good as ours."""
+    """Whether the two differ only by rounding; ``other`` is in bfloat16, which has 8 bits."""
     noise = rounding(memory.ours, lambda model: {"memory": memory.of(model, 1.0, True)})["memory"]
     return torch.allclose(mine, other, rtol=2**-8, atol=MULTIPLE * noise * float(mine.abs().max()))
 

@@ -1,4 +1,4 @@
-"""What backends are asked in the tests, and how far their answers are apart."""
+"""Ask backends in tests, and measure how far their answers are apart."""
 
 from __future__ import annotations
 
@@ -19,24 +19,57 @@ BRIEF = [name for name in ASKED if name not in ("video-long", "video-reverse")]
 
 @cache
 def loaded(backend: type[Any], source: Path, image_size: int | None = None) -> Any:
-    """One that is loaded once; tests leave it as it was."""
+    """A backend that is loaded once for all tests, which must leave it unchanged.
+
+    Args:
+        backend: The class of the backend.
+        source: The checkpoint.
+        image_size: Side of the model's input in pixels; None for what the config says.
+
+    Returns:
+        The backend.
+    """
     return backend.load(source, LoadOptions(image_size=image_size))
 
 
 @cache
 def the_picture(image_size: int) -> Picture:
+    """The drawn picture.
+
+    Args:
+        image_size: Side of the model's input in pixels.
+
+    Returns:
+        The picture.
+    """
     return pictures(None, image_size)[0]
 
 
 @cache
 def the_clip(image_size: int, length: int) -> Clip:
+    """The drawn video.
+
+    Args:
+        image_size: Side of the model's input in pixels.
+        length: Number of frames.
+
+    Returns:
+        The video.
+    """
     return clip(None, image_size, length)
 
 
 def asked(backend: Any, name: str, agreed: Activations | None = None) -> Activations:
-    """What a backend answers to a scenario; for an image all of it, features included.
+    """The answer of a backend to a scenario; for an image, with the features of the encoder.
 
-    ``agreed`` are the activations of a run to compare with, whose memories count where rounding decides.
+    Args:
+        backend: The backend.
+        name: Name of the scenario.
+        agreed: Activations of a run to compare with, whose memories are used where rounding
+            decides.
+
+    Returns:
+        The activations.
     """
     scenario, side = BY_NAME[name], backend.config.image_size
     if isinstance(scenario, VideoScenario):
@@ -48,9 +81,16 @@ def asked(backend: Any, name: str, agreed: Activations | None = None) -> Activat
 
 
 def apart(reference: Activations, other: Activations) -> dict[str, float]:
-    """How far each activation that both have is apart; 9 for another shape.
+    """How far each common activation is apart.
 
-    In units of the scale of its kind: a score by itself may be as near 0 as it likes.
+    The scale is that of the kind of activation, because a single score may be close to 0.
+
+    Args:
+        reference: Activations that give the scale.
+        other: The other activations.
+
+    Returns:
+        The largest difference divided by the scale, by name; 9 for another shape.
     """
     scales: dict[str, float] = {}
     for name, tensor in reference.items():

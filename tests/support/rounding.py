@@ -1,9 +1,9 @@
-"""How far a model comes out from itself when nothing but rounding differs.
+"""How far a model is from itself when nothing but rounding differs.
 
-Two implementations of one model round at other places, and how far that carries depends on the
+Two implementations of one model round in different places, and how much that matters depends on the
 weights, the input and the processor. So tolerances are multiples of what is measured here: the same
-computation with attention spelled out, with another number of threads, and with every weight moved
-to a floating-point neighbour, which is as far as any rounding could have moved it.
+computation with another attention kernel, with another number of threads, and with every weight
+moved to a neighbouring floating-point number, which is as far as rounding can move it.
 """
 
 from __future__ import annotations
@@ -18,14 +18,22 @@ from torch import Tensor, nn
 
 from sam21convert.comparison.backends.variants import other_threads, plain_attention
 
-MULTIPLE = 5  # of what is measured: another implementation rounds at more places than a variant
+MULTIPLE = 5  # tolerance over noise: another implementation rounds in more places than a variant
 SEEDS = range(4)
 
 Model = TypeVar("Model", bound=nn.Module)
 
 
 def nudged(model: Model, seed: int) -> Model:
-    """A copy with every weight moved to the next number above or below."""
+    """A copy of a model with every weight moved to the next number above or below.
+
+    Args:
+        model: The model.
+        seed: Decides the direction for each weight.
+
+    Returns:
+        The copy.
+    """
     generator = torch.Generator().manual_seed(seed)
     copy = deepcopy(model)
     with torch.no_grad():
@@ -37,7 +45,14 @@ def nudged(model: Model, seed: int) -> Model:
 
 
 def variants(model: Model) -> Iterator[tuple[Model, AbstractContextManager[None]]]:
-    """The same model computed by other means, and the circumstances to run it in."""
+    """The same model, computed by other means.
+
+    Args:
+        model: The model.
+
+    Yields:
+        A model, and the context in which to run it.
+    """
     yield model, plain_attention()
     yield model, other_threads()
     for seed in SEEDS:
@@ -45,26 +60,51 @@ def variants(model: Model) -> Iterator[tuple[Model, AbstractContextManager[None]
 
 
 def relative(mine: Tensor, theirs: Tensor) -> float:
-    """Largest difference, in units of the scale of what is compared: its largest magnitude."""
+    """The largest difference, divided by the largest magnitude.
+
+    Args:
+        mine: One tensor.
+        theirs: The other tensor, which gives the scale.
+
+    Returns:
+        The relative difference.
+    """
     return float((mine - theirs).abs().max() / theirs.abs().max())
 
 
 def rounding(model: Model, compute: Callable[[Model], Mapping[str, Tensor]]) -> dict[str, float]:
-    """The furthest that a variant comes out, for each result that ``compute`` names."""
+    """The noise of a model's results: the largest difference of a variant.
+
+    Args:
+        model: The model.
+        compute: Runs a model and returns its results by name.
+
+    Returns:
+        The noise by name of the result, at least the machine epsilon of float32.
+    """
     usual = compute(model)
-    furthest = dict.fromkeys(usual, torch.finfo(torch.float32).eps)
-    for variant, circumstances in variants(model):
-        with circumstances:
+    noise = dict.fromkeys(usual, torch.finfo(torch.float32).eps)
+    for variant, context in variants(model):
+        with context:
             found = compute(variant)
         for name, tensor in usual.items():
-            furthest[name] = max(furthest[name], relative(found[name], tensor))
-    return furthest
+            noise[name] = max(noise[name], relative(found[name], tensor))
+    return noise
 
 
 def beyond_rounding(
     noise: Mapping[str, float], mine: Mapping[str, Tensor], theirs: Mapping[str, Tensor]
 ) -> dict[str, float]:
-    """What is further apart than rounding explains: how far, by name."""
+    """The results that differ by more than rounding explains.
+
+    Args:
+        noise: The noise by name of the result.
+        mine: Our results.
+        theirs: The results of another implementation.
+
+    Returns:
+        The relative difference of each of those results, by name.
+    """
     assert noise.keys() == mine.keys() == theirs.keys()
     apart = {name: relative(mine[name], theirs[name]) for name in mine}
     return {name: found for name, found in apart.items() if found > MULTIPLE * noise[name]}

@@ -1,4 +1,4 @@
-"""Parity with transformers' video model, in the scenarios of ``videos``."""
+"""Parity with the video model of transformers, in the scenarios of ``videos``."""
 
 from __future__ import annotations
 
@@ -27,25 +27,49 @@ from .videos import BOX, POINT, Answer, Scenario, clicks
 
 MILLIONTH = 1e-6
 SCORE_BIAS = "sam_mask_decoder.pred_obj_score_head.layers.2.bias"
-# Added to the object scores: they change sign, but are never so near 0 that rounding decides.
+# Added to the object scores. With the first they change sign, but none is so near 0 that rounding
+# decides; with the second all are positive.
 COMES_AND_GOES, ALWAYS_THERE = 0.01, 5.0
 
 
 @cache
 def weights(name: str, nudge: float = ALWAYS_THERE) -> dict[str, Tensor]:
-    """Official weights, every tensor random."""
+    """Official weights in which every tensor is random.
+
+    Args:
+        name: Name of the shipped config.
+        nudge: Added to the bias of the object score.
+
+    Returns:
+        The tensors by canonical name.
+    """
     drawn = weights_of(shipped_config(name))
     return {**drawn, SCORE_BIAS: drawn[SCORE_BIAS] + nudge}
 
 
 def hf_folder(home: Path, weights: Mapping[str, Tensor], **options: Any) -> Path:
-    """A transformers folder of official weights; ``options`` are those of ``convert``."""
+    """A transformers folder with given weights.
+
+    Args:
+        home: A folder to write into.
+        weights: Tensors by canonical name.
+        **options: Options of ``convert``.
+
+    Returns:
+        Path of the folder.
+    """
     sam21convert.convert(official_pt(home / "weights.pt", weights), home / "hf", **options)
     return home / "hf"
 
 
 class TransformersPredictor(transformers_video.TransformersPredictor):
-    """``Sam2VideoModel`` with official weights, converted."""
+    """``Sam2VideoModel`` with official weights, which are converted first.
+
+    Args:
+        weights: Tensors by canonical name.
+        attention: The attention implementation, ``"sdpa"`` or ``"eager"``.
+        **options: Options of ``convert``.
+    """
 
     def __init__(
         self, weights: Mapping[str, Tensor], attention: str = "sdpa", **options: Any
@@ -53,12 +77,21 @@ class TransformersPredictor(transformers_video.TransformersPredictor):
         with TemporaryDirectory() as home:
             folder = hf_folder(Path(home), weights, **options)
             mapped = Sam2VideoModel.from_pretrained(folder, attn_implementation=attention)
-            # Mapped weights lie at any address of the file, where kernels round differently.
+            # Copied, because mapped weights may lie at any address, and kernels round by alignment.
             super().__init__(deepcopy(mapped), Sam2VideoProcessor.from_pretrained(folder))
 
 
 def our_predictor(name: str, nudge: float = ALWAYS_THERE, **options: Any) -> SAM2VideoPredictor:
-    """Ours; ``options`` are those of tracking, by default what transformers does."""
+    """The video predictor of the ground truth.
+
+    Args:
+        name: Name of the shipped config.
+        nudge: As for :func:`weights`.
+        **options: Options of tracking; by default those that transformers has fixed.
+
+    Returns:
+        The predictor.
+    """
     tracking = TrackingOptions(**{"binarize_mask_from_pts_for_mem_enc": True, **options})
     predictor = SAM2VideoPredictor(shipped_config(name), tracking).eval()
     predictor.load_state_dict(weights(name, nudge))
@@ -69,15 +102,40 @@ def our_predictor(name: str, nudge: float = ALWAYS_THERE, **options: Any) -> SAM
 def their_predictor(
     name: str, nudge: float = ALWAYS_THERE, attention: str = "sdpa"
 ) -> TransformersPredictor:
+    """The video predictor of transformers, loaded once for all tests.
+
+    Args:
+        name: Name of the shipped config.
+        nudge: As for :func:`weights`.
+        attention: The attention implementation.
+
+    Returns:
+        The predictor, which tests must leave unchanged.
+    """
     return TransformersPredictor(weights(name, nudge), attention)
 
 
 def opened(predictor: SAM2VideoPredictor) -> Any:
+    """An inference state with the drawn video of ``videos``.
+
+    Args:
+        predictor: Our predictor.
+
+    Returns:
+        The state.
+    """
     return predictor.init_state([videos.frame(number) for number in range(videos.LENGTH)])
 
 
 def scores(session: Any) -> list[float]:
-    """The object scores of all that a session of transformers remembers."""
+    """The object scores of everything in the memory of a session.
+
+    Args:
+        session: A session of transformers.
+
+    Returns:
+        The scores of all objects and frames.
+    """
     return [
         float(outcome["object_score_logits"])
         for outputs in session.output_dict_per_obj.values()
@@ -87,14 +145,27 @@ def scores(session: Any) -> list[float]:
 
 
 class Difference(NamedTuple):
-    """How far masks are apart."""
+    """How far masks are apart.
 
-    relative: float  # the largest difference of a logit, in units of the largest of its mask
-    flipped: float  # share of pixels on the other side of the threshold
+    Attributes:
+        relative: The largest difference of a logit, divided by the largest logit of its mask.
+        flipped: Share of pixels on the other side of the threshold.
+    """
+
+    relative: float
+    flipped: float
 
 
 def difference(mine: Iterable[Answer], theirs: Iterable[Answer]) -> Difference:
-    """Of the answers of two predictors to the same prompts."""
+    """How far the answers of two predictors to the same prompts are apart.
+
+    Args:
+        mine: Answers of one predictor.
+        theirs: Answers of the other, for the same frames and objects.
+
+    Returns:
+        The difference of the masks.
+    """
     furthest, flips = 0.0, []
     for (frame, ids, masks), (their_frame, their_ids, their_masks) in zip(
         mine, theirs, strict=True
@@ -109,20 +180,45 @@ def difference(mine: Iterable[Answer], theirs: Iterable[Answer]) -> Difference:
 def compared(
     ours: SAM2VideoPredictor, theirs: TransformersPredictor, scenario: Scenario
 ) -> tuple[Difference, list[float]]:
-    """How far the masks are apart, and the object scores."""
+    """Run a scenario on both predictors.
+
+    Args:
+        ours: Our predictor.
+        theirs: The predictor of transformers.
+        scenario: The scenario.
+
+    Returns:
+        How far the masks are apart, and the object scores of transformers.
+    """
     mine = opened(ours)
     session = theirs.init_state(mine)
     return difference(scenario(ours, mine), scenario(theirs, session)), scores(session)
 
 
 def a_point(predictor: Any, state: Any) -> Iterator[Answer]:
-    """One object through ten frames."""
+    """One object through ten frames.
+
+    Args:
+        predictor: A predictor with the official methods.
+        state: Its inference state.
+
+    Yields:
+        The answers.
+    """
     yield predictor.add_new_points_or_box(state, 0, 1, **clicks(POINT, [1]))
     yield from predictor.propagate_in_video(state, max_frame_num_to_track=9)
 
 
 def a_point_and_a_box(predictor: Any, state: Any) -> Iterator[Answer]:
-    """Two objects through the whole video."""
+    """Two objects through the whole video.
+
+    Args:
+        predictor: A predictor with the official methods.
+        state: Its inference state.
+
+    Yields:
+        The answers.
+    """
     yield predictor.add_new_points_or_box(state, 0, 1, **clicks(POINT, [1]))
     yield predictor.add_new_points_or_box(state, 0, 2, box=BOX)
     yield from predictor.propagate_in_video(state)
@@ -132,31 +228,56 @@ def a_point_and_a_box(predictor: Any, state: Any) -> Iterator[Answer]:
 def noise(
     name: str, nudge: float = ALWAYS_THERE, scenario: Scenario = a_point_and_a_box
 ) -> Difference:
-    """The furthest that either side comes out from itself when nothing but rounding differs.
+    """The largest difference of either side from itself when nothing but rounding differs.
 
-    Memories are kept in bfloat16, so that one number that rounds the other way is carried on as a
-    difference of 0.4 %. Whether that happens is a matter of luck, hence several tries.
+    Memories are kept in bfloat16, so one number that rounds the other way becomes a difference of
+    0.4 %. Whether that happens is a matter of luck, so there are several tries.
+
+    Args:
+        name: Name of the shipped config.
+        nudge: As for :func:`weights`.
+        scenario: The scenario to run.
+
+    Returns:
+        The largest difference of all tries.
     """
     ours = our_predictor(name, nudge)
     frames = opened(ours)
     sdpa, eager = (their_predictor(name, nudge, attention) for attention in ("sdpa", "eager"))
     tries = [
-        difference(*(scenario(one, one.init_state(frames)) for one in (sdpa, eager))),
+        difference(*(scenario(theirs, theirs.init_state(frames)) for theirs in (sdpa, eager))),
     ]
     usual = list(scenario(ours, opened(ours)))
-    for variant, circumstances in variants(ours):
-        with circumstances:
+    for variant, context in variants(ours):
+        with context:
             tries.append(difference(usual, scenario(variant, opened(variant))))
     return Difference(*map(max, zip(*tries, strict=True)))
 
 
 def in_parity(found: Difference, noise: Difference) -> bool:
-    """Rounding grows from frame to frame, in some scenarios faster than where it was measured."""
+    """Whether a difference is within tolerance.
+
+    Rounding grows from frame to frame, in some scenarios faster than where it was measured.
+
+    Args:
+        found: The difference.
+        noise: The noise.
+
+    Returns:
+        True when it is.
+    """
     return found.relative <= min(MULTIPLE * noise.relative, 1e-3) and found.flipped <= 1e-4
 
 
 def about(amount: float) -> Any:
-    """Of that order: weights are drawn, and rounding differs between machines."""
+    """A number to compare with, within a factor of 2: rounding differs between machines.
+
+    Args:
+        amount: The number.
+
+    Returns:
+        An object that equals every number from half of it to twice of it.
+    """
     return _About(amount)
 
 

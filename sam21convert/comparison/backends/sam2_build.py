@@ -99,11 +99,8 @@ def image_predictor(model: Any, **options: Any) -> Any:
         warnings.filterwarnings("ignore", message=r".*torch\.jit\.script")
         predictor = member("sam2.sam2_image_predictor", "SAM2ImagePredictor")(model, **options)
     grid = model.image_size // 16
-    predictor._bb_feat_sizes = [
-        (4 * grid,) * 2,
-        (2 * grid,) * 2,
-        (grid,) * 2,
-    ]  # fixed for 1024 pixels otherwise
+    # The official constructor sets the sizes for 1024 pixels, whatever the model.
+    predictor._bb_feat_sizes = [(4 * grid,) * 2, (2 * grid,) * 2, (grid,) * 2]
     return predictor
 
 

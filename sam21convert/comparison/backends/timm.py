@@ -201,9 +201,8 @@ def _load_own(checkpoint: Checkpoint) -> tuple[Any, ModelConfig]:
         if path.is_dir():
             return create(f"local-dir:{path}", pretrained=True), config
         model = _build(config.trunk)
-        with (
-            TemporaryDirectory() as folder
-        ):  # timm goes by the suffix; an output in progress has a temporary one
+        # timm decides by the suffix, and a file that is being written has a temporary one.
+        with TemporaryDirectory() as folder:
             suffix = ".safetensors" if checkpoint.source.container == "safetensors" else ".pt"
             link = Path(folder) / f"trunk{suffix}"
             link.symlink_to(path.absolute())

@@ -46,7 +46,7 @@ class KnownDifference:
 
 
 _TRANSFORMERS = "transformers"
-_EVER_SINCE = ">=4.56"  # the first release with SAM 2
+_WITH_SAM2 = ">=4.56"  # the first release with SAM 2
 
 # Checked with 4.56.2, 4.57.6, 5.1.0 and 5.23.0.
 KNOWN_DIFFERENCES: tuple[KnownDifference, ...] = (
@@ -54,7 +54,7 @@ KNOWN_DIFFERENCES: tuple[KnownDifference, ...] = (
         "image-rounding",
         _TRANSFORMERS,
         ("image-pixels",),
-        _EVER_SINCE,
+        _WITH_SAM2,
         "An image is rounded to bytes after resizing; the official code resizes in floating point.",
         "give the image processor floats from 0 to 1 and do_rescale=False",
         emulation.image_rounding,
@@ -63,7 +63,7 @@ KNOWN_DIFFERENCES: tuple[KnownDifference, ...] = (
         "video-resize",
         _TRANSFORMERS,
         ("video-pixels",),
-        _EVER_SINCE,
+        _WITH_SAM2,
         "Video frames are resized bilinearly; the official code resizes the frames of a folder "
         "bicubically.",
         "set resample=3 in the video processor, which comes within 2/255 of the official pixels",
@@ -82,7 +82,7 @@ KNOWN_DIFFERENCES: tuple[KnownDifference, ...] = (
         "no-prompt",
         _TRANSFORMERS,
         ("no-prompt",),
-        _EVER_SINCE,
+        _WITH_SAM2,
         "An image without a prompt gets a padding point; in the official code only video frames "
         "do.",
         "give a prompt",
@@ -92,7 +92,7 @@ KNOWN_DIFFERENCES: tuple[KnownDifference, ...] = (
         "mask-pointer",
         _TRANSFORMERS,
         ("video-mask",),
-        _EVER_SINCE,
+        _WITH_SAM2,
         "The object pointer of a mask prompt comes from the best of three candidates; in the "
         "official code it comes from the single-mask token.",
         "replace model._single_frame_forward by functools.partial(model._single_frame_forward, "
@@ -103,7 +103,7 @@ KNOWN_DIFFERENCES: tuple[KnownDifference, ...] = (
         "mask-memory",
         _TRANSFORMERS,
         ("video-mask",),
-        _EVER_SINCE,
+        _WITH_SAM2,
         "A mask prompt becomes a memory as it is; the official code first scales it to a quarter "
         "of the resolution, like all other masks.",
         "no option changes this; for points and boxes the memories are the same",
@@ -113,7 +113,7 @@ KNOWN_DIFFERENCES: tuple[KnownDifference, ...] = (
         "correction",
         _TRANSFORMERS,
         ("video-correction",),
-        _EVER_SINCE,
+        _WITH_SAM2,
         "A correcting click is decoded without the mask that it corrects; in the official code "
         "the decoder gets that mask.",
         "make model._run_single_frame_inference pass the logits found on that frame, clamped to "
@@ -124,7 +124,7 @@ KNOWN_DIFFERENCES: tuple[KnownDifference, ...] = (
         "early-memory",
         _TRANSFORMERS,
         ("video-correction",),
-        _EVER_SINCE,
+        _WITH_SAM2,
         "Every answer to a prompt becomes a memory; in the official code only the last one does, "
         "when tracking starts.",
         "nothing to do: no mask depends on it",
@@ -134,7 +134,7 @@ KNOWN_DIFFERENCES: tuple[KnownDifference, ...] = (
         "holes",
         _TRANSFORMERS,
         ("video-holes",),
-        _EVER_SINCE,
+        _WITH_SAM2,
         "Holes in masks stay; the official builder of video predictors makes the model fill "
         "holes of up to 8 pixels.",
         "fill them afterwards, which leaves the memories as they are; or build the official "

@@ -90,9 +90,8 @@ def _fitted(view: View) -> tuple[Pixels, Mask, Mask, Mask]:
         for mask in (view.left, view.right, unlike)
     )
     down, across = np.nonzero(unlike)
-    differing[down * size[1] // height, across * size[0] // width] = (
-        True  # resizing may have skipped some
-    )
+    # Resizing may have skipped some of the pixels that differ.
+    differing[down * size[1] // height, across * size[0] // width] = True
     return pixels, one, other, differing
 
 
@@ -115,8 +114,8 @@ def _png(picture: Image.Image) -> bytes:
 def _difference(pixels: Pixels, differing: Mask) -> Image.Image:
     """Pixels that differ, a little larger than they are, over the dimmed picture."""
     grey = np.asarray(Image.fromarray(pixels).convert("L")) // (256 // _GREYS)
-    seen = Image.fromarray(differing.astype(np.uint8)).filter(ImageFilter.MaxFilter(3))
-    indices = np.where(np.asarray(seen) > 0, np.uint8(_GREYS), grey)
+    marked = Image.fromarray(differing.astype(np.uint8)).filter(ImageFilter.MaxFilter(3))
+    indices = np.where(np.asarray(marked) > 0, np.uint8(_GREYS), grey)
     picture = Image.fromarray(indices)
     shades = [shade for step in range(_GREYS) for shade in 3 * [24 + 80 * step // _GREYS]]
     picture.putpalette([*shades, *LOUD])

@@ -23,10 +23,10 @@ def verdict(report: ParityResult) -> Markup:
     """
     answer, glyph, cls = ("In parity", "✓", "yes") if report.ok else ("Not in parity", "✕", "no")
     first = next(iter(report.differing), None)
-    told = {difference.text for difference in report.diagnosis}
-    others = [breakable(problem) for problem in report.problems if problem not in told]
+    texts = {difference.text for difference in report.diagnosis}
+    others = [breakable(problem) for problem in report.problems if problem not in texts]
     reasons = [_diagnosis(difference, first) for difference in report.diagnosis]
-    reasons += others if first is None else others[1:]  # the first of them is the sentence
+    reasons += others if first is None else others[1:]  # the first one is the sentence above
     mark = element("span", glyph, cls="glyph", aria_hidden="true")
     text = element(
         "div",
@@ -163,7 +163,7 @@ def _folded(texts: Sequence[str]) -> Markup:
 
 
 def _hashes(side: ParitySide) -> Markup:
-    """Of each file; its name is said where there are several."""
+    """The hash of each file, with its name if there are several."""
     several = len(side.sha256) > 1
     return lines(
         joined(name if several else "", " " if several else "", element("code", value, cls="hash"))
