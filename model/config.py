@@ -228,6 +228,12 @@ class ModelConfig:
             mask is compared with itself.
         dynamic_multimask_stability_thresh: IoU of the two from which on a mask is stable.
 
+    Example:
+        >>> from dataclasses import replace
+        >>> tiny = sam21convert.load_config("sam2.1/sam2.1_hiera_t")
+        >>> replace(tiny, image_size=512).embedding_size
+        32
+
     Raises:
         ConfigError: If the parts do not fit together; it names the field.
     """

@@ -30,8 +30,8 @@ In memory:
 
 Reports: Inspection, Validation, Difference, Conversion, BatchReport, Pulled, Listing, Sample,
 ParityReport, Publication, ImagePrediction, VideoPrediction, Loading. Errors: Sam21ConvertError and
-below it UnreadableError, MissingFileError, UnreachableError, RefusedError, MismatchError,
-UsageError, MissingSourceError. Progress is what to subclass to watch long work.
+below it UnreadableError, MissingFileError, RefusedError, MismatchError, UsageError,
+MissingSourceError. Progress is what to subclass to watch long work.
 
 The model itself, and the API of the official package, are in ``sam21convert.model``. Names are
 loaded when they are first used, so that a program that only inspects files does not import torch.
@@ -63,7 +63,6 @@ if TYPE_CHECKING:
     from .errors import MissingSourceError as MissingSourceError
     from .errors import RefusedError as RefusedError
     from .errors import Sam21ConvertError as Sam21ConvertError
-    from .errors import UnreachableError as UnreachableError
     from .errors import UnreadableError as UnreadableError
     from .errors import UsageError as UsageError
     from .hub.pull import Listing as Listing
@@ -104,7 +103,6 @@ _NAMES = {
         "MissingSourceError",
         "RefusedError",
         "Sam21ConvertError",
-        "UnreachableError",
         "UnreadableError",
         "UsageError",
     ),

@@ -126,7 +126,14 @@ def _folded(count: int, inside: str) -> str:
 
 
 def size_text(nbytes: int) -> str:
-    """A number of bytes in decimal units, as file managers give it."""
+    """A number of bytes for people, in decimal units, as file managers give it.
+
+    Args:
+        nbytes: The number.
+
+    Returns:
+        Text such as ``"155.9 MB"``.
+    """
     size = float(nbytes)
     for unit in ("bytes", "kB", "MB"):
         if size < 1000:
@@ -136,7 +143,14 @@ def size_text(nbytes: int) -> str:
 
 
 def table(rows: list[tuple[str, str]]) -> str:
-    """Two columns, the first as wide as its longest entry; later lines are indented."""
+    """Text in two columns.
+
+    Args:
+        rows: Label and text of each row. The lines of a text stay below each other.
+
+    Returns:
+        Lines whose first column is as wide as the longest label.
+    """
     width = max(len(label) for label, _ in rows)
     return "\n".join(
         f"{label:<{width}}  " + text.replace("\n", "\n" + " " * (width + 2)) for label, text in rows
@@ -147,11 +161,17 @@ _Pattern: TypeAlias = tuple[tuple[str, ...], ...]  # the choices at each positio
 
 
 def fold(names: Iterable[str]) -> list[str]:
-    """Names with their numbers drawn together, for printing.
+    """Shorten a list of names for printing.
 
     ``blocks.0.norm1.weight`` ... ``blocks.11.norm2.bias`` become
-    ``blocks.{0...11}.norm{1,2}.{bias,weight}``. Only names that together fill the whole product of
-    the braces are drawn together, so that the folded form never says more than the list did.
+    ``blocks.{0...11}.norm{1,2}.{bias,weight}``. Names are only joined when all combinations in the
+    braces occur, so that the short form never says more than the list did.
+
+    Args:
+        names: The names, each of which counts once.
+
+    Returns:
+        Names with braces, in the order in which they occur first.
     """
     patterns: list[_Pattern] = [
         tuple((piece,) for piece in _pieces(name)) for name in dict.fromkeys(names)

@@ -30,7 +30,7 @@ PUBLIC = {
     *("Loading", "ParityReport", "Publication", "Pulled", "Sample", "Validation"),
     *("VideoPrediction", "Box", "ModelConfig", "Point", "Progress"),
     *("MismatchError", "MissingFileError", "MissingSourceError", "RefusedError"),
-    *("Sam21ConvertError", "UnreachableError", "UnreadableError", "UsageError"),
+    *("Sam21ConvertError", "UnreadableError", "UsageError"),
     "__version__",
 }
 # Runs the examples of each name in a copy of the current folder: {name: [examples, failures]}.

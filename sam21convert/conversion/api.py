@@ -62,6 +62,11 @@ def convert(
     Raises :class:`~sam21convert.errors.UsageError`,
     :class:`~sam21convert.errors.UnreadableError`, :class:`~sam21convert.errors.RefusedError` and
     :class:`~sam21convert.errors.MismatchError`; the destination is then as it was before.
+
+    Example:
+        >>> done = sam21convert.convert("model.pt", "my-model")
+        >>> done.container
+        'transformers folder'
     """
     options = ConvertOptions(
         to=to,

@@ -24,6 +24,11 @@ class Conversion(Report):
     ``from``, none for zeros that ``generation`` adds. ``lost`` holds what ``allow_lossy`` gave up:
     the largest magnitude in each tensor, None where it is not finite. ``dropped`` names what
     ``drop_hq`` left out. ``sha256`` is empty unless hashes were asked for.
+
+    Example:
+        >>> done = sam21convert.convert("model.pt", "copy.safetensors", dtype="float16")
+        >>> done.dtypes
+        {'F16': 359}
     """
 
     source: Path

@@ -184,8 +184,10 @@ def predict_image(
         Sam21ConvertError: For a checkpoint, as :func:`~sam21convert.load_model` does.
 
     Example:
-        >>> found = predict_image("truck.jpg", "tiny.pt", prompts=[Point(500, 375)])
-        >>> best = found.arrays[max(range(3), key=lambda n: found.masks[n].iou)]
+        >>> point = sam21convert.Point(48, 48)
+        >>> found = sam21convert.predict_image("picture.jpg", "model.pt", prompts=[point])
+        >>> [mask.shape for mask in found.arrays]
+        [(96, 96), (96, 96), (96, 96)]
     """
     from ..model.sam2 import SAM2
 

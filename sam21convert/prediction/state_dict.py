@@ -49,7 +49,7 @@ def load_state_dict(
     Example:
         >>> tensors = sam21convert.load_state_dict("model.pt", "hf-video")
         >>> tensors["no_memory_embedding"].shape
-        torch.Size([1, 1, 32])
+        torch.Size([1, 1, 128])
     """
     checkpoint = open_checkpoint(source, config)
     with Files() as files:

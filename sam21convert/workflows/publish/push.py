@@ -51,7 +51,7 @@ class Publication(Report):
     Example:
         >>> plan = sam21convert.push("model.pt", "org/new-sam2", license="apache-2.0", dry_run=True)
         >>> plan.changes["model.safetensors"]
-        'add'
+        'new'
     """
 
     repo_id: str
