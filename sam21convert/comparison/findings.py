@@ -345,7 +345,7 @@ class ParityResult(Report):
             else:
                 yield (
                     f"{found.title} differs at {found.first.name}: {found.first.relative:.2g} of "
-                    f"its scale, {found.first.tolerance:.2g} allowed"
+                    f"its scale, tolerance {found.first.tolerance:.2g}"
                 )
         yield from (difference.text for difference in self.diagnosis)
         for control in self.negative_controls:
@@ -356,7 +356,7 @@ class ParityResult(Report):
                 )
         if self.sensitivity is not None and self.sensitivity.unexpected:
             names = ", ".join(fold(self.sensitivity.unexpected))
-            yield f"no scenario of this run depends on {names}"
+            yield f"no scenario of this run detected a change of {names}"
         if not any(found.status in ("same", "known difference") for found in self.scenarios):
             yield "no scenario was the same on both sides: none could be run, or all differ"
 

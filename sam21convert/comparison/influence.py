@@ -45,7 +45,7 @@ _SETTINGS = (
 # Tensors that no result of the model depends on, and why.
 DEAD = "never read: every published config adds no_mem_embed instead"
 INVARIANT = "adds the same to all scores of a query, and softmax ignores what all scores share"
-UNSEEN = {
+UNDETECTABLE = {
     "no_mem_pos_enc": DEAD,
     **dict.fromkeys(
         (
@@ -75,7 +75,7 @@ def of_tensor(name: str, config: ModelConfig) -> str | None:
     Returns:
         A kind of activation, such as ``trunk.stage2``; None when no result depends on the tensor.
     """
-    if name in UNSEEN:
+    if name in UNDETECTABLE:
         return None
     block = _BLOCK.match(name)
     if block is not None:

@@ -100,7 +100,9 @@ def measure_sensitivity(comparison: Comparison, progress: Progress) -> Sensitivi
         ):
             undetected.append(name)
         progress.advance(1)
-    expected = {name: influence.UNSEEN[name] for name in undetected if name in influence.UNSEEN}
+    expected = {
+        name: influence.UNDETECTABLE[name] for name in undetected if name in influence.UNDETECTABLE
+    }
     return Sensitivity(len(names), tuple(undetected), expected)
 
 

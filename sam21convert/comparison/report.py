@@ -9,7 +9,7 @@ from ..report import table
 from .findings import CaseStatus, NegativeControl, ParityResult, ScenarioResult, Sensitivity, short
 from .page.page import framed
 
-HEAD = ("scenario", "result", "difference", "allowed", "IoU", "activation")
+HEAD = ("scenario", "result", "difference", "tolerance", "IoU", "activation")
 
 
 @dataclass(frozen=True)

@@ -98,7 +98,7 @@ def expected(subject: Subject, *names: str) -> str | None:
 
 
 def visible(names: tuple[str, ...]) -> list[str]:
-    return [name for name in names if name not in influence.UNSEEN]
+    return [name for name in names if name not in influence.UNDETECTABLE]
 
 
 @BOTH
@@ -155,7 +155,7 @@ def test_a_square_matrix_transposed(name: str) -> None:
 def test_tensors_that_no_result_depends_on_are_diagnosed(name: str) -> None:
     """The biases among them change the rounding only."""
     subject = loaded(name)
-    for tensor in influence.UNSEEN:
+    for tensor in influence.UNDETECTABLE:
         with perturb(subject.truth.tensor(tensor), 0.01):
             assert [activation for _, activation in subject.diagnosis()] == [None]
     with perturb(subject.truth.tensor("no_mem_pos_enc"), 0.01):

@@ -83,7 +83,7 @@ def tolerances(report: ParityResult) -> Markup:
         A paragraph.
     """
     unit = (
-        "Differences are the largest difference of two values of an activation, divided by the "
+        "The difference of an activation is the largest difference of two values, divided by the "
         f"largest magnitude that it has on the reference side ({report.reference})."
     )
     if report.exact:
