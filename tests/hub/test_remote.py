@@ -317,7 +317,7 @@ def test_a_failure_in_the_middle_names_the_file_once(
         ("hf://org/nothing", "no checkpoint among its 2 files"),
         ("hf://org/nothing/README.md", "is text that begins with"),
         ("hf://org/several/empty.pt", "is empty"),
-        ("hf://org/cut", "the file holds"),
+        ("hf://org/cut", "but the file has"),
     ],
 )
 def test_an_error_names_its_reason(world: World, reference: str, says: str) -> None:
