@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from huggingface_hub import HfApi, hf_hub_download
+from huggingface_hub import HfApi
 from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
 from ...checkpoint.open import open_checkpoint
@@ -18,15 +18,13 @@ from ...comparison.sides import Config
 from ...errors import MismatchError, RefusedError, UnreadableError, UsageError
 from ...hub.errors import translate_errors
 from ...hub.retry import bounded, retry
-from ...io.data.checksums import sha256
-from ...io.source import INDEX, WEIGHTS
+from ...io.source import WEIGHTS
 from ...report import SILENT, Progress, Report, size_text, table
-from .card import listed
 from .readme import NAME
+from .replace import FileChange, fetched, refuse_contradiction, refuse_foreign
 from .repository import Repository, Scenarios, compose
 from .upload import RemoteState, commit, fetch_state, own_proposal
 
-FileChange = Literal["new", "changed", "same"]
 MESSAGE = "Upload with sam21convert"
 _NEW_PROPOSAL = "a new pull request"  # shown as the revision until it has one
 
@@ -168,15 +166,7 @@ def push(
     """
     _check_request(repo_id, revision, create_pr=create_pr)
     api = HfApi(library_name="sam21convert")
-    proposal = None
-    state = fetch_state(api, repo_id, revision or "main")
-    if state is None and (create_pr or revision is not None):
-        raise UnreadableError(
-            f"{repo_id}: no such repository, or your token cannot see it",
-            hint="check the spelling; without `create_pr` and `revision` it is created",
-        )
-    if create_pr and (proposal := own_proposal(api, repo_id, message)) is not None:
-        state = fetch_state(api, repo_id, proposal)
+    state, proposal = _present(api, repo_id, revision, message if create_pr else None)
     readme = _readme(repo_id, state)
     with _scratch() as scratch:
         repository = compose(
@@ -197,9 +187,9 @@ def push(
         target = revision or proposal or (_NEW_PROPOSAL if proposing else "main")
         plan = _plan(repository, state, target, _url(api, repo_id, target), private=private)
         if state is not None:
-            _refuse_contradiction(repo_id, state, plan.changes)
+            refuse_contradiction(repo_id, state, plan.changes)
             if not create_pr:
-                _refuse_foreign(repo_id, state, plan.changes, readme)
+                refuse_foreign(repo_id, state, plan.changes, readme)
         paths = [repository.folder / name for name, how in plan.changes.items() if how != "same"]
         if dry_run or not paths:
             return replace(plan, dry_run=dry_run)
@@ -208,6 +198,20 @@ def push(
         target = commit(api, repo_id, paths, base, message, propose=proposing)
         _verify(api, repo_id, target, repository)
         return replace(plan, revision=target, url=_url(api, repo_id, target), uploaded=True)
+
+
+def _present(
+    api: HfApi, repo_id: str, revision: str | None, title: str | None
+) -> tuple[RemoteState | None, str | None]:
+    """The state to change, and the user's open pull request with this title, if one is wanted."""
+    state = fetch_state(api, repo_id, revision or "main")
+    if state is None and (title is not None or revision is not None):
+        raise UnreadableError(
+            f"{repo_id}: no such repository, or your token cannot see it",
+            hint="check the spelling; without `create_pr` and `revision` it is created",
+        )
+    proposal = None if title is None else own_proposal(api, repo_id, title)
+    return (state if proposal is None else fetch_state(api, repo_id, proposal)), proposal
 
 
 def _plan(
@@ -263,12 +267,7 @@ def _readme(repo_id: str, state: RemoteState | None) -> bytes | None:
     """The README of the repository, if it has one."""
     if state is None or NAME not in state.files:
         return None
-    return _fetched(repo_id, NAME, state).read_bytes()
-
-
-def _fetched(repo_id: str, name: str, state: RemoteState) -> Path:
-    with translate_errors(f"{repo_id}/{name}"):
-        return Path(retry(lambda: hf_hub_download(repo_id, name, revision=state.head)))
+    return fetched(repo_id, NAME, state).read_bytes()
 
 
 def _changes(repository: Repository, state: RemoteState | None) -> dict[str, FileChange]:
@@ -278,40 +277,6 @@ def _changes(repository: Repository, state: RemoteState | None) -> dict[str, Fil
         return "same" if state.holds(repository.folder / name) else "changed"
 
     return {name: change(name) for name in repository.files}
-
-
-def _refuse_contradiction(repo_id: str, state: RemoteState, changes: dict[str, FileChange]) -> None:
-    """Refuse new weights beside the index of a sharded model, which names other files."""
-    if INDEX in state.files and WEIGHTS in changes:
-        raise RefusedError(
-            f"{repo_id}: holds {INDEX}, which would contradict the new weights",
-            hint="remove it and its shards first, or push to another repository",
-        )
-
-
-def _refuse_foreign(
-    repo_id: str, state: RemoteState, changes: dict[str, FileChange], readme: bytes | None
-) -> None:
-    """Refuse to replace files that the card does not list with the hash they have now.
-
-    The card itself is exempt: it is merged, not replaced.
-    """
-    ours = {} if readme is None else listed(readme)
-
-    def foreign(name: str) -> bool:
-        if changes[name] != "changed" or name == NAME:
-            return False
-        if name not in ours:
-            return True
-        lfs = state.files[name].lfs
-        return ours[name] != (sha256(_fetched(repo_id, name, state)) if lfs is None else lfs.sha256)
-
-    found = [name for name in changes if foreign(name)]
-    if found:
-        raise RefusedError(
-            f"{repo_id}: would replace files that sam21convert did not write: {', '.join(found)}",
-            hint="`create_pr=True` proposes the change instead; or push to another repository",
-        )
 
 
 def _created(api: HfApi, repo_id: str, *, private: bool) -> RemoteState:

@@ -154,8 +154,6 @@ def compose(
         if with_official or dialect is OFFICIAL:
             official = _write_official(checkpoint, config, folder)
         forms = _forms(dialect, folder, official)
-        for form in forms:
-            _check_values(form)
         main = forms[0]
         ious = _draw(main, folder / EXAMPLE)
         image_size = _image_size(main)
@@ -237,10 +235,12 @@ def _write_official(checkpoint: Checkpoint, given: Config, folder: Path) -> Offi
 
 
 def _forms(dialect: Dialect, folder: Path, official: OfficialFiles | None) -> list[_Form]:
-    """The checkpoints of the folder, the main one first."""
+    """The checkpoints of the folder, the main one first, each checked to be sound."""
     forms = [] if dialect is OFFICIAL else [_Form(folder, None)]
     if official is not None:
         forms.append(_Form(folder / official.checkpoint, folder / official.config))
+    for form in forms:
+        _check_values(form)
     return forms
 
 
