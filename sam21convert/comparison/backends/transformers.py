@@ -8,6 +8,7 @@ from tempfile import TemporaryDirectory
 import torch
 from torch import Tensor
 
+from ...checkpoint.identify import identify
 from ...checkpoint.open import open_checkpoint
 from ...config import transformers
 from ...config.plain_yaml import naming
@@ -101,8 +102,7 @@ class Transformers:
         content = read_json(folder / CONFIG)
         with naming(folder / CONFIG):
             kind = transformers.model_type(content)
-        found = open_checkpoint(folder).model_config
-        assert found is not None  # a folder with config.json has one
+        found = identify(open_checkpoint(folder)).model_config
         config = with_image_size(options.image_size)(found)
         resized = options.image_size is not None
         loaded = load_folder(folder, kind, config, options.device, resized=resized)

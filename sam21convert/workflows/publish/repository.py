@@ -16,6 +16,7 @@ from typing import Any, Literal, NamedTuple
 
 from PIL import Image
 
+from ...checkpoint.identify import identify
 from ...checkpoint.inspect import inspect
 from ...checkpoint.open import Checkpoint, open_checkpoint
 from ...checkpoint.validate import validate
@@ -212,9 +213,9 @@ def _new(folder: Path) -> Iterator[None]:
 
 def _write_official(checkpoint: Checkpoint, given: Config, folder: Path) -> OfficialFiles:
     """Write the ``.pt`` and its YAML, named as the official code names such a model."""
-    config = checkpoint.model_config
-    shipped = None if config is None else shipped_like(config)
-    stem = f"sam{'2' if config is None or config.generation == '2.0' else '2.1'}"
+    config = identify(checkpoint).model_config
+    shipped = shipped_like(config)
+    stem = f"sam{'2' if config.generation == '2.0' else '2.1'}"
     names = OfficialFiles(f"{stem}.pt", f"{stem}.yaml")
     if shipped is not None:
         short = shipped.name.rpartition("/")[2]
@@ -222,7 +223,6 @@ def _write_official(checkpoint: Checkpoint, given: Config, folder: Path) -> Offi
         published = config == shipped_config(shipped.name) and shipped.size != "debug"
         names = OfficialFiles(f"{stem}.pt", f"{short if published else stem}.yaml")
     convert(checkpoint.source.path, folder / names.checkpoint, config=given)
-    assert config is not None  # convert needs it too
     if not (folder / names.config).exists():
         (folder / names.config).write_text(to_hydra(config), encoding="utf-8", newline="\n")
     if load_yaml(folder / names.config) != config:
@@ -245,9 +245,7 @@ def _forms(dialect: Dialect, folder: Path, official: OfficialFiles | None) -> li
 
 
 def _image_size(form: _Form) -> int:
-    config = open_checkpoint(form.path, form.config).model_config
-    assert config is not None  # its values were checked, which takes a config
-    return config.image_size
+    return identify(open_checkpoint(form.path, form.config)).model_config.image_size
 
 
 def _check_values(form: _Form) -> None:
