@@ -18,7 +18,6 @@ from ..prediction.load import pick_device
 from ..report import SILENT, Progress
 from .backends.base import Backend
 from .backends.truth import Truth
-from .backends.variants import Arithmetic
 from .cases import PIXEL_FRAMES, Case, cases
 from .comparison import Comparison
 from .explain.diagnosis import diagnose
@@ -26,6 +25,7 @@ from .explain.known_differences import file_faults
 from .findings import Diagnosis, NegativeControl, ScenarioResult, Sensitivity
 from .inputs import clip, pictures
 from .metrics import MULTIPLE
+from .noise import Arithmetic
 from .page.page import write_page
 from .perturb import measure_sensitivity, perturbable, run_controls
 from .report import ParityReport

@@ -11,11 +11,11 @@ from functools import partial
 from .activations import Activations, kind
 from .backends.base import Backend, CannotRun
 from .backends.truth import Truth
-from .backends.variants import Arithmetic, NumericalVariant, variants
 from .cases import Case
 from .explain.known_differences import KnownDifference, emulating, known
 from .findings import ScenarioResult
-from .metrics import Noise, compare, first_mismatch, noise_of
+from .metrics import Noise, compare, first_mismatch
+from .noise import Arithmetic, NumericalVariant, noise_of, variants
 from .scenarios import PixelScenario, VideoScenario
 
 

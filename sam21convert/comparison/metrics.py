@@ -49,32 +49,16 @@ def _largest(tensor: Tensor) -> float:
     return float(tensor.abs().amax()) if tensor.numel() else 0.0
 
 
-def _least_unit(name: str) -> float:
-    """An object score is a single logit and may be 0, so its unit is 1 at least."""
-    return 1.0 if kind(name) == A_LOGIT else 0.0
-
-
-def noise_of(
-    reference: Activations, variants: Iterable[Activations], floor: float
-) -> dict[str, float]:
-    """The noise of each activation: the largest difference of a variant from the reference.
-
-    Rounding errors carry over, so the noise of an activation is never smaller than the noise of the
-    activations before it.
+def least_unit(name: str) -> float:
+    """The smallest scale in which an activation is judged.
 
     Args:
-        reference: Activations of the ground truth, in the order of computation.
-        variants: Activations of the same model, computed by other means. Some may be missing.
-        floor: The smallest noise, which is the machine epsilon of the arithmetic.
+        name: The name of the activation.
 
     Returns:
-        The noise by name of the activation, relative to its scale as in :func:`relative`.
+        1 for an object score, which is a single logit that may be 0; 0 for all others.
     """
-    runs, noise, largest = list(variants), {}, floor
-    for name, activation in reference.items():
-        found = (relative(activation, run[name], _least_unit(name)) for run in runs if name in run)
-        noise[name] = largest = max([largest, *found])
-    return noise
+    return 1.0 if kind(name) == A_LOGIT else 0.0
 
 
 def compare(
@@ -122,7 +106,7 @@ def result_of(
     return ActivationResult(
         name=name,
         max_abs=furthest,
-        relative=_in_units(reference, furthest, _least_unit(name)),
+        relative=_in_units(reference, furthest, least_unit(name)),
         cosine=1.0 if furthest == 0 else _cosine(reference, other),
         noise=noise,
         tolerance=tolerance,

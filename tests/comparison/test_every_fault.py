@@ -24,12 +24,12 @@ from sam21convert.comparison import influence
 from sam21convert.comparison.activations import kind, rank
 from sam21convert.comparison.backends.base import LoadOptions
 from sam21convert.comparison.backends.truth import Truth
-from sam21convert.comparison.backends.variants import Arithmetic
 from sam21convert.comparison.cases import cases
 from sam21convert.comparison.comparison import Comparison
 from sam21convert.comparison.explain.diagnosis import diagnose
 from sam21convert.comparison.inputs import clip, pictures
 from sam21convert.comparison.metrics import compare, first_mismatch
+from sam21convert.comparison.noise import Arithmetic
 from sam21convert.comparison.perturb import perturb
 from sam21convert.comparison.scenarios import chosen
 

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from sam21convert.comparison.activations import Recorder, kind
-from sam21convert.comparison.metrics import compare, first_mismatch, noise_of, relative, result_of
+from sam21convert.comparison.metrics import compare, first_mismatch, relative, result_of
+from sam21convert.comparison.noise import noise_of
 
 
 def activations(**values: float) -> dict[str, Tensor]:

@@ -22,7 +22,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 atheris: Any = import_module("atheris") if find_spec("atheris") else None
-_READERS = ["sam21convert.io.open", "zipfile"]
+_READERS = ["sam21convert.io", "zipfile"]
 
 with atheris.instrument_imports(include=_READERS) if atheris else nullcontext():
     from . import mutation

@@ -16,7 +16,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from sam21convert.comparison.backends.variants import other_threads, plain_attention
+from sam21convert.comparison.noise import other_threads, plain_attention
 
 MULTIPLE = 5  # tolerance over noise: another implementation rounds in more places than a variant
 SEEDS = range(4)

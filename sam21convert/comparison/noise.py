@@ -6,7 +6,7 @@ threads, or in double precision. Its difference from the ground truth is nothing
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -15,11 +15,12 @@ import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from ...io.tensor import DType
-from ...model.sam2 import ImageFeatures
-from ..activations import Activations
-from .base import Backend
-from .truth import Truth, in_double
+from ..io.tensor import DType
+from ..model.sam2 import ImageFeatures
+from .activations import Activations
+from .backends.base import Backend
+from .backends.truth import Truth, in_double
+from .metrics import least_unit, relative
 
 _AFFORDABLE = 60e6 * 256**2  # parameters times pixels that take seconds in float64 on a CPU
 
@@ -149,3 +150,26 @@ def other_threads() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(threads)
+
+
+def noise_of(
+    reference: Activations, variants: Iterable[Activations], floor: float
+) -> dict[str, float]:
+    """The noise of each activation: the largest difference of a variant from the reference.
+
+    Rounding errors carry over, so the noise of an activation is never smaller than the noise of the
+    activations before it.
+
+    Args:
+        reference: Activations of the ground truth, in the order of computation.
+        variants: Activations of the same model, computed by other means. Some may be missing.
+        floor: The smallest noise, which is the machine epsilon of the arithmetic.
+
+    Returns:
+        The noise by name of the activation, relative to its scale as in :func:`relative`.
+    """
+    runs, noise, largest = list(variants), {}, floor
+    for name, activation in reference.items():
+        found = (relative(activation, run[name], least_unit(name)) for run in runs if name in run)
+        noise[name] = largest = max([largest, *found])
+    return noise
