@@ -29,9 +29,9 @@ from click.testing import CliRunner
 
 from sam21convert import inspect
 from sam21convert.__main__ import main
+from sam21convert.checkpoint.safety.find_pickles import references_in
 from sam21convert.checkpoint.safety.policy import rate
 from sam21convert.checkpoint.safety.report import Safety, assess
-from sam21convert.checkpoint.safety.scan import references_in
 
 from ..support.checkpoints import damaged, state_dict
 

@@ -20,7 +20,7 @@ from torch.optim.swa_utils import AveragedModel
 import sam21convert
 from sam21convert import convert, inspect, validate
 from sam21convert.checkpoint import open as checkpoint_module
-from sam21convert.checkpoint.safety import walk
+from sam21convert.checkpoint.safety import pickle_scan
 from sam21convert.config.registry import SHIPPED, Shipped, shipped_tensors
 from sam21convert.dialects import DIALECTS, HF_IMAGE, MLX, OFFICIAL, TIMM
 from sam21convert.dialects.keymap import compile_keymap, covers
@@ -261,10 +261,10 @@ class TestTrainer:
         path = tmp_path / "checkpoint.pt"
         torch.save({"model": model, "ema": {"module": model}, "optimizer": optimizer}, path)
         monkeypatch.setattr(machine, "_MAX_STEPS", machine._MAX_STEPS // 3)
-        monkeypatch.setattr(walk, "_MAX_STEPS", walk._MAX_STEPS // 3)
+        monkeypatch.setattr(pickle_scan, "_MAX_STEPS", pickle_scan._MAX_STEPS // 3)
         found = inspect(path, weights="model")
         assert found.config == "sam2.1/sam2.1_hiera_l"
-        assert found.safety.whole
+        assert found.safety.complete
         monkeypatch.setattr(machine, "_MAX_STEPS", machine._MAX_STEPS // 4)
         with pytest.raises(RefusedError, match="more than 33,333 opcodes"):
             inspect(path, weights="model")
@@ -337,7 +337,7 @@ def test_what_the_target_has_no_place_for_need_not_be_there(tmp_path: Path) -> N
     for to in ("hf-video", "mlx"):
         with pytest.raises(MismatchError, match="missing") as caught:
             convert(tmp_path / "image.pt", tmp_path / "out.safetensors", to=to)
-        assert "`base`" in str(caught.value.hint)
+        assert "`base=CHECKPOINT`" in str(caught.value.hint)
 
 
 class TestSeveral:

@@ -57,7 +57,7 @@ class Bad:
 class TestSafety:
     def test_a_folder_of_torch_is_harmless(self, folder: Path) -> None:
         found = inspect(folder).safety
-        assert (found.rating, found.whole) == ("harmless", True)
+        assert (found.rating, found.complete) == ("harmless", True)
         entries = {name.entry for name in found.names}
         assert "" in entries
         assert any(entry.startswith("__0_1.distcp, byte ") for entry in entries)
@@ -84,13 +84,13 @@ class TestSafety:
         one, other, *_ = found.storage_data.values()
         other.relative_path, other.offset = one.relative_path, one.offset
         (folder / ".metadata").write_bytes(pickle.dumps(found))
-        assert (assess(folder).rating, assess(folder).whole) == ("unknown", False)
+        assert (assess(folder).rating, assess(folder).complete) == ("unknown", False)
 
     def test_with_too_much_to_scan_the_rating_is_unknown(
         self, folder: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("sam21convert.checkpoint.safety.scan.MAX_HEADER", 100_000)
-        assert not assess(folder).whole
+        monkeypatch.setattr("sam21convert.checkpoint.safety.find_pickles.MAX_HEADER", 100_000)
+        assert not assess(folder).complete
 
 
 def split(state: dict[str, torch.Tensor], folder: Path) -> Path:

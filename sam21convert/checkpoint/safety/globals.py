@@ -1,6 +1,6 @@
-"""What a pickle would import and call, read off its opcodes.
+"""The opcodes of pickles: what each does to a scan that looks for imports and calls.
 
-After the standard library's ``pickletools``, whose name of an opcode is the comment beside it.
+Follows ``pickletools`` of the standard library, whose names of the opcodes are in the comments.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable
 from typing import IO
 
-from .walk import (
+from .pickle_scan import (
     GET,
     MAX_TEXT,
     OTHER,
@@ -28,7 +28,18 @@ COMPUTED = "?"  # a part of a name that the pickle computes before it imports it
 
 
 def scan_pickle(file: IO[bytes], start: int, stop: int, entry: str, origin: int) -> PickleScan:
-    """The walk through the pickle between two places of a file; offsets count from ``origin``."""
+    """Scan one pickle.
+
+    Args:
+        file: The file that holds it.
+        start: The position of its first byte.
+        stop: The position behind the last byte that may belong to it.
+        entry: The zip entry that holds it; empty when the file itself is the pickle.
+        origin: The position from which the offsets of globals count.
+
+    Returns:
+        The finished scan, with the globals in ``references``.
+    """
     scan = PickleScan(file, start, stop, entry, origin)
     scan.run(_OPCODES)
     return scan
@@ -42,19 +53,19 @@ def _counted(width: int, *, signed: bool = False) -> Callable[[PickleScan, int],
 
 
 def _two_lines(scan: PickleScan, at: int) -> int:
-    scan.between = scan.line(at)
-    return scan.line(scan.between)
+    scan.second_line = scan.line(at)
+    return scan.line(scan.second_line)
 
 
 def _string(scan: PickleScan, at: int) -> None:
     scan.stack.append(at)
 
 
-def _nothing(_walk: PickleScan, _: int) -> None:
+def _nothing(_scan: PickleScan, _: int) -> None:
     pass
 
 
-def _made_of(count: int) -> Effect:
+def _make_from(count: int) -> Effect:
     def make(scan: PickleScan, _: int) -> None:
         if count and len(scan.stack) >= count:
             del scan.stack[-count:]
@@ -63,13 +74,13 @@ def _made_of(count: int) -> Effect:
     return make
 
 
-def _made_of_marked(scan: PickleScan, _: int) -> None:
+def _make_from_marked(scan: PickleScan, _: int) -> None:
     scan.pop_mark()
     scan.stack.append(None)
 
 
 def _into(count: int | None) -> Effect:
-    """Items, as many or all above the MARK, go into what stands below them."""
+    """Put ``count`` items, or all above the MARK, into the object below them."""
 
     def put(scan: PickleScan, _: int) -> None:
         if count is None:
@@ -104,12 +115,12 @@ def _decimal(scan: PickleScan, at: int) -> int:
 
 
 def _global(scan: PickleScan, at: int) -> None:
-    module = _utf8(scan.text(at + 1, scan.between - 1))
-    scan.push(scan.name(module, _utf8(scan.text(scan.between, scan.position - 1)), at))
+    module = _utf8(scan.text(at + 1, scan.second_line - 1))
+    scan.push(scan.name(module, _utf8(scan.text(scan.second_line, scan.position - 1)), at))
 
 
 def _stack_global(scan: PickleScan, at: int) -> None:
-    if len(scan.stack) > 1:  # else pickle.load gives up here
+    if len(scan.stack) > 1:  # otherwise pickle.load fails here
         name, module = scan.pop(), scan.pop()
         scan.push(scan.name(_text_of(scan, module), _text_of(scan, name), at))
 
@@ -128,7 +139,7 @@ def _called(scan: PickleScan, function: Value) -> None:
 
 
 def _call(count: int) -> Effect:
-    """The function or class stands below so many values."""
+    """Call the function or class that is below ``count`` values on the stack."""
 
     def call(scan: PickleScan, _: int) -> None:
         for _ in range(count):
@@ -155,7 +166,7 @@ def _utf8(raw: bytes) -> str:
 
 
 def _text_of(scan: PickleScan, value: Value) -> str:
-    """The string that stands at a place of the pickle."""
+    """The string whose opcode is at that position; ``COMPUTED`` for anything else."""
     if not isinstance(value, int):
         return COMPUTED
     code, start = scan.text(value, value + 1), value + 1
@@ -179,12 +190,13 @@ def _unescape(found: re.Match[bytes]) -> bytes:
     return bytes.fromhex(code.decode()) if code else char
 
 
-# Opcodes of strings that can be a name: the width of their length, 0 for those that end a line.
+# Opcodes of strings that can be a name: the width of their length, 0 if a newline ends them.
 _TEXTS = {
     ord(code): width for code, width in zip("\x8cX\x8dUTSV", (1, 4, 8, 1, 4, 0, 0), strict=True)
 }
 _LINE = PickleScan.line
 _OPCODES: list[Opcode | None] = [None] * 256
+# Opcodes, the width of their argument or a function that finds its end, and the kind or effect.
 _TABLE: tuple[tuple[bytes, int | Beyond, int | Effect], ...] = (
     (b"N\x88\x89)]}\x8f\x97", 0, VALUE),  # NONE NEWTRUE NEWFALSE EMPTY_* NEXT_BUFFER
     (b"K", 1, VALUE),  # BININT1
@@ -201,11 +213,11 @@ _TABLE: tuple[tuple[bytes, int | Beyond, int | Effect], ...] = (
     (b"\x8d", _counted(8), _string),  # BINUNICODE8
     (b"ILF", _LINE, VALUE),  # INT LONG FLOAT
     (b"SV", _LINE, _string),  # STRING UNICODE
-    (b"p", _LINE, lambda w, at: _put(w, _decimal(w, at))),  # PUT
+    (b"p", _LINE, lambda scan, at: _put(scan, _decimal(scan, at))),  # PUT
     (b"q", 1, PUT),  # BINPUT
     (b"r", 4, PUT),  # LONG_BINPUT
-    (b"\x94", 0, lambda w, _: _put(w, len(w.memo))),  # MEMOIZE
-    (b"g", _LINE, lambda w, at: w.push(w.memo.get(_decimal(w, at)))),  # GET
+    (b"\x94", 0, lambda scan, _: _put(scan, len(scan.memo))),  # MEMOIZE
+    (b"g", _LINE, lambda scan, at: scan.push(scan.memo.get(_decimal(scan, at)))),  # GET
     (b"h", 1, GET),  # BINGET
     (b"j", 4, GET),  # LONG_BINGET
     (b"\x80", 1, _nothing),  # PROTO
@@ -213,12 +225,12 @@ _TABLE: tuple[tuple[bytes, int | Beyond, int | Effect], ...] = (
     (b"\x98", 0, _nothing),  # READONLY_BUFFER
     (b"(", 0, _mark),  # MARK
     (b"0", 0, _pop),  # POP
-    (b"1", 0, lambda w, _: w.pop_mark()),  # POP_MARK
-    (b"2", 0, lambda w, _: w.push(w.top())),  # DUP
-    (b"\x85Q", 0, _made_of(1)),  # TUPLE1 BINPERSID
-    (b"\x86", 0, _made_of(2)),  # TUPLE2
-    (b"\x87", 0, _made_of(3)),  # TUPLE3
-    (b"tld\x91", 0, _made_of_marked),  # TUPLE LIST DICT FROZENSET
+    (b"1", 0, lambda scan, _: scan.pop_mark()),  # POP_MARK
+    (b"2", 0, lambda scan, _: scan.push(scan.top())),  # DUP
+    (b"\x85Q", 0, _make_from(1)),  # TUPLE1 BINPERSID
+    (b"\x86", 0, _make_from(2)),  # TUPLE2
+    (b"\x87", 0, _make_from(3)),  # TUPLE3
+    (b"tld\x91", 0, _make_from_marked),  # TUPLE LIST DICT FROZENSET
     (b"ab", 0, _into(1)),  # APPEND BUILD
     (b"s", 0, _into(2)),  # SETITEM
     (b"eu\x90", 0, _into(None)),  # APPENDS SETITEMS ADDITEMS
@@ -234,11 +246,11 @@ _TABLE: tuple[tuple[bytes, int | Beyond, int | Effect], ...] = (
     (b"P", _LINE, VALUE),  # PERSID
     (b".", 0, STOP),  # STOP
 )
-for _codes, _argument, _what in _TABLE:
+for _codes, _argument, _action in _TABLE:
     for _code in _codes:
         _OPCODES[_code] = Opcode(
             _argument if isinstance(_argument, int) else 0,
             None if isinstance(_argument, int) else _argument,
-            _what if isinstance(_what, int) else OTHER,
-            _nothing if isinstance(_what, int) else _what,
+            _action if isinstance(_action, int) else OTHER,
+            _nothing if isinstance(_action, int) else _action,
         )

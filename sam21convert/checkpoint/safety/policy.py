@@ -1,10 +1,10 @@
-"""How dangerous it is to let a pickle have a global: a table of names, and how it is read.
+"""The pickle policy: how dangerous each global is that a pickle may import.
 
-The harmless are what ``torch.save`` writes, as ``torch.load(weights_only=True)`` allows it, and
-types that hold plain data: whatever is passed to them, they run nothing of it. The dangerous run
-code or commands, import modules, unpickle, reach files or the network, or find any object by its
-name. Both come from our own reading of the libraries; what picklescan lists as unsafe is among the
-dangerous, but for functools.partial. All other names are unknown.
+Harmless are the names that ``torch.save`` writes and ``torch.load(weights_only=True)`` allows, and
+types of plain data, which run nothing of what is passed to them. Dangerous are names that run code
+or commands, import modules, unpickle, access files or the network, or look up any object by its
+name. Both lists come from reading the libraries. Everything that picklescan lists as unsafe is
+dangerous here, except ``functools.partial``. All other names are unknown.
 """
 
 from __future__ import annotations
@@ -19,7 +19,16 @@ RATINGS: tuple[Rating, ...] = ("harmless", "unknown", "dangerous")
 
 
 def rate(module: str, name: str) -> Rating:
-    """The rating of a global as a pickle spells it, in Python 2 or 3."""
+    """Rate a global.
+
+    Args:
+        module: The module as the pickle spells it, with its name in Python 2 or 3.
+        name: The name in the module; dots reach attributes.
+
+    Returns:
+        ``"harmless"``, ``"unknown"`` or ``"dangerous"``. A name that the pickle computes is
+        dangerous.
+    """
     full = f"{module}.{name}"
     now = _in_python3(module, name)
     if COMPUTED in (module, name) or _is_dangerous(full) or _is_dangerous(now):
@@ -28,7 +37,7 @@ def rate(module: str, name: str) -> Rating:
 
 
 def _in_python3(module: str, name: str) -> str:
-    """The name that ``pickle`` looks for when the pickle is one of Python 2."""
+    """The full name that ``pickle`` looks up when the pickle was written by Python 2."""
     if (module, name) in NAME_MAPPING:
         return ".".join(NAME_MAPPING[module, name])
     return f"{IMPORT_MAPPING.get(module, module)}.{name}"
@@ -46,13 +55,13 @@ def _is_dangerous(full: str) -> bool:
 
 
 def _is_special(segment: str) -> bool:
-    """Whether it is a name such as __globals__, from which all others can be reached."""
+    """Whether it is a name such as ``__globals__``, from which all others can be reached."""
     special = segment.startswith("__") and segment.endswith("__")
     return special and segment not in ("__main__", "__builtin__")
 
 
 def _names(table: dict[str, str]) -> frozenset[str]:
-    """Full names, of modules and the names in them."""
+    """Full names, from a table of modules and the names in each."""
     return frozenset(
         f"{module}.{name}" for module, names in table.items() for name in names.split()
     )
@@ -131,7 +140,7 @@ HARMLESS = _names(
     }
 )
 
-# Inside of what is dangerous, and only unknown.
+# Names in dangerous modules that are rated unknown.
 EXCEPTIONS = _names(
     {
         "uuid": "UUID SafeUUID",
@@ -141,7 +150,7 @@ EXCEPTIONS = _names(
     }
 )
 
-# A name stands for all that is in it. Modules of which only parts are dangerous stand with those.
+# Each name includes everything in it. A module that is dangerous only in parts is listed by these.
 DANGEROUS = frozenset(
     """
     os posix nt ntpath posixpath subprocess _posixsubprocess commands popen2 pty multiprocessing
@@ -198,7 +207,7 @@ DANGEROUS = frozenset(
     """.split()  # noqa: SIM905
 )
 
-# Modules that others import, so that they are found in any of them by a name with dots.
+# Modules that many others import: the name ``os.system`` in ``torch.nn.functional`` reaches ``os``.
 REACHED = frozenset(
     """os posix nt subprocess sys builtins importlib runpy pkgutil pickle _pickle shutil socket
     ctypes pty multiprocessing asyncio tempfile inspect ast operator zipfile tarfile urllib requests

@@ -1,7 +1,7 @@
-"""Which pickles stand in a file, and what each would import and call.
+"""Find the pickles in a file, and what each would import and call.
 
-Zip archives are looked at as ``torch.load`` and less careful programs do: neither flags nor names
-nor checksums that contradict each other hide a pickle.
+Zip archives are read as ``torch.load`` and less careful programs read them: flags, names and
+checksums that contradict each other do not hide a pickle.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from ...io.torch_storage import MAX_HEADER
 from ...io.torch_zip import Stretch
 from ...io.zip_directory import MAX_DIRECTORY, claimed_directory
 from .globals import scan_pickle
-from .walk import GlobalReference, PickleScan
+from .pickle_scan import GlobalReference, PickleScan
 
 _HEADER = struct.Struct("<4s4xH8xI4xHH")  # magic, method, stored size, lengths of name and extra
 _PLAIN = re.compile(r"[^/]+/(data/[^/]+|version|byteorder|\.data/[^/]+|\.\w+)")  # never unpickled
 _PICKLE = re.compile(r".*\.(pkl|pickle)")
-_LEGACY = b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # the magic number behind the protocol
-_LEGACY_PICKLES = 5  # magic number, version, system, the checkpoint, its storages
+_LEGACY = b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # the magic number, which follows the protocol
+_LEGACY_PICKLES = 5  # magic number, version, system, checkpoint, keys of the storages
 _MOST_INFLATED = 1 << 24
 _SEARCHED = 1 << 16
 
@@ -37,30 +37,42 @@ _Pickle: TypeAlias = tuple[IO[bytes], int, int, str]
 
 @dataclass(frozen=True)
 class References:
-    """What the pickles of a file name. ``whole``: they were gone through to their end."""
+    """The globals that the pickles of a file name.
+
+    Attributes:
+        names: The globals, pickle by pickle, in the order in which they come.
+        complete: Whether every pickle was scanned to its end.
+    """
 
     names: tuple[GlobalReference, ...]
-    whole: bool = True
+    complete: bool = True
 
 
 def references_in(path: Path) -> References:
-    """What would be imported and called if the pickles in ``path`` were loaded the ordinary way.
+    """Find what would be imported and called if the pickles in ``path`` were loaded.
 
-    A file that holds none has no names. Of a folder of torch.distributed.checkpoint all pieces are
-    gone through, where it is said plainly where they lie. Raises OSError where it cannot be read.
+    Args:
+        path: A file, or a folder of ``torch.distributed.checkpoint``. The pieces of such a folder
+            are scanned too, if its metadata states plainly where they are.
+
+    Returns:
+        The globals; none for a file without pickles.
+
+    Raises:
+        OSError: ``path`` cannot be read, or is not a regular file.
     """
     folder, path = path, path / METADATA if path.is_dir() else path
     if not path.is_file():
-        raise OSError("not a regular file")  # opening a pipe would wait for ever
+        raise OSError("not a regular file")  # opening a pipe would block
     with path.open("rb") as file:
-        walks = [scan for pickle in _in_file(file) for scan in _row(*pickle)]
-    whole = folder == path or _add_pieces(folder, walks)
-    names = tuple(use for scan in walks for use in scan.uses.values())
-    return References(names, whole and all(scan.whole for scan in walks))
+        scans = [scan for pickle in _in_file(file) for scan in _consecutive(*pickle)]
+    complete = folder == path or _add_pieces(folder, scans)
+    names = tuple(reference for scan in scans for reference in scan.references.values())
+    return References(names, complete and all(scan.complete for scan in scans))
 
 
-def _add_pieces(folder: Path, walks: list[PickleScan]) -> bool:
-    """Go through the pieces too, within bounds; False where that came to no end."""
+def _add_pieces(folder: Path, scans: list[PickleScan]) -> bool:
+    """Scan the pieces too, up to a number of bytes; False if some were not scanned."""
     left = MAX_HEADER
     try:
         for path, start, length in stretches(folder):
@@ -70,7 +82,9 @@ def _add_pieces(folder: Path, walks: list[PickleScan]) -> bool:
                 for opened, begin, end, entry in _in_file(piece) if left > 0 else ():
                     left -= end - begin
                     if left > 0:
-                        walks += _row(opened, begin, end, f"{path.name}, byte {start}: {entry}")
+                        scans += _consecutive(
+                            opened, begin, end, f"{path.name}, byte {start}: {entry}"
+                        )
             if left <= 0:
                 return False
     except Sam21ConvertError:
@@ -87,21 +101,21 @@ def _in_file(file: IO[bytes]) -> Iterator[_Pickle]:
         yield file, 0, size, ""
 
 
-def _row(file: IO[bytes], start: int, stop: int, entry: str) -> Iterator[PickleScan]:
-    """The pickles that follow each other. What follows those of PyTorch's legacy format is data."""
+def _consecutive(file: IO[bytes], start: int, stop: int, entry: str) -> Iterator[PickleScan]:
+    """Scan pickles that follow each other. In PyTorch's legacy format, data follows the fifth."""
     file.seek(start)
     legacy = file.read(2 + len(_LEGACY))[2:] == _LEGACY
     position: int | None = start
     count = 0
     while position is not None and position < stop and not (legacy and count == _LEGACY_PICKLES):
         scan = scan_pickle(file, position, stop, entry, start)
-        if position == start or scan.end is not None or scan.uses:
+        if position == start or scan.end is not None or scan.references:
             yield scan
         position, count = scan.end, count + 1
 
 
 def _in_zip(file: IO[bytes], size: int) -> Iterator[_Pickle]:
-    if claimed_directory(file, size) > MAX_DIRECTORY:  # it would be read whole
+    if claimed_directory(file, size) > MAX_DIRECTORY:  # zipfile would read all of it into memory
         yield from _without_directory(file, size)
         return
     try:
