@@ -1,4 +1,4 @@
-"""Which dialect a state dict is in, and of which size and generation, from names and shapes."""
+"""Detect the dialect, size and generation of a state dict, from its names and shapes."""
 
 from __future__ import annotations
 
@@ -24,9 +24,18 @@ GENERATION_TENSORS = ("no_obj_embed_spatial", "obj_ptr_tpos_proj.weight", "obj_p
 
 
 def dialect_of(found: Unwrapped, source: Source) -> Dialect | None:
-    """The dialect with that anchor; of several, the one with a place for just what is there.
+    """Find the dialect of a state dict, by the name of its anchor and the shapes of its tensors.
 
-    Raises :class:`RefusedError` when the shapes are not of the layout that the file records.
+    Args:
+        found: the state dict.
+        source: the file that it is in, whose metadata may record a layout.
+
+    Returns:
+        The dialect that uses the name of the anchor; None when no dialect does. Of several, the first
+        whose memory tensors are in the state dict, otherwise the first.
+
+    Raises:
+        RefusedError: when the shapes contradict the layout that the file records.
     """
     named = [d for d in DIALECTS if found.anchor in {target_name(d, name) for name in ANCHORS}]
     fitting = [d for d in named if _has_layout(d, found.tensors)] or named
@@ -34,12 +43,12 @@ def dialect_of(found: Unwrapped, source: Source) -> Dialect | None:
     recorded = source.metadata.get("layout")
     if recorded in dict(MLX.metadata).values() and recorded not in layouts:
         raise RefusedError(
-            f"{source.path}: records the layout {recorded}, and its tensors have another",
-            hint="something transposed them without saying so: go back to the file before that",
+            f"{source.path}: records the layout {recorded}, but its tensors have another",
+            hint="a program transposed the tensors and left the metadata: use the original file",
         )
     for dialect in fitting:
-        marks = {target_name(dialect, name) for name in _MEMORY}
-        if marks == {None} or any(mark in found.tensors for mark in marks):
+        memory = {target_name(dialect, name) for name in _MEMORY}
+        if memory == {None} or any(name in found.tensors for name in memory):
             return dialect
     return fitting[0] if fitting else None
 
@@ -47,11 +56,22 @@ def dialect_of(found: Unwrapped, source: Source) -> Dialect | None:
 def size_of(
     tensors: Mapping[str, TensorRef], dialect: Dialect
 ) -> tuple[Shipped | None, Generation | None]:
-    """The shipped config of that size and generation, and the generation if it can be told."""
+    """Find the size and generation of a model by the shapes and names of its tensors.
+
+    Args:
+        tensors: the state dict, by the names of ``dialect``.
+        dialect: its dialect.
+
+    Returns:
+        The shipped config of the same width and number of blocks, of this generation if that is
+        known; None when no published model has this size. Then the generation, ``"2.1"`` if at
+        least two of the three tensors that SAM 2.1 adds are there; None when there is no memory to
+        tell it by.
+    """
     shapes = [
         (tensors[name].spec.shape, axis)
-        for truth_name, axis in ((ANCHORS[0], 1), (ANCHORS[1], 0))
-        if (name := target_name(dialect, truth_name) or "") in tensors
+        for canonical, axis in ((ANCHORS[0], 1), (ANCHORS[1], 0))
+        if (name := target_name(dialect, canonical) or "") in tensors
     ]
     widths = {shape[axis] for shape, axis in shapes if len(shape) > axis}
     start = (target_name(dialect, "image_encoder.trunk.blocks.0.attn") or "").partition("0.")[0]
@@ -70,9 +90,9 @@ def size_of(
 
 
 def _has_layout(dialect: Dialect, tensors: Mapping[str, TensorRef]) -> bool:
-    """Whether the first convolution, if it is there, has its 3 input channels in their place."""
+    """Whether the first convolution has its 3 input channels on the dialect's axis, if present."""
     name = target_name(dialect, ANCHORS[1]) or ""
-    turned = {permute.canonical: permute.axes for permute in dialect.permutes}
-    axes = turned.get(ANCHORS[1], (0, 1, 2, 3))
+    permuted = {permute.canonical: permute.axes for permute in dialect.permutes}
+    axes = permuted.get(ANCHORS[1], (0, 1, 2, 3))
     shape = tensors[name].spec.shape if name in tensors else ()
     return len(shape) != 4 or shape[axes.index(1)] == 3

@@ -15,9 +15,12 @@ from .open import Checkpoint, shipped_keymap
 
 @dataclass(frozen=True)
 class IdentifiedCheckpoint(Checkpoint):
-    """A checkpoint of which dialect, model config, key map and fit are known.
+    """A checkpoint whose dialect, model config, key map and fit are known.
 
     :func:`identify` makes one. The tensors need not fit the model: ``fit`` tells how they compare.
+
+    Attributes:
+        dialect: the dialect of the names.
     """
 
     dialect: Dialect

@@ -1,4 +1,4 @@
-"""What is this file? Answered from headers alone, without torch."""
+"""Say what a checkpoint is, from headers alone and without torch."""
 
 from __future__ import annotations
 
@@ -23,11 +23,27 @@ from .safety.report import Safety, assess
 
 @dataclass(frozen=True)
 class Inspection(Report):
-    """The answer of :func:`inspect`. None stands for what the file does not tell.
+    """The answer of :func:`~sam21convert.inspect`. None stands for what the file does not tell.
 
-    ``config`` is the shipped config whose tensors the file has; ``bytes`` and ``parameters`` count
-    the tensors of the state dict, and not what else stands in the file. ``safety`` is what loading
-    the file with torch or pickle would import and call.
+    Attributes:
+        path: the file or folder.
+        container: the form of the file.
+        dialect: the name of the dialect of its tensors.
+        generation: ``"2.0"`` or ``"2.1"``.
+        size: the size of the model, such as ``tiny``.
+        config: the shipped config whose tensors the file has.
+        task: what the dialect has tensors for: "video", "image" or "trunk".
+        image_size: the side of the input in pixels, if a config beside the file states it.
+        wrappers: keys and prefixes that were removed to find the state dict, from the outside in.
+        tensors: the number of tensors in the state dict.
+        parameters: the number of their elements.
+        bytes: the size of their data.
+        dtypes: element type -> number of tensors, the most common first.
+        extras: names of what else is in the file.
+        placeholders: classes that the pickle in the file names and that were not imported.
+        problems: why the checkpoint would not load, as far as headers tell; a line each.
+        safety: what loading the file with torch or pickle would import and call.
+        inventory: name -> type and shape of each tensor; None unless asked for.
 
     Example:
         >>> found = sam21convert.inspect("model.pt")
@@ -56,11 +72,16 @@ class Inspection(Report):
 
     @property
     def exit_code(self) -> int:
-        """1 for what is no SAM 2 checkpoint, or would do harm when loaded the ordinary way."""
+        """1 when it is not a SAM 2 checkpoint, or loading it as a pickle does harm."""
         return 0 if self.dialect is not None and self.safety.rating != "dangerous" else 1
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields; of ``safety`` the rating and a list, ``inventory`` if it was asked for."""
+        """Give the report as plain data.
+
+        Returns:
+            The fields. ``safety`` is the rating alone, ``pickle`` lists the names behind it, and
+            ``inventory`` is there if it was asked for.
+        """
         content = super().to_dict()
         content["safety"] = self.safety.rating
         content["pickle"] = [asdict(name) for name in self.safety.names]
@@ -74,11 +95,11 @@ class Inspection(Report):
 
     def __str__(self) -> str:
         dtypes = ", ".join(f"{count} {dtype}" for dtype, count in self.dtypes.items())
-        side = f"{self.image_size} pixels" if self.image_size else "unknown: no tensor tells it"
+        side = f"{self.image_size} pixels" if self.image_size else "unknown: tensors do not tell it"
         rows = [
             ("file", str(self.path)),
             ("container", self.container),
-            ("dialect", self.dialect or "none that this tool knows"),
+            ("dialect", self.dialect or "unknown"),
             ("generation", f"SAM {self.generation}" if self.generation else "unknown"),
             ("size", self.size or "unknown"),
             ("config", self.config or "unknown"),
@@ -107,14 +128,24 @@ def inspect(
     weights: str | None = None,
     prefix: str | None = None,
 ) -> Inspection:
-    """Say what ``path`` is. With ``tensors``, list every tensor of its state dict as well.
+    """Say what a checkpoint is.
 
-    Of several state dicts in a file, ``weights`` names one by its keys (or is ``ema`` or
-    ``model``), ``prefix`` by what stands before its names. A repository of the Hub (``hf://``) is
-    not downloaded: some kilobytes of it tell.
+    A repository of the Hub (``hf://``) is not downloaded: reading some kilobytes of it is enough.
 
-    Raises :class:`~sam21convert.errors.UnreadableError` and
-    :class:`~sam21convert.errors.RefusedError`, which also say what of the file could do harm.
+    Args:
+        path: a path, a published name, ``hf://org/repo`` or ``https://...``.
+        tensors: whether to list every tensor of the state dict.
+        weights: the keys that lead to one of several state dicts in the file, such as ``model`` or
+            ``a.b``; or ``ema`` for averaged weights, ``model`` for the others.
+        prefix: the prefix of the names in one of several state dicts.
+
+    Returns:
+        What the file tells.
+
+    Raises:
+        UnreadableError: when the file is damaged, or cannot be read or downloaded.
+        RefusedError: when it is not a SAM 2 checkpoint. Both errors also say what in the file could
+            do harm.
 
     Example:
         >>> found = sam21convert.inspect("model.pt")
@@ -131,6 +162,7 @@ def inspect(
     pickled = checkpoint.source.container.startswith("torch ")
     inventory = checkpoint.inventory
     dialect, shipped = checkpoint.dialect, checkpoint.shipped
+    # Without memory tensors both generations have the same names, so that no one config is right.
     known = shipped is not None and checkpoint.generation is not None
     return Inspection(
         path=checkpoint.source.path,
@@ -155,26 +187,33 @@ def inspect(
 
 
 def _warning(error: RefusedError | UnreadableError, path: Path) -> RefusedError | UnreadableError:
-    """The error, with what the refused file would do if something else loaded it."""
+    """The error, extended by what the refused file would do if something else loaded it."""
     try:
-        found = assess(path).dangerous
+        dangerous = assess(path).dangerous
     except (OSError, Sam21ConvertError):
         return error
-    if not found:
+    if not dangerous:
         return error
-    more = f", and {len(found) - 1} more such names" if len(found) > 1 else ""
+    more = f", and {len(dangerous) - 1} more such names" if len(dangerous) > 1 else ""
     return type(error)(
-        f"{error.message}; loaded with torch or pickle it can do harm: {found[0]}{more}",
+        f"{error.message}; loaded with torch or pickle it can do harm: {dangerous[0]}{more}",
         hint="do not load it with anything that runs pickles; ask where it came from",
     )
 
 
 def faults(checkpoint: Checkpoint) -> list[str]:
-    """Why the checkpoint does not load, as far as the header tells; a line each."""
+    """Say why a checkpoint does not load, as far as the header tells.
+
+    Args:
+        checkpoint: the checkpoint.
+
+    Returns:
+        A line for each kind of fault; none when it loads.
+    """
     if checkpoint.dialect is None:
         return ["no tensor has a name that SAM 2 uses in any dialect this tool knows"]
     if checkpoint.fit is None:
-        return ["not the size of any published SAM 2: what it is needs a config (`config`)"]
+        return ["not the size of any published SAM 2: it needs a config (`config=FILE`)"]
     found = describe(checkpoint.fit)
     if checkpoint.dialect is OFFICIAL and checkpoint.config_from == CONFIG:
         found.append("the tensors have the official names, which transformers does not load")
@@ -182,7 +221,14 @@ def faults(checkpoint: Checkpoint) -> list[str]:
 
 
 def missing_copies(checkpoint: Checkpoint) -> list[str]:
-    """What to say of a repeated tensor of which the file holds one copy."""
+    """Say what a missing copy of a tensor that the dialect holds twice means.
+
+    Args:
+        checkpoint: the checkpoint.
+
+    Returns:
+        A line for each missing copy.
+    """
     return [
         f"{name} is absent: "
         + (
@@ -196,7 +242,14 @@ def missing_copies(checkpoint: Checkpoint) -> list[str]:
 
 
 def untold(checkpoint: Checkpoint) -> Iterator[str]:
-    """What is taken from the published model, as neither a tensor nor a config tells it."""
+    """Say what is assumed because no tensor and no config tells it.
+
+    Args:
+        checkpoint: the checkpoint.
+
+    Yields:
+        A line, if anything is taken from the published model.
+    """
     if checkpoint.config is None and checkpoint.shipped is not None:
         yield (
             "image size, windows and heads are those of the published model: no tensor tells them; "

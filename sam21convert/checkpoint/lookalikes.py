@@ -1,6 +1,6 @@
-"""Models that only look like SAM 2: how each gives itself away, and what to do with it.
+"""Models that only look like SAM 2: how each is recognised, and what to do with it.
 
-Names of tensors are those of the official code of each family, and of transformers 5.23.
+The names of tensors are those of the official code of each model family, and of transformers 5.23.
 """
 
 from __future__ import annotations
@@ -23,11 +23,14 @@ from .state_dict import ANCHORS, COMPILED, walk
 
 @dataclass(frozen=True, slots=True)
 class Signature:
-    """Tensors that only one family has.
+    """Tensors that only one model family has.
 
-    All of ``names`` must be there, and none of ``without``; whatever stands before them. In a
-    name, ``{i}`` stands for digits, and a final dot for all that begins so. ``rank`` is the number
-    of dimensions of the first.
+    In a name, ``{i}`` stands for digits, a final dot for any ending, and any prefix may precede it.
+
+    Attributes:
+        names: names that must all be there.
+        without: names that must not be there.
+        rank: the number of dimensions of the first tensor; None for any.
     """
 
     names: tuple[str, ...]
@@ -35,7 +38,14 @@ class Signature:
     rank: int | None = None
 
     def fits(self, tensors: Inventory) -> bool:
-        """Whether these tensors bear the signature."""
+        """Check whether a state dict has this signature.
+
+        Args:
+            tensors: the inventory of the state dict, by the names in the file.
+
+        Returns:
+            Whether it has all of ``names`` and nothing of ``without``.
+        """
         first = [name for name in tensors if _pattern(self.names[0]).search(name)]
         if self.rank is not None:
             first = [name for name in first if len(tensors[name].shape) == self.rank]
@@ -50,8 +60,13 @@ class Signature:
 class ModelFamily:
     """A family of models that shares names or code with SAM 2.
 
-    ``about`` says what it is and ``advice`` what to do, a line each. ``model_types`` are those of
-    its ``config.json``, ``*`` for any ending; ``config_key`` is a field of it that no other has.
+    Attributes:
+        name: what it is called.
+        about: what it is, in a line.
+        advice: what to do with it, in a line.
+        signatures: tensors that only this family has; any one of them is enough.
+        model_types: values of ``model_type`` in its ``config.json``; ``*`` stands for any ending.
+        config_key: a field of ``config.json`` that no other family has.
     """
 
     name: str
@@ -62,11 +77,25 @@ class ModelFamily:
     config_key: str | None = None
 
     def claims(self, model_type: str) -> bool:
-        """Whether that is a ``model_type`` of this family."""
+        """Check whether a ``config.json`` names this family.
+
+        Args:
+            model_type: the field ``model_type`` of the file.
+
+        Returns:
+            Whether it is one of ``model_types``.
+        """
         return any(fnmatchcase(model_type, own) for own in self.model_types)
 
     def refusal(self, path: Path) -> RefusedError:
-        """The error for a file of this family."""
+        """Make the error for a file of this family.
+
+        Args:
+            path: the file.
+
+        Returns:
+            The error, to be raised.
+        """
         return RefusedError(
             f"{path}: is a checkpoint of {self.name}, not of SAM 2",
             hint=f"{self.about}; {self.advice}",
@@ -82,7 +111,7 @@ HQ_SAM2 = ModelFamily(
         Signature(("sam_mask_decoder.hf_mlp.layers.{i}.weight",)),
     ),
 )
-# What the decoder of HQ-SAM 2 has and that of SAM 2 has not (sam2/modeling/sam/mask_hq_decoder.py).
+# Tensors that HQ-SAM 2 adds to the mask decoder (``sam2/modeling/sam/mask_hq_decoder.py``).
 HQ_TENSORS = (
     "sam_mask_decoder.hf_token.weight",
     *(f"sam_mask_decoder.hf_mlp.layers.{i}.{end}" for i in range(3) for end in ("weight", "bias")),
@@ -93,7 +122,7 @@ HQ_TENSORS = (
     ),
 )
 
-# The first that fits names a file: those that hold most of another come before it.
+# The first family that fits is named, so a family comes before those whose tensors it includes.
 FAMILIES: tuple[ModelFamily, ...] = (
     ModelFamily(
         "SAM 3.1",
@@ -187,9 +216,14 @@ FAMILIES: tuple[ModelFamily, ...] = (
 
 
 def family_of(tensors: Inventory) -> ModelFamily | None:
-    """The family that the tensors of a state dict give away; None when they may be a SAM 2.
+    """Find the model family whose signature a state dict has.
 
-    Names are as they stand in the file. In a larger model only what surrounds its SAM 2 counts.
+    Args:
+        tensors: the inventory of the state dict, by the names in the file. If it holds the image
+            encoder of SAM 2 behind a prefix, only names with that prefix count.
+
+    Returns:
+        The family; None when it may be a SAM 2.
     """
     clean = {name.replace(COMPILED, ""): spec for name, spec in tensors.items()}
     prefix = _prefix(clean)
@@ -199,10 +233,15 @@ def family_of(tensors: Inventory) -> ModelFamily | None:
 
 
 def lookalike_in(source: Source, config: Mapping[str, Any] | None = None) -> ModelFamily | None:
-    """The family of what is in a file; None when it may be a SAM 2, alone or beside others.
+    """Find the model family of what is in a file.
 
-    ``config`` is the content of the ``config.json`` beside it; its ``model_type`` counts where the
-    tensors may be of any model.
+    Args:
+        source: the file.
+        config: the content of the ``config.json`` beside it. Its ``model_type`` counts only if the
+            tensors do not show an image encoder of SAM 2.
+
+    Returns:
+        The family; None when the file may hold a SAM 2, alone or beside others.
     """
     config = config or {}
     holders = [{name: ref.spec for name, ref in refs.items()} for _, refs in walk(source.root)]
@@ -216,7 +255,7 @@ def lookalike_in(source: Source, config: Mapping[str, Any] | None = None) -> Mod
 
 
 def _prefix(names: Iterable[str]) -> str | None:
-    """What stands before the names of the SAM 2 image encoder; None when there is none."""
+    """The prefix of the names of a SAM 2 image encoder; None when there is no such encoder."""
     found = [
         clean.removesuffix(anchor)
         for name in names

@@ -1,6 +1,6 @@
-"""A LoRA adapter as PEFT saves it: what it is, and what it changes.
+"""A LoRA adapter as PEFT saves it: how it is recognised, and which tensors it changes.
 
-Source: ``peft/tuners/lora`` (``layer.py``, ``model.py``) and ``peft/utils/save_and_load.py``.
+Follows ``peft/tuners/lora`` (``layer.py``, ``model.py``) and ``peft/utils/save_and_load.py``.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from ..io.text import read_json
 
 ADAPTER_CONFIG = "adapter_config.json"
 _WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
-_PREFIX = "base_model.model."  # of every name, before that in the model
-# The adapter's name, "default", is left out of files by PEFT, and in by those who save by hand.
+_PREFIX = "base_model.model."  # of every name in the file, before the name in the model
+# PEFT leaves the name of the adapter, "default", out of files; state dicts saved by hand keep it.
 _FACTOR = re.compile(
     r"(?P<module>.+)\.(?P<kind>lora_A|lora_B|lora_embedding_A|lora_embedding_B"
     r"|lora_magnitude_vector)(\.default)?(\.weight)?"
 )
 _WRAPPED = re.compile(r"\.(base_layer|modules_to_save(\.default)?)(?=\.)")
-# Settings of variants of LoRA that compute something else than W + scale * B A.
+# Settings of LoRA variants that do not compute W + scale * B A.
 _VARIANTS = (
     "alora_invocation_tokens",
     "arrow_config",
@@ -45,9 +45,11 @@ _VARIANTS = (
 
 @dataclass(frozen=True, slots=True)
 class LoraChange:
-    """What happens to a tensor: factors are added to it, or another is put in its place.
+    """The change of one tensor of the model.
 
-    ``names`` are those of the tensors of the adapter that do so.
+    Attributes:
+        names: the tensors of the adapter that make the change.
+        how: factors whose product is added, or the tensor that replaces it.
     """
 
     names: tuple[str, ...]
@@ -56,7 +58,13 @@ class LoraChange:
 
 @dataclass(frozen=True)
 class Adapter:
-    """An opened adapter, header only. ``changes`` goes by the names of tensors in its model."""
+    """An opened adapter, header only.
+
+    Attributes:
+        source: its file or folder.
+        settings: the content of ``adapter_config.json``.
+        changes: name of a tensor in the model that the adapter was made for -> its change.
+    """
 
     source: Source
     settings: Mapping[str, Any]
@@ -73,38 +81,61 @@ class Adapter:
             f"{kind} of rank {', '.join(map(str, ranks))}, alpha {self.settings['lora_alpha']}, on "
             f"{len(products)} layers ({_short(listed)})"
         )
-        whole = len(factors) - len(products)
-        return f"{text}, and {whole} whole tensors" if whole else text
+        replaced = len(factors) - len(products)
+        return f"{text}, and {replaced} whole tensors" if replaced else text
 
 
 def refuse_adapter(path: Path) -> None:
-    """Raise :class:`RefusedError` with the command to use where ``path`` is an adapter."""
+    """Refuse an adapter where a model is wanted.
+
+    Args:
+        path: a file or folder.
+
+    Raises:
+        RefusedError: when ``path`` is an adapter. The hint is the command that merges it.
+        UnreadableError: when it is a damaged adapter.
+    """
     adapter = find_adapter(path)
     if adapter is None:
         return
     named = adapter.settings.get("base_model_name_or_path")
     trained = f", made for {_short(named)}" if named and isinstance(named, str) else ""
     raise RefusedError(
-        f"{path}: is an adapter of PEFT and not a model: {adapter}{trained}",
+        f"{path}: is a PEFT adapter, not a model: {adapter}{trained}",
         hint=f"sam21convert convert {shlex.quote(str(path))} OUT --base {_base(named)} merges it "
         "into the model it was made for",
     )
 
 
 def refuse_factors(path: Path, names: Iterable[str]) -> None:
-    """Raise :class:`RefusedError` where tensors of a file that is no adapter are of one."""
+    """Refuse a file that holds tensors of an adapter without the settings of one.
+
+    Args:
+        path: the file.
+        names: the names of its tensors.
+
+    Raises:
+        RefusedError: when one of them is a LoRA factor.
+    """
     if factor := next((name for name in names if _FACTOR.fullmatch(name)), None):
         raise RefusedError(
-            f"{path}: holds {factor}, and nothing beside it tells how an adapter is to be merged",
+            f"{path}: holds {factor}, a tensor of an adapter, without the settings to merge it",
             hint=f"give the folder that PEFT saved, with {ADAPTER_CONFIG} and {_WEIGHTS[0]}",
         )
 
 
 def find_adapter(path: Path) -> Adapter | None:
-    """The adapter that ``path`` is, a folder or a file of it; None where it is none.
+    """Open an adapter, if there is one.
 
-    Raises :class:`UnreadableError` when it is not what PEFT writes, and :class:`RefusedError` when
-    it is of another kind than LoRA.
+    Args:
+        path: the folder that PEFT saved, or the file of weights in it.
+
+    Returns:
+        The adapter; None when ``path`` is something else.
+
+    Raises:
+        UnreadableError: when its settings or tensors are not what PEFT writes.
+        RefusedError: when it is of another kind than LoRA, or a variant that is not merged here.
     """
     home = path if path.is_dir() else path.parent
     if (path != home and path.name not in _WEIGHTS) or not (home / ADAPTER_CONFIG).is_file():
@@ -129,14 +160,14 @@ def find_adapter(path: Path) -> Adapter | None:
 
 
 def _check(path: Path, settings: Mapping[str, Any]) -> None:
-    """Whether these settings are of an adapter that can be merged, and of the types they have."""
+    """Raise unless these are the settings of an adapter that can be merged, of the right types."""
     kind = settings.get("peft_type")
     variants = [name for name in _VARIANTS if settings.get(name)]
     if kind != "LORA" or variants:
         what = f"with {', '.join(variants)}" if kind == "LORA" else f"of type {_short(kind)}"
         raise RefusedError(
-            f"{path}: an adapter {what}, which is not merged here",
-            hint="merge it with merge_and_unload() of PEFT, and convert what that saves",
+            f"{path}: an adapter {what}, which this tool cannot merge",
+            hint="merge it with PEFT's merge_and_unload(), save the model and convert that",
         )
     if not isinstance(settings.get("target_modules"), (list, str, type(None))):
         raise UnreadableError(f"{path}: target_modules is neither a list nor a pattern")
@@ -154,13 +185,13 @@ def _check(path: Path, settings: Mapping[str, Any]) -> None:
 
 
 def _check_pattern(path: Path, pattern: str) -> None:
-    """Whether it is one, and no name can take it long: few repeats, and none of a group."""
+    """Raise for a pattern that is invalid or could match slowly: many repeats, or a repeated group."""
     if len(re.findall(r"[*+?{]", pattern)) > 3 or re.search(
         r"\)[*+?{]|\\[1-9]|\(\?|\d{5}", pattern
     ):
         raise RefusedError(
-            f"{path}: the pattern {_short(pattern)} could take for ever",
-            hint="merge it with merge_and_unload() of PEFT, and convert what that saves",
+            f"{path}: the pattern {_short(pattern)} could take too long to match",
+            hint="merge it with PEFT's merge_and_unload(), save the model and convert that",
         )
     try:
         re.compile(pattern)
@@ -177,21 +208,23 @@ def _check_number(path: Path, name: str, number: object, *, whole: bool) -> None
 def _changes(
     path: Path, settings: Mapping[str, Any], tensors: Mapping[str, TensorRef]
 ) -> dict[str, LoraChange]:
-    """What each tensor of the adapter is for."""
+    """The change of each tensor of the model that the adapter changes."""
     factors: dict[str, dict[str, tuple[str, TensorRef]]] = {}
     changes: dict[str, LoraChange] = {}
     for name, ref in tensors.items():
         if ref.spec.dtype not in WEIGHT_DTYPES:
-            raise UnreadableError(f"{path}: {name} is {ref.spec}, which is no type of weights")
+            raise UnreadableError(f"{path}: {name} is {ref.spec}, which is not a type of weights")
         short = name.removeprefix(_PREFIX)
         hit = _FACTOR.fullmatch(short)
         own = f"{hit['module']}.weight" if hit else _WRAPPED.sub("", short)
         if (hit and hit["kind"] in factors.get(own, ())) or (not hit and own in changes):
-            raise UnreadableError(f"{path}: {name} and another tensor are for the same")
+            raise UnreadableError(f"{path}: {name} and another tensor change the same tensor")
         if hit:
             factors.setdefault(own, {})[hit["kind"]] = (name, ref)
         elif any(part.startswith("lora_") for part in short.split(".")):
-            raise RefusedError(f"{path}: {name} is of a variant of LoRA that is not merged here")
+            raise RefusedError(
+                f"{path}: {name} belongs to a variant of LoRA that this tool cannot merge"
+            )
         else:
             changes[own] = LoraChange((name,), ref)
     if not factors and not changes:
@@ -210,34 +243,34 @@ def _changes(
 def _factors(
     path: Path, settings: Mapping[str, Any], module: str, refs: Mapping[str, TensorRef]
 ) -> Factors:
-    """The factors of one module; an embedding holds its weight the other way round.
+    """The factors of one module. Those of an embedding are transposed.
 
-    The setting ``fan_in_fan_out`` is of layers that SAM 2 has not: PEFT passes over it, as we do.
+    The setting ``fan_in_fan_out`` is for layers that SAM 2 does not have. PEFT ignores it there.
     """
     magnitude = refs.get("lora_magnitude_vector")
     if (magnitude is not None) != bool(settings.get("use_dora")):
         raise UnreadableError(
-            f"{path}: {module} has {', '.join(sorted(refs))}, which is not what use_dora in "
-            f"{ADAPTER_CONFIG} says"
+            f"{path}: {module} has {', '.join(sorted(refs))}, which contradicts use_dora in "
+            f"{ADAPTER_CONFIG}"
         )
     match refs:
         case {"lora_A": right, "lora_B": left} if len(refs) == 2 + (magnitude is not None):
             pass
         case {"lora_embedding_A": down, "lora_embedding_B": up} if len(refs) == 2:
             if {len(down.spec.shape), len(up.spec.shape)} != {2}:
-                raise UnreadableError(f"{path}: the factors of {module} are no matrices")
+                raise UnreadableError(f"{path}: the factors of {module} are not matrices")
             left, right = down.permuted((1, 0)), up.permuted((1, 0))
         case _:
             raise RefusedError(
-                f"{path}: {module} has {', '.join(sorted(refs))}, which is not merged here",
+                f"{path}: {module} has {', '.join(sorted(refs))}, which this tool cannot merge",
                 hint="a layer has lora_A and lora_B, and for DoRA lora_magnitude_vector",
             )
     rank = _setting(settings, "rank_pattern", "r", module)
     rows, columns = left.spec.shape, right.spec.shape
     if len(rows) < 2 or prod(rows[1:]) != rank or not columns or columns[0] != rank:
         raise UnreadableError(
-            f"{path}: the factors of {module} are {left.spec} and {right.spec}, and not of rank "
-            f"{rank}, which {ADAPTER_CONFIG} states"
+            f"{path}: the factors of {module} are {left.spec} and {right.spec}, but "
+            f"{ADAPTER_CONFIG} states rank {rank}"
         )
     alpha = _setting(settings, "alpha_pattern", "lora_alpha", module)
     scale = alpha / (sqrt(rank) if settings.get("use_rslora") else rank)
@@ -245,7 +278,7 @@ def _factors(
 
 
 def _setting(settings: Mapping[str, Any], patterns: str, usual: str, module: str) -> Any:
-    """The setting of one module: of the first pattern that fits the end of its name, if any."""
+    """The setting of one module: that of the first pattern that matches the end of its name."""
     for pattern, value in (settings.get(patterns) or {}).items():
         if re.match(rf"(.*\.)?({pattern})$", module):
             return value
@@ -253,7 +286,7 @@ def _setting(settings: Mapping[str, Any], patterns: str, usual: str, module: str
 
 
 def _base(named: object) -> str:
-    """What to write for the model that an adapter says it was made for."""
+    """The model that an adapter was made for, as an argument for ``--base``."""
     if not isinstance(named, str) or not named.isprintable() or len(named) > 120:
         return "CHECKPOINT"
     if re.fullmatch(r"[\w.-]+/[\w.-]+", named) and not Path(named).exists():
@@ -262,6 +295,6 @@ def _base(named: object) -> str:
 
 
 def _short(value: object) -> str:
-    """What a file says, fit to be printed."""
+    """A value from a file, shortened and printable."""
     text = value if isinstance(value, str) and value.isprintable() else repr(value)
     return text if len(text) <= 120 else f"{text[:117]}..."

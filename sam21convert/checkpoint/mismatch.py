@@ -1,4 +1,4 @@
-"""Say in words how a checkpoint and a config do not fit, and what would."""
+"""Say in words how a checkpoint and a config do not fit, and what would fit."""
 
 from __future__ import annotations
 
@@ -16,7 +16,14 @@ _SHOWN = 3
 
 
 def mismatch(checkpoint: Checkpoint) -> MismatchError:
-    """The error for a checkpoint that does not fit; call it only for one that does not."""
+    """Make the error for a checkpoint that does not fit.
+
+    Args:
+        checkpoint: a checkpoint that is not identified, or whose ``fit`` has faults.
+
+    Returns:
+        The error, to be raised.
+    """
     asked = _asked(checkpoint)
     lines = [f"{checkpoint.source.path} does not fit {asked}"]
     if checkpoint.fit is not None:
@@ -25,7 +32,14 @@ def mismatch(checkpoint: Checkpoint) -> MismatchError:
 
 
 def describe(fit: Fit) -> list[str]:
-    """A line for each kind of fault, with the names folded."""
+    """Describe the faults of a fit.
+
+    Args:
+        fit: how the tensors compare.
+
+    Returns:
+        A line for each kind of fault, with the names folded; none when everything fits.
+    """
     lines = []
     for kind, names in (("missing", fit.missing), ("unexpected", fit.unexpected)):
         if names:
@@ -40,7 +54,14 @@ def describe(fit: Fit) -> list[str]:
 
 
 def hint(checkpoint: Checkpoint) -> str:
-    """What would fit, if anything shipped comes near."""
+    """Say what would fit, if a shipped config comes near.
+
+    Args:
+        checkpoint: a checkpoint that does not fit.
+
+    Returns:
+        A hint in one line.
+    """
     if checkpoint.fit is not None and checkpoint.fit.faults == 0:
         return "convert it to a new folder, which then has the names that transformers loads"
     inventory = checkpoint.inventory
@@ -93,7 +114,16 @@ def _listed(items: Sequence[str], what: str) -> str:
 
 
 def missing_text(dialect: Dialect, count: int, generation: str | None = "") -> str:
-    """What a checkpoint without ``count`` tensors is; None is a generation that is unknown."""
+    """Say what a checkpoint is that lacks some tensors.
+
+    Args:
+        dialect: its dialect.
+        count: the number of tensors that are missing, for a SAM 2.1.
+        generation: its generation; None when it is unknown, which gives the number for both.
+
+    Returns:
+        A clause, such as "an image model: 150 tensors of the memory are missing".
+    """
     number = f"{count} (SAM 2.1) or {count - 3} (SAM 2)" if generation is None else str(count)
     whole = {"image": "an image model", "trunk": "a trunk alone", "video": "a part of a model"}
     missing = "of the memory" if dialect.task == "image" else "of the model"

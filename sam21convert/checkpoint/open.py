@@ -1,6 +1,6 @@
 """Open a checkpoint and say what it is.
 
-What the tensors cannot tell is left open here: it comes from a config, or stays unknown.
+What the tensors cannot tell stays unknown here, unless a config tells it.
 """
 
 from __future__ import annotations
@@ -37,17 +37,33 @@ from .state_dict import unwrap
 
 @cache
 def shipped_keymap(dialect: Dialect, shipped: Shipped) -> KeyMap:
-    """The map of a dialect for a shipped config, compiled once."""
+    """Compile the key map of a dialect for a shipped config. Each is compiled once.
+
+    Args:
+        dialect: the dialect.
+        shipped: the shipped config.
+
+    Returns:
+        The key map.
+    """
     return compile_keymap(dialect, registry.shipped_tensors(shipped.name))
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A state dict in a file, its names freed of what wrappers put before and into them.
+    """A state dict in a file, its names without what wrappers put before and into them.
 
-    ``shipped`` is the shipped config whose tensors it has, by size and, where known, generation.
-    ``config`` is what a config file says, or the caller; None when only the tensors speak.
-    ``dropped`` names tensors of the file that are left out because the caller asked for it.
+    Attributes:
+        source: the opened file.
+        tensors: name -> tensor, in the order of the file.
+        wrappers: keys and prefixes that were removed, from the outside in.
+        extras: names of what else is in the file.
+        dialect: the dialect of the names; None when no dialect has such names.
+        shipped: the shipped config with the same tensors, by size and, if known, generation.
+        generation: the generation; None when nothing tells it.
+        config: what the caller or a config file states; None when only the tensors tell.
+        config_from: where ``config`` was found, in words.
+        dropped: names of tensors that are left out because the caller asked for it.
     """
 
     source: Source
@@ -75,7 +91,7 @@ class Checkpoint:
 
     @cached_property
     def keymap(self) -> KeyMap | None:
-        """The map from its dialect to the ground truth, when dialect and model are known."""
+        """The map from its dialect to the canonical names, when dialect and model are known."""
         if self.dialect is None:
             return None
         if self.shipped is not None:
@@ -99,18 +115,29 @@ def open_checkpoint(
     weights: str | None = None,
     prefix: str | None = None,
 ) -> Checkpoint:
-    """Open ``path``, reading headers only, and say what is in it.
+    """Open a checkpoint, reading headers only, and say what is in it.
 
-    ``path`` is all that :func:`~sam21convert.hub.resolve.locate` takes, and raises what that does,
-    or what it stands for.
-    ``config`` (a shipped name, a file, or a :class:`ModelConfig`) takes precedence over the
-    ``config.json`` of a folder, or the only YAML of a repository of the Hub, and that over what the
-    tensors tell. With ``header_only`` a repository of the Hub is not downloaded, and the data of no
-    tensor can be read. ``drop_hq`` takes an HQ-SAM 2 for the SAM 2 in it; ``weights`` and
-    ``prefix`` choose between several state dicts: see :func:`~sam21convert.checkpoint.state_dict.unwrap`.
+    A given config takes precedence over the ``config.json`` of a folder or the only YAML of a
+    repository of the Hub, and these take precedence over what the tensors tell.
 
-    Raises :class:`UnreadableError`, :class:`RefusedError`, for a model that only looks like SAM 2
-    too, and :class:`UsageError` when there is no HQ-SAM 2 to drop from.
+    Args:
+        path: what :func:`~sam21convert.hub.resolve.resolve` takes, or its result.
+        config: the config of the model: a shipped name, a file, or a model config.
+        header_only: whether a repository of the Hub is not downloaded. The data of its tensors can
+            then not be read.
+        drop_hq: whether to take the SAM 2 out of an HQ-SAM 2, leaving out the tensors that HQ adds.
+        weights: which of several state dicts to open; see
+            :func:`~sam21convert.checkpoint.state_dict.unwrap`.
+        prefix: the prefix of the names in one of several state dicts.
+
+    Returns:
+        The checkpoint. It need not be identified, nor fit its model.
+
+    Raises:
+        UnreadableError: when the file or its config is damaged, or cannot be had.
+        RefusedError: when the file is not a checkpoint, holds no SAM 2 or several, or holds a model
+            that only looks like SAM 2.
+        UsageError: when ``path`` or ``config`` names nothing, or ``drop_hq`` has nothing to drop.
     """
     located = path if isinstance(path, Located) else resolve(path, header_only=header_only)
     refuse_adapter(located.path)
@@ -127,17 +154,20 @@ def open_checkpoint(
 
 
 def recognise(source: Source, config: str | Path | ModelConfig | None = None) -> Checkpoint:
-    """Say what an open file, or what stands for one, holds.
+    """Say what is in a source that is open, or in memory, by its tensors and a given config.
 
     Args:
-        source: The tensors and what else there is. Nothing is read.
-        config: The model's settings, which then count for more than what the tensors tell.
+        source: the tensors by name, and what else there is. No data is read.
+        config: the config of the model, as for :func:`open_checkpoint`. It takes precedence over
+            what the tensors tell.
 
     Returns:
-        The checkpoint.
+        The checkpoint. It need not be identified, nor fit its model.
 
     Raises:
-        RefusedError: It holds no state dict, several, or a model that only looks like SAM 2.
+        RefusedError: when there is no SAM 2 or several, or a model that only looks like SAM 2.
+        UsageError: when there is no config of that name.
+        UnreadableError: when the config file cannot be read.
     """
     _refuse_lookalikes(source, None, drop_hq=False)
     return _with_given(_recognised(source), config)
@@ -173,6 +203,7 @@ def _recognised(
 
 
 def _with_given(checkpoint: Checkpoint, config: str | Path | ModelConfig | None) -> Checkpoint:
+    """The checkpoint with the config that the caller gives, if any."""
     if config is None:
         return checkpoint
     if isinstance(config, ModelConfig):
@@ -181,7 +212,14 @@ def _with_given(checkpoint: Checkpoint, config: str | Path | ModelConfig | None)
 
 
 def unequal_copies(checkpoint: Checkpoint) -> list[str]:
-    """Tensors held twice whose copies differ, a line each. Reads both; misshapen ones are left."""
+    """Find tensors that are held twice with different values. Reads the data of both copies.
+
+    Args:
+        checkpoint: the checkpoint. Copies of the wrong shape are skipped.
+
+    Returns:
+        A line for each pair that differs.
+    """
     if checkpoint.fit is None:
         return []
     refs, mismatched = checkpoint.tensors, {name for name, _, _ in checkpoint.fit.mismatched}
@@ -201,7 +239,7 @@ def _refuse_lookalikes(source: Source, config: dict[str, Any] | None, *, drop_hq
 
 
 def _refuse_stubs(checkpoint: Checkpoint, stubs: Mapping[str, Any]) -> None:
-    """Say what stands in the place of a tensor of the model without being one."""
+    """Raise :class:`RefusedError` where something else stands in place of a tensor of the model."""
     missing = checkpoint.fit.missing if checkpoint.fit else ()
     name = next((name for name in missing if name in stubs), None)
     if name is None:
@@ -235,7 +273,7 @@ def _with_config(checkpoint: Checkpoint, config: ModelConfig, config_from: str) 
 
 
 def _with_json(checkpoint: Checkpoint, content: dict[str, Any], path: Path) -> Checkpoint:
-    """Let the ``config.json`` of a folder decide what the tensors do not tell."""
+    """The checkpoint with what the ``config.json`` of its folder tells beyond the tensors."""
     if checkpoint.dialect is TIMM:
         return _with_timm(checkpoint, generation_of(content))
     with naming(path):
@@ -257,7 +295,10 @@ def _with_json(checkpoint: Checkpoint, content: dict[str, Any], path: Path) -> C
 
 
 def _with_timm(checkpoint: Checkpoint, generation: Generation | None) -> Checkpoint:
-    """What timm's ``config.json`` adds: the generation, in the tag. Image sizes it takes as any."""
+    """The checkpoint with the generation that the tag in timm's ``config.json`` tells.
+
+    Its image size is not read: timm runs the trunk at any size.
+    """
     shipped = checkpoint.shipped
     if shipped is not None and generation is not None:
         model = replace(registry.shipped_config(shipped.name), generation=generation)

@@ -29,10 +29,14 @@ _KINDS = {"ema": True, "model": False}
 
 @dataclass(frozen=True)
 class Unwrapped:
-    """A state dict, its names freed of what wrappers put before and into them.
+    """A state dict, its names without what wrappers put before and into them.
 
-    ``anchor`` is the name by which it was found, empty when it has none that is known; ``extras``
-    names what else stands in the file; ``stubs`` holds what of it stands between the tensors.
+    Attributes:
+        tensors: name -> tensor, in the order of the file.
+        wrappers: keys and prefixes that were removed, from the outside in.
+        extras: names of what else is in the file.
+        anchor: the name by which the state dict was found; empty when it has no known name.
+        stubs: name -> value of what stands between the tensors without being one.
     """
 
     tensors: Mapping[str, TensorRef]
@@ -43,13 +47,21 @@ class Unwrapped:
 
 
 def unwrap(source: Source, *, weights: str | None = None, prefix: str | None = None) -> Unwrapped:
-    """The only SAM 2 state dict in ``source``, or the one of several that is asked for.
+    """Find the SAM 2 state dict in a file.
 
-    ``weights`` says which by the keys that lead to it (``model``, ``a.b``, ``.`` for the top), or
-    is ``ema`` for the averaged weights, ``model`` for the others; ``prefix`` says which by what
-    stands before its names.
+    Args:
+        source: the file.
+        weights: which of several state dicts to take: the keys that lead to it (``model``, ``a.b``,
+            ``.`` for the top level), ``ema`` for averaged weights, or ``model`` for the others.
+        prefix: the prefix of the names in the state dict to take.
 
-    Raises :class:`RefusedError` when there are several still, or none, or no named tensors at all.
+    Returns:
+        The only state dict, or the one that was asked for. Without any known name in the file, the
+        one with the most tensors.
+
+    Raises:
+        RefusedError: when several state dicts remain, none does, or the file holds no tensors by
+            name.
     """
     candidates = list(_state_dicts(source.root))
     found = _pick(source, candidates, weights, prefix)
@@ -97,7 +109,15 @@ class _Found:
 
 
 def walk(root: Any) -> Iterator[tuple[tuple[str, ...], Mapping[str, TensorRef]]]:
-    """Every dict that holds tensors, with the keys that lead to it; shared ones once."""
+    """Find every dict in a file that holds tensors.
+
+    Args:
+        root: the tree of nested dicts, at most ``_MAX_DEPTH`` levels deep.
+
+    Yields:
+        The keys that lead to the dict, and its tensors by name. A dict that is held twice comes
+        once.
+    """
     seen: set[int] = set()
     waiting: list[tuple[tuple[str, ...], Any]] = [((), root)]
     for path, node in waiting:

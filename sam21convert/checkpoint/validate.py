@@ -1,10 +1,11 @@
-"""Does it load, strictly, and are its values sound? Answered without torch."""
+"""Check whether a checkpoint loads strictly and its values are sound, without torch."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ..io.data.checksums import check_sums, used_blobs
 from ..io.tensor import Tensor
@@ -17,11 +18,28 @@ from .open import Checkpoint, open_checkpoint, unequal_copies
 
 @dataclass(frozen=True)
 class Validation(Report):
-    """The answer of :func:`validate`. The lists hold names as they stand in the file.
+    """The answer of :func:`~sam21convert.validate`. Names of tensors are those in the file.
 
-    The checkpoint loads when the first six are empty. Tensors that are zero or constant throughout,
-    or hold denormal numbers, are worth a look, and are no fault. ``notes`` say what was assumed, as
-    no tensor tells it.
+    Tensors that are zero or constant throughout, or hold denormal numbers, deserve a look, but are
+    no fault.
+
+    Attributes:
+        path: the file or folder.
+        dialect: the name of the dialect; None if no dialect has such names.
+        config: the config that the tensors were checked against; None when nothing tells one.
+        missing: names of missing tensors.
+        unexpected: names of tensors that the dialect does not know.
+        mismatched: names of tensors of another shape.
+        wrong_type: names of tensors of a type that no weight has.
+        nan: names of tensors with NaN.
+        inf: names of tensors with infinities.
+        zero: names of tensors that are zero throughout.
+        constant: names of tensors with one other value throughout.
+        denormal: names of tensors with denormal numbers.
+        problems: why the checkpoint does not load or is not sound, a line each.
+        warnings: what deserves a look, a line each.
+        notes: what was assumed because no tensor tells it, a line each.
+        hint: what to do about the problems, if there are any.
 
     Example:
         >>> answer = sam21convert.validate("model.pt", config="debug/sam2_debug")
@@ -53,8 +71,17 @@ class Validation(Report):
 
     @property
     def exit_code(self) -> int:
-        """0 when it is sound, 1 when not."""
+        """0 when the checkpoint is sound, 1 otherwise."""
         return 0 if self.ok else 1
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give the report as plain data.
+
+        Returns:
+            The fields, and ``misshapen``, an older name of ``mismatched``.
+        """
+        content = super().to_dict()
+        return {**content, "misshapen": content["mismatched"]}
 
     def __str__(self) -> str:
         fits = f"dialect '{self.dialect}' with config '{self.config}'"
@@ -75,12 +102,23 @@ def validate(
     prefix: str | None = None,
     progress: Progress = SILENT,
 ) -> Validation:
-    """Check a checkpoint against a config, by default the one it says or shows itself to be.
+    """Check a checkpoint against a config, by reading all of it.
 
-    ``weights`` and ``prefix`` choose between several state dicts, as for
-    :func:`~sam21convert.inspect`. ``progress`` is told of bytes.
-    Raises :class:`~sam21convert.errors.UnreadableError` (also for a checksum that does not hold)
-    and :class:`~sam21convert.errors.RefusedError`.
+    Args:
+        path: a path, a published name, ``hf://org/repo`` or ``https://...``.
+        config: a shipped name, a file, or a model config; None for the config found beside the
+            checkpoint, or else the published model with these tensors.
+        weights: which of several state dicts to check, as for :func:`~sam21convert.inspect`.
+        prefix: the prefix of the names in one of several state dicts.
+        progress: is told the number of bytes read.
+
+    Returns:
+        What is wrong with it, if anything.
+
+    Raises:
+        UnreadableError: when the file is damaged, or a checksum in it does not match.
+        RefusedError: when it is not a SAM 2 checkpoint.
+        UsageError: when there is no such file or config.
 
     Example:
         >>> sam21convert.validate("model.pt").ok
@@ -90,7 +128,18 @@ def validate(
 
 
 def examine(checkpoint: Checkpoint, progress: Progress = SILENT) -> Validation:
-    """Check a checkpoint that is open, and has its config. Raises as :func:`validate` does."""
+    """Check a checkpoint that is open, by reading all of it.
+
+    Args:
+        checkpoint: the checkpoint, with its config.
+        progress: is told the number of bytes read.
+
+    Returns:
+        What is wrong with it, if anything.
+
+    Raises:
+        UnreadableError: when the file is damaged, or a checksum in it does not match.
+    """
     from .values import survey  # numpy
 
     tensors = {name: Tensor(ref.spec, (ref,)) for name, ref in checkpoint.tensors.items()}
@@ -105,7 +154,7 @@ def examine(checkpoint: Checkpoint, progress: Progress = SILENT) -> Validation:
         for kind, label in (("nan", "NaN"), ("inf", "infinite"))
         if values[kind]
     ]
-    # Every cast to float16 makes some denormal numbers.
+    # Every cast to float16 makes some denormal numbers, so that they deserve no warning there.
     half = [name for name in values["denormal"] if checkpoint.tensors[name].spec.dtype == "F16"]
     shipped = checkpoint.shipped.name if checkpoint.shipped else None
     return Validation(

@@ -1,4 +1,4 @@
-"""What is odd about the values of tensors. Imports numpy."""
+"""Find tensors with suspicious values, such as NaN or denormal numbers. Imports numpy."""
 
 from __future__ import annotations
 
@@ -13,16 +13,21 @@ from ..report import Progress
 
 KINDS = ("nan", "inf", "zero", "constant", "denormal")
 
-# The smallest number that each type holds with all its digits. Smaller ones are denormal: they lose
-# digits, and some hardware takes them for zero.
+# The smallest normal number of each type. Smaller ones are denormal: they have fewer digits, and
+# some hardware takes them for zero.
 SMALLEST = {"F16": 2.0**-14, "BF16": 2.0**-126, "F32": 2.0**-126, "F64": 2.0**-1022}
 
 
 def survey(tensors: Mapping[str, TensorRef], progress: Progress) -> dict[str, list[str]]:
-    """Names of tensors by the kinds of values in them; a tensor can be under several.
+    """List the tensors that hold suspicious values.
 
-    "zero" and "constant" are those with one value throughout. Types that no weight has are passed
-    over. ``progress`` is called with numbers of bytes.
+    Args:
+        tensors: the tensors by name. Those whose type no weight has are skipped.
+        progress: is told the number of bytes read.
+
+    Returns:
+        Each of ``KINDS`` to names of tensors; a tensor can be in several. "zero" and "constant"
+        are tensors with one value throughout.
     """
     found: dict[str, list[str]] = {kind: [] for kind in KINDS}
     with Files() as files:
@@ -30,13 +35,13 @@ def survey(tensors: Mapping[str, TensorRef], progress: Progress) -> dict[str, li
             # A stride of 0 lets a small file claim a huge tensor, which fits no model anyway.
             believable = ref.stride is None or ref.spec.nbytes <= ref.path.stat().st_size
             if ref.spec.dtype in WEIGHT_DTYPES and ref.spec.numel and believable:
-                for kind in _oddities(files, ref, progress):
+                for kind in _kinds_of(files, ref, progress):
                     found[kind].append(name)
     return found
 
 
-def _oddities(files: Files, ref: TensorRef, progress: Progress) -> set[str]:
-    """The kinds of one tensor, which is read piece by piece."""
+def _kinds_of(files: Files, ref: TensorRef, progress: Progress) -> set[str]:
+    """The kinds of values in one tensor, which is read piece by piece."""
     odd: set[str] = set()
     low, high = np.inf, -np.inf
     for chunk in payload(files, Tensor(ref.spec, (ref,))):

@@ -1,6 +1,6 @@
-"""Convert: open -> check -> plan -> stream -> read back -> give the name.
+"""Convert a checkpoint: open, check, plan, write, read back, rename.
 
-Bytes move only while the output is written; before that, everything is decided from headers.
+Until the output is written, only headers and a few small tensors are read.
 """
 
 from __future__ import annotations
@@ -38,30 +38,55 @@ def convert(
     progress: Progress = SILENT,
     check: Check = lambda _: None,
 ) -> Conversion:
-    """Write ``source`` anew as ``destination``, whose form picks the container.
+    """Write a checkpoint in another form.
 
-    A name in ``.pt``, ``.pth`` or ``.safetensors`` is a file, with the official names unless ``to``
-    says otherwise; any other is a folder, ``hf-video`` unless ``to`` says otherwise. ``to`` is the
-    name of a dialect. One whose program goes by the names of files (ultralytics, comfyui) wants
-    such a name, or an existing folder, where a file of that name is put.
-    ``config`` is that of ``source``; ``base`` is a checkpoint to take the tensors from that
-    ``source`` lacks. ``weights`` and ``prefix`` choose between several state dicts in ``source``,
-    as for :func:`~sam21convert.inspect`. A ``source`` that is a LoRA adapter of PEFT is merged into
-    ``base``, whose ``config`` it then is.
-    ``generation`` is that of the output, "2.0" or "2.1", and of a source that does not tell its
-    own. The way up adds zeros and changes nothing that is computed; the way down needs zeros in the
-    same three tensors, or ``allow_lossy``, which drops whatever they hold.
-    ``drop_hq`` takes the SAM 2 out of an HQ-SAM 2, whose further tensors are left out.
-    ``image_size``, in pixels, is recorded in the configs of a folder, or in a YAML beside an
-    official file. ``shard_size`` (``"500MB"``, or bytes) divides the weights of a transformers
-    folder into files of at most that size. ``verify`` checks the checksums of the source and reads
-    the output back; ``hashes`` asks for ``sha256`` in the report. ``progress`` is called with
-    numbers of bytes. ``check`` is called with the path of what was written, before it gets its
-    name; what it raises ends the conversion.
+    Tensors are copied bit for bit unless ``dtype`` casts them, and after an error the destination
+    is as it was before.
 
-    Raises :class:`~sam21convert.errors.UsageError`,
-    :class:`~sam21convert.errors.UnreadableError`, :class:`~sam21convert.errors.RefusedError` and
-    :class:`~sam21convert.errors.MismatchError`; the destination is then as it was before.
+    Args:
+        source: a path, a published name, ``hf://org/repo`` or ``https://...``. A LoRA adapter of
+            PEFT is merged into ``base``.
+        destination: the file or folder to write. A name in ``.pt``, ``.pth`` or ``.safetensors`` is
+            a file, any other name a folder.
+        to: the name of the dialect to write; by default ``official`` for a file and ``hf-video``
+            for a folder. ultralytics and comfyui recognise a file by its name: for them give such a
+            name, or an existing folder, in which a file of the right name is written.
+        config: the config of ``source``: a shipped name, a file, or a model config. By default it
+            is found beside ``source``, or its tensors show it.
+        base: a checkpoint of the same size and generation that supplies tensors missing from
+            ``source``.
+        weights: the keys that lead to one of several state dicts in ``source``, or ``ema`` or
+            ``model``, as for :func:`~sam21convert.inspect`.
+        prefix: the prefix of the names in one of several state dicts.
+        generation: the generation to write, ``"2.0"`` or ``"2.1"``; also that of a source that does
+            not tell its own. From 2.0 to 2.1 three tensors of zeros are added, which change nothing
+            that is computed. From 2.1 to 2.0 the same three tensors must be zero.
+        allow_lossy: with ``generation="2.0"``, whether to drop the three tensors whatever they
+            hold.
+        image_size: the side of the input in pixels. It is recorded in the configs of a folder, or
+            in a YAML beside an official file.
+        dtype: the type to cast all tensors to: "float32", "float16" or "bfloat16"; None keeps
+            types.
+        drop_hq: whether to take the SAM 2 out of an HQ-SAM 2, leaving out the tensors that HQ adds.
+        shard_size: the largest size of a file of weights in a transformers folder, in bytes or as
+            in ``"500MB"``; None writes one file.
+        overwrite: whether an existing destination may be replaced.
+        dry_run: whether to plan the conversion and write nothing.
+        verify: whether to check the checksums of the source and to read the output back.
+        hashes: whether the report gives the SHA-256 of every file that was read or written.
+        progress: is told the number of bytes written and read back.
+        check: is called with the path of what was written before it is renamed to ``destination``.
+            An error that it raises ends the conversion.
+
+    Returns:
+        What was written, or would be with ``dry_run``.
+
+    Raises:
+        UsageError: when the request cannot be met, such as when ``destination`` exists.
+        UnreadableError: when ``source`` or ``base`` is damaged, or changes while it is read.
+        RefusedError: when ``source`` is not a SAM 2 checkpoint, or tensors are missing and there is
+            no ``base``.
+        MismatchError: when the tensors do not fit the config, or something would be lost.
 
     Example:
         >>> done = sam21convert.convert("model.pt", "my-model")

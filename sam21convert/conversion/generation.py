@@ -2,7 +2,7 @@
 
 With zeros in the three, SAM 2.1 computes what SAM 2 does: object pointers get no position in time,
 and nothing is added to the memory of a frame without the object (``sam2/modeling/sam2_base.py``).
-So the way up is free, and the way down is where the three are zero.
+So a SAM 2 always becomes a SAM 2.1, and a SAM 2.1 becomes a SAM 2 if the three are zero.
 """
 
 from __future__ import annotations
@@ -26,10 +26,15 @@ from ..model.config import Generation
 
 @dataclass(frozen=True)
 class GenerationChange:
-    """The model that is written, and what sets it apart from the one that was read.
+    """The model that is written, and how it differs from the one that was read.
 
-    ``added`` goes by the names of the ground truth. ``dropped`` goes by those in the source, and
-    holds the largest magnitude of each.
+    Attributes:
+        generation: the generation to write; None when nothing tells it.
+        shipped: the shipped config with the tensors to write, if there is one.
+        inventory: canonical name -> type and shape of each tensor of the model to write.
+        added: canonical name -> zeros that are added.
+        removed: canonical names of the tensors that the generation has no place for.
+        dropped: for each of ``removed``, its name in the source -> its largest magnitude.
     """
 
     generation: Generation | None
@@ -45,13 +50,24 @@ class GenerationChange:
         return {name: largest for name, largest in self.dropped.items() if largest != 0}
 
     def keymap(self, dialect: Dialect) -> KeyMap:
-        """The map of its tensors to the names of a dialect."""
+        """Compile the key map of a dialect for the model to write.
+
+        Args:
+            dialect: the dialect to write.
+
+        Returns:
+            The key map.
+        """
         if self.shipped is not None:
             return shipped_keymap(dialect, self.shipped)
         return compile_keymap(dialect, self.inventory)
 
     def notes(self) -> Iterator[str]:
-        """What a report says of it."""
+        """Say what is added and dropped.
+
+        Yields:
+            The notes, a sentence each.
+        """
         if self.added:
             yield f"added as zeros, which change nothing: {', '.join(self.added)}"
         if self.lost:
@@ -62,7 +78,16 @@ class GenerationChange:
 
 
 def assume_generation(checkpoint: Checkpoint, generation: Generation | None) -> Checkpoint:
-    """``checkpoint`` as one of ``generation``, where nothing in it tells its own."""
+    """Give a checkpoint that does not tell its generation the generation that is asked for.
+
+    Args:
+        checkpoint: the checkpoint to convert.
+        generation: the generation to write, if one is asked for.
+
+    Returns:
+        The checkpoint as one of ``generation``; unchanged if it tells its own, or its model is
+        unknown.
+    """
     model = checkpoint.model_config
     if generation is None or model is None or checkpoint.generation is not None:
         return checkpoint

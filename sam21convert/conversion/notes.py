@@ -1,4 +1,4 @@
-"""What a report of a conversion says beside the facts: what was left out, added or assumed."""
+"""The notes in the report of a conversion: what was left out, added or assumed."""
 
 from __future__ import annotations
 
@@ -42,7 +42,15 @@ def notes_on_source(checkpoint: IdentifiedCheckpoint, trained: Sequence[str]) ->
 
 
 def notes_on_base(base: Checkpoint, names: Sequence[str]) -> Iterator[str]:
-    """What a report says of the tensors that were taken from another checkpoint."""
+    """Say which tensors were taken from the base checkpoint.
+
+    Args:
+        base: the base checkpoint.
+        names: canonical names of the tensors that were taken from it.
+
+    Yields:
+        A sentence, if there are any.
+    """
     if names:
         groups = Counter(name.partition(".")[0] for name in names)
         listed = ", ".join(f"{group} ({count})" for group, count in groups.items())
@@ -50,7 +58,16 @@ def notes_on_base(base: Checkpoint, names: Sequence[str]) -> Iterator[str]:
 
 
 def notes_on_output(target: KeyMap, count: int, shipped: Shipped | None) -> Iterator[str]:
-    """What a report says of the output, for which there were ``count`` tensors."""
+    """Say what the dialect of the output leaves out and adds.
+
+    Args:
+        target: the key map of the output.
+        count: the number of tensors that the model was read with.
+        shipped: the shipped config of the output, if it has one.
+
+    Yields:
+        The notes, a sentence each.
+    """
     dialect = target.dialect
     left_out = count - sum(len(entry.canonical) for entry in target.entries)
     if target.dropped and left_out:
@@ -66,7 +83,16 @@ def notes_on_output(target: KeyMap, count: int, shipped: Shipped | None) -> Iter
 def notes_on_assumptions(
     stated: ModelConfig | None, container: Container, image_size: int | None
 ) -> Iterator[str]:
-    """What a report says of settings that go into a folder and that nothing told."""
+    """Say which settings in the config of a folder are assumed.
+
+    Args:
+        stated: the config that the source states, if it states one.
+        container: the container that is written.
+        image_size: the image size that was asked for, in pixels.
+
+    Yields:
+        A sentence, if anything is assumed.
+    """
     if container in FOLDERS and image_size is None and stated is None:
         yield (
             "image size and windows are those of the published model: no tensor tells them; "
@@ -75,7 +101,15 @@ def notes_on_assumptions(
 
 
 def notes_on_yaml(dialect: Dialect, config: ModelConfig | None) -> Iterator[str]:
-    """What a report says of settings that no YAML makes the official builders take."""
+    """Say which settings no YAML can pass on to the official builders.
+
+    Args:
+        dialect: the dialect of the output.
+        config: the config that is written.
+
+    Yields:
+        A sentence, if there are any.
+    """
     if dialect is OFFICIAL and config is not None and replace(config, **BUILDERS) != config:
         yield (
             "the official builders set the multimask stability switches themselves, and not as "

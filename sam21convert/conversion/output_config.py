@@ -1,4 +1,4 @@
-"""The config that is written with a conversion, and where."""
+"""The config that is written with a conversion, and where it is written."""
 
 from __future__ import annotations
 
@@ -14,7 +14,16 @@ from ..model.config import ConfigError, Generation, ModelConfig
 
 
 def yaml_beside(destination: Path, config: ModelConfig) -> Path | None:
-    """Where the settings of an official file go that neither a published YAML nor its own says."""
+    """Decide whether a YAML must be written beside an official file.
+
+    Args:
+        destination: the file.
+        config: the config of its model.
+
+    Returns:
+        The YAML to write; None if a shipped config, or the YAML that is already there, says the
+        same.
+    """
     shipped = shipped_like(config)
     if shipped is not None and shipped_config(shipped.name) == config:
         return None
@@ -32,10 +41,20 @@ def written_config(
     generation: Generation | None,
     size: int | None,
 ) -> ModelConfig | None:
-    """The config to write; for a file, only if the source states one or a size is asked for.
+    """Find the config to write.
 
-    ``complete`` is the base that completes the checkpoint, or the checkpoint itself. Raises :class:`UsageError` for a
-    ``size`` that the model cannot have.
+    Args:
+        checkpoint: the checkpoint to convert.
+        complete: the base that completes it, or the checkpoint itself.
+        container: the container to write.
+        generation: the generation to write; None keeps that of the config.
+        size: the image size that was asked for, in pixels.
+
+    Returns:
+        The config. For a file None, unless the source states a config or a size is asked for.
+
+    Raises:
+        UsageError: when the model cannot have this image size.
     """
     config = checkpoint.config
     if container in FOLDERS or size is not None:

@@ -51,53 +51,87 @@ from .target import named, pick_target, refuse_occupied, refuse_shards
 
 @dataclass(frozen=True)
 class Plan:
-    """A conversion, decided and not begun."""
+    """A conversion that is decided and not begun.
+
+    Attributes:
+        source: the checkpoint to convert, or the base that an adapter is merged into.
+        base: the base checkpoint that completes it, if tensors were missing.
+        adapter: the adapter that is merged into ``source``.
+        destination: the file or folder to write.
+        container: the container to write.
+        dialect: the dialect to write.
+        config: the config to write. None for a file, unless the source states a config or an image
+            size is asked for.
+        yaml: the YAML to write beside an official file, if no shipped config says the same.
+        change: what changes with the generation.
+        tensors: target name -> tensor to write.
+        shards: name of a file in a folder -> the tensors that it holds.
+        origins: target name -> the names in the source that the tensor is made of.
+        notes: what the report says, a sentence each.
+        read: the state of the files of all sources, as before the first was opened.
+    """
 
     source: IdentifiedCheckpoint
     base: Checkpoint | None
-    adapter: Adapter | None  # what is merged into ``source``
+    adapter: Adapter | None
     destination: Path
     container: Container
     dialect: Dialect
-    config: ModelConfig | None  # None for a file, which records none, unless the source states one
-    yaml: Path | None  # to write beside an official file, if no published config says ``config``
+    config: ModelConfig | None
+    yaml: Path | None
     change: GenerationChange
     tensors: Mapping[str, Tensor]
-    shards: Shards  # the same by files, where it is a folder
-    origins: Mapping[str, tuple[str, ...]]  # the names in the source that a tensor is made of
+    shards: Shards
+    origins: Mapping[str, tuple[str, ...]]
     notes: tuple[str, ...]
-    read: Fingerprints  # the files of all sources, as they were before the first was opened
+    read: Fingerprints
 
     @property
     def generation(self) -> Generation | None:
-        """None where neither source nor base nor request tells."""
+        """The generation to write; None when neither source nor base nor request tells it."""
         return self.change.generation
 
     @property
     def shipped(self) -> Shipped | None:
-        """The shipped config with these tensors, where the generation is known."""
+        """The shipped config with these tensors, if the generation is known."""
         return self.change.shipped if self.generation is not None else None
 
     @property
     def sources(self) -> tuple[Source, ...]:
-        """Everything that is read, what was asked to be converted first."""
+        """Everything that is read; what was asked to be converted comes first."""
         adapter = () if self.adapter is None else (self.adapter.source,)
         base = () if self.base is None else (self.base.source,)
         return (*adapter, self.source.source, *base)
 
     @property
     def nbytes(self) -> int:
-        """Bytes of tensor data to write."""
+        """The number of bytes of tensor data to write."""
         return sum(tensor.spec.nbytes for tensor in self.tensors.values())
 
     @property
     def blobs(self) -> list[Blob]:
-        """The checksums recorded in what is read."""
+        """The checksums that are recorded in what is read."""
         return [blob for source in self.sources for blob in source.blobs]
 
 
 def make_plan(source: str | Path, destination: str | Path, options: ConvertOptions) -> Plan:
-    """Plan what :func:`~sam21convert.convert` does; the arguments and errors are its own."""
+    """Plan a conversion.
+
+    Args:
+        source: the checkpoint to convert, as for :func:`~sam21convert.convert`.
+        destination: the file or folder to write.
+        options: the options of the conversion.
+
+    Returns:
+        The plan, to be carried out by :func:`~.write.carry_out`. Nothing is written yet.
+
+    Raises:
+        UsageError: when the request cannot be met, such as when ``destination`` exists.
+        UnreadableError: when ``source`` or ``base`` is damaged.
+        RefusedError: when ``source`` is not a SAM 2 checkpoint, or tensors are missing and there is
+            no base.
+        MismatchError: when the tensors do not fit the config, or something would be lost.
+    """
     destination = Path(destination)
     container, dialect = pick_target(destination, options.to)
     if options.image_size is not None and container not in FOLDERS and dialect is not OFFICIAL:

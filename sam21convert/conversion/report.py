@@ -1,4 +1,4 @@
-"""What a conversion did, or would do."""
+"""The report of a conversion: what it did, or would do."""
 
 from __future__ import annotations
 
@@ -18,12 +18,30 @@ from .write import side_files_of
 
 @dataclass(frozen=True)
 class Conversion(Report):
-    """The answer of :func:`convert`.
+    """The answer of :func:`~sam21convert.convert`.
 
-    ``tensors`` lists, for each tensor of the output, its name, type, shape and the names it came
-    ``from``, none for zeros that ``generation`` adds. ``lost`` holds what ``allow_lossy`` gave up:
-    the largest magnitude in each tensor, None where it is not finite. ``dropped`` names what
-    ``drop_hq`` left out. ``sha256`` is empty unless hashes were asked for.
+    Attributes:
+        source: what was converted.
+        destination: what was written.
+        source_dialect: the dialect of the source; ``lora`` for an adapter.
+        source_container: the form of the source.
+        dialect: the dialect that was written.
+        container: the container that was written.
+        config: the shipped config with these tensors, if there is one.
+        generation: the generation that was written; None when nothing tells it.
+        image_size: the side of the input in pixels, if a config was written or stated.
+        dtypes: element type -> number of tensors written.
+        lost: name in the source -> the largest magnitude in a tensor that ``allow_lossy`` dropped,
+            None where it is not finite.
+        dropped: names of the tensors that ``drop_hq`` left out.
+        tensors: for each tensor written its ``name``, ``dtype``, ``shape``, and ``from``: the names
+            in the source that it is made of; none for zeros and constants that were added.
+        bytes: the size of the tensor data.
+        files: names of the files written.
+        sha256: path -> SHA-256 of each file read or written, if hashes were asked for.
+        verified: whether the output was read back.
+        dry_run: whether nothing was written.
+        notes: what was left out, added or assumed, a sentence each.
 
     Example:
         >>> done = sam21convert.convert("model.pt", "copy.safetensors", dtype="float16")
@@ -69,7 +87,17 @@ class Conversion(Report):
 
 
 def report(plan: Plan, *, dry_run: bool, verified: bool, hashes: bool) -> Conversion:
-    """Describe a plan, carried out or not."""
+    """Describe a plan, carried out or not.
+
+    Args:
+        plan: the plan.
+        dry_run: whether it was not carried out.
+        verified: whether the output was read back.
+        hashes: whether to compute the SHA-256 of every file.
+
+    Returns:
+        The report.
+    """
     folder = plan.container in FOLDERS
     beside = (plan.yaml.name,) if plan.yaml else ()
     names = (*side_files_of(plan), *plan.shards) if folder else (plan.destination.name, *beside)

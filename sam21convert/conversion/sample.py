@@ -1,4 +1,4 @@
-"""Checkpoints to try things out with: the real architecture, seeded random weights.
+"""Checkpoints to try things on: the real architecture with seeded random weights.
 
 The numbers are made of the raw 64-bit output of numpy's Philox generator, which numpy promises
 never to change, and of exact or correctly rounded float32 operations: the same seed gives the same
@@ -46,7 +46,14 @@ _PAIRED = re.compile(r"sam_mask_decoder\.pred_obj_score_head\.layers\.[12]\.weig
 
 @dataclass(frozen=True)
 class Sample(Report):
-    """The answer of :func:`sample`.
+    """The answer of :func:`~sam21convert.sample`.
+
+    Attributes:
+        path: what was written.
+        config: the config of the model.
+        seed: the seed of the random numbers.
+        tensors: the number of tensors.
+        bytes: the size of their data.
 
     Example:
         >>> made = sam21convert.sample("random.pt", "debug/sam2.1_debug")
@@ -70,9 +77,20 @@ class Sample(Report):
 def sample(
     path: str | Path, config: str = DEFAULT_CONFIG, seed: int = 0, *, overwrite: bool = False
 ) -> Sample:
-    """Write a checkpoint with random weights; the form of ``path`` picks the container.
+    """Write a checkpoint with random weights.
 
-    Raises :class:`~sam21convert.errors.UsageError` when there is no such config or ``path`` exists.
+    Args:
+        path: the file or folder to write; its form picks the container, as for
+            :func:`~sam21convert.convert`.
+        config: the config of the model: a shipped name or a file.
+        seed: the seed of the random numbers.
+        overwrite: whether an existing path may be replaced.
+
+    Returns:
+        What was written.
+
+    Raises:
+        UsageError: when there is no such config, or ``path`` exists.
 
     Example:
         >>> made = sam21convert.sample("random.pt", "debug/sam2.1_debug", seed=3)
@@ -92,7 +110,17 @@ def sample(
 
 
 def sample_tensors(config: ModelConfig, seed: int) -> dict[str, NDArray[np.float32]]:
-    """A random state dict: no tensor constant, activations of order one, scores of both signs."""
+    """Draw a random state dict.
+
+    No tensor is constant, activations are of order one, and object scores have both signs.
+
+    Args:
+        config: the config of the model.
+        seed: the seed of the random numbers.
+
+    Returns:
+        Canonical name to float32 array, in the order of the state dict.
+    """
     return {name: _draw(name, spec, seed) for name, spec in tensors_of(config).items()}
 
 

@@ -1,4 +1,4 @@
-"""Where a conversion goes: what the name asks for, and whether it may be written."""
+"""The target of a conversion: what its name asks for, and whether it may be written."""
 
 from __future__ import annotations
 
@@ -31,9 +31,18 @@ _FOREIGN = {".bin", ".ckpt", ".gguf", ".json", ".npz", ".onnx", ".pkl", ".tar", 
 
 
 def pick_target(destination: Path, to: str | None) -> tuple[Container, Dialect]:
-    """The container that the name asks for, and the dialect ``to`` or the one usual there.
+    """Find the container and dialect to write.
 
-    Raises :class:`UsageError` where there is none, or the two do not go together.
+    Args:
+        destination: the file or folder to write; its ending picks the container.
+        to: the name of a dialect; None for the usual one of the container.
+
+    Returns:
+        The container and the dialect.
+
+    Raises:
+        UsageError: when no file with this ending is written, no dialect has this name, or the two
+            do not go together.
     """
     container = _SUFFIXES.get(destination.suffix)
     if container is None and destination.suffix in _FOREIGN:
@@ -57,10 +66,20 @@ def pick_target(destination: Path, to: str | None) -> tuple[Container, Dialect]:
 
 
 def named(destination: Path, dialect: Dialect, shipped: Shipped | None, dtype: str) -> Path:
-    """The file to write for a program that goes by names: in ``destination`` if that is a folder.
+    """Choose the file to write for a program that recognises a checkpoint by its file name.
 
-    ``dtype`` is that of most tensors. Raises :class:`UsageError` where the program would not know
-    the file for what it is.
+    Args:
+        destination: the file to write, or the folder to put it in.
+        dialect: the dialect to write.
+        shipped: the shipped config of the model, if it has one.
+        dtype: the element type of most tensors.
+
+    Returns:
+        The file; ``destination`` itself for all other dialects.
+
+    Raises:
+        UsageError: when the program has no name for this model, or would not recognise the given
+            one.
     """
     if not dialect.file:
         return destination
@@ -92,7 +111,17 @@ def named(destination: Path, dialect: Dialect, shipped: Shipped | None, dtype: s
 
 
 def refuse_occupied(destination: Path, container: Container, *, overwrite: bool) -> None:
-    """Raise :class:`UsageError` where something else stands in the place of the output."""
+    """Check that the destination is free, or may be replaced.
+
+    Args:
+        destination: the file or folder to write.
+        container: the container to write.
+        overwrite: whether an existing file or folder may be replaced.
+
+    Raises:
+        UsageError: when the destination exists and may not be replaced, is a file where a folder is
+            written or the reverse, or holds a file that would take precedence over the new weights.
+    """
     is_folder = container in FOLDERS
     refuse_existing(destination, overwrite=overwrite)
     if os.path.lexists(destination) and destination.is_dir() != is_folder:
@@ -108,7 +137,17 @@ def refuse_occupied(destination: Path, container: Container, *, overwrite: bool)
 
 
 def refuse_shards(destination: Path, container: Container, count: int) -> None:
-    """Raise :class:`UsageError` where weights in ``count`` files would not be what is loaded."""
+    """Check that weights may be divided into several files.
+
+    Args:
+        destination: the folder to write.
+        container: the container to write.
+        count: the number of files of weights.
+
+    Raises:
+        UsageError: when the container is not a transformers folder, or the folder holds a file of
+            weights that would be loaded in place of the shards.
+    """
     if container != "transformers folder":
         raise UsageError(
             f"{destination}: `shard_size` is for a transformers folder; all others are one file"

@@ -1,4 +1,4 @@
-"""Carry out a plan: stream the tensors, read them back, give the output its name."""
+"""Carry out a plan: write the tensors, read them back, rename the output."""
 
 from __future__ import annotations
 
@@ -33,7 +33,21 @@ def carry_out(
     progress: Progress,
     check: Check = lambda _: None,
 ) -> None:
-    """Write what was planned. The output has its name only when everything has succeeded."""
+    """Write what was planned. The output gets its name only when everything has succeeded.
+
+    Args:
+        plan: the plan.
+        overwrite: whether an existing destination may be replaced.
+        verify: whether to check the checksums of the source and to read the output back.
+        progress: is told the number of bytes written and read back.
+        check: is called with the path of what was written before it is renamed. An error that it
+            raises ends the conversion.
+
+    Raises:
+        UnreadableError: when a source is damaged or has changed since it was opened.
+        MismatchError: when the output does not read back as it was planned.
+        UsageError: when the destination exists and may not be replaced.
+    """
     progress.start("converting", plan.nbytes * (1 + verify))
     if plan.container in FOLDERS:
         with new_folder(plan.destination, overwrite=overwrite) as folder:
@@ -81,7 +95,14 @@ def _write(
 
 
 def side_files_of(plan: Plan) -> Mapping[str, str]:
-    """Name and text of all that stands in a folder beside the tensors."""
+    """Make the files that a folder holds beside the tensors.
+
+    Args:
+        plan: a plan whose container is a folder.
+
+    Returns:
+        Name of a file to its text.
+    """
     dtypes = Counter(tensor.spec.dtype for tensor in plan.tensors.values())
     assert plan.config is not None
     if plan.container == "timm folder":

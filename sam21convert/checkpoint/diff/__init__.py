@@ -1,1 +1,1 @@
-"""What changed between two checkpoints."""
+"""Compare two checkpoints, tensor by tensor."""

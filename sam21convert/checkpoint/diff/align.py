@@ -1,4 +1,4 @@
-"""Two checkpoints with their tensors under the same names, ready to be compared."""
+"""Open two checkpoints and bring their tensors under the same names, ready to be compared."""
 
 from __future__ import annotations
 
@@ -14,15 +14,19 @@ from ..identify import identify
 from ..open import Checkpoint, open_checkpoint
 from ..remap import CanonicalTensors, refuse_unequal_copies
 
-_SIZED = "image_encoder.trunk.blocks."  # what has another shape in a model of another size
+_SIZED = "image_encoder.trunk.blocks."  # tensors whose shapes depend on the size of the model
 
 
 @dataclass(frozen=True)
 class DiffSide:
     """A checkpoint and its tensors.
 
-    ``names`` is the dialect whose names they go by: that of the official code, or the file's own
-    where nothing tells what model it is.
+    Attributes:
+        checkpoint: the checkpoint.
+        dialect: the name of its dialect.
+        names: the name of the dialect whose names the tensors have: ``official``, or that of the
+            file where nothing tells what model it is.
+        tensors: name -> tensor. A tensor that has no place in the model keeps its name in the file.
     """
 
     checkpoint: Checkpoint
@@ -32,16 +36,23 @@ class DiffSide:
 
     @property
     def path(self) -> Path:
-        """Where it was read."""
+        """The file or folder that was read."""
         return self.checkpoint.source.path
 
     @property
     def form(self) -> str:
-        """Dialect and container."""
+        """Dialect and container, as in "hf-video, transformers folder"."""
         return f"{self.dialect}, {self.checkpoint.source.container}"
 
     def why_not(self, name: str) -> str:
-        """Why it has no tensor of that name."""
+        """Say why the checkpoint does not hold a tensor.
+
+        Args:
+            name: the name of a tensor that is not in ``tensors``.
+
+        Returns:
+            The reason, in a few words.
+        """
         keymap = self.checkpoint.keymap
         if keymap is not None and name in keymap.dropped:
             return f"no place in {self.dialect}"
@@ -51,12 +62,24 @@ class DiffSide:
 
 
 def open_pair(a: str | Path, b: str | Path) -> tuple[DiffSide, DiffSide]:
-    """Open both, headers only.
+    """Open two checkpoints, headers only, and give their tensors the same names.
 
-    Where only one of them tells what model it is, the other is taken to be of the same.
+    If only one of them tells what model it is, the other is taken to be the same model.
 
-    Raises :class:`MismatchError` for models of different sizes, :class:`RefusedError` for what is
-    not SAM 2, else as :func:`~sam21convert.checkpoint.open.open_checkpoint`.
+    Args:
+        a: a checkpoint, in any form that :func:`~sam21convert.checkpoint.open.open_checkpoint`
+            takes.
+        b: the other one.
+
+    Returns:
+        Both sides, in this order.
+
+    Raises:
+        RefusedError: when one of them is not SAM 2, or the models of both are unknown and their
+            dialects differ.
+        MismatchError: when the models are of different sizes, or one holds a tensor twice and the
+            copies differ.
+        Sam21ConvertError: when a checkpoint cannot be opened.
     """
     one, other = open_checkpoint(a), open_checkpoint(b)
     if one.keymap is None:
@@ -75,20 +98,20 @@ def open_pair(a: str | Path, b: str | Path) -> tuple[DiffSide, DiffSide]:
 
 
 def _like(unknown: Checkpoint, known: Checkpoint) -> Checkpoint:
-    """``unknown`` with the config of ``known``, where that has one."""
+    """``unknown``, opened with the config of ``known`` if that has one."""
     if unknown.dialect is None or known.model_config is None:
         return unknown
     return open_checkpoint(unknown.source.path, known.model_config)
 
 
 def _side(checkpoint: Checkpoint) -> DiffSide:
-    """What has no place in the model keeps the name that it has in the file."""
+    """The tensors of a checkpoint under official names, as far as its model is known."""
     path, dialect = checkpoint.source.path, checkpoint.dialect
     if dialect is None:
         raise RefusedError(
             f"{path}: no tensor has a name that SAM 2 uses in any dialect this tool knows"
         )
-    for name, ref in checkpoint.tensors.items():  # a stride of 0 may claim any size
+    for name, ref in checkpoint.tensors.items():  # a stride of 0 lets a small file claim any size
         if ref.stride is not None and ref.spec.nbytes > ref.path.stat().st_size:
             raise RefusedError(f"{path}: {name} ({ref.spec}) is larger than the file")
     if checkpoint.model_config is None:
@@ -110,6 +133,6 @@ def _refuse_other_size(one: DiffSide, other: DiffSide) -> None:
             known = [f" ({size.size})" if size else "" for size in sizes]
             raise MismatchError(
                 f"{one.path}{known[0]} and {other.path}{known[1]} are models of different sizes: "
-                f"{name} is {ref.spec} in the one and {theirs.spec} in the other",
-                hint="tensors are compared one by one, between models of one size",
+                f"{name} is {ref.spec} in the first and {theirs.spec} in the second",
+                hint="compare two checkpoints of the same size",
             )

@@ -1,4 +1,4 @@
-"""What changed between two checkpoints: tensor by tensor, whatever form each is in. No torch."""
+"""Compare two checkpoints tensor by tensor, whatever dialect and container each is in. No torch."""
 
 from __future__ import annotations
 
@@ -33,23 +33,34 @@ def diff(
 ) -> Difference:
     """Compare the tensors of two checkpoints, each in any dialect and container.
 
-    Two tensors are the same when all bits are, or when the types differ and the one rounded to
-    nearest even is the other. With ``tolerance``, also when no element is further off than that
-    many times the largest magnitude in either tensor; 0 asks for equal values (0 equals -0).
-    ``plot`` is a PNG to draw the change of each layer in. ``progress`` is called with numbers of
-    bytes. Both files are read in pieces.
+    Two tensors are the same when all bits are, or when their types differ and rounding the wider to
+    nearest even gives the narrower. Both files are read in pieces.
 
-    Raises :class:`~sam21convert.errors.MismatchError` for models of different sizes,
-    :class:`~sam21convert.errors.RefusedError` for what is not SAM 2,
-    :class:`~sam21convert.errors.UnreadableError` (also for a checksum that does not hold) and
-    :class:`~sam21convert.errors.UsageError`.
+    Args:
+        a: a checkpoint: a path, a published name, ``hf://org/repo`` or ``https://...``.
+        b: the other checkpoint.
+        tolerance: the largest difference of two elements that still counts as the same, in units of
+            the largest magnitude in either tensor; 0 asks for equal values (0 equals -0). None asks
+            for equal bits.
+        plot: a PNG file to draw the change of each layer in; needs matplotlib.
+        overwrite: whether an existing file ``plot`` may be replaced.
+        progress: is told the number of bytes compared.
+
+    Returns:
+        What differs, the largest changes first.
+
+    Raises:
+        UsageError: when ``tolerance`` is negative or not finite, or ``plot`` cannot be written.
+        MismatchError: when the models are of different sizes.
+        RefusedError: when one of the checkpoints is not SAM 2.
+        UnreadableError: when a file is damaged or a checksum in it does not match.
 
     Example:
         >>> sam21convert.diff("model.pt", "my_finetune.pt").same
         False
     """
     if tolerance is not None and not (isfinite(tolerance) and tolerance >= 0):
-        raise UsageError(f"`tolerance={tolerance}`: is not a number from 0 up")
+        raise UsageError(f"`tolerance={tolerance}`: must be a finite number, 0 or more")
     if plot is not None:
         from .plot import prepare
 
@@ -57,7 +68,8 @@ def diff(
     one, other = open_pair(a, b)
     for side in (one, other):
         if plot is not None:
-            refuse_input(Path(plot), "safetensors", side.checkpoint.source)  # as any single file
+            # Any container of a single file has the same rule.
+            refuse_input(Path(plot), "safetensors", side.checkpoint.source)
         tensors = [Tensor(ref.spec, (ref,)) for ref in side.tensors.values()]
         check_sums(used_blobs(side.checkpoint.source.blobs, tensors), SILENT)
     progress.start("comparing", _nbytes(one) + _nbytes(other))
@@ -70,8 +82,8 @@ def diff(
         names=one.names,
         tolerance=tolerance,
         tensors=tuple(sorted(changes, key=lambda change: change.weight, reverse=True)),
-        only_a=tuple(_lone(one, other)),
-        only_b=tuple(_lone(other, one)),
+        only_a=tuple(_one_sided(one, other)),
+        only_b=tuple(_one_sided(other, one)),
     )
     if plot is not None:
         from .plot import draw
@@ -87,7 +99,7 @@ def _nbytes(side: DiffSide) -> int:
 def _changes(
     one: DiffSide, other: DiffSide, tolerance: float | None, progress: Progress
 ) -> Iterator[TensorChange]:
-    """Compare what both hold."""
+    """Compare the tensors that both sides hold."""
     from ...io.data.compare import gap, identical, measurable
 
     with Files() as files:
@@ -127,8 +139,8 @@ def _judged(change: TensorChange, found: Gap, tolerance: float | None) -> Tensor
     )
 
 
-def _lone(one: DiffSide, other: DiffSide) -> Iterator[OneSided]:
-    """What ``one`` holds and ``other`` does not."""
+def _one_sided(one: DiffSide, other: DiffSide) -> Iterator[OneSided]:
+    """The tensors that only ``one`` holds."""
     for name, ref in one.tensors.items():
         if name not in other.tensors:
             yield OneSided(name, module_of(name), ref.spec, other.why_not(name))

@@ -1,4 +1,4 @@
-"""The parts of the model that a tensor belongs to, by its official name."""
+"""The modules and layers that a tensor belongs to, by its official name."""
 
 from __future__ import annotations
 
@@ -26,7 +26,14 @@ _LEAF = re.compile(r"\.(?:weight|bias)$")
 
 
 def module_of(name: str) -> str:
-    """A key of ``MODULES``, or ``OTHER``."""
+    """Find the module that a tensor belongs to.
+
+    Args:
+        name: the official name of the tensor.
+
+    Returns:
+        A key of ``MODULES``, or ``OTHER``.
+    """
     for module, starts in MODULES.items():
         if any(name == start or name.startswith(f"{start}.") for start in starts):
             return module
@@ -34,11 +41,17 @@ def module_of(name: str) -> str:
 
 
 def layer_of(name: str) -> str:
-    """The block, layer or level that a tensor belongs to; else its name, cut short.
+    """Find the block, layer or level that a tensor belongs to.
 
-    ``image_encoder.trunk.blocks.3.attn.qkv.weight`` is of ``image_encoder.trunk.blocks.3``,
-    ``sam_mask_decoder.iou_prediction_head.layers.0.bias`` of
+    ``image_encoder.trunk.blocks.3.attn.qkv.weight`` belongs to ``image_encoder.trunk.blocks.3``,
+    ``sam_mask_decoder.iou_prediction_head.layers.0.bias`` to
     ``sam_mask_decoder.iou_prediction_head``.
+
+    Args:
+        name: the official name of the tensor.
+
+    Returns:
+        The name of the layer; the name of the tensor, cut short, if it is in no numbered layer.
     """
     depth = 3 if name.startswith(("image_encoder.", "sam_mask_decoder.transformer.")) else 2
     repeated = _REPEATED.match(name)
@@ -48,5 +61,12 @@ def layer_of(name: str) -> str:
 
 
 def rank(module: str) -> int:
-    """Place of a module in the data flow; what SAM 2 does not have comes last."""
+    """Give the place of a module in the data flow.
+
+    Args:
+        module: a key of ``MODULES``, or ``OTHER``.
+
+    Returns:
+        Its index, from 0. ``OTHER`` comes last.
+    """
     return [*MODULES, OTHER].index(module)

@@ -1,4 +1,4 @@
-"""A picture of what changed: a bar for each layer, in the order of the data flow."""
+"""A plot of what changed: a bar for each layer, in the order of the data flow."""
 
 from __future__ import annotations
 
@@ -15,13 +15,21 @@ if TYPE_CHECKING:
     from .report import Difference, TensorChange
 
 _CHANGED, _SAME, _MEAN = "#d55e00", "#999999", "#000000"
-_BAR, _FRAME = 0.17, 1.6  # inches: height of a bar, of all around the bars
+_BAR, _FRAME = 0.17, 1.6  # inches: height of a bar, and of everything around the bars
 
 
 def prepare(path: Path, *, overwrite: bool) -> None:
-    """Raise :class:`UsageError` where a picture could not be drawn at ``path``."""
+    """Check that a plot can be drawn, before the checkpoints are read.
+
+    Args:
+        path: the PNG file to write.
+        overwrite: whether an existing file may be replaced.
+
+    Raises:
+        UsageError: when the name does not end in .png, the file exists, or matplotlib is missing.
+    """
     if path.suffix.lower() != ".png":
-        raise UsageError(f"{path}: what is drawn is a PNG", hint="end the name in .png")
+        raise UsageError(f"{path}: the picture is a PNG", hint="end the name in .png")
     refuse_existing(path, overwrite=overwrite)
     try:
         import matplotlib.figure  # noqa: F401
@@ -33,14 +41,30 @@ def prepare(path: Path, *, overwrite: bool) -> None:
 
 
 def draw(difference: Difference, path: Path, *, overwrite: bool) -> None:
-    """Write the picture as a PNG. Raises :class:`UsageError` when ``path`` is taken."""
+    """Write the plot as a PNG.
+
+    Args:
+        difference: what to draw.
+        path: the PNG file to write.
+        overwrite: whether an existing file may be replaced.
+
+    Raises:
+        UsageError: when ``path`` exists and may not be replaced.
+    """
     drawn = figure(difference)
     with new_file(path, overwrite=overwrite) as file:
         drawn.savefig(file, format="png", dpi=100)
 
 
 def layers(difference: Difference) -> dict[str, list[TensorChange]]:
-    """The tensors that both sides hold, by layer, in the order of the data flow."""
+    """Group the tensors that both sides hold by layer.
+
+    Args:
+        difference: the comparison.
+
+    Returns:
+        Layer to the changes of its tensors, in the order of the data flow.
+    """
     found: dict[str, list[TensorChange]] = {}
     for change in sorted(difference.tensors, key=lambda change: _place(change.name, change.module)):
         found.setdefault(layer_of(change.name), []).append(change)
@@ -48,14 +72,21 @@ def layers(difference: Difference) -> dict[str, list[TensorChange]]:
 
 
 def _place(name: str, module: str) -> tuple[int, bool, list[tuple[int, str]]]:
-    """Sorts by module, the blocks after what comes before them, then by name and number."""
+    """Sort key: module, then blocks after the layers before them, then name and number."""
     segments = layer_of(name).split(".")
     numbered = [(int(s) if s.isdecimal() else -1, s) for s in segments]
     return rank(module), "blocks" in segments, numbered
 
 
 def figure(difference: Difference) -> Figure:
-    """What :func:`draw` writes. It belongs to no window and touches no settings."""
+    """Make the plot that :func:`draw` writes, without a window or global settings of matplotlib.
+
+    Args:
+        difference: what to draw.
+
+    Returns:
+        The figure: a bar for each layer, as long as the largest relative change in it.
+    """
     from matplotlib.figure import Figure
 
     found = layers(difference)
@@ -73,7 +104,7 @@ def figure(difference: Difference) -> Figure:
             axes.plot(mean, row, marker="|", color=_MEAN)
         note = _note(changes)
         if not note and differs and not largest:
-            note = " equal values, other bits"
+            note = " equal values, different bits"
         if note:
             axes.annotate(note, (1, row), xycoords=("axes fraction", "data"), va="center", size=7)
     axes.set_yticks(range(len(found)), list(found), fontsize=7)
@@ -88,7 +119,7 @@ def figure(difference: Difference) -> Figure:
 
 
 def _note(changes: list[TensorChange]) -> str:
-    """What a bar cannot show."""
+    """Text beside a bar, for changes that a bar cannot show."""
     unmatched = sum(change.unmatched for change in changes)
     if any(change.outcome == "misshapen" for change in changes):
         return " shapes differ"

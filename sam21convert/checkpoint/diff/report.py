@@ -1,4 +1,4 @@
-"""What changed between two checkpoints, as data and as text."""
+"""The changes between two checkpoints, as data and as text."""
 
 from __future__ import annotations
 
@@ -11,28 +11,34 @@ from ...io.tensor import TensorSpec
 from ...report import Report, fold, table
 from .modules import rank
 
+# "misshapen" means mismatched shapes; the word stays because it is part of the JSON output.
 TensorStatus = Literal["identical", "cast", "within", "different", "misshapen"]
 
-
 _SAME = ("identical", "cast", "within")
-
-
 _SHOWN = 10  # of the largest changes
-
-
-_LISTED = 2  # of the names that one side lacks
+_LISTED = 2  # of the names that only one side has
 
 
 @dataclass(frozen=True)
 class TensorChange:
-    """One tensor that both sides hold, by its official name.
+    """One tensor that both sides hold.
 
-    ``outcome`` is "identical" (every bit), "cast" (equal once the wider is rounded to the type of
-    the narrower), "within" (the tolerance), "different" or "misshapen". ``largest`` and ``mean``
-    are of the absolute differences over the elements that are finite on both sides; ``relative``
-    and ``relative_mean`` are the same in units of ``scale``, the largest magnitude on either side.
-    All are None where nothing can be measured. ``unmatched`` counts elements that are NaN or
-    infinite on one side and not the same on the other.
+    Attributes:
+        name: its official name, or that in the files where ``Difference.names`` says so.
+        module: the module that it belongs to.
+        outcome: "identical" (every bit), "cast" (equal once the wider is rounded to the type of the
+            narrower), "within" (the tolerance), "different" or "misshapen" (the shapes differ).
+        a: type and shape in A.
+        b: type and shape in B.
+        largest: the largest absolute difference of two elements that are finite on both sides; like
+            the next four, None where nothing can be measured.
+        mean: the mean of these differences.
+        scale: the largest magnitude on either side.
+        relative: ``largest`` in units of ``scale``.
+        relative_mean: ``mean`` in units of ``scale``.
+        unmatched: the number of elements that are NaN or infinite on one side and not the same on
+            the other.
+        cast: the wider and the narrower type, if the outcome is "cast".
     """
 
     name: str
@@ -46,11 +52,11 @@ class TensorChange:
     relative: float | None = None
     relative_mean: float | None = None
     unmatched: int = 0
-    cast: tuple[str, str] | None = None  # from the wider type to the narrower
+    cast: tuple[str, str] | None = None
 
     @property
     def weight(self) -> tuple[bool, bool, int, float]:
-        """Sorts the largest change last."""
+        """A sort key that is largest for the largest change."""
         different = self.outcome == "different"
         return self.outcome == "misshapen", different, self.unmatched, self.relative or 0.0
 
@@ -63,7 +69,14 @@ class TensorChange:
 
 @dataclass(frozen=True)
 class OneSided:
-    """A tensor that only one side holds, and why the other does not."""
+    """A tensor that only one side holds.
+
+    Attributes:
+        name: its official name, or that in the file if it has no place in the model.
+        module: the module that it belongs to.
+        spec: its type and shape.
+        why: why the other side does not hold it.
+    """
 
     name: str
     module: str
@@ -73,21 +86,33 @@ class OneSided:
 
 @dataclass(frozen=True)
 class ModuleChange:
-    """A part of the model: how many tensors both sides hold, and how they compare."""
+    """How a module compares.
+
+    Attributes:
+        module: a key of ``MODULES``, or ``OTHER``.
+        tensors: the number of tensors that both sides hold.
+        identical: how many of them have the same bits.
+        cast: how many are equal once cast.
+        within: how many are equal within the tolerance.
+        different: how many differ, also in shape.
+        only_a: the number of tensors that only A holds.
+        only_b: the number of tensors that only B holds.
+        relative: the largest relative change of those that differ; 0 if none can be measured.
+    """
 
     module: str
     tensors: int
     identical: int
     cast: int
     within: int
-    different: int  # misshapen ones among them
+    different: int
     only_a: int
     only_b: int
-    relative: float  # the largest of those that differ
+    relative: float
 
     @property
     def untouched(self) -> bool:
-        """Whether both sides hold all of it, the same to the last bit."""
+        """Whether both sides hold all of it with the same bits."""
         return self.identical == self.tensors and not self.only_a and not self.only_b
 
     def __str__(self) -> str:
@@ -98,10 +123,19 @@ class ModuleChange:
 
 @dataclass(frozen=True)
 class Difference(Report):
-    """The answer of :func:`diff`; ``tensors`` has the largest changes first.
+    """The answer of :func:`~sam21convert.diff`.
 
-    ``names`` tells by whose names tensors were compared: those of the official code, or of the
-    dialect of both where no config tells what the model is.
+    Attributes:
+        a: the first checkpoint.
+        b: the second checkpoint.
+        a_form: dialect and container of A.
+        b_form: dialect and container of B.
+        names: the dialect whose names are used: ``official``, or the dialect of both checkpoints
+            when no config tells what model they are.
+        tolerance: the tolerance that was asked for.
+        tensors: the tensors that both hold, the largest changes first.
+        only_a: the tensors that only A holds.
+        only_b: the tensors that only B holds.
 
     Example:
         >>> found = sam21convert.diff("model.pt", "my_finetune.pt")
@@ -127,14 +161,14 @@ class Difference(Report):
 
     @property
     def exit_code(self) -> int:
-        """0 when the two are the same, 1 when not."""
+        """0 when the two are the same, 1 otherwise."""
         return 0 if self.same else 1
 
     @property
     def modules(self) -> tuple[ModuleChange, ...]:
-        """The parts of the model in the order of the data flow."""
+        """The modules in the order of the data flow."""
         found = {t.module for t in self.tensors}
-        found |= {lone.module for lone in (*self.only_a, *self.only_b)}
+        found |= {tensor.module for tensor in (*self.only_a, *self.only_b)}
         return tuple(self._module(module) for module in sorted(found, key=rank))
 
     def _module(self, module: str) -> ModuleChange:
@@ -145,13 +179,17 @@ class Difference(Report):
             len(own),
             **count,
             different=len(own) - sum(count.values()),
-            only_a=sum(lone.module == module for lone in self.only_a),
-            only_b=sum(lone.module == module for lone in self.only_b),
+            only_a=sum(tensor.module == module for tensor in self.only_a),
+            only_b=sum(tensor.module == module for tensor in self.only_b),
             relative=max((c.relative or 0 for c in own if c.outcome == "different"), default=0.0),
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields, the modules and ``same``."""
+        """Give the report as plain data.
+
+        Returns:
+            The fields, and ``same`` and ``modules``.
+        """
         return {
             **super().to_dict(),
             "same": self.same,
@@ -170,10 +208,10 @@ class Difference(Report):
         untouched = [m.module for m in self.modules if m.untouched]
         if untouched:
             rows.append(("untouched", ", ".join(untouched)))
-        for side, lone in (("only in A", self.only_a), ("only in B", self.only_b)):
-            for why in dict.fromkeys(item.why for item in lone):
-                names = fold(item.name for item in lone if item.why == why)
-                count = sum(item.why == why for item in lone)
+        for side, tensors in (("only in A", self.only_a), ("only in B", self.only_b)):
+            for why in dict.fromkeys(item.why for item in tensors):
+                names = fold(item.name for item in tensors if item.why == why)
+                count = sum(item.why == why for item in tensors)
                 more = " ..." if len(names) > _LISTED else ""
                 rows.append((side, f"{count} ({why}): {'  '.join(names[:_LISTED])}{more}"))
         rows.append(("verdict", self._verdict()))
@@ -183,13 +221,13 @@ class Difference(Report):
         if not all(change.outcome in _SAME for change in self.tensors):
             return "different"
         casts = dict.fromkeys(f"{c.cast[0]} to {c.cast[1]}" for c in self.tensors if c.cast)
-        alike = f"the same once cast, {', '.join(casts)}" if casts else "the same, every bit"
+        alike = f"the same after a cast, {', '.join(casts)}" if casts else "the same, every bit"
         if any(change.outcome == "within" for change in self.tensors):
             alike = f"the same within {self.tolerance:g} of each tensor's scale"
         if self.same:
             return alike
-        lone = ((len(self.only_a), "A"), (len(self.only_b), "B"))
-        more = " and ".join(f"{count} more only in {side}" for count, side in lone if count)
+        one_sided = ((len(self.only_a), "A"), (len(self.only_b), "B"))
+        more = " and ".join(f"{count} more only in {side}" for count, side in one_sided if count)
         return f"different: {more}; what both hold is {alike}"
 
     def _grid(self) -> str:
