@@ -311,7 +311,7 @@ def _distributed() -> Iterator[Case]:
         ("a negative start", folder(start=-1), "place in the folder is not recorded"),
         ("a huge start", folder(start=2**63), "place in the folder is not recorded"),
         ("another start", folder(start=7, length=len(piece) - 7), "not an intact zip"),
-        ("another shape", folder(size=(7,), sizes=(7,)), "no tensor of the shape [7]"),
+        ("another shape", folder(size=(7,), sizes=(7,)), "no tensor of shape [7]"),
         ("more rows than there are", folder(size=(7,)), "7 rows, its pieces have 6"),
         ("rows of 2**62", folder(size=(2**62,)), "rows, its pieces have 6"),
         ("a negative size", folder(size=(-6,)), "size or its pieces are missing"),
