@@ -357,7 +357,7 @@ def _adapters() -> Iterator[Case]:
 
     attack = torch_zip(b"\x80\x02" + CALLS["os.system"] + b".")
     for name, make, *says in (
-        ("sound, and without a base", folder(sound), "an adapter of PEFT"),
+        ("sound, and without a base", folder(sound), "is a PEFT adapter, not a model"),
         ("an attack as weights", folder(sound, "adapter_model.bin", attack), "adapter_model.bin", "no tensors"),
         ("no weights", _files({"adapter_config.json": json.dumps(sound).encode()}), "without"),
         ("no JSON", folder(b"{"), "adapter_config.json", "not valid JSON"),
@@ -369,7 +369,7 @@ def _adapters() -> Iterator[Case]:
         ("infinity as alpha", folder({**sound, "lora_alpha": float("inf")}), "lora_alpha cannot be"),
         ("another kind", folder({**sound, "peft_type": "IA3"}), "of type IA3"),
         ("a pattern that is none", folder({**sound, "rank_pattern": {"(": 2}}), "adapter_config.json"),
-        ("a pattern that takes for ever", folder({**sound, "rank_pattern": {"(\\w+\\.?)+!": 2}}), "adapter_config.json", "pattern"),
+        ("a pattern that takes too long", folder({**sound, "rank_pattern": {"(\\w+\\.?)+!": 2}}), "adapter_config.json", "pattern"),
         ("a pattern of many stars", folder({**sound, "rank_pattern": {".*" * 12 + "!": 2}}), "adapter_config.json", "pattern"),
         ("a pattern that looks back", folder({**sound, "rank_pattern": {"(v|i|n|e)*\\1!": 2}}), "adapter_config.json", "pattern"),
         ("a pattern of 10^9 times", folder({**sound, "rank_pattern": {"a{1000000000}": 2}}), "adapter_config.json", "pattern"),
