@@ -86,7 +86,7 @@ def hint(checkpoint: Checkpoint) -> str:
     if fit.names and fit.faults == len(fit.missing):
         return (
             f"every tensor that is there fits dialect '{dialect.name}': convert takes those that "
-            "are missing from a whole checkpoint of the same size with `base=CHECKPOINT`"
+            "are missing from a complete checkpoint of the same size with `base=CHECKPOINT`"
         )
     if fit.faults < len(inventory) / 2:
         return f"nearest is {nearest}: {fit.faults} tensors differ"
@@ -94,7 +94,7 @@ def hint(checkpoint: Checkpoint) -> str:
 
 
 def _far(fit: Fit) -> tuple[bool, int]:
-    """How ill it fits: what is there is to have a place, however much is missing."""
+    """Sort key: fits where every tensor has a place come first, then those with fewer faults."""
     return not fit.names or fit.faults > len(fit.missing), fit.faults
 
 

@@ -180,7 +180,7 @@ def _recognised(
     weights: str | None = None,
     prefix: str | None = None,
 ) -> Checkpoint:
-    """What the tensors alone tell."""
+    """The checkpoint as far as the tensors alone tell."""
     found = unwrap(source, weights=weights, prefix=prefix)
     refuse_factors(source.path, found.tensors)
     dropped = tuple(name for name in HQ_TENSORS if drop_hq and name in found.tensors)
@@ -233,7 +233,7 @@ def unequal_copies(checkpoint: Checkpoint) -> list[str]:
 def _refuse_lookalikes(source: Source, config: dict[str, Any] | None, *, drop_hq: bool) -> None:
     family = lookalike_in(source, config)
     if family is None and drop_hq:
-        raise UsageError(f"{source.path}: is no HQ-SAM 2: `drop_hq` has nothing to drop")
+        raise UsageError(f"{source.path}: is not an HQ-SAM 2: `drop_hq` has nothing to drop")
     if family is not None and not (drop_hq and family is HQ_SAM2):
         raise family.refusal(source.path)
 
@@ -246,15 +246,15 @@ def _refuse_stubs(checkpoint: Checkpoint, stubs: Mapping[str, Any]) -> None:
         return
     value = stubs[name]
     made_by = value.name if isinstance(value, Placeholder) else ""
-    what = TENSOR_KINDS.get(made_by) or f"no tensor but {made_by or type(value).__name__}"
+    what = TENSOR_KINDS.get(made_by) or f"not a tensor but {made_by or type(value).__name__}"
     raise RefusedError(
         f"{checkpoint.source.path}: {name} is {what}",
-        hint="turn it into a plain tensor of floats with what saved it, and save it again",
+        hint="turn it into a plain tensor of floats in the program that saved it, and save it again",
     )
 
 
 def _beside(path: Path) -> ModelConfig:
-    """A config that nobody asked for; its error says how to do without."""
+    """Load a config that was found, not given; an error says how to convert without it."""
     try:
         return load_config(path)
     except (RefusedError, UnreadableError) as error:

@@ -14,7 +14,7 @@ from ..io.open import Source
 from ..io.source import tensors_of
 from ..io.tensor import TensorRef
 
-# Tensors by whose names a state dict is found, the most telling first.
+# Tensors by whose names a state dict is found, the most characteristic first.
 ANCHORS = (
     "image_encoder.trunk.pos_embed_window",
     "image_encoder.trunk.patch_embed.proj.weight",
@@ -103,7 +103,7 @@ class _Found:
 
     @property
     def averaged(self) -> bool:
-        """Whether these are the averages of weights over a training."""
+        """Whether these are weights averaged over a training."""
         words = {word for key in (*self.path, self.prefix) for word in re.split("[._]", key)}
         return not words.isdisjoint(_AVERAGED) or "n_averaged" in self.tensors
 
@@ -132,11 +132,11 @@ def walk(root: Any) -> Iterator[tuple[tuple[str, ...], Mapping[str, TensorRef]]]
 
 
 def _state_dicts(root: Any) -> Iterator[_Found]:
-    """Each state dict with an anchor, once; without any, the one with the most tensors."""
+    """Each state dict with an anchor, once; if there is none, the one with the most tensors."""
     holders = list(walk(root))
     found: dict[tuple[tuple[str, ...], str], _Found] = {}
     for truth_name in ANCHORS:
-        # The longest first: a dialect's whole name may be the end of another's.
+        # The longest first: the name in one dialect may be the end of the name in another.
         anchors = sorted(_names_of(truth_name), key=len, reverse=True)
         ends = tuple(anchors)
         for path, tensors in holders:
@@ -154,13 +154,13 @@ def _state_dicts(root: Any) -> Iterator[_Found]:
 
 
 def _names_of(truth_name: str) -> set[str]:
-    """What the dialects call an anchor. Of a trunk alone, only the first is telling."""
+    """What the dialects call an anchor. For a trunk alone only the first anchor is unmistakable."""
     dialects = [d for d in DIALECTS if d.task != "trunk" or truth_name == ANCHORS[0]]
     return {name for d in dialects if (name := target_name(d, truth_name)) is not None}
 
 
 def _tail(name: str, anchor: str) -> str:
-    """The end of ``name`` that spells ``anchor``, or nothing. A compiled part may be within."""
+    """The end of ``name`` that equals ``anchor`` without ``COMPILED``, or an empty string."""
     clean = name.replace(COMPILED, "")
     if clean != anchor and not clean.endswith(f".{anchor}"):
         return ""
@@ -171,10 +171,10 @@ def _tail(name: str, anchor: str) -> str:
 
 
 def _pick(source: Source, found: list[_Found], weights: str | None, prefix: str | None) -> _Found:
-    """The one that is asked for, where one remains."""
+    """The state dict that is asked for, if exactly one remains."""
     if not found:
         makers = ", ".join(source.placeholders[:3])
-        what = makers and f"; what it holds is made by {makers}, which is not run"
+        what = makers and f"; its values are made by {makers}, which this tool does not run"
         raise RefusedError(f"{source.path}: holds no tensors by name{what}")
     left = found
     if prefix is not None:
@@ -202,7 +202,7 @@ def _pick(source: Source, found: list[_Found], weights: str | None, prefix: str 
 
 
 def _options(one: _Found, found: Sequence[_Found]) -> str:
-    """The options that choose one of several."""
+    """The options that choose this state dict."""
     same_place = [other for other in found if other.place == one.place]
     if len(same_place) == 1:
         return f"`weights={one.place}`"
@@ -211,14 +211,14 @@ def _options(one: _Found, found: Sequence[_Found]) -> str:
 
 
 def _node(root: Any, path: tuple[str, ...]) -> Any:
-    """What these keys lead to."""
+    """The value that these keys lead to."""
     for key in path:
         root = next(value for other, value in root.items() if str(other) == key)
     return root
 
 
 def _siblings(root: Any, path: tuple[str, ...]) -> list[str]:
-    """What stands beside the state dict, and in it without being a tensor."""
+    """Names of what is beside the state dict, and of what is in it and is not a tensor."""
     extras: list[str] = []
     for key in path:
         extras += [str(other) for other in root if str(other) != key]

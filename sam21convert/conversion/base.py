@@ -97,8 +97,7 @@ def complete_from(
     inventory = model.keymap.canonical
     if neither := [name for name in missing if name not in theirs.parts and name in inventory]:
         raise RefusedError(
-            f"{base_path}: has no {neither[0]} either, nor {len(neither) - 1} others of what is "
-            "missing",
+            f"{base_path}: lacks {len(neither)} of the missing tensors too, such as {neither[0]}",
             hint="give a complete checkpoint as `base`",
         )
     _refuse_other_generation(checkpoint, base)
@@ -119,7 +118,7 @@ def complete_from(
 def _refuse_other_generation(checkpoint: Checkpoint, base: Checkpoint) -> None:
     if checkpoint.generation not in (None, base.generation):
         raise MismatchError(
-            f"{base.source.path}: is of SAM {base.generation}, "
-            f"{checkpoint.source.path} of SAM {checkpoint.generation}",
+            f"{base.source.path}: is a SAM {base.generation}, but "
+            f"{checkpoint.source.path} is a SAM {checkpoint.generation}",
             hint="give a base of the same generation",
         )

@@ -126,7 +126,7 @@ def plan_generation(
         return GenerationChange(complete.generation, complete.shipped, complete.keymap.canonical)
     if dialect.task != "video" and container not in FOLDERS:
         raise UsageError(
-            f"`generation`: nothing in a file without the memory tells SAM {generation} "
+            f"`generation`: a file without the memory holds nothing that tells SAM {generation} "
             f"from SAM {complete.generation}",
             hint="give the name of a folder, whose config.json records it",
         )
@@ -152,7 +152,9 @@ def refuse_loss(change: GenerationChange, path: Path) -> None:
     if change.lost:
         lines = [f"  {name}: up to {largest:.6g}" for name, largest in change.lost.items()]
         raise MismatchError(
-            "\n".join([f"{path}: SAM 2 has no place for what is not zero in", *lines]),
+            "\n".join(
+                [f"{path}: SAM 2 has no place for these tensors, which are not zero", *lines]
+            ),
             hint="`allow_lossy=True` drops it; images stay the same, videos are tracked "
             "differently",
         )

@@ -109,8 +109,8 @@ def _places(
     if unknown := [name for name, entry in read.items() if entry is None]:
         more = f", and {len(unknown) - 4} more" if len(unknown) > 4 else ""
         raise MismatchError(
-            f"{adapter.source.path}: {', '.join(unknown[:4])}{more}: no SAM 2 of the size of the "
-            "base has tensors of these names",
+            f"{adapter.source.path}: {', '.join(unknown[:4])}{more}: a SAM 2 of the size of the "
+            "base has no tensors of these names",
             hint="give the model that the adapter was made for as `base`",
         )
     places: dict[str, tuple[KeyMapEntry, LoraChange]] = {}
@@ -128,7 +128,7 @@ def _places(
 
 
 def _prefixes(names: list[str]) -> list[str]:
-    """What a model around SAM 2 may have put before its names: what all begin with, or a part."""
+    """Prefixes that a model around SAM 2 may have added: what all names begin with, or less."""
     split = [name.split(".")[:-1] for name in names]
     common = []
     for segments in zip(*split, strict=False):
@@ -139,14 +139,14 @@ def _prefixes(names: list[str]) -> list[str]:
 
 
 def _table(keymap: KeyMap) -> dict[str, KeyMapEntry]:
-    """The places of a dialect by all the names that they have."""
+    """The entries of a dialect by every name that they may have."""
     own = {entry.key: entry for entry in keymap.entries}
     others = {**keymap.aliases, **keymap.tied}
     return {**{name: own[of] for name, of in others.items()}, **own}
 
 
 def _alike(one: Factors | TensorRef, other: Factors | TensorRef) -> bool:
-    """Whether two tensors are the same; changes by factors are not."""
+    """Whether two changes are equal tensors; factors never count as equal."""
     both = isinstance(one, TensorRef) and isinstance(other, TensorRef)
     return both and same_bytes(one, other)  # type: ignore[arg-type]
 
@@ -169,10 +169,10 @@ def _check_shapes(adapter: Adapter, name: str, spec: TensorSpec, how: Factors | 
 
 
 def _rows(how: Factors | TensorRef, start: int, count: int) -> Factors | TensorRef:
-    """The change of some rows of a tensor that stands for several."""
+    """The change of some rows of a tensor that the dialect concatenates from several."""
     if isinstance(how, TensorRef):
         return how.rows(start, count)
-    assert how.magnitude is None  # of embeddings, which alone are gathered, none is read
+    assert how.magnitude is None  # only embeddings are concatenated, and DoRA has none
     return Factors(how.left.rows(start, count), how.right, how.scale)
 
 

@@ -28,13 +28,13 @@ def notes_on_source(checkpoint: IdentifiedCheckpoint, trained: Sequence[str]) ->
         The notes, a sentence each.
     """
     fit, keymap = checkpoint.fit, checkpoint.keymap
-    for name in fit.lone:
+    for name in fit.missing_copies:
         yield f"{name} was absent from the source; it is a copy of one that was there"
     constants = [name for name in keymap.constants if name in fit.names]
     if constants:
         yield f"left out, as SAM 2 has no such layer: {', '.join(constants)}"
     if trained:
-        yield f"lost by that, as it was trained and is used by others: {', '.join(trained)}"
+        yield f"lost, though it was trained and other programs use it: {', '.join(trained)}"
     if checkpoint.extras:
         yield f"left out, not part of the model: {', '.join(checkpoint.extras[:8])}" + (
             " ..." if len(checkpoint.extras) > 8 else ""
@@ -54,7 +54,7 @@ def notes_on_base(base: Checkpoint, names: Sequence[str]) -> Iterator[str]:
     if names:
         groups = Counter(name.partition(".")[0] for name in names)
         listed = ", ".join(f"{group} ({count})" for group, count in groups.items())
-        yield f"{len(names)} tensors are those of {base.source.path}: {listed}"
+        yield f"{len(names)} tensors were taken from {base.source.path}: {listed}"
 
 
 def notes_on_output(target: KeyMap, count: int, shipped: Shipped | None) -> Iterator[str]:
@@ -112,6 +112,6 @@ def notes_on_yaml(dialect: Dialect, config: ModelConfig | None) -> Iterator[str]
     """
     if dialect is OFFICIAL and config is not None and replace(config, **BUILDERS) != config:
         yield (
-            "the official builders set the multimask stability switches themselves, and not as "
-            "here: with them the model may pick another of its masks"
+            "the official builders set the multimask stability switches to other values: a model "
+            "that they build may choose another of its masks"
         )

@@ -70,7 +70,7 @@ class ConvertOptions:
         if self.allow_lossy and self.generation != "2.0":
             raise UsageError(
                 "`allow_lossy`: there is nothing to lose",
-                hint="it goes with `generation=2.0`, the way back from SAM 2.1",
+                hint="use it with `generation=2.0`, to convert a SAM 2.1 to SAM 2",
             )
         if self.dtype is not None and self.dtype not in get_args(DType):
             raise UsageError(

@@ -71,7 +71,7 @@ def written_config(
 
 
 def _with_memory(config: ModelConfig | None, base: ModelConfig) -> ModelConfig:
-    """The config of a part, if it states one, with all that it does not concern from the base."""
+    """The config of the base, with what the config of a part states about that part."""
     if config is None:
         return base
     return replace(

@@ -141,7 +141,7 @@ def make_plan(source: str | Path, destination: str | Path, options: ConvertOptio
         )
     options.check()
     if not Path(source).exists() and not dialect.file:
-        # before a download
+        # The source may have to be downloaded: fail before that, not after it.
         refuse_occupied(destination, container, overwrite=options.overwrite)
     inputs = _open(source, options)
     checkpoint = inputs.checkpoint
@@ -184,7 +184,7 @@ def make_plan(source: str | Path, destination: str | Path, options: ConvertOptio
 
 @dataclass(frozen=True)
 class _Inputs:
-    """What is read. ``before``: the files that were given, as they were before it was opened."""
+    """What is read. ``before`` is the state of the given files before they were opened."""
 
     checkpoint: Checkpoint
     base: Checkpoint | None
@@ -258,20 +258,20 @@ def _make(
 
 
 def _with_all_files(plan: Plan) -> Plan:
-    """Also with the files that were found only when the sources were opened."""
+    """The plan, also with the state of files that were found when the sources were opened."""
     files = [file for read in plan.sources for file in (*read.files, read.path / CONFIG)]
     known = {file: plan.read[file] for file in files if file in plan.read}
     return replace(plan, read={**fingerprints(files), **known})
 
 
 def _refuse_overwriting(plan: Plan, options: ConvertOptions) -> None:
-    """Raise :class:`UsageError` where the plan writes over an input, or without leave."""
+    """Raise :class:`UsageError` if the plan replaces an input, or a YAML without permission."""
     for read in plan.sources:
         refuse_input(plan.destination, plan.container, read, plan.shards)
     config, settings = options.config, plan.yaml or plan.destination / CONFIG
     if isinstance(config, (str, Path)) and settings.exists() and Path(config).exists():
         given = Path(config) / CONFIG if Path(config).is_dir() else Path(config)
         if given.exists() and settings.samefile(given):
-            raise UsageError(f"{settings}: is the config given, which is never changed")
+            raise UsageError(f"{settings}: is the given config, which is never changed")
     if plan.yaml is not None:
         refuse_existing(plan.yaml, overwrite=options.overwrite)

@@ -29,8 +29,8 @@ DEFAULT_CONFIG = "sam2.1/sam2.1_hiera_t"
 # How far the weights of some layers depart from unit gain: (pattern of the name, factor), the first
 # that fits. Residual branches are damped, so that deep trunks stay of order one; pixels of a patch
 # are alike, so that their sum is large. Attention of prompt tokens to the image and of a frame to
-# its memories is sharpened: with flat attention a model of random weights hardly notices them, and
-# a wrong mapping would go unseen.
+# its memories is sharpened: with flat attention a model of random weights hardly reacts to them,
+# and a wrong mapping would not be detected.
 _GAINS = (
     (r"patch_embed\.proj\.weight", 0.2),
     (r"trunk\.blocks\.\d+\.(attn\.proj|mlp\.layers\.1)\.weight", 0.5),
@@ -40,7 +40,7 @@ _GAINS = (
     (r"sam_mask_decoder\.pred_obj_score_head\.layers\.[01]\.weight", 2.0),
 )
 # Inputs of these layers are never negative. Weights in opposite pairs cancel what the inputs have
-# in common, which would otherwise give the object score of a checkpoint one sign for good.
+# in common, which would otherwise give the object score the same sign for every input.
 _PAIRED = re.compile(r"sam_mask_decoder\.pred_obj_score_head\.layers\.[12]\.weight")
 
 

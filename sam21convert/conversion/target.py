@@ -26,7 +26,7 @@ _FORMS: Mapping[Container, str] = {
     "timm folder": "a folder",
 }
 _PRECISIONS = {"F32": "", "F16": "-fp16", "BF16": "-bf16"}
-# No folder is called like this: whoever names one wants a format that is not written here.
+# Endings of formats that are not written here: such a name is not meant for a folder.
 _FOREIGN = {".bin", ".ckpt", ".gguf", ".json", ".npz", ".onnx", ".pkl", ".tar", ".yaml", ".zip"}
 
 
@@ -98,14 +98,16 @@ def named(destination: Path, dialect: Dialect, shipped: Shipped | None, dtype: s
         destination = destination / name
     elif not destination.name.endswith(name):
         raise UsageError(
-            f"{destination}: {dialect.name} goes by names, and would not know this one",
+            f"{destination}: {dialect.name} recognises a file by its name, and not by this one",
             hint=f"end the name in {name}, or give a folder to put it in",
         )
     seen = str(destination.absolute()) if dialect.by_path else destination.name
     if shipped.generation == "2.0" and "sam2.1" in seen:
         raise UsageError(
-            f"{destination}: with sam2.1 in it, {dialect.name} would take it for SAM 2.1",
-            hint="choose another name" if "sam2.1" in destination.name else "put it elsewhere",
+            f"{destination}: {dialect.name} would take it for SAM 2.1, as its path has sam2.1 in it",
+            hint="choose another name"
+            if "sam2.1" in destination.name
+            else "write it to another folder",
         )
     return destination
 
@@ -126,7 +128,7 @@ def refuse_occupied(destination: Path, container: Container, *, overwrite: bool)
     refuse_existing(destination, overwrite=overwrite)
     if os.path.lexists(destination) and destination.is_dir() != is_folder:
         there, wanted = ("a file", "a folder") if is_folder else ("a folder", "a file")
-        raise UsageError(f"{destination}: is {there}; what is to be written is {wanted}")
+        raise UsageError(f"{destination}: is {there}, but the output is {wanted}")
     if is_folder and (destination / INDEX).exists():
         raise UsageError(f"{destination}: holds {INDEX}, which would contradict the new weights")
     if is_folder and (destination / ADAPTER_CONFIG).exists():

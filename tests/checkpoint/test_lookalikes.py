@@ -1,4 +1,4 @@
-"""What only looks like SAM 2 is named and refused, and SAM 2 never is."""
+"""Models that only look like SAM 2 are named and refused; a SAM 2 never is."""
 
 from __future__ import annotations
 
@@ -56,16 +56,16 @@ PREFIXES = (
 )
 
 
-# Inventories of the families, from their own code where the tests have it.
+# Inventories of the model families, built by transformers where it has them.
 
 
 @cache
-def real(model_type: str) -> Inventory:
+def from_transformers(model_type: str) -> Inventory:
     """Names and shapes of a model of transformers, built without memory for its tensors."""
     from transformers import AutoConfig, AutoModel, EdgeTamVideoConfig, EdgeTamVisionConfig
 
     config = AutoConfig.for_model(model_type)
-    if model_type == "edgetam_video":  # whose own default is the image encoder of SAM 2
+    if model_type == "edgetam_video":  # its default is the image encoder of SAM 2
         config = EdgeTamVideoConfig(vision_config=EdgeTamVisionConfig())
     with warnings.catch_warnings(), torch.device("meta"):
         warnings.simplefilter("ignore")
@@ -86,7 +86,7 @@ def without_trunk() -> dict[str, TensorSpec]:
 
 
 def sam3(tracker: str, *more: str) -> dict[str, TensorSpec]:
-    """The tracker keeps most names of SAM 2, but for its memory and the image encoder."""
+    """The tracker has most names of SAM 2, except those of the memory and the image encoder."""
     renamed = {
         tracker
         + name.replace("memory_encoder.", "maskmem_backbone.").replace(
@@ -171,22 +171,22 @@ CASES: tuple[tuple[str, str, Callable[[], Inventory]], ...] = (
     ("SAM 3", "detector", lambda: {n: s for n, s in sam3("").items() if n.startswith("detector.")}),
     ("SAM 3", "tracker", lambda: sam3("")),
     *(
-        ("SAM 3", kind, lambda kind=kind: real(kind))
+        ("SAM 3", kind, lambda kind=kind: from_transformers(kind))
         for kind in ("sam3", "sam3_tracker", "sam3_tracker_video", "sam3_video", "sam3_lite_text")
     ),
     ("EdgeTAM", "official", edgetam),
     ("EdgeTAM", "a SAM 2 with one of its tensors", lambda: official() | PERCEIVER),
-    ("EdgeTAM", "edgetam", lambda: real("edgetam")),
-    ("EdgeTAM", "edgetam_video", lambda: real("edgetam_video")),
+    ("EdgeTAM", "edgetam", lambda: from_transformers("edgetam")),
+    ("EdgeTAM", "edgetam_video", lambda: from_transformers("edgetam_video")),
     ("HQ-SAM 2", "official", hq_sam2),
     ("SAM2-UNet", "official", sam2_unet),
     ("EfficientTAM", "official", efficienttam),
     ("HQ-SAM", "official", lambda: sam1("mask_decoder.hf_token.weight")),
-    ("HQ-SAM", "sam_hq", lambda: real("sam_hq")),
+    ("HQ-SAM", "sam_hq", lambda: from_transformers("sam_hq")),
     ("HQ-SAM", "light", lambda: mobile_sam() | specs(("mask_decoder.hf_token.weight", (1, 256)))),
     ("MobileSAM", "official", mobile_sam),
     ("SAM 1", "official", sam1),
-    ("SAM 1", "sam", lambda: real("sam")),
+    ("SAM 1", "sam", lambda: from_transformers("sam")),
 )
 IDS = [f"{name}-{form}" for name, form, _ in CASES]
 
@@ -203,13 +203,13 @@ def prefixed(inventory: Inventory, prefix: str) -> dict[str, TensorSpec]:
 
 
 def compiled_inside(inventory: Inventory) -> dict[str, TensorSpec]:
-    """As a model has it of which the parts are compiled."""
+    """The names that a model has when its parts are compiled."""
     return {name.replace(".", "._orig_mod.", 1): spec for name, spec in inventory.items()}
 
 
-class TestRelatives:
+class TestLookalikes:
     @pytest.mark.parametrize(("name", "form", "make"), CASES, ids=IDS)
-    def test_each_is_named_in_any_wrapper(
+    def test_each_is_recognised_in_any_wrapper(
         self, name: str, form: str, make: Callable[[], Inventory]
     ) -> None:
         for prefix, path in zip(
@@ -222,35 +222,35 @@ class TestRelatives:
         assert found is not None
         assert found.name == name
 
-    def test_every_signature_has_a_case(self) -> None:
+    def test_every_signature_is_covered_by_a_case(self) -> None:
         inventories = [make() for _, _, make in CASES]
         for family in FAMILIES:
             for signature in family.signatures:
                 assert any(map(signature.fits, inventories)), signature
 
     @pytest.mark.parametrize("family", FAMILIES[:-1], ids=lambda family: family.name)
-    def test_a_signature_takes_all_of_its_tensors(self, family: ModelFamily) -> None:
+    def test_a_signature_needs_all_of_its_tensors(self, family: ModelFamily) -> None:
         for signature in family.signatures:
-            whole = next(make() for _, _, make in CASES if signature.fits(make()))
+            complete = next(make() for _, _, make in CASES if signature.fits(make()))
             for name in signature.names:
-                rest = {n: s for n, s in whole.items() if not Signature((name,)).fits({n: s})}
+                rest = {n: s for n, s in complete.items() if not Signature((name,)).fits({n: s})}
                 assert not signature.fits(rest)
 
-    def test_rank_and_absence_tell_a_relative_from_a_sam2(self) -> None:
+    def test_rank_and_absent_names_distinguish_a_lookalike_from_a_sam2(self) -> None:
         trunk = "image_encoder.trunk."
         bare = {n.replace(trunk, "image_encoder."): s for n, s in official().items() if trunk in n}
         plain = {signature for f in FAMILIES for signature in f.signatures if signature.rank}
         for sam2 in (official(), bare):
             assert not any(signature.fits(sam2) for signature in plain)
-            blurred = (replace(signature, rank=None, without=()) for signature in plain)
-            assert any(signature.fits(sam2) for signature in blurred)
+            weakened = (replace(signature, rank=None, without=()) for signature in plain)
+            assert any(signature.fits(sam2) for signature in weakened)
 
     @pytest.mark.parametrize("family", FAMILIES[:-1], ids=lambda family: family.name)
-    def test_without_its_signature_it_is_not_named(
+    def test_without_its_signatures_a_family_is_not_recognised(
         self, monkeypatch: pytest.MonkeyPatch, family: ModelFamily
     ) -> None:
-        blind = tuple(replace(f, signatures=()) if f is family else f for f in FAMILIES)
-        monkeypatch.setattr(lookalikes, "FAMILIES", blind)
+        families = tuple(replace(f, signatures=()) if f is family else f for f in FAMILIES)
+        monkeypatch.setattr(lookalikes, "FAMILIES", families)
         for name, _, make in CASES:
             if name == family.name:
                 found = family_of(make())
@@ -269,7 +269,7 @@ class TestRelatives:
             ({"model_type": None}, None),
         ],
     )
-    def test_a_config_names_what_the_tensors_leave_open(
+    def test_the_config_decides_when_the_tensors_do_not(
         self, content: dict[str, Any], name: str | None
     ) -> None:
         unknown = source(specs(("weight", (1,))))
@@ -278,7 +278,7 @@ class TestRelatives:
         found = lookalike_in(source(official()), content)
         assert found is None or found.config_key in content
 
-    def test_a_teacher_beside_a_sam2_does_not_make_it_a_relative(self) -> None:
+    def test_a_teacher_beside_a_sam2_does_not_make_it_a_lookalike(self) -> None:
         both = source(official(), ("model",), teacher=source(edgetam()).root)
         assert lookalike_in(both) is None
         assert lookalike_in(source(prefixed(official(), "student.") | edgetam())) is None
@@ -290,7 +290,7 @@ class TestRelatives:
 class TestSam2:
     @pytest.mark.parametrize("shipped", SHIPPED, ids=lambda shipped: shipped.name)
     @pytest.mark.parametrize("dialect", DIALECTS, ids=lambda dialect: dialect.name)
-    def test_it_is_never_a_relative(self, dialect: Dialect, shipped: Any) -> None:
+    def test_it_is_never_a_lookalike(self, dialect: Dialect, shipped: Any) -> None:
         whole = shipped_keymap(dialect, shipped).key
         for prefix in PREFIXES:
             assert family_of(prefixed(whole, prefix)) is None, prefix
@@ -298,26 +298,26 @@ class TestSam2:
             assert lookalike_in(source(prefixed(whole, "module."), path, epoch=3)) is None, path
         assert family_of(compiled_inside(whole)) is None
 
-    # A trunk alone, by names without a prefix, is known by pos_embed_window and nothing else.
+    # Among names without a prefix, only pos_embed_window identifies a trunk.
     @pytest.mark.parametrize(
         "dialect", [d for d in DIALECTS if d.task != "trunk"], ids=lambda dialect: dialect.name
     )
-    def test_nor_is_any_part_of_it(self, dialect: Dialect) -> None:
+    def test_without_one_of_its_parts_it_is_no_lookalike(self, dialect: Dialect) -> None:
         whole = shipped_keymap(dialect, SHIPPED[0]).key
         for part in {name.partition(".")[0] for name in whole}:
             rest = {name: spec for name, spec in whole.items() if name.partition(".")[0] != part}
             for prefix in PREFIXES:
                 assert family_of(prefixed(rest, prefix)) is None, (part, prefix)
 
-    def test_a_fine_tune_with_a_head_of_its_own_stays_one(self, tmp_path: Path) -> None:
+    def test_a_fine_tune_with_an_additional_head_is_still_a_sam2(self, tmp_path: Path) -> None:
         path = official_pt(tmp_path / "m.pt", {**state_dict(), "my_head.weight": torch.ones(3)})
         assert "my_head.weight" in " ".join(inspect(path).problems)
 
     @pytest.mark.parametrize(("name", "form", "make"), CASES, ids=IDS)
-    def test_no_relative_is_taken_for_one(
+    def test_no_lookalike_is_taken_for_one(
         self, tmp_path: Path, name: str, form: str, make: Callable[[], Inventory]
     ) -> None:
-        """On sparse files: a header, and a hole where the data would be."""
+        """With sparse files: a header, and a hole in place of the data."""
         path = sparse(tmp_path / "model.safetensors", make())
         with pytest.raises(RefusedError) as caught:
             open_checkpoint(path)
@@ -342,7 +342,7 @@ def sparse(path: Path, inventory: Inventory) -> Path:
     return path
 
 
-def onto_a_base(path: Path, out: Path) -> None:
+def as_a_base(path: Path, out: Path) -> None:
     convert(official_pt(out.with_name("m.pt")), out.with_name("image"), to="hf-image")
     convert(out.with_name("image"), out, base=path)
 
@@ -353,13 +353,15 @@ def onto_a_base(path: Path, out: Path) -> None:
         lambda path, _: inspect(path),
         lambda path, _: validate(path),
         convert,
-        onto_a_base,
+        as_a_base,
         lambda path, _: load_model(path),
         lambda path, _: parity(path, path),
     ],
     ids=["inspect", "validate", "convert", "base", "load_model", "parity"],
 )
-def test_every_command_refuses(tmp_path: Path, command: Callable[[Path, Path], Any]) -> None:
+def test_every_command_refuses_a_lookalike(
+    tmp_path: Path, command: Callable[[Path, Path], Any]
+) -> None:
     latents = {"spatial_perceiver.latents": torch.ones(2, 2)}
     path = official_pt(tmp_path / "edgetam.pt", {**state_dict(), **latents})
     with pytest.raises(RefusedError, match="is a checkpoint of EdgeTAM, not of SAM 2"):
@@ -367,7 +369,7 @@ def test_every_command_refuses(tmp_path: Path, command: Callable[[Path, Path], A
     assert not (tmp_path / "out.pt").exists()
 
 
-def test_the_command_line_says_it_in_two_lines_and_exits_with_3(tmp_path: Path) -> None:
+def test_the_commands_print_two_lines_and_exit_with_3(tmp_path: Path) -> None:
     path = sparse(tmp_path / "m.safetensors", edgetam())
     for command in (["inspect", path], ["validate", path], ["convert", path, tmp_path / "o.pt"]):
         result = CliRunner().invoke(main, [str(word) for word in command])
@@ -378,7 +380,7 @@ def test_the_command_line_says_it_in_two_lines_and_exits_with_3(tmp_path: Path) 
         assert len(lines) == 2
 
 
-def test_the_folder_of_a_relative_is_named_by_its_config(tmp_path: Path) -> None:
+def test_the_folder_of_a_lookalike_is_recognised_by_its_config(tmp_path: Path) -> None:
     save_file({"weight": torch.ones(2)}, tmp_path / "model.safetensors")
     (tmp_path / "config.json").write_text('{"model_type": "sam2", "image_encoder_config": {}}')
     with pytest.raises(RefusedError, match="a draft of transformers") as caught:
@@ -387,7 +389,7 @@ def test_the_folder_of_a_relative_is_named_by_its_config(tmp_path: Path) -> None
 
 
 class TestDroppingHQ:
-    def test_what_is_left_is_the_sam2_bit_for_bit(self, tmp_path: Path) -> None:
+    def test_the_result_is_the_sam2_bit_for_bit(self, tmp_path: Path) -> None:
         path = random_bits(tmp_path / "hq.safetensors", hq_sam2(DEBUG))
         done = convert(path, tmp_path / "plain.safetensors", drop_hq=True)
         assert set(done.dropped) == set(HQ_TENSORS) == set(hq_sam2()) - set(official())
@@ -399,39 +401,38 @@ class TestDroppingHQ:
         for name, ref in after.items():
             assert read_bytes(ref) == read_bytes(before[name])
 
-    def test_to_a_folder_from_behind_a_prefix(self, tmp_path: Path) -> None:
+    def test_names_with_a_prefix_convert_to_a_folder(self, tmp_path: Path) -> None:
         path = random_bits(tmp_path / "hq.safetensors", prefixed(hq_sam2(DEBUG), "module."))
         convert(path, tmp_path / "hf", drop_hq=True)
         assert inspect(tmp_path / "hf").problems == ()
 
-    def test_it_takes_asking_for_it(self, tmp_path: Path) -> None:
+    def test_without_the_option_an_hq_sam2_is_refused(self, tmp_path: Path) -> None:
         path = random_bits(tmp_path / "hq.safetensors", hq_sam2(DEBUG))
         with pytest.raises(RefusedError, match="HQ-SAM 2, not of SAM 2") as caught:
             convert(path, tmp_path / "out.pt")
         assert "`drop_hq=True`" in str(caught.value.hint)
 
-    def test_nothing_else_can_be_dropped(self, tmp_path: Path) -> None:
+    def test_only_the_tensors_of_hq_are_dropped(self, tmp_path: Path) -> None:
         more = specs(("sam_mask_decoder.hf_mlp.layers.3.weight", (2,)), ("my_head.weight", (2,)))
         path = random_bits(tmp_path / "hq.safetensors", {**hq_sam2(DEBUG), **more})
         with pytest.raises(MismatchError, match="unexpected +2 .*my_head.weight.*layers.3.weight"):
             convert(path, tmp_path / "out.pt", drop_hq=True)
         assert not (tmp_path / "out.pt").exists()
 
-    def test_without_asking_nothing_is_dropped(self, tmp_path: Path) -> None:
-        """The features alone make no HQ-SAM 2."""
+    def test_the_feature_layers_alone_do_not_make_an_hq_sam2(self, tmp_path: Path) -> None:
         more = {n: s for n, s in hq_sam2(DEBUG).items() if ".hf_" not in n}
         path = random_bits(tmp_path / "m.safetensors", more)
         with pytest.raises(MismatchError, match="unexpected +6 .*embedding_maskfeature"):
             convert(path, tmp_path / "out.pt")
 
-    def test_there_must_be_something_to_drop(self, tmp_path: Path) -> None:
-        with pytest.raises(UsageError, match="is no HQ-SAM 2"):
+    def test_the_option_needs_an_hq_sam2(self, tmp_path: Path) -> None:
+        with pytest.raises(UsageError, match="is not an HQ-SAM 2"):
             convert(official_pt(tmp_path / "m.pt"), tmp_path / "out.pt", drop_hq=True)
         path = sparse(tmp_path / "e.safetensors", edgetam())
         with pytest.raises(RefusedError, match="EdgeTAM"):
             convert(path, tmp_path / "out.pt", drop_hq=True)
 
-    def test_the_command_line(self, tmp_path: Path) -> None:
+    def test_the_command_drops_and_refuses_parity(self, tmp_path: Path) -> None:
         path = random_bits(tmp_path / "hq.safetensors", hq_sam2(DEBUG))
         words = ["convert", str(path), str(tmp_path / "out.pt"), "--drop-hq"]
         result = CliRunner().invoke(main, [*words, "--parity"])

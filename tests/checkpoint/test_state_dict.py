@@ -295,7 +295,7 @@ class TestTrainer:
         assert all(torch.equal(found[n], (own if keep(n) else other)[n]) for n in own)
         [note] = [note for note in done.notes if str(base) in note]
         count = sum(not keep(name) for name in own)
-        assert note.startswith(f"{count} tensors are those of {base}: ")
+        assert note.startswith(f"{count} tensors were taken from {base}: ")
         assert left_out is None or all(f"{group} (" in note for group in left_out)
         origins = {tensor["name"]: tensor["from"] for tensor in done.tensors}
         assert all(origins[n] == [n if keep(n) else f"{base}: {n}"] for n in own)
@@ -303,7 +303,7 @@ class TestTrainer:
     def test_a_base_of_another_kind_is_refused(self, tmp_path: Path) -> None:
         source = trained(tmp_path / "checkpoint.pt", lambda n: "encoder.trunk" not in n)
         older = official_pt(tmp_path / "older.pt", state_dict(DEBUG_20))
-        with pytest.raises(MismatchError, match="is of SAM 2.0, .* of SAM 2.1"):
+        with pytest.raises(MismatchError, match="is a SAM 2.0, but .* is a SAM 2.1"):
             convert(source, tmp_path / "whole.pt", base=older)
         tensors = shipped_tensors("sam2.1/sam2.1_hiera_t")
         larger = {n: torch.zeros(1).expand(spec.shape) for n, spec in tensors.items()}

@@ -85,9 +85,11 @@ class TestRoundTrips:
     ) -> None:
         convert(pt, tmp_path / "image", to="hf-image")
         older = official_pt(tmp_path / "older.pt", state_dict(DEBUG_20))
-        with pytest.raises(MismatchError, match="is of SAM 2.0"):
+        with pytest.raises(MismatchError, match="is a SAM 2.0, but"):
             convert(tmp_path / "image", tmp_path / "back.pt", base=older)
-        with pytest.raises(RefusedError, match="has no maskmem_tpos_enc either, nor 107 others"):
+        with pytest.raises(
+            RefusedError, match="lacks 108 of the missing tensors too, such as maskmem_tpos_enc"
+        ):
             convert(tmp_path / "image", tmp_path / "back.pt", base=tmp_path / "image")
 
     def test_the_base_tells_the_generation_where_the_image_model_does_not(
@@ -251,7 +253,9 @@ class TestReport:
         assert "wrote" in str(done)
 
     def test_what_is_not_known_is_said_to_be_so(self, tmp_path: Path, pt: Path) -> None:
-        assert any("no tensor determines them" in note for note in convert(pt, tmp_path / "a").notes)
+        assert any(
+            "no tensor determines them" in note for note in convert(pt, tmp_path / "a").notes
+        )
         assert not convert(pt, tmp_path / "b", config=DEBUG).notes
 
     def test_progress_reaches_what_was_announced(self, tmp_path: Path, pt: Path) -> None:
@@ -314,10 +318,10 @@ class TestRefusals:
 
     def test_a_file_in_the_place_of_a_folder(self, tmp_path: Path, pt: Path, folder: Path) -> None:
         (tmp_path / "file").touch()
-        with pytest.raises(UsageError, match="is a file; what is to be written is a folder"):
+        with pytest.raises(UsageError, match="is a file, but the output is a folder"):
             convert(pt, tmp_path / "file", overwrite=True)
         folder.rename(tmp_path / "dir.pt")
-        with pytest.raises(UsageError, match="is a folder; what is to be written is a file"):
+        with pytest.raises(UsageError, match="is a folder, but the output is a file"):
             convert(pt, tmp_path / "dir.pt", overwrite=True)
 
     def test_a_checkpoint_that_does_not_fit_leaves_no_output(self, tmp_path: Path) -> None:

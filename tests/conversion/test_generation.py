@@ -198,7 +198,7 @@ class TestDown:
     ) -> None:
         source = newer_with(tmp_path / "newer.pt", {name: value})
         with pytest.raises(
-            MismatchError, match="SAM 2 has no place for what is not zero in"
+            MismatchError, match="SAM 2 has no place for these tensors, which are not zero"
         ) as caught:
             convert(source, tmp_path / "out.pt", generation="2.0")
         assert os.listdir(tmp_path) == ["newer.pt"]
@@ -313,7 +313,7 @@ class TestImageModels:
     def test_a_base_must_be_of_the_generation_that_was_stated(
         self, tmp_path: Path, untold: Path, older: Path
     ) -> None:
-        with pytest.raises(MismatchError, match=r"older.pt: is of SAM 2.0, .* of SAM 2.1"):
+        with pytest.raises(MismatchError, match=r"older.pt: is a SAM 2.0, but .* is a SAM 2.1"):
             convert(untold, tmp_path / "out.pt", base=older, generation="2.1")
         convert(untold, tmp_path / "out.pt", base=older, generation="2.0")
         assert torch.load(tmp_path / "out.pt")["model"].keys() == state_dict(DEBUG_20).keys()

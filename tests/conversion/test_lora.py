@@ -365,7 +365,7 @@ def test_an_adapter_alone_is_refused_with_the_command_to_use(
         ({}, {f"{QKV}.lora_A.weight": A}, RefusedError, "has lora_A, which is not merged"),
         ({}, {f"{QKV}.lora_diag": A}, RefusedError, "lora_diag is of a variant"),
         ({}, {**LAYER, f"{QKV}.weight": B}, UnreadableError, "both replaced and changed"),
-        ({}, {**LAYER, f"{QKV}.lora_A": A}, UnreadableError, "are for the same"),
+        ({}, {**LAYER, f"{QKV}.lora_A": A}, UnreadableError, "change the same tensor"),
         ({}, {**LAYER, "head.weight": B}, MismatchError, "no SAM 2 of the size"),
         (
             {},
@@ -411,7 +411,7 @@ def test_a_base_without_the_changed_part_is_refused(tmp_path: Path) -> None:
 def test_factors_without_their_settings_are_refused(tmp_path: Path) -> None:
     lora = adapter(tmp_path / "lora")
     shutil.copy(lora / "adapter_model.safetensors", tmp_path / "lora.safetensors")
-    with pytest.raises(RefusedError, match="nothing beside it tells"):
+    with pytest.raises(RefusedError, match="without the settings to merge it"):
         sam21convert.inspect(tmp_path / "lora.safetensors")
     (lora / "adapter_model.safetensors").unlink()
     with pytest.raises(UnreadableError, match=r"without adapter_model\.safetensors"):

@@ -259,7 +259,7 @@ def _kinds() -> Iterator[Case]:
         ),
         ("a conjugate", call("torch._utils:_rebuild_tensor_v2", stored, *map(spelled, (0, size, stride, False)), b"}", b"}" + spelled("conj") + b"\x88s"), "conjugated or negated"),
         ("complex128", tensor(0, size, stride, storage("ComplexDoubleStorage", "2", 128)), "complex"),
-        ("of text", spelled("weights"), "no tensor but str"),
+        ("of text", spelled("weights"), "not a tensor but str"),
         ("a NumPy array", call("numpy.core.multiarray:_reconstruct", b"cnumpy\nndarray\n", b"K\0\x85", b"C\1b"), "numpy.core.multiarray._reconstruct"),
         ("a call of torch", call("torch:empty", spelled([64])), "torch.empty"),
     ):  # fmt: skip

@@ -296,7 +296,7 @@ class TestSource:
     def test_a_given_config_is_never_the_output(self, home: Path, name: str) -> None:
         convert(home / "in.pt", home / name, image_size=256)
         config = home / "out.yaml" if name == "out.pt" else home / "out"
-        with unchanged(home), pytest.raises(UsageError, match="is the config given"):
+        with unchanged(home), pytest.raises(UsageError, match="is the given config"):
             convert(home / "in.pt", home / name, config=config, image_size=192, overwrite=True)
 
 
