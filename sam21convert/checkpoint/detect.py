@@ -31,8 +31,8 @@ def dialect_of(found: Unwrapped, source: Source) -> Dialect | None:
         source: the file that it is in, whose metadata may record a layout.
 
     Returns:
-        The dialect that uses the name of the anchor; None when no dialect does. Of several, the first
-        whose memory tensors are in the state dict, otherwise the first.
+        The dialect that uses the name of the anchor; None when no dialect does. Of several, the
+        first whose memory tensors are in the state dict, otherwise the first.
 
     Raises:
         RefusedError: when the shapes contradict the layout that the file records.

@@ -95,7 +95,7 @@ class Inspection(Report):
 
     def __str__(self) -> str:
         dtypes = ", ".join(f"{count} {dtype}" for dtype, count in self.dtypes.items())
-        side = f"{self.image_size} pixels" if self.image_size else "unknown: tensors do not tell it"
+        side = f"{self.image_size} pixels" if self.image_size else "unknown: no tensor tells it"
         rows = [
             ("file", str(self.path)),
             ("container", self.container),
@@ -237,7 +237,7 @@ def missing_copies(checkpoint: Checkpoint) -> list[str]:
             else "transformers puts"
         )
         + " random numbers in its place; convert to hf-video or hf-image writes both"
-        for name in (checkpoint.fit.lone if checkpoint.fit else ())
+        for name in (checkpoint.fit.missing_copies if checkpoint.fit else ())
     ]
 
 

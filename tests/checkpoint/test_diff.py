@@ -1,3 +1,5 @@
+"""Two checkpoints are compared tensor by tensor, across dialects and containers."""
+
 from __future__ import annotations
 
 import json
@@ -35,7 +37,7 @@ Pair = Callable[[list[float], list[float]], tuple[Path, Path]]
 
 
 def forms() -> list[tuple[str, str]]:
-    """Every dialect and the end of every name that can be written in it."""
+    """Every dialect, with every suffix of an output that it can be written to."""
     found = []
     named = [dialect for dialect in DIALECTS if not dialect.file]  # the others are for known sizes
     for dialect, suffix in product(named, (".pt", ".safetensors", "")):
@@ -70,7 +72,7 @@ def pt(tmp_path: Path, tensors: dict[str, torch.Tensor]) -> Path:
 
 @pytest.fixture
 def pair(tmp_path: Path) -> Pair:
-    """Two checkpoints, the same but for the first elements of one tensor, zero else."""
+    """Two checkpoints that are equal except for the first elements of one tensor."""
 
     def make(one: list[float], other: list[float]) -> tuple[Path, Path]:
         paths = tmp_path / "a.safetensors", tmp_path / "b.safetensors"
@@ -84,10 +86,10 @@ def pair(tmp_path: Path) -> Pair:
 
 
 @pytest.mark.parametrize(("task", "count"), [("video", 5), ("image", 2), ("trunk", 2)])
-def test_every_pair_of_dialects_and_containers_is_the_same(
+def test_a_model_is_the_same_in_every_pair_of_dialects_and_containers(
     tmp_path: Path, task: str, count: int
 ) -> None:
-    """On any bits, NaN payloads too."""
+    """With random bits, which include NaN payloads."""
     source = random_bits(tmp_path / "source.safetensors", shipped_tensors(DEBUG))
     paths: list[Path] = []
     for dialect, suffix in forms():
@@ -102,8 +104,8 @@ def test_every_pair_of_dialects_and_containers_is_the_same(
         assert "the same, every bit" in str(found)
 
 
-def test_every_tensor_is_told_from_all_others_by_one_flipped_bit(tmp_path: Path) -> None:
-    """Tensor i is flipped in those rounds in which i has a bit."""
+def test_one_flipped_bit_in_any_tensor_is_detected(tmp_path: Path) -> None:
+    """In round k, a bit is flipped in each tensor whose number has bit k set."""
     source = random_bits(tmp_path / "a.safetensors", shipped_tensors(DEBUG))
     refs, rng = open_source(source).root, np.random.default_rng(0)
     seen = set()
@@ -124,7 +126,7 @@ def test_every_tensor_is_told_from_all_others_by_one_flipped_bit(tmp_path: Path)
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 class TestCasts:
-    def test_equal_once_cast_either_way_and_across_dialects(
+    def test_a_cast_is_recognised_in_both_directions_and_across_dialects(
         self, tmp_path: Path, pt: Path, dtype: Any
     ) -> None:
         convert(pt, tmp_path / "half", dtype=dtype)
@@ -134,7 +136,7 @@ class TestCasts:
             assert found.exit_code == 0
             assert found.tensors[0].relative
 
-    def test_one_place_off_is_a_difference(
+    def test_one_changed_last_digit_is_a_difference(
         self, tmp_path: Path, pt: Path, tensors: dict[str, torch.Tensor], dtype: Any
     ) -> None:
         half = {name: tensor.to(getattr(torch, dtype)) for name, tensor in tensors.items()}
@@ -155,7 +157,7 @@ class TestCasts:
         strict_json(found)
 
 
-def test_double_precision_is_cast_too(
+def test_double_precision_is_compared_after_a_cast(
     tmp_path: Path, pt: Path, tensors: dict[str, torch.Tensor]
 ) -> None:
     wide = official_pt(tmp_path / "b.pt", {k: v.double() for k, v in tensors.items()})
@@ -168,7 +170,9 @@ def test_double_precision_is_cast_too(
     ("tolerance", "outcome"),
     [(None, "different"), (0, "different"), (2**-10 - 2**-30, "different"), (2**-10, "within")],
 )
-def test_the_tolerance_is_of_the_larger_scale(pair: Pair, tolerance: Any, outcome: str) -> None:
+def test_the_tolerance_is_relative_to_the_larger_scale(
+    pair: Pair, tolerance: Any, outcome: str
+) -> None:
     one, other = pair([4, 1], [4 - 2**-8, 1])
     for found in (diff(one, other, tolerance=tolerance), diff(other, one, tolerance=tolerance)):
         change = found.tensors[0]
@@ -179,7 +183,7 @@ def test_the_tolerance_is_of_the_larger_scale(pair: Pair, tolerance: Any, outcom
 
 
 @pytest.mark.parametrize("tolerance", [-1e-9, float("nan"), float("inf")])
-def test_a_tolerance_that_is_none(pt: Path, tolerance: float) -> None:
+def test_an_invalid_tolerance_is_refused(pt: Path, tolerance: float) -> None:
     with pytest.raises(UsageError, match="`tolerance="):
         diff(pt, pt, tolerance=tolerance)
 
@@ -191,7 +195,7 @@ NAN, INF = float("nan"), float("inf")
     ("one", "other", "outcome", "unmatched"),
     [
         (NAN, NAN, "identical", 0),
-        (NAN, -NAN, "within", 0),  # another bit, no other value
+        (NAN, -NAN, "within", 0),  # different bits, equal values
         (0.0, -0.0, "within", 0),
         (NAN, 1.0, "different", 1),
         (1.0, INF, "different", 1),
@@ -200,7 +204,7 @@ NAN, INF = float("nan"), float("inf")
         (INF, INF, "identical", 0),
     ],
 )
-def test_what_is_no_number(
+def test_nan_infinity_and_signed_zero(
     pair: Pair, one: float, other: float, outcome: str, unmatched: int
 ) -> None:
     found = diff(*pair([2, one], [2, other]), tolerance=0)
@@ -210,7 +214,7 @@ def test_what_is_no_number(
     assert differing(diff(found.a, found.b)) == (set() if outcome == "identical" else {NAME})
 
 
-def test_the_largest_change_comes_first_and_modules_say_what_was_trained(
+def test_the_largest_change_comes_first_and_modules_show_what_was_trained(
     tmp_path: Path, pt: Path, tensors: dict[str, torch.Tensor]
 ) -> None:
     trained = [name for name in tensors if name.startswith("sam_mask_decoder.")]
@@ -229,33 +233,37 @@ def test_the_largest_change_comes_first_and_modules_say_what_was_trained(
     assert len(strict_json(found)["tensors"]) == len(tensors)
 
 
-class TestLoneTensors:
-    def test_of_sam_2_1(self, tmp_path: Path, pt: Path, tensors: dict[str, torch.Tensor]) -> None:
+class TestOneSidedTensors:
+    def test_the_tensors_that_sam_2_1_adds(
+        self, tmp_path: Path, pt: Path, tensors: dict[str, torch.Tensor]
+    ) -> None:
         old = {name: tensors[name] for name in shipped_tensors(DEBUG_20)}
         found = diff(official_pt(tmp_path / "old.pt", old), pt)
-        assert {(lone.name, lone.why) for lone in found.only_b} == {
+        assert {(tensor.name, tensor.why) for tensor in found.only_b} == {
             (name, "SAM 2 has none") for name in set(tensors) - set(old)
         }
         assert len(found.only_b) == 3
         assert (found.only_a, differing(found), found.exit_code) == ((), set(), 1)
 
-    def test_that_the_dialect_has_no_place_for(self, tmp_path: Path, pt: Path) -> None:
+    def test_tensors_that_the_dialect_has_no_place_for(self, tmp_path: Path, pt: Path) -> None:
         convert(pt, tmp_path / "image", to="hf-image")
         found = diff(tmp_path / "image", pt)
-        assert {lone.why for lone in found.only_b} == {"no place in hf-image"}
-        assert {lone.module for lone in found.only_b} == MEMORY
+        assert {tensor.why for tensor in found.only_b} == {"no place in hf-image"}
+        assert {tensor.module for tensor in found.only_b} == MEMORY
         assert (found.only_a, differing(found), found.exit_code) == ((), set(), 1)
         assert "what both hold is the same, every bit" in str(found)
 
-    def test_by_accident(self, tmp_path: Path, pt: Path, tensors: dict[str, torch.Tensor]) -> None:
+    def test_a_renamed_tensor_is_missing_and_unexpected(
+        self, tmp_path: Path, pt: Path, tensors: dict[str, torch.Tensor]
+    ) -> None:
         tensors["head.weight"] = tensors.pop(NAME)
         found = diff(pt, official_pt(tmp_path / "b.pt", tensors))
-        assert [(lone.name, lone.why) for lone in found.only_a] == [(NAME, "missing")]
-        extra = [(lone.name, lone.module, lone.why) for lone in found.only_b]
+        assert [(tensor.name, tensor.why) for tensor in found.only_a] == [(NAME, "missing")]
+        extra = [(tensor.name, tensor.module, tensor.why) for tensor in found.only_b]
         assert extra == [("head.weight", OTHER, "not part of the model")]
 
 
-def test_tensors_of_other_shapes_are_named(
+def test_mismatched_tensors_are_listed_with_their_shapes(
     tmp_path: Path, pt: Path, tensors: dict[str, torch.Tensor]
 ) -> None:
     tensors[NAME] = torch.zeros(5, 128)
@@ -266,7 +274,7 @@ def test_tensors_of_other_shapes_are_named(
     assert shapes == [[4, 128], [5, 128]]
 
 
-def test_a_misshapen_gathered_tensor_is_there_by_its_own_name(tmp_path: Path, pt: Path) -> None:
+def test_a_mismatched_concatenation_keeps_its_own_name(tmp_path: Path, pt: Path) -> None:
     convert(pt, tmp_path / "hf.safetensors", to="hf-video")
     source = open_source(tmp_path / "hf.safetensors")
     refs = {
@@ -277,8 +285,8 @@ def test_a_misshapen_gathered_tensor_is_there_by_its_own_name(tmp_path: Path, pt
     }
     save_file(refs, tmp_path / "b.safetensors")
     found = diff(pt, tmp_path / "b.safetensors")
-    assert [lone.name for lone in found.only_b] == ["prompt_encoder.point_embed.weight"]
-    assert {lone.why for lone in found.only_a} == {"missing"}
+    assert [tensor.name for tensor in found.only_b] == ["prompt_encoder.point_embed.weight"]
+    assert {tensor.why for tensor in found.only_a} == {"missing"}
     assert len(found.only_a) == 4
 
 
@@ -288,7 +296,7 @@ SIZES = [shipped for shipped in SHIPPED if shipped.generation == "2.1"]
 @pytest.mark.parametrize(
     ("one", "other"), [*combinations(SIZES, 2)], ids=lambda shipped: str(shipped.size)
 )
-def test_models_of_two_sizes_are_one_clear_answer(tmp_path: Path, one: Any, other: Any) -> None:
+def test_models_of_different_sizes_are_refused(tmp_path: Path, one: Any, other: Any) -> None:
     paths = []
     for shipped in (one, other):
         (tmp_path / shipped.size).mkdir()
@@ -301,7 +309,7 @@ def test_models_of_two_sizes_are_one_clear_answer(tmp_path: Path, one: Any, othe
     assert f"({other.size})" in str(caught.value)
 
 
-class TestSizesThatAreNotPublished:
+class TestUnpublishedSizes:
     @pytest.fixture
     def unknown(self, tmp_path: Path) -> tuple[Path, Any]:
         config = shipped_config(DEBUG)
@@ -311,11 +319,11 @@ class TestSizesThatAreNotPublished:
         path = random_bits(tmp_path / "own.safetensors", tensors_of(config))
         return path, config
 
-    def test_compare_under_the_names_they_have(self, unknown: tuple[Path, Any]) -> None:
+    def test_two_are_compared_under_the_names_in_the_files(self, unknown: tuple[Path, Any]) -> None:
         found = diff(unknown[0], unknown[0])
         assert (found.exit_code, found.names) == (0, "official")
 
-    def test_compare_with_what_has_a_config(
+    def test_one_is_compared_with_a_checkpoint_that_has_a_config(
         self, tmp_path: Path, unknown: tuple[Path, Any]
     ) -> None:
         convert(unknown[0], tmp_path / "hf", config=unknown[1])
@@ -326,7 +334,9 @@ class TestSizesThatAreNotPublished:
             assert {c.outcome for c in found.tensors} == {"identical"}
             assert found.exit_code == 0
 
-    def test_in_two_dialects_need_a_config(self, tmp_path: Path, unknown: tuple[Path, Any]) -> None:
+    def test_two_in_different_dialects_need_a_config(
+        self, tmp_path: Path, unknown: tuple[Path, Any]
+    ) -> None:
         convert(unknown[0], tmp_path / "hf.safetensors", to="hf-video", config=unknown[1])
         with pytest.raises(RefusedError, match="neither is the size of any published") as caught:
             diff(unknown[0], tmp_path / "hf.safetensors")
@@ -336,14 +346,14 @@ class TestSizesThatAreNotPublished:
         assert "no config tells what model this is" in str(found)
 
 
-def test_something_else_is_refused(tmp_path: Path, pt: Path) -> None:
+def test_a_file_that_is_not_sam2_is_refused(tmp_path: Path, pt: Path) -> None:
     save_file({"a.weight": torch.ones(2)}, tmp_path / "other.safetensors")
     for pair in ((pt, tmp_path / "other.safetensors"), (tmp_path / "other.safetensors", pt)):
         with pytest.raises(RefusedError, match="no tensor has a name that SAM 2 uses"):
             diff(*pair)
 
 
-def test_a_corrupt_file_is_no_difference(tmp_path: Path, pt: Path) -> None:
+def test_a_corrupt_file_is_an_error_and_not_a_difference(tmp_path: Path, pt: Path) -> None:
     other = shutil.copy(pt, tmp_path / "b.pt")
     data = np.memmap(other, np.uint8, "r+")
     data[open_source(pt).root["model"][NAME].offset] ^= 1
@@ -352,7 +362,7 @@ def test_a_corrupt_file_is_no_difference(tmp_path: Path, pt: Path) -> None:
         diff(pt, other)
 
 
-def test_a_transposed_tensor_is_compared_in_the_order_of_its_elements(
+def test_a_strided_tensor_is_compared_element_by_element(
     tmp_path: Path, pt: Path, tensors: dict[str, torch.Tensor]
 ) -> None:
     strided = {k: v.T.contiguous().T if v.ndim == 2 else v for k, v in tensors.items()}
@@ -372,7 +382,7 @@ def test_a_view_that_claims_more_than_its_file_is_refused(
 
 
 def test_memory_is_bounded_and_neither_torch_nor_matplotlib_imported(tmp_path: Path) -> None:
-    """Two files of 156 MB, every tensor of which differs in one bit."""
+    """With two files of 156 MB that differ in one byte of every tensor."""
     one = sparse(tmp_path / "sparse.safetensors", shipped_tensors("sam2.1/sam2.1_hiera_t"))
     other = tmp_path / "other.safetensors"
     one.rename(other)
@@ -395,9 +405,9 @@ def test_memory_is_bounded_and_neither_torch_nor_matplotlib_imported(tmp_path: P
     assert int(peak) < 20e6
 
 
-class TestParts:
+class TestModules:
     @pytest.mark.parametrize("shipped", SHIPPED, ids=lambda s: s.name)
-    def test_every_tensor_is_of_a_module(self, shipped: Any) -> None:
+    def test_every_tensor_belongs_to_a_module(self, shipped: Any) -> None:
         assert {module_of(name) for name in shipped_tensors(shipped.name)} == {*MODULES}
 
     @pytest.mark.parametrize(
@@ -419,11 +429,11 @@ class TestParts:
             ("no_mem_embed", "no_mem_embed"),
         ],
     )
-    def test_layers(self, name: str, layer: str) -> None:
+    def test_the_layer_of_a_tensor(self, name: str, layer: str) -> None:
         assert layer_of(name) == layer
 
 
-class TestPicture:
+class TestPlot:
     def test_is_a_png_that_shows_the_change(
         self, tmp_path: Path, pt: Path, tensors: dict[str, torch.Tensor]
     ) -> None:
@@ -451,24 +461,26 @@ class TestPicture:
         assert found[-1] == "memory_attention.norm"
 
     @pytest.mark.parametrize("other", [[2, NAN], [2, -0.0], [3]])
-    def test_of_changes_that_have_no_bar(self, tmp_path: Path, pair: Pair, other: Any) -> None:
+    def test_is_drawn_for_changes_that_have_no_bar(
+        self, tmp_path: Path, pair: Pair, other: Any
+    ) -> None:
         diff(*pair([2, 0.0], other), plot=tmp_path / "x.png")
         assert (tmp_path / "x.png").exists()
 
-    def test_is_not_written_over(self, tmp_path: Path, pt: Path) -> None:
+    def test_is_overwritten_only_on_request(self, tmp_path: Path, pt: Path) -> None:
         (tmp_path / "x.png").write_text("mine")
         with pytest.raises(UsageError, match="exists"):
-            diff(tmp_path / "gone.pt", pt, plot=tmp_path / "x.png")  # said before anything is read
+            diff(tmp_path / "gone.pt", pt, plot=tmp_path / "x.png")  # before anything is read
         assert (tmp_path / "x.png").read_text() == "mine"
         diff(pt, pt, plot=tmp_path / "x.png", overwrite=True)
         assert (tmp_path / "x.png").read_bytes().startswith(b"\x89PNG")
 
-    def test_never_takes_the_place_of_an_input(self, tmp_path: Path, pt: Path) -> None:
+    def test_never_replaces_an_input(self, tmp_path: Path, pt: Path) -> None:
         source = pt.rename(tmp_path / "odd.png")
         with pytest.raises(UsageError, match="is the input, which is never changed"):
             diff(source, source, plot=source, overwrite=True)
 
-    def test_is_a_png_by_name(self, tmp_path: Path, pt: Path) -> None:
+    def test_must_be_named_png(self, tmp_path: Path, pt: Path) -> None:
         with pytest.raises(UsageError, match=r"end the name in \.png"):
             diff(pt, pt, plot=tmp_path / "x.svg")
 
@@ -481,7 +493,9 @@ class TestPicture:
         assert not (tmp_path / "x.png").exists()
 
 
-def test_the_command(tmp_path: Path, pt: Path, tensors: dict[str, torch.Tensor]) -> None:
+def test_exit_codes_and_json_of_the_command(
+    tmp_path: Path, pt: Path, tensors: dict[str, torch.Tensor]
+) -> None:
     tensors[NAME] *= 1.001
     other = official_pt(tmp_path / "b.pt", tensors)
     picture = tmp_path / "x.png"

@@ -1,3 +1,5 @@
+"""A checkpoint is identified from its header alone."""
+
 from __future__ import annotations
 
 import argparse
@@ -32,7 +34,7 @@ KEYS = {
 def test_every_dialect_size_and_generation_is_recognised(
     tmp_path: Path, dialect: Any, shipped: Shipped
 ) -> None:
-    """On sparse files: a header, and a hole where the data would be."""
+    """With sparse files: a header, and a hole in place of the data."""
     found = inspect(
         sparse(
             tmp_path / "sparse.safetensors",
@@ -76,7 +78,7 @@ def test_the_json_has_the_documented_keys(tmp_path: Path) -> None:
     }
 
 
-def test_a_training_checkpoint_opens_and_says_what_else_it_holds(tmp_path: Path) -> None:
+def test_a_training_checkpoint_is_opened_and_its_extras_are_listed(tmp_path: Path) -> None:
     content = {
         "model": state_dict(),
         "optimizer": {"state": {0: {"exp_avg": torch.ones(3)}}, "param_groups": []},
@@ -94,7 +96,7 @@ def test_a_training_checkpoint_opens_and_says_what_else_it_holds(tmp_path: Path)
     assert "argparse.Namespace" in found.placeholders
 
 
-def test_the_folder_knows_image_size_and_generation(tmp_path: Path) -> None:
+def test_the_config_of_a_folder_tells_image_size_and_generation(tmp_path: Path) -> None:
     pt = official_pt(tmp_path / "m.pt")
     for dialect in ("hf-video", "hf-image"):
         convert(pt, tmp_path / dialect, to=dialect)
@@ -104,7 +106,7 @@ def test_the_folder_knows_image_size_and_generation(tmp_path: Path) -> None:
         assert found.container == "transformers folder"
 
 
-def test_what_is_unknown_is_said_to_be(tmp_path: Path) -> None:
+def test_what_no_tensor_tells_is_unknown(tmp_path: Path) -> None:
     text = str(inspect(official_pt(tmp_path / "m.pt")))
     assert "image size  unknown" in text
     assert "guess" not in text
@@ -122,13 +124,13 @@ def test_a_folder_whose_config_is_for_another_model_has_a_problem(tmp_path: Path
     assert inspect(folder).generation == "2.0"
 
 
-def test_something_else_is_no_sam2(tmp_path: Path) -> None:
+def test_another_model_is_not_a_sam2(tmp_path: Path) -> None:
     save_file({"a.weight": torch.ones(2)}, tmp_path / "other.safetensors")
     found = inspect(tmp_path / "other.safetensors")
     assert (found.dialect, found.size, found.exit_code) == (None, None, 1)
 
 
-def test_a_missing_file_and_an_empty_folder(tmp_path: Path) -> None:
+def test_a_missing_file_and_an_empty_folder_are_errors(tmp_path: Path) -> None:
     with pytest.raises(UnreadableError, match="No such file"):
         inspect(tmp_path / "gone.pt")
     with pytest.raises(RefusedError, match="a folder without model.safetensors"):

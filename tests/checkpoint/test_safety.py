@@ -1,4 +1,4 @@
-"""What loading a file the ordinary way would run: found by reading, and rated."""
+"""What loading a file with pickle would run is found without loading it, and rated."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def assessed(tmp_path: Path, data: bytes, name: str = "x.pt") -> Safety:
     return assess(tmp_path / name)
 
 
-# Every opcode that names or calls, as bytes: the name, where, and whether called or changed.
+# Every opcode that names or calls: bytes -> name, offset, called, changed, count.
 SYSTEM = b"cos\nsystem\n"
 OPCODES: dict[str, tuple[bytes, tuple[str, int, bool, bool, int]]] = {
     "GLOBAL": (SYSTEM + b".", ("os.system", 0, False, False, 1)),
@@ -84,7 +84,7 @@ OPCODES: dict[str, tuple[bytes, tuple[str, int, bool, bool, int]]] = {
     "POP_MARK": (SYSTEM + b"(NN1)R.", ("os.system", 0, True, False, 1)),
     "POP of a MARK": (SYSTEM + b"(0)R.", ("os.system", 0, True, False, 1)),
     "STACK_GLOBAL": (text("os") + text("system") + b"\x93.", ("os.system", 12, False, False, 1)),
-    "of the memo": (
+    "from the memo": (
         text("system") + b"q\1" + text("os") + b"h\1\x93)R.",
         ("os.system", 16, True, False, 1),
     ),
@@ -114,14 +114,14 @@ OPCODES: dict[str, tuple[bytes, tuple[str, int, bool, bool, int]]] = {
 
 
 @pytest.mark.parametrize("case", OPCODES)
-def test_every_way_to_name_and_to_call(tmp_path: Path, case: str) -> None:
+def test_every_opcode_that_names_or_calls_a_global_is_found(tmp_path: Path, case: str) -> None:
     data, expected = OPCODES[case]
     found = assessed(tmp_path, data).names[0]
     assert (found.name, found.offset, found.called, found.changed, found.count) == expected
     assert found.rating == ("unknown" if "extension" in found.name else "dangerous")
 
 
-def test_attributes_set_on_a_result_change_nothing_else(tmp_path: Path) -> None:
+def test_setting_attributes_of_an_object_does_not_change_its_class(tmp_path: Path) -> None:
     state = collections.OrderedDict(a=1)
     state._metadata = {"version": 1}  # type: ignore[attr-defined]
     [found] = assessed(tmp_path, pickle.dumps(state, 2)).names
@@ -132,8 +132,8 @@ def test_attributes_set_on_a_result_change_nothing_else(tmp_path: Path) -> None:
     )
 
 
-def test_what_is_changed_is_dangerous_whatever_its_name(tmp_path: Path) -> None:
-    """The class itself, on which others rely, and not an object of it."""
+def test_a_changed_global_is_dangerous_even_if_its_name_is_harmless(tmp_path: Path) -> None:
+    """Changing the class itself affects other code; changing an object of it does not."""
     assert assessed(tmp_path, b"ccollections\nOrderedDict\n)R}b.").rating == "harmless"
     assert assessed(tmp_path, b"ccollections\nOrderedDict\n}b.").rating == "dangerous"
 
@@ -159,11 +159,11 @@ def test_what_is_changed_is_dangerous_whatever_its_name(tmp_path: Path) -> None:
         ("?:x", "dangerous"),
     ],
 )
-def test_ratings(name: str, rating: str) -> None:
+def test_rating_of_a_name(name: str, rating: str) -> None:
     assert rate(*name.split(":")) == rating
 
 
-def test_what_torch_itself_allows_is_harmless() -> None:
+def test_everything_that_weights_only_allows_is_harmless() -> None:
     from torch._weights_only_unpickler import _get_allowed_globals
 
     allowed = [name.rpartition(".") for name in _get_allowed_globals()]
@@ -171,8 +171,8 @@ def test_what_torch_itself_allows_is_harmless() -> None:
     assert {f"{m}.{n}" for m, _, n in allowed if rate(m, n) != "harmless"} == set()
 
 
-def training(protocol: int) -> dict[str, Any]:
-    """What trainers save beside the weights."""
+def training_checkpoint(protocol: int) -> dict[str, Any]:
+    """A checkpoint with everything that trainers save besides the weights."""
     model = torch.nn.Linear(2, 2)
     adam = torch.optim.AdamW(model.parameters())
     with torch.enable_grad():
@@ -203,7 +203,7 @@ def training(protocol: int) -> dict[str, Any]:
 @pytest.mark.parametrize("protocol", [2, 3, 4, 5])
 def test_a_training_checkpoint_is_harmless(tmp_path: Path, protocol: int, legacy: bool) -> None:
     torch.save(
-        training(protocol),
+        training_checkpoint(protocol),
         tmp_path / "train.pt",
         pickle_protocol=protocol,
         _use_new_zipfile_serialization=not legacy,
@@ -214,7 +214,7 @@ def test_a_training_checkpoint_is_harmless(tmp_path: Path, protocol: int, legacy
 
 
 class Opaque:
-    """A class of the user's."""
+    """A class of the user, which no policy knows."""
 
 
 class Payload:
@@ -225,7 +225,7 @@ class Payload:
         return os.mkdir, (str(self.marker),)
 
 
-def test_the_report_says_who_would_be_called_and_the_exit_code_tells(tmp_path: Path) -> None:
+def test_report_and_exit_code_name_what_would_be_called(tmp_path: Path) -> None:
     for name, extra in (("clean", 1), ("odd", Opaque()), ("bad", Payload(tmp_path / "fired"))):
         torch.save({"model": state_dict(), "extra": extra}, tmp_path / f"{name}.pt")
     results = {
@@ -271,7 +271,7 @@ def packed(entries: dict[str, bytes], **options: Any) -> bytes:
 
 BAD = call("os:system")
 ZIP = packed({"m/version": b"3\n", "m/data.pkl": BAD})
-# Files that are no checkpoints, or broken ones: refused, and still seen through.
+# Files that are not checkpoints, or broken: they are refused, but their pickles are still scanned.
 REFUSED: dict[str, bytes] = {
     **{f"a bare pickle of protocol {p}": call("os:system", p) for p in range(6)},
     "broken after the call": BAD[:-1] + b"\xff",
@@ -295,7 +295,9 @@ REFUSED: dict[str, bytes] = {
 
 @pytest.mark.parametrize("case", REFUSED)
 @pytest.mark.parametrize("suffix", ["pt", "safetensors"])
-def test_a_refused_file_is_still_seen_through(tmp_path: Path, case: str, suffix: str) -> None:
+def test_the_pickles_of_a_refused_file_are_still_scanned(
+    tmp_path: Path, case: str, suffix: str
+) -> None:
     path = tmp_path / f"x.{suffix}"
     path.write_bytes(REFUSED[case])
     result = CliRunner().invoke(main, ["inspect", str(path)])
@@ -311,12 +313,14 @@ def test_a_refused_file_is_still_seen_through(tmp_path: Path, case: str, suffix:
     [b"hello", b"\x93NUMPY" + bytes(90), b"\x80\2N", ZIP[:40]],
     ids=["text", "an array", "an unfinished pickle", "the start of an archive"],
 )
-def test_what_names_nothing_bad_is_refused_as_before(tmp_path: Path, data: bytes) -> None:
+def test_a_refused_file_without_dangerous_globals_gets_no_warning(
+    tmp_path: Path, data: bytes
+) -> None:
     (tmp_path / "x.pt").write_bytes(data)
     assert "do harm" not in CliRunner().invoke(main, ["inspect", str(tmp_path / "x.pt")]).stderr
 
 
-def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+def test_a_pipe_does_not_block(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "x.pt")
     assert CliRunner().invoke(main, ["inspect", str(tmp_path / "x.pt")]).exit_code == 3
 
@@ -337,7 +341,7 @@ class Inert:
 
 
 class Recorder:
-    """What is added to an unpickler of the standard library: names are written down only."""
+    """Mixed into an unpickler of the standard library: records names, and imports nothing."""
 
     names: set[tuple[str, str]]
 
@@ -356,8 +360,8 @@ class InPython(Recorder, pickle._Unpickler): ...  # damaged numbers make the oth
 
 
 @pytest.mark.parametrize("protocol", range(6))
-def test_no_name_is_missed_that_pickle_would_import(tmp_path: Path, protocol: int) -> None:
-    """In whole and damaged pickles, against the standard library, which stops at the damage."""
+def test_every_name_that_pickle_would_import_is_found(tmp_path: Path, protocol: int) -> None:
+    """In sound and damaged pickles; the unpickler of the standard library stops at the damage."""
     value = [argparse.Namespace(a=1), {"b": datetime.date(2024, 1, 1)}, collections.Counter("aa")]
     seen = sum(
         compare(tmp_path, data, kind) for data, _ in OPCODES.values() for kind in (InC, InPython)
@@ -373,7 +377,7 @@ def compare(tmp_path: Path, data: bytes, unpickler: type[InC] | type[InPython]) 
     with suppress(Exception):  # whatever damage does
         recorder.load()
     (tmp_path / "x.pt").write_bytes(data)
-    ours = {(use.module, use.name) for use in references_in(tmp_path / "x.pt").names}
+    ours = {(found.module, found.name) for found in references_in(tmp_path / "x.pt").names}
     assert recorder.names <= ours, data
     return len(recorder.names)
 
@@ -381,19 +385,19 @@ def compare(tmp_path: Path, data: bytes, unpickler: type[InC] | type[InPython]) 
 MANY = b"".join(b"cm\nx%d\n" % i for i in range(20_000))
 LONG = {
     "opcodes": (b"N0" * 300_000 + SYSTEM, "unknown"),
-    "of the memo": (
+    "memo": (
         b"N" + b"".join(b"r" + struct.pack("<I", i) for i in range(600_000)),
         "unknown",
     ),
-    "on the stack": (b"2" * 600_000 + SYSTEM, "unknown"),
-    "names, and one": (MANY + SYSTEM, "unknown"),
-    "one, and names": (SYSTEM + MANY, "dangerous"),
+    "a large stack": (b"2" * 600_000 + SYSTEM, "unknown"),
+    "a dangerous name after many": (MANY + SYSTEM, "unknown"),
+    "a dangerous name before many": (SYSTEM + MANY, "dangerous"),
     "a long name": (b"cos\n" + b"x" * 10**7, "dangerous"),
 }
 
 
 @pytest.mark.parametrize("case", LONG)
-def test_what_is_not_gone_through_is_unknown(tmp_path: Path, case: str) -> None:
+def test_a_pickle_that_is_too_long_is_unknown_at_best(tmp_path: Path, case: str) -> None:
     data, rating = LONG[case]
     assert assessed(tmp_path, data).rating == rating
 
@@ -409,7 +413,7 @@ def test_memory_is_bounded(tmp_path: Path, case: str) -> None:
     assert peak < 60e6
 
 
-def test_long_data_is_skipped_and_not_read(tmp_path: Path) -> None:
+def test_long_data_is_skipped_without_reading_it(tmp_path: Path) -> None:
     path, size = tmp_path / "x.pt", 3 << 30
     path.write_bytes(b"\x80\4\x8e" + struct.pack("<Q", size))
     with path.open("r+b") as file:
@@ -422,7 +426,7 @@ def test_long_data_is_skipped_and_not_read(tmp_path: Path) -> None:
     assert (found.name, found.offset) == ("os.system", 11 + size + BAD.index(b"\x93") - 2)
 
 
-# The public test cases of picklescan, made anew from what each of them calls.
+# The public test cases of picklescan, rebuilt from what each of them calls.
 PUBLIC = """builtins:eval posix:system httplib:HTTPSConnection requests.api:get
     aiohttp.client:ClientSession socket:create_connection subprocess:run sys:exit pickle:loads
     _pickle:loads __builtin__:exec operator:attrgetter runpy:_run_code bdb:Bdb.run pip:main
@@ -466,12 +470,12 @@ TRICKS = {
     "the magic number computed": call("__builtin__:eval", 2) + pickle.dumps(1001, 2),
     "a counter": pickle.dumps(collections.Counter("a")),
 }
-# picklescan warns of these names, as of all that it does not know; we know them.
+# picklescan warns of these names because it does not know them; they are harmless.
 KNOWN_TO_US = {"collections.Counter"}
 
 
 @pytest.mark.parametrize("wrap", [False, True], ids=["pickle", "zip"])
-def test_nothing_that_picklescan_flags_looks_clean(tmp_path: Path, wrap: bool) -> None:
+def test_everything_that_picklescan_flags_is_flagged(tmp_path: Path, wrap: bool) -> None:
     scanner = pytest.importorskip("picklescan.scanner")
     logging.disable(logging.CRITICAL)
     cases = {
@@ -482,9 +486,9 @@ def test_nothing_that_picklescan_flags_looks_clean(tmp_path: Path, wrap: bool) -
     }
     flagged = 0
     for case, data in cases.items():
-        whole = packed({"m/data.pkl": data}) if wrap else data
-        found = assessed(tmp_path, whole)
-        theirs = scanner.scan_bytes(io.BytesIO(whole), "x", ".pkl").globals
+        content = packed({"m/data.pkl": data}) if wrap else data
+        found = assessed(tmp_path, content)
+        theirs = scanner.scan_bytes(io.BytesIO(content), "x", ".pkl").globals
         levels = {
             one.safety.value for one in theirs if f"{one.module}.{one.name}" not in KNOWN_TO_US
         }
@@ -497,8 +501,8 @@ def test_nothing_that_picklescan_flags_looks_clean(tmp_path: Path, wrap: bool) -
     assert flagged > 400
 
 
-def test_every_name_that_picklescan_calls_dangerous() -> None:
-    """But for functools.partial, which Lightning saves: what it would call has its own rating."""
+def test_every_name_that_picklescan_calls_dangerous_is_dangerous() -> None:
+    """Except functools.partial, which Lightning saves: what it would call has its own rating."""
     scanner = pytest.importorskip("picklescan.scanner")
     names = {
         (module, name)

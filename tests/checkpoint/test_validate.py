@@ -1,3 +1,5 @@
+"""A checkpoint is checked for names, shapes and values."""
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -38,13 +40,13 @@ def test_a_sound_checkpoint_loads(tmp_path: Path) -> None:
     [
         ({"no_obj_ptr": None}, "missing", ("no_obj_ptr",)),
         ({"head__weight": torch.ones(2)}, "unexpected", ("head.weight",)),
-        ({"no_mem_embed": torch.ones(1, 1, 3)}, "misshapen", ("no_mem_embed",)),
+        ({"no_mem_embed": torch.ones(1, 1, 3)}, "mismatched", ("no_mem_embed",)),
         ({"no_mem_embed": torch.ones(1, 1, 128).int()}, "wrong_type", ("no_mem_embed",)),
         ({"no_mem_embed": torch.full((1, 1, 128), torch.nan)}, "nan", ("no_mem_embed",)),
         ({"no_mem_embed": -torch.full((1, 1, 128), torch.inf)}, "inf", ("no_mem_embed",)),
     ],
 )
-def test_a_fault_is_named_and_the_answer_is_no(
+def test_a_fault_is_listed_and_the_answer_is_no(
     tmp_path: Path, changes: dict[str, Any], kind: str, names: tuple[str, ...]
 ) -> None:
     found = validate(saved(tmp_path, **changes))
@@ -53,10 +55,13 @@ def test_a_fault_is_named_and_the_answer_is_no(
     assert names[0] in str(found)
 
 
+def test_the_json_has_both_names_of_mismatched_tensors(tmp_path: Path) -> None:
+    report = validate(saved(tmp_path, no_mem_embed=torch.ones(1, 1, 3))).to_dict()
+    assert report["mismatched"] == report["misshapen"] == ["no_mem_embed"]
+
+
 @pytest.mark.parametrize(("value", "kind"), [(0.0, "zero"), (-0.0, "zero"), (0.5, "constant")])
-def test_a_constant_tensor_is_mentioned_and_no_fault(
-    tmp_path: Path, value: float, kind: str
-) -> None:
+def test_a_constant_tensor_is_a_warning(tmp_path: Path, value: float, kind: str) -> None:
     found = validate(saved(tmp_path, no_mem_embed=torch.full((1, 1, 128), value)))
     assert getattr(found, kind) == ("no_mem_embed",)
     assert found.ok
@@ -66,8 +71,10 @@ def test_a_constant_tensor_is_mentioned_and_no_fault(
 @pytest.mark.parametrize(
     "dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64], ids=str
 )
-def test_a_denormal_number_is_mentioned_and_no_fault(tmp_path: Path, dtype: torch.dtype) -> None:
-    """One in a tensor is enough; the smallest number that is not one is no mention's worth."""
+def test_a_denormal_number_is_a_warning_or_in_float16_a_note(
+    tmp_path: Path, dtype: torch.dtype
+) -> None:
+    """One in a tensor is enough; the smallest normal number is not one."""
     smallest = torch.finfo(dtype).tiny
     tensor = torch.full((1, 1, 128), smallest, dtype=dtype)
     tensor[0, 0, 5] = -1
@@ -75,12 +82,12 @@ def test_a_denormal_number_is_mentioned_and_no_fault(tmp_path: Path, dtype: torc
     tensor[0, 0, 7] = -smallest / 2
     found = validate(saved(tmp_path, no_mem_embed=tensor))
     assert (found.ok, found.denormal, found.constant) == (True, ("no_mem_embed",), ())
-    told = found.notes if dtype == torch.float16 else found.warnings
-    assert any("with denormal numbers" in line for line in told)
+    lines = found.notes if dtype == torch.float16 else found.warnings
+    assert any("with denormal numbers" in line for line in lines)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
-def test_values_are_seen_in_every_type(tmp_path: Path, dtype: torch.dtype) -> None:
+def test_nan_and_infinity_are_found_in_every_type(tmp_path: Path, dtype: torch.dtype) -> None:
     tensor = torch.ones(1, 1, 128).to(dtype)
     tensor[0, 0, 5], tensor[0, 0, 6] = torch.nan, torch.inf
     found = validate(saved(tmp_path, no_mem_embed=tensor))
@@ -97,7 +104,7 @@ def test_one_bad_number_in_a_large_tensor_is_found(
     assert validate(official_pt(tmp_path / "m.pt", tensors)).nan == (largest,)
 
 
-def test_a_tensor_larger_than_its_file_is_not_made(tmp_path: Path) -> None:
+def test_a_tensor_larger_than_its_file_is_not_read(tmp_path: Path) -> None:
     found = validate(saved(tmp_path, no_mem_embed=torch.ones(1).expand(1 << 20, 1 << 20)))
     assert found.mismatched == ("no_mem_embed",)
 
@@ -110,7 +117,7 @@ class TestGenerations:
         assert set(found.unexpected) == set(self.three.replace(" and", ",").split(", "))
         assert found.hint is not None
         assert "a SAM 2.1 checkpoint: it has " + self.three in found.hint
-        assert found.hint.endswith(f"use --config {DEBUG}")
+        assert found.hint.endswith(f"use `config={DEBUG}`")
         assert "\n" not in found.hint
 
     def test_an_older_file_against_the_newer_config(self, tmp_path: Path) -> None:
@@ -118,9 +125,9 @@ class TestGenerations:
         assert set(found.missing) == set(self.three.replace(" and", ",").split(", "))
         assert found.hint is not None
         assert "a SAM 2.0 checkpoint: it lacks " + self.three in found.hint
-        assert found.hint.endswith(f"use --config {DEBUG_20}, or convert it with --generation 2.1")
+        assert found.hint.endswith(f"use `config={DEBUG_20}`, or convert it with `generation=2.1`")
 
-    def test_each_fits_its_own(self, tmp_path: Path) -> None:
+    def test_each_fits_its_own_config(self, tmp_path: Path) -> None:
         assert validate(official_pt(tmp_path / "m.pt"), DEBUG).ok
         assert validate(official_pt(tmp_path / "n.pt", state_dict(DEBUG_20)), DEBUG_20).ok
 
@@ -142,13 +149,13 @@ class TestFolders:
         found = validate(folder)
         assert (found.ok, found.config, found.dialect) == (True, "config.json", "hf-video")
 
-    def test_an_absent_positional_copy_is_a_warning(self, folder: Path) -> None:
+    def test_a_missing_tied_copy_is_a_warning(self, folder: Path) -> None:
         self.change(folder, "prompt_encoder.shared_embedding.positional_embedding", None)
         found = validate(folder)
         assert found.ok
         assert "transformers 5 puts random numbers" in found.warnings[0]
 
-    def test_positional_copies_that_differ_are_a_fault(self, folder: Path) -> None:
+    def test_tied_copies_that_differ_are_a_fault(self, folder: Path) -> None:
         name = "shared_image_embedding.positional_embedding"
         self.change(folder, name, torch.ones(2, 64))
         found = validate(folder)
@@ -163,10 +170,10 @@ class TestFolders:
         assert "official names, which transformers does not load" in found.problems[0]
         assert found.hint is not None
         assert "convert it to a new folder" in found.hint
-        convert(folder, tmp_path / "mended")
-        assert validate(tmp_path / "mended").ok
+        convert(folder, tmp_path / "repaired")
+        assert validate(tmp_path / "repaired").ok
 
-    def test_weights_of_an_image_model_under_a_video_config(
+    def test_an_image_model_under_a_video_config_has_missing_tensors(
         self, tmp_path: Path, folder: Path
     ) -> None:
         convert(folder, tmp_path / "image", to="hf-image")
@@ -174,7 +181,7 @@ class TestFolders:
         assert len(validate(folder).missing) == 108
 
 
-def test_a_checksum_that_does_not_hold_is_an_error(tmp_path: Path) -> None:
+def test_a_wrong_checksum_is_an_error(tmp_path: Path) -> None:
     path = official_pt(tmp_path / "m.pt")
     raw = bytearray(path.read_bytes())
     raw[len(raw) // 2] ^= 1
