@@ -249,7 +249,7 @@ def _refuse_stubs(checkpoint: Checkpoint, stubs: Mapping[str, Any]) -> None:
     what = TENSOR_KINDS.get(made_by) or f"not a tensor but {made_by or type(value).__name__}"
     raise RefusedError(
         f"{checkpoint.source.path}: {name} is {what}",
-        hint="turn it into a plain tensor of floats in the program that saved it, and save it again",
+        hint="turn it into a plain tensor of floats in the program that saved it; save it again",
     )
 
 

@@ -104,7 +104,7 @@ def named(destination: Path, dialect: Dialect, shipped: Shipped | None, dtype: s
     seen = str(destination.absolute()) if dialect.by_path else destination.name
     if shipped.generation == "2.0" and "sam2.1" in seen:
         raise UsageError(
-            f"{destination}: {dialect.name} would take it for SAM 2.1, as its path has sam2.1 in it",
+            f"{destination}: {dialect.name} would take it for SAM 2.1, as sam2.1 is in its path",
             hint="choose another name"
             if "sam2.1" in destination.name
             else "write it to another folder",
