@@ -95,13 +95,13 @@ class KeyMap:
             for name, of in self.tied.items()
             if name in names and of in names
         )
-        lone = tuple(
+        missing_copies = tuple(
             absent
             for name, of in self.tied.items()
             for absent, present in ((name, of), (of, name))
             if absent not in names and present in names
         )
-        optional = {*lone, *self.constants}
+        optional = {*missing_copies, *self.constants}
         missing = [name for name in self.key if name not in names and name not in optional]
         pairs = [(name, self.key[own], found[name]) for own, name in names.items()]
         return Fit(
@@ -117,7 +117,7 @@ class KeyMap:
                 (name, actual) for name, _, actual in pairs if actual.dtype not in WEIGHT_DTYPES
             ),
             repeats=repeats,
-            lone=lone,
+            missing_copies=missing_copies,
         )
 
 
@@ -134,7 +134,8 @@ class Fit:
         wrong_type: name in the file, found type and shape, for each tensor whose type is none of
             F16, BF16, F32 and F64.
         repeats: pairs of names in the file, a tied copy and its original, which must be equal.
-        lone: target names of the tied tensors that are absent while their counterpart is there.
+        missing_copies: target names of tied tensors that are absent while their counterpart is
+            there.
     """
 
     names: Mapping[str, str]
@@ -143,7 +144,7 @@ class Fit:
     mismatched: tuple[tuple[str, TensorSpec, TensorSpec], ...]
     wrong_type: tuple[tuple[str, TensorSpec], ...]
     repeats: tuple[tuple[str, str], ...]
-    lone: tuple[str, ...]
+    missing_copies: tuple[str, ...]
 
     @property
     def faults(self) -> int:

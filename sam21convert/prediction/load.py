@@ -288,7 +288,7 @@ def _as_stored(checkpoint: IdentifiedCheckpoint, *, allowed: bool) -> Identified
 
 
 def _notes(checkpoint: IdentifiedCheckpoint, dtypes: set[str]) -> Iterator[str]:
-    for name in checkpoint.fit.lone:
+    for name in checkpoint.fit.missing_copies:
         yield f"{name} is absent; a copy of it is there"
     if checkpoint.extras:
         more = " ..." if len(checkpoint.extras) > 8 else ""

@@ -101,7 +101,7 @@ class TestEveryDialectAndConfig:
                 continue
             assert fit.unexpected == ((f"{name}_",) if kind == "renamed" else ())
             missing = () if name in keymap.constants or name in tied else (name,)
-            assert (fit.missing, name in fit.lone) == (missing, name in tied)
+            assert (fit.missing, name in fit.missing_copies) == (missing, name in tied)
 
 
 def single_faults(keymap: KeyMap) -> Iterator[tuple[str, str, Inventory]]:
@@ -147,7 +147,7 @@ def test_either_copy_of_the_positional_embedding_is_enough(rules: Dialect) -> No
     for absent in (copy, of):
         found = {name: spec for name, spec in keymap.key.items() if name != absent}
         fit = keymap.fit(found)
-        assert (fit.faults, fit.lone, fit.repeats) == (0, (absent,), ())
+        assert (fit.faults, fit.missing_copies, fit.repeats) == (0, (absent,), ())
     neither = {name: spec for name, spec in keymap.key.items() if name not in (copy, of)}
     assert set(keymap.fit(neither).missing) == {copy, of}
 

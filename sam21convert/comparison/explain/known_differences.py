@@ -206,6 +206,6 @@ def file_faults(backend: str, version: str, checkpoint: Checkpoint) -> tuple[Dia
             "prompt.sparse" if tied or name.startswith("prompt_encoder.") else "decoder.tokens",
             "sam21convert convert writes both copies of it",
         )
-        for name in checkpoint.fit.lone
+        for name in checkpoint.fit.missing_copies
         if not (tied and name.startswith("prompt_encoder."))
     )
