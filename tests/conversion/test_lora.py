@@ -343,9 +343,9 @@ def test_an_adapter_alone_is_refused_with_the_command_to_use(
     command = f"sam21convert convert '{lora}' OUT --base hf://facebook/sam2.1-hiera-tiny "
     assert refusal.value.hint is not None
     assert refusal.value.hint.startswith(command)
-    with pytest.raises(RefusedError, match="is an adapter"):
+    with pytest.raises(RefusedError, match="is a PEFT adapter, not a model"):
         sam21convert.convert(lora, tmp_path / "out.pt")
-    with pytest.raises(RefusedError, match="is an adapter"):
+    with pytest.raises(RefusedError, match="is a PEFT adapter, not a model"):
         sam21convert.convert(official_pt(tmp_path / "base.pt"), tmp_path / "out.pt", base=lora)
 
 
@@ -360,10 +360,10 @@ def test_an_adapter_alone_is_refused_with_the_command_to_use(
         ({"lora_alpha": "4"}, LAYER, UnreadableError, "lora_alpha cannot be 4"),
         ({"lora_alpha": float("nan")}, LAYER, UnreadableError, "lora_alpha cannot be nan"),
         ({"rank_pattern": {"(": 2}}, LAYER, UnreadableError, "missing"),
-        ({"r": 3}, LAYER, UnreadableError, "not of rank 3"),
+        ({"r": 3}, LAYER, UnreadableError, "states rank 3"),
         ({"use_dora": True}, LAYER, UnreadableError, "use_dora"),
-        ({}, {f"{QKV}.lora_A.weight": A}, RefusedError, "has lora_A, which is not merged"),
-        ({}, {f"{QKV}.lora_diag": A}, RefusedError, "lora_diag is of a variant"),
+        ({}, {f"{QKV}.lora_A.weight": A}, RefusedError, "has lora_A, which this tool cannot merge"),
+        ({}, {f"{QKV}.lora_diag": A}, RefusedError, "lora_diag belongs to a variant"),
         ({}, {**LAYER, f"{QKV}.weight": B}, UnreadableError, "both replaced and changed"),
         ({}, {**LAYER, f"{QKV}.lora_A": A}, UnreadableError, "change the same tensor"),
         ({}, {**LAYER, "head.weight": B}, MismatchError, "no SAM 2 of the size"),

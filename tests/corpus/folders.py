@@ -362,7 +362,7 @@ def _adapters() -> Iterator[Case]:
         ("no weights", _files({"adapter_config.json": json.dumps(sound).encode()}), "without"),
         ("no JSON", folder(b"{"), "adapter_config.json", "not valid JSON"),
         ("a rank of 0", folder({**sound, "r": 0}), "adapter_config.json: r cannot be 0"),
-        ("a rank of 10^9", folder({**sound, "r": HUGE}), "not of rank 1000000000"),
+        ("a rank of 10^9", folder({**sound, "r": HUGE}), "states rank 1000000000"),
         ("a rank of 10^400", folder({**sound, "r": 10**400}), "r cannot be"),
         ("a text as alpha", folder({**sound, "lora_alpha": "x"}), "lora_alpha cannot be"),
         ("NaN as alpha", folder({**sound, "lora_alpha": float("nan")}), "lora_alpha cannot be"),
