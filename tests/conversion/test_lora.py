@@ -366,7 +366,7 @@ def test_an_adapter_alone_is_refused_with_the_command_to_use(
         ({}, {f"{QKV}.lora_diag": A}, RefusedError, "lora_diag belongs to a variant"),
         ({}, {**LAYER, f"{QKV}.weight": B}, UnreadableError, "both replaced and changed"),
         ({}, {**LAYER, f"{QKV}.lora_A": A}, UnreadableError, "change the same tensor"),
-        ({}, {**LAYER, "head.weight": B}, MismatchError, "no SAM 2 of the size"),
+        ({}, {**LAYER, "head.weight": B}, MismatchError, "base has no tensors of these names"),
         (
             {},
             {f"{QKV}.lora_A.weight": B.T, f"{QKV}.lora_B.weight": A.T},
