@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..checkpoint.identify import identify
 from ..checkpoint.mismatch import mismatch
 from ..checkpoint.open import Checkpoint, open_checkpoint, recognise
 from ..dialects import BY_NAME
@@ -110,8 +111,9 @@ def _renamed(
 ) -> dict[str, Tensor]:
     if dialect not in BY_NAME:
         raise UsageError(f"no dialect is called {dialect!r}", hint=f"one of {', '.join(BY_NAME)}")
-    keymap, fit = checkpoint.keymap, checkpoint.fit
-    if keymap is None or fit is None or fit.faults:
+    identified = identify(checkpoint)
+    keymap, fit = identified.keymap, identified.fit
+    if fit.faults:
         raise mismatch(checkpoint)
     for one, other in fit.repeats:
         if not tensors[one].equal(tensors[other]):
