@@ -311,7 +311,9 @@ class TestTrainer:
             convert(source, tmp_path / "whole.pt", base=official_pt(tmp_path / "l.pt", larger))
         for name in ("source.pt", "base.pt"):
             trained(tmp_path / name, lambda n: "memory" not in n)
-        with pytest.raises(RefusedError, match=r"base\.pt: lacks \d+ of the missing tensors too, such as mem"):
+        with pytest.raises(
+            RefusedError, match=r"base\.pt: lacks \d+ of the missing tensors too, such as mem"
+        ):
             convert(tmp_path / "source.pt", tmp_path / "whole.pt", base=tmp_path / "base.pt")
         assert not (tmp_path / "whole.pt").exists()
 
@@ -416,8 +418,8 @@ class TestSeveral:
         "choice", [{"weights": "ema"}, {"weights": "optimizer"}, {"prefix": "module."}]
     )
     def test_what_is_not_there_is_refused(self, tmp_path: Path, choice: dict[str, str]) -> None:
-        option = " ".join(f"--{name} {value}" for name, value in choice.items())
-        with pytest.raises(RefusedError, match=f"no state dict for {option}; there is model"):
+        option = " ".join(f"`{name}={value}`" for name, value in choice.items())
+        with pytest.raises(RefusedError, match=f"no state dict for {option}; there is model "):
             inspect(trained(tmp_path / "m.pt"), **choice)  # type: ignore[arg-type]
 
     @pytest.mark.parametrize("command", ["convert", "validate"])
