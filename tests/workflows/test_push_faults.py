@@ -56,13 +56,13 @@ COMMITTING = """
 import sys
 from pathlib import Path
 from huggingface_hub import HfApi
-from sam21convert.workflows.publish.upload import commit, look
+from sam21convert.workflows.publish.upload import commit, fetch_state
 
 api, name, path = HfApi(), sys.argv[1], Path(sys.argv[2])
-print(commit(api, name, [path], look(api, name, "main"), "Large", propose=False))
-there = look(api, name, "main")
-print(there.holds(path))
-print(commit(api, name, [path], there, "Again", propose=False))
+print(commit(api, name, [path], fetch_state(api, name, "main"), "Large", propose=False))
+state = fetch_state(api, name, "main")
+print(state.holds(path))
+print(commit(api, name, [path], state, "Again", propose=False))
 """
 
 
