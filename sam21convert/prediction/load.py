@@ -300,7 +300,7 @@ def _notes(checkpoint: IdentifiedCheckpoint, dtypes: set[str]) -> Iterator[str]:
         yield f"the file mixes {kinds}; the model has one type"
     if checkpoint.config_from is None:
         size = "image size, " if checkpoint.config is None else ""
-        yield f"{size}windows and heads are those of the published model: no tensor determines them"
+        yield f"{size}windows and heads are those of the published model: no tensor tells them"
 
 
 def tensor_of(files: Files, ref: TensorRef) -> torch.Tensor:

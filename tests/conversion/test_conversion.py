@@ -253,9 +253,7 @@ class TestReport:
         assert "wrote" in str(done)
 
     def test_what_is_not_known_is_said_to_be_so(self, tmp_path: Path, pt: Path) -> None:
-        assert any(
-            "no tensor determines them" in note for note in convert(pt, tmp_path / "a").notes
-        )
+        assert any("no tensor tells them" in note for note in convert(pt, tmp_path / "a").notes)
         assert not convert(pt, tmp_path / "b", config=DEBUG).notes
 
     def test_progress_reaches_what_was_announced(self, tmp_path: Path, pt: Path) -> None:
