@@ -188,6 +188,8 @@ class TestParityWithTimm:
         def swapped(*given: Any) -> dict[str, Any]:
             tensors = right(*given)
             one, other = (f"blocks.{k}.mlp.fc1.bias" for k in (3, 4))
+            if one not in tensors:  # a side that is loaded under other names
+                return tensors
             return tensors | {one: tensors[other], other: tensors[one]}
 
         monkeypatch.setattr(CanonicalTensors, "named_for", swapped)
