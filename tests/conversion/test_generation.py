@@ -306,7 +306,7 @@ class TestImageModels:
 
     def test_a_file_cannot_tell(self, tmp_path: Path, newer: Path) -> None:
         out = tmp_path / "out.safetensors"
-        with pytest.raises(UsageError, match="nothing in a file without the memory tells"):
+        with pytest.raises(UsageError, match="a file without the memory holds nothing that tells"):
             convert(newer, out, to="hf-image", generation="2.0")
         convert(newer, out, to="hf-image", generation="2.1")
 
