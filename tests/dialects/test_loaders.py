@@ -134,7 +134,9 @@ class TestTimm:
             tmp_path / "trunk.safetensors", tmp_path / "back.pt", base=source
         )
         lost = [note for note in done.notes if "lost" in note]
-        assert [note.endswith("other programs use it: head.norm.weight") for note in lost] == [True] * trained
+        assert [note.endswith("other programs use it: head.norm.weight") for note in lost] == [
+            True
+        ] * trained
         assert sha256(tmp_path / "back.pt") == sha256(source)
 
 

@@ -89,7 +89,10 @@ def test_prompts_are_sorted_by_object_and_frame() -> None:
 def test_one_box_for_an_object_on_a_frame() -> None:
     boxes = [Box(1, 1, 9, 9), Box(1, 1, 9, 9, 1), Box(1, 1, 9, 9, obj_id="b")]
     grouped(boxes)
-    with pytest.raises(UsageError, match=r"object 1 has a box on frame 0 already(.|\n)*give several objects names: dog:"):
+    with pytest.raises(
+        UsageError,
+        match=r"object 1 has a box on frame 0 already(.|\n)*give several objects names: dog:",
+    ):
         grouped([*boxes, Box(2, 2, 5, 5)])
 
 
