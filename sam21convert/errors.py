@@ -66,6 +66,14 @@ class Sam21ConvertError(Exception):
         return self.message if self.hint is None else f"{self.message}\nhint: {self.hint}"
 
 
+class _MissingError(Sam21ConvertError, FileNotFoundError):
+    """What is not there, for code that catches FileNotFoundError."""
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.errno, self.strerror = errno.ENOENT, os.strerror(errno.ENOENT)
+
+
 class UnreadableError(Sam21ConvertError):
     """A file is missing, cut short, corrupt, or not in the format it claims to be in.
 
@@ -79,7 +87,7 @@ class UnreadableError(Sam21ConvertError):
     """
 
 
-class MissingFileError(UnreadableError, FileNotFoundError):
+class MissingFileError(_MissingError, UnreadableError):
     """There is no such file. Code that catches ``FileNotFoundError`` catches this as well.
 
     Args:
@@ -93,10 +101,6 @@ class MissingFileError(UnreadableError, FileNotFoundError):
         ...     print(type(error).__name__)
         MissingFileError
     """
-
-    def __init__(self, message: str, *, hint: str | None = None) -> None:
-        super().__init__(message, hint=hint)
-        self.errno, self.strerror = errno.ENOENT, os.strerror(errno.ENOENT)
 
 
 def unreadable(path: Path, error: OSError) -> UnreadableError:
@@ -158,7 +162,7 @@ class UsageError(Sam21ConvertError):
     exit_code = 2
 
 
-class MissingSourceError(UsageError, FileNotFoundError):
+class MissingSourceError(_MissingError, UsageError):
     """The source names neither a file, nor a folder, nor a published checkpoint.
 
     Args:
@@ -172,7 +176,3 @@ class MissingSourceError(UsageError, FileNotFoundError):
         ...     print(type(error).__name__)
         MissingSourceError
     """
-
-    def __init__(self, message: str, *, hint: str | None = None) -> None:
-        super().__init__(message, hint=hint)
-        self.errno, self.strerror = errno.ENOENT, os.strerror(errno.ENOENT)

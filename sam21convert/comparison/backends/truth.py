@@ -11,6 +11,7 @@ from pathlib import Path
 from torch import Tensor
 
 from ..._version import __version__
+from ...config.hydra import VIDEO_BUILDERS
 from ...model.config import ModelConfig, TrackingOptions
 from ...model.image_predictor import pixels_of
 from ...model.inference_state import Session
@@ -23,7 +24,8 @@ from ..inputs import Clip, Picture
 from ..scenarios import ImageScenario, VideoScenario
 from .base import LoadOptions, image_prompts, play, tensor_of
 
-HOLES = 8  # pixels; holes of up to this area are filled by the official builder's predictors
+# Pixels; holes of up to this area are filled by the official builder's predictors.
+HOLES: int = VIDEO_BUILDERS["fill_hole_area"]
 _OPTIONS = TrackingOptions(binarize_mask_from_pts_for_mem_enc=True)  # as set by that builder
 
 
