@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from html import escape
 from pathlib import Path
@@ -142,18 +142,40 @@ def size_text(nbytes: int) -> str:
     return f"{size:.2f} GB"
 
 
-def table(rows: list[tuple[str, str]]) -> str:
+def one_line(text: str) -> str:
+    """Escape line breaks and every other character that a terminal might interpret.
+
+    Names of files and tensors come from untrusted input. In a report they must not begin a line of
+    their own, move the cursor or change a colour.
+
+    Args:
+        text: Any text, usually a name.
+
+    Returns:
+        ``text`` with all unprintable characters as backslash escapes.
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
+def table(rows: Sequence[tuple[str, str | tuple[str, ...]]]) -> str:
     """Text in two columns.
 
     Args:
-        rows: Label and text of each row. The lines of a text stay below each other.
+        rows: Label and text of each row. A text of several lines is a tuple of them; within a line,
+            line breaks and control characters are escaped.
 
     Returns:
         Lines whose first column is as wide as the longest label.
     """
-    width = max(len(label) for label, _ in rows)
+    labels = [one_line(label) for label, _ in rows]
+    width = max(map(len, labels))
+    gap = "\n" + " " * (width + 2)
+    texts = [(text,) if isinstance(text, str) else text for _, text in rows]
     return "\n".join(
-        f"{label:<{width}}  " + text.replace("\n", "\n" + " " * (width + 2)) for label, text in rows
+        f"{label:<{width}}  {gap.join(map(one_line, lines))}"
+        for label, lines in zip(labels, texts, strict=True)
     )
 
 
@@ -171,14 +193,15 @@ def fold(names: Iterable[str]) -> list[str]:
         names: The names, each of which counts once.
 
     Returns:
-        Names with braces, in the order in which they occur first.
+        Names with braces, in the order in which they occur first. Line breaks and control
+        characters are escaped.
     """
     patterns: list[_Pattern] = [
         tuple((piece,) for piece in _pieces(name)) for name in dict.fromkeys(names)
     ]
     for position in reversed(range(max(map(len, patterns), default=0))):
         patterns = _merge(patterns, position)
-    return ["".join(map(_brace, pattern)) for pattern in patterns]
+    return [one_line("".join(map(_brace, pattern))) for pattern in patterns]
 
 
 def _pieces(name: str) -> list[str]:

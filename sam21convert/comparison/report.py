@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from ..report import table
+from ..report import one_line, table
 from .findings import CaseStatus, NegativeControl, ParityResult, ScenarioResult, Sensitivity, short
 from .page.page import framed
 
@@ -69,7 +69,7 @@ def _as_text(report: ParityResult) -> str:
         *(("note", note) for side in (report.left, report.right) for note in side.notes),
     ]
     reasons: tuple[CaseStatus, ...] = ("known difference", "not run")
-    closing = [
+    closing: list[tuple[str, str | tuple[str, ...]]] = [
         *((status, f"{name}: {why}") for status in reasons for name, why in _why(report, status)),
         *(("negative control", _control(control)) for control in report.negative_controls),
         *(("sensitivity", _sensitivity(found)) for found in [report.sensitivity] if found),
@@ -91,7 +91,7 @@ def _tolerance(report: ParityResult) -> str:
 
 
 def _scenarios(scenarios: tuple[ScenarioResult, ...]) -> str:
-    rows = [HEAD, *map(scenario_row, scenarios)]
+    rows = [tuple(map(one_line, row)) for row in (HEAD, *map(scenario_row, scenarios))]
     widths = [max(len(row[column]) for row in rows) for column in range(len(HEAD))]
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
@@ -115,10 +115,10 @@ def _control(control: NegativeControl) -> str:
     return f"{control.tensor} changed by {control.share:.0%} in {control.scenario}: {at}"
 
 
-def _sensitivity(sensitivity: Sensitivity) -> str:
+def _sensitivity(sensitivity: Sensitivity) -> tuple[str, ...]:
     detected = sensitivity.tensors - len(sensitivity.undetected)
     lines = [f"{sensitivity.tensors} tensors changed one at a time, {detected} changes detected"]
     for reason in dict.fromkeys(sensitivity.expected.values()):
         names = [name for name, why in sensitivity.expected.items() if why == reason]
         lines.append(f"cannot be detected ({reason}): {', '.join(names)}")
-    return "\n".join(lines)
+    return tuple(lines)
