@@ -9,12 +9,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from socket import gaierror
 from typing import Any
 from urllib.parse import urlsplit
 
 from ..errors import RefusedError, Sam21ConvertError, UnreadableError, UsageError
+from .redaction import redact
 
 BUSY = (408, 429, 500, 502, 503, 504)  # status codes after which a retry may succeed
 _READ_METHODS = ("GET", "HEAD")
@@ -31,15 +32,16 @@ class Failure:
         status: the status code of the answer, None when there was none.
         method: the HTTP method, in capitals; empty when no request is known.
         url: the address that was requested; empty when no request is known.
-        signed: whether the request carried a token.
-        server_message: what the Hub wrote about the error, on one line; may be empty.
+        credentials: the token that the request carried, which is never shown; may be empty.
+        server_message: what the Hub wrote about the error, on one line and without secrets; may be
+            empty.
     """
 
     error: Exception
     status: int | None = None
     method: str = ""
     url: str = ""
-    signed: bool = False
+    credentials: str = field(default="", repr=False)
     server_message: str = ""
 
     @classmethod
@@ -59,14 +61,9 @@ class Failure:
             if request is not None:
                 status = _attribute(response, "status_code")
                 message = _attribute(cause, "server_message") if status is not None else None
-                return cls(
-                    error,
-                    status,
-                    str(request.method),
-                    str(request.url),
-                    "authorization" in request.headers,
-                    " ".join(str(message or "").split()),
-                )
+                sent = str(request.headers.get("authorization", "")).rpartition(" ")[2]
+                said = redact(str(message or ""), sent)
+                return cls(error, status, str(request.method), str(request.url), sent, said)
             if _is_local(cause):
                 return cls(cause)
             cause = cause.__cause__
@@ -169,7 +166,7 @@ def _error_for(what: str, failure: Failure) -> Sam21ConvertError:
     if isinstance(error, errors.LocalTokenNotFoundError) or status == 401:
         return UnreadableError(
             f"{what}: the Hub does not accept your token"
-            if failure.signed
+            if failure.credentials
             else f"{what}: the Hub requires you to sign in",
             hint="sign in with hf auth login, or set HF_TOKEN",
         )
@@ -189,7 +186,7 @@ def _error_for(what: str, failure: Failure) -> Sam21ConvertError:
         )
     if status is not None and status < 500 and status not in BUSY:
         if type(error) is ValueError:  # an invalid model card: the text lists what is wrong in it
-            detail = f": {' '.join(str(error).split())}"
+            detail = f": {redact(str(error), failure.credentials)}"
         return RefusedError(f"{what}: the Hub rejected it (status {status}){detail}")
     return _no_answer_error(what, failure, detail)
 
@@ -224,7 +221,7 @@ def _no_answer_error(what: str, failure: Failure, detail: str) -> Sam21ConvertEr
     elif isinstance(error, json.JSONDecodeError):
         problem = "the Hub gave an answer that cannot be read"
     elif isinstance(error, ValueError) and not isinstance(error, OSError):
-        return RefusedError(f"{what}: the Hub rejected it: {' '.join(str(error).split())}")
+        return RefusedError(f"{what}: the Hub rejected it: {redact(str(error))}")
     elif type(error).__name__.endswith("Timeout"):
         problem = "the Hub gave no answer in time"
     else:

@@ -126,6 +126,35 @@ def test_an_error_of_reading_is_explained(
         raise error
 
 
+def echoed(status: int, text: str) -> Exception:
+    """The error for an answer whose JSON repeats what was sent."""
+    request = httpx2.Request("POST", COMMIT, headers={"authorization": "Bearer own-Secret"})
+    answer = httpx2.Response(status, json={"error": text}, request=request)
+    with pytest.raises(errors.HfHubHTTPError) as caught:
+        hf_raise_for_status(answer)
+    return caught.value
+
+
+@pytest.mark.parametrize("status", [400, 403, 404, 409, 413, 500, 503])
+@pytest.mark.parametrize(
+    "secret", ["own-Secret", "Bearer other", "hf_abcdefgh", "me:other@proxy:1", "x://h/a?sig=other"]
+)
+def test_what_a_server_repeats_is_shown_without_secrets_on_one_line(
+    status: int, secret: str
+) -> None:
+    text = f"first\n\x1b[31msecond {secret} third"
+    error = echoed(status, text)
+    failure = Failure.of(error)
+    assert failure.server_message.startswith(r"first \x1b[31msecond ")
+    assert failure.server_message.endswith(" third")
+    invalid_card = wrapped(error, ValueError(text)), ValueError(text.replace("own-", "hf_"))
+    for one in (error, *(invalid_card if status == 400 else ())):
+        with pytest.raises(Sam21ConvertError) as caught, translate_errors("o/m"):
+            raise one
+        assert not any(part in caught.value.message for part in ("ecret", "other", "abcdef", "\n"))
+        assert status == 409 or r"first \x1b[31msecond " in caught.value.message
+
+
 def test_a_pull_request_is_not_suggested_where_it_cannot_help() -> None:
     create = f"{HUB}/api/repos/create"
     for url, advised in ((COMMIT, True), (f"{COMMIT}?create_pr=1", False), (create, False)):
