@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ..config.registry import format_line
 from ..dialects import OFFICIAL
-from ..errors import RefusedError, Sam21ConvertError, UnreachableError, UnreadableError
+from ..errors import UsageError
 from ..hub.resolve import resolve
 from ..io.source import CONFIG, Container
 from ..io.tensor import TensorSpec
@@ -18,7 +18,7 @@ from ..model.config import Generation
 from ..report import Report, fold, size_text, table
 from .mismatch import describe
 from .open import Checkpoint, open_checkpoint
-from .safety.report import Safety, assess
+from .safety.report import FAIL_ON, FailOn, Safety, assess
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,7 @@ class Inspection(Report):
         placeholders: classes that the pickle in the file names and that were not imported.
         problems: why the checkpoint would not load, as far as headers tell; a line each.
         safety: what loading the file with torch or pickle would import and call.
+        fail_on: the rating from which on the answer is no.
         inventory: name -> type and shape of each tensor; None unless asked for.
 
     Example:
@@ -68,23 +69,28 @@ class Inspection(Report):
     placeholders: tuple[str, ...]
     problems: tuple[str, ...]
     safety: Safety
+    fail_on: FailOn = "unknown"
     inventory: dict[str, TensorSpec] | None = field(default=None, repr=False)
 
     @property
     def exit_code(self) -> int:
-        """1 when it is not a SAM 2 checkpoint, or loading it as a pickle does harm."""
-        return 0 if self.dialect is not None and self.safety.rating != "dangerous" else 1
+        """1 when it is not a SAM 2 checkpoint, or not known to be safe to load as a pickle."""
+        return 0 if self.dialect is not None and self.safety.passes(self.fail_on) else 1
 
     def to_dict(self) -> dict[str, Any]:
         """Give the report as plain data.
 
         Returns:
-            The fields. ``safety`` is the rating alone, ``pickle`` lists the names behind it, and
-            ``inventory`` is there if it was asked for.
+            The fields. ``safety`` is the rating alone, and ``inventory`` is there if it was asked
+            for. ``pickle``, ``doubts``, ``not_scanned`` and ``other_entries`` say what is behind
+            the rating.
         """
         content = super().to_dict()
         content["safety"] = self.safety.rating
         content["pickle"] = [asdict(name) for name in self.safety.names]
+        content["doubts"] = list(self.safety.doubts)
+        content["not_scanned"] = list(self.safety.unscanned)
+        content["other_entries"] = list(self.safety.others)
         inventory = content.pop("inventory")
         if inventory is not None:
             content["inventory"] = [
@@ -127,6 +133,8 @@ def inspect(
     tensors: bool = False,
     weights: str | None = None,
     prefix: str | None = None,
+    allow: Collection[str] = (),
+    fail_on: FailOn = "unknown",
 ) -> Inspection:
     """Say what a checkpoint is.
 
@@ -138,11 +146,16 @@ def inspect(
         weights: the keys that lead to one of several state dicts in the file, such as ``model`` or
             ``a.b``; or ``ema`` for averaged weights, ``model`` for the others.
         prefix: the prefix of the names in one of several state dicts.
+        allow: full names that a pickle may call, as the report prints them: your own classes.
+        fail_on: ``"unknown"`` if the answer is no when a pickle calls something that is not known
+            to be harmless, or when something was not looked through; ``"dangerous"`` if it is no
+            only for what is known to do harm.
 
     Returns:
         What the file tells.
 
     Raises:
+        UsageError: when ``allow`` has a name that is known to do harm.
         UnreadableError: when the file is damaged, or cannot be read or downloaded.
         RefusedError: when it is not a SAM 2 checkpoint. Both errors also say what in the file could
             do harm.
@@ -152,14 +165,10 @@ def inspect(
         >>> found.dialect, found.generation
         ('official', '2.1')
     """
+    if fail_on not in FAIL_ON:
+        raise UsageError(f"`fail_on={fail_on}`: must be one of {', '.join(FAIL_ON)}")
     located = resolve(path, header_only=True)
-    try:
-        checkpoint = open_checkpoint(located, header_only=True, weights=weights, prefix=prefix)
-    except UnreachableError:
-        raise
-    except (RefusedError, UnreadableError) as error:
-        raise _warning(error, located.path) from None
-    pickled = checkpoint.source.container.startswith("torch ")
+    checkpoint = open_checkpoint(located, header_only=True, weights=weights, prefix=prefix)
     inventory = checkpoint.inventory
     dialect, shipped = checkpoint.dialect, checkpoint.shipped
     # Without memory tensors both generations have the same names, so that no one config is right.
@@ -181,23 +190,9 @@ def inspect(
         extras=checkpoint.extras,
         placeholders=checkpoint.source.placeholders,
         problems=(*faults(checkpoint), *missing_copies(checkpoint)),
-        safety=assess(checkpoint.source.path) if pickled else Safety(),
+        safety=assess(checkpoint.source.path, allow),
+        fail_on=fail_on,
         inventory=dict(inventory) if tensors else None,
-    )
-
-
-def _warning(error: RefusedError | UnreadableError, path: Path) -> RefusedError | UnreadableError:
-    """The error, extended by what the refused file would do if something else loaded it."""
-    try:
-        dangerous = assess(path).dangerous
-    except (OSError, Sam21ConvertError):
-        return error
-    if not dangerous:
-        return error
-    more = f", and {len(dangerous) - 1} more such names" if len(dangerous) > 1 else ""
-    return type(error)(
-        f"{error.message}; loaded with torch or pickle it can do harm: {dangerous[0]}{more}",
-        hint="do not load it with anything that runs pickles; ask where it came from",
     )
 
 

@@ -19,7 +19,7 @@ from ..config.timm import generation_of
 from ..dialects import HF_IMAGE, HF_VIDEO, TIMM
 from ..dialects.keymap import Fit, KeyMap, compile_keymap
 from ..dialects.rules import Dialect
-from ..errors import RefusedError, UnreadableError, UsageError
+from ..errors import RefusedError, UnreachableError, UnreadableError, UsageError
 from ..hub.remote import HubPath
 from ..hub.resolve import Located, resolve
 from ..io.data.checksums import same_bytes
@@ -32,6 +32,7 @@ from ..model.config import Generation, ModelConfig
 from .detect import dialect_of, size_of
 from .lookalikes import HQ_SAM2, HQ_TENSORS, lookalike_in
 from .lora import refuse_adapter, refuse_factors
+from .safety.report import Safety, assess, with_harm
 from .state_dict import unwrap
 
 
@@ -90,6 +91,11 @@ class Checkpoint:
         return registry.shipped_config(self.shipped.name)
 
     @cached_property
+    def safety(self) -> Safety:
+        """What loading the source with torch or pickle would import and call."""
+        return Safety() if self.source.container == "memory" else assess(self.source.path)
+
+    @cached_property
     def keymap(self) -> KeyMap | None:
         """The map from its dialect to the canonical names, when dialect and model are known."""
         if self.dialect is None:
@@ -136,14 +142,30 @@ def open_checkpoint(
     Raises:
         UnreadableError: when the file or its config is damaged, or cannot be had.
         RefusedError: when the file is not a checkpoint, holds no SAM 2 or several, or holds a model
-            that only looks like SAM 2.
+            that only looks like SAM 2. Both errors also say what in the file could do harm.
         UsageError: when ``path`` or ``config`` names nothing, or ``drop_hq`` has nothing to drop.
     """
     located = path if isinstance(path, Located) else resolve(path, header_only=header_only)
+    try:
+        return _opened(located, config, drop_hq=drop_hq, weights=weights, prefix=prefix)
+    except UnreachableError:
+        raise
+    except (RefusedError, UnreadableError) as error:
+        raise with_harm(error, located.path) from None
+
+
+def _opened(
+    located: Located,
+    config: str | Path | ModelConfig | None,
+    *,
+    drop_hq: bool,
+    weights: str | None,
+    prefix: str | None,
+) -> Checkpoint:
     refuse_adapter(located.path)
     source = open_source(located.path, place=not isinstance(located.path, HubPath))
     beside = source.path / CONFIG
-    content = read_json(beside) if source.path.is_dir() and beside.is_file() else None
+    content = read_json(beside) if source.path.is_dir() and beside.exists() else None
     _refuse_lookalikes(source, content, drop_hq=drop_hq)
     checkpoint = _recognised(source, drop_hq=drop_hq, weights=weights, prefix=prefix)
     if content is not None:

@@ -15,6 +15,19 @@ from .shared import answering, json_option, prefix_option, weights_option
 @click.option("--tensors", is_flag=True, help="List every tensor: name, type, shape.")
 @weights_option
 @prefix_option
+@click.option(
+    "--allow",
+    metavar="NAME",
+    multiple=True,
+    help="A name that a pickle may call, such as a class of your own; can be repeated.",
+)
+@click.option(
+    "--fail-on",
+    type=click.Choice(["unknown", "dangerous"]),
+    default="unknown",
+    show_default=True,
+    help="Answer no for what is not known to be harmless, or only for what is known to do harm.",
+)
 @json_option
 @answering
 def inspect(source: str, **options: Any) -> Report:
@@ -26,12 +39,14 @@ def inspect(source: str, **options: Any) -> Report:
 
     No code in the file is run. For a pickle, inspect lists every name that
     torch.load(weights_only=False) would import and call, with its position, and exits with 1 if one
-    of them is dangerous. Files that other commands refuse are scanned too.
+    that is called is not known to be harmless. In a folder, it looks through every file that a
+    library would load. Files that other commands refuse are looked through too.
 
     \b
     Examples:
       sam21convert inspect sam2.1_hiera_tiny.pt
       sam21convert inspect training.ckpt --weights ema
+      sam21convert inspect mine.pt --allow my_project.config.Options
     """
     import gc
 

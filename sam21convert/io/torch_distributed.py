@@ -17,8 +17,7 @@ from ..errors import RefusedError, UnreadableError
 from .pickle.load import Known, Pickled, Record, unpickle
 from .source import Blob, Placeholder, Source, is_file_name, refuse_special
 from .tensor import Joined, TensorRef
-from .text import read_up_to
-from .torch_storage import MAX_HEADER, TORCH, errors_about
+from .torch_storage import TORCH, errors_about
 from .torch_zip import read_torch_zip
 
 METADATA = ".metadata"
@@ -80,7 +79,7 @@ def stretches(folder: Path) -> Iterator[tuple[Path, int, int]]:
 
     Raises:
         UnreadableError: If the parts of the folder contradict each other.
-        RefusedError: If the metadata is too large, or a part is compressed.
+        RefusedError: If the values of the metadata take too much memory, or a part is compressed.
     """
     extents: _Extents = {}
     for place in _metadata(folder / METADATA).value["storage_data"].values():
@@ -90,10 +89,9 @@ def stretches(folder: Path) -> Iterator[tuple[Path, int, int]]:
 def _metadata(path: Path) -> Pickled:
     """Read the metadata, which must list the tensors and the place of each piece."""
     with errors_about(str(path)):
-        data = read_up_to(path, MAX_HEADER)
-        if len(data) > MAX_HEADER:
-            raise RefusedError(f"it has more than the {MAX_HEADER} bytes allowed")
-        found = unpickle(data, "the pickle", known=_KNOWN)
+        refuse_special(path)
+        with path.open("rb") as file:
+            found = unpickle(file, "the pickle", known=_KNOWN)
         content = _state(found.value)
         for name in ("state_dict_metadata", "storage_data"):
             if not isinstance(content.get(name), dict):

@@ -12,11 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import RefusedError, UnreadableError
-from .pickle.load import CutShortError, Pickled, unpickle
+from .pickle.load import Pickled, unpickle
 from .source import Source
-from .torch_storage import MAX_HEADER, STORAGE_TYPES, TORCH, Storages, StorageType, errors_about
+from .torch_storage import STORAGE_TYPES, TORCH, Storages, StorageType, errors_about
 
-_READS = (2**17, 2**18, 2**20)  # bytes to try; the first suffices for all published models
 _MAGIC = 0x1950A86A20F9469CFC6C
 _PROTOCOL = 1001
 
@@ -36,30 +35,22 @@ def read_torch_legacy(path: Path, *, place: bool = True) -> Source:
 
     Raises:
         UnreadableError: If the file is not in this format, is cut short or contradicts itself.
-        RefusedError: If it is a pickle that ``torch.save`` did not write, or too large.
+        RefusedError: If it is a pickle that ``torch.save`` did not write, or its values take too
+            much memory.
     """
     with errors_about(str(path)), path.open("rb", buffering=0) as file:
-        size = file.seek(0, 2)
-        for limit in (*_READS, MAX_HEADER):
-            file.seek(0)
-            try:
-                found = _read(path, file, file.read(limit), size, place)
-                break
-            except CutShortError:
-                if size <= limit:
-                    raise
-        else:
-            raise RefusedError(f"the pickles in it are larger than {MAX_HEADER} bytes")
+        found = _read(path, file, place)
     return Source(path, "torch legacy", (path,), found.value, placeholders=found.placeholders)
 
 
-def _read(path: Path, file: FileIO, data: bytes, size: int, place: bool) -> Pickled:
+def _read(path: Path, file: FileIO, place: bool) -> Pickled:
     """Read the pickle of the checkpoint: once for the sizes of its storages, once for the tensors.
 
     The offset of a storage depends on the sizes of those before it, in an order that is known
     only after the pickle.
     """
-    start = _skip_preamble(data)
+    size = file.seek(0, 2)
+    start = _skip_preamble(file)
     lengths: dict[str, tuple[int, int]] = {}  # key -> number and size of the elements
 
     def note(key: str, numel: int, itemsize: int) -> int:
@@ -68,10 +59,10 @@ def _read(path: Path, file: FileIO, data: bytes, size: int, place: bool) -> Pick
 
     where = "the pickle of the checkpoint"
     resolve = _resolver(Storages(path, note))
-    found = unpickle(data, where, start=start, known=STORAGE_TYPES, persistent=resolve)
+    found = unpickle(file, where, start=start, known=STORAGE_TYPES, persistent=resolve)
     end = found.end
     del found  # frees its memory before the second reading
-    keys = unpickle(data, "the list of storages", start=end)
+    keys = unpickle(file, "the list of storages", start=end)
     if (
         type(keys.value) is not list
         or not all(isinstance(key, str) for key in keys.value)
@@ -93,13 +84,13 @@ def _read(path: Path, file: FileIO, data: bytes, size: int, place: bool) -> Pick
     if position < size:
         raise RefusedError(f"there are {size - position} bytes after the end of the checkpoint")
     resolve = _resolver(Storages(path, lambda key, *_: offsets[key]))
-    return unpickle(data, where, start=start, known=TORCH, persistent=resolve)
+    return unpickle(file, where, start=start, known=TORCH, persistent=resolve)
 
 
-def _skip_preamble(data: bytes) -> int:
+def _skip_preamble(file: FileIO) -> int:
     """The position of the pickle of the checkpoint, which follows three small ones."""
     try:
-        magic = unpickle(data, "the magic number")
+        magic = unpickle(file, "the magic number")
     except UnreadableError:
         raise UnreadableError("it does not begin with the magic number of PyTorch") from None
     if magic.value != _MAGIC:
@@ -108,10 +99,10 @@ def _skip_preamble(data: bytes) -> int:
             "a pickle, but not one that torch.save wrote" + (names and f"; it names {names}"),
             hint="load it with the program that wrote it, and save its tensors with torch.save",
         )
-    protocol = unpickle(data, "the protocol version", start=magic.end)
+    protocol = unpickle(file, "the protocol version", start=magic.end)
     if protocol.value != _PROTOCOL:
         raise RefusedError(f"its protocol version is not {_PROTOCOL}")
-    return unpickle(data, "the system information", start=protocol.end).end
+    return unpickle(file, "the system information", start=protocol.end).end
 
 
 def _check_count(file: FileIO, start: int, numel: int) -> None:

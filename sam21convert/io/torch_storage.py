@@ -16,7 +16,6 @@ from .pickle.load import Args, Known
 from .source import Placeholder
 from .tensor import DTYPES, OF_TORCH, TensorRef, TensorSpec
 
-MAX_HEADER = 16 * 2**20  # bytes of a pickle; the text in it can take four times as much in memory
 _MAX_RANK = 64
 
 

@@ -17,10 +17,12 @@ from ..errors import RefusedError, UnreadableError
 from . import unsupported
 from .pickle.load import unpickle
 from .source import Blob, Placeholder, Source
-from .torch_storage import MAX_HEADER, TORCH, Storages, StorageType, errors_about
-from .zip_directory import MAX_DIRECTORY, check_end
+from .torch_storage import TORCH, Storages, StorageType, errors_about
+from .zip_directory import MAX_DIRECTORY, NOT_A_ZIP, check_end
+from .zip_entries import refuse_twins
 
 _MAX_ONE_TENSOR = 4096  # bytes of the directory or pickle of a single tensor; usually hundreds
+_CHUNK = 1 << 20
 _LOCAL_HEADER = struct.Struct("<4s4xH16xHH")
 
 
@@ -49,13 +51,12 @@ def read_torch_zip(
     """
     with errors_about(str(path)), path.open("rb", buffering=0) as file:
         if length is None:
-            archive, limit = _Archive(file, MAX_DIRECTORY), MAX_HEADER
+            archive = _Archive(file, MAX_DIRECTORY)
         else:
             archive = _Archive(Stretch(file, start, length), _MAX_ONE_TENSOR)
-            limit = _MAX_ONE_TENSOR
         folder = _find_folder(archive)
         _check_byte_order(archive, folder)
-        pickle = archive.read(f"{folder}/data.pkl", limit)
+        pickle = archive.opened(f"{folder}/data.pkl", None if length is None else _MAX_ONE_TENSOR)
         blobs: list[Blob] = []
 
         def locate(key: str, numel: int, itemsize: int) -> int:
@@ -78,7 +79,7 @@ def read_torch_zip(
             raise UnreadableError("a persistent id does not describe a storage")
 
         found = unpickle(pickle, "data.pkl", known=TORCH, persistent=persistent)
-        if rest := len(pickle) - found.end:
+        if rest := pickle.seek(0, 2) - found.end:
             raise RefusedError(f"data.pkl holds {rest} bytes after its end")
     return Source(
         path,
@@ -166,17 +167,12 @@ class _Archive:
         try:
             with zipfile.ZipFile(file) as archive:
                 infos = archive.infolist()
-        except (
-            zipfile.BadZipFile,
-            NotImplementedError,
-            OverflowError,
-            ValueError,
-            struct.error,
-        ) as error:
+        except NOT_A_ZIP as error:
             raise UnreadableError(f"not an intact zip archive ({error})") from None
+        refuse_twins([info.orig_filename for info in infos])
         self.entries = {info.orig_filename: info for info in infos}
-        if len(self.entries) < len(infos):
-            raise UnreadableError("two entries of the zip archive have the same name")
+        # PyTorch takes the folder of the entry that comes first in the directory.
+        self.top = next(iter(self.entries), "").partition("/")[0]
         # torch.save can be told not to compute checksums; all of them are zero then.
         self.has_checksums = any(info.CRC for info in infos)
 
@@ -219,17 +215,25 @@ class _Archive:
         if offset + info.file_size > self.size:
             raise UnreadableError("its entry extends beyond the end of the file")
 
-    def read(self, name: str, limit: int) -> bytes:
-        """Read an entry and check its checksum."""
+    def opened(self, name: str, limit: int | None) -> Stretch:
+        """Open an entry of at most ``limit`` bytes, after checking its checksum."""
         with errors_about(name.partition("/")[2]):
             info = self.find(name)
-            if info.file_size > limit:
+            if limit is not None and info.file_size > limit:
                 raise RefusedError(f"{info.file_size} bytes are more than the {limit} allowed")
-            self.file.seek(self.locate(info))
-            data = self.file.read(info.file_size) or b""
-            if self.has_checksums and zlib.crc32(data) != info.CRC:
+            entry = Stretch(self.file, self.locate(info), info.file_size)
+            found = 0
+            while self.has_checksums and (data := entry.read(_CHUNK)):
+                found = zlib.crc32(data, found)
+            if self.has_checksums and found != info.CRC:
                 raise UnreadableError("the data does not match its checksum")
-        return data
+        return entry
+
+    def read(self, name: str, limit: int) -> bytes:
+        """Read an entry of at most ``limit`` bytes, and check its checksum."""
+        entry = self.opened(name, limit)
+        entry.seek(0)
+        return entry.read() or b""
 
 
 def _name(info: zipfile.ZipInfo) -> bytes:
@@ -255,6 +259,12 @@ def _find_folder(archive: _Archive) -> str:
         )
     if len(folders) > 1:
         raise UnreadableError("the zip archive has more than one data.pkl")
+    if folders[0] != archive.top:
+        raise UnreadableError(
+            f"the first entry of the zip archive is not in the folder {folders[0]!r} of its "
+            f"data.pkl but in {archive.top!r}, where PyTorch looks for it",
+            hint="unpack the archive, and pack that folder alone, without compression",
+        )
     return folders[0]
 
 

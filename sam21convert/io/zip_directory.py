@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import struct
+import zipfile
 from io import RawIOBase
 from typing import IO
 
@@ -17,6 +18,8 @@ _LOCATOR = struct.Struct("<4s4xQ4x")
 _END64 = struct.Struct("<4s36xQQ")
 MAX_DIRECTORY = 4 * 2**20  # bytes, ten times those of a training checkpoint
 _TAIL = (1 << 16) + 200  # bytes: the longest comment and all end records before it
+# What the standard library raises for archives that it cannot read.
+NOT_A_ZIP = (zipfile.BadZipFile, NotImplementedError, OverflowError, ValueError, struct.error)
 _NOT_INTACT = "not an intact zip archive"
 _AGAIN = "download or copy the file again"
 

@@ -29,7 +29,8 @@ from click.testing import CliRunner
 
 from sam21convert import inspect
 from sam21convert.__main__ import main
-from sam21convert.checkpoint.safety.find_pickles import references_in
+from sam21convert.checkpoint.safety.find_pickles import Found
+from sam21convert.checkpoint.safety.folder import look_through_source
 from sam21convert.checkpoint.safety.policy import rate
 from sam21convert.checkpoint.safety.report import Safety, assess
 
@@ -235,7 +236,7 @@ def test_report_and_exit_code_name_what_would_be_called(tmp_path: Path) -> None:
     reports = {name: json.loads(result.output) for name, result in results.items()}
     assert {name: (r.exit_code, reports[name]["safety"]) for name, r in results.items()} == {
         "clean": (0, "harmless"),
-        "odd": (0, "unknown"),
+        "odd": (1, "unknown"),
         "bad": (1, "dangerous"),
     }
     worst = reports["bad"]["pickle"][0]
@@ -377,19 +378,21 @@ def compare(tmp_path: Path, data: bytes, unpickler: type[InC] | type[InPython]) 
     with suppress(Exception):  # whatever damage does
         recorder.load()
     (tmp_path / "x.pt").write_bytes(data)
-    ours = {(found.module, found.name) for found in references_in(tmp_path / "x.pt").names}
+    found = Found()
+    look_through_source(tmp_path / "x.pt", found)
+    ours = {(reference.module, reference.name) for _, reference in found.names}
     assert recorder.names <= ours, data
     return len(recorder.names)
 
 
 MANY = b"".join(b"cm\nx%d\n" % i for i in range(20_000))
 LONG = {
-    "opcodes": (b"N0" * 300_000 + SYSTEM, "unknown"),
+    "opcodes": (b"N0" * 800_000 + SYSTEM, "unknown"),
     "memo": (
-        b"N" + b"".join(b"r" + struct.pack("<I", i) for i in range(600_000)),
+        b"N" + b"".join(b"r" + struct.pack("<I", i) for i in range(900_000)),
         "unknown",
     ),
-    "a large stack": (b"2" * 600_000 + SYSTEM, "unknown"),
+    "a large stack": (b"N" * 1_800_000 + SYSTEM, "unknown"),
     "a dangerous name after many": (MANY + SYSTEM, "unknown"),
     "a dangerous name before many": (SYSTEM + MANY, "dangerous"),
     "a long name": (b"cos\n" + b"x" * 10**7, "dangerous"),

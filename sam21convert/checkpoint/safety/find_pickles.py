@@ -12,159 +12,247 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, TypeAlias
 
 from ...errors import Sam21ConvertError
+from ...io.pickle.load import Scan, scan
+from ...io.pickle.references import GlobalReference
 from ...io.torch_distributed import METADATA, stretches
-from ...io.torch_storage import MAX_HEADER
 from ...io.torch_zip import Stretch
-from ...io.zip_directory import MAX_DIRECTORY, claimed_directory
-from .globals import scan_pickle
-from .pickle_scan import GlobalReference, PickleScan
+from ...io.zip_directory import MAX_DIRECTORY, NOT_A_ZIP, claimed_directory
+from ...io.zip_entries import may_be_pickle, others
+from .policy import rate
 
 _HEADER = struct.Struct("<4s4xH8xI4xHH")  # magic, method, stored size, lengths of name and extra
-_PLAIN = re.compile(r"[^/]+/(data/[^/]+|version|byteorder|\.data/[^/]+|\.\w+)")  # never unpickled
-_PICKLE = re.compile(r".*\.(pkl|pickle)")
+_PICKLE = re.compile(r".*\.(pkl|pickle)", re.IGNORECASE)
 _LEGACY = b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # the magic number, which follows the protocol
 _LEGACY_PICKLES = 5  # magic number, version, system, checkpoint, keys of the storages
+_ARCHIVE, _END = b"PK\3\4", b"PK\5\6"
+_MOST_PICKLES = 1000  # in a row, in one file or entry
+_MOST_OPCODES = 3_000_000  # in all, which take a second
+_MOST_ENTRIES = 100_000  # in all
 _MOST_INFLATED = 1 << 24
 _SEARCHED = 1 << 16
 
-_Pickle: TypeAlias = tuple[IO[bytes], int, int, str]
+_Stored: TypeAlias = tuple[str, int, int, int]  # name, first byte, byte behind the last, method
+
+
+@dataclass
+class Found:
+    """What the pickles of files would import and call.
+
+    Attributes:
+        names: Where a pickle is, in words, and a global that it names; pickle by pickle, in the
+            order in which they come.
+        doubts: Why two programs may read a pickle differently.
+        unscanned: What was not looked through, and why.
+        others: Entries of archives that ``torch.save`` does not write.
+        opcodes: How many opcodes may still be looked at.
+        entries: How many entries may still be looked at.
+    """
+
+    names: list[tuple[str, GlobalReference]] = field(default_factory=list)
+    doubts: list[str] = field(default_factory=list)
+    unscanned: list[str] = field(default_factory=list)
+    others: list[str] = field(default_factory=list)
+    opcodes: int = _MOST_OPCODES
+    entries: int = _MOST_ENTRIES
 
 
 @dataclass(frozen=True)
-class References:
-    """The globals that the pickles of a file name.
+class _Place:
+    """A stretch of a file that may be a pickle, or several, or an archive.
 
     Attributes:
-        names: The globals, pickle by pickle, in the order in which they come.
-        complete: Whether every pickle was scanned to its end.
+        file: The file.
+        start: Position of its first byte.
+        stop: Position behind its last.
+        where: What it is, for people; empty if it is all of the file that was given.
+        named: Whether its name is that of a pickle.
+        archives: How many archives it is in.
     """
 
-    names: tuple[GlobalReference, ...]
-    complete: bool = True
+    file: IO[bytes]
+    start: int
+    stop: int
+    where: str
+    named: bool = False
+    archives: int = 0
+
+    def about(self, text: str) -> str:
+        """Put the place in front of a text."""
+        return f"{self.where}: {text}" if self.where else text
 
 
-def references_in(path: Path) -> References:
-    """Find what would be imported and called if the pickles in ``path`` were loaded.
+def look_through(path: Path, found: Found, where: str = "") -> None:
+    """Find what would be imported and called if the pickles in a file were loaded.
 
     Args:
-        path: A file, or a folder of ``torch.distributed.checkpoint``. The pieces of such a folder
-            are scanned too, if its metadata states plainly where they are.
-
-    Returns:
-        The globals; none for a file without pickles.
+        path: A regular file.
+        found: Takes what is found.
+        where: The name of the file, for people; empty if it is the only one.
 
     Raises:
-        OSError: ``path`` cannot be read, or is not a regular file.
+        OSError: ``path`` cannot be read.
     """
-    folder, path = path, path / METADATA if path.is_dir() else path
-    if not path.is_file():
-        raise OSError("not a regular file")  # opening a pipe would block
     with path.open("rb") as file:
-        scans = [scan for pickle in _in_file(file) for scan in _consecutive(*pickle)]
-    complete = folder == path or _add_pieces(folder, scans)
-    names = tuple(reference for scan in scans for reference in scan.references.values())
-    return References(names, complete and all(scan.complete for scan in scans))
+        size = file.seek(0, io.SEEK_END)
+        _look(_Place(file, 0, size, where, _PICKLE.fullmatch(path.name) is not None), found)
 
 
-def _add_pieces(folder: Path, scans: list[PickleScan]) -> bool:
-    """Scan the pieces too, up to a number of bytes; False if some were not scanned."""
-    left = MAX_HEADER
+def look_through_distributed(folder: Path, found: Found) -> None:
+    """Do the same for the metadata of ``torch.distributed.checkpoint`` and its pieces.
+
+    The pieces are looked through if the metadata states plainly where they are.
+
+    Args:
+        folder: The folder with the metadata.
+        found: Takes what is found.
+
+    Raises:
+        OSError: A file cannot be read.
+    """
+    look_through(folder / METADATA, found)
     try:
         for path, start, length in stretches(folder):
             with path.open("rb", buffering=0) as file:
                 piece = io.BufferedReader(Stretch(file, start, length))
-                left -= claimed_directory(piece, length)
-                for opened, begin, end, entry in _in_file(piece) if left > 0 else ():
-                    left -= end - begin
-                    if left > 0:
-                        scans += _consecutive(
-                            opened, begin, end, f"{path.name}, byte {start}: {entry}"
-                        )
-            if left <= 0:
-                return False
-    except Sam21ConvertError:
-        return False
-    return True
+                _look(_Place(piece, 0, length, f"{path.name}, byte {start}"), found)
+            if found.opcodes <= 0 or found.entries <= 0:
+                return
+    except Sam21ConvertError as error:
+        found.unscanned.append(f"the pieces of the folder: {error.message}")
 
 
-def _in_file(file: IO[bytes]) -> Iterator[_Pickle]:
-    size = file.seek(0, io.SEEK_END)
-    file.seek(0)
-    if file.read(4) == b"PK\3\4":
-        yield from _in_zip(file, size)
-    else:
-        yield file, 0, size, ""
-
-
-def _consecutive(file: IO[bytes], start: int, stop: int, entry: str) -> Iterator[PickleScan]:
-    """Scan pickles that follow each other. In PyTorch's legacy format, data follows the fifth."""
-    file.seek(start)
-    legacy = file.read(2 + len(_LEGACY))[2:] == _LEGACY
-    position: int | None = start
-    count = 0
-    while position is not None and position < stop and not (legacy and count == _LEGACY_PICKLES):
-        scan = scan_pickle(file, position, stop, entry, start)
-        if position == start or scan.end is not None or scan.references:
-            yield scan
-        position, count = scan.end, count + 1
-
-
-def _in_zip(file: IO[bytes], size: int) -> Iterator[_Pickle]:
-    if claimed_directory(file, size) > MAX_DIRECTORY:  # zipfile would read all of it into memory
-        yield from _without_directory(file, size)
+def _look(place: _Place, found: Found) -> None:
+    """Look through a stretch of a file, as a pickle and as an archive."""
+    found.entries -= 1
+    if found.opcodes <= 0 or found.entries <= 0:
+        if found.opcodes == 0 or found.entries == 0:
+            found.unscanned.append(place.about("there is more than is looked through"))
         return
-    try:
-        with zipfile.ZipFile(file) as archive:
+    place.file.seek(place.start)
+    is_archive = place.file.read(4) == _ARCHIVE
+    if not is_archive:
+        _look_at_pickles(place, found)
+        place.file.seek(max(place.start, place.stop - _SEARCHED))
+        if _END not in place.file.read(min(_SEARCHED, place.stop - place.start)):
+            return  # no program that looks for the end of an archive finds one
+    if place.archives > 1:
+        found.unscanned.append(place.about("is an archive in an archive in an archive"))
+        return
+    whole = place.file
+    if place.archives:
+        whole = io.BytesIO(_bytes_of(place, found))
+    entries = [*_entries(whole)]
+    for entry in entries:
+        if may_be_pickle(entry[0]):
+            _look_at_entry(whole, place, entry, found)
+    if is_archive:
+        found.others += [place.about(name) for name in others([name for name, *_ in entries])]
+
+
+def _bytes_of(place: _Place, found: Found) -> bytes:
+    """Read an archive that is in another, up to a size."""
+    if place.stop - place.start > _MOST_INFLATED:
+        found.unscanned.append(place.about("is a large archive in an archive"))
+        return b""
+    place.file.seek(place.start)
+    return place.file.read(place.stop - place.start)
+
+
+def _look_at_entry(file: IO[bytes], place: _Place, entry: _Stored, found: Found) -> None:
+    name, start, stop, method = entry
+    where = place.about(name)
+    if method == zipfile.ZIP_DEFLATED:
+        file.seek(start)
+        packed = file.read(min(stop - start, _MOST_INFLATED))
+        inflating = zlib.decompressobj(-zlib.MAX_WBITS)
+        try:
+            data = inflating.decompress(packed, _MOST_INFLATED)
+        except zlib.error:
+            return  # no program can read it
+        if inflating.unconsumed_tail or stop - start > _MOST_INFLATED:
+            found.unscanned.append(f"{where}: is large and compressed")
+        file, start, stop = io.BytesIO(data), 0, len(data)
+    elif method != zipfile.ZIP_STORED:
+        found.unscanned.append(f"{where}: is compressed in a way that PyTorch does not read")
+    named = _PICKLE.fullmatch(name) is not None
+    _look(_Place(file, start, stop, where, named, place.archives + 1), found)
+
+
+def _look_at_pickles(place: _Place, found: Found) -> None:
+    """Look through pickles that follow each other; in the legacy format, data follows the fifth."""
+    place.file.seek(place.start)
+    legacy = place.file.read(2 + len(_LEGACY))[2:] == _LEGACY
+    position, count = place.start, 0
+    while position < place.stop and not (legacy and count == _LEGACY_PICKLES):
+        if count == _MOST_PICKLES or found.opcodes <= 0:
+            found.unscanned.append(place.about("there is more than is looked through"))
+            return
+        pickle = scan(place.file, position, place.stop, found.opcodes)
+        found.opcodes -= pickle.opcodes
+        _add(pickle, place, found, first=count == 0)
+        if pickle.end is None:
+            return
+        position, count = pickle.end, count + 1
+
+
+def _add(pickle: Scan, place: _Place, found: Found, *, first: bool) -> None:
+    """Add the globals of a pickle.
+
+    Any text has bytes that are opcodes. So of files beside others, what neither ends like a pickle,
+    nor begins or is named like one, is reported only if it does harm.
+    """
+    place.file.seek(place.start)
+    head = place.file.read(2)
+    begins = head[:1] == b"\x80" and head[1:] <= b"\5"
+    ends = pickle.end is not None or not pickle.complete
+    is_one = ends or not place.where or (first and (begins or place.named))
+    for reference in pickle.references:
+        reference.offset -= place.start
+        if is_one or rate(reference.module, reference.name) == "dangerous":
+            found.names.append((place.where, reference))
+    if is_one:
+        found.doubts += [place.about(doubt) for doubt in pickle.doubts]
+        if not pickle.complete:
+            found.unscanned.append(place.about("the pickle is too large to be looked through"))
+
+
+def _entries(file: IO[bytes]) -> Iterator[_Stored]:
+    """The entries of an archive, by its directory or, if that is broken, by what is in it."""
+    size = file.seek(0, io.SEEK_END)
+    infos = None
+    if claimed_directory(file, size) <= MAX_DIRECTORY:  # otherwise zipfile would read all of it
+        with suppress(*NOT_A_ZIP), zipfile.ZipFile(file) as archive:
             infos = archive.infolist()
-    except (zipfile.BadZipFile, NotImplementedError, OverflowError, ValueError, struct.error):
+    if infos is None:
         yield from _without_directory(file, size)
         return
     for info in infos:
-        name = info.orig_filename
-        if _PLAIN.fullmatch(name) or not 0 <= info.header_offset < size:
+        if not 0 <= info.header_offset < size:
             continue
         file.seek(info.header_offset)
         header = file.read(_HEADER.size)
-        if len(header) < _HEADER.size:
-            continue
-        *_, name_length, extra_length = _HEADER.unpack(header)
-        start = info.header_offset + _HEADER.size + name_length + extra_length
-        stop = min(size, start + info.compress_size)
-        yield from _entry(file, start, stop, name, info.compress_type)
+        if len(header) == _HEADER.size:
+            *_, name_length, extra_length = _HEADER.unpack(header)
+            start = info.header_offset + _HEADER.size + name_length + extra_length
+            stop = min(size, start + info.compress_size)
+            yield info.orig_filename, start, stop, info.compress_type
 
 
-def _without_directory(file: IO[bytes], size: int) -> Iterator[_Pickle]:
+def _without_directory(file: IO[bytes], size: int) -> Iterator[_Stored]:
     """The entries at the beginning of an archive whose directory is broken or missing."""
     file.seek(0)
     beginning = file.read(_SEARCHED)
-    for found in re.finditer(rb"PK\x03\x04", beginning):
-        header = beginning[found.start() : found.start() + _HEADER.size]
+    for at in re.finditer(re.escape(_ARCHIVE), beginning):
+        header = beginning[at.start() : at.start() + _HEADER.size]
         if len(header) == _HEADER.size:
             _, method, stored, name_length, extra_length = _HEADER.unpack(header)
-            start = found.start() + _HEADER.size
+            start = at.start() + _HEADER.size
             name = beginning[start : start + name_length].decode("utf-8", "replace")
             start += name_length + extra_length
-            if not _PLAIN.fullmatch(name):
-                stop = min(size, start + stored) if stored else size
-                yield from _entry(file, start, stop, name, method)
-
-
-def _entry(file: IO[bytes], start: int, stop: int, name: str, method: int) -> Iterator[_Pickle]:
-    """An entry, if it is a pickle by its name or its first two bytes."""
-    if method == zipfile.ZIP_DEFLATED:
-        file.seek(start)
-        try:
-            packed = file.read(min(stop - start, _MOST_INFLATED))
-            data = zlib.decompressobj(-zlib.MAX_WBITS).decompress(packed, _MOST_INFLATED)
-        except zlib.error:
-            return
-        file, start, stop = io.BytesIO(data), 0, len(data)
-    file.seek(start)
-    head = file.read(2)
-    if _PICKLE.fullmatch(name) or (head[:1] == b"\x80" and head[1:] <= b"\5"):
-        yield file, start, stop, name
+            yield name, start, min(size, start + stored) if stored else size, method

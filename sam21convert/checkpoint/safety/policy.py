@@ -4,7 +4,8 @@ Harmless are the names that ``torch.save`` writes and ``torch.load(weights_only=
 types of plain data, which run nothing of what is passed to them. Dangerous are names that run code
 or commands, import modules, unpickle, access files or the network, or look up any object by its
 name. Both lists come from reading the libraries. Everything that picklescan lists as unsafe is
-dangerous here, except ``functools.partial``. All other names are unknown.
+dangerous here, except ``functools.partial``. All other names are unknown, which is no better when
+they are called: the list of dangerous names only serves to say more.
 """
 
 from __future__ import annotations
@@ -12,10 +13,13 @@ from __future__ import annotations
 from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
 from typing import Literal, TypeAlias
 
-from .globals import COMPUTED
+from ...io.pickle.references import COMPUTED
 
 Rating: TypeAlias = Literal["harmless", "unknown", "dangerous"]
 RATINGS: tuple[Rating, ...] = ("harmless", "unknown", "dangerous")
+
+
+_LONGEST = 400  # characters: no module has a longer name
 
 
 def rate(module: str, name: str) -> Rating:
@@ -27,13 +31,29 @@ def rate(module: str, name: str) -> Rating:
 
     Returns:
         ``"harmless"``, ``"unknown"`` or ``"dangerous"``. A name that the pickle computes is
-        dangerous.
+        dangerous, and so is one with dots, which reaches any module through any other, unless all
+        of it is in the list of harmless names.
+    """
+    now = _in_python3(module, name)
+    if now in HARMLESS and COMPUTED not in (module, name):
+        return "harmless"
+    return "dangerous" if "." in name or does_harm(module, name) else "unknown"
+
+
+def does_harm(module: str, name: str) -> bool:
+    """Whether a global is known to do harm, or can be anything.
+
+    Args:
+        module: The module as the pickle spells it.
+        name: The name in the module.
+
+    Returns:
+        True also for a name that the pickle computes.
     """
     full = f"{module}.{name}"
-    now = _in_python3(module, name)
-    if COMPUTED in (module, name) or _is_dangerous(full) or _is_dangerous(now):
-        return "dangerous"
-    return "harmless" if now in HARMLESS else "unknown"
+    if COMPUTED in (module, name) or len(full) > _LONGEST:
+        return True
+    return _is_dangerous(full) or _is_dangerous(_in_python3(module, name))
 
 
 def _in_python3(module: str, name: str) -> str:

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, TypeAlias, TypeVar
 
-from .find_pickles import references_in
-from .pickle_scan import GlobalReference
-from .policy import RATINGS, Rating, rate
+from ...errors import Sam21ConvertError, UsageError
+from ...io.pickle.references import GlobalReference
+from ...report import one_line
+from .find_pickles import Found
+from .folder import look_through_source
+from .policy import RATINGS, Rating, does_harm, rate
 
+FailOn: TypeAlias = Literal["unknown", "dangerous"]
+FAIL_ON: tuple[FailOn, ...] = ("unknown", "dangerous")
 _SHOWN = 12
+_LONGEST = 200  # characters shown of a name
 
 
 @dataclass(frozen=True)
@@ -18,9 +26,11 @@ class Global:
 
     Attributes:
         name: Its full name, as the pickle spells it, with unprintable characters escaped.
-        entry: The zip entry that holds the pickle; empty when the file itself is the pickle.
+        entry: The file of a folder, or the zip entry, that holds the pickle; empty when the file
+            itself is the pickle.
         offset: Bytes from the start of ``entry`` to the first opcode that names the global.
-        called: Whether it is called, as a function or to make an object.
+        called: Whether it is called, as a function or to make an object, or given to something
+            that may call it.
         changed: Whether attributes or items of it are set.
         count: How often the pickle refers to it.
         rating: ``"harmless"``, ``"unknown"`` or ``"dangerous"``.
@@ -43,19 +53,34 @@ class Global:
 
 @dataclass(frozen=True)
 class Safety:
-    """Everything that the pickles in a file import.
+    """Everything that the pickles in a file or folder import.
 
     Attributes:
         names: The globals, the most dangerous first.
-        complete: Whether every pickle was scanned to its end.
+        doubts: Why two programs may read a pickle in it differently.
+        unscanned: What was not looked through, and why.
+        others: Entries of archives that ``torch.save`` does not write. They were looked through.
     """
 
     names: tuple[Global, ...] = ()
-    complete: bool = True
+    doubts: tuple[str, ...] = ()
+    unscanned: tuple[str, ...] = ()
+    others: tuple[str, ...] = ()
+
+    @property
+    def complete(self) -> bool:
+        """Whether everything that a library would load was looked through."""
+        return not self.unscanned
 
     @property
     def rating(self) -> Rating:
-        """The rating of the worst name; at best unknown if not every pickle was scanned."""
+        """The rating of the worst name, as far as everything was looked through.
+
+        It is dangerous if programs may read a pickle differently, and at best unknown if something
+        was not looked through.
+        """
+        if self.doubts:
+            return "dangerous"
         least: Rating = "harmless" if self.complete else "unknown"
         return max((least, *(name.rating for name in self.names)), key=RATINGS.index)
 
@@ -64,6 +89,58 @@ class Safety:
         """The globals that can do harm."""
         return tuple(name for name in self.names if name.rating == "dangerous")
 
+    @property
+    def unknown_calls(self) -> tuple[Global, ...]:
+        """The globals that are called and not known to be harmless."""
+        return tuple(name for name in self.names if name.rating == "unknown" and name.called)
+
+    @property
+    def clean(self) -> bool:
+        """Whether there is nothing but tensors and plain data."""
+        return self.rating == "harmless"
+
+    def passes(self, fail_on: FailOn = "unknown") -> bool:
+        """Decide whether the answer to "is it safe?" is yes.
+
+        Args:
+            fail_on: ``"dangerous"`` to answer no only if something is known to do harm.
+
+        Returns:
+            True if nothing is dangerous and, for ``"unknown"``, nothing that is called is unknown
+            and everything was looked through.
+        """
+        if self.rating == "dangerous":
+            return False
+        return fail_on == "dangerous" or not (self.unknown_calls or self.unscanned)
+
+    @property
+    def verdict(self) -> str:
+        """The answer in one sentence."""
+        if self.dangerous:
+            return "torch.load(weights_only=False) runs code that can do harm"
+        if self.doubts:
+            return "two programs may load different things from it"
+        if self.unknown_calls:
+            return "torch.load(weights_only=False) runs code that is not known to be safe"
+        if self.unscanned:
+            return "not known to be safe: not all of it was looked through"
+        if self.rating == "unknown":
+            return "tensors and plain data, and names that are unknown but not called"
+        return f"nothing but tensors and plain data: {len(self.names)} names"
+
+    def warning(self) -> str | None:
+        """Describe in one line what is not clean.
+
+        Returns:
+            The verdict and the worst name; None if the file is clean.
+        """
+        if self.clean:
+            return None
+        worst = [str(name) for name in self.names if name.rating != "harmless"]
+        worst += [*self.doubts, *self.unscanned]
+        more = f", and {len(worst) - 1} more" if len(worst) > 1 else ""
+        return f"{self.verdict}: {one_line(worst[0])}{more}"
+
     def rows(self) -> list[tuple[str, str]]:
         """Describe the findings for people.
 
@@ -71,43 +148,99 @@ class Safety:
             Pairs of a label and a text: one pair for a harmless file, otherwise a verdict and up to
             12 of the globals that are not harmless.
         """
-        if self.rating == "harmless":
-            return [("safety", f"nothing but tensors and plain data: {len(self.names)} names")]
-        harm = "can do harm" if self.dangerous else "is unknown to this tool"
-        rows = [("safety", f"torch.load(weights_only=False) runs code that {harm}")]
-        if not self.complete:
-            rows.append(("unknown", "not every pickle in it was scanned to its end"))
-        shown = [(name.rating, str(name)) for name in self.names if name.rating != "harmless"]
-        left = len(shown) - _SHOWN
-        return [*rows, *shown[:_SHOWN], *([("", f"... {left} more")] if left > 0 else [])]
+        rows = [("safety", self.verdict)]
+        rows += [("dangerous", doubt) for doubt in self.doubts[:_SHOWN]]
+        rows += _first([("not scanned", text) for text in self.unscanned])
+        rows += _first([(n.rating, str(n)) for n in self.names if n.rating != "harmless"])
+        rows += _first([("other entry", name) for name in self.others])
+        if calls := self.unknown_calls:
+            allowed = " ".join(f"`allow={name.name}`" for name in calls[:_SHOWN])
+            rows.append(("hint", f"if these are your own classes, or you trust them: {allowed}"))
+        return rows
 
 
-def assess(path: Path) -> Safety:
+def _first(rows: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    left = len(rows) - _SHOWN
+    return [*rows[:_SHOWN], *([("", f"... {left} more")] if left > 0 else [])]
+
+
+def assess(path: Path, allow: Collection[str] = ()) -> Safety:
     """Rate what the pickles in a file would import and call, without running any of it.
 
     Args:
-        path: A file, or a folder of ``torch.distributed.checkpoint``.
+        path: A file; or a folder, in which everything is looked through that a library would load
+            or run.
+        allow: Full names that are taken for harmless: those of your own classes.
 
     Returns:
         The rated globals; none for a file without pickles.
 
     Raises:
         OSError: ``path`` cannot be read, or is not a regular file.
+        UsageError: ``allow`` has a name that is known to do harm.
     """
-    found = references_in(path)
-    names = sorted(map(_rated, found.names), key=lambda name: -RATINGS.index(name.rating))
-    return Safety(tuple(names), found.complete)
+    for name in allow:
+        if does_harm(*name.rpartition(".")[::2]):
+            raise UsageError(
+                f"{name}: is known to do harm, whatever it is used for",
+                hint="`allow` is for your own classes, as inspect prints their names",
+            )
+    found = Found()
+    look_through_source(path, found)
+    names = [_rated(entry, reference, allow) for entry, reference in found.names]
+    return Safety(
+        tuple(sorted(names, key=lambda name: -RATINGS.index(name.rating))),
+        tuple(found.doubts),
+        tuple(found.unscanned),
+        tuple(found.others),
+    )
 
 
-def _rated(found: GlobalReference) -> Global:
-    full = f"{found.module}.{found.name}".lstrip(".")
+_Error = TypeVar("_Error", bound=Sam21ConvertError)
+
+
+def with_harm(error: _Error, path: Path) -> _Error:
+    """Add to an error what the refused file would do if something else loaded it.
+
+    Args:
+        error: Why the file is refused.
+        path: The file or folder.
+
+    Returns:
+        An error of the same kind; ``error`` itself if nothing is known against the file.
+    """
+    try:
+        found = assess(path)
+        is_text = path.is_file() and not _begins_like_a_checkpoint(path)
+    except (OSError, Sam21ConvertError):
+        return error
+    worst = found.dangerous or (() if is_text else found.unknown_calls)
+    if not worst:
+        return error
+    can = "it can do harm" if found.dangerous else "it runs what is not known to be safe"
+    more = f", and {len(worst) - 1} more such names" if len(worst) > 1 else ""
+    message = f"{error.message}; loaded with torch or pickle {can}: {worst[0]}{more}"
+    hint = "do not load it with anything that runs pickles; ask where it came from"
+    return type(error)(message, hint=hint if found.dangerous else error.hint)
+
+
+def _begins_like_a_checkpoint(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(2) in (b"PK", *(b"\x80" + bytes([protocol]) for protocol in range(6)))
+
+
+def _rated(entry: str, found: GlobalReference, allow: Collection[str]) -> Global:
+    full = ".".join(part[:_LONGEST] for part in (found.module, found.name) if part)
+    rating = rate(found.module, found.name)
+    if full in allow and not does_harm(found.module, found.name):
+        rating = "harmless"
     return Global(
         full if full.isprintable() else ascii(full)[1:-1],
-        found.entry,
+        entry,
         found.offset,
         found.called,
         found.changed,
         found.count,
-        # The file then decides what other code finds under the name, however harmless that is.
-        "dangerous" if found.changed else rate(found.module, found.name),
+        # A changed one decides what other code finds under the name, however harmless that is.
+        "dangerous" if found.changed or found.computed else rating,
     )

@@ -15,12 +15,14 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ...errors import RefusedError, Sam21ConvertError
-from .machine import Args, CutShortError, Known, Machine, Persistent, Record
-from .opcodes import HANDLERS
+from ...errors import RefusedError, Sam21ConvertError, UnreadableError
+from .machine import MAX_OPCODES, Args, Known, Machine, Persistent, Record
+from .opcodes import COSTS, HANDLERS
+from .references import GlobalReference
+from .stream import CutShortError, Data
 from .values import PLAIN
 
-__all__ = ["Args", "CutShortError", "Known", "Pickled", "Record", "unpickle"]
+__all__ = ["Args", "CutShortError", "Known", "Pickled", "Record", "Scan", "scan", "unpickle"]
 
 _MAX_DEPTH = 100
 _NESTING = (tuple, list, dict, Record)  # the items of a set are never containers here
@@ -42,42 +44,92 @@ class Pickled:
 
 
 def unpickle(
-    data: bytes,
+    data: Data,
     where: str,
     *,
     start: int = 0,
+    stop: int | None = None,
     known: Mapping[str, Any] | None = None,
     persistent: Persistent | None = None,
 ) -> Pickled:
     """Read one pickle without running anything from it.
 
     Args:
-        data: Bytes that contain the pickle. Anything after its end is ignored.
+        data: Bytes that contain the pickle, or a file. Anything after its end is ignored.
         where: What the data is, for error messages, for example ``data.pkl``.
         start: Position in ``data`` at which the pickle begins.
+        stop: Position behind the last byte that may belong to it; None for the end of ``data``.
         known: Values of more globals by full name, in addition to the few of ``builtins`` and
             ``collections`` that are always known. A :class:`Known` is evaluated when called.
         persistent: Resolves persistent ids; None if there must be none.
 
     Returns:
-        The value, the end of the pickle, and the placeholders in it.
+        The value, the end of the pickle, and the globals in it. Texts and data of more than 64 KiB
+        are passed by: the value has a placeholder for each.
 
     Raises:
         CutShortError: If the data ends before the pickle does.
-        UnreadableError: If the data is not a valid pickle.
-        RefusedError: If the pickle has too many opcodes, or its values are nested too deeply or
-            refer to each other too often.
+        UnreadableError: If the data is not a valid pickle, or not written the way ``pickle`` does.
+        RefusedError: If the pickle has too many opcodes, or its values take too much memory, are
+            nested too deeply or refer to each other too often.
 
     Errors raised by ``known`` and ``persistent`` are passed on, with the position in front.
     """
-    machine = Machine(data, start, {**PLAIN, **(known or {})}, persistent)
+    machine = Machine(data, start, stop, {**PLAIN, **(known or {})}, persistent)
     try:
-        value = machine.run(HANDLERS)
+        value = machine.run(HANDLERS, COSTS)
         _check_walkable(value, max(1_000_000, machine.position - start))
     except Sam21ConvertError as error:
         message = f"{where}, byte {machine.opened}: {error.message}"
         raise type(error)(message, hint=error.hint) from None
     return Pickled(value, machine.position, tuple(machine.placeholders))
+
+
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """What a pickle would import and call.
+
+    Attributes:
+        references: The globals, in the order in which they come.
+        end: Position just after the pickle; None if it is broken, cut short or too large.
+        doubts: Why two programs may read the pickle differently.
+        complete: False if the pickle is too large to be looked through.
+        opcodes: Number of its opcodes.
+    """
+
+    references: tuple[GlobalReference, ...]
+    end: int | None
+    doubts: tuple[str, ...]
+    complete: bool
+    opcodes: int
+
+
+def scan(data: Data, start: int = 0, stop: int | None = None, most: int = MAX_OPCODES) -> Scan:
+    """Look for what one pickle would import and call, valid or not.
+
+    It is interpreted by the machine that :func:`unpickle` uses, as far as opcodes can be told
+    apart.
+
+    Args:
+        data: Bytes that contain the pickle, or a file.
+        start: Position in ``data`` at which the pickle begins.
+        stop: Position behind the last byte that may belong to it; None for the end of ``data``.
+        most: How many opcodes to look at.
+
+    Returns:
+        What was found.
+    """
+    machine = Machine(data, start, stop)
+    end, complete = None, True
+    try:
+        machine.run(HANDLERS, COSTS, most)
+        end = machine.position
+    except UnreadableError:
+        pass
+    except RefusedError:
+        complete = False
+    references = tuple(machine.references.values())
+    return Scan(references, end, tuple(machine.doubts), complete, machine.opcodes + 1)
 
 
 def _check_walkable(root: Any, limit: int) -> None:

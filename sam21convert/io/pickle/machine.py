@@ -1,30 +1,35 @@
-"""The stack machine that reads pickles: its state, and the lookup and calling of globals.
+"""The stack machine that interprets pickles: its state, and the lookup and calling of globals.
 
-It never imports or calls what a pickle names. A global becomes a :class:`Placeholder`, and only a
-:class:`Known` one is evaluated, by a function of this package.
+It never imports or calls what a pickle names. To read a checkpoint, a global becomes a
+:class:`Placeholder`, only a :class:`Known` one is evaluated, by a function of this package, and the
+first fault ends the reading. To look for what a pickle would run, the same opcodes are interpreted,
+but a global becomes a :class:`GlobalReference`, and a fault ends nothing: ``pickle.load`` has run
+everything before it, and some unpicklers take for valid what the reader refuses.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from struct import Struct
-from struct import error as StructError
 from typing import Any, TypeAlias
 
 from ...errors import RefusedError, UnreadableError
 from ..source import Placeholder
+from .references import COMPUTED, GlobalReference
+from .stream import REACH, CutShortError, Data, Stream
 
 Args: TypeAlias = tuple[Any, ...]
 Persistent: TypeAlias = Callable[[Any], Any]
 
-_MAX_STEPS = 400_000  # opcodes, five times those of a training checkpoint; up to 400 bytes each
+MAX_OPCODES = 1_500_000  # opcodes, which take half a second; a training checkpoint has 130,000
+_MAX_KEPT = 64 * 2**20  # bytes of the values, by the costs that opcodes.py states
+_MAX_NAMES = 10_000
 _MAX_NAME = 200  # characters kept of the name of a module or a global
 _SIZED = (str, bytes, bytearray, tuple, list, dict)
-
-
-class CutShortError(UnreadableError):
-    """The data ends before the pickle does."""
+_ATOMS = (int, float, bool, bytes, type(None))
+_OBJECT = Placeholder(COMPUTED)  # what a call makes, to a machine that looks for calls
+# Attributes of an object, by which the opcodes BUILD, APPEND, APPENDS and ADDITEMS call something.
+_CALLED_ATTRIBUTES = ("__setstate__", "append", "extend", "add")
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -54,124 +59,134 @@ class Record:
     state: Any = None
 
 
+class OddText(str):
+    """A text that programs may read differently, as it is not written the way ``pickle`` does."""
+
+    __slots__ = ()
+
+
 class Stop(Exception):  # noqa: N818
     """Raised by the handler of the STOP opcode, which ends the pickle."""
 
 
-class Machine:
-    """The state of a pickle that is being read.
+class Machine(Stream):
+    """The state of a pickle that is being interpreted.
 
     As in CPython's unpickler, MARK puts the current stack aside and begins an empty one.
 
     Args:
-        data: Bytes that contain the pickle.
+        data: The file that holds the pickle, or its bytes.
         start: Position at which it begins.
-        known: Values of globals by full name.
+        stop: Position behind the last byte that may belong to it; None for the end of the data.
+        known: Values of globals by full name; None to look for globals instead of reading.
         persistent: Resolves persistent ids; None if there must be none.
+
+    Attributes:
+        stack: The values above the last MARK.
+        aside: The stacks below each MARK.
+        memo: The memo, by number.
+        references: The globals found, by module and name, in the order in which they come.
+        placeholders: Full names of the globals that were read as placeholders.
+        doubts: Why another program may read the pickle differently from here on.
+        kept: Bytes of the values so far, about.
+        opcodes: Number of opcodes so far.
     """
 
     def __init__(
-        self, data: bytes, start: int, known: Mapping[str, Any], persistent: Persistent | None
+        self,
+        data: Data,
+        start: int = 0,
+        stop: int | None = None,
+        known: Mapping[str, Any] | None = None,
+        persistent: Persistent | None = None,
     ) -> None:
-        self.data = data
-        self.position = self.opened = start  # opened: position of the current opcode
-        self.known = known
+        super().__init__(data, start, stop)
+        self.opened = start  # position of the current opcode
+        self.known: Mapping[str, Any] = known or {}
+        self.reads = known is not None
         self.persistent = persistent
         self.stack: list[Any] = []
         self.aside: list[list[Any]] = []
         self.memo: dict[int, Any] = {}
+        self.references: dict[tuple[str, str], GlobalReference] = {}
         self.placeholders: dict[str, Placeholder] = {}
+        self.doubts: dict[str, None] = {}
+        self.kept = self.opcodes = 0
         self.copied = 0  # items and bytes that calls have copied so far
 
-    def run(self, handlers: Sequence[Callable[[Machine], object]]) -> Any:
-        """Read opcodes until the pickle ends.
+    def run(
+        self,
+        handlers: Sequence[Callable[[Machine], object]],
+        costs: Sequence[int],
+        most: int = MAX_OPCODES,
+    ) -> Any:
+        """Interpret opcodes until the pickle ends.
 
         Args:
             handlers: Handler of each opcode, indexed by its byte.
+            costs: Bytes that each opcode may keep, apart from text and data.
+            most: How many opcodes there may be; never more than ``MAX_OPCODES``.
 
         Returns:
             The value on top of the stack at the end.
 
         Raises:
             CutShortError: If the data ends before the pickle does.
-            RefusedError: If there are too many opcodes.
+            RefusedError: If there are too many opcodes, or their values take too much memory.
         """
-        data, size = self.data, len(self.data)
-        position = self.position
         try:
-            for _ in range(_MAX_STEPS):
-                position = self.position
-                if position >= size:
-                    raise CutShortError("the data ends before the pickle does")
+            for self.opcodes in range(min(most, MAX_OPCODES)):
+                self.opened = position = self.position
+                here = position - self.base
+                if here > len(self.window) - REACH:
+                    if not self.refill():
+                        raise CutShortError("the data ends before the pickle does")
+                    here = position - self.base
                 self.position = position + 1
-                handlers[data[position]](self)
-            raise RefusedError(f"the pickle has more than {_MAX_STEPS:,} opcodes")
+                code = self.window[here]
+                self.kept += costs[code]
+                if self.kept > _MAX_KEPT:
+                    raise RefusedError(
+                        f"the values in the pickle take more than {_MAX_KEPT >> 20} MiB"
+                    )
+                handlers[code](self)
+            raise RefusedError(f"the pickle has more than {min(most, MAX_OPCODES):,} opcodes")
         except Stop:
             return self.pop()
-        finally:
-            self.opened = position
 
-    def take(self, count: int) -> bytes:
-        """Read bytes.
+    def fault(self, message: str, kind: type[UnreadableError] = UnreadableError) -> None:
+        """Report that the pickle is broken, or is not written the way ``pickle`` does.
 
         Args:
-            count: How many.
-
-        Returns:
-            Exactly that many bytes.
+            message: What is wrong.
+            kind: Class of the error.
 
         Raises:
-            UnreadableError: If ``count`` is negative.
-            CutShortError: If the data ends before.
+            UnreadableError: If the pickle is read. If it is only looked through, nothing happens.
         """
-        if count < 0:
-            raise UnreadableError("a length is negative")
-        piece = self.data[self.position : self.position + count]
-        if len(piece) != count:
-            raise CutShortError("the data ends before the pickle does")
-        self.position += count
-        return piece
+        if self.reads:
+            raise kind(message)
 
-    def number(self, packed: Struct) -> Any:
-        """Read a number of fixed size.
+    def doubt(self, message: str) -> None:
+        """Report something that another program may read differently.
 
         Args:
-            packed: Its format, of one field.
-
-        Returns:
-            An int or a float, according to the format.
+            message: What it is.
 
         Raises:
-            CutShortError: If the data ends before.
+            UnreadableError: If the pickle is read.
         """
-        try:
-            (value,) = packed.unpack_from(self.data, self.position)
-        except StructError:
-            raise CutShortError("the data ends before the pickle does") from None
-        self.position += packed.size
-        return value
-
-    def line(self) -> bytes:
-        """Read the argument of a text opcode, which ends with a line feed.
-
-        Returns:
-            The bytes before the line feed.
-
-        Raises:
-            CutShortError: If there is no line feed.
-        """
-        end = self.data.find(b"\n", self.position)
-        if end < 0:
-            raise CutShortError("the data ends before the pickle does")
-        start, self.position = self.position, end + 1
-        return self.data[start:end]
+        self.fault(message)
+        self.doubts[message] = None
 
     def push(self, value: Any) -> None:
-        """Put a value on the stack.
+        """Put a value on the stack, and count it if it is a global.
 
         Args:
             value: The value.
         """
+        if type(value) is GlobalReference:
+            value.count += 1
         self.stack.append(value)
 
     def pop(self) -> Any:
@@ -183,9 +198,10 @@ class Machine:
         Raises:
             UnreadableError: If the stack is empty.
         """
-        if not self.stack:
-            raise UnreadableError("there is no value on the stack")
-        return self.stack.pop()
+        if self.stack:
+            return self.stack.pop()
+        self.fault("there is no value on the stack")
+        return _OBJECT
 
     def top(self) -> Any:
         """Look at the value on top of the stack.
@@ -196,9 +212,10 @@ class Machine:
         Raises:
             UnreadableError: If the stack is empty.
         """
-        if not self.stack:
-            raise UnreadableError("there is no value on the stack")
-        return self.stack[-1]
+        if self.stack:
+            return self.stack[-1]
+        self.fault("there is no value on the stack")
+        return _OBJECT
 
     def pop_mark(self) -> list[Any]:
         """Remove the last MARK and everything above it.
@@ -210,7 +227,8 @@ class Machine:
             UnreadableError: If there is no MARK.
         """
         if not self.aside:
-            raise UnreadableError("there is no MARK on the stack")
+            self.fault("there is no MARK on the stack")
+            self.aside.append([])
         items, self.stack = self.stack, self.aside.pop()
         return items
 
@@ -224,8 +242,8 @@ class Machine:
             UnreadableError: If the entry was never set.
         """
         if number not in self.memo:
-            raise UnreadableError("a memo entry is used that was never set")
-        self.stack.append(self.memo[number])
+            self.fault("a memo entry is used that was never set")
+        self.push(self.memo.get(number, _OBJECT))
 
     def placeholder(self, name: str) -> Placeholder:
         """Get the placeholder for a global, and list it in ``placeholders``.
@@ -240,18 +258,36 @@ class Machine:
             name = ascii(name)[1:-1]
         return self.placeholders.setdefault(name, Placeholder(name))
 
-    def find(self, module: str, name: str) -> Any:
-        """Look up a global.
+    def find(self, module: Any, name: Any) -> Any:
+        """Look up a global, and add it to ``references``.
 
         Args:
-            module: Name of its module.
+            module: Name of its module; anything but a text is computed by the pickle.
             name: Name within the module; may be dotted.
 
         Returns:
-            Its value if it is known, else a placeholder.
+            Its reference if the pickle is only looked through. Otherwise its value if it is known,
+            else a placeholder.
+
+        Raises:
+            UnreadableError: If a name is not a text, and the pickle is read.
+            RefusedError: If there are too many globals.
         """
+        computed = type(module) is not str or type(name) is not str
+        if computed:
+            self.fault("the name of a global is not a string, or not one that can be a name")
+            module, name = (str(x) if isinstance(x, str) else COMPUTED for x in (module, name))
+        reference = self.references.get((module, name))
+        if reference is None:
+            if len(self.references) >= _MAX_NAMES:
+                raise RefusedError(f"the pickle names more than {_MAX_NAMES:,} globals")
+            reference = GlobalReference(module, name, self.opened)
+            self.references[module, name] = reference
+        reference.computed |= computed
+        if not self.reads:
+            return reference
         module = "builtins" if module == "__builtin__" else module  # its name in Python 2
-        full = f"{module[:_MAX_NAME]}.{name[:_MAX_NAME]}"  # one text can be used many times
+        full = f"{module[:_MAX_NAME]}.{name[:_MAX_NAME]}".lstrip(".")
         return self.known[full] if full in self.known else self.placeholder(full)
 
     def call(self, function: Any, args: Any) -> Any:
@@ -268,6 +304,11 @@ class Machine:
             UnreadableError: If ``function`` is not a global, or ``args`` not a tuple.
             RefusedError: If calls copy the same data over and over.
         """
+        if not self.reads:
+            if type(function) is GlobalReference:
+                function.called = True
+            self._may_be_called(args)
+            return _OBJECT
         if not isinstance(function, Placeholder):
             raise UnreadableError(f"a {type(function).__name__} is called like a function")
         if not isinstance(function, Known):
@@ -277,7 +318,40 @@ class Machine:
         if args and function.copies:
             self.copied += sum(len(arg) for arg in args if isinstance(arg, _SIZED))
             # All arguments are part of the pickle, so only repeated use can exceed its size.
-            if self.copied > 2 * len(self.data) + 1000:
+            if self.copied > 2 * (self.position - self.start) + 1000:
                 raise RefusedError("the pickle copies the same data over and over")
         result = function.build(args)
         return self.placeholder(result.name) if type(result) is Placeholder else result
+
+    def _may_be_called(self, value: Any) -> None:
+        """Mark every global in a value as called: a function may call its arguments."""
+        if not self.references:
+            return
+        waiting, seen = [value], set()
+        while waiting:
+            part = waiting.pop()
+            if type(part) is GlobalReference:
+                part.called = True
+            elif isinstance(part, (tuple, list, dict, set)) and id(part) not in seen:
+                seen.add(id(part))
+                self.copied += len(part)
+                if self.copied > 4 * (self.position - self.start) + 1000:  # only shared parts can
+                    raise RefusedError("the values refer to each other too many times")
+                waiting += part
+                if isinstance(part, dict):
+                    waiting += part.values()
+
+    def set_in(self, target: Any, items: Sequence[tuple[Any, Any]]) -> None:
+        """Note what is set in something that is no container of the pickle's own.
+
+        Args:
+            target: The global or object.
+            items: Keys or names of attributes, and values; the key is None for an item without.
+        """
+        if type(target) is GlobalReference:
+            target.changed = True
+            self._may_be_called([value for _, value in items])
+        for key, value in items:
+            # A key that the pickle computes can be any of these attributes.
+            if key in _CALLED_ATTRIBUTES if type(key) is str else type(key) not in _ATOMS:
+                self._may_be_called(value)

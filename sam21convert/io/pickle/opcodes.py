@@ -1,7 +1,8 @@
 """The opcodes of pickle protocols 0 to 5, each with its handler.
 
-Follows PEP 307, PEP 3154, PEP 574 and the standard library's ``pickletools``. The comment beside an
-opcode is its name there.
+Follows PEP 307, PEP 3154, PEP 574, the standard library's ``pickletools``, and CPython's
+``_pickle.c`` and ``pickle.py`` where these accept more than they write. The comment beside an
+opcode is its name in ``pickletools``.
 """
 
 from __future__ import annotations
@@ -12,13 +13,17 @@ from typing import Any, TypeAlias
 
 from ...errors import UnreadableError
 from ..source import Placeholder
-from .machine import CutShortError, Known, Machine, Record, Stop
+from .machine import Known, Machine, Record, Stop
+from .references import GlobalReference
+from .stream import LONG, CutShortError
 from .values import (
     decimal,
     decimal_or_bool,
     escaped,
     long,
+    loosely,
     make_set,
+    memo_number,
     plain_key,
     python2,
     quoted,
@@ -29,6 +34,7 @@ from .values import (
 _Handler: TypeAlias = Callable[[Machine], object]
 _BYTE, _SHORT, _INT, _UNSIGNED = Struct("<B"), Struct("<H"), Struct("<i"), Struct("<I")
 _LENGTH, _DOUBLE = Struct("<Q"), Struct(">d")
+_UNKNOWN = Placeholder("?")  # in place of a value that cannot be decoded
 
 
 def _constant(value: Any) -> _Handler:
@@ -43,19 +49,38 @@ def _packed(packed: Struct) -> _Handler:
     return lambda m: m.stack.append(m.number(packed))
 
 
+def _decoded(m: Machine, raw: Any, convert: Callable[[bytes], Any]) -> None:
+    """Push what a function makes of bytes; an error ends nothing if nothing is read."""
+    if type(raw) is not bytes:
+        if convert is long:
+            m.fault(f"a number has more than {LONG} bytes")
+        m.stack.append(raw)
+        return
+    m.kept += len(raw)
+    try:
+        m.stack.append(convert(raw))
+    except UnreadableError as error:
+        m.fault(error.message)
+        m.stack.append(loosely(raw, convert))
+
+
 def _counted(length: Struct, convert: Callable[[bytes], Any]) -> _Handler:
-    return lambda m: m.stack.append(convert(m.take(m.number(length))))
+    return lambda m: _decoded(m, m.take(m.number(length)), convert)
 
 
 def _lined(convert: Callable[[bytes], Any]) -> _Handler:
-    return lambda m: m.stack.append(convert(m.line()))
+    return lambda m: _decoded(m, _line(m), convert)
+
+
+def _line(m: Machine) -> bytes | Placeholder:
+    return m.line(ended=m.reads)
 
 
 def _tuple(count: int) -> _Handler:
     def make(m: Machine) -> None:
         stack = m.stack
         if len(stack) < count:
-            raise UnreadableError("there is no value on the stack")
+            m.fault("there is no value on the stack")
         stack[-count:] = [tuple(stack[-count:])]
 
     return make
@@ -73,10 +98,16 @@ def _get(packed: Struct) -> _Handler:
     return lambda m: m.recall(m.number(packed))
 
 
+def _memo_line(m: Machine) -> int:
+    raw = _line(m)
+    number, plain = memo_number(raw) if type(raw) is bytes else (-1, False)
+    if not plain:
+        m.doubt("the number of a memo entry is out of range, or not written plainly")
+    return number
+
+
 def _put_line(m: Machine) -> None:
-    number = decimal(m.line())
-    if not 0 <= number < 2**32:
-        raise UnreadableError("the number of a memo entry is out of range")
+    number = _memo_line(m)
     m.memo[number] = m.top()
 
 
@@ -86,12 +117,12 @@ def _memoize(m: Machine) -> None:
 
 def _protocol(m: Machine) -> None:
     if (version := m.number(_BYTE)) > 5:
-        raise UnreadableError(f"there is no pickle protocol {version}")
+        m.fault(f"there is no pickle protocol {version}")
 
 
 def _frame(m: Machine) -> None:
-    if m.number(_LENGTH) > len(m.data) - m.position:
-        raise CutShortError("the data ends before the pickle does")
+    if m.number(_LENGTH) > m.stop - m.position:  # CPython's unpickler in Python goes on
+        m.fault("the data ends before the pickle does", CutShortError)
 
 
 def _mark(m: Machine) -> None:
@@ -109,28 +140,38 @@ def _pop(m: Machine) -> None:
 def _set_items(m: Machine, items: list[Any]) -> None:
     target = m.top()
     if len(items) % 2:
-        raise UnreadableError("a key has no value")
+        m.fault("a key has no value")
+        items = items[:-1]
+    pairs = [*zip(items[::2], items[1::2], strict=True)]
     if isinstance(target, dict):
-        for key, value in zip(items[::2], items[1::2], strict=True):
+        m.kept += 100 * len(pairs)
+        for key, value in pairs:
             target[plain_key(key, len(target))] = value
-    elif not isinstance(target, Placeholder):
-        raise UnreadableError(f"items are set in a {type(target).__name__}")
+        return
+    if not isinstance(target, Placeholder):
+        m.fault(f"items are set in a {type(target).__name__}")
+    m.set_in(target, pairs)
 
 
 def _append(m: Machine, items: list[Any]) -> None:
     target = m.top()
     if isinstance(target, list):
         target.extend(items)
-    elif not isinstance(target, Placeholder):
-        raise UnreadableError(f"items are appended to a {type(target).__name__}")
+        return
+    if not isinstance(target, Placeholder):
+        m.fault(f"items are appended to a {type(target).__name__}")
+    m.set_in(target, [(None, item) for item in items])
 
 
 def _add(m: Machine) -> None:
     items, target = m.pop_mark(), m.top()
     if isinstance(target, set):
+        m.kept += 60 * len(items)
         target.update(plain_key(item, len(target) + number) for number, item in enumerate(items))
-    elif not isinstance(target, Placeholder):
-        raise UnreadableError(f"items are added to a {type(target).__name__}")
+        return
+    if not isinstance(target, Placeholder):
+        m.fault(f"items are added to a {type(target).__name__}")
+    m.set_in(target, [(None, item) for item in items])
 
 
 def _dict_of_items(m: Machine) -> None:
@@ -139,26 +180,42 @@ def _dict_of_items(m: Machine) -> None:
     _set_items(m, items)
 
 
+def _name(m: Machine) -> Any:
+    """A line that is part of the name of a global."""
+    raw = _line(m)
+    try:
+        return utf8(raw) if type(raw) is bytes else raw
+    except UnreadableError as error:
+        m.fault(error.message)
+        return _UNKNOWN
+
+
 def _global(m: Machine) -> None:
-    m.push(m.find(utf8(m.line()), utf8(m.line())))
+    m.push(m.find(_name(m), _name(m)))
 
 
 def _stack_global(m: Machine) -> None:
+    enough = len(m.stack) > 1  # otherwise every unpickler fails here
     name, module = m.pop(), m.pop()
-    if not isinstance(name, str) or not isinstance(module, str):
-        raise UnreadableError("the name of a global is not a string")
-    m.push(m.find(module, name))
+    m.push(m.find(module, name) if enough else _UNKNOWN)
 
 
 def _inst(m: Machine) -> None:
-    function = m.find(utf8(m.line()), utf8(m.line()))
-    m.push(m.call(function, tuple(m.pop_mark())))
+    function = m.find(_name(m), _name(m))
+    m.push(m.call(_counting(function), tuple(m.pop_mark())))
+
+
+def _counting(function: Any) -> Any:
+    if type(function) is GlobalReference:
+        function.count += 1
+    return function
 
 
 def _obj(m: Machine) -> None:
     items = m.pop_mark()
     if not items:
-        raise UnreadableError("an object has no class")
+        m.fault("an object has no class")
+        items = [_UNKNOWN]
     m.push(m.call(items[0], tuple(items[1:])))
 
 
@@ -169,35 +226,57 @@ def _reduce(m: Machine) -> None:
 
 def _newobj_ex(m: Machine) -> None:
     keywords, args, function = m.pop(), m.pop(), m.pop()
-    if keywords and isinstance(function, Known):
+    if not m.reads:
+        args = (args, keywords)
+    elif keywords and isinstance(function, Known):
         function = m.placeholder(function.name)  # our functions take no keywords
     m.push(m.call(function, args))
 
 
 def _build(m: Machine) -> None:
     state = m.pop()  # ignored for a dict, whose attributes are not its items
-    if isinstance(m.top(), Record):
-        m.top().state = state
-    elif not isinstance(m.top(), (dict, Placeholder)):
-        raise UnreadableError(f"a {type(m.top()).__name__} is given attributes")
+    target = m.top()
+    if isinstance(target, Record):
+        target.state = state
+        return
+    if not isinstance(target, (dict, Placeholder)):
+        m.fault(f"a {type(target).__name__} is given attributes")
+    if not m.reads:
+        parts = state if type(state) is tuple and len(state) == 2 else (state,)
+        m.set_in(target, [pair for part in parts if type(part) is dict for pair in part.items()])
 
 
 def _extension(code: Struct) -> _Handler:
-    return lambda m: m.push(m.placeholder(f"extension code {m.number(code)}"))
+    def find(m: Machine) -> None:
+        name = f"extension code {m.number(code)}"
+        reference = m.find("", name)
+        m.push(m.placeholder(name) if m.reads else reference)
+
+    return find
 
 
 def _persistent(m: Machine, number: Any) -> None:
-    if m.persistent is None:
-        raise UnreadableError("there is a persistent id where none is expected")
-    m.push(m.persistent(number))
+    if m.persistent is not None:
+        m.push(m.persistent(number))
+        return
+    m.fault("there is a persistent id where none is expected")
+    m.push(_UNKNOWN)
 
 
 def _stop(m: Machine) -> None:
     raise Stop
 
 
+def _of_buffers(m: Machine) -> None:
+    """Buffers beside the pickle, which no file has; CPython pushes one, or changes none."""
+    code = m.window[m.opened - m.base]
+    m.fault(f"0x{code:02x} is not an opcode that pickle files can contain")
+    if code == 0x97:
+        m.push(_UNKNOWN)
+
+
 def _unknown(m: Machine) -> None:
-    code = m.data[m.position - 1]
+    code = m.window[m.opened - m.base]
     raise UnreadableError(f"0x{code:02x} is not an opcode that pickle files can contain")
 
 
@@ -234,11 +313,13 @@ for _code, _handler in {
     b"q": _put(_BYTE),  # BINPUT
     b"r": _put(_UNSIGNED),  # LONG_BINPUT
     b"\x94": _memoize,  # MEMOIZE
-    b"g": lambda m: m.recall(decimal(m.line())),  # GET
+    b"g": lambda m: m.recall(_memo_line(m)),  # GET
     b"h": _get(_BYTE),  # BINGET
     b"j": _get(_UNSIGNED),  # LONG_BINGET
     b"\x80": _protocol,  # PROTO
     b"\x95": _frame,  # FRAME
+    b"\x97": _of_buffers,  # NEXT_BUFFER
+    b"\x98": _of_buffers,  # READONLY_BUFFER
     b"(": _mark,  # MARK
     b"0": _pop,  # POP
     b"1": Machine.pop_mark,  # POP_MARK
@@ -266,8 +347,23 @@ for _code, _handler in {
     b"\x81": _reduce,  # NEWOBJ
     b"\x92": _newobj_ex,  # NEWOBJ_EX
     b"b": _build,  # BUILD
-    b"P": lambda m: _persistent(m, utf8(m.line())),  # PERSID
+    b"P": lambda m: _persistent(m, _name(m)),  # PERSID
     b"Q": lambda m: _persistent(m, m.pop()),  # BINPERSID
     b".": _stop,  # STOP
 }.items():
     HANDLERS[_code[0]] = _handler
+
+# Bytes that an opcode may keep in memory, apart from the text or data that follows it.
+COSTS = [40] * 256
+for _code, _cost in {
+    b"]})": 72,
+    b"\x8f\x91": 224,
+    b"(tld": 72,
+    b"\x85\x86\x87": 72,
+    b"pqr\x94": 104,
+    b"ci\x93": 240,
+    b"UTXSV\x8c\x8d": 104,
+    b"RNao.0b": 8,
+}.items():
+    for _byte in _code:
+        COSTS[_byte] = _cost

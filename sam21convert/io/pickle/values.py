@@ -8,7 +8,8 @@ from typing import Any
 
 from ...errors import UnreadableError
 from ..source import Placeholder
-from .machine import Args, Known, Record
+from .machine import Args, Known, OddText, Record
+from .references import GlobalReference
 
 
 def plain_key(value: Any, number: int) -> Any:
@@ -28,7 +29,7 @@ def plain_key(value: Any, number: int) -> Any:
     if isinstance(value, Record) and value.as_key is not None:
         value = value.as_key(value.state)
     if (
-        type(value) is str
+        type(value) in (str, GlobalReference)
         or _is_atom(value)
         or (type(value) is tuple and len(value) <= 16 and all(map(_is_atom, value)))
     ):
@@ -91,18 +92,53 @@ def quoted(raw: bytes) -> str | bytes:
     """
     if len(raw) < 2 or raw[:1] not in (b"'", b'"') or raw[:1] != raw[-1:]:
         raise UnreadableError("a string has no quotes around it")
-    return python2(_ESCAPE.sub(_unescape, raw[1:-1]))
+    inner = raw[1:-1]
+    if b"\\" not in inner:
+        return python2(inner)
+    if b"\\" in _ESCAPE.sub(b"", inner):
+        raise UnreadableError("a string has an escape that is none")
+    text = python2(_ESCAPE.sub(_unescape, inner))
+    plain = all(found[0] in _WRITTEN or found[1] for found in _ESCAPE.finditer(inner))
+    return text if plain or isinstance(text, bytes) else OddText(text)
 
 
-_ESCAPE = re.compile(rb"\\(?:x([0-9a-fA-F]{2})|([ntr\\'\"]))")  # as repr() of Python 2 writes
+# As CPython reads escapes; a backslash before any other byte stands for itself.
+_ESCAPE = re.compile(rb"\\(?:x([0-9a-fA-F]{2})|([0-7]{1,3})|([^x]))", re.DOTALL)
+_WRITTEN = {rb"\n", rb"\r", rb"\t", rb"\\", rb"\'", rb"\""}  # as repr() of Python 2 writes
 
 
 def _unescape(found: re.Match[bytes]) -> bytes:
-    code, char = found.groups()
-    return bytes.fromhex(code.decode()) if code else char.translate(_CONTROL)
+    code, octal, char = found.groups()
+    if code:
+        return bytes.fromhex(code.decode())
+    if octal:
+        return bytes([int(octal, 8) & 255])
+    return _CONTROL.get(char, found[0])
 
 
-_CONTROL = bytes.maketrans(b"ntr", b"\n\t\r")
+_CONTROL = {bytes([char]): bytes([char]) for char in b"\\'\""} | {
+    b"a": b"\a", b"b": b"\b", b"f": b"\f", b"n": b"\n", b"r": b"\r", b"t": b"\t", b"v": b"\v"
+}  # fmt: skip
+
+
+def loosely(raw: bytes, convert: Callable[[bytes], Any]) -> Any:
+    """Decode what :func:`utf8` and :func:`escaped` refuse and CPython accepts.
+
+    Args:
+        raw: The text.
+        convert: The function that refused it.
+
+    Returns:
+        The text, possibly with half a surrogate pair; None if CPython refuses it too.
+    """
+    try:
+        if convert is utf8:
+            return OddText(raw.decode("utf-8", "surrogatepass"))
+        if convert is escaped:
+            return OddText(raw.decode("raw-unicode-escape"))
+    except UnicodeError:
+        pass
+    return None
 
 
 def escaped(raw: bytes) -> str:
@@ -123,6 +159,24 @@ def escaped(raw: bytes) -> str:
     except UnicodeError:
         raise UnreadableError("a string is not escaped Unicode") from None
     return text
+
+
+def memo_number(raw: bytes) -> tuple[int, bool]:
+    """Decode the number of a memo entry.
+
+    Args:
+        raw: Its digits, as far as a program wrote it.
+
+    Returns:
+        The number as CPython's unpickler in C reads it, and whether every program reads it so. -1
+        for what none reads.
+    """
+    if re.fullmatch(rb"0|[1-9][0-9]{0,9}", raw) and (number := int(raw)) < 2**32:
+        return number, True
+    try:
+        return int(raw.partition(b"\0")[0][:4300]), False
+    except ValueError:
+        return -1, False
 
 
 def decimal(raw: bytes) -> int:

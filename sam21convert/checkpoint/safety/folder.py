@@ -1,0 +1,140 @@
+"""What a library would load or run from a source: a file, or everything in a folder."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from ...errors import Sam21ConvertError
+from ...hub.remote import HubPath
+from ...io.source import CONFIG
+from ...io.text import read_json
+from ...io.torch_distributed import METADATA
+from ...io.unsupported import HEAD, UNSUPPORTED
+from .find_pickles import Found, look_through, look_through_distributed
+from .policy import rate
+
+_MOST_FILES = 1000
+_MOST_REMOTE = 8  # files of a repository, each of which takes several requests
+_DEEPEST = 3  # folders below the given one
+# Files that no library unpickles or runs. The content of all others decides.
+_INERT = re.compile(
+    r".*\.(safetensors|json|jsonl|ya?ml|toml|txt|md|rst|csv|tsv|log|lock|sh|ipynb|html|css|js|svg"
+    r"|png|jpe?g|gif|webp|bmp|tiff?|mp4|mov|avi|mkv|webm|onnx|gguf|distcp)"
+    r"|\.git(attributes|ignore)|\.metadata|LICENSE|NOTICE|README",
+    re.IGNORECASE,
+)
+_SKIPPED = (".git", ".cache", "__pycache__")
+_CODE = re.compile(r".*\.(py|so|pyd|dll|dylib)", re.IGNORECASE)
+_NOT_LOADED = "training_args.bin"  # the Trainer writes it, and no library loads it
+_NAMES_CODE = ("auto_map", "custom_pipelines", "custom_generate")
+_PACKED = (
+    "a tar archive",
+    "a gzip archive",
+    "a bzip2 archive",
+    "an xz archive",
+    "a Zstandard archive",
+    "a 7-Zip archive",
+    "a RAR archive",
+)
+_ARRAY = "a NumPy array"
+_OBJECTS = re.compile(rb"'descr': *'[|<>=]?O|'descr': *\[.*'[|<>=]?O\d*'")
+
+
+def look_through_source(path: Path, found: Found) -> None:
+    """Look through a file, or through everything in a folder that a library would load or run.
+
+    Args:
+        path: A file; or a folder of any kind, also one of the Hub.
+        found: Takes what is found.
+
+    Raises:
+        OSError: ``path`` cannot be read, or is no regular file.
+    """
+    if not path.is_dir():
+        if not path.is_file():
+            raise OSError("not a regular file")  # opening a pipe would block
+        look_through(path, found)
+        return
+    if (path / METADATA).is_file():
+        look_through_distributed(path, found)
+    files = [*_files(path, found)]
+    _look_for_code(files, found)
+    for name, file in files:
+        if _INERT.fullmatch(file.name) or _CODE.fullmatch(file.name):
+            continue
+        try:
+            _look_through_file(name, file, found)
+        except OSError as error:
+            found.unscanned.append(f"{name}: {error.strerror or error}")
+
+
+def _files(folder: Path, found: Found) -> Iterator[tuple[str, Path]]:
+    """The files of a folder and those below it, by their paths in it."""
+    if isinstance(folder, HubPath):
+        names = [name for name in folder.files() if not _INERT.fullmatch(name.rpartition("/")[2])]
+        if (folder / CONFIG).is_file():
+            yield CONFIG, folder / CONFIG
+        for name in names[:_MOST_REMOTE]:
+            yield name, folder / name
+        if len(names) > _MOST_REMOTE:
+            found.unscanned.append(
+                f"{len(names) - _MOST_REMOTE} files of the repository: "
+                "sam21convert pull downloads them, and inspect then looks through them"
+            )
+        return
+    count = 0
+    for home, folders, names in os.walk(folder):
+        below = Path(home).relative_to(folder)
+        folders[:] = sorted(name for name in folders if name not in _SKIPPED)
+        if len(below.parts) >= _DEEPEST and folders:
+            found.unscanned.append(f"{below}: the folders in it")
+            folders.clear()
+        for name in sorted(names):
+            count += not _INERT.fullmatch(name)
+            if count > _MOST_FILES:
+                found.unscanned.append(f"more than {_MOST_FILES:,} files")
+                return
+            yield (below / name).as_posix(), Path(home) / name
+
+
+def _look_for_code(files: list[tuple[str, Path]], found: Found) -> None:
+    """Name code that a library runs because a config says so."""
+    for name, file in files:
+        if file.suffix != ".json" or "/" in name or not file.is_file():
+            continue
+        content: dict[str, Any] = {}
+        with suppress(Sam21ConvertError):  # another reader reports it, if it matters
+            content = read_json(file)
+        keys = [key for key in _NAMES_CODE if content.get(key)]
+        if keys:
+            code = [name for name, file in files if _CODE.fullmatch(file.name)]
+            where = ", ".join(code[:4]) or "another repository"
+            found.unscanned.append(
+                f"code in {where}: {keys[0]} in {name} makes transformers run it with "
+                "trust_remote_code=True"
+            )
+
+
+def _look_through_file(name: str, file: Path, found: Found) -> None:
+    if not file.is_file():
+        raise OSError("not a regular file")
+    with file.open("rb") as opened:
+        head = opened.read(HEAD)
+    kind = next((kind.what for kind in UNSUPPORTED if kind.tells(head)), "")
+    if kind in _PACKED:
+        found.unscanned.append(f"{name}: is {kind}")
+    elif kind == _ARRAY and _OBJECTS.search(head):
+        found.unscanned.append(f"{name}: is {kind} of objects, which are pickled in it")
+    before = len(found.names)
+    look_through(file, found, name)  # also what looks like another format: it can be both
+    if file.name == _NOT_LOADED:
+        found.names[before:] = [
+            (where, reference)
+            for where, reference in found.names[before:]
+            if rate(reference.module, reference.name) == "dangerous"
+        ]
