@@ -126,6 +126,14 @@ class HubPath(PosixPath):
         """
         return self.is_dir() or self.is_file()
 
+    def files(self) -> tuple[str, ...]:
+        """List the files of the repository.
+
+        Returns:
+            Their paths in it, sorted.
+        """
+        return tuple(sorted(self._repository.names))
+
     def open(self, mode: str = "r", *_: Any, **__: Any) -> Any:
         """Open the file for reading bytes; only ranges that are read are requested.
 
