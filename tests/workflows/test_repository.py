@@ -29,7 +29,7 @@ from sam21convert.config.plain_yaml import load_yaml
 from sam21convert.errors import MismatchError, RefusedError, Sam21ConvertError, UsageError
 from sam21convert.prediction.draw import scene
 from sam21convert.workflows.publish import repository
-from sam21convert.workflows.publish.card import listed
+from sam21convert.workflows.publish.manifest import MANIFEST, FileFact, read_manifest
 from sam21convert.workflows.publish.readme import BEGIN, END
 from sam21convert.workflows.publish.repository import Repository, compose
 
@@ -187,9 +187,12 @@ class TestCard:
         read, *written = rows
         assert read[1] == "read"
         assert {name for name, *_ in written} == set(made.files) - {"README.md"}
-        assert listed((made.folder / "README.md").read_bytes()) == {
-            name: digest(made.folder / name) for name, *_ in written
-        }
+
+    def test_the_manifest_lists_all_files_but_itself_and_the_card(self, made: Repository) -> None:
+        names = set(made.files) - {MANIFEST, "README.md"}
+        expected = {name: FileFact.of(made.folder / name) for name in names}
+        assert {MANIFEST, "README.md"} < set(made.files)
+        assert read_manifest(made.folder / MANIFEST, REPO) == expected
 
     def test_the_parity_tables_are_those_of_the_run(self, made: Repository) -> None:
         rows = [line for line in card(made).splitlines() if line.startswith("| ")]

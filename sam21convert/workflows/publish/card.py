@@ -5,7 +5,6 @@ All text and all numbers come from the run that made the repository; nothing is 
 
 from __future__ import annotations
 
-import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,10 +18,10 @@ from ...dialects import HF_IMAGE, HF_VIDEO, OFFICIAL
 from ...dialects.rules import Dialect
 from ...report import size_text
 from . import snippets
-from .readme import BEGIN, END
+from .manifest import FileFact
+from .markdown import block, code, link, prose, shell, table
 
 EXAMPLE = "example.png"
-_WRITTEN = re.compile(r"^\| \[`([^`]+)`\]\S+ \| written \| \d+ \| `([0-9a-f]{64})` \|\r?$", re.M)
 
 
 @dataclass(frozen=True)
@@ -36,21 +35,6 @@ class OfficialFiles:
 
     checkpoint: str
     config: str
-
-
-@dataclass(frozen=True)
-class FileFact:
-    """What a card states about a file.
-
-    Attributes:
-        name: Without its folder.
-        size: In bytes.
-        sha256: Of its content, in hexadecimal.
-    """
-
-    name: str
-    size: int
-    sha256: str
 
 
 @dataclass(frozen=True)
@@ -134,19 +118,6 @@ def section(facts: Facts) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def listed(readme: bytes) -> dict[str, str]:
-    """Read back which files were written together with a card.
-
-    Args:
-        readme: A README.md with a card in it, or without.
-
-    Returns:
-        Name of a file to its sha256, in the order of the card.
-    """
-    ours = readme.decode(errors="replace").partition(BEGIN)[2].partition(END)[0]
-    return dict(_WRITTEN.findall(ours))
-
-
 def _introduction(facts: Facts) -> Iterator[str]:
     forms = {
         HF_VIDEO: ["transformers (`Sam2VideoModel` and, for pictures, `Sam2Model`)"],
@@ -154,7 +125,7 @@ def _introduction(facts: Facts) -> Iterator[str]:
         OFFICIAL: [],
     }[facts.dialect]
     if facts.official is not None:
-        forms.append(f"the official code (`{facts.official.checkpoint}`)")
+        forms.append(f"the official code ({code(facts.official.checkpoint)})")
     yield (
         f"{facts.title}, at {facts.image_size} pixels, for {' and '.join(forms)}. "
         f"Written by sam21convert {__version__}."
@@ -174,42 +145,37 @@ def _usage(facts: Facts) -> Iterator[str]:
     if facts.dialect is HF_VIDEO:
         programs.append(("A video, with transformers", snippets.transformers_video(facts.repo_id)))
     if facts.official is not None:
-        code = snippets.official_image(
+        program = snippets.official_image(
             facts.repo_id, facts.official.checkpoint, facts.official.config, facts.image_size
         )
-        programs.append(("A picture, with the official code", code))
+        programs.append(("A picture, with the official code", program))
     programs.append(("A picture, with sam21convert", snippets.own_image(facts.repo_id)))
-    for title, code in programs:
+    for title, program in programs:
         yield f"{title}:"
-        yield f"```python\n{code}```"
+        yield block(program, "python")
 
 
 def _provenance(facts: Facts) -> Iterator[str]:
     source, written = facts.source, facts.written
     dtypes = ", ".join(f"{count} {dtype}" for dtype, count in written.dtypes.items())
+    dialect = code(source.dialect or "unknown")
     yield "## Provenance"
-    yield _table(
+    yield table(
         ("", ""),
         [
-            (
-                "converted from",
-                f"`{source.path.name}`, dialect `{source.dialect}`, {source.container}",
-            ),
+            ("converted from", f"{code(source.path.name)}, dialect {dialect}, {source.container}"),
             ("model", f"{facts.title}, {_config_text(written)}"),
             ("image size", f"{facts.image_size} pixels"),
-            ("tensors", f"{written.tensors} ({dtypes})"),
+            ("tensors", prose(f"{written.tensors} ({dtypes})")),
             ("parameters", f"{written.parameters:,} in {size_text(written.bytes)}"),
             ("tool", f"sam21convert {__version__}"),
         ],
     )
-    yield _table(
+    yield table(
         ("file", "", "bytes", "sha256"),
         [
-            *((f"`{f.name}`", "read", str(f.size), f"`{f.sha256}`") for f in facts.read),
-            *(
-                (f"[`{f.name}`]({f.name})", "written", str(f.size), f"`{f.sha256}`")
-                for f in facts.files
-            ),
+            *((code(f.name), "read", str(f.size), code(f.sha256)) for f in facts.read),
+            *((link(f.name), "written", str(f.size), code(f.sha256)) for f in facts.files),
         ],
     )
 
@@ -221,37 +187,33 @@ def _parity(facts: Facts) -> Iterator[str]:
     for report in facts.parity:
         names = _names(facts, report)
         left, right = (
-            f"{side.backend} {side.version} with `{names[str(side.source)]}`"
+            f"{prose(f'{side.backend} {side.version}')} with {code(names[str(side.source)])}"
             for side in (report.left, report.right)
         )
+        verdict = "in parity" if report.ok else "not in parity"
+        allowed = f"up to {report.multiple:g} times the measured noise is allowed"
         yield (
-            f"{left} and {right}, run on the same inputs, on {report.device} in {report.dtype}: "
-            f"{'in parity' if report.ok else 'not in parity'}. Differences are in units of the "
-            "largest magnitude of the compared tensor; "
-            + (
-                "none is allowed."
-                if report.exact
-                else f"up to {report.multiple:g} times the measured noise is allowed."
-            )
+            f"{left} and {right}, run on the same inputs, on {prose(report.device)} in "
+            f"{report.dtype}: {verdict}. Differences are in units of the largest magnitude of the "
+            f"compared tensor; {'none is allowed' if report.exact else allowed}."
         )
-        yield _table(HEAD, [scenario_row(found) for found in report.scenarios])
+        yield table(HEAD, [[*map(prose, scenario_row(found))] for found in report.scenarios])
         said = [
-            f"- {found.title}, {found.status}: {_named(found.why, names)}"
+            f"- {prose(found.title)}, {found.status}: {prose(_named(found.why, names))}"
             for found in report.scenarios
             if found.status != "same"
         ]
         said += [
-            f"- negative control: `{control.tensor}`, changed by {control.share:.0%} of its scale "
-            f"in {control.scenario}, was {'detected' if control.detected else 'not detected'}"
+            f"- negative control: {code(control.tensor)}, changed by {control.share:.0%} of its "
+            f"scale in {prose(control.scenario)}, was "
+            f"{'detected' if control.detected else 'not detected'}"
             for control in report.negative_controls
         ]
         if said:
             yield "\n".join(said)
-        command = shlex.join(_named(word, names) for word in shlex.split(report.command))
-        yield (
-            "To repeat it in a folder with the source and a copy of this repository:\n\n"
-            f"```\n{command}\n```"
-        )
+        command = shell(_named(word, names) for word in shlex.split(report.command))
+        yield "To repeat it in a folder with the source and a copy of this repository:"
+        yield block(command)
 
 
 def _names(facts: Facts, report: ParityReport) -> dict[str, str]:
@@ -275,9 +237,4 @@ def _named(text: str, names: Mapping[str, str]) -> str:
 
 
 def _config_text(written: Inspection) -> str:
-    return f"config `{written.config}`" if written.config else "a config that is not published"
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    rule = ["---"] * len(head)
-    return "\n".join(f"| {' | '.join(row)} |" for row in (head, rule, *rows))
+    return f"config {code(written.config)}" if written.config else "a config that is not published"

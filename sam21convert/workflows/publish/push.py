@@ -16,7 +16,9 @@ from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 from ...checkpoint.open import open_checkpoint
 from ...comparison.sides import Config
 from ...errors import MismatchError, RefusedError, UnreadableError, UsageError
+from ...hub.download import redacted
 from ...hub.errors import translate_errors
+from ...hub.redaction import redacted_logs
 from ...hub.retry import bounded, retry
 from ...io.source import WEIGHTS
 from ...report import SILENT, Progress, Report, size_text, table
@@ -100,6 +102,7 @@ class Publication(Report):
 
 
 @bounded()
+@redacted_logs()
 def push(
     source: str | Path,
     repo_id: str,
@@ -125,8 +128,8 @@ def push(
     uploads what the Hub does not have yet, and verifies the upload. The token is that of
     ``huggingface_hub``.
 
-    A file of the repository is replaced only if the card beside it lists it with the hash it has
-    now; any other file belongs to someone else.
+    A file of the repository is replaced only if ``sam21convert.json`` beside it lists it with the
+    hash it has now; any other file belongs to someone else.
 
     Args:
         source: The checkpoint, as for :func:`~sam21convert.convert`.
@@ -312,7 +315,7 @@ def _verify(api: HfApi, repo_id: str, revision: str, repository: Repository) -> 
 
 
 def _url(api: HfApi, repo_id: str, revision: str) -> str:
-    home = f"{api.endpoint}/{repo_id}"
+    home = f"{redacted(api.endpoint)}/{repo_id}"
     if revision.startswith("refs/pr/"):
         return f"{home}/discussions/{revision.removeprefix('refs/pr/')}"
     return home if revision in ("main", _NEW_PROPOSAL) else f"{home}/tree/{revision}"

@@ -15,6 +15,7 @@ from huggingface_hub import ModelCard, ModelCardData
 from huggingface_hub.repocard import REGEX_YAML_BLOCK
 
 from ...errors import RefusedError, UnreadableError
+from .markdown import prose
 
 NAME = "README.md"
 BEGIN = "<!-- sam21convert: begin, written anew each time -->"
@@ -29,7 +30,7 @@ def merged(
 
     Args:
         there: The present README; None for a new one.
-        title: The heading of a new README.
+        title: The heading of a new README, as plain text.
         section: The text of the section, in Markdown. Its line ends become those of ``there``.
         metadata: Name of a field to its value.
 
@@ -40,20 +41,39 @@ def merged(
         UnreadableError: If ``there`` is not UTF-8 text or its metadata is not valid YAML.
         RefusedError: If the markers or the metadata cannot be edited safely.
     """
-    text = f"# {title}\n" if there is None else _decoded(there)
+    text = f"# {prose(title)}\n" if there is None else _decoded(there)
     newline = "\r\n" if "\r\n" in text else "\n"
     body = _with_section(text, section.replace("\n", newline), newline)
     result, kept = _with_metadata(body, metadata, newline)
     try:
         ModelCard(result)
     except ValueError as error:
-        raise RefusedError(f"{NAME}: not the metadata of a model card: {error}") from error
+        reason = " ".join(str(error).split())
+        raise RefusedError(f"{NAME}: not the metadata of a model card: {reason}") from error
+    if markers(result) != [BEGIN, END]:
+        raise RefusedError(
+            f"{NAME}: its metadata would hold the text {BEGIN} or {END}, by which the section is "
+            "found",
+            hint="give other values for the metadata",
+        )
     notes = (
         f"{NAME} says {name}: {_short(value)}, which is kept; {_short(metadata[name])} was not "
         "written"
         for name, value in kept.items()
     )
     return result.encode(), tuple(notes)
+
+
+def markers(text: str) -> list[str]:
+    """Find the markers of the section.
+
+    Args:
+        text: A README.
+
+    Returns:
+        Every ``BEGIN`` and ``END``, in their order.
+    """
+    return _MARKERS.findall(text)
 
 
 def _decoded(there: bytes) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -12,7 +13,8 @@ from ...hub.errors import translate_errors
 from ...hub.retry import retry
 from ...io.data.checksums import sha256
 from ...io.source import INDEX, WEIGHTS
-from .card import listed
+from . import earlier_cards
+from .manifest import LARGEST, MANIFEST, FileFact, read_manifest
 from .readme import NAME
 from .upload import RemoteState
 
@@ -59,28 +61,30 @@ def refuse_contradiction(repo_id: str, state: RemoteState, changes: dict[str, Fi
 def refuse_foreign(
     repo_id: str, state: RemoteState, changes: dict[str, FileChange], readme: bytes | None
 ) -> None:
-    """Refuse to replace files that the card does not list with the hash they have now.
+    """Refuse to replace files that are not listed as ours with the hash they have now.
 
-    The card itself is exempt: it is merged, not replaced.
+    The README is exempt: it is merged, not replaced.
 
     Args:
         repo_id: The repository.
         state: What it holds.
         changes: What becomes of each file that is published.
-        readme: The card that is there now; None where there is none, and no file is ours.
+        readme: The README that is there now, if there is one.
 
     Raises:
         RefusedError: It names the files.
     """
-    ours = {} if readme is None else listed(readme)
+    ours = _ours(repo_id, state, readme)
 
     def foreign(name: str) -> bool:
         if changes[name] != "changed" or name == NAME:
             return False
-        if name not in ours:
+        stated, there = ours.get(name), state.files[name]
+        if stated is None or stated.size != there.size:
             return True
-        lfs = state.files[name].lfs
-        return ours[name] != (sha256(fetched(repo_id, name, state)) if lfs is None else lfs.sha256)
+        lfs = there.lfs
+        found = sha256(fetched(repo_id, name, state)) if lfs is None else lfs.sha256
+        return stated.sha256 != found
 
     found = [name for name in changes if foreign(name)]
     if found:
@@ -88,3 +92,19 @@ def refuse_foreign(
             f"{repo_id}: would replace files that sam21convert did not write: {', '.join(found)}",
             hint="`create_pr=True` proposes the change instead; or push to another repository",
         )
+
+
+def _ours(repo_id: str, state: RemoteState, readme: bytes | None) -> Mapping[str, FileFact]:
+    """The files of the repository that this package wrote, as it stated then.
+
+    Where there is a manifest, it alone decides. Earlier versions wrote none, so that the files they
+    wrote are known by the README.
+    """
+    there = state.files.get(MANIFEST)
+    if there is None:
+        return {} if readme is None else earlier_cards.listed(readme)
+    if there.size > LARGEST:
+        return {}
+    path = fetched(repo_id, MANIFEST, state)
+    listed = read_manifest(path, repo_id)
+    return {} if listed is None else {**listed, MANIFEST: FileFact.of(path)}

@@ -30,13 +30,13 @@ from ...conversion.api import convert
 from ...dialects import BY_NAME, HF_IMAGE, HF_VIDEO, OFFICIAL
 from ...dialects.rules import Dialect
 from ...errors import MismatchError, RefusedError, UsageError
-from ...io.data.checksums import sha256
 from ...io.source import CONFIG
 from ...prediction.draw import scene
 from ...prediction.image import predict_image
 from ...prediction.prompts import Point
-from ...report import SILENT, Progress, Report, size_text, table
-from .card import EXAMPLE, Facts, FileFact, OfficialFiles, metadata, section
+from ...report import SILENT, Progress, Report, one_line, size_text, table
+from .card import EXAMPLE, Facts, OfficialFiles, metadata, section
+from .manifest import FileFact, write_manifest
 from .readme import NAME, merged
 
 Scenarios = Literal["quick", "full", "none"]
@@ -158,7 +158,9 @@ def compose(
         main = forms[0]
         ious = _draw(main, folder / EXAMPLE)
         image_size = _image_size(main)
-        files = {path.name: _fact(path) for path in sorted(folder.iterdir())}
+        files = {path.name: FileFact.of(path) for path in sorted(folder.iterdir())}
+        manifest = write_manifest(folder, files.values())
+        files[manifest.name] = manifest
         facts = Facts(
             repo_id=repo_id,
             folder=folder,
@@ -168,7 +170,7 @@ def compose(
             source=inspect(source),
             written=inspect(main.path),
             config=config if isinstance(config, (str, Path)) else None,
-            read=[_fact(file) for file in checkpoint.source.files],
+            read=[FileFact.of(file) for file in checkpoint.source.files],
             files=list(files.values()),
             ious=ious,
             parity=_compare(checkpoint, config, forms, image_size, scenarios, progress),
@@ -183,7 +185,7 @@ def compose(
             folder=folder,
             source=source,
             dialect=dialect.name,
-            files={NAME: _fact(folder / NAME), **files},
+            files={NAME: FileFact.of(folder / NAME), **files},
             parity=tuple(facts.parity),
             notes=notes,
         )
@@ -278,8 +280,9 @@ def _compare(
             progress=progress,
         )
         if not found.ok:
+            theirs = one_line(str(checkpoint.source.path))
             raise MismatchError(
-                f"{form.path.name}: does not compute what {checkpoint.source.path} does\n\n{found}",
+                f"{form.path.name}: does not compute what {theirs} does\n\n{found}",
                 hint="the written files were removed; sam21convert parity --report shows more",
             )
         reports.append(found)
@@ -296,7 +299,3 @@ def _draw(form: _Form, path: Path) -> list[float]:
         found = predict_image(picture, form.path, drawn, [point], config=form.config, device="cpu")
         shutil.copyfile(drawn, path)
     return [mask.iou for mask in found.masks]
-
-
-def _fact(path: Path) -> FileFact:
-    return FileFact(path.name, path.stat().st_size, sha256(path))

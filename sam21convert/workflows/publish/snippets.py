@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from .markdown import literal
+
 PICTURE = "picture.jpg"
 FRAMES = "frames"  # a folder of JPEGs
 _PUBLISHED_SIZE = 1024
@@ -21,8 +23,8 @@ import torch
 from PIL import Image
 from transformers import Sam2Model, Sam2Processor
 
-model = Sam2Model.from_pretrained("{repo_id}")
-processor = Sam2Processor.from_pretrained("{repo_id}")
+model = Sam2Model.from_pretrained({literal(repo_id)})
+processor = Sam2Processor.from_pretrained({literal(repo_id)})
 inputs = processor(
     images=Image.open("{PICTURE}").convert("RGB"),
     input_points=[[[[210, 350]]]],  # of each picture, of each object
@@ -53,8 +55,8 @@ import torch
 from PIL import Image
 from transformers import Sam2VideoModel, Sam2VideoProcessor
 
-model = Sam2VideoModel.from_pretrained("{repo_id}")
-processor = Sam2VideoProcessor.from_pretrained("{repo_id}")
+model = Sam2VideoModel.from_pretrained({literal(repo_id)})
+processor = Sam2VideoProcessor.from_pretrained({literal(repo_id)})
 paths = sorted(Path("{FRAMES}").glob("*.jpg"))
 session = processor.init_video_session(video=[Image.open(path) for path in paths])
 processor.add_inputs_to_inference_session(
@@ -95,10 +97,10 @@ from PIL import Image
 from sam2.build_sam import build_sam2
 from sam2.sam2_image_predictor import SAM2ImagePredictor
 
-folder = snapshot_download("{repo_id}", allow_patterns=["*.pt", "*.yaml"])
+folder = snapshot_download({literal(repo_id)}, allow_patterns=["*.pt", "*.yaml"])
 GlobalHydra.instance().clear()
 initialize_config_dir(folder, version_base="1.2")
-model = build_sam2("{config}", f"{{folder}}/{checkpoint}", device="cpu")
+model = build_sam2({literal(config)}, folder + {literal("/" + checkpoint)}, device="cpu")
 predictor = SAM2ImagePredictor(model)
 {"" if image_size == _PUBLISHED_SIZE else resized}\
 with torch.inference_mode():
@@ -120,7 +122,7 @@ def own_image(repo_id: str) -> str:
 from PIL import Image
 from sam21convert.model import SAM2ImagePredictor
 
-predictor = SAM2ImagePredictor.from_pretrained("{repo_id}", device="cpu")
+predictor = SAM2ImagePredictor.from_pretrained({literal(repo_id)}, device="cpu")
 predictor.set_image(Image.open("{PICTURE}").convert("RGB"))
 masks, scores, _ = predictor.predict([[210, 350]], [1])  # 3 x H x W
 """
