@@ -27,7 +27,7 @@ from ..support.nasty import NASTY
 
 PARSER = MarkdownIt("commonmark").enable(["table", "strikethrough"])
 PLAIN, PLAIN_FILE = "zqx", "qzf"  # names that occur nowhere else in a card
-TEXT = {"text", "code_inline", "html_inline"}
+TEXT = {"text", "code_inline"}
 
 
 @pytest.fixture(scope="module")
