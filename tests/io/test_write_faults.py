@@ -309,7 +309,7 @@ class TestOutputPath:
             ("out", "file", 2),
             ("out", "dangling link", 2),
             ("n" * 300 + ".pt", "nothing", 3),
-            ("n" * 250 + ".pt", "nothing", 3),
+            ("n" * 253 + ".pt", "nothing", 3),
             ("no/out.pt", "nothing", 2),
             ("in.pt/out.pt", "nothing", 2),
         ],

@@ -295,9 +295,7 @@ def lack(what: str) -> None:
 def break_it(what: str) -> None:
     """The ways of writing that the promise rules out."""
 
-    def mixing(pending: Path) -> None:
-        inner = pending.name[1 : -len(staging.FOLDER)] if "folder" in what else ""
-        folder = pending.parent / inner
+    def mixing(pending: Path, folder: Path) -> None:
         for file in sorted(pending.iterdir()):
             file.replace(folder / file.name)
         pending.rmdir()

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ...errors import UsageError
+from .permissions import keep_permissions, keep_permissions_within
 from .rename import exchange, sync, sync_tree, take_name
 from .staging import (
     FILES,
     FOLDER,
+    SCRATCH,
     LocksUnavailableError,
     commit,
     is_staging_path,
@@ -27,7 +30,8 @@ from .staging import (
 def new_file(path: Path, *, overwrite: bool) -> Iterator[Path]:
     """Write a file atomically.
 
-    If the block raises, or the process is killed, ``path`` is as it was before.
+    If the block raises, or the process is killed, ``path`` is as it was before. The new file has
+    the permissions of the one that it replaces.
 
     Args:
         path: The output. If it is a link, the link is replaced and its target does not change.
@@ -46,6 +50,7 @@ def new_file(path: Path, *, overwrite: bool) -> Iterator[Path]:
     with staged(path, folder=False) as staging:
         yield staging
         sync(staging)
+        keep_permissions(path, staging)
         if overwrite:
             staging.replace(path)
         else:
@@ -76,7 +81,7 @@ def new_files(path: Path, *others: Path, overwrite: bool) -> Iterator[Path]:
         refuse_existing(each, overwrite=overwrite)
     with staged(path, folder=True) as staging:
         yield staging
-        sync_tree(staging)
+        _finish(staging, path.parent)
         for each in (path, *others):
             refuse_existing(each, overwrite=overwrite)
         _refuse_folders(staging, path.parent)
@@ -88,7 +93,8 @@ def new_folder(path: Path, *, overwrite: bool, without: Collection[str] = ()) ->
     """Write a folder atomically, or write into an existing one.
 
     An existing folder is exchanged for a new one that also has its other files. Where that is not
-    possible, its files are replaced like those of :func:`new_files`.
+    possible, its files are replaced like those of :func:`new_files`. The folder and what is
+    replaced in it keep their permissions.
 
     Args:
         path: The output. If it is a link to a folder, that folder is written.
@@ -111,8 +117,9 @@ def new_folder(path: Path, *, overwrite: bool, without: Collection[str] = ()) ->
     in_place = path.is_dir() and _cannot_be_exchanged(path)
     with staged(path, folder=True, inside=in_place) as staging:
         yield staging
-        sync_tree(staging)
+        _finish(staging, path)
         if not os.path.lexists(path):
+            staging.chmod(_mode_of_a_new_folder(staging))
             _rename_new(staging, path)
             sync(path.parent)
             return
@@ -140,7 +147,7 @@ def scratch(path: Path) -> Iterator[Path]:
         UsageError: If another process is using the temporary folder of this output.
         OSError: If the folder cannot be made.
     """
-    with staged(path.with_name(f"{path.name}.scratch"), folder=True) as staging:
+    with staged(path, folder=True, suffix=SCRATCH) as staging:
         yield staging
 
 
@@ -156,9 +163,14 @@ def refuse_existing(path: Path, *, overwrite: bool) -> None:
 
     Raises:
         UsageError: If ``path`` exists and may not, or if its folder does not exist.
+        OSError: If there can be no such path, for example because its name is too long.
     """
+    if "\0" in str(path):
+        raise UsageError(f"{path}: a name of a file cannot hold a zero byte")
     if not path.parent.is_dir():
         raise UsageError(f"{path}: the folder {path.parent} does not exist")
+    with suppress(FileNotFoundError):
+        path.lstat()  # what cannot be looked up cannot be written: better to know it now
     recover(path)
     empty = path.is_dir() and all(map(is_staging_path, path.absolute().iterdir()))
     if os.path.lexists(path) and not overwrite and not empty:
@@ -173,6 +185,23 @@ def _rename_new(staging: Path, path: Path) -> None:
     except FileExistsError:
         refuse_existing(path, overwrite=False)
         raise
+
+
+def _finish(staging: Path, home: Path) -> None:
+    """Wait until a staging folder is on the disk, with the permissions of what it replaces."""
+    keep_permissions_within(home, staging, unfinished=True)
+    sync_tree(staging)
+    keep_permissions_within(home, staging)
+
+
+def _mode_of_a_new_folder(staging: Path) -> int:
+    """The mode that the system gives to new folders here, which depends on more than the umask."""
+    probe = staging / ".mode"
+    probe.mkdir()
+    try:
+        return stat.S_IMODE(probe.stat().st_mode)
+    finally:
+        probe.rmdir()
 
 
 def _refuse_folders(staging: Path, home: Path) -> None:

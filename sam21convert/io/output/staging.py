@@ -2,6 +2,7 @@
 
 An output ``out`` is made in the staging path ``.out.sam21.tmp``. The run holds a lock on it, which
 ends with the process, so a staging path without a lock is a leftover that the next run removes.
+Of a long name only the beginning is used, with a hash of all of it, since file systems limit names.
 
 An output of several files may not fit into a single rename. It is committed instead: the staging
 folder, complete and on the disk, is renamed to ``.out.sam21.files`` (its files belong beside it)
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 import fcntl
 import filecmp
+import hashlib
 import os
 import re
 import shutil
@@ -21,11 +23,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ...errors import UsageError
+from .permissions import keep_permissions
 from .rename import sync
 
 FILES, FOLDER = ".sam21.files", ".sam21.folder"  # suffixes of a commit
-_TMP = ".sam21.tmp"
-_STAGING = re.compile(r"\.(?P<name>.+)\.sam21\.(tmp|files|folder)")
+OUTPUT, SCRATCH = ".sam21.tmp", ".sam21.scratch"  # suffixes of an output, and of other work for it
+_STAGING = re.compile(r"\.(?P<name>.+)\.sam21\.(tmp|scratch|files|folder)")
+_LONGEST = 120  # bytes of a name that are used: most file systems allow 255, some 143
 _WEIGHTS = {".pt", ".pth", ".safetensors"}
 
 
@@ -34,13 +38,18 @@ class LocksUnavailableError(OSError):
 
 
 @contextmanager
-def staged(path: Path, *, folder: bool, inside: bool = False) -> Iterator[Path]:
+def staged(
+    path: Path, *, folder: bool, inside: bool = False, suffix: str = OUTPUT
+) -> Iterator[Path]:
     """Make a staging path for an output, from which the block moves the output to its place.
+
+    A folder is private, and nobody can read a file who could not read ``path`` before.
 
     Args:
         path: The output.
         folder: Whether to make an empty folder instead of an empty file.
         inside: Whether to make it in ``path``, which is a folder then, instead of beside it.
+        suffix: ``OUTPUT``, or ``SCRATCH`` for other work.
 
     Yields:
         The staging path. If it still exists after the block, it is removed.
@@ -50,10 +59,12 @@ def staged(path: Path, *, folder: bool, inside: bool = False) -> Iterator[Path]:
         OSError: If the block raises one or staging fails. An error about the staging path is
             changed to name ``path``, which is what the user knows.
     """
-    staging = _staging_path(path, _TMP, inside=inside)
+    staging = _staging_path(path, suffix, inside=inside)
     fd = None
     try:
         fd = _create_locked(staging, path, folder=folder)
+        if not folder:
+            keep_permissions(path, staging, unfinished=True)
         _complete_commits(path)
         yield staging
     except OSError as error:
@@ -77,8 +88,10 @@ def leftovers(folder: Path) -> list[Path]:
     Returns:
         The outputs, sorted; they need not exist. :func:`recover` deals with each.
     """
-    matches = (_STAGING.fullmatch(path.name) for path in folder.iterdir())
-    return sorted({folder / match["name"] for match in matches if match})
+    names = [path.name for path in folder.iterdir()]
+    whole = {_shortened(name): name for name in names}
+    found = {match["name"] for match in map(_STAGING.fullmatch, names) if match}
+    return sorted(folder / whole.get(name, name) for name in found)
 
 
 def recover(path: Path) -> None:
@@ -91,8 +104,8 @@ def recover(path: Path) -> None:
     """
     with suppress(OSError, UsageError):
         _complete_commits(path)
-    for inside in (False, True):
-        staging = _staging_path(path, _TMP, inside=inside)
+    for suffix, inside in ((OUTPUT, False), (OUTPUT, True), (SCRATCH, False)):
+        staging = _staging_path(path, suffix, inside=inside)
         if os.path.lexists(staging):
             with suppress(OSError), locked(staging):
                 remove(staging)
@@ -107,7 +120,7 @@ def is_staging_path(path: Path) -> bool:
     Returns:
         True if it is one, so that the folder counts as empty if it holds nothing else.
     """
-    return path.name in {f".{path.parent.name}{suffix}" for suffix in (_TMP, FILES)}
+    return path in [_staging_path(path.parent, suffix, inside=True) for suffix in (OUTPUT, FILES)]
 
 
 def commit(staging: Path, path: Path, suffix: str) -> None:
@@ -116,25 +129,27 @@ def commit(staging: Path, path: Path, suffix: str) -> None:
     Args:
         staging: The staging folder, with all of its contents on the disk.
         path: The output.
-        suffix: ``FILES`` or ``FOLDER``, see :func:`complete`.
+        suffix: ``FILES`` if the files belong beside the staging folder, ``FOLDER`` if they belong
+            into ``path``.
 
     Raises:
         OSError: If a file cannot be moved; the next run tries again.
     """
-    pending = staging.with_name(f".{path.absolute().name}{suffix}")
+    pending = staging.parent / _staging_path(path, suffix, inside=False).name
+    folder = path if suffix == FOLDER else staging.parent
     staging.rename(pending)
     sync(pending.parent)
     try:
-        complete(pending)
+        complete(pending, folder)
     except OSError:
         raise
     except BaseException:  # a signal must not leave the commit half done
         if pending.exists():
-            complete(pending)
+            complete(pending, folder)
         raise
 
 
-def complete(pending: Path) -> None:
+def complete(pending: Path, folder: Path) -> None:
     """Complete a commit: move its files to their places and remove its folder.
 
     May be interrupted at any point and called again. At no point are there weights beside a config
@@ -142,15 +157,12 @@ def complete(pending: Path) -> None:
     come last. If no config changes, the new weights replace the old ones in one step.
 
     Args:
-        pending: The folder of the commit. Its files belong beside it, or with the suffix
-            ``FOLDER`` into the folder it is named after.
+        pending: The folder of the commit.
+        folder: The folder into which its files belong.
 
     Raises:
         OSError: If a file cannot be moved.
     """
-    folder = pending.parent
-    if pending.name.endswith(FOLDER):
-        folder = folder / pending.name[1 : -len(FOLDER)]
     changed = []
     for file in sorted(pending.iterdir(), key=lambda file: (file.suffix in _WEIGHTS, file.name)):
         if file.suffix not in _WEIGHTS and _same(file, folder / file.name):
@@ -211,14 +223,29 @@ def remove(path: Path) -> None:
         OSError: If it cannot be removed.
     """
     if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
+        try:
+            shutil.rmtree(path)
+        except PermissionError:  # a folder in it that its owner made read-only
+            for folder, _, _ in os.walk(path):
+                Path(folder).chmod(0o700)
+            shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
 
 
 def _staging_path(path: Path, suffix: str, *, inside: bool) -> Path:
     path = path.absolute()  # "." has no name
-    return (path if inside else path.parent) / f".{path.name}{suffix}"
+    return (path if inside else path.parent) / f".{_shortened(path.name)}{suffix}"
+
+
+def _shortened(name: str) -> str:
+    """A name as it stands in staging paths; different names stay different."""
+    if len(os.fsencode(name)) <= _LONGEST:
+        return name
+    mark = f"~{hashlib.sha256(os.fsencode(name)).hexdigest()[:16]}"
+    while len(os.fsencode(name + mark)) > _LONGEST:
+        name = name[:-1]
+    return name + mark
 
 
 def _complete_commits(path: Path) -> None:
@@ -228,7 +255,7 @@ def _complete_commits(path: Path) -> None:
         if os.path.lexists(pending):
             try:
                 with locked(pending):
-                    complete(pending)
+                    complete(pending, path if suffix == FOLDER else pending.parent)
             except (BlockingIOError, LocksUnavailableError) as error:
                 raise _being_written(path, pending) from error
 
@@ -237,7 +264,7 @@ def _create_locked(staging: Path, path: Path, *, folder: bool) -> int:
     """Create and lock ``staging``; the lock is held until the returned descriptor is closed."""
     while True:
         try:
-            staging.mkdir() if folder else staging.touch(exist_ok=False)
+            staging.mkdir(0o700) if folder else staging.touch(exist_ok=False)
         except FileExistsError:
             _remove_leftover(staging, path)
             continue
