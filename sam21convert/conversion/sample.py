@@ -8,6 +8,7 @@ bytes on any machine and with any version of numpy.
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from dataclasses import dataclass
 from math import prod, sqrt
@@ -91,20 +92,19 @@ def sample(
 
     Raises:
         UsageError: when there is no such config, or ``path`` exists.
+        OSError: when ``path`` cannot be written, for example on a full disk.
 
     Example:
         >>> made = sam21convert.sample("random.pt", "debug/sam2.1_debug", seed=3)
         >>> made.path
         PosixPath('random.pt')
     """
-    from safetensors.numpy import save_file
-
     path = Path(path)
     model = load_config(config)
     refuse_existing(path, overwrite=overwrite)
     with scratch(path) as home:
         drawn = home / "drawn.safetensors"
-        save_file(sample_tensors(model, seed), drawn)
+        _write(drawn, model, seed)
         written = convert(drawn, path, config=model, overwrite=overwrite)
     return Sample(path, config, seed, len(written.tensors), written.bytes)
 
@@ -122,6 +122,20 @@ def sample_tensors(config: ModelConfig, seed: int) -> dict[str, NDArray[np.float
         Canonical name to float32 array, in the order of the state dict.
     """
     return {name: _draw(name, spec, seed) for name, spec in tensors_of(config).items()}
+
+
+def _write(path: Path, config: ModelConfig, seed: int) -> None:
+    """Write a safetensors file tensor by tensor; its own library hides the errors of the system."""
+    specs = tensors_of(config)
+    header, end = {}, 0
+    for name, spec in specs.items():
+        start, end = end, end + spec.nbytes
+        header[name] = {"dtype": "F32", "shape": spec.shape, "data_offsets": (start, end)}
+    text = json.dumps(header).encode()
+    with path.open("wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for name, spec in specs.items():
+            file.write(_draw(name, spec, seed).astype("<f4", copy=False).tobytes())
 
 
 def _draw(name: str, spec: TensorSpec, seed: int) -> NDArray[np.float32]:
