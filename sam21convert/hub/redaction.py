@@ -20,7 +20,6 @@ from ..report import one_line
 
 _HIDDEN = "***"
 _LONGEST = 4000  # characters: the Hub lists all its licenses when it does not know one
-_CLIENT = "huggingface_hub"
 
 _RULES = [
     (re.compile(pattern), shown)
@@ -108,12 +107,14 @@ def redacted_logs() -> Iterator[None]:
     Yields:
         Nothing.
     """
+    from huggingface_hub.utils import logging as client  # adds a handler when first imported
+
     hide = _Redacting()
-    handlers = logging.getLogger(_CLIENT).handlers[:]
+    handlers = client.get_logger().handlers[:]
     show = warnings.showwarning
 
     def show_redacted(message: Any, category: Any, filename: str, *rest: Any, **more: Any) -> None:
-        text = redact(str(message)) if _CLIENT in Path(filename).parts else message
+        text = redact(str(message)) if "huggingface_hub" in Path(filename).parts else message
         show(text, category, filename, *rest, **more)
 
     for handler in handlers:

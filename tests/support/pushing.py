@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import IO, Any
 
 from .hub_server import Hub, User
-from .hub_server.policy import WRITER
+from .hub_server.policy import SIGNATURE, WRITER
 
 COMMANDS = """
 import json, os, resource, sys
+import huggingface_hub.utils.logging  # logs to the true standard error from now on
 from click.testing import CliRunner
 from sam21convert.hub import retry
 from sam21convert.__main__ import main
@@ -38,6 +39,7 @@ class Commands:
         hub: The Hub that it talks to.
         scratch: Its folder for temporary files.
         source: The checkpoint that it publishes.
+        log: The file that gets what libraries write to standard error.
         timeout: How long it waits for an answer of the Hub, in seconds.
         largest: The largest file that its disk can hold, in bytes; -1 for no limit.
         announced: What the last command wrote to standard error.
@@ -47,22 +49,30 @@ class Commands:
     hub: Hub
     scratch: Path
     source: Path
+    log: Path
     timeout: int = 60
     largest: int = -1
     announced: str = ""
 
     def run(self, *words: str, user: User | None = WRITER) -> dict[str, Any]:
-        """Run a command and return its JSON answer or error; check that no scratch file is left."""
+        """Run a command and return its JSON answer or error.
+
+        Checks that no scratch file is left, and that nothing secret is printed or logged.
+        """
         token = user.token if user else ""
         asked = [[*words, "--json"], token, self.timeout, self.largest]
         _stream(self.process.stdin).write(json.dumps(asked) + "\n")
         _stream(self.process.stdin).flush()
-        code, out, err = json.loads(_stream(self.process.stdout).readline())
+        told = _stream(self.process.stdout).readline()
+        log = self.log.read_text()
+        assert told, log
+        code, out, err = json.loads(told)
         self.announced = err
         assert out, err
         answer: dict[str, Any] = json.loads(out)
         assert code == answer.get("exit_code", 0)
-        assert not token or token not in out + err
+        assert not token or token not in out + err + log
+        assert SIGNATURE not in out + err + log
         assert not list(self.scratch.iterdir())
         return answer
 
@@ -84,15 +94,18 @@ def running(source: Path, home: Path) -> Iterator[Commands]:
     """Start the process and a new Hub, with all files in ``home``; both end with the block."""
     scratch = home / "scratch"
     scratch.mkdir()
+    log = home / "log"
     inductor = str(home / "inductor")
     with (
         Hub() as hub,
+        log.open("w") as errors,
         subprocess.Popen(
             [sys.executable, "-c", COMMANDS],
             env=hub.environment(home, TMPDIR=str(scratch), TORCHINDUCTOR_CACHE_DIR=inductor),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            stderr=errors,
             text=True,
         ) as process,
     ):
-        yield Commands(process, hub, scratch, source)
+        yield Commands(process, hub, scratch, source, log)

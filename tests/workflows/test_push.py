@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -14,7 +16,9 @@ import pytest
 import sam21convert
 from sam21convert.config.hydra_writer import to_hydra
 from sam21convert.config.load import load_config
-from sam21convert.workflows.publish.readme import BEGIN
+from sam21convert.report import one_line
+from sam21convert.workflows.publish.manifest import MANIFEST
+from sam21convert.workflows.publish.readme import BEGIN, END, markers
 
 from ..support.checkpoints import DEBUG
 from ..support.hub_server import (
@@ -29,6 +33,7 @@ from ..support.hub_server import (
     User,
 )
 from ..support.hub_server.policy import WRITER
+from ..support.nasty import NASTY
 from ..support.pushing import Commands, running
 
 REPO = "org/my-sam2"
@@ -39,6 +44,7 @@ FILES = {
     "model.safetensors",
     "preprocessor_config.json",
     "processor_config.json",
+    MANIFEST,
 }
 
 
@@ -140,7 +146,7 @@ def test_foreign_files_are_not_replaced_without_a_proposal(hub: Hub, push: Push)
     assert held(hub) == before
 
 
-def test_what_is_ours_is_known_by_the_card(hub: Hub, push: Push) -> None:
+def test_what_is_ours_is_known_by_its_hash(hub: Hub, push: Push) -> None:
     push()
     hub.repo(REPO).write({"model.safetensors": b"theirs", "config.json": b"{}", "notes": b""})
     before = held(hub)
@@ -149,16 +155,97 @@ def test_what_is_ours_is_known_by_the_card(hub: Hub, push: Push) -> None:
     assert push("--create-pr")["foreign"] == ["notes"]
 
 
-def test_a_file_of_ours_is_replaced(
-    hub: Hub, push: Push, commands: Commands, tmp_path: Path
-) -> None:
-    push()
+@pytest.fixture
+def push_other(hub: Hub, commands: Commands, tmp_path: Path) -> Push:
+    """Pushes a model with other weights and settings than ``push`` does."""
     other = sam21convert.sample(tmp_path / "other.pt", DEBUG, seed=1).path
     smaller = ("--config", str(config_file(tmp_path, image_size=64)))
-    done = commands.run("push", str(other), REPO, "--to", "hf-image", "--parity", "none", *smaller)
+
+    def run(*options: str) -> dict[str, Any]:
+        words = ["push", str(other), REPO, "--to", "hf-image", "--parity", "none", *smaller]
+        return commands.run(*words, *options)
+
+    return run
+
+
+def assert_replaced(hub: Hub, done: dict[str, Any]) -> None:
     changed = {name for name, change in done["changes"].items() if change == "changed"}
     assert {"model.safetensors", "config.json", "preprocessor_config.json"} <= changed
     assert held(hub) == sent(done)
+
+
+def test_a_file_of_ours_is_replaced(hub: Hub, push: Push, push_other: Push) -> None:
+    push()
+    assert_replaced(hub, push_other())
+
+
+def test_whoever_edits_the_readme_can_still_update_the_model(
+    hub: Hub, push: Push, push_other: Push
+) -> None:
+    push()
+    hub.repo(REPO).write({"README.md": b"# All mine\n"})
+    assert_replaced(hub, push_other())
+
+
+def as_pushed_earlier(hub: Hub, edit: Callable[[str], str] = lambda card: card) -> None:
+    """Make the repository one that an earlier version pushed: its files are in the card alone."""
+    files = {name: blob.read() for name, blob in hub.repo(REPO).files().items()}
+    del files[MANIFEST], files[".gitattributes"]
+    card = files["README.md"].decode()
+    row = re.compile(rf"^\| .*{re.escape(MANIFEST)}.*\n", re.MULTILINE)
+    files["README.md"] = edit(row.sub("", card)).encode()
+    shutil.rmtree(hub.store.folder / REPO)
+    hub.create(REPO, files)
+
+
+def test_what_an_earlier_version_pushed_is_replaced(hub: Hub, push: Push, push_other: Push) -> None:
+    push()
+    as_pushed_earlier(hub)
+    assert push_other("--dry-run")["changes"][MANIFEST] == "new"
+    assert_replaced(hub, push_other())
+
+
+def forged(card: str) -> str:
+    """A card that also lists config.json of the present content, as the name of its source."""
+    digest = hashlib.sha256(b"{}").hexdigest()
+    row = f"| [`config.json`](config.json) | written | 2 | `{digest}` |"
+    return card.replace("converted from | `", f"converted from | `x` |\n{row}\n| y | `")
+
+
+def test_no_name_in_a_card_makes_a_file_of_someone_else_ours(
+    hub: Hub, push: Push, push_other: Push
+) -> None:
+    push()
+    as_pushed_earlier(hub, forged)
+    hub.repo(REPO).write({"config.json": b"{}"})
+    before = held(hub)
+    answer = push_other()
+    assert answer["error"].endswith("did not write: config.json")
+    assert "--create-pr proposes the change" in answer["hint"]
+    assert held(hub) == before
+
+
+FORGED_ROW, COLOURS = (
+    next(name for name in NASTY if part in name) for part in ("| written |", "\x1b")
+)
+
+
+@pytest.mark.parametrize("name", [FORGED_ROW, COLOURS, "\udcff"], ids=["row", "colours", "bytes"])
+def test_a_source_of_any_name_is_published_and_shown_in_one_line(
+    hub: Hub, commands: Commands, tmp_path: Path, name: str
+) -> None:
+    source = tmp_path / f"{name}.pt"
+    shutil.copyfile(commands.source, source)
+    done = commands.run("push", str(source), REPO, "--to", "hf-image", "--parity", "none")
+    assert held(hub) == sent(done)
+    readme = hub.repo(REPO).files()["README.md"].read().decode()
+    assert markers(readme) == [BEGIN, END]
+    told, *lines = commands.announced.splitlines()
+    assert told == f"read        {one_line(str(source))}"
+    assert all(re.match("repository|revision|new|done|url|$", line) for line in lines)
+    assert commands.run("push", str(source), REPO, "--to", "hf-image", "--parity", "none")[
+        "changes"
+    ]
 
 
 @pytest.mark.parametrize(
@@ -278,6 +365,39 @@ def test_what_does_not_pass_is_one_error_and_running_again_completes(hub: Hub, p
     done = push()
     assert held(hub) == sent(done)
     assert len(hub.asked("PUT")) == len({request.path for request in hub.asked("PUT")})
+
+
+@pytest.mark.parametrize(
+    ("token", "method", "path"),
+    [
+        (WRITER.token, "POST", "/api/*/commit/*"),
+        (WRITER.token, "GET", "/api/models/*"),
+        ("My-0wn.t0ken+/=", "GET", "/api/models/*"),
+        ("12345678", "GET", "/api/models/*"),
+    ],
+)
+def test_what_the_hub_repeats_is_told_without_secrets_in_one_line(
+    hub: Hub, push: Push, token: str, method: str, path: str
+) -> None:
+    hub.create(REPO)
+    text = f"no\n\x1b[1mBearer {token} at https://me:{token}@host/x?sig={token}&a=b, {token!r}"
+    hub.inject(Fault(method, path, Status(403, body=json.dumps({"error": text})), ALWAYS))
+    answer = push(user=User("anyone", token))  # which also checks that the token is nowhere
+    assert r": no \x1b[1mBearer *** at https://***@host/x?*** " in answer["error"]
+    assert "\n" not in answer["error"]
+
+
+def test_what_the_client_logs_is_told_without_secrets(
+    hub: Hub, push: Push, commands: Commands
+) -> None:
+    hub.create(REPO)
+    hub.inject(Fault("PUT", "/storage/*", Status(503)))
+    warned = json.dumps({"warnings": [{"message": f"see\n{WRITER.token}"}]})
+    hub.inject(Fault("POST", "/api/validate-yaml", Status(200, body=warned)))
+    assert push()["uploaded"]
+    log = commands.log.read_text()
+    assert re.search(r"HTTP Error 503 thrown while requesting PUT http://[\w.:/-]+\?\*\*\*\n", log)
+    assert "Warnings while validating metadata in README.md: - see ***\n" in commands.announced
 
 
 @pytest.mark.parametrize("status", [409, 412])

@@ -9,6 +9,7 @@ from fnmatch import fnmatchcase
 
 LARGE = 10 << 20  # bytes; from here on a file goes to LFS whatever its name
 LFS_SUFFIXES = ("bin", "ckpt", "gz", "h5", "npy", "npz", "pkl", "pt", "pth", "safetensors", "zip")
+SIGNATURE = "signaturesecret"  # who has a link to the storage with it may use it
 LICENSES = {"apache-2.0", "bsd-3-clause", "cc-by-4.0", "mit", "openrail", "other", "unknown"}
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from .messages import Answer, RefusalError, Request, as_json
+from .policy import SIGNATURE
 from .repo import Blob, Discussion, Repo
 from .store import Store
 
@@ -142,7 +143,7 @@ def resolve(store: Store, request: Request, repo: Repo, revision: str, path: str
     linked = {
         "X-Linked-Etag": f'"{blob.sha256}"',
         "X-Linked-Size": str(blob.size),
-        "Location": f"{store.storage}/storage/{repo.name}/{blob.sha256}/{path}",
+        "Location": f"{store.storage}/storage/{repo.name}/{blob.sha256}/{path}?sig={SIGNATURE}",
     }
     return Answer(302, headers={**at, **linked})
 

@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 from .messages import Answer, RefusalError, Request, as_json
-from .policy import card_problems
+from .policy import SIGNATURE, card_problems
 from .repo import Blob, Repo, now
 from .store import Store
 
@@ -77,7 +77,7 @@ def batch(store: Store, request: Request, repo: Repo) -> Answer:
     def plan(oid: str, size: int) -> dict[str, Any]:
         if repo.objects.path(oid).exists():
             return {"oid": oid, "size": size}
-        upload = {"href": f"{store.storage}/storage/{repo.name}/{oid}"}
+        upload = {"href": f"{store.storage}/storage/{repo.name}/{oid}?X-Amz-Signature={SIGNATURE}"}
         verify = {"href": f"{store.url(repo.name)}.git/info/lfs/verify"}
         return {"oid": oid, "size": size, "actions": {"upload": upload, "verify": verify}}
 
