@@ -312,7 +312,7 @@ def _as_unit(image: Any) -> Tensor:
         raise ValueError(f"image: expected height x width x 3, found {found}")
     planes = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))  # 3, H, W
     if image.dtype == np.uint8:
-        return planes.float() / 255
+        return planes.float().div_(255)
     if image.dtype.kind != "f":
         raise ValueError(f"image: expected bytes or floats, found {image.dtype}")
     return planes.float()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -19,6 +20,8 @@ from PIL import Image
 from torch import Tensor
 
 from .config import PIXEL_MEAN, PIXEL_STD
+from .pictures import load_picture
+from .video_files import most_frames, open_video, stated_frames, too_many, undecodable
 
 if TYPE_CHECKING:
     import av.filter
@@ -94,7 +97,8 @@ def load_frames(
     Raises:
         FileNotFoundError: If there is no such path.
         ValueError: If the video cannot be read, has no frames, or has frames of different sizes; it
-            names the file or frame.
+            names the file or frame. A :class:`~.pictures.MediaError` if it is too large for the
+            memory that is free, or in a format that is not opened.
     """
     target = torch.device("cpu" if offload_to_cpu else device)
     if isinstance(video, bytes):
@@ -107,6 +111,7 @@ def load_frames(
     if not path.is_dir():
         return _video_file(path, str(path), image_size, target)
     paths = numbered(path)
+    _room(str(path), len(paths), image_size, target)
     if async_loading:
         lazy = LazyImages(paths, image_size, target)
         return Frames(lazy, lazy.height, lazy.width)
@@ -176,6 +181,14 @@ def _end(stop: Event, thread: Thread) -> None:
         thread.join()
 
 
+def _room(name: str, count: int, image_size: int, device: torch.device) -> int | None:
+    """How many frames fit into memory, if that is known, and are at least ``count``."""
+    most = most_frames(image_size, device)
+    if most is not None and count > most:
+        raise too_many(name, count, most, image_size)
+    return most
+
+
 def _stacked(
     name: str, squares: Iterable[_Square], count: int, image_size: int, device: torch.device
 ) -> Frames:
@@ -240,11 +253,7 @@ def numbered(folder: Path) -> list[Path]:
 
 
 def _picture_file(path: Path, image_size: int) -> _Square:
-    try:
-        with Image.open(path) as picture:
-            return _resized(str(path), picture, image_size)
-    except (OSError, Image.DecompressionBombError) as error:
-        raise ValueError(f"{path}: cannot be read as a picture: {error}") from error
+    return _resized(str(path), load_picture(path), image_size)
 
 
 def _in_memory(video: Any, image_size: int, device: torch.device) -> Frames:
@@ -255,6 +264,7 @@ def _in_memory(video: Any, image_size: int, device: torch.device) -> Frames:
     elif not isinstance(video, Sequence):
         found = type(video).__name__
         raise ValueError(f"video: expected a path, the bytes of a file, or frames; found {found}")
+    _room("video", len(video), image_size, device)
     squares = (
         _resized(f"frame {number}", _as_picture(number, frame), image_size)
         for number, frame in enumerate(video)
@@ -282,23 +292,30 @@ def _resized(name: str, picture: Image.Image, image_size: int) -> _Square:
 
 def _video_file(file: Path | BytesIO, name: str, image_size: int, device: torch.device) -> Frames:
     # Collected as bytes first: the header of a file is not reliable about the number of frames.
-    squares = list(_decoded(file, name, image_size))
-    return _stacked(name, squares, len(squares), image_size, device)
+    squares = deque(_decoded(file, name, image_size, device))
+    count = len(squares)
+    return _stacked(name, _emptying(squares), count, image_size, device)
 
 
-def _decoded(file: Path | BytesIO, name: str, image_size: int) -> Iterator[_Square]:
+def _emptying(squares: deque[_Square]) -> Iterator[_Square]:
+    """Hand out the frames one by one, and keep none that was handed out."""
+    while squares:
+        yield squares.popleft()
+
+
+def _decoded(
+    file: Path | BytesIO, name: str, image_size: int, device: torch.device
+) -> Iterator[_Square]:
     import av
 
-    # An absolute path, because FFmpeg would take "12:30.mp4" for a protocol called 12.
-    source = str(file.absolute()) if isinstance(file, Path) else file
     graph = None
     try:
-        with av.open(source, "r") as container:
-            if not container.streams.video:
-                raise ValueError(f"{name}: expected a video, found none in the file")
+        with open_video(file, name) as container:
             stream = container.streams.video[0]
-            stream.thread_type = "AUTO"
+            most = _room(name, stated_frames(container), image_size, device)
             for number, frame in enumerate(container.decode(stream)):
+                if most is not None and number >= most:
+                    raise too_many(name, None, most, image_size)
                 turn = -frame.rotation % 360  # degrees clockwise
                 graph = graph or _resizer(stream, turn, image_size)
                 graph.push(frame)
@@ -308,7 +325,7 @@ def _decoded(file: Path | BytesIO, name: str, image_size: int) -> Iterator[_Squa
                     height, width = width, height
                 yield _Square(f"{name}, frame {number}", pixels, height, width)
     except av.FFmpegError as error:
-        raise ValueError(f"{name}: cannot be decoded as a video: {error.strerror}") from error
+        raise undecodable(name, error) from error
 
 
 def _resizer(stream: av.VideoStream, turn: int, image_size: int) -> av.filter.Graph:

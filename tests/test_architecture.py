@@ -44,6 +44,8 @@ LOOSE = {"__init__", "__main__", "_version", "errors", "report"}
 # What modules of the model import beyond torch and the standard library.
 MODEL_IMPORTS = {
     "connected_components": {"numpy", "scipy"},
+    "pictures": {"PIL", "numpy"},
+    "video_files": {"av"},
     "video_frames": {"PIL", "av", "numpy"},
     "image_predictor": {"PIL", "numpy"},
 }

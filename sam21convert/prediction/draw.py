@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from itertools import cycle
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain, cycle
 from math import ceil, sqrt
 
 import numpy as np
@@ -64,8 +64,7 @@ def with_mask(pixels: Pixels, mask: Mask, colour: Colour = COLOURS[0]) -> Image.
         A new picture of the same size.
     """
     drawn = pixels.copy()
-    drawn[mask] = (1 - _TINT) * pixels[mask] + _TINT * np.array(colour)
-    drawn[_outline(mask, max(1, round(max(mask.shape) / 400)))] = colour
+    _tint(drawn, mask, colour)
     return Image.fromarray(drawn)
 
 
@@ -84,9 +83,11 @@ def drawing(
         A new picture of the same size.
     """
     colours = dict(zip(masks, cycle(COLOURS), strict=False))
-    picture = Image.fromarray(pixels)
+    drawn = pixels.copy()
     for obj_id, mask in masks.items():
-        picture = with_mask(np.asarray(picture), mask, colours[obj_id])
+        _tint(drawn, mask, colours[obj_id])
+    picture = Image.fromarray(drawn)
+    del drawn  # a large picture takes a large share of the memory
     for obj_id, prompted in prompts.items():
         if prompted.corners is not None:
             _mark_box(picture, prompted.corners, colours[obj_id])
@@ -107,6 +108,13 @@ def black_and_white(mask: Mask) -> Image.Image:
         A grey picture of 0 and 255 (the object).
     """
     return Image.fromarray(mask.astype(np.uint8) * 255)
+
+
+def _tint(drawn: Pixels, mask: Mask, colour: Colour) -> None:
+    """Tint and outline the masked part, row by row: all at once would take six times the memory."""
+    for row, inside in zip(drawn, mask, strict=True):
+        row[inside] = (1 - _TINT) * row[inside] + _TINT * np.array(colour)
+    drawn[_outline(mask, max(1, round(max(mask.shape) / 400)))] = colour
 
 
 def _mark_point(
@@ -146,29 +154,34 @@ def strip(panels: Sequence[tuple[str, Image.Image]], side: int = 384) -> Image.I
     Returns:
         One picture of all panels.
     """
-    return sheet([(title, panel.resize((side, side))) for title, panel in panels], len(panels))
+    titles = [title for title, _ in panels]
+    return sheet(titles, (panel.resize((side, side)) for _, panel in panels), len(panels))
 
 
-def sheet(panels: Sequence[tuple[str, Image.Image]], columns: int) -> Image.Image:
-    """Draw panels in rows, each under its title.
+def sheet(titles: Sequence[str], pictures: Iterable[Image.Image], columns: int) -> Image.Image:
+    """Draw pictures in rows, each under its title.
 
     Args:
-        panels: Titles and pictures of one size, row by row.
-        columns: Number of panels in a row.
+        titles: The titles, row by row.
+        pictures: A picture for each title, all of one size. They are taken one by one, so that not
+            all of them need be in memory.
+        columns: Number of pictures in a row.
 
     Returns:
-        One picture of all panels.
+        One picture of all of them.
     """
-    width, height = panels[0][1].size
+    waiting = iter(pictures)
+    first = next(waiting)
+    width, height = first.size
     text = max(11, round(width / 24))
     font = ImageFont.load_default(text)
     margin, head = text, 2 * text
-    step = margin + max(width, *(ceil(font.getlength(title)) for title, _ in panels))
-    rows = -(-len(panels) // columns)
+    step = margin + max(width, *(ceil(font.getlength(title)) for title in titles))
+    rows = -(-len(titles) // columns)
     size = (margin + columns * step, rows * (head + height) + margin)
     picture = Image.new("RGB", size, "white")
     draw = ImageDraw.Draw(picture)
-    for number, (title, panel) in enumerate(panels):
+    for number, (title, panel) in enumerate(zip(titles, chain([first], waiting), strict=True)):
         row, column = divmod(number, columns)
         left, top = margin + column * step, head + row * (head + height)
         draw.text((left, top - head / 2), title, fill="black", font=font, anchor="lm")

@@ -157,7 +157,8 @@ def predict_image(
     Coordinates are pixels of the picture, which is turned upright as its EXIF data says.
 
     Args:
-        image: The picture, in any format that Pillow reads, with 8 bits per channel.
+        image: The picture: JPEG, PNG, WebP, BMP or TIFF, with 8 bits per channel, and 67,108,864
+            pixels (8192 x 8192) at most.
         checkpoint: Any checkpoint that :func:`~sam21convert.load_model` takes, or an image model,
             which has no memory.
         out: A PNG for the picture with masks and prompts drawn. Masks (0 and 255) are written
@@ -179,8 +180,9 @@ def predict_image(
     Raises:
         UsageError: If the prompts do not fit the picture, an output exists or ``device`` is not
             available.
-        UnreadableError: If ``image`` or ``mask`` is not a picture.
-        RefusedError: If ``image`` has more than 8 bits per channel.
+        UnreadableError: If ``image`` or ``mask`` is missing or damaged.
+        RefusedError: If ``image`` or ``mask`` is in another format or too large, or ``image`` has
+            more than 8 bits per channel.
         Sam21ConvertError: For a checkpoint, as :func:`~sam21convert.load_model` does.
 
     Example:
@@ -344,7 +346,12 @@ def _segmented(
     found = []
     for obj_id, prompted in objects.items():
         masks, ious, _ = predictor.predict(
-            prompted.coordinates, prompted.labels, prompted.corners, mask_input, candidates
+            prompted.coordinates,
+            prompted.labels,
+            prompted.corners,
+            mask_input,
+            candidates,
+            return_logits=True,  # masks of 0 and 1 would be made from them, in float32 as well
         )
         for mask, iou in zip(masks, ious, strict=True):
             found.append((obj_id, mask > 0, float(iou)))
@@ -383,11 +390,9 @@ def _drawn(
     """All objects in one drawing, or a panel for each candidate."""
     if len(objects) == len(found):
         return drawing(pixels, {obj_id: mask for obj_id, mask, _ in found}, objects)
-    panels = [
-        (f"mask {number}, expected IoU {iou:.2f}", drawing(pixels, {obj_id: mask}, objects))
-        for number, (obj_id, mask, iou) in enumerate(found)
-    ]
-    return sheet(panels, columns=len(panels))
+    titles = [f"mask {number}, expected IoU {iou:.2f}" for number, (_, _, iou) in enumerate(found)]
+    panels = (drawing(pixels, {obj_id: mask}, objects) for obj_id, mask, _ in found)
+    return sheet(titles, panels, columns=len(titles))
 
 
 def _write(pictures: dict[Path, Image.Image], overwrite: bool) -> None:

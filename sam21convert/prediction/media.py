@@ -8,9 +8,10 @@ from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
-from ..errors import MissingFileError, RefusedError, UnreadableError, UsageError
+from ..errors import MissingFileError, RefusedError, Sam21ConvertError, UnreadableError, UsageError
+from ..model.pictures import MediaError, load_picture, rgb
 from .draw import Mask, Pixels
 
 
@@ -18,14 +19,14 @@ def read_picture(path: Path) -> Pixels:
     """Read a picture, turned upright as its EXIF data says.
 
     Args:
-        path: A file in any format that Pillow reads.
+        path: A JPEG, PNG, WebP, BMP or TIFF file. Of several pictures in it the first is read.
 
     Returns:
         The RGB picture, ``H x W x 3`` bytes.
 
     Raises:
-        UnreadableError: If the file is not a picture.
-        RefusedError: If it has more than 8 bits per channel.
+        UnreadableError: If the file cannot be read or is damaged.
+        RefusedError: If it is in another format, has more than 8 bits per channel or is too large.
     """
     picture = _opened(path)
     if picture.mode[0] in "IF":  # Pillow would clip such values at 255
@@ -33,14 +34,14 @@ def read_picture(path: Path) -> Pixels:
             f"{path}: expected 8 bits per channel, found Pillow's mode {picture.mode}",
             hint="save it with 8 bits per channel",
         )
-    return np.asarray(picture.convert("RGB"))
+    return rgb(picture)
 
 
 def read_mask(path: Path, width: int, height: int) -> Mask:
     """Read the mask of a picture from a picture of the same size.
 
     Args:
-        path: A file in any format that Pillow reads.
+        path: A file as for :func:`read_picture`.
         width: Expected width in pixels.
         height: Expected height in pixels.
 
@@ -48,7 +49,8 @@ def read_mask(path: Path, width: int, height: int) -> Mask:
         ``H x W``, true where the picture is not black.
 
     Raises:
-        UnreadableError: If the file is not a picture.
+        UnreadableError: If the file cannot be read or is damaged.
+        RefusedError: If it is in another format or too large.
         UsageError: If it has another size or is black throughout.
     """
     picture = _opened(path)
@@ -57,7 +59,7 @@ def read_mask(path: Path, width: int, height: int) -> Mask:
             f"{path}: expected {width} x {height} pixels (width x height), those of the picture, "
             f"found {picture.width} x {picture.height}"
         )
-    mask: Mask = np.asarray(picture.convert("RGB")).max(axis=-1) > 0
+    mask: Mask = rgb(picture).max(axis=-1) > 0
     if not mask.any():
         raise UsageError(f"{path}: expected an object that is not black, found only black")
     return mask
@@ -77,13 +79,11 @@ def frames_of(video: Path) -> Iterator[Pixels]:
         from ..model.video_frames import numbered
 
         for path in numbered(video):
-            with Image.open(path) as picture:
-                yield np.asarray(picture.convert("RGB"))
+            yield rgb(load_picture(path))
         return
-    import av
+    from ..model.video_files import open_video
 
-    with av.open(str(video.absolute())) as container:
-        container.streams.video[0].thread_type = "AUTO"
+    with open_video(video, str(video)) as container:
         for frame in container.decode(video=0):
             pixels = frame.to_ndarray(format="rgb24")
             upright = np.rot90(pixels, frame.rotation // 90)  # counterclockwise, as rotation is
@@ -99,9 +99,9 @@ def frame_rate(video: Path) -> Fraction:
     Returns:
         Frames per second, on average; 25 if the file does not state it.
     """
-    import av
+    from ..model.video_files import open_video
 
-    with av.open(str(video.absolute())) as container:
+    with open_video(video, str(video)) as container:
         return container.streams.video[0].average_rate or Fraction(25)
 
 
@@ -138,13 +138,25 @@ def new_video(
         container.mux(stream.encode())
 
 
+def as_ours(error: FileNotFoundError | ValueError) -> Sam21ConvertError:
+    """Turn what reading a picture or a video raises into an error of this package.
+
+    Args:
+        error: The error, with a message that names the file.
+
+    Returns:
+        The error to raise.
+    """
+    if isinstance(error, FileNotFoundError):
+        return MissingFileError(str(error))
+    if isinstance(error, MediaError):
+        kind = RefusedError if error.intact else UnreadableError
+        return kind(str(error), hint=error.hint)
+    return UnreadableError(str(error))
+
+
 def _opened(path: Path) -> Image.Image:
     try:
-        with Image.open(path) as picture:
-            return ImageOps.exif_transpose(picture)
-    except FileNotFoundError:
-        raise MissingFileError(f"{path}: no such file") from None
-    # which error Pillow raises for damage depends on the format
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise UnreadableError(f"{path}: cannot be read as a picture: {reason}") from error
+        return load_picture(path, upright=True)
+    except (FileNotFoundError, MediaError) as error:
+        raise as_ours(error) from error

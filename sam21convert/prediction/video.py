@@ -12,12 +12,12 @@ import numpy as np
 from PIL import Image
 
 from ..config.hydra import VIDEO_BUILDERS
-from ..errors import UnreadableError, UsageError
+from ..errors import UsageError
 from ..io.output.atomic import new_folder, refuse_existing
 from ..report import SILENT, Progress, Report, table
 from .draw import Mask, Pixels, black_and_white, drawing, sheet
 from .image import Prediction, load_for_use, no_prompt, size_of
-from .media import frame_rate, frames_of, new_video
+from .media import as_ours, frame_rate, frames_of, new_video
 from .prompts import Prompt, Prompted, check_inside, grouped
 
 if TYPE_CHECKING:
@@ -124,7 +124,8 @@ def predict_video(
     beginning, with the settings of the official builder of video predictors.
 
     Args:
-        video: A folder of ``<number>.jpg`` or a video file.
+        video: A folder of ``<number>.jpg`` or a video file: MP4, MOV, Matroska, WebM, AVI, MPEG,
+            Ogg, FLV or WMV.
         checkpoint: Any checkpoint that :func:`~sam21convert.load_model` takes.
         out: The output folder: ``frames/00000.jpg`` and so on with everything drawn,
             ``masks/<object>/00000.png`` and so on (0 and 255), ``overview.png`` with a few frames
@@ -142,6 +143,8 @@ def predict_video(
 
     Raises:
         UnreadableError: If ``video`` cannot be read.
+        RefusedError: If ``video`` is in another format, has frames of more than 8192 x 4352 pixels,
+            or does not fit into memory, where each frame takes 13 MB at 1024 pixels.
         UsageError: If the prompts do not fit the video or something is in the way of the output.
         Sam21ConvertError: For a checkpoint, as :func:`~sam21convert.load_model` does.
 
@@ -194,7 +197,7 @@ def _naming_faults() -> Iterator[None]:
     try:
         yield
     except (FileNotFoundError, ValueError) as error:
-        raise UnreadableError(str(error)) from error
+        raise as_ours(error) from error
 
 
 def _point(predictor: SAM2VideoPredictor, state: Session, objects: Objects) -> None:
@@ -258,7 +261,8 @@ def _draw(source: Path, state: Session, objects: Objects, home: Path, progress: 
             if frame in shown:
                 panels.append((f"frame {frame}", picture.resize(small)))
             progress.advance(1)
-    sheet(panels, columns=4).save(home / OVERVIEW)
+    titles, pictures = zip(*panels, strict=True)
+    sheet(titles, pictures, columns=4).save(home / OVERVIEW)
 
 
 def _mask(path: Path) -> Mask:

@@ -49,5 +49,5 @@ def test_prompts_of_several_objects_carry_their_names_within_the_picture() -> No
 
 def test_titles_do_not_run_into_each_other() -> None:
     panel = Image.new("RGB", (10, 10), "red")
-    wide, narrow = sheet([("a long title", panel)] * 2, 2), sheet([("a", panel)] * 2, 2)
+    wide, narrow = sheet(["a long title"] * 2, [panel] * 2, 2), sheet(["a"] * 2, [panel] * 2, 2)
     assert wide.width > narrow.width

@@ -24,6 +24,7 @@ from sam21convert.prediction.image import FoundMask
 from sam21convert.prediction.media import frames_of, new_video, read_picture
 from sam21convert.prediction.prompts import Prompt, grouped
 
+from ..model.test_pictures import png
 from ..model.test_video_frames import encode, turned
 from ..support.checkpoints import DEBUG
 from ..support.videos import HEIGHT, LENGTH, WIDTH, frame, jpeg_folder
@@ -438,6 +439,13 @@ class TestRefusals:
         Image.fromarray(frame(0)[1:]).save(tmp_path / "mixed" / "1.jpg")
         (tmp_path / "taken").mkdir()
         (tmp_path / "taken" / "mine.txt").touch()
+        (tmp_path / "large.png").write_bytes(png(13000, 13000))
+        Image.new("L", (96, 80)).save(tmp_path / "moving.gif")
+        (tmp_path / "list.m3u8").write_text("#EXTM3U\n#EXTINF:1,\nclip.mp4\n")
+        (tmp_path / "piped").mkdir()
+        os.mkfifo(tmp_path / "piped" / "0.jpg")
+        os.mkfifo(tmp_path / "pipe")
+        (tmp_path / "zero").symlink_to("/dev/zero")
         return tmp_path
 
     IMAGE = (
@@ -445,7 +453,16 @@ class TestRefusals:
         ("text.png --point 1,1", 3, "text.png: cannot be read as a picture"),
         ("cut.png --point 1,1", 3, "cut.png: cannot be read as a picture"),
         ("deep.png --point 1,1", 3, "deep.png: expected 8 bits per channel, found"),
-        ("empty --point 1,1", 3, "empty: cannot be read as a picture: Is a directory"),
+        ("empty --point 1,1", 3, "empty: is not a regular file"),
+        ("pipe --point 1,1", 3, "pipe: is not a regular file"),
+        ("zero --point 1,1", 3, "zero: is not a regular file"),
+        ("scene.png --mask pipe", 3, "pipe: is not a regular file"),
+        ("large.png --point 1,1", 3, "large.png: has 13000 x 13000 pixels (width x height)"),
+        (
+            "moving.gif --point 1,1",
+            3,
+            "moving.gif: cannot be read as a picture: expected JPEG",
+        ),
         ("scene.png", 2, "no prompt"),
         ("scene.png --point 1;1", 2, "point '1;1': expected [OBJECT:]X,Y"),
         ("scene.png --box 1,2,3", 2, "box '1,2,3': expected [OBJECT:]X0,Y0"),
@@ -479,6 +496,10 @@ class TestRefusals:
         ("cut.mp4 --point 1,1", 3, "cut.mp4: cannot be decoded as a video"),
         ("empty --point 1,1", 3, "empty: expected pictures named <number>.jpg"),
         ("mixed --point 1,1", 3, "1.jpg: expected 90 x 120 pixels"),
+        ("pipe --point 1,1", 3, "pipe: is not a regular file"),
+        ("piped --point 1,1", 3, "0.jpg: is not a regular file"),
+        ("moving.gif --point 1,1", 3, "moving.gif: cannot be decoded as a video: expected MP4"),
+        ("list.m3u8 --point 1,1", 3, "list.m3u8: cannot be decoded as a video: expected MP4"),
         ("jpegs", 2, "no prompt"),
         ("jpegs --point 1,1@22", 2, "point 1,1: is for frame 22; the video has 22 frames"),
         ("jpegs --point 1,90", 2, "point 1,90: is not inside the picture, which has 120 x 90"),
