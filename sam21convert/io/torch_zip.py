@@ -22,7 +22,7 @@ from .zip_directory import MAX_DIRECTORY, NOT_A_ZIP, check_end
 from .zip_entries import refuse_twins
 
 _MAX_ONE_TENSOR = 4096  # bytes of the directory or pickle of a single tensor; usually hundreds
-_CHUNK = 1 << 20
+_CHUNK = 1 << 18
 _LOCAL_HEADER = struct.Struct("<4s4xH16xHH")
 
 

@@ -20,7 +20,6 @@ from torch.optim.swa_utils import AveragedModel
 import sam21convert
 from sam21convert import convert, inspect, validate
 from sam21convert.checkpoint import open as checkpoint_module
-from sam21convert.checkpoint.safety import pickle_scan
 from sam21convert.config.registry import SHIPPED, Shipped, shipped_tensors
 from sam21convert.dialects import DIALECTS, HF_IMAGE, MLX, OFFICIAL, TIMM
 from sam21convert.dialects.keymap import compile_keymap, covers
@@ -260,12 +259,11 @@ class TestTrainer:
         optimizer = {"state": dict(enumerate(moments)), "param_groups": groups}
         path = tmp_path / "checkpoint.pt"
         torch.save({"model": model, "ema": {"module": model}, "optimizer": optimizer}, path)
-        monkeypatch.setattr(machine, "_MAX_STEPS", machine._MAX_STEPS // 3)
-        monkeypatch.setattr(pickle_scan, "_MAX_STEPS", pickle_scan._MAX_STEPS // 3)
+        monkeypatch.setattr(machine, "MAX_OPCODES", 400_000)
         found = inspect(path, weights="model")
         assert found.config == "sam2.1/sam2.1_hiera_l"
         assert found.safety.complete
-        monkeypatch.setattr(machine, "_MAX_STEPS", machine._MAX_STEPS // 4)
+        monkeypatch.setattr(machine, "MAX_OPCODES", 33_333)
         with pytest.raises(RefusedError, match="more than 33,333 opcodes"):
             inspect(path, weights="model")
 

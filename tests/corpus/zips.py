@@ -106,7 +106,7 @@ def _entries() -> Iterator[Case]:
         ("no data.pkl", zipped(plain[1:]), "not a PyTorch checkpoint"),
         ("no storage", zipped([e for e in plain if e.name != data]), "storage '0'", "no entry"),
         ("storage of another name", _changed(data, name="a/data/1"), "storage '0'", "no entry"),
-        ("storage in capitals", _changed(data, name="a/DATA/0"), "storage '0'", "no entry"),
+        ("storage in capitals", _changed(data, name="a/DATA/0"), "take the entry 'a/DATA/0' for data/0"),
         ("two folders", zipped([*plain, Entry("b/data.pkl", b"N.")]), "more than one data.pkl"),
         ("data.pkl too deep", zipped([replace(plain[0], name="a/b/data.pkl")]), "not a PyTorch"),
         ("no entries", zipped([]), "empty zip archive"),
@@ -115,7 +115,7 @@ def _entries() -> Iterator[Case]:
         ("another method", _changed(data, method=99), "storage '0'", "compressed"),
         ("a bomb as data.pkl", _changed(pickled, method=8, data=bytes(10**6), packed=packed), "compr"),
         ("a bomb as storage", _changed(data, method=8, data=bytes(10**6), packed=packed), "compr"),
-        ("data.pkl of 4 GB", _changed(pickled, size=0xFFFFFFF0), "data.pkl", "allowed"),
+        ("data.pkl of 4 GB", _changed(pickled, size=0xFFFFFFF0), "data.pkl", "beyond the end"),
         ("storage of 4 GB", _changed(data, size=0xFFFFFFF0), "storage '0'", "end"),
         ("storage of 18 EB", _changed(data, size=2**63 - 1, zip64=True), "storage '0'", "end"),
         ("compressed in the local header", _changed(data, local_method=8), "storage '0'", DISAGREE),
@@ -138,8 +138,22 @@ def _entries() -> Iterator[Case]:
         ),
         *(
             (f"data.pkl at {path}", _changed(pickled, name=path), "not a PyTorch checkpoint")
-            for path in ("../data.pkl/..", "/abs/data.pkl", "../../data.pkl", "a\\data.pkl", "C:/x/data.pkl")
+            for path in ("../data.pkl/..", "../../data.pkl", "C:/x/data.pkl")
         ),
+        *(
+            (f"data.pkl at {path}", _changed(pickled, name=path), "take the entry", "for data.pkl")
+            for path in ("/abs/data.pkl", "a\\data.pkl", "a//data.pkl", "a/DATA.PKL", "a/data.pkl ", "a/d\u200bata.pkl")
+        ),
+        *(
+            (f"{name} beside {other}", zipped([*plain, Entry(name, b"N.")]), "for one another")
+            for other, name in (
+                ("data.pkl", "a/DATA.PKL"), ("data/0", "A/data/0"), ("data/0", "a/Data/0"),
+                ("data.pkl", "a\\data.pkl"), ("data.pkl", "a/./data.pkl"), ("data/0", "a/data/0."),
+                ("data/0", "a/data/\uff10"), ("data.pkl", "a/data.pkl "),
+            )
+        ),
+        ("BYTEORDER alone", zipped([*plain, Entry("a/BYTEORDER", b"big")]), "take the entry", "for byteorder"),
+        ("another folder first", zipped([Entry("b/x", b"N."), *plain]), "the first entry", "'b'"),
     )  # fmt: skip
     for name, made, *says in table:
         yield Case("zip entries", name, written(made), tuple(says))

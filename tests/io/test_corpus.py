@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from sam21convert.errors import Sam21ConvertError
-from sam21convert.io import safetensors, torch_storage, zip_directory
+from sam21convert.io import safetensors, zip_directory
 from sam21convert.io import text as text_files
 from sam21convert.io import torch_zip as torch_zip_reader
 from sam21convert.io.open import open_source
@@ -192,8 +192,7 @@ class TestControls:
 def test_the_document_states_the_limits() -> None:
     text = " ".join((DOCS / "safety.md").read_text().split())
     for stated in (
-        f"{torch_storage.MAX_HEADER >> 20} MiB",
-        f"MiB and {machine._MAX_STEPS:,} opcodes for a pickle",
+        f"{machine.MAX_OPCODES:,} opcodes and {machine._MAX_KEPT >> 20} MiB of values for a pickle",
         f"{zip_directory.MAX_DIRECTORY >> 20} MiB for the directory of a zip archive",
         f"{safetensors._MAX_HEADER // 10**6} MB for the header of a safetensors file",
         f"{text_files._MAX_BYTES >> 10} KiB for a config",

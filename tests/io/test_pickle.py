@@ -136,12 +136,15 @@ def test_extension_codes_are_placeholders() -> None:
 def test_names_of_placeholders_can_be_printed() -> None:
     name = unpickle(b"\x8c\x01m\x8c\x05\x1b[2J\n\x93.", "data").placeholders[0]
     assert name == r"m.\x1b[2J\n"
-    long = unpickle(b"cm\n" + b"x" * 10**6 + b"\n.", "data").placeholders[0]
+    long = unpickle(b"cm\n" + b"x" * 60_000 + b"\n.", "data").placeholders[0]
     assert len(long) < 300
+    with pytest.raises(UnreadableError, match="the name of a global"):
+        load(b"cm\n" + b"x" * 70_000 + b"\n.")
 
 
 def test_long_names_are_shortened() -> None:
-    names = b"\x8c\x01mq\x000X" + (10**6).to_bytes(4, "little") + b"x" * 10**6 + b"q\x010"
+    size = 60_000
+    names = b"\x8c\x01mq\x000X" + size.to_bytes(4, "little") + b"x" * size + b"q\x010"
     data = names + b"(" + b"h\x01h\x01\x93" * 40_000 + b"l."
     assert len(load(data)) == 40_000  # in no time, and in no gigabytes
 
@@ -328,6 +331,6 @@ def test_memory_is_proportional_to_the_data() -> None:
 
 
 def test_too_many_opcodes_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sam21convert.io.pickle.machine._MAX_STEPS", 1000)
+    monkeypatch.setattr("sam21convert.io.pickle.machine.MAX_OPCODES", 1000)
     with pytest.raises(RefusedError, match="more than 1,000 opcodes"):
         load(b"N0" * 1000 + b"N.")

@@ -21,6 +21,8 @@ from torch.distributed.checkpoint.state_dict_saver import save
 
 from sam21convert import convert, inspect, validate
 from sam21convert.checkpoint.open import open_checkpoint
+from sam21convert.checkpoint.safety.find_pickles import Found
+from sam21convert.checkpoint.safety.folder import look_through_source
 from sam21convert.checkpoint.safety.report import assess
 from sam21convert.config.registry import shipped_tensors
 from sam21convert.errors import RefusedError, Sam21ConvertError, UnreadableError
@@ -86,11 +88,10 @@ class TestSafety:
         (folder / ".metadata").write_bytes(pickle.dumps(found))
         assert (assess(folder).rating, assess(folder).complete) == ("unknown", False)
 
-    def test_with_too_much_to_scan_the_rating_is_unknown(
-        self, folder: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr("sam21convert.checkpoint.safety.find_pickles.MAX_HEADER", 100_000)
-        assert not assess(folder).complete
+    def test_too_much_to_look_through_is_said(self, folder: Path) -> None:
+        found = Found(opcodes=2000)
+        look_through_source(folder, found)
+        assert found.unscanned
 
 
 def split(state: dict[str, torch.Tensor], folder: Path) -> Path:
