@@ -21,10 +21,11 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
 
-from ..errors import MissingSourceError, RefusedError, UsageError
+from ..errors import MissingFileError, MissingSourceError, RefusedError, UsageError, unreadable
 from .download import cache, check, download
 from .fetch import check_cached, fetch_file, fetch_repository
 from .published import PUBLISHED, Published
+from .redaction import redact
 from .remote import open_remote
 
 _HUB = re.compile(
@@ -33,6 +34,7 @@ _HUB = re.compile(
     r"(?:/(?P<file>.+))?/?"
 )
 _WEB = ("https://", "http://")
+_LONGEST = 100  # bytes of a name in the cache, to which longer endings are added
 _FILES = {".bin", ".ckpt", ".json", ".pt", ".pth", ".safetensors"}
 
 
@@ -66,7 +68,8 @@ def locate(source: str | Path) -> Path:
         MissingSourceError: when ``source`` is neither a path nor any other of the forms.
         UsageError: when a repository has several checkpoints, or an address is not well formed.
         RefusedError: when a repository has no checkpoint, and for ``-`` (standard input).
-        UnreadableError: when the checkpoint cannot be downloaded or has the wrong hash.
+        UnreadableError: when the checkpoint cannot be downloaded or has the wrong hash, and when
+            the system cannot look up the path.
     """
     return resolve(source).path
 
@@ -89,10 +92,11 @@ def resolve(source: str | Path, *, header_only: bool = False) -> Located:
         MissingSourceError: when ``source`` is neither a path nor any other of the forms.
         UsageError: when a repository has several checkpoints, or an address is not well formed.
         RefusedError: when a repository has no checkpoint, and for ``-`` (standard input).
-        UnreadableError: when the checkpoint cannot be downloaded or has the wrong hash.
+        UnreadableError: when the checkpoint cannot be downloaded or has the wrong hash, and when
+            the system cannot look up the path.
     """
     path, text = Path(source), str(source)
-    if path.exists():
+    if _is_there(path, text):
         return Located(path)
     for published in PUBLISHED:
         if text in (published.name, published.url):
@@ -118,6 +122,19 @@ def resolve(source: str | Path, *, header_only: bool = False) -> Located:
         hint="give a path, a name that sam21convert list shows, hf://org/repo[@revision][/file] "
         "or https://...",
     )
+
+
+def _is_there(path: Path, text: str) -> bool:
+    """Whether there is a file or folder of this name, which may be an address."""
+    address = text.startswith(("hf://", *_WEB))
+    if "\0" in text and not address:
+        raise MissingFileError(f"{path}: no such file: a name cannot hold a zero byte")
+    try:
+        return path.exists()
+    except OSError as error:
+        if address:  # those with a signature are too long for a name
+            return False
+        raise unreadable(path, error) from error
 
 
 def verify(located: Located) -> None:
@@ -192,7 +209,13 @@ def _parse_reference(text: str) -> _Reference:
     revision = match["revision"]
     head = text[: match.end("revision" if revision else "repo")]
     # The / of a revision such as refs/pr/1 may be written as %2F.
-    return _Reference(head, match["repo"], unquote(revision) if revision else None, match["file"])
+    revision = unquote(revision) if revision else None
+    if not f"{match['repo']}{revision}{match['file']}".isprintable():
+        raise UsageError(
+            f"{text}: holds a character that no name on the Hub has",
+            hint="for example hf://facebook/sam2.1-hiera-tiny",
+        )
+    return _Reference(head, match["repo"], revision, match["file"])
 
 
 def _download_from_hub(reference: _Reference) -> Located:
@@ -210,12 +233,44 @@ def _download_from_hub(reference: _Reference) -> Located:
 
 
 def _download_from_web(url: str) -> Path:
-    if not re.match(r"https?://[^/?#]", url):
-        raise UsageError(
-            f"{url}: the address has no host", hint="give an address as a browser shows it"
-        )
-    name = PurePosixPath(unquote(urlsplit(url).path)).name
-    name = name if name.strip(".") else "checkpoint"
+    name = _file_name(path_of(url))
     path = cache() / "web" / sha256(url.encode()).hexdigest()[:16] / name
     download(url, path)
     return path
+
+
+def path_of(url: str) -> str:
+    """Check an address of the web, and give the path in it.
+
+    Args:
+        url: ``https://host/path``.
+
+    Returns:
+        The path, with the characters that are written as ``%XX``.
+
+    Raises:
+        UsageError: when it is not a valid address.
+    """
+    wrong = None
+    try:
+        parts = urlsplit(url)
+        path = unquote(parts.path)
+        if not parts.hostname:
+            wrong = "the address has no host"
+        elif parts.port == 0 or " " in parts.netloc:
+            wrong = "the address has no valid host and port"
+        elif not url.isprintable() or "\0" in path:  # urlsplit leaves out what breaks lines
+            wrong = "holds a character that no address has"
+    except ValueError as error:
+        wrong = f"not a valid address: {error}"
+    if wrong is not None:
+        raise UsageError(f"{redact(url)}: {wrong}", hint="give an address as a browser shows it")
+    return path
+
+
+def _file_name(path: str) -> str:
+    """A name that every file system takes, from the path of an address."""
+    name = "".join(c if c.isprintable() else "_" for c in PurePosixPath(path).name)
+    while len(name.encode()) > _LONGEST:
+        name = name[1:]  # its end says what kind of file it is
+    return name if name.strip(".") else "checkpoint"

@@ -16,10 +16,12 @@ import torch
 
 import sam21convert
 from sam21convert.config.registry import find
-from sam21convert.errors import UnreadableError, UsageError
+from sam21convert.errors import Sam21ConvertError, UnreadableError, UsageError
+from sam21convert.hub import resolve
 from sam21convert.hub.fetch import OFFICIAL
 from sam21convert.hub.published import PUBLISHED
 from sam21convert.hub.resolve import locate
+from sam21convert.report import one_line
 
 from ..support.checkpoints import DEBUG, official_pt
 from ..support.file_server import Served, Web, child, environment
@@ -75,7 +77,7 @@ class World:
         self._open.enter_context(self.web)
         self.hub.create(REPO, {f"{NAME}.pt": self.body, **self.files})
         self.hub.repo(REPO).write({f"{NAME}.pt": b"v1"}, "v1")
-        self.hub.create("some/folder", {**self.files, "training.pt": b"x"})
+        self.hub.create("some/folder", {**self.files, "training.pt": b"x" * (1 << 20)})
         self.hub.repo("some/folder").write(self.files, "refs/pr/1")
         self.hub.create("some/files", {"a.pt": self.body, "sub/b.pt": self.body})
         larger = CONFIG.read_text().replace("image_size: 128", "image_size: 256").encode()
@@ -144,12 +146,72 @@ def test_a_path_that_does_not_exist_is_named_as_one(name: str) -> None:
         sam21convert.inspect(name)
 
 
-@pytest.mark.parametrize("name", ["hf://org", "hf://", "hf://a@b", "https:///m.pt", "http://"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *(
+            "hf://org",
+            "hf://",
+            "hf://a@b",
+            "hf://org/re\npo",
+            "hf://org/repo@v%00",
+            "hf://a/b/\udcff",
+        ),
+        *("https:///m.pt", "http://", "https://:80/m.pt", "https://[::1", "https://[::1/m.pt"),
+        *("https://host:x/m.pt", "https://host:99999/m.pt", "https://ho st/m.pt"),
+        *("https://host/m%00.pt", "https://ho\nst/m.pt", "https://host/\udcff.pt", "http://a\0b/m"),
+    ],
+)
 def test_a_malformed_reference_is_refused_with_an_example(name: str) -> None:
     with pytest.raises(UsageError) as caught:
         locate(name)
-    assert name in caught.value.message
+    shown = one_line(caught.value.message)
+    assert one_line(name) in shown or one_line(name.replace("\n", " ")) in shown
     assert caught.value.hint is not None
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("/m.pt", "m.pt"),
+        ("/%C3%A9%20m.pt", "é m.pt"),
+        ("/a/..%2Fm.pt", "m.pt"),
+        ("/%1b%0a.pt", "__.pt"),
+        ("/" + "n" * 300 + ".pt", "n" * 97 + ".pt"),
+        ("/" + "%C3%A9" * 300 + ".pt", "é" * 48 + ".pt"),
+        *((path, "checkpoint") for path in ("", "/", "/.", "/..", "/%2e%2e", "/%2F")),
+    ],
+)
+def test_a_file_of_the_web_has_a_name_that_every_file_system_takes(
+    path: str, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(resolve, "download", lambda *_: None)
+    assert locate(f"https://host{path}").name == name
+
+
+@pytest.mark.parametrize(
+    "source", ["https://host/m.pt?signature=" + "s" * 300, "hf://a/" + "r" * 300]
+)
+def test_an_address_may_be_longer_than_the_name_of_a_file(
+    source: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[object] = []
+    monkeypatch.setattr(resolve, "download", lambda *given: asked.extend(given))
+    monkeypatch.setattr(resolve, "_download_from_hub", asked.append)
+    resolve.resolve(source)
+    assert asked
+
+
+@pytest.mark.parametrize("source", ["n" * 300, "n" * 300 + ".pt"])
+def test_a_path_that_cannot_be_looked_up_is_named_as_one(source: str) -> None:
+    with pytest.raises(UnreadableError, match="File name too long"):
+        sam21convert.inspect(source)
+
+
+def test_no_path_holds_a_zero_byte() -> None:
+    for source in ("a\0b", "a\0b.pt"):
+        with pytest.raises(Sam21ConvertError):
+            sam21convert.inspect(source)
 
 
 def test_every_command_takes_every_form(
@@ -181,7 +243,8 @@ def test_every_command_takes_every_form(
     assert f"config      {DEBUG}" in answers[0][1]
     assert world.web.asked("/tiny.pt") == [None]
     assert world.web.asked("/mine/m.pt") == [None]
-    assert not any("training.pt" in str(request) for request in world.hub.requests)
+    looked_into = [request for request in world.hub.requests if "training.pt" in request.path]
+    assert all(request.sent < 1 << 17 for request in looked_into)  # only its beginning is read
 
 
 @pytest.mark.parametrize(
