@@ -19,6 +19,7 @@ from PIL import Image
 from ...checkpoint.identify import identify
 from ...checkpoint.inspect import inspect
 from ...checkpoint.open import Checkpoint, open_checkpoint
+from ...checkpoint.safety.report import Safety, SourceReport
 from ...checkpoint.validate import validate
 from ...comparison.api import parity
 from ...comparison.report import ParityReport
@@ -34,7 +35,7 @@ from ...io.source import CONFIG
 from ...prediction.draw import scene
 from ...prediction.image import predict_image
 from ...prediction.prompts import Point
-from ...report import SILENT, Progress, Report, one_line, size_text, table
+from ...report import SILENT, Progress, one_line, size_text, table
 from .card import EXAMPLE, Facts, OfficialFiles, metadata, section
 from .manifest import FileFact, write_manifest
 from .readme import NAME, merged
@@ -46,7 +47,7 @@ _POINT = (0.35, 0.62)  # as shares of its side: on the wall of the house
 
 
 @dataclass(frozen=True)
-class Repository(Report):
+class Repository(SourceReport):
     """The answer of :func:`compose`.
 
     Attributes:
@@ -57,6 +58,7 @@ class Repository(Report):
         files: The files of the folder, by name.
         parity: The comparisons with the source; empty when nothing was compared.
         notes: Metadata of an existing README that was kept.
+        safety: What loading the source with torch or pickle would import and call.
     """
 
     repo_id: str
@@ -66,6 +68,7 @@ class Repository(Report):
     files: dict[str, FileFact]
     parity: tuple[ParityReport, ...]
     notes: tuple[str, ...]
+    safety: Safety
 
     def to_dict(self) -> dict[str, Any]:
         """Give the fields as plain data.
@@ -158,9 +161,7 @@ def compose(
         main = forms[0]
         ious = _draw(main, folder / EXAMPLE)
         image_size = _image_size(main)
-        files = {path.name: FileFact.of(path) for path in sorted(folder.iterdir())}
-        manifest = write_manifest(folder, files.values())
-        files[manifest.name] = manifest
+        files = _listed(folder)
         facts = Facts(
             repo_id=repo_id,
             folder=folder,
@@ -188,6 +189,7 @@ def compose(
             files={NAME: FileFact.of(folder / NAME), **files},
             parity=tuple(facts.parity),
             notes=notes,
+            safety=facts.source.safety,
         )
 
 
@@ -299,3 +301,9 @@ def _draw(form: _Form, path: Path) -> list[float]:
         found = predict_image(picture, form.path, drawn, [point], config=form.config, device="cpu")
         shutil.copyfile(drawn, path)
     return [mask.iou for mask in found.masks]
+
+
+def _listed(folder: Path) -> dict[str, FileFact]:
+    """The files of a folder by name, with the manifest, which is written here."""
+    files = [FileFact.of(path) for path in sorted(folder.iterdir())]
+    return {file.name: file for file in (*files, write_manifest(folder, files))}
