@@ -7,9 +7,9 @@ import re
 import click
 import pytest
 
-from sam21convert.__main__ import main
 from sam21convert.checkpoint.lookalikes import FAMILIES, ModelFamily, Signature
 from sam21convert.checkpoint.state_dict import ANCHORS
+from sam21convert.commands.main import main
 from sam21convert.commands.shared import as_options
 from sam21convert.comparison.explain.known_differences import KNOWN_DIFFERENCES
 from sam21convert.comparison.scenarios import BY_NAME

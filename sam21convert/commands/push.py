@@ -6,8 +6,10 @@ from typing import Any
 
 import click
 
+from ..errors import printable
 from ..report import Report
-from .shared import ProgressBar, answering, config_option, json_option
+from .ending import say
+from .shared import ProgressBar, answering, as_options, config_option, json_option
 
 
 @click.command()
@@ -71,7 +73,7 @@ def push(source: str, repo_id: str, message: str | None, **options: Any) -> Repo
 
         def announce(plan: Report) -> None:
             progress.close()
-            click.echo(f"{plan}\n", err=True)
+            say(as_options(f"{printable(str(plan))}\n"), err=True)
 
         return publish(
             source,

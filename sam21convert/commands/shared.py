@@ -5,17 +5,17 @@ from __future__ import annotations
 import functools
 import json
 import re
-import signal
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
-from typing import Any
+from contextlib import ExitStack, suppress
+from typing import Any, NoReturn
 
 import click
 
-from ..errors import MismatchError, Sam21ConvertError, UsageError, printable
-from ..report import Progress, Report
+from ..errors import MismatchError, RefusedError, Sam21ConvertError, UsageError, printable
+from ..report import Progress, Report, one_line
+from .ending import Stopped, end_with_fault, say, stopping
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the answer as JSON.")
 config_option = click.option(
@@ -122,71 +122,57 @@ def answering(command: Callable[..., Report]) -> Callable[..., None]:
     @functools.wraps(command)
     def run(*args: Any, as_json: bool = False, **kwargs: Any) -> None:
         try:
-            with _stopping():
+            with stopping():
                 if "json" in command.__annotations__:
                     kwargs["json"] = as_json
                 report = command(*args, **kwargs)
-        except (Sam21ConvertError, OSError, _Stopped) as error:
-            _fail(error, as_json)
-        click.echo(as_options(report.to_json() if as_json else printable(str(report))))
-        sys.exit(report.exit_code)
+                text = as_options(report.to_json() if as_json else printable(str(report)))
+        except (Sam21ConvertError, OSError, Stopped) as error:
+            failure: BaseException = error
+        except (Exception, SystemExit) as error:
+            failure = _shortage(error) or error
+        else:
+            say(text)
+            sys.exit(report.exit_code)
+        _fail(failure, as_json)
 
     return run
 
 
-class _Stopped(BaseException):
-    """A signal asked the process to end."""
-
-    def __init__(self, number: int) -> None:
-        self.exit_code = 128 + number  # the exit code that shells use
-        self.message = "interrupted" if number == signal.SIGINT else "terminated"
-        self.hint = None
-
-
-@contextmanager
-def _stopping() -> Iterator[None]:
-    """Let Ctrl-C and SIGTERM raise :class:`_Stopped`, so that temporary files are cleaned up."""
-
-    def stop(number: int, _: object) -> None:
-        raise _Stopped(number)
-
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+def _shortage(error: BaseException) -> RefusedError | None:
+    """The error for a lack of memory, which Python and torch report in their own ways."""
+    text = one_line(str(error))
+    torch = type(error).__name__ == "OutOfMemoryError" or "DefaultCPUAllocator" in text
+    if not torch and not isinstance(error, MemoryError):
+        return None
+    return RefusedError(f"not enough memory: {text}" if text else "not enough memory")
 
 
-def _fail(error: Sam21ConvertError | OSError | _Stopped, as_json: bool) -> None:
+def _fail(error: BaseException, as_json: bool) -> NoReturn:
     """Print an error as JSON on standard output, or as text on standard error, and exit."""
-    if not isinstance(
-        error, (Sam21ConvertError, _Stopped)
-    ):  # a full disk, no permission: the operating system explains it
-        message, hint, code = f"{error.filename or 'output'}: {error.strerror}", None, 3
-    else:
+    if isinstance(error, (Sam21ConvertError, Stopped)):
         message, hint, code = error.message, error.hint, error.exit_code
-    if code != MismatchError.exit_code:
-        message = message.replace(
-            "\n", "\\n"
-        )  # a name may contain line breaks; only reports of differences span lines
+    elif isinstance(error, OSError):  # a full disk, no permission: the system explains it
+        message, hint, code = f"{error.filename or 'output'}: {error.strerror or error}", None, 3
+    else:
+        end_with_fault(error, as_json=as_json)
+    if code != MismatchError.exit_code:  # only reports of differences span lines
+        message = message.replace("\n", "\\n")  # a name may contain line breaks
     if as_json:
         answer = {"error": message, "hint": hint, "exit_code": code}
-        click.echo(as_options(json.dumps(answer, indent=2)))
+        say(as_options(json.dumps(answer, indent=2)))
     else:
-        click.echo(as_options(f"error: {printable(message)}"), err=True)
+        say(as_options(f"error: {printable(message)}"), err=True)
         if hint is not None:
-            click.echo(as_options(f"hint: {printable(hint)}"), err=True)
+            say(as_options(f"hint: {printable(hint)}"), err=True)
     sys.exit(code)
 
 
 class ProgressBar(Progress):
     """A progress bar on standard error, one for each stage; hidden unless that is a terminal.
 
-    Use it as a context manager, which closes the last bar.
+    Use it as a context manager, which closes the last bar. If the terminal is gone, the work goes
+    on.
     """
 
     def __init__(self) -> None:
@@ -202,9 +188,9 @@ class ProgressBar(Progress):
 
     def close(self) -> None:
         """Close the present bar; :meth:`start` may open another."""
-        with self._lock:
-            self._bars.close()
+        with self._lock, suppress(OSError):
             self._bar = None
+            self._bars.close()
 
     def start(self, label: str, total: int) -> None:
         """Open a bar in place of the present one.
@@ -214,15 +200,15 @@ class ProgressBar(Progress):
             total: How much there is to do: bytes, frames or steps.
         """
         self.close()
-        with self._lock:
+        with self._lock, suppress(OSError):
             self._bar = self._bars.enter_context(
                 click.progressbar(
                     length=total,
-                    label=label,
+                    label=one_line(label),
                     file=sys.stderr,
-                    hidden=not sys.stderr.isatty(),
+                    hidden=sys.stderr is None or not sys.stderr.isatty(),
                     update_min_steps=max(1, total // 200),
-                    item_show_func=lambda doing: doing,
+                    item_show_func=lambda doing: doing and one_line(doing),
                 )
             )
 
@@ -233,6 +219,6 @@ class ProgressBar(Progress):
             count: How much of the total was done since the last call.
             doing: The name of the step that begins now.
         """
-        with self._lock:
+        with self._lock, suppress(OSError):
             if self._bar is not None:
                 self._bar.update(count, doing or self._bar.current_item)

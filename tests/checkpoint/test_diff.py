@@ -19,10 +19,10 @@ from click.testing import CliRunner
 from safetensors.torch import save_file
 
 from sam21convert import convert, diff
-from sam21convert.__main__ import main
 from sam21convert.checkpoint.diff.modules import MODULES, OTHER, layer_of, module_of
 from sam21convert.checkpoint.diff.plot import figure, layers
 from sam21convert.checkpoint.diff.report import Difference
+from sam21convert.commands.main import main
 from sam21convert.config.registry import SHIPPED, shipped_config, shipped_tensors, tensors_of
 from sam21convert.conversion.target import pick_target
 from sam21convert.dialects import BY_NAME, DIALECTS

@@ -16,7 +16,6 @@ from click.testing import CliRunner
 from safetensors.torch import save_file
 
 from sam21convert import convert, inspect, load_model, parity, validate
-from sam21convert.__main__ import main
 from sam21convert.checkpoint import lookalikes
 from sam21convert.checkpoint.lookalikes import (
     FAMILIES,
@@ -28,6 +27,7 @@ from sam21convert.checkpoint.lookalikes import (
     lookalike_in,
 )
 from sam21convert.checkpoint.open import open_checkpoint, shipped_keymap
+from sam21convert.commands.main import main
 from sam21convert.config.registry import SHIPPED, shipped_tensors
 from sam21convert.dialects import DIALECTS
 from sam21convert.dialects.rules import Dialect

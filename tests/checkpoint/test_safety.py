@@ -28,11 +28,11 @@ import torch
 from click.testing import CliRunner
 
 from sam21convert import inspect
-from sam21convert.__main__ import main
 from sam21convert.checkpoint.safety.find_pickles import Found
 from sam21convert.checkpoint.safety.folder import look_through_source
 from sam21convert.checkpoint.safety.policy import rate
 from sam21convert.checkpoint.safety.report import Safety, assess
+from sam21convert.commands.main import main
 
 from ..support.checkpoints import damaged, state_dict
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from sam21convert.__main__ import main
+from sam21convert.commands.main import main
 
 from ..support.checkpoints import DEBUG, DEBUG_20, official_pt
 from ..support.paths import ROOT

@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 import sam21convert
-from sam21convert.__main__ import main
+from sam21convert.commands.main import main
 from sam21convert.comparison.backends import base as backend
 from sam21convert.comparison.backends import sam2
 from sam21convert.comparison.inputs import drawn_frame

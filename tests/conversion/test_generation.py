@@ -21,11 +21,11 @@ from torch import Tensor
 from transformers import AutoProcessor, Sam2Model, Sam2VideoModel
 
 from sam21convert import convert, inspect, validate
-from sam21convert.__main__ import main
 from sam21convert.checkpoint.detect import GENERATION_TENSORS
 from sam21convert.checkpoint.identify import identify
 from sam21convert.checkpoint.open import open_checkpoint
 from sam21convert.checkpoint.remap import CanonicalTensors
+from sam21convert.commands.main import main
 from sam21convert.config.registry import shipped_config, shipped_tensors, tensors_of
 from sam21convert.errors import MismatchError, UsageError
 from sam21convert.io.data.checksums import ReadBack, same_bytes, sha256

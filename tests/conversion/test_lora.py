@@ -19,8 +19,8 @@ from safetensors.torch import load_file, save_file
 from transformers import Sam2Model, Sam2VideoModel
 
 import sam21convert
-from sam21convert.__main__ import main
 from sam21convert.checkpoint.detect import GENERATION_TENSORS
+from sam21convert.commands.main import main
 from sam21convert.errors import (
     MismatchError,
     RefusedError,

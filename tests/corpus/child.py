@@ -18,7 +18,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from sam21convert.__main__ import main
+from sam21convert.commands.main import main
 
 COMMANDS = ("inspect", "validate", "convert")
 PATIENCE = 20  # seconds, for what waits for ever

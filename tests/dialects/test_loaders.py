@@ -21,8 +21,8 @@ from timm.models._hub import save_config_for_hf
 from torch import nn
 
 import sam21convert
-from sam21convert.__main__ import main
 from sam21convert.checkpoint.remap import CanonicalTensors
+from sam21convert.commands.main import main
 from sam21convert.config.registry import SHIPPED, shipped_config, shipped_tensors
 from sam21convert.config.timm import timm_json
 from sam21convert.conversion import write as writing

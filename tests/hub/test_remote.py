@@ -39,7 +39,7 @@ COMMANDS = """
 import json, sys
 from click.testing import CliRunner
 from sam21convert.hub import retry
-from sam21convert.__main__ import main
+from sam21convert.commands.main import main
 
 retry.wait = lambda left: None
 

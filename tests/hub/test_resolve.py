@@ -44,7 +44,7 @@ import json, sys
 from dataclasses import replace
 from click.testing import CliRunner
 from sam21convert.hub import download, pull, resolve
-from sam21convert.__main__ import main
+from sam21convert.commands.main import main
 download._WAITS = (0.01, 0.01, 0.01)
 url, nbytes, digest, lines = sys.argv[1:]
 first, *others = resolve.PUBLISHED

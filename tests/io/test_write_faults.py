@@ -21,8 +21,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from sam21convert import convert
-from sam21convert.__main__ import main
 from sam21convert.checkpoint.open import open_checkpoint
+from sam21convert.commands.main import main
 from sam21convert.errors import UnreadableError, UsageError
 from sam21convert.io.output import atomic
 from sam21convert.io.output import rename as renaming

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from sam21convert import Box, Point, UsageError, convert, predict_image, predict_video, sample
-from sam21convert.__main__ import main
+from sam21convert.commands.main import main
 from sam21convert.model import SAM2ImagePredictor, build_sam2, build_sam2_video_predictor
 from sam21convert.prediction.draw import drawing, scene
 from sam21convert.prediction.image import FoundMask

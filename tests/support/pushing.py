@@ -19,7 +19,7 @@ import json, os, resource, sys
 import huggingface_hub.utils.logging  # logs to the true standard error from now on
 from click.testing import CliRunner
 from sam21convert.hub import retry
-from sam21convert.__main__ import main
+from sam21convert.commands.main import main
 
 for line in sys.stdin:
     words, token, retry.TIMEOUT, largest = json.loads(line)

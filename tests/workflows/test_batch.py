@@ -19,7 +19,7 @@ import torch
 from click.testing import CliRunner, Result
 
 import sam21convert
-from sam21convert.__main__ import main
+from sam21convert.commands.main import main
 from sam21convert.comparison.api import parity
 from sam21convert.config.registry import shipped_tensors
 from sam21convert.errors import Sam21ConvertError, UnreadableError, UsageError

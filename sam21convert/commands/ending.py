@@ -1,0 +1,205 @@
+"""How a command ends: by a signal, by a fault of this package, or because nobody reads its output.
+
+This module is imported before everything else and imports little, so that it also holds for what
+goes wrong while the rest is imported.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any, NoReturn, TextIO
+
+FAULT = 70  # EX_SOFTWARE of sysexits.h
+_REFUSED = 3  # by the operating system
+_TRACEBACK = "SAM21CONVERT_TRACEBACK"
+_LONGEST = 300  # characters of the message of an unexpected exception
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Stopped(BaseException):
+    """A signal asked the process to end.
+
+    Args:
+        number: The signal.
+    """
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.exit_code = 128 + number  # the exit code that shells use
+        self.message = "interrupted" if number == signal.SIGINT else "terminated"
+        self.hint = None
+
+
+def end_at_signals() -> None:
+    """Until there is something to clean up, let Ctrl-C and SIGTERM end the process at once.
+
+    A signal that was ignored when the process began, as by ``nohup``, stays so.
+    """
+
+    def end(number: int, _: object) -> None:
+        stopped = Stopped(number)  # nothing is imported here: an import may be under way
+        text = f"error: {stopped.message}\n"
+        if as_json := "--json" in sys.argv:
+            text = (
+                f'{{\n  "error": "{stopped.message}",\n  "hint": null,\n'
+                f'  "exit_code": {stopped.exit_code}\n}}\n'
+            )
+        with suppress(OSError):
+            os.write(1 if as_json else 2, text.encode())
+        os._exit(stopped.exit_code)
+
+    for number in _heeded():
+        signal.signal(number, end)
+
+
+@contextmanager
+def stopping() -> Iterator[None]:
+    """In the block, let Ctrl-C and SIGTERM raise :class:`Stopped`, so that files are cleaned up.
+
+    Yields:
+        Nothing.
+
+    Raises:
+        Stopped: When a signal arrives.
+    """
+
+    def stop(number: int, _: object) -> None:
+        raise Stopped(number)
+
+    def again(ignored: sys.UnraisableHookArgs) -> None:
+        """Python drops what is raised while it destroys an object: send the signal once more."""
+        if isinstance(ignored.exc_value, Stopped):
+            os.kill(os.getpid(), ignored.exc_value.number)
+        else:
+            hook(ignored)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    hook, sys.unraisablehook = sys.unraisablehook, again
+    before = {number: signal.signal(number, stop) for number in _heeded()}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        sys.unraisablehook = hook
+
+
+def _heeded() -> list[signal.Signals]:
+    return [number for number in _SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
+
+
+def prepare_streams() -> None:
+    """Make sure that printing cannot fail for its characters, nor end up in an output.
+
+    If a standard stream is closed, the next file that is opened would take its place, and receive
+    what a library prints there.
+    """
+    for fd in range(3):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+
+
+def say(text: str, *, err: bool = False) -> None:
+    """Print lines; if nobody can read standard output, end the process.
+
+    Args:
+        text: The lines, without what a terminal might interpret.
+        err: Whether to print to standard error. If nobody can read that, the text is lost.
+    """
+    stream = sys.stderr if err else sys.stdout
+    if stream is None:
+        return
+    try:
+        print(text, file=stream, flush=True)
+    except OSError as error:
+        if not err:
+            end_without_output(error)
+        _discard(stream)
+
+
+def end_without_output(error: OSError) -> NoReturn:
+    """End the process because standard output cannot be written.
+
+    Args:
+        error: Why. After a closed pipe nothing is said, since its reader has read enough.
+
+    Raises:
+        SystemExit: Always: with the code that shells use for a closed pipe, or that of a refusal
+            by the operating system.
+    """
+    if sys.stdout is not None:
+        _discard(sys.stdout)
+    if isinstance(error, BrokenPipeError):
+        sys.exit(128 + signal.SIGPIPE)
+    say(f"error: standard output: {error.strerror or error}", err=True)
+    sys.exit(_REFUSED)
+
+
+def _discard(stream: TextIO) -> None:
+    """Let a stream lead nowhere, or Python writes what is left in it again when it ends."""
+    with suppress(OSError, ValueError):  # not a file, as in tests
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, stream.fileno())
+        os.close(null)
+
+
+def fault_of(error: BaseException) -> dict[str, Any]:
+    """Describe a fault of this package; with ``SAM21CONVERT_TRACEBACK`` set, show where it is.
+
+    Args:
+        error: The unexpected exception.
+
+    Returns:
+        ``error``, ``hint`` and ``exit_code``, as for errors in JSON.
+    """
+    from .._version import __version__
+
+    asked = os.environ.get(_TRACEBACK, "") not in ("", "0")
+    if asked:
+        import traceback
+
+        say("".join(traceback.format_exception(error)).rstrip(), err=True)
+    text = ""
+    with suppress(Exception):  # what is broken may be the installation
+        from ..hub.redaction import redact
+
+        text = redact(str(error))
+    text = f": {text[:_LONGEST]}" if text else ""
+    return {
+        "error": f"a fault of sam21convert {__version__}: {type(error).__name__}{text}",
+        "hint": "please report it, with the command and the traceback, in the repository that you "
+        "got sam21convert from" + (f"; {_TRACEBACK}=1 shows the traceback" if not asked else ""),
+        "exit_code": FAULT,
+    }
+
+
+def end_with_fault(error: BaseException, *, as_json: bool) -> NoReturn:
+    """End the process because of a fault of this package.
+
+    Args:
+        error: The unexpected exception.
+        as_json: Whether to print it as JSON on standard output.
+
+    Raises:
+        SystemExit: Always.
+    """
+    answer = fault_of(error)
+    if as_json:
+        import json
+
+        say(json.dumps(answer, indent=2))
+    else:
+        say(f"error: {answer['error']}\nhint: {answer['hint']}", err=True)
+    sys.exit(FAULT)

@@ -1,0 +1,119 @@
+"""The group of all commands."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Sequence
+from io import StringIO
+from typing import Any, NoReturn
+
+import click
+
+from .._version import __version__
+from ..errors import printable
+from .batch import batch
+from .convert import convert
+from .demo import demo
+from .diff import diff
+from .ending import Stopped, end_with_fault, end_without_output, say
+from .inspect import inspect
+from .list import list_published
+from .parity import parity
+from .predict import predict
+from .pull import pull
+from .push import push
+from .sample import sample
+from .validate import validate
+
+_EPILOG = """\b
+Exit codes, the same for every command:
+  0    success: the work is done, or the answer is yes
+  1    the answer is no: the checkpoint does not load, or the two differ
+  2    wrong usage, or the output exists
+  3    the input cannot be read or is refused, or the output cannot be written
+  70   a fault of sam21convert; SAM21CONVERT_TRACEBACK=1 shows where it is
+  130  interrupted by Ctrl-C
+  141  nobody reads the standard output
+  143  terminated by SIGTERM
+"""
+
+
+class Program(click.Group):
+    """A group that never ends with a traceback, nor with exit code 1 for anything but a no."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse the arguments.
+
+        Args:
+            ctx: The context of the group.
+            args: The arguments; no command line can hold a zero byte.
+
+        Returns:
+            What is left for a command.
+
+        Raises:
+            click.UsageError: If the arguments are wrong.
+        """
+        if any("\0" in each for each in args):
+            raise click.UsageError("an argument cannot hold a zero byte", ctx)
+        return super().parse_args(ctx, args)
+
+    def main(self, args: Sequence[str] | None = None, *more: Any, **settings: Any) -> NoReturn:
+        """Run a command line and exit.
+
+        Args:
+            args: The arguments; None for those of the process.
+            *more: As for :class:`click.Group`.
+            **settings: As for :class:`click.Group`.
+
+        Raises:
+            SystemExit: Always.
+        """
+        settings["standalone_mode"] = False
+        code: Any = 0
+        try:
+            code = super().main(args, *more, **settings)
+        except click.ClickException as error:
+            text = StringIO()
+            error.show(text)
+            say(printable(text.getvalue().rstrip()), err=True)
+            code = error.exit_code
+        except click.Abort:
+            code = Stopped(signal.SIGINT).exit_code
+        except SystemExit as end:
+            if end.code == 1 and isinstance(end.__context__, BrokenPipeError):
+                end_without_output(end.__context__)  # click takes a closed pipe for a failure
+            raise
+        except OSError as error:  # those of the work are answered by the command
+            end_without_output(error)
+        except Exception as error:
+            given = sys.argv[1:] if args is None else args
+            end_with_fault(error, as_json="--json" in given)
+        sys.exit(code)
+
+
+@click.group(cls=Program, epilog=_EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__)
+def main() -> None:
+    """Convert SAM 2 and SAM 2.1 checkpoints between all their formats.
+
+    No code in a checkpoint is ever run: pickles are parsed, not executed.
+    """
+
+
+for command in (
+    inspect,
+    validate,
+    convert,
+    diff,
+    batch,
+    parity,
+    predict,
+    pull,
+    push,
+    list_published,
+    sample,
+    demo,
+):
+    main.add_command(command)
