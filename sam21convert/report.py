@@ -37,6 +37,14 @@ class Report:
         """0 when the answer is yes, 1 when it is no."""
         return 0
 
+    def alerts(self) -> tuple[str, ...]:
+        """What a command prints as a warning on standard error, besides the report.
+
+        Returns:
+            A line for each warning.
+        """
+        return ()
+
     def to_dict(self) -> dict[str, Any]:
         """The fields as plain data.
 

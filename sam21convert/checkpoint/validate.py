@@ -10,14 +10,15 @@ from typing import Any
 from ..io.data.checksums import check_sums, used_blobs
 from ..io.tensor import Tensor
 from ..model.config import ModelConfig
-from ..report import SILENT, Progress, Report, fold
+from ..report import SILENT, Progress, fold
 from .inspect import faults, missing_copies, untold
 from .mismatch import hint
 from .open import Checkpoint, open_checkpoint, unequal_copies
+from .safety.report import Safety, SourceReport
 
 
 @dataclass(frozen=True)
-class Validation(Report):
+class Validation(SourceReport):
     """The answer of :func:`~sam21convert.validate`. Names of tensors are those in the file.
 
     Tensors that are zero or constant throughout, or hold denormal numbers, deserve a look, but are
@@ -40,6 +41,7 @@ class Validation(Report):
         warnings: what deserves a look, a line each.
         notes: what was assumed because no tensor tells it, a line each.
         hint: what to do about the problems, if there are any.
+        safety: what loading the file with torch or pickle would import and call.
 
     Example:
         >>> answer = sam21convert.validate("model.pt", config="debug/sam2_debug")
@@ -63,6 +65,7 @@ class Validation(Report):
     warnings: tuple[str, ...]
     notes: tuple[str, ...]
     hint: str | None
+    safety: Safety
 
     @property
     def ok(self) -> bool:
@@ -169,6 +172,7 @@ def examine(checkpoint: Checkpoint, progress: Progress = SILENT) -> Validation:
         warnings=(*missing_copies(checkpoint), *_warnings(values, half)),
         notes=(*untold(checkpoint), *_notes(half)),
         hint=advice,
+        safety=checkpoint.safety,
         **{kind: tuple(names) for kind, names in values.items()},
     )
 

@@ -132,6 +132,8 @@ def answering(command: Callable[..., Report]) -> Callable[..., None]:
         except (Exception, SystemExit) as error:
             failure = _shortage(error) or error
         else:
+            for alert in report.alerts():
+                say(as_options(f"warning: {one_line(alert)}"), err=True)
             say(text)
             sys.exit(report.exit_code)
         _fail(failure, as_json)

@@ -8,6 +8,7 @@ from math import isfinite
 from pathlib import Path
 from typing import Any, Literal
 
+from ..checkpoint.safety.report import Safety, together
 from ..prediction.draw import Mask, Pixels
 from ..prediction.prompts import Prompted
 from ..report import Report, fold
@@ -160,6 +161,7 @@ class ParitySide:
         image_size: Side of the model's input in pixels.
         sha256: SHA-256 of each file of the checkpoint, by path.
         notes: What loading did beyond loading, such as tensors with random values.
+        safety: What loading the checkpoint with torch or pickle would import and call.
     """
 
     backend: str
@@ -172,6 +174,7 @@ class ParitySide:
     image_size: int
     sha256: dict[str, str]
     notes: tuple[str, ...]
+    safety: Safety
 
     def to_dict(self) -> dict[str, Any]:
         """The fields for JSON.
@@ -179,7 +182,9 @@ class ParitySide:
         Returns:
             The fields, the backend also as ``runner``, its name in version 0.1.
         """
-        return {**asdict(self), "source": str(self.source), "runner": self.backend}
+        plain = {field.name: getattr(self, field.name) for field in fields(self)}
+        ours = {"source": str(self.source), "runner": self.backend, "safety": self.safety.rating}
+        return {**plain, **ours}
 
     def __str__(self) -> str:
         return (
@@ -323,6 +328,20 @@ class ParityResult(Report):
     seconds: float
 
     @property
+    def safety(self) -> Safety:
+        """What loading the two with torch or pickle would import and call."""
+        return together((self.left.safety, self.right.safety))
+
+    def alerts(self) -> tuple[str, ...]:
+        """Warn of sides that are not clean.
+
+        Returns:
+            A line, or none.
+        """
+        warning = self.safety.warning()
+        return () if warning is None else (warning,)
+
+    @property
     def first_mismatch(self) -> tuple[str, str | None] | None:
         """Scenario and activation of the first difference in the data flow; None without one."""
         return next(((found.title, found.first_mismatch) for found in self.differing), None)
@@ -383,6 +402,7 @@ class ParityResult(Report):
         return {
             **super().to_dict(),
             "ok": self.ok,
+            "safety": self.safety.rating,
             "problems": list(self.problems),
             "first_mismatch": self.first_mismatch,
             "left": self.left.to_dict(),

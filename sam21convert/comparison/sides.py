@@ -118,6 +118,7 @@ class Named:
             image_size=backend.config.image_size,
             sha256={str(path): sha256(path) for path in checkpoint.source.files},
             notes=backend.notes,
+            safety=checkpoint.safety,
         )
 
     def opened(self) -> Checkpoint:

@@ -8,16 +8,19 @@ from math import isfinite
 from pathlib import Path
 from typing import Any
 
+from ..checkpoint.safety.report import Safety, SourceReport, assess, together
 from ..io.data.checksums import sha256
 from ..io.source import FOLDERS, Container
 from ..model.config import Generation
-from ..report import Report, size_text, table
+from ..report import size_text, table
 from .plan import Plan
 from .write import side_files_of
 
+_CLEAN = "the output is clean: nothing but tensors and settings is taken from the source"
+
 
 @dataclass(frozen=True)
-class Conversion(Report):
+class Conversion(SourceReport):
     """The answer of :func:`~sam21convert.convert`.
 
     Attributes:
@@ -42,6 +45,8 @@ class Conversion(Report):
         verified: whether the output was read back.
         dry_run: whether nothing was written.
         notes: what was left out, added or assumed, a sentence each.
+        safety: what loading the sources with torch or pickle would import and call. The output has
+            nothing but tensors.
 
     Example:
         >>> done = sam21convert.convert("model.pt", "copy.safetensors", dtype="float16")
@@ -68,6 +73,7 @@ class Conversion(Report):
     verified: bool
     dry_run: bool
     notes: tuple[str, ...]
+    safety: Safety
 
     def __str__(self) -> str:
         done = "would write" if self.dry_run else "wrote"
@@ -104,6 +110,7 @@ def report(plan: Plan, *, dry_run: bool, verified: bool, hashes: bool) -> Conver
     home = plan.destination if folder else plan.destination.parent
     read = [file for source in plan.sources for file in source.files]
     hashed = [*read, *([] if dry_run else [home / name for name in names])] if hashes else []
+    safety = together(assess(source.path) for source in plan.sources if source.path.exists())
     return Conversion(
         source=plan.sources[0].path,
         destination=plan.destination,
@@ -134,7 +141,8 @@ def report(plan: Plan, *, dry_run: bool, verified: bool, hashes: bool) -> Conver
         sha256={str(file): sha256(file) for file in hashed},
         verified=verified,
         dry_run=dry_run,
-        notes=plan.notes,
+        notes=(*plan.notes, *([] if safety.clean else [_CLEAN])),
+        safety=safety,
     )
 
 

@@ -56,9 +56,18 @@ class Prediction(Report):
         """Give the fields as plain data.
 
         Returns:
-            Field name to value, the model as a dict.
+            Field name to value, the model as a dict, and ``safety``, the rating of its file.
         """
-        return {**super().to_dict(), "model": self.model.to_dict()}
+        model = self.model.to_dict()
+        return {**super().to_dict(), "model": model, "safety": model["safety"]}
+
+    def alerts(self) -> tuple[str, ...]:
+        """Warn of a checkpoint that is not clean.
+
+        Returns:
+            A line, or none.
+        """
+        return self.model.alerts()
 
     def rows(self) -> list[tuple[str, str]]:
         """Describe the checkpoint and the source.

@@ -12,13 +12,13 @@ from ..checkpoint.identify import IdentifiedCheckpoint, identify
 from ..checkpoint.mismatch import mismatch, missing_text
 from ..checkpoint.open import open_checkpoint
 from ..checkpoint.remap import CanonicalTensors, refuse_unequal_copies
+from ..checkpoint.safety.report import Safety, SourceReport
 from ..config.plain_yaml import naming
 from ..config.registry import shipped_like
 from ..errors import MismatchError, RefusedError, UsageError
 from ..io.data.copy import Files, payload
 from ..io.tensor import TORCH_NAMES, Tensor, TensorRef
 from ..model.config import ConfigError, ModelConfig
-from ..report import Report
 
 if TYPE_CHECKING:
     import torch
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Loading(Report):
+class Loading(SourceReport):
     """What :func:`load_model` did.
 
     Attributes:
@@ -45,6 +45,7 @@ class Loading(Report):
         device: The device of the model, as torch names it.
         resampled: The tensors that were resampled.
         notes: What else differs from loading the file as it is.
+        safety: What loading the file with torch or pickle would import and call.
 
     Example:
         >>> _, loading = sam21convert.load_model("model.pt")
@@ -63,6 +64,7 @@ class Loading(Report):
     device: str
     resampled: tuple[Resampled, ...]
     notes: tuple[str, ...]
+    safety: Safety
 
     def to_dict(self) -> dict[str, Any]:
         """Give the fields as plain data.
@@ -247,6 +249,7 @@ def load_onto(
         device=str(device),
         resampled=resampled,
         notes=tuple(_notes(checkpoint, set(map(str, found)))),
+        safety=checkpoint.safety,
     )
 
 

@@ -37,6 +37,14 @@ class WithParity(Report):
         """1 if either answer is no."""
         return max(self.answer.exit_code, self.parity.exit_code)
 
+    def alerts(self) -> tuple[str, ...]:
+        """Warn of what either answer warns of.
+
+        Returns:
+            A line for each warning.
+        """
+        return (*self.answer.alerts(), *self.parity.alerts())[:1]
+
     def to_dict(self) -> dict[str, Any]:
         """Give the fields as plain data.
 

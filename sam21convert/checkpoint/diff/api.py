@@ -14,6 +14,7 @@ from ...io.data.copy import Files
 from ...io.source import refuse_input
 from ...io.tensor import Tensor
 from ...report import SILENT, Progress
+from ..safety.report import together
 from .align import DiffSide, open_pair
 from .modules import module_of
 from .report import Difference, OneSided, TensorChange, TensorStatus
@@ -84,6 +85,7 @@ def diff(
         tensors=tuple(sorted(changes, key=lambda change: change.weight, reverse=True)),
         only_a=tuple(_one_sided(one, other)),
         only_b=tuple(_one_sided(other, one)),
+        safety=together(side.checkpoint.safety for side in (one, other)),
     )
     if plot is not None:
         from .plot import draw

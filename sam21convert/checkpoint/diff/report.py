@@ -8,7 +8,8 @@ from typing import Any, Literal
 
 from ...dialects import OFFICIAL
 from ...io.tensor import TensorSpec
-from ...report import Report, fold, table
+from ...report import fold, table
+from ..safety.report import Safety, SourceReport
 from .modules import rank
 
 # "misshapen" means mismatched shapes; the word stays because it is part of the JSON output.
@@ -122,7 +123,7 @@ class ModuleChange:
 
 
 @dataclass(frozen=True)
-class Difference(Report):
+class Difference(SourceReport):
     """The answer of :func:`~sam21convert.diff`.
 
     Attributes:
@@ -136,6 +137,7 @@ class Difference(Report):
         tensors: the tensors that both hold, the largest changes first.
         only_a: the tensors that only A holds.
         only_b: the tensors that only B holds.
+        safety: what loading the two with torch or pickle would import and call.
 
     Example:
         >>> found = sam21convert.diff("model.pt", "my_finetune.pt")
@@ -152,6 +154,7 @@ class Difference(Report):
     tensors: tuple[TensorChange, ...]
     only_a: tuple[OneSided, ...]
     only_b: tuple[OneSided, ...]
+    safety: Safety
 
     @property
     def same(self) -> bool:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, TypeAlias, TypeVar
+from typing import Any, Literal, TypeAlias, TypeVar
 
 from ...errors import Sam21ConvertError, UsageError
 from ...io.pickle.references import GlobalReference
-from ...report import one_line
+from ...report import Report, one_line
 from .find_pickles import Found
 from .folder import look_through_source
 from .policy import RATINGS, Rating, does_harm, rate
@@ -60,12 +60,14 @@ class Safety:
         doubts: Why two programs may read a pickle in it differently.
         unscanned: What was not looked through, and why.
         others: Entries of archives that ``torch.save`` does not write. They were looked through.
+        source: The file or folder.
     """
 
     names: tuple[Global, ...] = ()
     doubts: tuple[str, ...] = ()
     unscanned: tuple[str, ...] = ()
     others: tuple[str, ...] = ()
+    source: str = ""
 
     @property
     def complete(self) -> bool:
@@ -132,14 +134,14 @@ class Safety:
         """Describe in one line what is not clean.
 
         Returns:
-            The verdict and the worst name; None if the file is clean.
+            The file, the verdict and the worst name; None if the file is clean.
         """
         if self.clean:
             return None
         worst = [str(name) for name in self.names if name.rating != "harmless"]
         worst += [*self.doubts, *self.unscanned]
         more = f", and {len(worst) - 1} more" if len(worst) > 1 else ""
-        return f"{self.verdict}: {one_line(worst[0])}{more}"
+        return one_line(f"{self.source}: {self.verdict}: {worst[0]}{more}")
 
     def rows(self) -> list[tuple[str, str]]:
         """Describe the findings for people.
@@ -193,7 +195,58 @@ def assess(path: Path, allow: Collection[str] = ()) -> Safety:
         tuple(found.doubts),
         tuple(found.unscanned),
         tuple(found.others),
+        str(path),
     )
+
+
+def together(found: Iterable[Safety]) -> Safety:
+    """Join what was found in several sources of one answer.
+
+    Args:
+        found: What was found in each.
+
+    Returns:
+        All of it, each place with the path of its source, if there is more than one.
+    """
+    distinct = {one.source: one for one in found}
+    if len(distinct) == 1:
+        return next(iter(distinct.values()))
+    names = [
+        replace(n, entry=f"{at}: {n.entry}") for at, one in distinct.items() for n in one.names
+    ]
+    return Safety(
+        tuple(sorted(names, key=lambda name: -RATINGS.index(name.rating))),
+        tuple(f"{at}: {text}" for at, one in distinct.items() for text in one.doubts),
+        tuple(f"{at}: {text}" for at, one in distinct.items() for text in one.unscanned),
+        tuple(f"{at}: {text}" for at, one in distinct.items() for text in one.others),
+        ", ".join(at for at, one in distinct.items() if not one.clean),
+    )
+
+
+class SourceReport(Report):
+    """Base of the reports of what was read from checkpoints.
+
+    Their field ``safety`` says what loading the sources with torch or pickle would run.
+    """
+
+    safety: Safety
+
+    def alerts(self) -> tuple[str, ...]:
+        """Warn of a source that is not clean.
+
+        Returns:
+            A line, or none.
+        """
+        warning = self.safety.warning()
+        return () if warning is None else (warning,)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields as plain data.
+
+        Returns:
+            The fields; ``safety`` is the rating alone.
+        """
+        return {**super().to_dict(), "safety": self.safety.rating}
 
 
 _Error = TypeVar("_Error", bound=Sam21ConvertError)

@@ -26,6 +26,7 @@ _MAX_KEPT = 64 * 2**20  # bytes of the values, by the costs that opcodes.py stat
 _MAX_NAMES = 10_000
 _MAX_NAME = 200  # characters kept of the name of a module or a global
 _SIZED = (str, bytes, bytearray, tuple, list, dict)
+_NEVER = 1 << 64  # beyond every position
 _ATOMS = (int, float, bool, bytes, type(None))
 _OBJECT = Placeholder(COMPUTED)  # what a call makes, to a machine that looks for calls
 # Attributes of an object, by which the opcodes BUILD, APPEND, APPENDS and ADDITEMS call something.
@@ -90,6 +91,7 @@ class Machine(Stream):
         doubts: Why another program may read the pickle differently from here on.
         kept: Bytes of the values so far, about.
         opcodes: Number of opcodes so far.
+        frame_end: Position at which the present frame ends.
     """
 
     def __init__(
@@ -112,6 +114,7 @@ class Machine(Stream):
         self.placeholders: dict[str, Placeholder] = {}
         self.doubts: dict[str, None] = {}
         self.kept = self.opcodes = 0
+        self.frame_end = _NEVER
         self.copied = 0  # items and bytes that calls have copied so far
 
     def run(
@@ -137,6 +140,8 @@ class Machine(Stream):
         try:
             for self.opcodes in range(min(most, MAX_OPCODES)):
                 self.opened = position = self.position
+                if position >= self.frame_end:
+                    self.end_frame()
                 here = position - self.base
                 if here > len(self.window) - REACH:
                     if not self.refill():
@@ -153,6 +158,32 @@ class Machine(Stream):
             raise RefusedError(f"the pickle has more than {min(most, MAX_OPCODES):,} opcodes")
         except Stop:
             return self.pop()
+
+    def begin_frame(self, length: int) -> None:
+        """Note where a frame ends. Frames have no effect, if they end between two opcodes.
+
+        CPython reads frames in three ways, by file or bytes and in C or Python, which differ when
+        anything crosses the end of a frame.
+
+        Args:
+            length: Number of bytes in the frame.
+
+        Raises:
+            UnreadableError: If the frame is within another, and the pickle is read.
+        """
+        if self.frame_end != _NEVER:
+            self.doubt("a frame begins within another")
+        self.frame_end = self.position + length
+
+    def end_frame(self) -> None:
+        """Leave a frame, between two opcodes.
+
+        Raises:
+            UnreadableError: If the last opcode crossed its end, and the pickle is read.
+        """
+        if self.position > self.frame_end:
+            self.doubt("a frame ends within a value")
+        self.frame_end = _NEVER
 
     def fault(self, message: str, kind: type[UnreadableError] = UnreadableError) -> None:
         """Report that the pickle is broken, or is not written the way ``pickle`` does.

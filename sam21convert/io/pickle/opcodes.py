@@ -121,8 +121,10 @@ def _protocol(m: Machine) -> None:
 
 
 def _frame(m: Machine) -> None:
-    if m.number(_LENGTH) > m.stop - m.position:  # CPython's unpickler in Python goes on
+    length = m.number(_LENGTH)
+    if length > m.stop - m.position:  # CPython's unpickler in Python goes on
         m.fault("the data ends before the pickle does", CutShortError)
+    m.begin_frame(length)
 
 
 def _mark(m: Machine) -> None:

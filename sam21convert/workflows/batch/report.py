@@ -8,6 +8,7 @@ from pathlib import Path
 from textwrap import indent
 from typing import Any, Literal
 
+from ...checkpoint.safety.policy import Rating
 from ...report import Report, size_text
 from .journal import JOURNAL
 
@@ -29,6 +30,8 @@ class Item(Report):
         generation: The generation of the output.
         dtypes: Type to number of tensors in the output.
         bytes: Size of the output's tensors, also if it is only planned.
+        safety: The rating of what loading the source with torch or pickle would run; None where it
+            was not looked at in this run.
         seconds: The duration of the conversion.
         error: Why it failed.
         hint: How to mend that.
@@ -43,6 +46,7 @@ class Item(Report):
     generation: str | None = None
     dtypes: dict[str, int] = field(default_factory=dict)
     bytes: int = 0
+    safety: Rating | None = None
     seconds: float = 0.0
     error: str | None = None
     hint: str | None = None
@@ -75,6 +79,18 @@ class BatchReport(Report):
     def exit_code(self) -> int:
         """1 when any failed."""
         return int(any(item.outcome == "failed" for item in self.items))
+
+    def alerts(self) -> tuple[str, ...]:
+        """Warn of sources that are not clean.
+
+        Returns:
+            A line for each.
+        """
+        return tuple(
+            f"{item.source}: is {item.safety}: sam21convert inspect says what loading it would run"
+            for item in self.items
+            if item.safety not in (None, "harmless")
+        )
 
     @property
     def totals(self) -> dict[str, int]:

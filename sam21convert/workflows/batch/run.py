@@ -291,6 +291,7 @@ def _facts(done: Conversion) -> dict[str, Any]:
         "generation": done.generation,
         "dtypes": done.dtypes,
         "bytes": done.bytes,
+        "safety": done.safety.rating,
     }
 
 

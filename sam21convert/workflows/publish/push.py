@@ -18,7 +18,7 @@ from ...comparison.sides import Config
 from ...errors import MismatchError, RefusedError, UnreadableError, UsageError
 from ...hub.download import redacted
 from ...hub.errors import translate_errors
-from ...hub.redaction import redacted_logs
+from ...hub.redaction import redacted_logs, redacted_warnings
 from ...hub.retry import bounded, retry
 from ...io.source import WEIGHTS
 from ...report import SILENT, Progress, Report, size_text, table
@@ -73,7 +73,15 @@ class Publication(Report):
         """
         composed = self.repository.to_dict()
         del composed["folder"]
-        return {**super().to_dict(), "repository": composed}
+        return {**super().to_dict(), "repository": composed, "safety": composed["safety"]}
+
+    def alerts(self) -> tuple[str, ...]:
+        """Warn of a source that is not clean.
+
+        Returns:
+            A line, or none.
+        """
+        return self.repository.alerts()
 
     def __str__(self) -> str:
         if self.uploaded:
@@ -103,6 +111,7 @@ class Publication(Report):
 
 @bounded()
 @redacted_logs()
+@redacted_warnings()
 def push(
     source: str | Path,
     repo_id: str,
