@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from io import StringIO
 from typing import Any, NoReturn
 
@@ -59,6 +60,39 @@ class Program(click.Group):
             raise click.UsageError("an argument cannot hold a zero byte", ctx)
         return super().parse_args(ctx, args)
 
+    def make_context(
+        self,
+        info_name: str | None,
+        args: list[str],
+        parent: click.Context | None = None,
+        **extra: Any,
+    ) -> click.Context:
+        """Parse the arguments of the group, and print its help text if they ask for it.
+
+        Args:
+            info_name: As for :class:`click.Group`.
+            args: As for :class:`click.Group`.
+            parent: As for :class:`click.Group`.
+            **extra: As for :class:`click.Group`.
+
+        Returns:
+            The context.
+        """
+        with _printing():
+            return super().make_context(info_name, args, parent, **extra)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command, or print its help text.
+
+        Args:
+            ctx: The context of the group.
+
+        Returns:
+            Nothing: a command exits.
+        """
+        with _printing():
+            return super().invoke(ctx)
+
     def main(self, args: Sequence[str] | None = None, *more: Any, **settings: Any) -> NoReturn:
         """Run a command line and exit.
 
@@ -81,16 +115,19 @@ class Program(click.Group):
             code = error.exit_code
         except click.Abort:
             code = Stopped(signal.SIGINT).exit_code
-        except SystemExit as end:
-            if end.code == 1 and isinstance(end.__context__, BrokenPipeError):
-                end_without_output(end.__context__)  # click takes a closed pipe for a failure
-            raise
-        except OSError as error:  # those of the work are answered by the command
-            end_without_output(error)
         except Exception as error:
             given = sys.argv[1:] if args is None else args
             end_with_fault(error, as_json="--json" in given)
         sys.exit(code)
+
+
+@contextmanager
+def _printing() -> Iterator[None]:
+    """Answer the errors of printing, which click would take for a no; commands answer theirs."""
+    try:
+        yield
+    except OSError as error:
+        end_without_output(error)
 
 
 @click.group(cls=Program, epilog=_EPILOG, context_settings={"help_option_names": ["-h", "--help"]})

@@ -59,9 +59,9 @@ def staged(
         OSError: If the block raises one or staging fails. An error about the staging path is
             changed to name ``path``, which is what the user knows.
     """
-    staging = _staging_path(path, suffix, inside=inside)
-    fd = None
+    staging, fd = path, None
     try:
+        staging = _staging_path(path, suffix, inside=inside)
         fd = _create_locked(staging, path, folder=folder)
         if not folder:
             keep_permissions(path, staging, unfinished=True)
@@ -105,10 +105,11 @@ def recover(path: Path) -> None:
     with suppress(OSError, UsageError):
         _complete_commits(path)
     for suffix, inside in ((OUTPUT, False), (OUTPUT, True), (SCRATCH, False)):
-        staging = _staging_path(path, suffix, inside=inside)
-        if os.path.lexists(staging):
-            with suppress(OSError), locked(staging):
-                remove(staging)
+        with suppress(OSError):
+            staging = _staging_path(path, suffix, inside=inside)
+            if os.path.lexists(staging):
+                with locked(staging):
+                    remove(staging)
 
 
 def is_staging_path(path: Path) -> bool:
