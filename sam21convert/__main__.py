@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 from .commands.ending import end_at_signals, end_with_fault, prepare_streams
 
 
-def main() -> None:
+def start() -> None:
     """Run the command line of this process.
 
     Raises:
@@ -22,5 +23,14 @@ def main() -> None:
     commands()
 
 
+def __getattr__(name: str) -> Any:
+    """The group of all commands, as ``main``, imported when it is first asked for."""
+    if name != "main":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from .commands.main import main
+
+    return main
+
+
 if __name__ == "__main__":
-    main()
+    start()
