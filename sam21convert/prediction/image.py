@@ -334,6 +334,8 @@ def _wants_candidates(
 
 def _mask_paths(out: Path, objects: dict[str, Prompted], *, candidates: bool) -> list[Path]:
     """The files of the masks: a single one, one per candidate, or one per object."""
+    if not out.name:
+        raise UsageError(f"{out}: expected the name of a picture to write")
     names = ["0", "1", "2"] if candidates else [f"-{obj_id}" for obj_id in objects]
     return [out.with_suffix(f".mask{name if len(names) > 1 else ''}.png") for name in names]
 

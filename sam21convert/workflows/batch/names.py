@@ -7,7 +7,7 @@ import unicodedata
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from itertools import takewhile
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from ...errors import UsageError
 from .manifest import ManifestEntry, identity
@@ -67,7 +67,8 @@ def _parts(source: str) -> list[str]:
     if source.startswith("hf://"):
         path = _REVISION.sub(r"@\1-\2", source.removeprefix("hf://"))
     elif "://" in source:
-        path = unquote(urlsplit(source).path)
+        # not urlsplit: an address that is not valid fails alone, when it is its turn
+        path = unquote(re.split("[?#]", source.partition("://")[2])[0].partition("/")[2])
     else:
         path = identity(source)
     return [part for part in path.split("/") if part.strip(".")] or ["checkpoint"]
