@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from ..errors import RefusedError, Sam21ConvertError, UnreadableError, UsageError
-from .redaction import redact
+from .redaction import redact, redacted_logs
 
 BUSY = (408, 429, 500, 502, 503, 504)  # status codes after which a retry may succeed
 _READ_METHODS = ("GET", "HEAD")
@@ -122,7 +122,8 @@ def _attribute(owner: object, name: str) -> Any:
 def translate_errors(what: str) -> Iterator[None]:
     """Inside the block, turn errors of ``huggingface_hub`` into ours, with a hint what to do.
 
-    Errors of this machine, such as a full disk, are raised as they are.
+    Errors of this machine, such as a full disk, are raised as they are. What ``huggingface_hub``
+    logs is redacted.
 
     Args:
         what: the repository or file that the block works on; messages begin with it.
@@ -136,7 +137,8 @@ def translate_errors(what: str) -> Iterator[None]:
         RefusedError: when the Hub refuses the request for good.
     """
     try:
-        yield
+        with redacted_logs():
+            yield
     except Exception as error:
         failure = Failure.of(error)
         if failure.error is error and _is_local(error):
@@ -249,7 +251,8 @@ def translate_read_errors(what: str) -> Iterator[None]:
         UnreadableError: for everything else that goes wrong.
     """
     try:
-        yield
+        with redacted_logs():
+            yield
     except Exception as error:
         if isinstance(error, Sam21ConvertError):
             raise

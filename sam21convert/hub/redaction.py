@@ -99,10 +99,9 @@ def _configured_tokens() -> Iterator[str]:
 
 @contextmanager
 def redacted_logs() -> Iterator[None]:
-    """Inside the block, redact what ``huggingface_hub`` logs or warns of.
+    """Inside the block, redact what ``huggingface_hub`` logs.
 
-    It logs the signed address of a file when its upload or download has to be repeated, and passes
-    on warnings of the Hub.
+    It logs the signed address of a file when its upload or download has to be repeated.
 
     Yields:
         Nothing.
@@ -111,21 +110,35 @@ def redacted_logs() -> Iterator[None]:
 
     hide = _Redacting()
     handlers = client.get_logger().handlers[:]
+    for handler in handlers:
+        handler.addFilter(hide)
+    try:
+        yield
+    finally:
+        for handler in handlers:
+            handler.removeFilter(hide)
+
+
+@contextmanager
+def redacted_warnings() -> Iterator[None]:
+    """Inside the block, redact what ``huggingface_hub`` warns of: it passes on words of the Hub.
+
+    Not for blocks that run in several threads at a time, as all have the same way to warn.
+
+    Yields:
+        Nothing.
+    """
     show = warnings.showwarning
 
     def show_redacted(message: Any, category: Any, filename: str, *rest: Any, **more: Any) -> None:
         text = redact(str(message)) if "huggingface_hub" in Path(filename).parts else message
         show(text, category, filename, *rest, **more)
 
-    for handler in handlers:
-        handler.addFilter(hide)
     warnings.showwarning = show_redacted
     try:
         yield
     finally:
         warnings.showwarning = show
-        for handler in handlers:
-            handler.removeFilter(hide)
 
 
 class _Redacting(logging.Filter):

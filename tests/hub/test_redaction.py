@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
+from contextlib import AbstractContextManager
 from pathlib import Path
 from urllib.parse import quote
 
@@ -11,7 +12,8 @@ import huggingface_hub.hf_api
 import pytest
 from huggingface_hub import constants
 
-from sam21convert.hub.redaction import redact, redacted_logs
+from sam21convert.hub.errors import translate_errors, translate_read_errors
+from sam21convert.hub.redaction import redact, redacted_logs, redacted_warnings
 
 SECRET = "S3cr3t-Value.x_y"
 TEXTS = {  # each holds SECRET, or a token with a known beginning
@@ -99,35 +101,45 @@ def test_it_is_one_line_of_limited_length() -> None:
         redact(unit * 20_000)  # every rule needs little time for any text
 
 
-def test_logs_and_warnings_of_the_client_are_redacted() -> None:
-    logger = logging.getLogger("huggingface_hub.utils._http")
-    seen: list[str] = []
+class Handler(logging.Handler):
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[str] = []
 
-    class Handler(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            seen.append(record.getMessage())
+    def emit(self, record: logging.LogRecord) -> None:
+        self.seen.append(record.getMessage())
 
+
+@pytest.mark.parametrize(
+    "block", [redacted_logs(), translate_errors("o/m"), translate_read_errors("o/m")]
+)
+def test_the_log_of_the_client_is_redacted(block: AbstractContextManager[None]) -> None:
     handler = Handler()
-    logging.getLogger("huggingface_hub").addHandler(handler)
-    shown: list[str] = []
+    client = logging.getLogger("huggingface_hub")
+    client.addHandler(handler)
+    log = logging.getLogger("huggingface_hub.utils._http")
     try:
-        with warnings.catch_warnings(), pytest.MonkeyPatch.context() as patch:
-            warnings.simplefilter("always")
-            patch.setattr(warnings, "showwarning", lambda text, *_: shown.append(str(text)))
-            file = huggingface_hub.hf_api.__file__
-
-            def happen() -> None:
-                logger.warning(
-                    "HTTP Error %d thrown while requesting %s", 503, f"http://h/x?{SECRET}"
-                )
-                warnings.warn_explicit(f"in README.md:\n- hf_{SECRET}", UserWarning, file, 1)
-                warnings.warn_explicit("a\nb", UserWarning, __file__, 1)
-
-            with redacted_logs():
-                happen()
-            happen()
+        with block, redacted_logs():
+            log.warning("HTTP Error %d thrown while requesting %s", 503, f"http://h/x?{SECRET}\nb")
+        log.warning("afterwards %s", SECRET)
     finally:
-        logging.getLogger("huggingface_hub").removeHandler(handler)
-    assert seen[0] == "HTTP Error 503 thrown while requesting http://h/x?***"
-    assert SECRET in seen[1]  # afterwards everything is as before
+        client.removeHandler(handler)
+    told = "HTTP Error 503 thrown while requesting http://h/x?*** b"
+    assert handler.seen == [told, f"afterwards {SECRET}"]
+
+
+def test_warnings_of_the_client_are_redacted(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[str] = []
+    monkeypatch.setattr(warnings, "showwarning", lambda text, *_: shown.append(str(text)))
+
+    def warn() -> None:
+        client = huggingface_hub.hf_api.__file__
+        warnings.warn_explicit(f"in README.md:\n- hf_{SECRET}", UserWarning, client, 1)
+        warnings.warn_explicit("a\nb", UserWarning, __file__, 1)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        with redacted_warnings():
+            warn()
+        warn()
     assert shown == ["in README.md: - hf_***", "a\nb", f"in README.md:\n- hf_{SECRET}", "a\nb"]
