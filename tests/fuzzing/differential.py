@@ -168,26 +168,31 @@ def inputs(rng: random.Random) -> Iterator[bytes]:
         yield b"".join(mine)[: rng.choice((1 << 16, 1 << 16, 200))]
 
 
-def compare(seconds: float, seed: int, most_missed: int = 20) -> Compared:
-    """Compare the interpreters on as many inputs as fit into the time, in a process of its own."""
-    if sys.platform == "linux":  # which alone says what is in use, and keeps to the limit
-        used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-        limit = used + _MEMORY, resource.getrlimit(resource.RLIMIT_AS)[1]
-        resource.setrlimit(resource.RLIMIT_AS, limit)
+def compare(seconds: float, seed: int) -> Compared:
+    """Compare the interpreters on as many inputs as fit into the time, until a name is missed."""
     found, end = Compared(), time.monotonic() + seconds
     for data in inputs(random.Random(seed)):
         judge(data, found)
-        if time.monotonic() > end or len(found.missed) >= most_missed:
+        if time.monotonic() > end or found.missed:
             break
     return found
 
 
-if __name__ == "__main__":
-    result = compare(float(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 0)
+def main(seconds: float, seed: int) -> int:
+    """Compare, with little memory for this process, and print what was found; 1 for a miss."""
+    if sys.platform == "linux":  # which alone says what is in use, and keeps to the limit
+        used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        limit = used + _MEMORY, resource.getrlimit(resource.RLIMIT_AS)[1]
+        resource.setrlimit(resource.RLIMIT_AS, limit)
+    found = compare(seconds, seed)
     print(
-        f"{result.inputs:,} pickles, {result.whole:,} whole, {result.names:,} names asked for, "
-        f"{result.doubted:,} only said to be doubtful"
+        f"{found.inputs:,} pickles, {found.whole:,} whole, {found.names:,} names asked for, "
+        f"{found.doubted:,} only said to be doubtful"
     )
-    for one, names in result.missed:
-        print("missed", names, one)
-    sys.exit(bool(result.missed))
+    for data, names in found.missed:
+        print("missed", names, data)
+    return int(bool(found.missed))
+
+
+if __name__ == "__main__":
+    sys.exit(main(float(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 0))
