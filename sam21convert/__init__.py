@@ -39,12 +39,13 @@ loaded when they are first used, so that a program that only inspects files does
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
-
 from ._version import __version__
 
+# Nothing else is imported: until a command handles signals, Ctrl-C shows a traceback.
+TYPE_CHECKING = False  # true for type checkers, as typing.TYPE_CHECKING is
 if TYPE_CHECKING:
+    from typing import Any
+
     from .checkpoint.diff.api import diff as diff
     from .checkpoint.diff.report import Difference as Difference
     from .checkpoint.inspect import Inspection as Inspection
@@ -125,6 +126,8 @@ __all__ = ["__version__", *_HOME]
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
     return getattr(import_module(f".{_HOME[name]}", __name__), name)
 
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
 
-from .commands.ending import end_at_signals, end_with_fault, prepare_streams
+from .commands.signals import end_at_signals
+
+TYPE_CHECKING = False  # true for type checkers, as typing.TYPE_CHECKING is
+if TYPE_CHECKING:
+    from typing import Any
 
 
 def start() -> None:
@@ -15,6 +18,8 @@ def start() -> None:
         SystemExit: Always.
     """
     end_at_signals()  # before the imports below, which take a while
+    from .commands.ending import end_with_fault, prepare_streams
+
     prepare_streams()
     try:
         from .commands.main import main as commands

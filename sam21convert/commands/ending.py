@@ -1,7 +1,6 @@
-"""How a command ends: by a signal, by a fault of this package, or because nobody reads its output.
+"""How a command ends otherwise than by its answer: a fault of ours, or output that nobody reads.
 
-This module is imported before everything else and imports little, so that it also holds for what
-goes wrong while the rest is imported.
+This module imports little, so that it also holds for what goes wrong while the rest is imported.
 """
 
 from __future__ import annotations
@@ -9,90 +8,13 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from typing import Any, NoReturn, TextIO
 
 FAULT = 70  # EX_SOFTWARE of sysexits.h
 _REFUSED = 3  # by the operating system
 _TRACEBACK = "SAM21CONVERT_TRACEBACK"
 _LONGEST = 300  # characters of the message of an unexpected exception
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
-
-
-class Stopped(BaseException):
-    """A signal asked the process to end.
-
-    Args:
-        number: The signal.
-    """
-
-    def __init__(self, number: int) -> None:
-        self.number = number
-        self.exit_code = 128 + number  # the exit code that shells use
-        self.message = "interrupted" if number == signal.SIGINT else "terminated"
-        self.hint = None
-
-
-def end_at_signals() -> None:
-    """Until there is something to clean up, let Ctrl-C and SIGTERM end the process at once.
-
-    A signal that was ignored when the process began, as by ``nohup``, stays so.
-    """
-
-    def end(number: int, _: object) -> None:
-        stopped = Stopped(number)  # nothing is imported here: an import may be under way
-        text = f"error: {stopped.message}\n"
-        if as_json := "--json" in sys.argv:
-            text = (
-                f'{{\n  "error": "{stopped.message}",\n  "hint": null,\n'
-                f'  "exit_code": {stopped.exit_code}\n}}\n'
-            )
-        with suppress(OSError):
-            os.write(1 if as_json else 2, text.encode())
-        os._exit(stopped.exit_code)
-
-    for number in _heeded():
-        signal.signal(number, end)
-
-
-@contextmanager
-def stopping() -> Iterator[None]:
-    """In the block, let Ctrl-C and SIGTERM raise :class:`Stopped`, so that files are cleaned up.
-
-    Yields:
-        Nothing.
-
-    Raises:
-        Stopped: When a signal arrives.
-    """
-
-    def stop(number: int, _: object) -> None:
-        raise Stopped(number)
-
-    def again(ignored: sys.UnraisableHookArgs) -> None:
-        """Python drops what is raised while it destroys an object: send the signal once more."""
-        if isinstance(ignored.exc_value, Stopped):
-            os.kill(os.getpid(), ignored.exc_value.number)
-        else:
-            hook(ignored)
-
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    hook, sys.unraisablehook = sys.unraisablehook, again
-    before = {number: signal.signal(number, stop) for number in _heeded()}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-        sys.unraisablehook = hook
-
-
-def _heeded() -> list[signal.Signals]:
-    return [number for number in _SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
 
 
 def prepare_streams() -> None:

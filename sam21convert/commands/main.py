@@ -17,7 +17,7 @@ from .batch import batch
 from .convert import convert
 from .demo import demo
 from .diff import diff
-from .ending import Stopped, end_with_fault, end_without_output, say
+from .ending import end_with_fault, end_without_output, say
 from .inspect import inspect
 from .list import list_published
 from .parity import parity
@@ -25,6 +25,7 @@ from .predict import predict
 from .pull import pull
 from .push import push
 from .sample import sample
+from .signals import Stopped
 from .validate import validate
 
 _EPILOG = """\b

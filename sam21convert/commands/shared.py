@@ -15,7 +15,8 @@ import click
 
 from ..errors import MismatchError, RefusedError, Sam21ConvertError, UsageError, printable
 from ..report import Progress, Report, one_line
-from .ending import Stopped, end_with_fault, say, stopping
+from .ending import end_with_fault, say
+from .signals import Stopped, Stopping
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the answer as JSON.")
 config_option = click.option(
@@ -122,7 +123,7 @@ def answering(command: Callable[..., Report]) -> Callable[..., None]:
     @functools.wraps(command)
     def run(*args: Any, as_json: bool = False, **kwargs: Any) -> None:
         try:
-            with stopping():
+            with Stopping():
                 if "json" in command.__annotations__:
                     kwargs["json"] = as_json
                 report = command(*args, **kwargs)

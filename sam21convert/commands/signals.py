@@ -1,0 +1,88 @@
+"""Ctrl-C and SIGTERM: a command ends with one line, from its first moment on.
+
+This module imports next to nothing, because it is imported before everything else.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Stopped(BaseException):
+    """A signal asked the process to end.
+
+    Args:
+        number: The signal.
+    """
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.exit_code = 128 + number  # the exit code that shells use
+        self.message = "interrupted" if number == signal.SIGINT else "terminated"
+        self.hint = None
+
+
+def end_at_signals() -> None:
+    """Until there is something to clean up, let signals end the process at once.
+
+    A signal that was ignored when the process began, as by ``nohup``, stays so.
+    """
+    for number in _heeded():
+        signal.signal(number, _end)
+
+
+def _end(number: int, _: object) -> None:
+    """Print one line and end; imports nothing, as an import may be under way."""
+    stopped = Stopped(number)
+    as_json = "--json" in sys.argv
+    text = f"error: {stopped.message}\n"
+    if as_json:
+        facts = f'"error": "{stopped.message}",\n  "hint": null,\n  "exit_code": '
+        text = f"{{\n  {facts}{stopped.exit_code}\n}}\n"
+    try:
+        os.write(1 if as_json else 2, text.encode())
+    finally:
+        os._exit(stopped.exit_code)
+
+
+class Stopping:
+    """A block in which signals raise :class:`Stopped`, so that temporary files are cleaned up.
+
+    In another thread than the first, which receives no signals, it does nothing.
+    """
+
+    def __enter__(self) -> None:
+        import threading
+
+        self._before: dict[signal.Signals, object] = {}
+        self._hook = sys.unraisablehook
+        if threading.current_thread() is not threading.main_thread():
+            return
+        sys.unraisablehook = self._again
+        for number in _heeded():
+            self._before[number] = signal.signal(number, _raise)
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)  # type: ignore[arg-type]
+        if self._before:
+            sys.unraisablehook = self._hook
+
+    def _again(self, ignored: sys.UnraisableHookArgs) -> None:
+        """Python drops what is raised while it destroys an object: send the signal once more."""
+        if isinstance(ignored.exc_value, Stopped):
+            os.kill(os.getpid(), ignored.exc_value.number)
+        else:
+            self._hook(ignored)
+
+
+def _raise(number: int, _: object) -> None:
+    raise Stopped(number)
+
+
+def _heeded() -> list[signal.Signals]:
+    return [number for number in _SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
