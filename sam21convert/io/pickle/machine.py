@@ -27,7 +27,7 @@ _MAX_NAMES = 10_000
 _MAX_NAME = 200  # characters kept of the name of a module or a global
 _SIZED = (str, bytes, bytearray, tuple, list, dict)
 _NEVER = 1 << 64  # beyond every position
-_ATOMS = (int, float, bool, bytes, type(None))
+_PLAIN_KEYS = (int, float, bool, bytes, tuple, type(None), GlobalReference)
 _OBJECT = Placeholder(COMPUTED)  # what a call makes, to a machine that looks for calls
 # Attributes of an object, by which the opcodes BUILD, APPEND, APPENDS and ADDITEMS call something.
 _CALLED_ATTRIBUTES = ("__setstate__", "append", "extend", "add")
@@ -373,16 +373,19 @@ class Machine(Stream):
                     waiting += part.values()
 
     def set_in(self, target: Any, items: Sequence[tuple[Any, Any]]) -> None:
-        """Note what is set in something that is no container of the pickle's own.
+        """Note what is set in a global, an object or a container, if the pickle is not read.
+
+        The items of a dict can become the attributes of an object, also later.
 
         Args:
-            target: The global or object.
+            target: What it is set in.
             items: Keys or names of attributes, and values; the key is None for an item without.
         """
         if type(target) is GlobalReference:
             target.changed = True
             self._may_be_called([value for _, value in items])
         for key, value in items:
-            # A key that the pickle computes can be any of these attributes.
-            if key in _CALLED_ATTRIBUTES if type(key) is str else type(key) not in _ATOMS:
-                self._may_be_called(value)
+            if type(value) is GlobalReference and (
+                key in _CALLED_ATTRIBUTES if type(key) is str else type(key) not in _PLAIN_KEYS
+            ):
+                value.called = True  # a key that the pickle computes can be any attribute

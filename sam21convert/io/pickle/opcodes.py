@@ -149,8 +149,9 @@ def _set_items(m: Machine, items: list[Any]) -> None:
         m.kept += 100 * len(pairs)
         for key, value in pairs:
             target[plain_key(key, len(target))] = value
-        return
-    if not isinstance(target, Placeholder):
+        if m.reads:
+            return
+    elif not isinstance(target, Placeholder):
         m.fault(f"items are set in a {type(target).__name__}")
     m.set_in(target, pairs)
 
