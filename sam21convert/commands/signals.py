@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 
+_SOON = 0.05  # seconds
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -73,11 +74,16 @@ class Stopping:
             sys.unraisablehook = self._hook
 
     def _again(self, ignored: sys.UnraisableHookArgs) -> None:
-        """Python drops what is raised while it destroys an object: send the signal once more."""
-        if isinstance(ignored.exc_value, Stopped):
-            os.kill(os.getpid(), ignored.exc_value.number)
-        else:
+        """Python drops what is raised while it destroys an object: soon after, try once more."""
+        if not isinstance(ignored.exc_value, Stopped):
             self._hook(ignored)
+            return
+        import threading
+
+        main = threading.main_thread().ident
+        again = threading.Timer(_SOON, signal.pthread_kill, (main, ignored.exc_value.number))
+        again.daemon = True
+        again.start()
 
 
 def _raise(number: int, _: object) -> None:
