@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 _USABLE = {stat.S_IFREG: 0o600, stat.S_IFDIR: 0o700}  # what the owner needs, by kind
-_BITS = 0o777  # set-user-ID and the like are not for files of data
+_KEPT = {stat.S_IFREG: 0o777, stat.S_IFDIR: 0o7777}  # a file of data is not set-user-ID
 _ACCESS_LIST = "system.posix_acl_access"  # the attribute in which Linux stores an access list
 
 
@@ -33,17 +33,16 @@ def keep_permissions(old: Path, new: Path, *, unfinished: bool = False) -> None:
     kind = stat.S_IFMT(now.st_mode)
     if kind not in _USABLE or kind != stat.S_IFMT(before.st_mode):
         return
-    mode = before.st_mode & _BITS
+    mode = before.st_mode & _KEPT[kind]
     if not _give_away(new, now, before):
         mode &= ~0o070 | (mode & 0o007) << 3
     with suppress(OSError, AttributeError):  # no list, or a system without lists
         os.setxattr(new, _ACCESS_LIST, os.getxattr(old, _ACCESS_LIST))
     if unfinished:
         mode |= _USABLE[kind]
-    wanted = mode | (stat.S_IMODE(now.st_mode) & ~_BITS)
-    if stat.S_IMODE(new.lstat().st_mode) != wanted:
+    if stat.S_IMODE(new.lstat().st_mode) != mode:
         with suppress(OSError):
-            new.chmod(wanted)
+            new.chmod(mode)
 
 
 def keep_permissions_within(old: Path, new: Path, *, unfinished: bool = False) -> None:
