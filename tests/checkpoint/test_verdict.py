@@ -99,7 +99,7 @@ class TestCalls:
             # Attributes of an object that opcodes look up and call.
             "__setstate__ of an object": b"cargparse\nNamespace\n)\x81}V__setstate__\ncmy\nf\nsb.",
             "append of an object": b"cargparse\nNamespace\n)\x81N}Vappend\ncmy\nf\ns\x86b.",
-            "an item that can become an attribute": b"cargparse\nNamespace\n)\x81}Vx\n}Vadd\ncmy\nf\nssb.",
+            "an item that can become one": b"cargparse\nNamespace\n)\x81}Vx\n}Vadd\ncmy\nf\nssb.",
             "a computed attribute": b"cargparse\nNamespace\n)\x81ccollections\nOrderedDict\n)R"
             b"c__builtin__\nstr\n)Rcmy\nf\nsb.",
         }.items(),
