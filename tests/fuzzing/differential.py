@@ -30,7 +30,7 @@ from sam21convert.io.pickle.references import COMPUTED
 from . import grammar
 
 _EVERY = 8  # of so many pickles one is also read by the unpickler in Python, which is slow
-_MEMORY = 64 * 2**20  # bytes: what a pickle may make an unpickler reserve, beyond what is in use
+_MEMORY = 32 * 2**20  # bytes: what a pickle may make an unpickler reserve, beyond what is in use
 
 
 class Inert:
@@ -125,7 +125,8 @@ def seeds() -> list[bytes]:
 
 
 _WORDS = (
-    *grammar.OPCODES,
+    # Without the large numbers of memo entries, which take an unpickler long and bring nothing.
+    *(word for word in grammar.OPCODES if word[:1] != b"r" or word in (b"r", b"r\1\0\0\0")),
     *(b"S'o\\163'\n", b"S'\\x6fs'\n", b'S"\\q"\n', b"S'a\\\n'\n", b"Vo\\u0073\n"),
     *(b"p007\n", b"g007\n", b"p+1\n", b"g 1\n", b"p1_0\n", b"g-1\n", b"p1\0\n", b"pp\n", b"g\n"),
     *(b"cos\nsystem\n", b"ios\nsystem\n", b"\x8c\x02os\x8c\x06system\x93", b"c\n\n"),
