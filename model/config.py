@@ -20,6 +20,7 @@ PIXEL_STD = (0.229, 0.224, 0.225)
 BACKBONE_STRIDE = 16  # pixels per token of the image embedding
 NUM_STAGES = 4
 _MAX_SIDE = 1 << 16  # no image, width or count of a real model comes near this
+_SHOWN = 60  # characters or values of a wrong value that an error message shows
 _MAX_REAL = 1e300  # excludes infinity and NaN
 _MAX_BLOCKS = 1 << 7  # the largest published model has 48
 
@@ -41,15 +42,15 @@ class ConfigError(ValueError):
 def _whole(field: str, value: Any, low: int = 1, high: int = _MAX_SIDE) -> None:
     if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
         raise ConfigError(
-            field, f"expected a whole number from {low} to {high}, found {_short(value)}"
+            field, f"expected a whole number from {low} to {high}, found {shown(value)}"
         )
 
 
 def _wholes(field: str, value: Any, count: int | None, low: int = 1) -> None:
     if not isinstance(value, tuple):
-        raise ConfigError(field, f"expected a list of whole numbers, found {_short(value)}")
+        raise ConfigError(field, f"expected a list of whole numbers, found {shown(value)}")
     if count is not None and len(value) != count:
-        raise ConfigError(field, f"expected {count} numbers, found {len(value)}: {_short(value)}")
+        raise ConfigError(field, f"expected {count} numbers, found {len(value)}: {shown(value)}")
     for item in value:
         _whole(field, item, low)
 
@@ -60,7 +61,7 @@ def _real(field: str, value: Any) -> None:
         or isinstance(value, bool)
         or not abs(value) <= _MAX_REAL
     ):
-        raise ConfigError(field, f"expected a number, found {_short(value)}")
+        raise ConfigError(field, f"expected a number, found {shown(value)}")
 
 
 def _flags(prefix: str, section: Any) -> None:
@@ -68,16 +69,35 @@ def _flags(prefix: str, section: Any) -> None:
         value = getattr(section, field.name)
         if field.type == "bool" and not isinstance(value, bool):
             raise ConfigError(
-                f"{prefix}{field.name}", f"expected true or false, found {_short(value)}"
+                f"{prefix}{field.name}", f"expected true or false, found {shown(value)}"
             )
 
 
-def _short(value: Any) -> str:
-    try:
-        text = repr(list(value) if isinstance(value, tuple) else value)
-    except ValueError:  # Python prints no number of more than 4300 digits
-        return "a number of thousands of digits"
-    return text if len(text) <= 60 else text[:57] + "..."
+def shown(value: Any) -> str:
+    """Describe a wrong value for an error message, without quoting a text.
+
+    A config may be any file that somebody else has named, and its text nothing to be shown.
+
+    Args:
+        value: The value that was found.
+
+    Returns:
+        A number, true or false, or a list of numbers as it is, if it is short; of anything else
+        only what it is.
+    """
+    if isinstance(value, (list, tuple)):
+        items = [shown(item) for item in value[:_SHOWN]]
+        text = f"[{', '.join(items)}]"
+        numbers = all(isinstance(item, (int, float)) for item in value)
+        return text if numbers and len(text) <= _SHOWN else f"a list of {len(value)} values"
+    if isinstance(value, (int, float)):
+        try:
+            text = repr(value)
+        except ValueError:  # Python prints no number of more than 4300 digits
+            text = " " * (_SHOWN + 1)
+        return text if len(text) <= _SHOWN else "a number of very many digits"
+    kinds = {str: "a text", dict: "named values", type(None): "nothing"}
+    return kinds.get(type(value), f"a value of type {type(value).__name__}")
 
 
 @dataclass(frozen=True)
@@ -260,7 +280,7 @@ class ModelConfig:
     def __post_init__(self) -> None:
         if self.generation not in ("2.0", "2.1"):
             raise ConfigError(
-                "generation", f'expected "2.0" or "2.1", found {_short(self.generation)}'
+                "generation", f'expected "2.0" or "2.1", found {shown(self.generation)}'
             )
         for name in ("image_size", "hidden_dim", "num_maskmem", "max_obj_ptrs_in_encoder"):
             _whole(name, getattr(self, name))

@@ -17,6 +17,7 @@ from ..model.config import (
     MemoryEncoderConfig,
     ModelConfig,
     TrunkConfig,
+    shown,
 )
 
 # Settings that are the same in every SAM 2: (field, its value, the official default). A file that
@@ -117,7 +118,7 @@ def from_hydra(content: Mapping[str, Any]) -> ModelConfig:
     for name, expected, default in FIXED:
         found = read(name, expected if default is None else default)
         if found != expected:
-            raise ConfigError(name, f"every SAM 2 has {expected}, found {found}")
+            raise ConfigError(name, f"every SAM 2 has {expected}, found {shown(found)}")
     _check_widths(read)
     return ModelConfig(
         generation=_generation(read),
@@ -190,7 +191,8 @@ def _generation(read: _Reader) -> Generation:
     switch = "SAM 2.1" if found["no_obj_embed_spatial"] else "SAM 2"
     raise ConfigError(
         differing,
-        f"is {found[differing]} while no_obj_embed_spatial is {found['no_obj_embed_spatial']}: "
+        f"is {shown(found[differing])} while no_obj_embed_spatial is "
+        f"{shown(found['no_obj_embed_spatial'])}: "
         f"in {switch} the two are equal",
     )
 
@@ -209,7 +211,9 @@ def _check_widths(read: _Reader) -> None:
     ):
         found = read(name, expected)
         if found != expected:
-            raise ConfigError(name, f"is {found}, which contradicts a width of {expected}")
+            raise ConfigError(
+                name, f"is {shown(found)}, which contradicts a width of {shown(expected)}"
+            )
     channels = read("image_encoder.neck.backbone_channel_list", None)
     width = read("image_encoder.trunk.embed_dim", 96)
     if channels is not None and isinstance(width, int):
@@ -217,7 +221,7 @@ def _check_widths(read: _Reader) -> None:
         if channels != expected_channels:
             raise ConfigError(
                 "image_encoder.neck.backbone_channel_list",
-                f"is {channels}; a trunk of embed_dim {width} gives {expected_channels}",
+                f"is {shown(channels)}; a trunk of embed_dim {width} gives {expected_channels}",
             )
 
 
@@ -247,7 +251,7 @@ class _Reader:
             if value is _ABSENT:
                 raise ConfigError(name, f"refers to {reference[1]}, which the file does not hold")
         if isinstance(value, str) and "${" in value:
-            raise ConfigError(name, f"cannot resolve {value}: write its value instead")
+            raise ConfigError(name, "cannot resolve its interpolation: write its value instead")
         if value is _ABSENT and default is _ABSENT:
             raise ConfigError(name, "is missing")
         if isinstance(value, str) and _SCIENTIFIC.fullmatch(value):
@@ -257,7 +261,7 @@ class _Reader:
     def numbers(self, name: str, default: list[int]) -> tuple[int, ...]:
         value = self(name, default)
         if not isinstance(value, list):
-            raise ConfigError(name, f"expected a list of whole numbers, found {value}")
+            raise ConfigError(name, f"expected a list of whole numbers, found {shown(value)}")
         return tuple(value)
 
 

@@ -41,7 +41,7 @@ def load_config(source: str | Path) -> ModelConfig:
         return registry.shipped_config(shipped.name)
     if path.is_dir():
         path = path / "config.json"
-    if not path.is_file():
+    if not path.exists():
         names = ", ".join(shipped.name for shipped in registry.SHIPPED)
         raise UsageError(
             f"{source}: no such config", hint=f"give a YAML or JSON file, or one of {names}"

@@ -8,12 +8,12 @@ from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
-from ..errors import RefusedError, UnreadableError
+from ..errors import RefusedError
 from ..io.text import mapping, read_text
+from ..io.yaml_text import parse_yaml
 from ..model.config import ConfigError, ModelConfig
 from . import hydra
 
-_MAX_NODES = 100_000  # values in a file, counting each use of an anchor; a config has hundreds
 _MAX_MESSAGE = 300  # characters of a message that may quote the file
 _Section = TypeVar("_Section")
 
@@ -61,32 +61,7 @@ def settings_in(source: str | Path, names: Iterable[str]) -> dict[str, Any]:
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
-    import yaml  # takes longer to import than most files to inspect
-
-    try:
-        content = yaml.safe_load(read_text(path))
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
-        reason = " ".join(str(error).split())[:_MAX_MESSAGE]
-        raise UnreadableError(f"{path}: not valid YAML: {reason}") from error
-    _refuse_yaml_bomb(path, content)
-    return mapping(path, content)
-
-
-def _refuse_yaml_bomb(path: Path, content: Any) -> None:
-    """Refuse a small file whose nested anchors expand to an enormous tree (a "billion laughs")."""
-    waiting, count = [content], 0
-    while waiting:
-        node = waiting.pop()
-        inside = node.values() if isinstance(node, dict) else node
-        if isinstance(inside, str) or not isinstance(inside, Iterable):
-            continue
-        waiting += inside
-        count += 1
-        if count > _MAX_NODES or len(waiting) > _MAX_NODES:
-            raise RefusedError(
-                f"{path}: holds too many values, or anchors that refer to each other too often",
-                hint="check that the file is the config of a model",
-            )
+    return mapping(path, parse_yaml(path, read_text(path)))
 
 
 @contextmanager
@@ -110,13 +85,13 @@ def naming(path: Path) -> Iterator[None]:
 
 def _section(kind: type[_Section], content: Mapping[str, Any], prefix: str) -> _Section:
     """Fill a dataclass from a mapping, which must have exactly its fields."""
-    known = {field.name for field in fields(kind)}  # type: ignore[arg-type]
-    for name in content:
-        if name not in known:
-            raise ConfigError(f"{prefix}{name}", "no such field")
+    known = [field.name for field in fields(kind)]  # type: ignore[arg-type]
     for name in known:
         if name not in content:
             raise ConfigError(f"{prefix}{name}", "is missing")
+    for name in content:  # all known ones are there, so this is a config, whose names may be shown
+        if name not in known:
+            raise ConfigError(f"{prefix}{name}", "no such field")
     types = get_type_hints(kind)
     values = {}
     for name, value in content.items():

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -20,6 +21,7 @@ from ..model.config import (
     MemoryEncoderConfig,
     ModelConfig,
     TrunkConfig,
+    shown,
 )
 
 ModelType = Literal["sam2_video", "sam2"]
@@ -119,7 +121,9 @@ def model_type(content: Mapping[str, Any]) -> ModelType:
         )
     found = content.get("model_type")
     if found not in ("sam2_video", "sam2"):
-        raise ConfigError("model_type", f"expected sam2_video or sam2, found {found}")
+        name = isinstance(found, str) and re.fullmatch(r"[a-z0-9_]{1,30}", found)
+        what = found if name else shown(found)
+        raise ConfigError("model_type", f"expected sam2_video or sam2, found {what}")
     return "sam2_video" if found == "sam2_video" else "sam2"
 
 
@@ -312,7 +316,7 @@ def _check(content: Mapping[str, Any], config: ModelConfig, video: bool) -> None
         default = None if name in _facts(config) else value
         found = _plain(_get(content, name, default))
         if belongs and found is not None and found != _plain(value):
-            raise ConfigError(name, f"is {found}; the rest of the config asks for {value}")
+            raise ConfigError(name, f"is {shown(found)}; the rest of the config asks for {value}")
 
 
 def _rope_theta(content: Mapping[str, Any]) -> float:
@@ -327,7 +331,7 @@ def _rope_theta(content: Mapping[str, Any]) -> float:
 def _numbers(read: Any, name: str) -> tuple[int, ...]:
     value = read(name)
     if not isinstance(value, list):
-        raise ConfigError(name, f"expected a list of whole numbers, found {value}")
+        raise ConfigError(name, f"expected a list of whole numbers, found {shown(value)}")
     return tuple(value)
 
 

@@ -123,7 +123,7 @@ def listing(repo: str, revision: str | None) -> tuple[str | None, list[str]]:
 
 
 def _in_folder(where: str, folder: Path, pattern: str) -> tuple[Path, Path | None]:
-    paths = [path for path in sorted(folder.glob(pattern)) if path.is_file()]
+    paths = [path for path in sorted(folder.glob(pattern)) if not path.is_dir()]
     weights, config = choose(where, [path.relative_to(folder).as_posix() for path in paths])
     if config == CONFIG:
         return folder, None

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import RefusedError, UnreadableError, unreadable
+from .source import refuse_special
 
-_SHOWN = 60  # characters of a name that an error message quotes
 _MAX_BYTES = 1 << 16  # the longest known config has 11 KB, and parsing YAML is slow
 
 
 def read_up_to(path: Path, limit: int) -> bytes:
-    """Read a file, but hardly more than ``limit`` bytes of it.
+    """Read a regular file, but hardly more than ``limit`` bytes of it.
 
     Args:
         path: The file.
@@ -25,11 +25,25 @@ def read_up_to(path: Path, limit: int) -> bytes:
 
     Raises:
         OSError: If the file cannot be read.
+        RefusedError: If it is not a regular file, whose reading may never end.
     """
+    refuse_special(path)
     with path.open("rb") as file:
         size = file.seek(0, 2)
         file.seek(0)
         return file.read(min(size, limit) + 1)  # read(limit) would allocate that much each time
+
+
+class TwiceError(ValueError):
+    """A name occurs twice in an object. The text of the error does not quote the name.
+
+    Args:
+        name: The name.
+    """
+
+    def __init__(self, name: str) -> None:
+        super().__init__("a name occurs twice in an object")
+        self.name = name
 
 
 def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -44,13 +58,13 @@ def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         The members as a dict, in the same order.
 
     Raises:
-        ValueError: If a name occurs twice.
+        TwiceError: If a name occurs twice.
     """
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"{twice[:_SHOWN]!r} occurs twice")
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in found:
+            raise TwiceError(name)
+        found[name] = value
     return found
 
 
@@ -68,32 +82,52 @@ def read_json(path: Path) -> dict[str, Any]:
             object.
         RefusedError: If the file is too large for a config.
     """
-    try:
-        content = json.loads(read_text(path), object_pairs_hook=unique)
-    except (ValueError, RecursionError) as error:
-        raise UnreadableError(f"{path}: not valid JSON: {error}") from error
+    content = parse_json(path, read_text(path))
     return mapping(path, content)
 
 
-def read_text(path: Path) -> str:
-    """Read the text of a config file.
+def parse_json(path: Path, text: str) -> Any:
+    """Parse JSON without duplicate names; errors quote nothing of it.
 
     Args:
-        path: The file, of 64 KiB at most, in UTF-8.
+        path: The file, for the error message.
+        text: Its content. Its size must be bounded by the caller.
+
+    Returns:
+        The value.
+
+    Raises:
+        UnreadableError: If it is not valid JSON; the message has the line and the column.
+    """
+    try:
+        return json.loads(text, object_pairs_hook=unique)
+    except RecursionError as error:
+        raise UnreadableError(f"{path}: not valid JSON: nested too deep") from error
+    except ValueError as error:
+        raise UnreadableError(f"{path}: not valid JSON: {error}") from error
+
+
+def read_text(path: Path, limit: int = _MAX_BYTES, what: str = "a config") -> str:
+    """Read the text of a small file.
+
+    Args:
+        path: The file, in UTF-8.
+        limit: Allowed size in bytes.
+        what: What the file is, with its article, for the error message.
 
     Returns:
         Its text.
 
     Raises:
         UnreadableError: If the file cannot be read or is not UTF-8.
-        RefusedError: If the file is too large for a config.
+        RefusedError: If the file is too large, or not a regular file.
     """
     try:
-        raw = read_up_to(path, _MAX_BYTES)
+        raw = read_up_to(path, limit)
     except OSError as error:
         raise unreadable(path, error) from error
-    if len(raw) > _MAX_BYTES:
-        raise RefusedError(f"{path}: over {_MAX_BYTES >> 10} KiB, too large for a config")
+    if len(raw) > limit:
+        raise RefusedError(f"{path}: over {limit >> 10:,} KiB, too large for {what}")
     try:
         return raw.decode()
     except UnicodeDecodeError as error:

@@ -1,4 +1,7 @@
-"""Unsupported formats: recognise them by their content, and say what to do instead."""
+"""Unsupported formats: recognise them by their content, and say what to do instead.
+
+Nothing of a file is quoted: somebody else may have named it, and it may hold anything.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,6 @@ from ..errors import RefusedError
 
 _TORCH_TAR = (b"sys_info", b"pickle", b"tensors", b"storages")
 HEAD = 512  # bytes from the start of a file, enough to recognise its format
-_QUOTED = 60  # characters of a text that an error message quotes
 
 _AGAIN = "the server sent this instead of the file: check the address and your access to it"
 _WEIGHTS = "give the checkpoint itself"
@@ -28,14 +30,11 @@ class UnsupportedFormat:
         what: What a file in this format is, with its article.
         hint: What to do instead.
         tells: Takes the first ``HEAD`` bytes of a file and returns whether it has this format.
-        quoted: Whether the error quotes the beginning of the file, as a text may say what went
-            wrong with a download.
     """
 
     what: str
     hint: str
     tells: Callable[[bytes], bool]
-    quoted: bool = False
 
 
 def _at(offset: int, *magics: bytes) -> Callable[[bytes], bool]:
@@ -98,8 +97,8 @@ UNSUPPORTED: tuple[UnsupportedFormat, ...] = (
     UnsupportedFormat(
         "a web page", _AGAIN, _text(r"(<\?xml[^>]*>\s*)?(<!--.*?-->\s*)*<(!doctype )?html")
     ),
-    UnsupportedFormat("XML", _AGAIN, _text(r"<\?xml|<\w+[^>]*>"), quoted=True),
-    UnsupportedFormat("JSON", _TEXT, _text(r'\{\s*["}]|\[\s*["{]'), quoted=True),
+    UnsupportedFormat("XML", _AGAIN, _text(r"<\?xml|<\w+[^>]*>")),
+    UnsupportedFormat("JSON", _TEXT, _text(r'\{\s*["}]|\[\s*["{]')),
     UnsupportedFormat(
         "a GGUF file", "convert the checkpoint that it was made from", _at(0, b"GGUF")
     ),
@@ -143,7 +142,7 @@ UNSUPPORTED: tuple[UnsupportedFormat, ...] = (
         "give a checkpoint here; sam21convert predict video takes videos",
         _at(4, b"ftyp"),
     ),
-    UnsupportedFormat("text", _TEXT, _text(r"."), quoted=True),
+    UnsupportedFormat("text", _TEXT, _text(r".")),
 )
 
 
@@ -186,7 +185,7 @@ ARCHIVES: tuple[Archive, ...] = (
 
 
 def refusal_of(path: Path, start: bytes) -> RefusedError | None:
-    """Recognise an unsupported format by the beginning of a file.
+    """Recognise an unsupported format by the beginning of a file, without quoting it.
 
     Args:
         path: The file, for the error message.
@@ -196,11 +195,7 @@ def refusal_of(path: Path, start: bytes) -> RefusedError | None:
         The error to raise, or None if the format is not in ``UNSUPPORTED``.
     """
     kind = next((kind for kind in UNSUPPORTED if kind.tells(start)), None)
-    if kind is None:
-        return None
-    begins = (_as_text(start) or "")[:_QUOTED]
-    shown = f" that begins with {begins!r}" if kind.quoted else ""
-    return RefusedError(f"{path}: is {kind.what}{shown}", hint=kind.hint)
+    return None if kind is None else RefusedError(f"{path}: is {kind.what}", hint=kind.hint)
 
 
 def archive(entries: Collection[str]) -> Archive | None:

@@ -212,7 +212,7 @@ class TestOfficialYaml:
             ("memory_attention.num_layers", ..., "memory_attention.num_layers: is missing"),
             ("image_encoder.neck.backbone_channel_list", [1], "image_encoder.neck.backbone_chan"),
             ("image_size", "${nowhere}", "image_size: refers to nowhere, which the file does not"),
-            ("image_size", "${times:1,2}", "image_size: cannot resolve ${times:1,2}"),
+            ("image_size", "${times:1,2}", "image_size: cannot resolve its interpolation"),
             ("image_encoder.trunk.stages", "12", "image_encoder.trunk.stages: expected a list"),
         ],
     )

@@ -6,7 +6,7 @@ import fcntl
 import json
 import os
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -15,11 +15,29 @@ from typing import Any, Literal
 from ...errors import UnreadableError, UsageError
 from ...io.output.atomic import new_file
 from ...io.output.staging import leftovers, recover
+from ...io.source import is_file_name
+from ...io.text import parse_json, read_text
 
 JOURNAL = "batch.json"
 _FORMAT = 1
 
+_MAX_BYTES = 64 << 20  # a record has some 2 KB
+
 Stamps = dict[str, list[int]]
+
+# The types that values have in the file.
+_TEXT, _MAYBE = (str,), (str, type(None))
+_RECORD: Mapping[str, tuple[type, ...]] = {
+    **dict.fromkeys(("source", "suffix", "state"), _TEXT),
+    **dict.fromkeys(("path", "error"), _MAYBE),
+    **dict.fromkeys(("options", "read", "written", "facts"), (dict,)),
+}
+_FACTS: Mapping[str, tuple[type, ...]] = {
+    **dict.fromkeys(("source_dialect", "dialect"), _TEXT),
+    **dict.fromkeys(("config", "generation", "safety"), _MAYBE),
+    "dtypes": (dict,),
+    "bytes": (int,),
+}
 
 
 @dataclass(frozen=True)
@@ -59,6 +77,7 @@ class Journal:
 
     Raises:
         UnreadableError: If ``batch.json`` was not written by a batch.
+        RefusedError: If it is too large, or not a regular file.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -68,18 +87,13 @@ class Journal:
         path = folder / JOURNAL
         if not path.exists():
             return
-        try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-            if content["format"] != _FORMAT:
-                raise ValueError(f"expected format {_FORMAT}, found {content['format']}")
-            self._records = {
-                name: JournalRecord(**value) for name, value in content["outputs"].items()
-            }
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        content = parse_json(path, read_text(path, _MAX_BYTES, "the journal of a batch"))
+        if not _is_journal(content):
             raise UnreadableError(
-                f"{path}: not the journal of a batch: {error}",
+                f"{path}: not the journal of a batch",
                 hint="move it away, or choose another folder with `out`",
-            ) from error
+            )
+        self._records = {name: JournalRecord(**value) for name, value in content["outputs"].items()}
 
     def get(self, output: str) -> JournalRecord | None:
         """Look up an output.
@@ -140,6 +154,39 @@ class Journal:
             recover(path)
             for inside in leftovers(path) if path.is_dir() else ():
                 recover(inside)
+
+
+def _is_journal(content: Any) -> bool:
+    """Whether a batch may have written this, so that all of it can be relied on."""
+    if not isinstance(content, dict) or content.get("format") != _FORMAT:
+        return False
+    outputs = content.get("outputs")
+    return isinstance(outputs, dict) and all(
+        is_file_name(name) and name.strip(".") and _is_record(value)
+        for name, value in outputs.items()
+    )
+
+
+def _is_record(value: Any) -> bool:
+    return (
+        isinstance(value, dict)
+        and value.keys() >= {"source", "suffix", "state"}
+        and _fits(value, _RECORD)
+        and value["state"] in ("started", "converted", "failed")
+        and _fits(value.get("facts", {}), _FACTS)
+        and all(type(count) is int for count in value.get("facts", {}).get("dtypes", {}).values())
+        and all(
+            map(_is_stamp, [*value.get("read", {}).values(), *value.get("written", {}).values()])
+        )
+    )
+
+
+def _fits(value: dict[str, Any], kinds: Mapping[str, tuple[type, ...]]) -> bool:
+    return all(key in kinds and type(found) in kinds[key] for key, found in value.items())
+
+
+def _is_stamp(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 2 and all(type(item) is int for item in value)
 
 
 def stamps(files: Iterable[Path], relative_to: Path | None = None) -> Stamps:

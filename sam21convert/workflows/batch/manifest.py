@@ -20,8 +20,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ...errors import UnreadableError, UsageError
+from ...errors import RefusedError, UnreadableError, UsageError
 from ...hub.published import PUBLISHED
+from ...io.source import is_file_name
+from ...io.text import parse_json, read_text
+from ...io.yaml_text import parse_yaml
 
 # The options that an entry may set for its own conversion, and the types of their values.
 OPTIONS: Mapping[str, type] = {
@@ -33,7 +36,11 @@ OPTIONS: Mapping[str, type] = {
     "dtype": str,
 }
 _TEXT = (".txt",)
-_YAML = (".yaml", ".yml", ".json")
+_JSON = (".json",)
+_YAML = (".yaml", ".yml")
+_MAX_BYTES = 2 << 20
+_MAX_ENTRIES = 10_000
+_SHOWN = 60  # characters of a wrong value that an error message shows
 _NAMES = {name for published in PUBLISHED for name in (published.name, published.url)}
 
 
@@ -66,6 +73,7 @@ def entries(sources: Iterable[str | Path]) -> list[ManifestEntry]:
     Raises:
         UsageError: If there is no source, or a pattern matches nothing.
         UnreadableError: As :func:`read_manifest` does.
+        RefusedError: As :func:`read_manifest` does.
     """
     texts = [str(source) for source in sources]
     if not texts:
@@ -92,8 +100,9 @@ def identity(source: str) -> str:
 
 
 def _is_manifest(path: Path) -> bool:
-    kinds = (*_TEXT, *_YAML)
-    return path.is_file() and path.suffix in kinds and not path.name.endswith(".index.json")
+    kinds = (*_TEXT, *_JSON, *_YAML)
+    there = path.exists() and not path.is_dir()
+    return there and path.suffix in kinds and not path.name.endswith(".index.json")
 
 
 def _expanded(text: str) -> Sequence[str]:
@@ -115,7 +124,8 @@ def read_manifest(path: Path) -> list[ManifestEntry]:
     """Read the entries of a manifest.
 
     Args:
-        path: A .txt file with one source per line, or a YAML or JSON list.
+        path: A .txt file with one source per line, or a YAML or JSON list; of 2 MiB and with 10,000
+            entries at most.
 
     Returns:
         The entries in their order, with paths relative to the working folder.
@@ -123,35 +133,30 @@ def read_manifest(path: Path) -> list[ManifestEntry]:
     Raises:
         UnreadableError: If the file cannot be read or an entry is wrong; the message names the
             entry.
+        RefusedError: If the file is too large, holds too much, or is not a regular file.
         UsageError: If the manifest is empty.
     """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else f"not UTF-8 text: {error.reason}"
-        raise UnreadableError(f"{path}: {reason}") from error
+    text = read_text(path, _MAX_BYTES, "a manifest").removeprefix("\ufeff")
+    content: Any
     if path.suffix in _TEXT:
-        lines = [line.strip() for line in text.splitlines()]
-        content: Any = [line for line in lines if line and not line.startswith("#")]
+        lines = [line.strip() for line in text.split("\n")]
+        content = [line for line in lines if line and not line.startswith("#")]
+    elif path.suffix in _JSON:
+        content = parse_json(path, text)
     else:
-        content = _parsed(path, text)
+        content = parse_yaml(path, text)
     if not isinstance(content, list):
         raise UnreadableError(
             f"{path}: not a list", hint="a manifest lists sources, or entries with a source each"
         )
     if not content:
         raise UsageError(f"{path}: lists no sources")
+    if len(content) > _MAX_ENTRIES:
+        raise RefusedError(
+            f"{path}: has {len(content):,} entries, more than the {_MAX_ENTRIES:,} allowed",
+            hint="split it into several manifests, each with an output folder of its own",
+        )
     return [_entry(path, number, item) for number, item in enumerate(content, 1)]
-
-
-def _parsed(path: Path, text: str) -> Any:
-    import yaml  # takes longer to import than most files to inspect
-
-    try:
-        return yaml.safe_load(text)
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
-        reason = " ".join(str(error).split())
-        raise UnreadableError(f"{path}: not valid YAML: {reason}") from error
 
 
 def _entry(path: Path, number: int, item: Any) -> ManifestEntry:
@@ -167,20 +172,38 @@ def _entry(path: Path, number: int, item: Any) -> ManifestEntry:
         values["generation"] = str(values["generation"])  # YAML takes 2.1 for a number
     for key, value in values.items():
         if key not in known:
-            raise UnreadableError(f"{where}: {key!r} is unknown", hint=f"one of {', '.join(known)}")
+            raise UnreadableError(
+                f"{where}: {_short(key)} is unknown", hint=f"one of {', '.join(known)}"
+            )
         if type(value) is not known[key]:
             kind = "a whole number" if known[key] is int else "text"
-            raise UnreadableError(f"{where}: {key}: expected {kind}, found {value!r}")
+            raise UnreadableError(f"{where}: {key}: expected {kind}, found {_short(value)}")
+        if isinstance(value, str) and not value.isprintable():
+            raise UnreadableError(
+                f"{where}: {key}: {_short(value)} has line breaks or other unprintable characters",
+                hint="rename the file, or name it by a pattern on the command line",
+            )
     name = values.pop("name", None)
-    if name is not None and (name != os.path.basename(name) or not name.strip(".")):  # noqa: PTH119
+    if name is not None and (not is_file_name(name) or not name.strip(".")):
         raise UnreadableError(
-            f"{where}: {name!r} is not a file name", hint="write the name without folders"
+            f"{where}: {_short(name)} is not a file name", hint="write the name without folders"
         )
     source = _beside(path, values.pop("source"), also_names=_NAMES)
     for key in values.keys() & {"base", "config"}:
         names = _NAMES if key == "base" else {values[key]}
         values[key] = _beside(path, values[key], also_names=names)
     return ManifestEntry(source, name, values)
+
+
+def _short(value: Any) -> str:
+    """A wrong value as an error message shows it: escaped, and not at any length."""
+    if isinstance(value, (dict, list)):
+        return "several values"
+    try:
+        text = ascii(value) if isinstance(value, str) and not value.isprintable() else repr(value)
+    except ValueError:  # Python prints no number of more than 4300 digits
+        return "a number of very many digits"
+    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 3]}..."
 
 
 def _beside(path: Path, text: str, *, also_names: Iterable[str]) -> str:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from itertools import takewhile
 from urllib.parse import unquote
 
 from ...errors import UsageError
+from ...io.names import folded
 from .manifest import ManifestEntry, identity
 
 # Extensions of files that may be mistaken for checkpoints; any other ending is part of the name, as
@@ -27,8 +27,9 @@ def name_outputs(
 
     The name is the one that the entry states, or the one that the same source had before, or that
     of the source. Sources of the same name are told apart by the path below the deepest folder that
-    they share, joined by ``-``, and then by their extension. Names that differ only in case count
-    as the same, because some file systems do not distinguish them.
+    they share, joined by ``-``, and then by their extension. Names that some file system does not
+    distinguish, for example because they differ only in case, count as the same. Line breaks and
+    other unprintable characters become ``_``.
 
     Args:
         entries: The entries.
@@ -52,7 +53,7 @@ def name_outputs(
     short = [name or _stem(path[-1]) for name, path in zip(fixed, paths, strict=True)]
     alike: dict[str, list[int]] = defaultdict(list)
     for at, name in enumerate(short):
-        alike[_folded(name + suffixes[at])].append(at)
+        alike[folded(name + suffixes[at])].append(at)
     for group in [group for group in alike.values() if len(group) > 1]:
         longer = _longer([paths[at] for at in group])
         for at, name in zip(group, longer, strict=True):
@@ -71,6 +72,7 @@ def _parts(source: str) -> list[str]:
         path = unquote(re.split("[?#]", source.partition("://")[2])[0].partition("/")[2])
     else:
         path = identity(source)
+    path = "".join(char if char.isprintable() else "_" for char in path)
     return [part for part in path.split("/") if part.strip(".")] or ["checkpoint"]
 
 
@@ -80,21 +82,17 @@ def _stem(name: str) -> str:
 
 def _longer(paths: Sequence[list[str]]) -> list[str]:
     full = [[*path[:-1], _stem(path[-1])] for path in paths]
-    if len({_folded("/".join(path)) for path in full}) < len(full):
+    if len({folded("/".join(path)) for path in full}) < len(full):
         full = [[*path[:-1], path[-1].lstrip(".").replace(".", "-")] for path in paths]
     folders = zip(*(path[:-1] for path in full), strict=False)
     shared = len(list(takewhile(lambda level: len(set(level)) == 1, folders)))
     return ["-".join(path[shared:]) for path in full]
 
 
-def _folded(name: str) -> str:
-    return unicodedata.normalize("NFC", name).casefold()
-
-
 def _refuse_equal(entries: Sequence[ManifestEntry], outputs: Sequence[str]) -> None:
     first: dict[str, ManifestEntry] = {}
     for entry, output in zip(entries, outputs, strict=True):
-        other = first.setdefault(_folded(output), entry)
+        other = first.setdefault(folded(output), entry)
         if other is not entry:
             raise UsageError(
                 f"{other.source} and {entry.source}: both would be written as {output}",

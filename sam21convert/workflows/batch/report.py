@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
-from textwrap import indent
 from typing import Any, Literal
 
 from ...checkpoint.safety.policy import Rating
-from ...report import Report, size_text
+from ...report import Report, one_line, size_text
 from .journal import JOURNAL
 
 BatchStatus = Literal["planned", "converted", "skipped", "failed"]
@@ -87,7 +86,8 @@ class BatchReport(Report):
             A line for each.
         """
         return tuple(
-            f"{item.source}: is {item.safety}: sam21convert inspect says what loading it would run"
+            f"{one_line(item.source)}: is {item.safety}: sam21convert inspect says what loading it "
+            "would run"
             for item in self.items
             if item.safety not in (None, "harmless")
         )
@@ -116,23 +116,34 @@ class BatchReport(Report):
             cells = [text.ljust(width) for text, width in zip(row, widths, strict=True)]
             lines.append("  ".join(cells).rstrip())
             for label, text in (("error", item.error), ("hint", item.hint)):
-                lines += [indent(f"{label}: {text}", "  ")] if text is not None else []
+                lines += _labelled(label, text) if text is not None else []
         if self.left_out:
-            lines.append(f"left out, written by this batch: {', '.join(self.left_out)}")
+            names = ", ".join(map(one_line, self.left_out))
+            lines.append(f"left out, written by this batch: {names}")
         counts = ", ".join(f"{n} {name}" for name, n in self.totals.items() if name != "bytes")
         size = size_text(self.totals["bytes"])
-        done = "to write" if self.dry_run else f"in {self.seconds:.1f} s, see {self.out / JOURNAL}"
+        done = (
+            "to write"
+            if self.dry_run
+            else f"in {self.seconds:.1f} s, see {one_line(str(self.out / JOURNAL))}"
+        )
         return "\n".join([*lines, f"{len(self.items)} in all: {counts}; {size} {done}"])
+
+
+def _labelled(label: str, text: str) -> list[str]:
+    """A text below its item. Further lines stand right of the label, so none can pass for one."""
+    first, *others = map(one_line, text.split("\n"))
+    return [f"  {label}: {first}", *(" " * (len(label) + 4) + other for other in others)]
 
 
 def _row(item: Item) -> list[str]:
     """The cells of one line of the table, empty where nothing is known."""
     if item.outcome == "failed":
-        return [item.outcome, item.source, *[""] * 6]
+        return [item.outcome, one_line(item.source), *[""] * 6]
     return [
         item.outcome,
-        item.source,
-        str(item.output),
+        one_line(item.source),
+        one_line(str(item.output)),
         f"{item.source_dialect} to {item.dialect}",
         item.config or "custom config",
         ", ".join(item.dtypes),

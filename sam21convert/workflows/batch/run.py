@@ -26,7 +26,7 @@ from ...hub.resolve import locate
 from ...io.output.atomic import refuse_existing
 from ...io.source import CONFIG, FOLDERS
 from ...model.config import ModelConfig
-from ...report import Progress
+from ...report import Progress, one_line
 from .journal import Journal, JournalRecord, alone_in, stamps
 from .manifest import identity
 from .report import Item
@@ -296,9 +296,14 @@ def _facts(done: Conversion) -> dict[str, Any]:
 
 
 def _failed(item: Item, error: Exception) -> Item:
-    if isinstance(error, Sam21ConvertError):
+    if isinstance(error, MismatchError):  # only reports of differences span lines
         return replace(item, error=error.message, hint=error.hint)
+    if isinstance(error, Sam21ConvertError):
+        return replace(item, error=one_line(error.message), hint=error.hint)
     if isinstance(error, OSError):  # the operating system explains it
-        return replace(item, error=f"{error.filename or item.output}: {error.strerror or error}")
+        text = f"{error.filename or item.output}: {error.strerror or error}"
+        return replace(item, error=one_line(text))
     fault = f"{type(error).__name__}: {error}"
-    return replace(item, error=fault, hint="this is a bug in sam21convert, please report it")
+    return replace(
+        item, error=one_line(fault), hint="this is a bug in sam21convert, please report it"
+    )
