@@ -15,7 +15,7 @@ from .hub_server import Hub, User
 from .hub_server.policy import SIGNATURE, WRITER
 
 COMMANDS = """
-import json, os, resource, sys
+import json, os, resource, sys, traceback
 import huggingface_hub.utils.logging  # logs to the true standard error from now on
 from click.testing import CliRunner
 from sam21convert.hub import retry
@@ -26,6 +26,8 @@ for line in sys.stdin:
     os.environ["HF_TOKEN"] = token
     resource.setrlimit(resource.RLIMIT_FSIZE, (largest, resource.RLIM_INFINITY))
     done = CliRunner().invoke(main, words)
+    if not isinstance(done.exception, SystemExit | None):
+        traceback.print_exception(done.exception)
     print(json.dumps([done.exit_code, done.stdout, done.stderr]), flush=True)
 """
 

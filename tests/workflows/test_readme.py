@@ -8,7 +8,9 @@ import pytest
 from huggingface_hub import ModelCard
 
 from sam21convert.errors import RefusedError, UnreadableError
-from sam21convert.workflows.publish.readme import BEGIN, END, merged
+from sam21convert.workflows.publish.readme import BEGIN, END, markers, merged
+
+from ..support.nasty import NASTY
 
 OURS: dict[str, Any] = {"library_name": "transformers", "tags": ["sam2"], "license": "mit"}
 THEIRS = {
@@ -75,6 +77,28 @@ def test_a_new_readme_has_a_heading_and_valid_metadata() -> None:
     assert text.decode().endswith(f"---\n\n# title\n\n{BEGIN}\n\nours\n\n{END}\n")
     assert metadata(text) == OURS
     assert notes == ()
+
+
+@pytest.mark.parametrize("value", NASTY, ids=range(len(NASTY)))
+@pytest.mark.parametrize("there", [None, b"---\nlicense: mit\n---\n# Mine\n"], ids=["new", "old"])
+def test_a_value_of_the_metadata_is_nothing_else(value: str, there: bytes | None) -> None:
+    given = {"base_model": value, "datasets": [value, "b"], "license": "mit"}
+    if markers(value) or "\x85" in value:  # the latter is a space to YAML
+        with pytest.raises(RefusedError, match="its metadata would hold|cannot be (written|added)"):
+            merged(there, "title", "ours\n", given)
+        return
+    text, _ = merged(there, "title", "ours\n", given)
+    assert metadata(text) == given
+    head = b"\n# title\n" if there is None else b"# Mine\n"
+    assert text.endswith(b"\n---\n" + head + f"\n{BEGIN}\n\nours\n\n{END}\n".encode())
+    assert merged(text, "title", "ours\n", given)[0] == text
+
+
+def test_the_title_is_a_heading_whatever_it_is() -> None:
+    for title in NASTY:
+        text = merged(None, title, "ours\n", OURS)[0].decode()
+        assert text.count("\n") == merged(None, "title", "ours\n", OURS)[0].decode().count("\n")
+        assert markers(text) == [BEGIN, END]
 
 
 def test_what_was_kept_against_the_request_is_told() -> None:

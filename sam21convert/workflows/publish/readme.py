@@ -107,7 +107,13 @@ def _with_metadata(
     block = REGEX_YAML_BLOCK.search(text)
     if block is None:
         added = ModelCardData(**metadata).to_yaml(line_break=newline)
-        return f"---{newline}{added}{newline}---{newline}{newline}{text}", {}
+        result = f"---{newline}{added}{newline}---{newline}{newline}{text}"
+        if _loaded(result) != metadata:  # YAML would read line breaks of Unicode as spaces
+            raise RefusedError(
+                f"{NAME}: {', '.join(metadata)} cannot be written as metadata",
+                hint="give other values for the metadata",
+            )
+        return result, {}
     there = _parsed(block[2])
     missing = {name: value for name, value in metadata.items() if name not in there}
     kept = {name: there[name] for name in metadata if name in there}
