@@ -24,7 +24,7 @@ _MARKUP = re.compile(
     | (?<![^\W_])_ | _(?![^\W_])          # within a word it is no markup
     | (?<=\b[Ww]{3})\. | :(?=//)          # addresses become links by themselves
     | \A(?:[-+=#](?=[-+=#\s]|\Z) | \d{1,9}[.)](?=\s|\Z))  # a list or a heading
-    | \#(?=\#*\Z)                        # the end of a heading
+    | \#(?=\#*\Z)                         # the end of a heading
     """,
     re.VERBOSE,
 )
@@ -72,8 +72,7 @@ def _span(text: str, fence: str) -> str:
 
 def _longer_than_any(text: str, shortest: int = 1) -> str:
     """A run of backticks that is longer than any in a text."""
-    runs = re.findall("`+", text)
-    return "`" * max(shortest, *(len(run) + 1 for run in runs), 0)
+    return "`" * max([shortest, *(len(run) + 1 for run in re.findall("`+", text))])
 
 
 def link(name: str) -> str:
