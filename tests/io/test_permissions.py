@@ -14,44 +14,15 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from PIL import Image
 
 from sam21convert.commands.main import main
-from sam21convert.hub import resolve
 from sam21convert.io.output import atomic
 from sam21convert.io.output.atomic import new_file, new_files, new_folder, scratch
 
-from ..support.checkpoints import DEBUG, official_pt
+from ..support.outputs import KINDS, each_kind, make_inputs, modes, outputs, web_of
 from .test_write_faults import permissions_held
 
 FILES, FOLDERS = (0o640, 0o600, 0o444, 0o666), (0o750, 0o700, 0o2775)
-CLICK = ["--checkpoint", "in.pt", "--point", "a:9,9", "--point", "b:20,20"]
-# Command lines by the kind of output that they write. What they read is called in*. Shards are
-# missing: no command replaces them.
-KINDS: dict[str, list[str]] = {
-    "pt": ["convert", "in.pt", "out.pt"],
-    "safetensors": ["convert", "in.pt", "out.safetensors"],
-    "file with YAML": ["convert", "in.pt", "out.pt", "--image-size", "256"],
-    "transformers folder": ["convert", "in.pt", "out"],
-    "timm folder": ["convert", "in.pt", "out", "--to", "timm"],
-    "sample": ["sample", "out.pt", "--config", DEBUG],
-    "sample folder": ["sample", "out", "--config", DEBUG],
-    "pull": ["pull", "https://host/in.pt", "out.pt"],
-    "plot": ["diff", "in.pt", "in.pt", "--plot", "out.png"],
-    "parity report": [
-        "parity",
-        "in.pt",
-        "truth:in.pt",
-        "--scenarios",
-        "encoder",
-        "--report",
-        "out",
-    ],
-    "batch": ["batch", "in.pt", "--out", "out"],
-    "batch of files": ["batch", "in.pt", "--out", "out", "--suffix", ".pt"],
-    "image": ["predict", "image", "in.png", *CLICK, "-o", "out.png"],
-    "video": ["predict", "video", "in", *CLICK, "-o", "out"],
-}
 
 
 @pytest.fixture(autouse=True)
@@ -64,26 +35,16 @@ def _umask() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     home = tmp_path_factory.mktemp("inputs")
-    official_pt(home / "in.pt")
-    Image.new("RGB", (32, 32)).save(home / "in.png")
-    (home / "in").mkdir()
-    for number in range(2):
-        Image.new("RGB", (32, 32)).save(home / "in" / f"{number}.jpg")
+    make_inputs(home)
     return home
 
 
 @pytest.fixture
 def home(tmp_path: Path, inputs: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     shutil.copytree(inputs, tmp_path, dirs_exist_ok=True)
-    monkeypatch.setattr(resolve, "download", lambda url, path: _download(tmp_path, path))
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "in" / "cache"))
     monkeypatch.chdir(tmp_path)
+    web_of(tmp_path, monkeypatch)
     return tmp_path
-
-
-def _download(home: Path, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copy(home / "in.pt", path)
 
 
 def run(words: list[str]) -> None:
@@ -91,28 +52,11 @@ def run(words: list[str]) -> None:
     assert done.exit_code == 0, done.output
 
 
-def outputs(home: Path) -> dict[str, os.stat_result]:
-    """Everything below ``home`` but what is read."""
-    return {
-        str(path.relative_to(home)): path.lstat()
-        for path in sorted(home.rglob("*"))
-        if not path.relative_to(home).parts[0].startswith("in")
-    }
-
-
-def modes(home: Path) -> dict[str, int]:
-    return {name: stat.S_IMODE(status.st_mode) for name, status in outputs(home).items()}
-
-
 def change_modes(home: Path) -> None:
     """Gives every file and folder one of several modes, so that neighbours differ."""
     of_files, of_folders = cycle(FILES), cycle(FOLDERS)
     for name, status in outputs(home).items():
         (home / name).chmod(next(of_folders if stat.S_ISDIR(status.st_mode) else of_files))
-
-
-SLOW = {"plot", "parity report"}
-each_kind = [pytest.param(kind, marks=[pytest.mark.slow] * (kind in SLOW)) for kind in KINDS]
 
 
 @pytest.mark.parametrize("kind", each_kind)
@@ -129,7 +73,7 @@ def test_overwriting_keeps_permissions(home: Path, kind: str) -> None:
     assert [name for name in written if (home / name).is_file()]
 
 
-@pytest.mark.parametrize("kind", ["pt", "file with YAML", "transformers folder", "video"])
+@pytest.mark.parametrize("kind", ["pt", "file with YAML", "transformers folder", "frames"])
 def test_new_outputs_honour_the_umask(home: Path, kind: str) -> None:
     os.umask(0o027)
     run(KINDS[kind])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import hashlib
 import os
 import resource
 import shutil
@@ -26,10 +27,13 @@ from sam21convert.commands.main import main
 from sam21convert.errors import UnreadableError, UsageError
 from sam21convert.io.output import atomic
 from sam21convert.io.output import rename as renaming
+from sam21convert.io.output.atomic import new_file, new_folder
+from sam21convert.io.output.staging import leftovers, recover
 from sam21convert.workflows.batch.journal import alone_in
 
 from ..support.checkpoints import DEBUG, official_pt, state_dict
 from ..support.crashing import tree
+from ..support.outputs import KINDS, each_kind, make_inputs, outputs, web_of
 
 # The forms of an output: a file in each container, a folder, a file with its YAML.
 FORMS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -133,6 +137,29 @@ class TestDisk:
             finally:
                 resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
             one_line(result, 3, str(home / FORMS[form][0]), "File too large")
+
+    @pytest.mark.parametrize("kind", each_kind)
+    def test_no_kind_of_output_fits(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+    ) -> None:
+        make_inputs(tmp_path)
+        web_of(tmp_path, monkeypatch)
+        monkeypatch.chdir(tmp_path)
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
+        try:
+            result = run(*KINDS[kind])
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        if kind.startswith("batch"):  # which tells of each of its outputs
+            assert result.exit_code == 1
+            assert "File too large" in result.stdout
+            assert set(outputs(tmp_path)) == {"out", "out/batch.json"}
+        else:
+            said = result.stderr.splitlines()[-1:]  # matplotlib also tells that it has no cache
+            out = next(word for word in KINDS[kind] if word.startswith("out"))
+            assert (result.exit_code, said) == (3, [f"error: {out}: File too large"])
+            assert not outputs(tmp_path)
 
     @each_form
     @pytest.mark.parametrize("fault", ["full", "read-only"])
@@ -480,6 +507,73 @@ class TestTwoWriters:
         assert len(told) < 9
         assert all("another run" in message for message in told)
         assert not [name for name in os.listdir(home) if name.startswith(".")]
+
+
+def named(letter: str, length: int) -> str:
+    """A name of so many bytes."""
+    name = letter * (length // len(letter.encode()))
+    return name + "x" * (length - len(name.encode()))
+
+
+def staging(name: str, suffix: str) -> str:
+    """What a temporary name looks like for a name that is too long to be used whole."""
+    mark = hashlib.sha256(os.fsencode(name)).hexdigest()[:16]
+    start = os.fsencode(name)[: 120 - 17].decode(errors="ignore")
+    return f".{start}~{mark}.sam21.{suffix}"
+
+
+class TestLongNames:
+    @each_form
+    def test_the_longest_name_is_written(self, home: Path, form: str) -> None:
+        suffix = Path(FORMS[form][0]).suffix
+        longest = 253 if form == "with yaml" else 255  # in bytes; its YAML has a longer name
+        name = named("é", longest - len(suffix)) + suffix
+        sizes = ["--image-size", 256] if form == "with yaml" else []
+        for more in ([], ["--overwrite"]):
+            result = run("convert", home / "in.pt", home / name, *sizes, *more)
+            assert result.exit_code == 0, result.output
+        yaml = {name[:-3] + ".yaml"} if sizes else set()
+        assert set(os.listdir(home)) == {"in.pt", name} | yaml
+
+    @pytest.mark.parametrize("letter", ["n", "é", "\N{PILE OF POO}"])
+    def test_a_name_of_any_length_is_written(self, tmp_path: Path, letter: str) -> None:
+        for length in (1, 119, 120, 121, 122, 123, 241, 242, 254, 255):
+            path = tmp_path / named(letter, length)
+            with new_file(path, overwrite=False) as file:
+                assert len(os.fsencode(file.name)) <= 143  # as much as some file systems allow
+            path.unlink()
+            with new_folder(path, overwrite=False) as folder:
+                (folder / path.name).touch()
+            assert os.listdir(tmp_path) == os.listdir(path) == [path.name]
+            shutil.rmtree(path)
+
+    @pytest.mark.parametrize("name", ["n" * 252 + ".pt", "n" * 126 + ".pt", "é" * 120 + ".pt"])
+    @pytest.mark.parametrize("suffix", ["tmp", "scratch"])
+    def test_a_leftover_is_recognised(self, home: Path, name: str, suffix: str) -> None:
+        (home / staging(name, suffix)).touch()
+        assert leftovers(home) == [home / staging(name, suffix)[1:].rpartition(".sam21")[0]]
+        convert(home / "in.pt", home / name)
+        assert set(os.listdir(home)) == {"in.pt", name}
+        (home / staging(name, suffix)).touch()
+        assert leftovers(home) == [home / name]
+        recover(home / name)
+        assert set(os.listdir(home)) == {"in.pt", name}
+
+    def test_a_commit_is_completed(self, home: Path) -> None:
+        name = "n" * 255
+        (home / name).mkdir()
+        (home / staging(name, "folder")).mkdir()
+        (home / staging(name, "folder") / "a").touch()
+        for found in leftovers(home):
+            recover(found)
+        assert os.listdir(home / name) == ["a"]
+        assert set(os.listdir(home)) == {"in.pt", name}
+
+    def test_long_names_that_begin_alike_have_nothing_in_common(self, home: Path) -> None:
+        names = ["n" * 240 + end for end in ("1.pt", "2.pt")]
+        (home / staging(names[0], "tmp")).touch()
+        convert(home / "in.pt", home / names[1])
+        assert (home / staging(names[0], "tmp")).exists()
 
 
 class TestLeftovers:

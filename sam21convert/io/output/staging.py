@@ -22,7 +22,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from ...errors import UsageError
+from ...errors import Sam21ConvertError, UsageError
 from .permissions import keep_permissions
 from .rename import sync
 
@@ -56,8 +56,8 @@ def staged(
 
     Raises:
         UsageError: If another process is writing ``path``.
-        OSError: If the block raises one or staging fails. An error about the staging path is
-            changed to name ``path``, which is what the user knows.
+        OSError: If the block raises one or staging fails. Instead of the staging path it names
+            ``path``, which is what the user knows.
     """
     staging, fd = path, None
     try:
@@ -67,11 +67,13 @@ def staged(
             keep_permissions(path, staging, unfinished=True)
         _complete_commits(path)
         yield staging
-    except OSError as error:
-        named = str(error.filename or "")
-        if not named or named == str(staging) or named.startswith(f"{staging}{os.sep}"):
-            error.filename, error.filename2 = str(path), None
+    except Sam21ConvertError:
         raise
+    except OSError as error:
+        named = str(error.filename2 or error.filename or "")
+        if named and staging not in (Path(named), *Path(named).parents):
+            raise
+        raise OSError(error.errno, error.strerror or str(error), str(path)) from error
     finally:
         if fd is not None:
             if _is_open_as(fd, staging):
