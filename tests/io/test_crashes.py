@@ -59,6 +59,7 @@ def test_at_two_hundred_moments(tmp_path: Path, name: str) -> None:
         ("yaml over", "mixing", "a part"),
         ("folder over, no exchange", "mixing folder", "a part"),
         ("pt without renameat2", "littering", "the next run leaves"),
+        ("folder over", "permissions", "opened to others"),
     ],
 )
 def test_unsafe_ways_of_writing_are_detected(

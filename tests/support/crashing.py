@@ -11,6 +11,7 @@ import json
 import os
 import shutil
 import signal
+import stat
 import sys
 import threading
 import traceback
@@ -42,6 +43,7 @@ from .checkpoints import DEBUG
 STEPS = {str(module.__file__) for module in (atomic, staging, renaming, journal, shutil)}
 TRACED = STEPS | {str(module.__file__) for module in (copying, safetensors, torch_writer, writing)}
 Tree = dict[str, bytes]
+MODE = 0o640  # of every file that is there before
 
 
 @dataclass(frozen=True)
@@ -164,6 +166,9 @@ class Judge:
                 (self.home / "out" / "logs" / "deep" / "log.txt").write_text("mine")
                 (self.home / "out" / "README.md").write_text("mine")
         (self.home / "other.txt").write_text("mine")
+        for path in self.home.rglob("*"):
+            if path.is_file():
+                path.chmod(MODE)
         shutil.copytree(self.home, self.kept)
         self.ready = reduced(self.plan(ConvertOptions(**self.scenario.options, overwrite=True)))
         self.old = tree(self.home, hidden=True)
@@ -218,12 +223,19 @@ class Judge:
         assert status == -signal.SIGKILL, status
         seen = tree(self.home, hidden=False)
         left = self._left(seen)
+        assert not self._opened(), f"opened to others: {self._opened()}"
         status = self.run_again()
+        assert not self._opened(), f"opened to others by the next run: {self._opened()}"
         after = tree(self.home, hidden=True)
         refused = self.scenario.before is None and left != "old"
         assert status == (2 if refused else 0), f"the next run ends with {status}"
         assert after == self.new, f"the next run leaves {sorted(after)}"
         return left
+
+    def _opened(self) -> list[str]:
+        """Files that have another mode than what they replace."""
+        there = [name for name in self.old if (self.home / name).is_file()]
+        return [name for name in there if stat.S_IMODE((self.home / name).stat().st_mode) != MODE]
 
     def _left(self, seen: Tree) -> str:
         hidden = {(Path(name).name, file) for name, file in tree(self.home, hidden=True).items()}
@@ -300,7 +312,11 @@ def break_it(what: str) -> None:
             file.replace(folder / file.name)
         pending.rmdir()
 
-    if what == "in place":
+    if what == "permissions":
+        vars(atomic)["keep_permissions"] = lambda *_, **__: None
+        vars(atomic)["keep_permissions_within"] = lambda *_, **__: None
+        vars(staging)["keep_permissions"] = lambda *_, **__: None
+    elif what == "in place":
         staging._staging_path = lambda path, suffix, *, inside: path.absolute()
     elif what == "littering":
         vars(atomic)["recover"] = lambda path: None
