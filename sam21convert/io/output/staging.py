@@ -216,6 +216,31 @@ def locked(path: Path) -> Iterator[None]:
         os.close(fd)
 
 
+def lock_new(path: Path) -> int | None:
+    """Lock a file or folder that was just created.
+
+    Args:
+        path: The file or folder.
+
+    Returns:
+        A descriptor, which holds the lock until it is closed; None if another run took the path
+        for a leftover and has removed it.
+
+    Raises:
+        OSError: If it cannot be opened.
+    """
+    try:
+        fd = _open(path)
+    except FileNotFoundError:
+        return None
+    with suppress(OSError):  # without locks, leftovers cannot be recognised later
+        fcntl.flock(fd, fcntl.LOCK_EX)
+    if _is_open_as(fd, path):
+        return fd
+    os.close(fd)
+    return None
+
+
 def remove(path: Path) -> None:
     """Remove a file, or a folder with everything in it. Of a link only the link is removed.
 
@@ -271,15 +296,9 @@ def _create_locked(staging: Path, path: Path, *, folder: bool) -> int:
         except FileExistsError:
             _remove_leftover(staging, path)
             continue
-        try:
-            fd = _open(staging)
-        except FileNotFoundError:  # another run took it for a leftover before it was locked
-            continue
-        with suppress(OSError):  # without locks, leftovers cannot be recognised later
-            fcntl.flock(fd, fcntl.LOCK_EX)
-        if _is_open_as(fd, staging):
+        fd = lock_new(staging)
+        if fd is not None:
             return fd
-        os.close(fd)
 
 
 def _remove_leftover(staging: Path, path: Path) -> None:
