@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from ...io.output.temporary import temporary_folder
 from ...model.config import ModelConfig
 from ...prediction.load import Loading
 from .. import packages
@@ -96,11 +96,11 @@ class Official:
             T x 3 x S x S.
         """
         utils = packages.module("sam2.utils.misc")
-        with TemporaryDirectory() as folder, replaced(utils, tqdm=_silently):
+        with temporary_folder() as folder, replaced(utils, tqdm=_silently):
             for number, frame in enumerate(clip.frames):
-                Image.fromarray(frame).save(Path(folder) / f"{number}.jpg", format="PNG")
+                Image.fromarray(frame).save(folder / f"{number}.jpg", format="PNG")
             images: Tensor = utils.load_video_frames(
-                folder, self.config.image_size, offload_video_to_cpu=True
+                str(folder), self.config.image_size, offload_video_to_cpu=True
             )[0]
         return images
 

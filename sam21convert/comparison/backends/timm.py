@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -16,6 +15,7 @@ from ...config.timm import arguments_of, published_size
 from ...dialects import TIMM
 from ...dialects.keymap import target_name
 from ...errors import MismatchError, UsageError
+from ...io.output.temporary import temporary_folder
 from ...model.config import ModelConfig, TrunkConfig
 from ...model.sam2 import SAM2
 from ...prediction.load import with_image_size
@@ -202,9 +202,9 @@ def _load_own(checkpoint: Checkpoint) -> tuple[Any, ModelConfig]:
             return create(f"local-dir:{path}", pretrained=True), config
         model = _build(config.trunk)
         # timm decides by the suffix, and a file that is being written has a temporary one.
-        with TemporaryDirectory() as folder:
+        with temporary_folder() as folder:
             suffix = ".safetensors" if checkpoint.source.container == "safetensors" else ".pt"
-            link = Path(folder) / f"trunk{suffix}"
+            link = folder / f"trunk{suffix}"
             link.symlink_to(path.absolute())
             load(model, str(link))
     except Exception as error:  # from within a package, so it may be any

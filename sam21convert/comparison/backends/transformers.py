@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import torch
 from torch import Tensor
@@ -16,6 +15,7 @@ from ...config.registry import tensors_of
 from ...conversion.api import convert
 from ...dialects import HF_IMAGE, HF_VIDEO
 from ...dialects.keymap import compile_keymap
+from ...io.output.temporary import temporary_folder
 from ...io.source import CONFIG
 from ...io.text import read_json
 from ...model.config import ModelConfig
@@ -89,8 +89,8 @@ class Transformers:
         if (source / CONFIG).is_file():
             return cls._of_folder(source, source, options)
         image = open_checkpoint(source, options.config).dialect is HF_IMAGE
-        with TemporaryDirectory() as home:
-            folder = Path(home) / "converted"
+        with temporary_folder() as home:
+            folder = home / "converted"
             convert(source, folder, to=HF_IMAGE.name if image else None, config=options.config)
             note = "the source was converted to a transformers folder, and the folder was loaded"
             return cls._of_folder(source, folder, options, note)

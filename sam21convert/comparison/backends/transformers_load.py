@@ -8,7 +8,6 @@ from contextlib import ExitStack, contextmanager
 from copy import deepcopy
 from operator import attrgetter
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import torch
@@ -16,6 +15,7 @@ import torch
 from ...config.transformers import ModelType
 from ...config.transformers_folder import side_files
 from ...errors import UnreadableError, UsageError
+from ...io.output.temporary import temporary_folder
 from ...model.config import ModelConfig
 from ...report import fold
 from ..packages import INSTALL, member, module, titled
@@ -187,9 +187,9 @@ def _processor(
         try:
             processor = kind_of_processor.from_pretrained(folder, local_files_only=True)
         except OSError:
-            with TemporaryDirectory() as home:
+            with temporary_folder() as home:
                 for name, text in side_files(config, kind, "float32", generation=True).items():
-                    (Path(home) / name).write_text(text, encoding="utf-8")
+                    (home / name).write_text(text, encoding="utf-8")
                 processor = kind_of_processor.from_pretrained(home, local_files_only=True)
             notes = (
                 "the folder has no complete processor, so that of the published models is used",

@@ -13,7 +13,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from ...conversion.options import ConvertOptions
@@ -24,6 +23,7 @@ from ...dialects import BY_NAME
 from ...errors import MismatchError, Sam21ConvertError
 from ...hub.resolve import locate
 from ...io.output.atomic import refuse_existing
+from ...io.output.temporary import temporary_folder
 from ...io.source import CONFIG, FOLDERS
 from ...model.config import ModelConfig
 from ...report import Progress, one_line
@@ -162,8 +162,8 @@ class Run:
             if self._done(job, before):
                 assert before is not None
                 return replace(item, outcome="skipped", **before.facts)
-            with TemporaryDirectory() as scratch:
-                plan = self._plan(job, Path(scratch), overwrite=False)
+            with temporary_folder() as scratch:
+                plan = self._plan(job, scratch, overwrite=False)
                 place = self.out / plan.destination.relative_to(scratch)
                 if place.parent.is_dir():
                     refuse_existing(place, overwrite=self._may_replace(before))

@@ -20,6 +20,7 @@ from ...hub.download import redacted
 from ...hub.errors import translate_errors
 from ...hub.redaction import redacted_logs, redacted_warnings
 from ...hub.retry import bounded, retry
+from ...io.output.temporary import temporary_folder
 from ...io.source import WEIGHTS
 from ...report import SILENT, Progress, Report, size_text, table
 from .readme import NAME
@@ -263,9 +264,9 @@ def _check_request(repo_id: str, revision: str | None, *, create_pr: bool) -> No
 @contextmanager
 def _scratch() -> Iterator[Path]:
     """A temporary folder; the error names it when its disk is full."""
-    with tempfile.TemporaryDirectory() as folder:
+    with temporary_folder() as folder:
         try:
-            yield Path(folder)
+            yield folder
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
                 raise

@@ -7,7 +7,6 @@ compute what its source does, no folder remains.
 from __future__ import annotations
 
 import shutil
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -31,6 +30,7 @@ from ...conversion.api import convert
 from ...dialects import BY_NAME, HF_IMAGE, HF_VIDEO, OFFICIAL
 from ...dialects.rules import Dialect
 from ...errors import MismatchError, RefusedError, UsageError
+from ...io.output.temporary import temporary_folder
 from ...io.source import CONFIG
 from ...prediction.draw import scene
 from ...prediction.image import predict_image
@@ -293,9 +293,9 @@ def _compare(
 
 def _draw(form: _Form, path: Path) -> list[float]:
     """Draw the masks for a point into ``path``; returns the IoU expected of each candidate."""
-    with tempfile.TemporaryDirectory() as scratch:
+    with temporary_folder() as scratch:
         # The drawing alone goes to the folder: predict_image writes masks beside it.
-        picture, drawn = Path(scratch) / "scene.png", Path(scratch) / EXAMPLE
+        picture, drawn = scratch / "scene.png", scratch / EXAMPLE
         Image.fromarray(scene(_SIDE)).save(picture)
         point = Point(_SIDE * _POINT[0], _SIDE * _POINT[1])
         found = predict_image(picture, form.path, drawn, [point], config=form.config, device="cpu")
