@@ -515,3 +515,68 @@ def test_every_name_that_picklescan_calls_dangerous_is_dangerous() -> None:
     assert len(names) > 80
     missed = {f"{m}.{n}" for m, n in names if rate(m, n) != "dangerous"}
     assert missed == {"functools.partial"}
+
+
+def write(value: str) -> bytes:
+    return b"X" + struct.pack("<I", len(value)) + value.encode()
+
+
+WRAP = b"cmy_project\nwrap\n"  # a name that nobody knows, which is not called itself
+SPACE = b"cargparse\nNamespace\n)\x81"
+NODE = b"comegaconf.nodes\nAnyNode\n)\x81}" + write("_val") + WRAP + b"sb"
+# Harmless functions and classes that call what is in the object they are given.
+CALLED_BY_OTHERS = {
+    "a method of an argument": b"cbuiltins\ndict\n" + SPACE + b"}" + write("keys") + WRAP
+    + b"sb\x85R.",
+    "a value that becomes a method": b"comegaconf.dictconfig\nDictConfig\n)\x81}"
+    + write("_content") + b"}" + write("append") + NODE + b"ssb" + write("x") + b"a.",
+    "put into a dict that an object has": SPACE + b"}" + write("x") + b"}q\0sbh\0" + write("keys")
+    + WRAP + b"s0.",
+    "put into a dict and replaced": b"}q\0" + write("keys") + WRAP + b"s0" + SPACE + b"h\0b0h\0"
+    + write("keys") + b"Ns.",
+    "an item of an object": b"clightning.fabric.utilities.data\nAttributeDict\n)\x81"
+    + write("keys") + WRAP + b"s.",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CALLED_BY_OTHERS)
+def test_what_is_in_an_object_may_be_called(tmp_path: Path, case: str) -> None:
+    safety = assessed(tmp_path, b"\x80\2" + CALLED_BY_OTHERS[case])
+    assert [name.name for name in safety.unknown_calls] == ["my_project.wrap"]
+    assert not safety.passes()
+
+
+@pytest.mark.parametrize("container", [b"}", b"ccollections\nOrderedDict\n)R"])
+def test_what_is_in_a_dict_is_only_imported(tmp_path: Path, container: bytes) -> None:
+    safety = assessed(tmp_path, b"\x80\2" + container + write("keys") + WRAP + b"s.")
+    assert (safety.rating, safety.passes()) == ("unknown", True)
+
+
+GETATTR = b"c__builtin__\ngetattr\nq\0"
+BUFFER = b"cmmengine.logging.history_buffer\nHistoryBuffer\n"
+
+
+@pytest.mark.parametrize(
+    ("data", "names"),
+    [
+        (GETATTR + BUFFER + write("mean") + b"\x86R.", ["HistoryBuffer", "HistoryBuffer.mean"]),
+        (
+            GETATTR + BUFFER + write("mean") + b"\x86R0h\0"
+            + BUFFER + write("__init__") + b"\x86R.",
+            ["HistoryBuffer.__init__", "HistoryBuffer", "HistoryBuffer.mean"],
+        ),
+        (GETATTR + BUFFER + write("a.b") + b"\x86R.", ["getattr", "HistoryBuffer"]),
+        (GETATTR + SPACE + write("mean") + b"\x86R.", ["getattr", "Namespace"]),
+        (GETATTR + BUFFER + write("mean") + b"\x86R0h\0.", [
+            "getattr", "HistoryBuffer", "HistoryBuffer.mean"]),
+    ],
+    ids=["one", "two", "with a dot", "of an object", "getattr itself"],
+)  # fmt: skip
+def test_getattr_of_a_class_is_a_name_in_it(tmp_path: Path, data: bytes, names: list[str]) -> None:
+    """As ``pickle`` writes a class in a class, or a method, in protocols 0 to 3."""
+    safety = assessed(tmp_path, b"\x80\2" + data)
+    assert [
+        re.sub(r"^(__builtin__|argparse|mmengine[a-z_.]*)[.]", "", name.name)
+        for name in safety.names
+    ] == names
+    assert safety.passes() == (len(names) == 2 and "getattr" not in names)

@@ -107,9 +107,9 @@ class TestCalls:
     def test_every_way_to_call_counts(self, what: str, data: bytes, tmp_path: Path) -> None:
         assert rating(data, tmp_path) == ("unknown", False), what
 
-    def test_an_attribute_of_another_name_is_not_called(self, tmp_path: Path) -> None:
-        data = pickle.dumps(argparse.Namespace(main=Own), 2)
-        assert rating(data, tmp_path) == ("unknown", True)
+    def test_what_a_container_holds_is_not_called(self, tmp_path: Path) -> None:
+        for held in ([Own], {"main": Own}, (Own, {Own: Own})):
+            assert rating(pickle.dumps(held, 2), tmp_path) == ("unknown", True)
 
 
 class TestReadings:

@@ -233,6 +233,9 @@ def _entries(file: IO[bytes]) -> Iterator[_Stored]:
         yield from _without_directory(file, size)
         return
     for info in infos:
+        if not may_be_pickle(info.orig_filename):
+            yield info.orig_filename, 0, 0, 0  # its header, one of many in the file, is not read
+            continue
         if not 0 <= info.header_offset < size:
             continue
         file.seek(info.header_offset)

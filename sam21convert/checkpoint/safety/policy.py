@@ -111,6 +111,8 @@ HARMLESS = _names(
         "torch.cuda.sparse": _TENSORS,
         "torch.storage": f"{_STORAGES} TypedStorage",
         "torch.nn.parameter": "Parameter Buffer",
+        "torch.nn.modules.container": "ParameterList ParameterDict",
+        "torch._C": "Generator",
         "torch._tensor": "_rebuild_from_type_v2",
         "torch._utils": """_rebuild_tensor _rebuild_tensor_v2 _rebuild_tensor_v3 _rebuild_parameter
             _rebuild_parameter_with_state _rebuild_qtensor _rebuild_sparse_tensor
@@ -124,13 +126,13 @@ HARMLESS = _names(
         "torch.distributed.checkpoint.filesystem": "_StorageInfo",
         # Plain data.
         "builtins": """object bool int float complex str bytes bytearray list tuple dict set
-            frozenset slice range""",
+            frozenset slice range Ellipsis NotImplemented""",
         "collections": "OrderedDict defaultdict Counter deque",
         "_codecs": "encode",
         "copyreg": "_reconstructor __newobj__",
         "argparse": "Namespace",
         "types": "SimpleNamespace",
-        "typing": "Any",
+        "typing": "Any Dict List Tuple Union",
         "datetime": "date datetime time timedelta timezone",
         "decimal": "Decimal",
         "fractions": "Fraction",
@@ -147,7 +149,10 @@ HARMLESS = _names(
             Complex64DType Complex128DType StrDType""",
         "numpy.random._pickle": "__randomstate_ctor __generator_ctor __bit_generator_ctor",
         "numpy.random._mt19937": "MT19937",
-        "numpy.random._pcg64": "PCG64",
+        "numpy.random._pcg64": "PCG64 PCG64DXSM",
+        "numpy.random._philox": "Philox",
+        "numpy.random._sfc64": "SFC64",
+        "numpy.random.bit_generator": "SeedSequence __pyx_unpickle_SeedSequence",
         "omegaconf.dictconfig": "DictConfig",
         "omegaconf.listconfig": "ListConfig",
         "omegaconf.base": "ContainerMetadata Metadata",
@@ -157,6 +162,18 @@ HARMLESS = _names(
         "lightning.pytorch.utilities.parsing": "AttributeDict",
         "lightning.fabric.utilities.data": "AttributeDict",
         "lightning_fabric.utilities.data": "AttributeDict",
+        "yacs.config": "CfgNode",
+        "fvcore.common.config": "CfgNode",
+        "easydict": "EasyDict",
+        "addict.addict": "Dict",
+        "mmengine.config.config": "ConfigDict",
+        # What trainers keep beside weights.
+        "mmengine.logging.history_buffer": """HistoryBuffer HistoryBuffer.min HistoryBuffer.max
+            HistoryBuffer.current HistoryBuffer.mean""",
+        "fastcore.foundation": "L",
+        "deepspeed.runtime.fp16.loss_scaler": "LossScaler DynamicLossScaler",
+        "deepspeed.runtime.zero.config": "ZeroStageEnum",
+        "deepspeed.utils.tensor_fragment": "fragment_address",
     }
 )
 

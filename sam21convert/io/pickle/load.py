@@ -125,10 +125,13 @@ def scan(data: Data, start: int = 0, stop: int | None = None, most: int = MAX_OP
         machine.run(HANDLERS, COSTS, most)
         end = machine.position
     except UnreadableError:
-        pass
+        machine.end_frame_early()
     except RefusedError:
         complete = False
-    references = tuple(machine.references.values())
+    machine.mark_escaped()
+    references = tuple(
+        found for found in machine.references.values() if not found.naming == found.count > 0
+    )
     return Scan(references, end, tuple(machine.doubts), complete, machine.opcodes + 1)
 
 

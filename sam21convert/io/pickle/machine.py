@@ -27,10 +27,9 @@ _MAX_NAMES = 10_000
 _MAX_NAME = 200  # characters kept of the name of a module or a global
 _SIZED = (str, bytes, bytearray, tuple, list, dict)
 _NEVER = 1 << 64  # beyond every position
-_PLAIN_KEYS = (int, float, bool, bytes, tuple, type(None), GlobalReference)
 _OBJECT = Placeholder(COMPUTED)  # what a call makes, to a machine that looks for calls
-# Attributes of an object, by which the opcodes BUILD, APPEND, APPENDS and ADDITEMS call something.
-_CALLED_ATTRIBUTES = ("__setstate__", "append", "extend", "add")
+_GETATTR = (("builtins", "getattr"), ("__builtin__", "getattr"))
+_ORDERED_DICT = ("collections", "OrderedDict")
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -89,6 +88,7 @@ class Machine(Stream):
         references: The globals found, by module and name, in the order in which they come.
         placeholders: Full names of the globals that were read as placeholders.
         doubts: Why another program may read the pickle differently from here on.
+        escaped: What functions and objects were given, which may call whatever is in it.
         kept: Bytes of the values so far, about.
         opcodes: Number of opcodes so far.
         frame_end: Position at which the present frame ends.
@@ -113,6 +113,7 @@ class Machine(Stream):
         self.references: dict[tuple[str, str], GlobalReference] = {}
         self.placeholders: dict[str, Placeholder] = {}
         self.doubts: dict[str, None] = {}
+        self.escaped: list[Any] = []
         self.kept = self.opcodes = 0
         self.frame_end = _NEVER
         self.copied = 0  # items and bytes that calls have copied so far
@@ -184,6 +185,14 @@ class Machine(Stream):
         if self.position > self.frame_end:
             self.doubt("a frame ends within a value")
         self.frame_end = _NEVER
+
+    def end_frame_early(self) -> None:
+        """Note that a pickle that was looked through has ended within a frame.
+
+        What seemed to reach beyond the end of the data may cross the end of the frame alone.
+        """
+        if self.frame_end <= self.stop:
+            self.doubt("a frame ends within a value")
 
     def fault(self, message: str, kind: type[UnreadableError] = UnreadableError) -> None:
         """Report that the pickle is broken, or is not written the way ``pickle`` does.
@@ -336,10 +345,7 @@ class Machine(Stream):
             RefusedError: If calls copy the same data over and over.
         """
         if not self.reads:
-            if type(function) is GlobalReference:
-                function.called = True
-            self._may_be_called(args)
-            return _OBJECT
+            return self._note_call(function, args)
         if not isinstance(function, Placeholder):
             raise UnreadableError(f"a {type(function).__name__} is called like a function")
         if not isinstance(function, Known):
@@ -354,38 +360,56 @@ class Machine(Stream):
         result = function.build(args)
         return self.placeholder(result.name) if type(result) is Placeholder else result
 
-    def _may_be_called(self, value: Any) -> None:
-        """Mark every global in a value as called: a function may call its arguments."""
+    def _note_call(self, function: Any, args: Any) -> Any:
+        """Note a call that is looked for, and give what stands for its result."""
+        if type(function) is GlobalReference:
+            name = (function.module, function.name)
+            if name in _GETATTR and (part := self._part_of_class(args)) is not None:
+                function.naming += 1
+                return part
+            function.called = True
+            if name == _ORDERED_DICT and args == ():
+                return {}  # holds its items, like a dict, and calls none of them
+        self.escaped.append(args)
+        return _OBJECT
+
+    def _part_of_class(self, args: Any) -> GlobalReference | None:
+        """What is in a class; protocols 0 to 3 write it as a call of ``getattr``."""
+        match args:
+            case (GlobalReference(module=str(module), name=str(outer)), str(name)) if (
+                type(name) is str and name.isidentifier()
+            ):
+                found: GlobalReference = self.find(module, f"{outer}.{name}")
+                return found
+        return None
+
+    def mark_escaped(self) -> None:
+        """Mark every global in ``escaped`` as called.
+
+        A function may call its arguments, their attributes, and what is put into them later.
+        """
         if not self.references:
             return
-        waiting, seen = [value], set()
+        waiting: list[Any] = [self.escaped]
+        seen: set[int] = set()
         while waiting:
             part = waiting.pop()
             if type(part) is GlobalReference:
                 part.called = True
-            elif isinstance(part, (tuple, list, dict, set)) and id(part) not in seen:
+            elif part and isinstance(part, (tuple, list, dict, set)) and id(part) not in seen:
                 seen.add(id(part))
-                self.copied += len(part)
-                if self.copied > 4 * (self.position - self.start) + 1000:  # only shared parts can
-                    raise RefusedError("the values refer to each other too many times")
                 waiting += part
                 if isinstance(part, dict):
                     waiting += part.values()
 
-    def set_in(self, target: Any, items: Sequence[tuple[Any, Any]]) -> None:
-        """Note what is set in a global, an object or a container, if the pickle is not read.
-
-        The items of a dict can become the attributes of an object, also later.
+    def give(self, target: Any, value: Any) -> None:
+        """Note what is put into something that is no container of the pickle's own.
 
         Args:
-            target: What it is set in.
-            items: Keys or names of attributes, and values; the key is None for an item without.
+            target: The global or object.
+            value: Its items, or what it is given as its state.
         """
         if type(target) is GlobalReference:
             target.changed = True
-            self._may_be_called([value for _, value in items])
-        for key, value in items:
-            if type(value) is GlobalReference and (
-                key in _CALLED_ATTRIBUTES if type(key) is str else type(key) not in _PLAIN_KEYS
-            ):
-                value.called = True  # a key that the pickle computes can be any attribute
+        if not self.reads:
+            self.escaped.append(value)

@@ -148,12 +148,14 @@ def _set_items(m: Machine, items: list[Any]) -> None:
     if isinstance(target, dict):
         m.kept += 100 * len(pairs)
         for key, value in pairs:
-            target[plain_key(key, len(target))] = value
-        if m.reads:
-            return
-    elif not isinstance(target, Placeholder):
+            plain = plain_key(key, len(target))
+            if not m.reads and plain in target:
+                m.escaped.append(target[plain])  # an object may have it already
+            target[plain] = value
+        return
+    if not isinstance(target, Placeholder):
         m.fault(f"items are set in a {type(target).__name__}")
-    m.set_in(target, pairs)
+    m.give(target, pairs)
 
 
 def _append(m: Machine, items: list[Any]) -> None:
@@ -163,7 +165,7 @@ def _append(m: Machine, items: list[Any]) -> None:
         return
     if not isinstance(target, Placeholder):
         m.fault(f"items are appended to a {type(target).__name__}")
-    m.set_in(target, [(None, item) for item in items])
+    m.give(target, items)
 
 
 def _add(m: Machine) -> None:
@@ -174,7 +176,7 @@ def _add(m: Machine) -> None:
         return
     if not isinstance(target, Placeholder):
         m.fault(f"items are added to a {type(target).__name__}")
-    m.set_in(target, [(None, item) for item in items])
+    m.give(target, items)
 
 
 def _dict_of_items(m: Machine) -> None:
@@ -245,8 +247,7 @@ def _build(m: Machine) -> None:
     if not isinstance(target, (dict, Placeholder)):
         m.fault(f"a {type(target).__name__} is given attributes")
     if not m.reads:
-        parts = state if type(state) is tuple and len(state) == 2 else (state,)
-        m.set_in(target, [pair for part in parts if type(part) is dict for pair in part.items()])
+        m.give(target, state)
 
 
 def _extension(code: Struct) -> _Handler:

@@ -21,6 +21,7 @@ class GlobalReference:
             under this name afterwards.
         computed: Whether the name is written in a way that two programs may read differently.
         count: How often it is put on the stack.
+        naming: How often it is called only to name a part of a class, as ``pickle`` does.
     """
 
     module: str
@@ -30,3 +31,4 @@ class GlobalReference:
     changed: bool = False
     computed: bool = False
     count: int = 0
+    naming: int = 0
