@@ -1,13 +1,15 @@
 """Download files over https: resume after a broken connection, verify, and only then rename.
 
 The HTTP client is that of ``huggingface_hub``, so its proxies, certificates and ``HF_HUB_OFFLINE``
-apply here too. No token is sent.
+apply here too. No token is sent. No server can fill the disk or keep a download waiting for ever:
+what is too large, encoded, longer than stated or too slow is refused, and not kept.
 """
 
 from __future__ import annotations
 
 import fcntl
 import os
+import re
 import shutil
 import time
 from collections.abc import Iterator
@@ -20,10 +22,15 @@ from ..errors import UnreadableError
 from ..io.data.checksums import sha256
 from ..report import size_text
 
+MAX_FILE = 16 * 10**9  # bytes: the training checkpoints of SAM 2.1 large have some 3 GB
+_RESERVE = 10**9  # bytes of the disk that a file of unknown size must leave free
 _TIMEOUT = 30  # seconds without a byte
 _CHUNK = 1 << 16  # bytes, for clients that must be told how much to hand out at once
 _WAITS = (0.5, 1, 2, 4, 8)  # seconds, by the number of tries in a row that brought no new byte
 _LONGEST_WAIT = 60.0  # seconds, even if a server asks for more
+_POOR, _MOST_POOR = 1 << 20, 100  # bytes; tries that bring less than that until we give up
+_WINDOW, _SLOWEST = 60, 1000  # seconds, and the bytes per second that must arrive in them
+_LONGEST_VALIDATOR = 1000  # characters
 _TRANSIENT = {408, 425, 429, 500, 502, 503, 504}
 
 
@@ -33,6 +40,37 @@ class _TransientError(Exception):
     def __init__(self, why: str, wait: float = 0) -> None:
         super().__init__(why)
         self.wait = wait
+
+
+class BadAnswerError(Exception):
+    """A server answers with what no file can be; the request is not sent again."""
+
+
+class Pace:
+    """Watches that the body of a response arrives at a tolerable speed."""
+
+    def __init__(self) -> None:
+        self._begun, self._bytes = time.monotonic(), 0
+
+    def add(self, count: int) -> None:
+        """Count bytes that have arrived.
+
+        Args:
+            count: Their number.
+
+        Raises:
+            TooSlowError: If fewer than 1000 bytes per second arrived within a minute.
+        """
+        self._bytes += count
+        passed = time.monotonic() - self._begun
+        if passed >= _WINDOW:
+            if self._bytes < _SLOWEST * passed:
+                raise TooSlowError(f"sends less than {_SLOWEST} bytes per second")
+            self._begun, self._bytes = time.monotonic(), 0
+
+
+class TooSlowError(Exception):
+    """A server sends so slowly that it would never end."""
 
 
 def cache() -> Path:
@@ -60,9 +98,9 @@ def download(url: str, path: Path, nbytes: int | None = None, digest: str | None
         digest: the expected SHA-256 in hexadecimal, None when it is not known.
 
     Raises:
-        UnreadableError: when the server refuses, cannot be reached or keeps failing, when the disk
-            is full, and when the file has the wrong size or hash. A wrong file is kept beside
-            ``path``, see :func:`check`.
+        UnreadableError: when the server refuses, cannot be reached, keeps failing or sends too
+            much, when the disk is full, and when the file has the wrong size or hash. A file with a
+            wrong hash is kept beside ``path``, see :func:`check`.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with _beside(path, "lock").open("w") as lock:
@@ -74,7 +112,12 @@ def download(url: str, path: Path, nbytes: int | None = None, digest: str | None
             part.unlink(missing_ok=True)  # nothing could tell whether it is part of the same file
         if nbytes is None or _size(part) != nbytes:
             try:
-                _fetch(url, part, validator)
+                _fetch(url, part, validator, nbytes)
+            except BadAnswerError as error:
+                raise UnreadableError(
+                    f"{redacted(url)}: {error}; nothing of it was kept",
+                    hint="check the address; open it in a browser to see what is there",
+                ) from error
             except OSError as error:  # of this machine: network errors are handled in _fetch
                 raise UnreadableError(
                     f"{redacted(url)}: cannot be saved in {part.parent}: {error.strerror}",
@@ -149,17 +192,18 @@ def redacted(url: str) -> str:
     return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
 
 
-def _fetch(url: str, part: Path, validator: Path) -> None:
+def _fetch(url: str, part: Path, validator: Path, nbytes: int | None) -> None:
     """Complete ``part``, in as many requests as it takes while each brings new bytes."""
-    furthest, failures = _size(part), 0
+    furthest, failures, poor = _size(part), 0, 0
     while True:
         try:
-            _request_rest(url, part, validator)
+            _request_rest(url, part, validator, nbytes)
         except _TransientError as error:
             arrived = _size(part)
             failures = 0 if arrived > furthest else failures + 1
+            poor += arrived - furthest < _POOR
             furthest = max(furthest, arrived)
-            if failures == len(_WAITS):
+            if failures == len(_WAITS) or poor == _MOST_POOR:
                 raise UnreadableError(
                     f"{redacted(url)}: {error}",
                     hint=f"run it again later: {size_text(arrived)} have arrived and are kept",
@@ -169,7 +213,7 @@ def _fetch(url: str, part: Path, validator: Path) -> None:
             return
 
 
-def _request_rest(url: str, part: Path, validator: Path) -> None:
+def _request_rest(url: str, part: Path, validator: Path, nbytes: int | None) -> None:
     """Send one request for the bytes that ``part`` does not have yet, and append them."""
     from huggingface_hub.utils import tqdm  # type: ignore[attr-defined]
 
@@ -181,10 +225,13 @@ def _request_rest(url: str, part: Path, validator: Path) -> None:
             headers["If-Range"] = validator.read_text()
     with ExitStack() as stack:
         response = _open_response(stack, url, headers)
+        refuse_encoded(response.headers)
+        start = 0 if response.status_code == 200 else start
+        stop, total = _extent(response, start, part)
+        room = _room(url, part, start, total, nbytes)
+        most = room if stop is None else stop
         if response.status_code == 200:
-            start = 0
             _save_validator(response.headers, validator)
-        total = _total(response, start, part)
         file = stack.enter_context(part.open("r+b" if start else "wb"))
         file.seek(start)
         bar = tqdm(  # type: ignore[no-untyped-call]
@@ -192,12 +239,50 @@ def _request_rest(url: str, part: Path, validator: Path) -> None:
         )
         stack.enter_context(bar)
         for chunk in _chunks(response):
+            if file.tell() + len(chunk) > most:
+                part.unlink()
+                validator.unlink(missing_ok=True)
+                raise BadAnswerError(f"the server sends more than {most:,} bytes")
             file.write(chunk)
             bar.update(len(chunk))
         file.flush()
         os.fsync(file.fileno())
         if total is not None and file.tell() < total:
             raise _TransientError(f"ended after {file.tell()} of {total} bytes")
+
+
+def refuse_encoded(headers: Any) -> None:
+    """Refuse a body that would have to be unpacked, which may be a small one of any size.
+
+    Args:
+        headers: The headers of the response.
+
+    Raises:
+        BadAnswerError: If the body is encoded, although that was not asked for.
+    """
+    if headers.get("Content-Encoding", "identity").strip().lower() not in ("identity", ""):
+        raise BadAnswerError("the server sends the file encoded, which was not asked for")
+
+
+def _room(url: str, part: Path, start: int, total: int | None, nbytes: int | None) -> int:
+    """The number of bytes that the file may have; refuses a stated size before the first byte."""
+    if total is not None and nbytes not in (None, total):
+        raise BadAnswerError(f"the server states a size of {total:,} bytes, expected {nbytes:,}")
+    if total is not None and total > MAX_FILE:
+        raise BadAnswerError(
+            f"the server states a size of {total:,} bytes, more than the {MAX_FILE:,} allowed"
+        )
+    free = shutil.disk_usage(part.parent).free
+    size = nbytes if total is None else total
+    missing = _RESERVE if size is None else size - start
+    if missing > free:
+        raise UnreadableError(
+            f"{redacted(url)}: {size_text(missing)} are needed, and the disk of {part.parent} has "
+            f"only {size_text(free)} left",
+            hint="free some space there and run again: "
+            f"{size_text(start)} have arrived and are kept",
+        )
+    return min(MAX_FILE, free - _RESERVE) if size is None else size
 
 
 def _open_response(stack: ExitStack, url: str, headers: dict[str, str]) -> Any:
@@ -238,35 +323,59 @@ def _request(url: str, headers: dict[str, str]) -> AbstractContextManager[Any]:
 
 def _chunks(response: Any) -> Iterator[bytes]:
     """The body of a response as it arrives."""
+    pace = Pace()
     try:
         if hasattr(response, "iter_bytes"):
-            yield from response.iter_bytes()
+            chunks = response.iter_bytes()
         else:
-            yield from response.iter_content(_CHUNK)
+            chunks = response.iter_content(_CHUNK)
+        for chunk in chunks:
+            pace.add(len(chunk))
+            yield chunk
+    except TooSlowError as error:
+        raise _TransientError(f"the server {error}") from error
     except Exception as error:  # of httpx or of requests; errors of writing are not raised here
         raise _TransientError(f"the connection broke: {type(error).__name__}") from error
 
 
-def _total(response: Any, start: int, part: Path) -> int | None:
-    """The size of the complete file, or None when the server does not tell it.
+def _extent(response: Any, start: int, part: Path) -> tuple[int | None, int | None]:
+    """Where the body of a response ends in the file, and the size of the file, if they are stated.
 
     Any other range than the requested one means that ``part`` belongs to another file: start over.
     """
     if response.status_code == 200:
-        length = response.headers.get("Content-Length", "")
-        return int(length) if length.isdecimal() else None
-    span, _, total = response.headers.get("Content-Range", "").partition("/")
-    if response.status_code == 416 or not span.startswith(f"bytes {start}-"):
-        part.unlink(missing_ok=True)
-        raise _TransientError("the server does not have the requested range")
-    return int(total) if total.isdecimal() else None
+        length = _header(response, "Content-Length", r"(\d{1,18})")
+        total = None if length is None else int(length[1])
+        return total, total
+    if response.status_code == 206:
+        stated = _header(response, "Content-Range", r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18})")
+        if stated is None:
+            raise BadAnswerError("the server sends a part of the file and does not state which")
+        first, stop, total = int(stated[1]), int(stated[2]) + 1, int(stated[3])
+        if not first < stop <= total:
+            raise BadAnswerError("the server states a range that no file has")
+        if first == start:
+            return stop, total
+    part.unlink(missing_ok=True)
+    raise _TransientError("the server does not have the requested range")
+
+
+def _header(response: Any, name: str, form: str) -> re.Match[str] | None:
+    """A header in its only form; None if it is not there. Those that occur twice are joined."""
+    value = response.headers.get(name)
+    if value is None:
+        return None
+    found = re.fullmatch(form, value.strip(), re.ASCII)
+    if found is None:
+        raise BadAnswerError(f"the server sends a {name} that cannot be understood")
+    return found
 
 
 def _save_validator(headers: Any, validator: Path) -> None:
     """Save what ``If-Range`` accepts: an ETag that is not weak, or else a date."""
     tag = headers.get("ETag", "W/")
     value = headers.get("Last-Modified") if tag.startswith("W/") else tag
-    if value is None:
+    if value is None or len(value) > _LONGEST_VALIDATOR:
         validator.unlink(missing_ok=True)
     else:
         validator.write_text(value)

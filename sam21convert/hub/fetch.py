@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
 from ..config.transformers_folder import PROCESSORS
 from ..errors import RefusedError, UsageError
 from ..io.data.checksums import git_hash
+from ..io.safetensors import read_weight_map
 from ..io.source import CONFIG, INDEX, WEIGHTS
-from ..io.text import read_json
-from .download import cache, check, reject
+from .download import MAX_FILE, cache, check, reject
 from .errors import invalid_id_error, translate_read_errors
 from .published import PUBLISHED
 from .retry import retry
@@ -97,9 +98,9 @@ def fetch_repository(repo: str, revision: str | None) -> tuple[Path, Path | None
     fetch_file(repo, revision, config or weights)
     needed = [weights, config, *(PROCESSORS if config == CONFIG else ())]
     if weights == INDEX:
-        shards = read_json(fetch_file(repo, commit, INDEX)).get("weight_map")
-        needed += shards.values() if isinstance(shards, dict) else []
-    paths = {name: fetch_file(repo, commit, name) for name in names if name in needed}
+        needed += read_weight_map(fetch_file(repo, commit, INDEX)).values()
+    wanted = set(needed)
+    paths = {name: fetch_file(repo, commit, name) for name in names if name in wanted}
     if config == CONFIG:
         return paths[CONFIG].parent, None
     return paths[weights], None if config is None else paths[config]
@@ -178,15 +179,32 @@ def fetch_file(repo: str, revision: str | None, name: str) -> Path:
     Raises:
         UsageError: when ``repo`` is not the form of a repository.
         UnreadableError: when the file cannot be downloaded or has the wrong hash.
+        RefusedError: when the file is larger than any checkpoint of SAM 2.
     """
     import huggingface_hub
 
     with translate_read_errors(f"{repo}/{name}"):
         before = huggingface_hub.try_to_load_from_cache(repo, name, revision=revision)
+        if not isinstance(before, str) and not huggingface_hub.constants.HF_HUB_OFFLINE:
+            _refuse_large(repo, revision, name)
         path = huggingface_hub.hf_hub_download(repo, name, revision=revision)
     if path != before:
         check_cached(Path(path), repo, name)
     return Path(path)
+
+
+def _refuse_large(repo: str, revision: str | None, name: str) -> None:
+    import huggingface_hub
+
+    size = None
+    with suppress(Exception):  # the download reports what is wrong
+        url = huggingface_hub.hf_hub_url(repo, name, revision=revision)
+        size = huggingface_hub.get_hf_file_metadata(url).size
+    if size is not None and size > MAX_FILE:
+        raise RefusedError(
+            f"{repo}/{name}: has {size:,} bytes, more than the {MAX_FILE:,} allowed for a file",
+            hint="no checkpoint of SAM 2 has this size: check the name",
+        )
 
 
 def check_cached(path: Path, repo: str, name: str) -> None:

@@ -15,12 +15,15 @@ from typing import Any, NamedTuple
 
 from ..errors import UnreachableError, UnreadableError
 from ..io.source import CONFIG
+from .download import BadAnswerError, Pace, TooSlowError, refuse_encoded
 from .errors import BUSY, Failure, translate_read_errors
 from .fetch import choose, listing
 from .retry import retry
 
 _BLOCK = 1 << 16  # bytes: enough for the header of most safetensors files and zip directories
+_SHOWN = 60  # characters of a header that an error message quotes
 _MAX_READ = 1 << 26  # bytes in one request: no header may be larger
+_MAX_KEPT = 1 << 27  # bytes of one file that are kept
 _MAX_WHOLE = 1 << 20  # bytes of a file that is read whole from a server without range requests
 
 
@@ -194,20 +197,35 @@ class _Content:
 
     def _fetch(self, first: int, last: int) -> None:
         start, stop = first * _BLOCK, min((last + 1) * _BLOCK, self.size)
-        if stop - start > _MAX_READ:
-            raise UnreachableError(
-                f"{self._name}: {stop - start} bytes would have to be read in one request, more "
-                f"than the {_MAX_READ} allowed",
-                hint="download it with sam21convert pull, and use the copy",
-            )
+        for count, most, what in (
+            (stop - start, _MAX_READ, "in one request"),
+            (stop - start + len(self._blocks) * _BLOCK, _MAX_KEPT, "in all"),
+        ):
+            if count > most:
+                raise UnreachableError(
+                    f"{self._name}: {count} bytes would have to be read {what}, more than the "
+                    f"{most} allowed",
+                    hint="download it with sam21convert pull, and use the copy",
+                )
         try:
             with translate_read_errors(self._name):
-                answer = retry(lambda: _request_range(self._url, start, stop), _had_no_answer)
+                answer = retry(lambda: self._request(start, stop), _had_no_answer)
+        except UnreachableError:
+            raise
         except UnreadableError as error:
             raise UnreachableError(error.message, hint=error.hint) from error
         start, self.size = self._position_of(answer, start, stop)
         for at in range(0, len(answer.body), _BLOCK):
             self._blocks[(start + at) // _BLOCK] = answer.body[at : at + _BLOCK]
+
+    def _request(self, start: int, stop: int) -> _Answer:
+        try:
+            return _request_range(self._url, start, stop)
+        except (BadAnswerError, TooSlowError) as error:
+            raise UnreachableError(
+                f"{self._name}: {error}",
+                hint="try again later, or download it with sam21convert pull and use the copy",
+            ) from error
 
     def _position_of(self, answer: _Answer, start: int, stop: int) -> tuple[int, int]:
         """Where the body of an answer begins in the file, and the size of the file."""
@@ -221,13 +239,15 @@ class _Content:
                 f"{self._name}: the server sends whole files only",
                 hint="download it with sam21convert pull, and use the copy",
             )
-        found = re.fullmatch(r"bytes (\d+)-(\d+)/(\d+)", answer.content_range)
+        found = re.fullmatch(
+            r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18})", answer.content_range, re.ASCII
+        )
         begin, end, size = map(int, found.groups()) if found else (0, 0, 0)
         expected = (start, min(stop, size) - 1, size if known is None else known)
         if (begin, end, size) != expected or count != end + 1 - begin:
             raise UnreachableError(
                 f"{self._name}: asked for bytes {start} to {stop - 1}, the server sent {count} "
-                f"bytes with {answer.content_range or 'no'} content range",
+                f"bytes with {answer.content_range[:_SHOWN] or 'no'} content range",
                 hint="try again later, or download it with sam21convert pull and use the copy",
             )
         return start, size
@@ -284,10 +304,12 @@ class _Answer(NamedTuple):
 
 def _request_range(url: str, start: int, stop: int) -> _Answer:
     """Request a range, and read no more than it, or of a whole file no more than can be used."""
+    pace = Pace()
     with _stream(url, f"bytes={start}-{stop - 1}") as response:
         limit, body = _MAX_WHOLE if response.status_code == 200 else stop - start, bytearray()
         chunks = getattr(response, "iter_bytes", None) or response.iter_content
         for chunk in chunks(_BLOCK):
+            pace.add(len(chunk))
             body += chunk
             if len(body) > limit:
                 break
@@ -315,4 +337,5 @@ def _stream(url: str, byte_range: str) -> Iterator[Any]:
     with answer as response:
         if response.status_code != 416:  # the answer for an empty file
             utils.hf_raise_for_status(response)
+            refuse_encoded(response.headers)
         yield response

@@ -6,22 +6,72 @@ Follows the description of the format in the safetensors repository (``README.md
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
+from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..errors import RefusedError, UnreadableError, unreadable
 from ..report import Progress
 from .data.copy import Written, copy_tensors
+from .json_scanner import SPACE, JsonScanner, NoObjectError, TooLongError
+from .names import twins
 from .source import Source, is_file_name, refuse_special
 from .tensor import DTYPES, Tensor, TensorRef, TensorSpec
-from .text import read_up_to, unique
+from .text import TwiceError, read_up_to
 
-# Bytes. The header of a SAM 2 model has some 100 KB, and parsed JSON takes 30 times its size.
-_MAX_HEADER = 4_000_000
+# Bytes, and names in them. The header of a SAM 2 model has some 100 KB and a thousand names.
+_MAX_HEADER = 16_000_000
+_MAX_NAMES = 120_000
+_MAX_ENTRY = 1 << 16  # bytes of what a header says about one tensor, or an index
+_MAX_METADATA = 4_000_000  # bytes
 _MAX_RANK = 64
 _SHOWN = 60  # characters of a name that an error message quotes
 _SORT = {dtype: order for order, dtype in enumerate(DTYPES)}
+_DTYPES = {dtype.encode(): dtype for dtype in DTYPES}
+_METADATA = "__metadata__"
+
+# A tensor as every writer writes it, up to the spaces: name, type, shape, offsets, what follows.
+_NUMBER = rb"(?:0|[1-9][0-9]{0,17})"
+_USUAL = re.compile(
+    SPACE.join(
+        (
+            b"",
+            rb'"([^"\\\x00-\x1f]*)"',
+            rb":",
+            rb"\{",
+            rb'"dtype"',
+            rb":",
+            rb'"([A-Z0-9_]{1,20})"',
+            rb",",
+            rb'"shape"',
+            rb":",
+            rb"\[",
+            rb"((?:%(n)s%(s)s,%(s)s){0,63}%(n)s|)" % {b"n": _NUMBER, b"s": SPACE},
+            rb"\]",
+            rb",",
+            rb'"data_offsets"',
+            rb":",
+            rb"\[",
+            rb"(%s)" % _NUMBER,
+            rb",",
+            rb"(%s)" % _NUMBER,
+            rb"\]",
+            rb"\}",
+            rb"([,}])",
+        )
+    )
+)
+
+
+class _Entry(NamedTuple):
+    """What a header says about a tensor."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    begin: int
+    end: int
 
 
 def read_safetensors(path: Path) -> Source:
@@ -38,16 +88,29 @@ def read_safetensors(path: Path) -> Source:
             exactly.
         RefusedError: If an element type is unknown, or the header is too large.
     """
-    header, start, size = _header(path)
-    metadata = header.pop("__metadata__", {})
-    if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
-        raise UnreadableError(f"{path}: __metadata__ is not a map of text to text")
+    text, size = _header(path)
+    metadata: dict[str, str] = {}
     tensors: dict[str, TensorRef] = {}
-    spans = []
-    for name, entry in header.items():
-        spec, begin, end = _entry(path, name, entry)
-        tensors[name] = TensorRef(spec, path, start + begin)
-        spans.append((begin, end, name))
+    spans, start = [], 8 + len(text)
+    try:
+        for name, entry in _members(text):
+            if name in tensors or (name == _METADATA and metadata):
+                raise UnreadableError(f"{path}: {_shown(name)!r} occurs twice")
+            if name == _METADATA:
+                metadata = _metadata(path, entry)
+                continue
+            dtype, shape, begin, end = _entry(path, name, entry)
+            tensors[name] = TensorRef(TensorSpec(dtype, shape), path, start + begin)
+            spans.append((begin, end, name))
+            if len(tensors) > _MAX_NAMES:
+                raise RefusedError(f"{path}: has more than the {_MAX_NAMES} tensors allowed")
+    except TwiceError as error:
+        raise UnreadableError(f"{path}: {_shown(error.name)!r} occurs twice") from error
+    except NoObjectError as error:
+        raise UnreadableError(f"{path}: the header is not valid: not a JSON object") from error
+    except ValueError as error:
+        raise UnreadableError(f"{path}: the header is not valid: {error}") from error
+    _refuse_twins(path, tensors)
     _check_tiling(path, spans, size - start)
     return Source(path, "safetensors", (path,), tensors, metadata)
 
@@ -66,11 +129,10 @@ def read_sharded(index: Path) -> Source:
         UnreadableError: If the index or a shard is not valid, or they contradict each other.
         RefusedError: If the index is too large, or a shard is refused by :func:`read_safetensors`.
     """
-    weight_map = _weight_map(index)
-    shards = {
-        name: read_safetensors(index.parent / name) for name in sorted({*weight_map.values()})
-    }
-    for name, shard in shards.items():
+    weight_map = read_weight_map(index)
+    shards = {}
+    for name in sorted({*weight_map.values()}):
+        shards[name] = shard = read_safetensors(index.parent / name)
         for tensor in shard.root:
             if weight_map.get(tensor) != name:
                 raise UnreadableError(
@@ -128,8 +190,43 @@ def write_safetensors(
         copy_tensors(placed, file.fileno(), start + end, progress, written)
 
 
-def _header(path: Path) -> tuple[dict[str, Any], int, int]:
-    """The parsed header, the offset of the data, and the file's size."""
+def read_weight_map(index: Path) -> dict[str, str]:
+    """Read which shard holds which tensor.
+
+    Args:
+        index: The ``*.safetensors.index.json``, which anybody may have written.
+
+    Returns:
+        Name of a tensor to the name of its shard, a file in the same folder.
+
+    Raises:
+        UnreadableError: If the index is not valid.
+        RefusedError: If it is too large, or names may be taken for each other.
+    """
+    try:
+        text = read_up_to(index, _MAX_HEADER)
+        if len(text) > _MAX_HEADER:
+            raise RefusedError(f"{index}: has more than the {_MAX_HEADER} bytes allowed")
+        weight_map = _placed(index, JsonScanner(text))
+    except OSError as error:
+        raise unreadable(index, error) from error
+    except TwiceError as error:
+        raise UnreadableError(
+            f"{index}: not valid JSON: {_shown(error.name)!r} occurs twice"
+        ) from error
+    except NoObjectError:
+        weight_map = {}
+    except ValueError as error:
+        raise UnreadableError(f"{index}: not valid JSON: {error}") from error
+    if not weight_map:
+        raise UnreadableError(f"{index}: has no weight_map")
+    _refuse_twins(index, weight_map)
+    _refuse_twins(index, dict.fromkeys(weight_map.values()))
+    return weight_map
+
+
+def _header(path: Path) -> tuple[bytes, int]:
+    """The text of the header, and the file's size."""
     refuse_special(path)
     try:
         with path.open("rb") as file:
@@ -145,22 +242,118 @@ def _header(path: Path) -> tuple[dict[str, Any], int, int]:
                 raise RefusedError(
                     f"{path}: has a header of {length} bytes, more than the {_MAX_HEADER} allowed"
                 )
-            text = file.read(length)
+            return file.read(length), size
     except OSError as error:
         raise unreadable(path, error) from error
+
+
+def _members(text: bytes) -> Iterator[tuple[str, Any]]:
+    """The members of a header; those of the usual form are not parsed as JSON, but equal it."""
+    scanner = JsonScanner(text)
+    more = scanner.opens()
+    while more:
+        usual = _USUAL.match(text, scanner.at)
+        if usual is not None:
+            raw, dtype, shape, begin, end, last = usual.groups()
+            sizes = tuple(map(int, shape.split(b","))) if shape else ()
+            kind = _DTYPES.get(dtype) or dtype.decode()
+            yield raw.decode(), _Entry(kind, sizes, int(begin), int(end))
+            scanner.at, more = usual.end(), last == b","
+            continue
+        name = scanner.name()
+        if name == _METADATA:
+            yield name, scanner.value(_MAX_METADATA)
+        else:
+            yield name, _entry_at(scanner)
+        more = scanner.more()
+    scanner.end()
+
+
+def _entry_at(scanner: JsonScanner) -> Any:
+    """What is said about a tensor, in an unusual form; None if it is far too long for that."""
     try:
-        header = json.loads(text.decode(), object_pairs_hook=unique)
-    except (ValueError, RecursionError) as error:
-        raise UnreadableError(f"{path}: the header is not valid: {error}") from error
-    if not isinstance(header, dict):
-        raise UnreadableError(f"{path}: the header is not a JSON object")
-    return header, 8 + length, size
+        return scanner.value(_MAX_ENTRY)
+    except TooLongError:
+        return None
 
 
-def _entry(path: Path, name: str, entry: Any) -> tuple[TensorSpec, int, int]:
+def _placed(index: Path, scanner: JsonScanner) -> dict[str, str]:
+    """The weight map in the text of an index; empty if there is none."""
+    found: dict[str, str] | None = None
+    more = scanner.opens()
+    while more:
+        name = scanner.name()
+        if name != "weight_map":
+            scanner.value(_MAX_METADATA)
+        elif found is not None:
+            raise TwiceError(name)
+        else:
+            found = _shards_of(index, scanner)
+        more = scanner.more()
+    scanner.end()
+    return found or {}
+
+
+def _shards_of(index: Path, scanner: JsonScanner) -> dict[str, str]:
+    found: dict[str, str] = {}
+    files: dict[str, str] = {}  # one text for each file, however often it is named
+    more = scanner.opens()
+    while more:
+        tensor = scanner.name()
+        shard = scanner.value(_MAX_ENTRY)
+        if tensor in found:
+            raise TwiceError(tensor)
+        if not is_file_name(shard):
+            raise UnreadableError(
+                f"{index}: {_shown(tensor)} names {_shown(shard)!r}, "
+                "which is not a file name in this folder"
+            )
+        found[tensor] = files.setdefault(shard, shard)
+        if len(found) > _MAX_NAMES:
+            raise RefusedError(f"{index}: names more than the {_MAX_NAMES} tensors allowed")
+        more = scanner.more()
+    return found
+
+
+def _metadata(path: Path, found: Any) -> dict[str, str]:
+    if not isinstance(found, dict) or not all(isinstance(v, str) for v in found.values()):
+        raise UnreadableError(f"{path}: __metadata__ is not a map of text to text")
+    return found
+
+
+def _refuse_twins(path: Path, names: Mapping[str, Any]) -> None:
+    """Refuse names of which another program or file system may see only one."""
+    same = twins(names)
+    if same is not None:
+        one, other = (repr(_shown(name)) for name in same)
+        raise RefusedError(
+            f"{path}: the names {one} and {other} may be taken for each other",
+            hint="rename one of them where the file was written",
+        )
+
+
+def _entry(path: Path, name: str, entry: Any) -> _Entry:
+    """Check what is said about a tensor."""
     if not name.isprintable():
         raise UnreadableError(f"{path}: {_shown(name)!a}: not a printable name of a tensor")
-    where = f"{path}: {_shown(name)}"
+    found = entry if isinstance(entry, _Entry) else _from_json(f"{path}: {_shown(name)}", entry)
+    dtype, shape, begin, end = found
+    if dtype not in DTYPES:
+        raise RefusedError(
+            f"{path}: {_shown(name)}: unknown element type {_shown(dtype)!r}",
+            hint=f"known types are {', '.join(DTYPES)}",
+        )
+    if end - begin != prod(shape) * DTYPES[dtype]:
+        spec = TensorSpec(dtype, shape)
+        raise UnreadableError(
+            f"{path}: {_shown(name)}: {spec} needs {spec.nbytes} bytes, but its offsets span "
+            f"{end - begin}"
+        )
+    return found
+
+
+def _from_json(where: str, entry: Any) -> _Entry:
+    """The same from a value of any form; the element type need not be known."""
     if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
         raise UnreadableError(f"{where}: needs exactly dtype, shape and data_offsets")
     dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
@@ -170,18 +363,7 @@ def _entry(path: Path, name: str, entry: Any) -> tuple[TensorSpec, int, int]:
         raise UnreadableError(
             f"{where}: has {len(shape)} dimensions, more than the {_MAX_RANK} allowed"
         )
-    if not isinstance(dtype, str) or dtype not in DTYPES:
-        raise RefusedError(
-            f"{where}: unknown element type {_shown(dtype)!r}",
-            hint=f"known types are {', '.join(DTYPES)}",
-        )
-    spec = TensorSpec(dtype, tuple(shape))
-    begin, end = offsets
-    if end - begin != spec.nbytes:
-        raise UnreadableError(
-            f"{where}: {spec} needs {spec.nbytes} bytes, but its offsets span {end - begin}"
-        )
-    return spec, begin, end
+    return _Entry(dtype if isinstance(dtype, str) else _shown(dtype), tuple(shape), *offsets)
 
 
 def _shown(value: Any) -> Any:
@@ -212,26 +394,3 @@ def _check_tiling(path: Path, spans: list[tuple[int, int, str]], size: int) -> N
             f"{path}: the header describes {position} bytes of data, but the file has {size}",
             hint="the file is cut short: download or copy it again" if size < position else None,
         )
-
-
-def _weight_map(index: Path) -> dict[str, str]:
-    refuse_special(index)
-    try:
-        text = read_up_to(index, _MAX_HEADER)
-        if len(text) > _MAX_HEADER:
-            raise RefusedError(f"{index}: has more than the {_MAX_HEADER} bytes allowed")
-        content = json.loads(text.decode(), object_pairs_hook=unique)
-    except OSError as error:
-        raise unreadable(index, error) from error
-    except (ValueError, RecursionError) as error:
-        raise UnreadableError(f"{index}: not valid JSON: {error}") from error
-    weight_map = content.get("weight_map") if isinstance(content, dict) else None
-    if not isinstance(weight_map, dict) or not weight_map:
-        raise UnreadableError(f"{index}: has no weight_map")
-    for tensor, shard in weight_map.items():
-        if not is_file_name(shard):
-            raise UnreadableError(
-                f"{index}: {_shown(tensor)} names {_shown(shard)!r}, "
-                "which is not a file name in this folder"
-            )
-    return weight_map

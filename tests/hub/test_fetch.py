@@ -257,3 +257,25 @@ def test_a_fine_tuned_repository_becomes_a_model(tmp_path: Path) -> None:
         hub.create("some/model", {"m.pt": weights, "m.yaml": config})
         environment = hub.environment(tmp_path / "home")
         subprocess.run([sys.executable, "-c", program], env=environment, check=True)
+
+
+def test_a_file_of_an_absurd_size_is_not_downloaded(tmp_path: Path) -> None:
+    program = (
+        "import json, sys\n"
+        "from sam21convert.errors import RefusedError\n"
+        "from sam21convert.hub import fetch\n"
+        "fetch.MAX_FILE = 3\n"
+        "try:\n"
+        "    fetch.fetch('some/large')\n"
+        "except RefusedError as error:\n"
+        "    print(error.message)\n"
+    )
+    with Hub() as server:
+        server.create("some/large", {"m.pt": b"1234"})
+        done = subprocess.run(
+            [sys.executable, "-W", "error", "-c", program],
+            env=server.environment(tmp_path), capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        sent = [request for request in server.requests if request.method == "GET"]
+    assert done.stdout.strip() == "some/large/m.pt: has 4 bytes, more than the 3 allowed for a file"
+    assert not any("m.pt" in request.path for request in sent)

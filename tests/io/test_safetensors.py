@@ -109,7 +109,11 @@ def entry(begin: int, end: int, shape: list[int], dtype: str = "F32") -> dict[st
         ({"a": {"dtype": "F32"}}, b"", "needs exactly"),
         ({"a": 3}, b"", "needs exactly"),
         ({"__metadata__": {"a": 1}}, b"", "__metadata__"),
-        (b'{"a": 1, "a": 2}', b"", "'a' occurs twice"),
+        (
+            b'{"a": {"dtype": "F32", "shape": [], "data_offsets": [0, 4]}, "a": 2}',
+            b"",
+            "'a' occurs twice",
+        ),
         (b"[]", b"", "not a JSON object"),
         (b"{", b"", "not valid"),
         (b"[" * 100_000, b"", "not valid"),

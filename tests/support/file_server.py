@@ -23,6 +23,8 @@ class Served:
 
     ``cut`` closes after so many bytes of the body, ``status`` answers with it and nothing else,
     ``delay`` waits so many seconds in the midst of the body; ``ranges`` False ignores ``Range``.
+    ``headers`` replace those of an answer with a body, None leaves one out and a list sends it
+    several times; ``endless`` repeats the content until the client has enough.
     """
 
     content: bytes
@@ -30,6 +32,8 @@ class Served:
     ranges: bool = True
     faults: list[dict[str, Any]] = field(default_factory=list)
     location: str | None = None
+    headers: dict[str, str | list[str] | None] = field(default_factory=dict)
+    endless: bool = False
 
 
 @dataclass
@@ -105,11 +109,15 @@ class _Handler(BaseHTTPRequestHandler):
             self.end_headers()
             return
         self.send_response(206 if start else 200)
-        if start:
-            self.send_header("Content-Range", f"bytes {start}-{total - 1}/{total}")
-        self.send_header("Content-Length", str(total - start))
-        if served.etag is not None:
-            self.send_header("ETag", served.etag)
+        headers: dict[str, str | list[str] | None] = {
+            "Content-Range": f"bytes {start}-{total - 1}/{total}" if start else None,
+            "Content-Length": str(total - start),
+            "ETag": served.etag,
+            **served.headers,
+        }
+        for name, value in headers.items():
+            for each in [value] if isinstance(value, str) else value or []:
+                self.send_header(name, each)
         self.end_headers()
         body = served.content[start:]
         with suppress(BrokenPipeError, ConnectionResetError):
@@ -118,6 +126,8 @@ class _Handler(BaseHTTPRequestHandler):
             time.sleep(fault.get("delay", 0))
             if "cut" not in fault:
                 self.wfile.write(body[half:])
+            while served.endless:
+                self.wfile.write(body)
 
 
 def environment(home: Path, **more: str) -> dict[str, str]:
