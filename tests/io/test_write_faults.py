@@ -96,7 +96,7 @@ def one_line(result: Result, code: int, *says: str) -> None:
 
 @contextmanager
 def permissions_held() -> Iterator[None]:
-    """Make permissions apply to root too, by dropping a Linux capability."""
+    """Make permissions apply to root too, by dropping Linux capabilities."""
     if os.geteuid() != 0 or sys.platform != "linux":
         yield
         return
@@ -105,7 +105,7 @@ def permissions_held() -> Iterator[None]:
     held = (ctypes.c_uint32 * 6)()
     assert libc.capget(version, held) == 0
     less = (ctypes.c_uint32 * 6)(*held)
-    less[0] &= ~(1 << 1)  # CAP_DAC_OVERRIDE, of the effective ones
+    less[0] &= ~0b110  # CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH, of the effective ones
     assert libc.capset(version, less) == 0
     try:
         yield
