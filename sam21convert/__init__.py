@@ -66,10 +66,8 @@ if TYPE_CHECKING:
     from .errors import Sam21ConvertError as Sam21ConvertError
     from .errors import UnreadableError as UnreadableError
     from .errors import UsageError as UsageError
-    from .hub.pull import Listing as Listing
-    from .hub.pull import Pulled as Pulled
-    from .hub.pull import published_checkpoints as published_checkpoints
-    from .hub.pull import pull as pull
+    from .hub.listing import Listing as Listing
+    from .hub.listing import published_checkpoints as published_checkpoints
     from .model.config import ModelConfig as ModelConfig
     from .prediction.image import ImagePrediction as ImagePrediction
     from .prediction.image import predict_image as predict_image
@@ -86,6 +84,8 @@ if TYPE_CHECKING:
     from .workflows.batch.report import BatchReport as BatchReport
     from .workflows.publish.push import Publication as Publication
     from .workflows.publish.push import push as push
+    from .workflows.pull import Pulled as Pulled
+    from .workflows.pull import pull as pull
 
 _NAMES = {
     "checkpoint.diff.api": ("diff",),
@@ -107,7 +107,7 @@ _NAMES = {
         "UnreadableError",
         "UsageError",
     ),
-    "hub.pull": ("Listing", "Pulled", "published_checkpoints", "pull"),
+    "hub.listing": ("Listing", "published_checkpoints"),
     "model.config": ("ModelConfig",),
     "prediction.image": ("ImagePrediction", "predict_image"),
     "prediction.load": ("Loading", "load_model"),
@@ -118,6 +118,7 @@ _NAMES = {
     "workflows.batch.api": ("batch",),
     "workflows.batch.report": ("BatchReport",),
     "workflows.publish.push": ("Publication", "push"),
+    "workflows.pull": ("Pulled", "pull"),
 }
 _HOME = {name: module for module, names in _NAMES.items() for name in names}
 __all__ = ["__version__", *_HOME]

@@ -21,6 +21,6 @@ def list_published() -> Report:
     Example:
       sam21convert list
     """
-    from ..hub.pull import published_checkpoints
+    from ..hub.listing import published_checkpoints
 
     return published_checkpoints()

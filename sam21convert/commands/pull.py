@@ -31,6 +31,6 @@ def pull(source: str, destination: Path | None, overwrite: bool) -> Report:
       sam21convert pull sam2.1_hiera_tiny tiny.pt
       sam21convert pull hf://some/fine-tuned-sam2@main my-model
     """
-    from ..hub.pull import pull as download
+    from ..workflows.pull import pull as download
 
     return download(source, destination, overwrite=overwrite)
