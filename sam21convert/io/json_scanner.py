@@ -24,8 +24,8 @@ class TooLongError(ValueError):
     """A name or a value is longer than the caller allows."""
 
 
-class NoObjectError(ValueError):
-    """There is another value where an object is expected."""
+class OtherKindError(ValueError):
+    """There is a value of another kind than expected."""
 
 
 class JsonScanner:
@@ -56,11 +56,11 @@ class JsonScanner:
             Whether it has members; an empty one is passed.
 
         Raises:
-            NoObjectError: If there is no object here.
+            OtherKindError: If there is no object here.
         """
         self._space()
         if self._next() != b"{":
-            raise NoObjectError(f"expected an object at byte {self.at}")
+            raise OtherKindError(f"expected an object at byte {self.at}")
         self.at += 1
         self._space()
         empty = self._next() == b"}"
@@ -75,12 +75,12 @@ class JsonScanner:
 
         Raises:
             TooLongError: If it has more than 64 KiB.
-            ValueError: If there is no name here.
+            ValueError: If there is no name here, or no colon after it.
         """
         self._space()
         if self._next() != b'"':
             raise ValueError(f"expected a name at byte {self.at}")
-        name: str = self.value(_LONGEST_NAME)
+        name = self.string(_LONGEST_NAME)
         self._space()
         if self._next() != b":":
             raise ValueError(f"expected a colon at byte {self.at}")
@@ -124,6 +124,25 @@ class JsonScanner:
         if not last:
             raise TooLongError(f"a value of more than {longest} bytes at byte {self.at}") from fault
         raise fault
+
+    def string(self, longest: int) -> str:
+        """Read a text; any other value is not even parsed.
+
+        Args:
+            longest: Allowed number of bytes.
+
+        Returns:
+            The text.
+
+        Raises:
+            TooLongError: If it is longer.
+            OtherKindError: If there is another value.
+        """
+        self._space()
+        if self._next() != b'"':
+            raise OtherKindError(f"expected a text at byte {self.at}")
+        found: str = self.value(max(0, longest))
+        return found
 
     def more(self) -> bool:
         """Pass what follows a member: a comma, or the end of the object.

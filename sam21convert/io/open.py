@@ -59,13 +59,13 @@ def open_source(path: Path, *, place: bool = True) -> Source:
 
 def _open_folder(path: Path) -> Source:
     for name in (WEIGHTS, INDEX):
-        if (path / name).is_file():
+        if (path / name).exists():
             source = (read_safetensors if name == WEIGHTS else read_sharded)(path / name)
             kind: Container = (
                 "transformers folder" if name == WEIGHTS else "sharded transformers folder"
             )
             return replace(source, path=path, container=kind)
-    if (path / METADATA).is_file():
+    if (path / METADATA).exists():
         return read_distributed(path)
     inside = [*path.glob("*"), *path.glob("*/*")]
     if known := archive([entry.relative_to(path).as_posix() for entry in inside]):

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from ..errors import RefusedError, UnreadableError, unreadable
 from ..report import Progress
 from .data.copy import Written, copy_tensors
-from .json_scanner import SPACE, JsonScanner, NoObjectError, TooLongError
+from .json_scanner import SPACE, JsonScanner, OtherKindError, TooLongError
 from .names import twins
 from .source import Source, is_file_name, refuse_special
 from .tensor import DTYPES, Tensor, TensorRef, TensorSpec
@@ -95,9 +95,9 @@ def read_safetensors(path: Path) -> Source:
     try:
         for name, entry in _members(text):
             if name in tensors or (name == _METADATA and metadata):
-                raise UnreadableError(f"{path}: {_shown(name)!r} occurs twice")
+                raise TwiceError(name)
             if name == _METADATA:
-                metadata = _metadata(path, entry)
+                metadata = entry
                 continue
             dtype, shape, begin, end = _entry(path, name, entry)
             tensors[name] = TensorRef(TensorSpec(dtype, shape), path, start + begin)
@@ -106,7 +106,7 @@ def read_safetensors(path: Path) -> Source:
                 raise RefusedError(f"{path}: has more than the {_MAX_NAMES} tensors allowed")
     except TwiceError as error:
         raise UnreadableError(f"{path}: {_shown(error.name)!r} occurs twice") from error
-    except NoObjectError as error:
+    except OtherKindError as error:
         raise UnreadableError(f"{path}: the header is not valid: not a JSON object") from error
     except ValueError as error:
         raise UnreadableError(f"{path}: the header is not valid: {error}") from error
@@ -204,9 +204,7 @@ def read_weight_map(index: Path) -> dict[str, str]:
         RefusedError: If it is too large, or names may be taken for each other.
     """
     try:
-        text = read_up_to(index, _MAX_HEADER)
-        if len(text) > _MAX_HEADER:
-            raise RefusedError(f"{index}: has more than the {_MAX_HEADER} bytes allowed")
+        text = read_up_to(index, _MAX_HEADER, "an index")
         weight_map = _placed(index, JsonScanner(text))
     except OSError as error:
         raise unreadable(index, error) from error
@@ -214,7 +212,7 @@ def read_weight_map(index: Path) -> dict[str, str]:
         raise UnreadableError(
             f"{index}: not valid JSON: {_shown(error.name)!r} occurs twice"
         ) from error
-    except NoObjectError:
+    except OtherKindError:
         weight_map = {}
     except ValueError as error:
         raise UnreadableError(f"{index}: not valid JSON: {error}") from error
@@ -261,12 +259,25 @@ def _members(text: bytes) -> Iterator[tuple[str, Any]]:
             scanner.at, more = usual.end(), last == b","
             continue
         name = scanner.name()
-        if name == _METADATA:
-            yield name, scanner.value(_MAX_METADATA)
-        else:
-            yield name, _entry_at(scanner)
+        yield name, _metadata_at(scanner) if name == _METADATA else _entry_at(scanner)
         more = scanner.more()
     scanner.end()
+
+
+def _metadata_at(scanner: JsonScanner) -> dict[str, str]:
+    found: dict[str, str] = {}
+    most = scanner.at + _MAX_METADATA
+    try:
+        more = scanner.opens()
+        while more:
+            name = scanner.name()
+            if name in found:
+                raise TwiceError(name)
+            found[name] = scanner.string(most - scanner.at)
+            more = scanner.more()
+    except OtherKindError as error:
+        raise ValueError(f"{_METADATA} is not a map of text to text") from error
+    return found
 
 
 def _entry_at(scanner: JsonScanner) -> Any:
@@ -312,12 +323,6 @@ def _shards_of(index: Path, scanner: JsonScanner) -> dict[str, str]:
         if len(found) > _MAX_NAMES:
             raise RefusedError(f"{index}: names more than the {_MAX_NAMES} tensors allowed")
         more = scanner.more()
-    return found
-
-
-def _metadata(path: Path, found: Any) -> dict[str, str]:
-    if not isinstance(found, dict) or not all(isinstance(v, str) for v in found.values()):
-        raise UnreadableError(f"{path}: __metadata__ is not a map of text to text")
     return found
 
 

@@ -12,26 +12,29 @@ from .source import refuse_special
 _MAX_BYTES = 1 << 16  # the longest known config has 11 KB, and parsing YAML is slow
 
 
-def read_up_to(path: Path, limit: int) -> bytes:
-    """Read a regular file, but hardly more than ``limit`` bytes of it.
+def read_up_to(path: Path, limit: int, what: str) -> bytes:
+    """Read a regular file that must not be large.
 
     Args:
         path: The file.
-        limit: Size in bytes that the caller accepts.
+        limit: Allowed size in bytes.
+        what: What the file is, with its article, for the error message.
 
     Returns:
-        The content. For a larger file the first ``limit + 1`` bytes, so that a result longer than
-        ``limit`` tells the caller that the file is too large.
+        Its content.
 
     Raises:
         OSError: If the file cannot be read.
-        RefusedError: If it is not a regular file, whose reading may never end.
+        RefusedError: If it is larger, or not a regular file, whose reading may never end.
     """
     refuse_special(path)
     with path.open("rb") as file:
         size = file.seek(0, 2)
         file.seek(0)
-        return file.read(min(size, limit) + 1)  # read(limit) would allocate that much each time
+        found: bytes = file.read(size + 1) if size <= limit else b""
+    if max(size, len(found)) > limit:
+        raise RefusedError(f"{path}: over {limit >> 10:,} KiB, too large for {what}")
+    return found
 
 
 class TwiceError(ValueError):
@@ -123,11 +126,9 @@ def read_text(path: Path, limit: int = _MAX_BYTES, what: str = "a config") -> st
         RefusedError: If the file is too large, or not a regular file.
     """
     try:
-        raw = read_up_to(path, limit)
+        raw = read_up_to(path, limit, what)
     except OSError as error:
         raise unreadable(path, error) from error
-    if len(raw) > limit:
-        raise RefusedError(f"{path}: over {limit >> 10:,} KiB, too large for {what}")
     try:
         return raw.decode()
     except UnicodeDecodeError as error:

@@ -131,7 +131,7 @@ class Evil:
 def cases() -> Iterator[Case]:
     """Attacks alone, in archives, under wrong names, and beside an intact model."""
     for name, data in ATTACKS.items():
-        said = "a pickle" if data.startswith(b"\x80") else "is text that begins with"
+        said = "a pickle" if data.startswith(b"\x80") else "is text"
         if name in BROKEN:
             said = "it does not begin with the magic number"
         yield Case("pickle opcodes", name, written(data), (said,), loader="pickle")

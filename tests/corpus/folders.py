@@ -148,7 +148,8 @@ def _yaml() -> Iterator[Case]:
         ("a tag of its own", "a: !evil {}", no, None),
         ("billion laughs", LAUGHS + "model: *a29\n", "refer to each other", None),
         ("laughs as a value", sound + LAUGHS + "x: {model: {backbone_stride: *a29}}", "refer", None),
-        ("a list in itself", "a: &a [*a]", "refer to each other", None),
+        ("a list in itself", "a: &a [*a]", "refers to itself", None),
+        ("merge keys that double", LAUGHS.replace("[1]", "{k: 1}").replace("[", "{<<: [").replace("]", "]}"), "refer to each other", None),
         ("merge keys that multiply", "a: &a {b: 1}\nc: {<<: [" + "*a, " * 10_000 + "]}", "", None),
         ("a key that is a list", "? [a]\n: b", no, None),
         ("a key that is a number", "1: 2", "not a mapping", None),
@@ -161,14 +162,17 @@ def _yaml() -> Iterator[Case]:
         ("10 MB", " " * 10**7, "too large for a config", None),
         ("long lines", "a: [" + "1," * 5_000 + "]", "", None),
         ("10^9 blocks", sound.replace("stages: [", "stages: [1000000000, "), "stages", None),
-        ("a hexadecimal of 100,000 digits", sound.replace("image_size: 128", "image_size: 0x" + "f" * 50_000), "image_size", None),
-        ("a sexagesimal", sound.replace("image_size: 128", "image_size: " + "1:" * 5000 + "1"), "image_size", None),
+        ("a hexadecimal of 2,000 digits", sound.replace("image_size: 128", "image_size: 0x" + "f" * 2000), "image_size", None),
+        ("a hexadecimal of 50,000 digits", sound.replace("image_size: 128", "image_size: 0x" + "f" * 50_000), "more than 4096 characters", None),
+        ("a short sexagesimal", sound.replace("image_size: 128", "image_size: " + "1:" * 1000 + "1"), "image_size", None),
+        ("a sexagesimal", sound.replace("image_size: 128", "image_size: " + "1:" * 5000 + "1"), "more than 4096 characters", None),
+        ("many keys", "".join(f"{n}: 1\n" for n in range(3000)), "more than 1000 values", None),
         ("a timestamp", sound.replace("image_size: 128", "image_size: 2001-99-99"), no, None),
         ("an interpolation to itself", sound.replace("image_size: 128", "image_size: ${model.image_size}"), "image_size", None),
         ("an interpolation that runs", sound.replace("image_size: 128", "image_size: ${oc.env:HOME}"), "image_size", None),
         ("a target that runs", sound.replace("sam2.modeling.backbones.hieradet.Hiera", "os.system"), "trunk._target_", None),
         ("a map as a trunk class", sound.replace("sam2.modeling.backbones.hieradet.Hiera", "{a: b}"), "trunk._target_", None),
-        ("no model", "a: 1", "no such field", None),
+        ("no model", "a: 1", "is missing", None),
         ("an empty file", "", "not a mapping", None),
     ):  # fmt: skip
         made = _with_yaml(text)
@@ -204,7 +208,25 @@ def _no_files() -> Iterator[Case]:
         path.write_bytes(model_zip())
         path.chmod(0)
 
+    def piped(name: str) -> Callable[[Path], object]:
+        def make(folder: Path) -> None:
+            _folder(config__json=b"{}")(folder)
+            (folder / name).unlink()
+            os.mkfifo(folder / name)
+
+        return make
+
+    def piped_yaml(path: Path) -> None:
+        path.write_bytes(model_safetensors())
+        os.mkfifo(path.with_name("config.yaml"))
+
     no = "is not a regular file"
+    for name in ("config.json", "model.safetensors"):
+        yield Case("no regular files", f"a FIFO as {name}", piped(name), (name, no), file="folder")
+    yield Case(
+        "no regular files", "a FIFO as a config", piped_yaml, ("config.yaml", no), (0, 3, 3),
+        file="a.safetensors", config=True,
+    )  # fmt: skip
     for name, make, message, file in (
         ("a FIFO", os.mkfifo, no, "a.pt"),
         ("a FIFO as an index", os.mkfifo, no, "model.safetensors.index.json"),

@@ -15,7 +15,7 @@ import pytest
 
 from sam21convert.errors import RefusedError, Sam21ConvertError, UnreadableError
 from sam21convert.io import safetensors
-from sam21convert.io.json_scanner import JsonScanner, NoObjectError, TooLongError
+from sam21convert.io.json_scanner import JsonScanner, OtherKindError, TooLongError
 from sam21convert.io.safetensors import read_safetensors, read_sharded, read_weight_map
 from sam21convert.io.text import unique
 
@@ -86,7 +86,7 @@ class TestScanner:
 
     @pytest.mark.parametrize("text", [b"", b"[]", b"1", b'"a"', b"null"])
     def test_anything_else_is_no_object(self, text: bytes) -> None:
-        with pytest.raises(NoObjectError):
+        with pytest.raises(OtherKindError):
             self.members(text)
 
     @pytest.mark.parametrize(

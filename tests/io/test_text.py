@@ -38,7 +38,7 @@ SPECIAL: dict[str, Callable[[Path], object]] = {
     "folder": lambda path: path.mkdir(),
 }
 READERS: dict[str, Callable[[Path], object]] = {
-    "up to": lambda path: read_up_to(path, 10),
+    "up to": lambda path: read_up_to(path, 10, "it"),
     "text": read_text,
     "json": read_json,
     "config": load_config,
