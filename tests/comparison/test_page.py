@@ -21,6 +21,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from sam21convert.checkpoint.safety.report import Safety
 from sam21convert.comparison.findings import (
     ActivationResult,
     CaseStatus,
@@ -93,7 +94,7 @@ def video(name: str = "video-long", frames: int = 18) -> ScenarioResult:
 def side(backend: str = "truth", source: str = "ckpts/tiny.pt") -> ParitySide:
     digests = {Path(source).name: "9f" * 32, "config.json": "a1" * 32}
     names = ("official", "torch zip", "2.1", "sam2.1/sam2.1_hiera_t")
-    return ParitySide(backend, "1.2.3", Path(source), *names, 1024, digests, ())
+    return ParitySide(backend, "1.2.3", Path(source), *names, 1024, digests, (), Safety())
 
 
 def report(*scenarios: ScenarioResult) -> ParityReport:

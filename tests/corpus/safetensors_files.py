@@ -160,7 +160,13 @@ def _indices() -> Iterator[Case]:
         ("not an object", b"[1]", "has no weight_map"),
     ):  # fmt: skip
         yield Case("shards", f"index: {name}", _sharded(text), (INDEX, message), file="folder")
-    yield Case("shards", "index: 4 GB of holes", _sharded(None), (INDEX, "too large for an index"), file="folder")
+    yield Case(
+        "shards",
+        "index: 4 GB of holes",
+        _sharded(None),
+        (INDEX, "too large for an index"),
+        file="folder",
+    )
 
 
 def _sharded(index: bytes | None) -> Callable[[Path], object]:
