@@ -14,6 +14,8 @@ from ..errors import MissingFileError, RefusedError, Sam21ConvertError, Unreadab
 from ..model.pictures import MediaError, load_picture, rgb
 from .draw import Mask, Pixels
 
+_SLOWEST, _FASTEST = Fraction(1, 3600), 1000  # frames per second, of time lapses and slow motion
+
 
 def read_picture(path: Path) -> Pixels:
     """Read a picture, turned upright as its EXIF data says.
@@ -97,12 +99,14 @@ def frame_rate(video: Path) -> Fraction:
         video: A video file.
 
     Returns:
-        Frames per second, on average; 25 if the file does not state it.
+        Frames per second, on average; 25 if the file does not state it, or states what no camera
+        records.
     """
     from ..model.video_files import open_video
 
     with open_video(video, str(video)) as container:
-        return container.streams.video[0].average_rate or Fraction(25)
+        rate = container.streams.video[0].average_rate
+    return rate if rate is not None and _SLOWEST <= rate <= _FASTEST else Fraction(25)
 
 
 @contextmanager

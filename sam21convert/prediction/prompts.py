@@ -18,8 +18,9 @@ from ..errors import UsageError
 POINT_FORM = "[OBJECT:]X,Y[,LABEL][@FRAME]"
 BOX_FORM = "[OBJECT:]X0,Y0,X1,Y1[@FRAME]"
 
-_PROMPT = re.compile(r"(?:(?P<obj>[^:@]*):)?(?P<numbers>[^:@]*)(?:@(?P<frame>[0-9]+))?")
-_OBJECT = re.compile(r"[A-Za-z0-9_-]+")  # it names files and folders
+_PROMPT = re.compile(r"(?:(?P<obj>[^:@]*):)?(?P<numbers>[^:@]*)(?:@(?P<frame>[0-9]{1,18}))?")
+_SHOWN = 100  # characters of a wrong prompt that an error message shows
+_OBJECT = re.compile(r"[A-Za-z0-9_-]{1,100}")  # it names files and folders
 
 
 @dataclass(frozen=True)
@@ -192,7 +193,9 @@ def check_object(obj_id: str) -> None:
         UsageError: If the name has other characters than letters, digits, ``-`` and ``_``.
     """
     if not _OBJECT.fullmatch(obj_id):
-        raise UsageError(f"object {obj_id!r}: expected a name of letters, digits, - and _")
+        raise UsageError(
+            f"object {obj_id[:_SHOWN]!r}: expected a name of letters, digits, - and _, at most 100"
+        )
 
 
 def check_inside(prompts: Iterable[Prompt], width: int, height: int) -> None:
@@ -240,4 +243,5 @@ def _malformed(text: str, kind: str, form: str) -> UsageError:
         "on frame 12",
         "box": "10,20,300,400 or dog:10,20,300,400@12 for the object dog on frame 12",
     }
-    return UsageError(f"{kind} {text!r}: expected {form}", hint=f"for example {examples[kind]}")
+    shown = repr(text[:_SHOWN])
+    return UsageError(f"{kind} {shown}: expected {form}", hint=f"for example {examples[kind]}")

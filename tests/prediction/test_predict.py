@@ -21,7 +21,7 @@ from sam21convert.commands.main import main
 from sam21convert.model import SAM2ImagePredictor, build_sam2, build_sam2_video_predictor
 from sam21convert.prediction.draw import drawing, scene
 from sam21convert.prediction.image import FoundMask
-from sam21convert.prediction.media import frames_of, new_video, read_picture
+from sam21convert.prediction.media import frame_rate, frames_of, new_video, read_picture
 from sam21convert.prediction.prompts import Prompt, grouped
 
 from ..model.test_pictures import png
@@ -410,6 +410,16 @@ class TestVideo:
         for number in (2, 10, 1):
             Image.new("RGB", (8, number)).save(tmp_path / f"{number}.JPG")
         assert [len(pixels) for pixels in frames_of(tmp_path)] == [1, 2, 10]
+
+    @pytest.mark.parametrize(("rate", "found"), [(25, 25), (240, 240), (90_000, 25)])
+    def test_the_frame_rate_is_one_that_cameras_have(
+        self, tmp_path: Path, rate: int, found: int
+    ) -> None:
+        """A new video could not have any other."""
+        with new_video(tmp_path / "clip.mp4", Fraction(rate), 64, 48) as append:
+            for number in range(4):
+                append(np.full((48, 64, 3), number, np.uint8))
+        assert frame_rate(tmp_path / "clip.mp4") == found
 
     def test_odd_sides_are_made_even(self, tmp_path: Path) -> None:
         stripes = np.where(np.arange(45) % 2, 200, 50).astype(np.uint8)  # lost when resized

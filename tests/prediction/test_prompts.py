@@ -64,7 +64,14 @@ def test_a_malformed_box_is_told_with_the_form(text: str) -> None:
     assert repr(text) in caught.value.message
 
 
-@pytest.mark.parametrize("name", ["", "..", "a/b", "a b", "ä", "a\\b", "."])
+def test_a_prompt_of_any_length_is_told_shortly() -> None:
+    for text in (f"1,2@{'9' * 5000}", f"{'9' * 5000},2,3,4", f"{'a' * 5000}:1,2"):
+        with pytest.raises(UsageError) as caught:
+            parse_point(text)
+        assert len(caught.value.message) < 250
+
+
+@pytest.mark.parametrize("name", ["", "..", "a/b", "a b", "ä", "a\\b", ".", "a" * 101])
 def test_an_object_has_a_name_that_a_file_can_have(name: str) -> None:
     refusal = pytest.raises(UsageError, match="expected a name of letters")
     with refusal:
