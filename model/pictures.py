@@ -36,7 +36,7 @@ _MAGIC: tuple[tuple[re.Pattern[bytes], Callable[..., ImageFile.ImageFile]], ...]
     (re.compile(rb"BM"), BmpImageFile),
     (re.compile(rb"II[*+]\0|MM\0[*+]"), TiffImageFile),
 )
-_HEAD = 12  # bytes that tell the format
+_HEAD = 512  # bytes that tell the format, or a text
 
 # Where a JPEG goes on after its compressed data, or after anything else that is no marker.
 _MARKER = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])")
@@ -155,7 +155,9 @@ def _kind(path: Path, file: IO[bytes]) -> Callable[..., ImageFile.ImageFile]:
     if kind is None:
         raise MediaError(
             f"{path}: cannot be read as a picture: expected {FORMATS}",
-            hint=f"save it as PNG, for example: ffmpeg -i {for_shell(path)} -frames:v 1 out.png",
+            hint=f"save it as PNG, for example: ffmpeg -i {for_shell(path)} -frames:v 1 out.png"
+            if b"\0" in head
+            else "give the picture itself",
             intact=True,
         )
     if size > _MAX_BYTES:

@@ -79,7 +79,17 @@ class TestFormats:
             assert opened.size
         error = refusal(path)
         assert "expected JPEG, PNG, WebP, BMP or TIFF" in str(error)
-        assert f"ffmpeg -i {path}" in str(error.hint)
+        hints = (f"save it as PNG, for example: ffmpeg -i {path} -frames:v 1 out.png",)
+        assert error.hint in (
+            *hints,
+            *(["give the picture itself"] if kind in ("ppm", "eps") else []),
+        )
+
+    def test_of_a_text_nothing_is_advised_that_would_open_what_it_names(
+        self, tmp_path: Path
+    ) -> None:
+        (tmp_path / "a.png").write_text("#EXTM3U\n#EXTINF:1,\nother.ts\n")
+        assert refusal(tmp_path / "a.png").hint == "give the picture itself"
 
     @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr"])
     def test_every_mode_becomes_rgb_as_pillow_does_it(self, tmp_path: Path, mode: str) -> None:
