@@ -288,7 +288,7 @@ def test_a_yaml_that_is_not_a_config_is_named(world: World) -> None:
         ["validate", "hf://some/configured/m.pt", "--config", DEBUG],
     )
     assert (named[0], alone[0], given[0]) == (3, 0, 0)
-    assert "sub/larger.yaml: lr" in named[2]
+    assert "sub/larger.yaml: generation: is missing" in named[2]
     assert "hint: ask for the checkpoint alone" in named[2]
 
 
