@@ -95,7 +95,7 @@ def read_safetensors(path: Path) -> Source:
     try:
         for name, entry in _members(text):
             if name in tensors or (name == _METADATA and metadata):
-                raise TwiceError(name)
+                raise UnreadableError(f"{path}: {_shown(name)!r} occurs twice")
             if name == _METADATA:
                 metadata = entry
                 continue
