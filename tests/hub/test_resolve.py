@@ -43,13 +43,13 @@ PROGRAM = """
 import json, sys
 from dataclasses import replace
 from click.testing import CliRunner
-from sam21convert.hub import download, pull, resolve
+from sam21convert.hub import download, listing, resolve
 from sam21convert.commands.main import main
 download._WAITS = (0.01, 0.01, 0.01)
 url, nbytes, digest, lines = sys.argv[1:]
 first, *others = resolve.PUBLISHED
 first = replace(first, url=url + "/tiny.pt", bytes=int(nbytes), sha256=digest)
-resolve.PUBLISHED = pull.PUBLISHED = (first, *others)
+resolve.PUBLISHED = listing.PUBLISHED = (first, *others)
 answers = []
 for line in json.loads(lines):
     result = CliRunner().invoke(main, line)
