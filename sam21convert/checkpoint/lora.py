@@ -138,7 +138,7 @@ def find_adapter(path: Path) -> Adapter | None:
         RefusedError: when it is of another kind than LoRA, or a variant that is not merged here.
     """
     home = path if path.is_dir() else path.parent
-    if (path != home and path.name not in _WEIGHTS) or not (home / ADAPTER_CONFIG).is_file():
+    if (path != home and path.name not in _WEIGHTS) or not (home / ADAPTER_CONFIG).exists():
         return None
     settings = read_json(home / ADAPTER_CONFIG)
     _check(home / ADAPTER_CONFIG, settings)

@@ -153,7 +153,7 @@ def parse(text: str | Path, config: Config) -> Named:
         )
     located = resolve(rest if known else text)
     described = located.path / CONFIG
-    beside = described.is_file() and not of_timm(read_json(described))
+    beside = described.exists() and not of_timm(read_json(described))
     config = located.config if config is None else config
     return Named(backend if known else "truth", located.path, None if beside else config)
 

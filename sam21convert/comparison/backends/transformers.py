@@ -86,7 +86,7 @@ class Transformers:
             MismatchError: When the checkpoint does not fit its config.
             UsageError: When transformers is not installed.
         """
-        if (source / CONFIG).is_file():
+        if (source / CONFIG).exists():
             return cls._of_folder(source, source, options)
         image = open_checkpoint(source, options.config).dialect is HF_IMAGE
         with temporary_folder() as home:
