@@ -6,7 +6,7 @@ The names of tensors are those of the official code of each model family, and of
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import cache
@@ -46,7 +46,7 @@ class Signature:
         Returns:
             Whether it has all of ``names`` and nothing of ``without``.
         """
-        first = [name for name in tensors if _pattern(self.names[0]).search(name)]
+        first = list(_matching(self.names[0], tensors))
         if self.rank is not None:
             first = [name for name in first if len(tensors[name].shape) == self.rank]
         return (
@@ -273,7 +273,13 @@ def _anchors() -> frozenset[str]:
 
 
 def _holds(template: str, names: Iterable[str]) -> bool:
-    return any(map(_pattern(template).search, names))
+    return next(_matching(template, names), None) is not None
+
+
+def _matching(template: str, names: Iterable[str]) -> Iterator[str]:
+    """The names that end with the template; a search for a part of it is much faster."""
+    part, pattern = template.partition("{i}")[0], _pattern(template)
+    return (name for name in names if part in name and pattern.search(name))
 
 
 @cache
