@@ -22,7 +22,7 @@ Args: TypeAlias = tuple[Any, ...]
 Persistent: TypeAlias = Callable[[Any], Any]
 
 MAX_OPCODES = 1_500_000  # opcodes, which take half a second; a training checkpoint has 130,000
-_MAX_KEPT = 64 * 2**20  # bytes of the values, by the costs that opcodes.py states
+_MAX_KEPT = 32 * 2**20  # bytes of the values, by the costs that opcodes.py states
 _MAX_NAMES = 10_000
 _MAX_NAME = 200  # characters kept of the name of a module or a global
 _SIZED = (str, bytes, bytearray, tuple, list, dict)
