@@ -35,6 +35,7 @@ def refuse_twins(names: Collection[str]) -> None:
     """
     if len(set(names)) < len(names):
         raise UnreadableError("two entries of the zip archive have the same name")
+    names = [_as_utf8(name) for name in names]
     if pair := twins(names):
         one, other = (repr(name[:_SHOWN]) for name in pair)
         raise RefusedError(f"programs may take the entries {one} and {other} for one another")
@@ -42,6 +43,16 @@ def refuse_twins(names: Collection[str]) -> None:
         below, usual = name.partition("/")[2], folded(name).partition("/")[2]
         if _WRITTEN.fullmatch(usual) and not _WRITTEN.fullmatch(below):
             raise RefusedError(f"some programs take the entry {name[:_SHOWN]!r} for {usual}")
+
+
+def _as_utf8(name: str) -> str:
+    """The name as a program reads it that takes every name for UTF-8, whatever its flags say."""
+    if name.isascii():
+        return name
+    try:
+        return name.encode("cp437").decode("utf-8")
+    except UnicodeError:
+        return name
 
 
 def others(names: Iterable[str]) -> tuple[str, ...]:

@@ -360,10 +360,10 @@ for _code, _handler in {
 # Bytes that an opcode may keep in memory, apart from the text or data that follows it.
 COSTS = [40] * 256
 for _code, _cost in {
-    b"]})": 72,
+    b"]})": 240,  # by time rather than memory: what holds others is walked through
     b"\x8f\x91": 224,
-    b"(tld": 72,
-    b"\x85\x86\x87": 72,
+    b"(tld": 240,
+    b"\x85\x86\x87": 120,
     b"pqr\x94": 104,
     b"ci\x93": 240,
     b"UTXSV\x8c\x8d": 104,
