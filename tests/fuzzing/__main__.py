@@ -22,7 +22,12 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 atheris: Any = import_module("atheris") if find_spec("atheris") else None
-_READERS = ["sam21convert.io", "zipfile"]
+_READERS = [
+    "sam21convert.io",
+    "sam21convert.checkpoint.safety",
+    "sam21convert.workflows.batch.manifest",
+    "zipfile",
+]
 
 with atheris.instrument_imports(include=_READERS) if atheris else nullcontext():
     from . import mutation

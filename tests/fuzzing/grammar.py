@@ -85,6 +85,50 @@ def tokens(data: bytes) -> list[bytes]:
     return re.findall(rb'"(?:[^"\\]|\\.)*"|[0-9.eE+-]+|\w+|.', data, re.DOTALL)
 
 
+def lines(data: bytes) -> list[bytes]:
+    """Split YAML into words, marks and line breaks."""
+    return re.findall(rb"[A-Za-z0-9_./]+|\n *|.", data, re.DOTALL)
+
+
+LINES = (
+    *(
+        b"\n- ",
+        b"\n  ",
+        b": ",
+        b"&a ",
+        b"*a",
+        b"<<: *a",
+        b"[*a, *a]",
+        b"{",
+        b"}",
+        b"[",
+        b"]",
+        b"? ",
+    ),
+    *(
+        b"!!python/name:os.system ",
+        b"!!binary ",
+        b"---\n",
+        b"...\n",
+        b"|\n",
+        b">-\n",
+        b"#",
+        b"'",
+        b'"',
+    ),
+    *(b"%YAML 1.1\n", b"\t", b"\0", b"\xff", b"\xc3\xa9", b"~", b"1e999", b"0x1F", b"2001-01-01"),
+    *(
+        b"source",
+        b"name",
+        b"image_size",
+        b"generation",
+        b"to",
+        b"config",
+        b"../../x",
+        b"https://a/b",
+    ),
+    *(b"[" * 200, b"- " * 200, b"a: " * 3, b"9" * 5000, b"\\u0000", b"\xe2\x80\xae", b"\r\n"),
+)
 _GLOBALS = (
     *("os system", "builtins eval", "builtins set", "builtins bytes", "builtins bytearray"),
     *("builtins complex", "_codecs encode", "collections OrderedDict", "collections Counter"),

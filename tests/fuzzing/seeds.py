@@ -93,6 +93,12 @@ def _seeds() -> dict[str, list[bytes]]:
         "safetensors-header": _headers(),
         "index": [b'{"metadata":{"total_size":24},"weight_map":{"w":"%s"}}' % SHARD.encode()],
         "distributed": _distributed(),
+        "safety": [*_plain(), *zips, legacy[0]],
+        "manifest": [
+            b"- a.pt\n- source: b.pt\n  name: second\n  image_size: 512\n",
+            b'["a.pt", {"source": "b.pt", "generation": 2.1}]\n',
+            b"- &a {source: a.pt, to: official}\n- <<: *a\n  name: again\n",
+        ],
         "any": [zips[0], legacy[0], safetensors[0], b"<html>", b'{"a": 1}', b"text"],
     }
 

@@ -15,7 +15,8 @@ from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
 
-from sam21convert.errors import RefusedError, UnreadableError
+from sam21convert.checkpoint.safety.report import assess
+from sam21convert.errors import RefusedError, Sam21ConvertError, UnreadableError
 from sam21convert.io.open import open_source
 from sam21convert.io.pickle.load import Record, unpickle
 from sam21convert.io.safetensors import read_safetensors, read_sharded
@@ -25,6 +26,7 @@ from sam21convert.io.torch_distributed import METADATA, read_distributed
 from sam21convert.io.torch_legacy import read_torch_legacy
 from sam21convert.io.torch_storage import TORCH, Storages, StorageType
 from sam21convert.io.torch_zip import read_torch_zip
+from sam21convert.workflows.batch.manifest import read_manifest
 
 from . import grammar
 
@@ -121,6 +123,21 @@ def _distributed(path: Path) -> Source:
     return read_distributed(path.parent)
 
 
+def _safety(data: bytes) -> bool:
+    path = folder() / "unknown"
+    path.write_bytes(data)
+    return assess(path).source == str(path)
+
+
+def _manifest(data: bytes) -> bool:
+    path = folder() / "manifest.yaml"
+    path.write_bytes(data)
+    try:
+        return bool(read_manifest(path))
+    except Sam21ConvertError:
+        return False
+
+
 TARGETS = {
     target.name: target
     for target in (
@@ -145,5 +162,7 @@ TARGETS = {
         ),
         Target("distributed", _file(METADATA, _distributed), grammar.opcodes, grammar.OPCODES),
         Target("any", _file("any", _any_way), grammar.records, grammar.ANY),
+        Target("safety", _safety, grammar.opcodes, grammar.OPCODES + grammar.RECORDS),
+        Target("manifest", _manifest, grammar.lines, grammar.LINES),
     )
 }
