@@ -191,6 +191,17 @@ class TestEntries:
         assert [one.name for one in found.safety.unknown_calls] == ["my_code.run"]
         assert found.exit_code == 1
 
+    @pytest.mark.parametrize("whole", [True, False], ids=["with a directory", "without"])
+    def test_an_entry_that_begins_behind_the_end_of_the_file(
+        self, whole: bool, tmp_path: Path
+    ) -> None:
+        """The lengths of name and extra field in its header say so."""
+        data = bytearray(zipped({"a/data.pkl": MARKED, "a/notes": MARKED}))
+        data[26:30] = b"\xff\xff\xff\xff"
+        (tmp_path / "x.pt").write_bytes(data if whole else data[: data.index(b"PK\1\2")])
+        assert [name.entry for name in assess(tmp_path / "x.pt").unknown_calls] == ["a/notes"]
+        assert run("inspect", tmp_path / "x.pt").exit_code == 3
+
     def test_an_archive_in_the_archive_is_looked_through_one_level_down(
         self, tmp_path: Path
     ) -> None:

@@ -243,7 +243,7 @@ def _entries(file: IO[bytes]) -> Iterator[_Stored]:
         if len(header) == _HEADER.size:
             *_, name_length, extra_length = _HEADER.unpack(header)
             start = info.header_offset + _HEADER.size + name_length + extra_length
-            stop = min(size, start + info.compress_size)
+            stop = max(start, min(size, start + info.compress_size))
             yield info.orig_filename, start, stop, info.compress_type
 
 
@@ -258,4 +258,5 @@ def _without_directory(file: IO[bytes], size: int) -> Iterator[_Stored]:
             start = at.start() + _HEADER.size
             name = beginning[start : start + name_length].decode("utf-8", "replace")
             start += name_length + extra_length
-            yield name, start, min(size, start + stored) if stored else size, method
+            stop = min(size, start + stored) if stored else size
+            yield name, start, max(start, stop), method
