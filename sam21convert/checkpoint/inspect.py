@@ -42,6 +42,7 @@ class Inspection(Report):
         extras: names of what else is in the file.
         placeholders: classes that the pickle in the file names and that were not imported.
         problems: why the checkpoint would not load, as far as headers tell; a line each.
+        notes: how its tensors were found, where that needs saying; a line each.
         safety: what loading the file with torch or pickle would import and call.
         fail_on: the rating from which on the answer is no.
         inventory: name -> type and shape of each tensor; None unless asked for.
@@ -68,6 +69,7 @@ class Inspection(Report):
     extras: tuple[str, ...]
     placeholders: tuple[str, ...]
     problems: tuple[str, ...]
+    notes: tuple[str, ...]
     safety: Safety
     fail_on: FailOn = "unknown"
     inventory: dict[str, TensorSpec] | None = field(default=None, repr=False)
@@ -123,6 +125,7 @@ class Inspection(Report):
                 rows.append((label, ", ".join(items[:12]) + (" ..." if len(items) > 12 else "")))
         rows += self.safety.rows()
         rows += [("problem", problem) for problem in self.problems]
+        rows += [("note", note) for note in self.notes]
         lines = [format_line(*item) for item in (self.inventory or {}).items()]
         return "\n".join([table(rows), *lines])
 
@@ -190,6 +193,7 @@ def inspect(
         extras=checkpoint.extras,
         placeholders=checkpoint.source.placeholders,
         problems=(*faults(checkpoint), *missing_copies(checkpoint)),
+        notes=checkpoint.source.notes,
         safety=assess(checkpoint.source.path, allow),
         fail_on=fail_on,
         inventory=dict(inventory) if tensors else None,

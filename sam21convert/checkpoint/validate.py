@@ -170,7 +170,7 @@ def examine(checkpoint: Checkpoint, progress: Progress = SILENT) -> Validation:
         wrong_type=tuple(name for name, _ in fit.wrong_type) if fit else (),
         problems=tuple(problems),
         warnings=(*missing_copies(checkpoint), *_warnings(values, half)),
-        notes=(*untold(checkpoint), *_notes(half)),
+        notes=(*checkpoint.source.notes, *untold(checkpoint), *_notes(half)),
         hint=advice,
         safety=checkpoint.safety,
         **{kind: tuple(names) for kind, names in values.items()},

@@ -28,6 +28,7 @@ def notes_on_source(checkpoint: IdentifiedCheckpoint, trained: Sequence[str]) ->
         The notes, a sentence each.
     """
     fit, keymap = checkpoint.fit, checkpoint.keymap
+    yield from checkpoint.source.notes
     for name in fit.missing_copies:
         yield f"{name} was absent from the source; it is a copy of one that was there"
     constants = [name for name in keymap.constants if name in fit.names]

@@ -77,6 +77,8 @@ class Source:
         metadata: The ``__metadata__`` of a safetensors file, else empty.
         blobs: Byte ranges whose checksum the container records, if any.
         placeholders: Names of all globals in the pickle that are read as placeholders.
+        notes: What a user should know about how the tensors were found, a sentence each: which of
+            several files was taken, or what they were put together from.
     """
 
     path: Path
@@ -86,6 +88,7 @@ class Source:
     metadata: Mapping[str, str] = field(default_factory=dict)
     blobs: tuple[Blob, ...] = ()
     placeholders: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def is_file_name(name: Any) -> bool:
