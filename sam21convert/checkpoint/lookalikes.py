@@ -254,6 +254,18 @@ def lookalike_in(source: Source, config: Mapping[str, Any] | None = None) -> Mod
     return next((f for f in FAMILIES if f.config_key in config or f.claims(kind)), None)
 
 
+def of_lookalike(config: Mapping[str, Any]) -> bool:
+    """Check whether a ``config.json`` names one of these families, whatever its tensors are.
+
+    Args:
+        config: the content of the file.
+
+    Returns:
+        Whether its ``model_type`` is that of a family.
+    """
+    return any(family.claims(str(config.get("model_type"))) for family in FAMILIES)
+
+
 def _prefix(names: Iterable[str]) -> str | None:
     """The prefix of the names of a SAM 2 image encoder; None when there is no such encoder."""
     found = [

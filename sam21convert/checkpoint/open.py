@@ -30,7 +30,7 @@ from ..io.text import read_json
 from ..io.torch_storage import TENSOR_KINDS
 from ..model.config import Generation, ModelConfig
 from .detect import dialect_of, size_of
-from .lookalikes import HQ_SAM2, HQ_TENSORS, lookalike_in
+from .lookalikes import HQ_SAM2, HQ_TENSORS, lookalike_in, of_lookalike
 from .lora import refuse_adapter, refuse_factors
 from .safety.report import Safety, assess, with_harm
 from .state_dict import unwrap
@@ -298,6 +298,9 @@ def _with_json(checkpoint: Checkpoint, content: dict[str, Any], path: Path) -> C
     """The checkpoint with what the ``config.json`` of its folder tells beyond the tensors."""
     if checkpoint.dialect is TIMM:
         return _with_timm(checkpoint, generation_of(content))
+    foreign = transformers.foreign_type(content)
+    if foreign is not None and checkpoint.dialect is not None and not of_lookalike(content):
+        return _with_note(checkpoint, f"{path.name} is of {foreign}: not read")
     with naming(path):
         video = transformers.model_type(content) == "sam2_video"
         like = None if video else checkpoint.model_config
@@ -314,6 +317,12 @@ def _with_json(checkpoint: Checkpoint, content: dict[str, Any], path: Path) -> C
         generation=config.generation if states_generation else None,
         shipped=registry.shipped_like(config),
     )
+
+
+def _with_note(checkpoint: Checkpoint, note: str) -> Checkpoint:
+    """The checkpoint with a sentence about what was found, or not used."""
+    notes = (*checkpoint.source.notes, note)
+    return replace(checkpoint, source=replace(checkpoint.source, notes=notes))
 
 
 def _with_timm(checkpoint: Checkpoint, generation: Generation | None) -> Checkpoint:

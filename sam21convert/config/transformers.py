@@ -127,6 +127,26 @@ def model_type(content: Mapping[str, Any]) -> ModelType:
     return "sam2_video" if found == "sam2_video" else "sam2"
 
 
+def foreign_type(content: Mapping[str, Any]) -> str | None:
+    """Tell whether a ``config.json`` is of another program, whose model may hold a SAM 2.
+
+    Args:
+        content: the parsed file.
+
+    Returns:
+        What the file says it is of: its model type, or ``"another program"``. None for the config
+        of a SAM 2: also for a faulty one, whose sections are those of a SAM 2.
+    """
+    found = content.get("model_type")
+    sections = {"mask_decoder_config", "prompt_encoder_config"}
+    if found in ("sam2_video", "sam2") or "image_encoder_config" in content:
+        return None
+    if sections <= set(content):
+        return None
+    named = isinstance(found, str) and re.fullmatch(r"[A-Za-z0-9_.-]{1,60}", found)
+    return str(found) if named else "another program"
+
+
 def tells_generation(content: Mapping[str, Any]) -> bool:
     """Check whether a ``config.json`` states the generation; that of an image model may not.
 
