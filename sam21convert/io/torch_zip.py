@@ -15,6 +15,7 @@ from typing import Any
 
 from ..errors import RefusedError, UnreadableError
 from . import unsupported
+from .module import with_modules_read
 from .pickle.load import unpickle
 from .source import Blob, Placeholder, Source
 from .torch_storage import TORCH, Storages, StorageType, errors_about
@@ -81,13 +82,15 @@ def read_torch_zip(
         found = unpickle(pickle, "data.pkl", known=TORCH, persistent=persistent)
         if rest := pickle.seek(0, 2) - found.end:
             raise RefusedError(f"data.pkl holds {rest} bytes after its end")
+        root, notes = with_modules_read(found.value)
     return Source(
         path,
         "torch zip",
         (path,),
-        found.value,
+        root,
         blobs=tuple(blobs),
         placeholders=found.placeholders,
+        notes=notes,
     )
 
 

@@ -251,7 +251,9 @@ def check_training_checkpoint(source: Source, saved: dict[str, Any]) -> None:
     assert root["device"] == "cuda:1"
     assert root["dtype"] == "torch.bfloat16"
     assert root["custom"] == Placeholder(f"{Custom.__module__}.Custom")
-    assert root["whole"] == Placeholder("torch.nn.modules.container.Sequential")
+    assert list(root["whole"]) == list(saved["whole"].state_dict())
+    for name, tensor in saved["whole"].state_dict().items():
+        assert same(root["whole"][name], tensor)
     assert isinstance(root["storage"], Placeholder)
     names = source.placeholders
     assert len(set(names)) == len(names)

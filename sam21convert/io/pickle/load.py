@@ -16,16 +16,42 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...errors import RefusedError, Sam21ConvertError, UnreadableError
-from .machine import MAX_OPCODES, Args, Known, Machine, Persistent, Record
+from .machine import (
+    BUFFERS,
+    MAX_OPCODES,
+    MODULES,
+    NOT_SAVED,
+    PARAMETERS,
+    Args,
+    Instance,
+    Known,
+    Machine,
+    Persistent,
+    Record,
+)
 from .opcodes import COSTS, HANDLERS
 from .references import GlobalReference
 from .stream import CutShortError, Data
 from .values import PLAIN
 
-__all__ = ["Args", "CutShortError", "Known", "Pickled", "Record", "Scan", "scan", "unpickle"]
+__all__ = [
+    "BUFFERS",
+    "MODULES",
+    "NOT_SAVED",
+    "PARAMETERS",
+    "Args",
+    "CutShortError",
+    "Instance",
+    "Known",
+    "Pickled",
+    "Record",
+    "Scan",
+    "scan",
+    "unpickle",
+]
 
 _MAX_DEPTH = 100
-_NESTING = (tuple, list, dict, Record)  # the items of a set are never containers here
+_NESTING = (tuple, list, dict, Record, Instance)  # the items of a set are never containers here
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,4 +202,6 @@ def _check_walkable(root: Any, limit: int) -> None:
 def _parts(value: Any) -> Collection[Any]:
     if isinstance(value, Record):
         return (value.state,)
+    if isinstance(value, Instance):
+        return value.state.values()
     return value.values() if isinstance(value, dict) else value

@@ -10,7 +10,7 @@ everything before it, and some unpicklers take for valid what the reader refuses
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from ...errors import RefusedError, UnreadableError
@@ -30,6 +30,11 @@ _NEVER = 1 << 64  # beyond every position
 _OBJECT = Placeholder(COMPUTED)  # what a call makes, to a machine that looks for calls
 _GETATTR = (("builtins", "getattr"), ("__builtin__", "getattr"))
 _ORDERED_DICT = ("collections", "OrderedDict")
+PARAMETERS, BUFFERS, MODULES = _OF_MODULE = ("_parameters", "_buffers", "_modules")  # of nn.Module
+NOT_SAVED = "_non_persistent_buffers_set"
+_RECONSTRUCTOR = ("copyreg._reconstructor", "copy_reg._reconstructor")
+_COMPILED = "torch._dynamo.eval_frame.OptimizedModule"
+_INSTANCE = 100  # bytes that one takes
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -57,6 +62,36 @@ class Record:
 
     as_key: Callable[[Any], Any] | None = None
     state: Any = None
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Instance(Placeholder):
+    """Stands for an object that a pickle makes with a class that is not known, one for each object.
+
+    Attributes:
+        state: What holds the tensors, if the pickle gives the object the attributes of an
+            ``nn.Module``, each as in the pickle; else empty. All other attributes are dropped.
+    """
+
+    state: dict[str, Any] = field(default_factory=dict)
+
+    def __eq__(self, other: object) -> bool:
+        """Without tensors, one object of a class is as good as another."""
+        if not isinstance(other, Placeholder) or isinstance(other, Known):
+            return NotImplemented
+        return self is other or (not self.state and self.name == other.name)
+
+    def __hash__(self) -> int:
+        return hash(self.name)
+
+    def build(self, state: Any) -> None:
+        """Keep the attributes of a module that hold its tensors.
+
+        Args:
+            state: What the pickle sets as the state of the object.
+        """
+        if isinstance(state, dict) and all(isinstance(state.get(k), dict) for k in _OF_MODULE):
+            self.state.update({k: state[k] for k in (*_OF_MODULE, NOT_SAVED) if k in state})
 
 
 class OddText(str):
@@ -338,7 +373,7 @@ class Machine(Stream):
             args: Its arguments as a tuple.
 
         Returns:
-            The result for a :class:`Known` global; for any other the same placeholder.
+            The result for a :class:`Known` global; for any other an :class:`Instance`.
 
         Raises:
             UnreadableError: If ``function`` is not a global, or ``args`` not a tuple.
@@ -349,7 +384,7 @@ class Machine(Stream):
         if not isinstance(function, Placeholder):
             raise UnreadableError(f"a {type(function).__name__} is called like a function")
         if not isinstance(function, Known):
-            return function
+            return self._instance(function, args)
         if type(args) is not tuple:
             raise UnreadableError(f"the arguments of {function.name} are not a tuple")
         if args and function.copies:
@@ -359,6 +394,18 @@ class Machine(Stream):
                 raise RefusedError("the pickle copies the same data over and over")
         result = function.build(args)
         return self.placeholder(result.name) if type(result) is Placeholder else result
+
+    def _instance(self, function: Placeholder, args: Any) -> Instance:
+        """What stands for an object of an unknown class, or for the result of a function."""
+        self.kept += _INSTANCE
+        match args:
+            case (Placeholder(name=name), *_) if function.name in _RECONSTRUCTOR:
+                return Instance(name)  # protocols 0 and 1
+            case (Instance() as inner, *_) if function.name == _COMPILED:
+                made = Instance(function.name)
+                made.build({PARAMETERS: {}, BUFFERS: {}, MODULES: {"_orig_mod": inner}})
+                return made
+        return Instance(function.name)
 
     def _note_call(self, function: Any, args: Any) -> Any:
         """Note a call that is looked for, and give what stands for its result."""

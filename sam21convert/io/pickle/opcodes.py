@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 
 from ...errors import UnreadableError
 from ..source import Placeholder
-from .machine import Known, Machine, Record, Stop
+from .machine import Instance, Known, Machine, Record, Stop
 from .references import GlobalReference
 from .stream import LONG, CutShortError
 from .values import (
@@ -243,6 +243,9 @@ def _build(m: Machine) -> None:
     target = m.top()
     if isinstance(target, Record):
         target.state = state
+        return
+    if isinstance(target, Instance):
+        target.build(state)
         return
     if not isinstance(target, (dict, Placeholder)):
         m.fault(f"a {type(target).__name__} is given attributes")
