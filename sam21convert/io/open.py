@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..errors import RefusedError, UnreadableError, unreadable
+from .deepspeed import find_deepspeed, read_deepspeed, with_masters
 from .safetensors import read_safetensors, read_sharded
 from .source import INDEX, WEIGHTS, Blob, Container, Placeholder, Source, refuse_special
 from .torch_distributed import METADATA, read_distributed
@@ -43,7 +44,8 @@ def open_source(path: Path, *, place: bool = True) -> Source:
     if start[4:9] == b"\0\0\0\0{":  # a header shorter than 4 GiB
         return read_safetensors(path)
     if start[:4] == b"PK\x03\x04":
-        return read_torch_zip(path, place=place)
+        source = read_torch_zip(path, place=place)
+        return with_masters(source) if place else source
     if start[:1] == b"\x80":
         return read_torch_legacy(path, place=place)
     refusal = refusal_of(path, start)
@@ -67,6 +69,8 @@ def _open_folder(path: Path) -> Source:
             return replace(source, path=path, container=kind)
     if (path / METADATA).exists():
         return read_distributed(path)
+    if find_deepspeed(path):
+        return read_deepspeed(path)
     inside = [*path.glob("*"), *path.glob("*/*")]
     if known := archive([entry.relative_to(path).as_posix() for entry in inside]):
         raise RefusedError(f"{path}: is {known.what}", hint=known.hint)

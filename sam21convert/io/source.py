@@ -14,6 +14,7 @@ Container: TypeAlias = Literal[
     "torch zip",
     "torch legacy",
     "torch distributed",
+    "DeepSpeed",
     "safetensors",
     "sharded safetensors",
     "transformers folder",

@@ -162,6 +162,11 @@ class Joined(TensorRef):
 
     pieces: tuple[TensorRef, ...] = ()
 
+    @property
+    def refs(self) -> tuple[TensorRef, ...]:
+        """The tensors in files that must be read to compute this one."""
+        return self.pieces
+
     @staticmethod
     def of(pieces: Sequence[TensorRef]) -> TensorRef:
         """Join pieces along the first axis.
@@ -217,12 +222,89 @@ class Joined(TensorRef):
             RefusedError: If the first axis would move, as the pieces are split along it.
         """
         if axes[0] != 0:
-            raise RefusedError(
-                f"{self.path}: a tensor stored in {len(self.pieces)} pieces would have to be "
-                "transposed",
-                hint="convert it to a .pt or .safetensors file first, then convert that file",
-            )
+            raise self._cannot_transpose()
         return Joined.of([piece.permuted(axes) for piece in self.pieces])
+
+    def _cannot_transpose(self) -> RefusedError:
+        return RefusedError(
+            f"{self.path}: a tensor stored in {len(self.pieces)} pieces would have to be "
+            "transposed",
+            hint="convert it to a .pt or .safetensors file first, then convert that file",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Striped(Joined):
+    """A tensor whose elements, in row-major order, are stored in several places.
+
+    A piece may begin and end within a row. All pieces are contiguous and have one dimension.
+    """
+
+    @staticmethod
+    def of_stretches(shape: tuple[int, ...], pieces: Sequence[TensorRef]) -> TensorRef:
+        """Put a tensor together.
+
+        Args:
+            shape: Its shape.
+            pieces: At least one contiguous tensor of one dimension; together they have as many
+                elements as the shape says.
+
+        Returns:
+            The tensor; a plain :class:`TensorRef` if there is only one piece.
+        """
+        first = pieces[0]
+        spec = TensorSpec(first.spec.dtype, shape)
+        if len(pieces) == 1:
+            return TensorRef(spec, first.path, first.offset)
+        return Striped(spec, first.path, first.offset, None, tuple(pieces))
+
+    def rows(self, start: int, count: int) -> TensorRef:
+        """Take the rows ``[start : start + count]`` along the first axis.
+
+        Args:
+            start: First row.
+            count: Number of rows; may be 0.
+
+        Returns:
+            The part; a plain :class:`TensorRef` if it lies within one piece.
+
+        Raises:
+            IndexError: If the tensor does not have these rows.
+        """
+        first, *rest = self.spec.shape
+        if not 0 <= start <= start + count <= first:
+            raise IndexError(f"rows {start} to {start + count} of {self.spec}")
+        step = prod(rest)
+        part = Joined.of(self.pieces).rows(start * step, count * step)
+        return Striped.of_stretches((count, *rest), stretches_of(part))
+
+    def permuted(self, axes: tuple[int, ...]) -> TensorRef:
+        """Refuse another order of axes, which would need all elements at once.
+
+        Args:
+            axes: Old axis for each new one, as in ``torch.permute``.
+
+        Returns:
+            The tensor itself, if the order is the same.
+
+        Raises:
+            RefusedError: If it is another.
+        """
+        if axes != tuple(range(len(axes))):
+            raise self._cannot_transpose()
+        return self
+
+
+def stretches_of(ref: TensorRef) -> tuple[TensorRef, ...]:
+    """List where the elements of a tensor are stored.
+
+    Args:
+        ref: The tensor.
+
+    Returns:
+        The pieces of a :class:`Joined` one, else the tensor itself.
+    """
+    return ref.pieces if isinstance(ref, Joined) else (ref,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,11 +364,11 @@ class Merged:
     @property
     def refs(self) -> tuple[TensorRef, ...]:
         """The tensors in files that must be read to compute this one."""
-        if self.factors is None:
-            return (self.base,)
         change = self.factors
-        more = () if change.magnitude is None else (change.magnitude,)
-        return (self.base, change.left, change.right, *more)
+        if change is None:
+            return self.base.refs
+        more = () if change.magnitude is None else change.magnitude.refs
+        return (*self.base.refs, *change.left.refs, *change.right.refs, *more)
 
     def permuted(self, axes: tuple[int, ...]) -> Merged:
         """Reorder the axes of the result; allowed once, on a tensor with the axes of ``base``.
@@ -318,5 +400,5 @@ class Tensor:
 
     def __post_init__(self) -> None:
         if any(isinstance(part, Joined) for part in self.parts):
-            nested = (p.pieces if isinstance(p, Joined) else (p,) for p in self.parts)
+            nested = (stretches_of(p) if isinstance(p, Joined) else (p,) for p in self.parts)
             object.__setattr__(self, "parts", tuple(piece for some in nested for piece in some))

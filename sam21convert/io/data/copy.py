@@ -19,7 +19,7 @@ from typing import TypeAlias, TypeGuard
 
 from ...errors import UnreadableError
 from ...report import Progress
-from ..tensor import Constant, Merged, Part, Tensor, TensorRef
+from ..tensor import Constant, Joined, Merged, Part, Tensor, TensorRef
 
 try:
     from isal.isal_zlib import crc32 as crc32  # optional, several times as fast as zlib
@@ -131,12 +131,18 @@ def read_bytes(files: Files, ref: TensorRef) -> bytearray:
         ref: The tensor; with a stride there may be other data in between.
 
     Returns:
-        ``ref.extent`` bytes.
+        ``ref.extent`` bytes; of a tensor in several pieces, these one after the other.
 
     Raises:
         UnreadableError: If the file ends too early or cannot be read.
     """
     raw = bytearray()
+    if isinstance(ref, Joined):
+        from .cast import contiguous_bytes
+
+        for piece in ref.pieces:
+            raw += contiguous_bytes(read_bytes(files, piece), piece)
+        return raw
     for chunk in read_chunks(files, ref.path, ref.offset, ref.extent):
         raw += chunk
     return raw
