@@ -214,7 +214,8 @@ def faults(checkpoint: Checkpoint) -> list[str]:
     if checkpoint.fit is None:
         return ["not the size of any published SAM 2: it needs a config (`config=FILE`)"]
     found = describe(checkpoint.fit)
-    if checkpoint.dialect is OFFICIAL and checkpoint.config_from == CONFIG:
+    folder = checkpoint.config_file is None
+    if checkpoint.dialect is OFFICIAL and checkpoint.config_from == CONFIG and folder:
         found.append("the tensors have the official names, which transformers does not load")
     return found
 

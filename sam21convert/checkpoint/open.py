@@ -5,17 +5,18 @@ What the tensors cannot tell stays unknown here, unless a config tells it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
 from ..config import registry, transformers
+from ..config.beside import beside, configs_of_others, read_sam2_json, refuse_contradiction
 from ..config.load import load_config
-from ..config.plain_yaml import naming
+from ..config.plain_yaml import naming, tells_generation
 from ..config.registry import Shipped
-from ..config.timm import generation_of
+from ..config.timm import generation_of, of_timm, trunk_of
 from ..dialects import HF_IMAGE, HF_VIDEO, TIMM
 from ..dialects.keymap import Fit, KeyMap, compile_keymap
 from ..dialects.rules import Dialect
@@ -64,6 +65,7 @@ class Checkpoint:
         generation: the generation; None when nothing tells it.
         config: what the caller or a config file states; None when only the tensors tell.
         config_from: where ``config`` was found, in words.
+        config_file: the file beside a named file that ``config`` was read from, if it was.
         dropped: names of tensors that are left out because the caller asked for it.
     """
 
@@ -76,6 +78,7 @@ class Checkpoint:
     generation: Generation | None
     config: ModelConfig | None = None
     config_from: str | None = None
+    config_file: Path | None = None
     dropped: tuple[str, ...] = ()
 
     @property
@@ -164,15 +167,21 @@ def _opened(
 ) -> Checkpoint:
     refuse_adapter(located.path)
     source = open_source(located.path, place=not isinstance(located.path, HubPath))
-    beside = source.path / CONFIG
-    content = read_json(beside) if source.path.is_dir() and beside.exists() else None
+    inside = source.path / CONFIG
+    content = read_json(inside) if source.path.is_dir() and inside.exists() else None
     _refuse_lookalikes(source, content, drop_hq=drop_hq)
     checkpoint = _recognised(source, drop_hq=drop_hq, weights=weights, prefix=prefix)
     if content is not None:
-        checkpoint = _with_json(checkpoint, content, beside)
-    if config is None and located.config is not None:
-        return _with_config(checkpoint, _beside(located.config), located.config.name)
-    return _with_given(checkpoint, config)
+        checkpoint = _with_json(checkpoint, content, inside)
+    if config is not None:
+        return _with_given(checkpoint, config)
+    if located.config is not None:
+        return _with_config(checkpoint, _found(located.config), located.config.name)
+    # What lies beside a file in a cache depends on what else was downloaded.
+    is_users = located.repo is None and located.published is None
+    if is_users and not isinstance(source.path, HubPath) and source.path.is_file():
+        return _with_beside(checkpoint)
+    return checkpoint
 
 
 def recognise(source: Source, config: str | Path | ModelConfig | None = None) -> Checkpoint:
@@ -275,13 +284,54 @@ def _refuse_stubs(checkpoint: Checkpoint, stubs: Mapping[str, Any]) -> None:
     )
 
 
-def _beside(path: Path) -> ModelConfig:
+def _found(path: Path) -> ModelConfig:
     """Load a config that was found, not given; an error says how to convert without it."""
     try:
         return load_config(path)
     except (RefusedError, UnreadableError) as error:
-        hint = "ask for the checkpoint alone, hf://org/repo/FILE, or give another `config`"
+        hint = "`config` gives another config, or the name of a published one"
         raise type(error)(error.message, hint=hint) from error
+
+
+def _with_beside(checkpoint: Checkpoint) -> Checkpoint:
+    """The checkpoint with the config that lies beside its file, if there is one."""
+    file = checkpoint.source.path
+    found = beside(file)
+    configs: list[tuple[Path, ModelConfig]] = []
+    content = read_sam2_json(found.json) if found.json is not None else None
+    if found.json is not None and content and of_timm(content) is (checkpoint.dialect is TIMM):
+        checkpoint = _with_json(checkpoint, content, found.json)
+        if checkpoint.config is not None:
+            configs.append((found.json, checkpoint.config))
+    configs += [(path, _found(path)) for path in found.yamls]
+    for other in configs[1:]:
+        refuse_contradiction(file, configs[0], other)
+    if not configs:
+        return _with_notes(checkpoint, *_unread(checkpoint))
+    path, config = configs[-1]
+    if path != found.json:
+        told = tells_generation(path)
+        checkpoint = _with_config(checkpoint, config, path.name)
+        checkpoint = checkpoint if told else replace(checkpoint, generation=None)
+    note = f"the settings are those of {path.name} beside it: image size {config.image_size}"
+    return replace(_with_notes(checkpoint, note), config_file=path)
+
+
+def _with_notes(checkpoint: Checkpoint, *notes: str) -> Checkpoint:
+    source = checkpoint.source
+    return replace(checkpoint, source=replace(source, notes=(*source.notes, *notes)))
+
+
+def _unread(checkpoint: Checkpoint) -> Iterator[str]:
+    """Name the configs beside a file that may be its own, though nothing says so."""
+    assumed = checkpoint.model_config
+    if assumed is None or checkpoint.dialect is TIMM:
+        return
+    for path, config in configs_of_others(checkpoint.source.path):
+        fit = _with_config(checkpoint, config, path.name).fit
+        fits = fit is not None and fit.faults == len(fit.missing)
+        if fits and config != replace(assumed, generation=config.generation):
+            yield f"{path.name} beside it was not read, as it has another name: `config={path}`"
 
 
 def _with_config(checkpoint: Checkpoint, config: ModelConfig, config_from: str) -> Checkpoint:
@@ -297,42 +347,51 @@ def _with_config(checkpoint: Checkpoint, config: ModelConfig, config_from: str) 
 def _with_json(checkpoint: Checkpoint, content: dict[str, Any], path: Path) -> Checkpoint:
     """The checkpoint with what the ``config.json`` of its folder tells beyond the tensors."""
     if checkpoint.dialect is TIMM:
-        return _with_timm(checkpoint, generation_of(content))
+        return _with_timm(checkpoint, content, path)
     foreign = transformers.foreign_type(content)
     if foreign is not None and checkpoint.dialect is not None and not of_lookalike(content):
-        return _with_note(checkpoint, f"{path.name} is of {foreign}: not read")
+        return _with_notes(checkpoint, f"{path.name} is of {foreign}: not read")
     with naming(path):
         video = transformers.model_type(content) == "sam2_video"
         like = None if video else checkpoint.model_config
         config = transformers.from_json(content, like)
         states_generation = transformers.tells_generation(content)
     dialect = checkpoint.dialect
+    # Tensors of the memory tell the generation too, where a config for images describes them.
+    told = checkpoint.generation
     if dialect in (HF_VIDEO, HF_IMAGE):
         dialect = HF_VIDEO if video else HF_IMAGE
+        told = None if dialect is HF_IMAGE else told
     return replace(
         checkpoint,
         dialect=dialect,
         config=config,
         config_from=CONFIG,
-        generation=config.generation if states_generation else None,
+        generation=config.generation if states_generation else told,
         shipped=registry.shipped_like(config),
     )
 
 
-def _with_note(checkpoint: Checkpoint, note: str) -> Checkpoint:
-    """The checkpoint with a sentence about what was found, or not used."""
-    notes = (*checkpoint.source.notes, note)
-    return replace(checkpoint, source=replace(checkpoint.source, notes=notes))
-
-
-def _with_timm(checkpoint: Checkpoint, generation: Generation | None) -> Checkpoint:
-    """The checkpoint with the generation that the tag in timm's ``config.json`` tells.
+def _with_timm(checkpoint: Checkpoint, content: dict[str, Any], path: Path) -> Checkpoint:
+    """The checkpoint with what timm's ``config.json`` tells: the generation and a trunk of its own.
 
     Its image size is not read: timm runs the trunk at any size.
     """
-    shipped = checkpoint.shipped
-    if shipped is not None and generation is not None:
-        model = replace(registry.shipped_config(shipped.name), generation=generation)
+    with naming(path):
+        generation, trunk = generation_of(content), trunk_of(content)
+    source, shipped, config = checkpoint.source, checkpoint.shipped, checkpoint.config
+    if source.path.is_dir():
+        source = replace(source, container="timm folder")
+    if shipped is not None:
+        model = registry.shipped_config(shipped.name)
+        model = replace(model, generation=generation or model.generation)
         shipped = registry.shipped_like(model)
-    source = replace(checkpoint.source, container="timm folder")
-    return replace(checkpoint, source=source, generation=generation, shipped=shipped)
+        config = None if trunk is None else replace(model, trunk=trunk)
+    return replace(
+        checkpoint,
+        source=source,
+        config=config,
+        config_from=None if config is None else CONFIG,
+        generation=generation,
+        shipped=shipped if config is None else registry.shipped_like(config),
+    )

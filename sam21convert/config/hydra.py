@@ -79,6 +79,9 @@ VIDEO_BUILDERS: Mapping[str, Any] = {
     "binarize_mask_from_pts_for_mem_enc": True,
     "fill_hole_area": 8,
 }
+# A section that the official code does not read: what its own settings cannot say.
+OWN = "sam21convert"
+UNKNOWN = "unknown"
 _INTERPOLATION = re.compile(r"\$\{([\w.]+)\}")
 _SCIENTIFIC = re.compile(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+")  # text to YAML 1.1, a number to hydra
 _ABSENT: Any = object()
@@ -104,7 +107,7 @@ def from_hydra(content: Mapping[str, Any]) -> ModelConfig:
 
     Returns:
         The config. Its multimask stability switches are those that the official builders set
-        regardless of the file.
+        regardless of the file, unless its section ``sam21convert`` has others.
 
     Raises:
         ConfigError: naming the field, when the file does not describe a SAM 2.
@@ -143,8 +146,27 @@ def from_hydra(content: Mapping[str, Any]) -> ModelConfig:
         multimask_output_for_tracking=read("multimask_output_for_tracking", False),
         multimask_min_pt_num=read("multimask_min_pt_num", 1),
         multimask_max_pt_num=read("multimask_max_pt_num", 1),
-        **BUILDERS,
+        **{**BUILDERS, **_own(content, BUILDERS)},
     )
+
+
+def tells_generation(content: Mapping[str, Any]) -> bool:
+    """Check whether a parsed official YAML states the generation.
+
+    Args:
+        content: the parsed file.
+
+    Returns:
+        False for one that was written for a model of unknown generation: it has to state one for
+        the official code, and says so in its section ``sam21convert``.
+    """
+    return _own(content, ("generation",)).get("generation") != UNKNOWN
+
+
+def _own(content: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
+    """Those of these settings that are in the section that only this package reads."""
+    section = content.get(OWN)
+    return {name: section[name] for name in names if isinstance(section, dict) and name in section}
 
 
 def settings_in(content: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:

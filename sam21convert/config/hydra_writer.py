@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..model.config import ModelConfig
-from .hydra import FIXED, GENERATION
+from .hydra import BUILDERS, FIXED, GENERATION, OWN, UNKNOWN
 
 # The official class of each section of the file; "" is the model itself.
 _TARGETS = (
@@ -30,15 +30,17 @@ _TARGETS = (
 _DROPOUT = 0.1  # used in training only, but ``MemoryAttentionLayer`` requires it
 
 
-def to_hydra(config: ModelConfig) -> str:
+def to_hydra(config: ModelConfig, *, generation: bool = True) -> str:
     """Write a config as an official YAML, from which ``build_sam2`` makes the model.
 
-    Two kinds of settings are left out. The multimask stability switches are set by the official
-    builders themselves. Official defaults that hold for every SAM 2 are not repeated, because Hydra
-    passes lists where some constructors expect tuples.
+    The multimask stability switches are set by the official builders themselves. If the config has
+    others, they are in a section of their own, which only this package reads. Official defaults
+    that hold for every SAM 2 are not repeated, because Hydra passes lists where some constructors
+    expect tuples.
 
     Args:
         config: the config to write.
+        generation: whether its generation is known. If not, the same section says so.
 
     Returns:
         The text of the file.
@@ -59,9 +61,10 @@ def to_hydra(config: ModelConfig) -> str:
         for section in sections:
             node = node.setdefault(section, {})
         node[last] = list(value) if isinstance(value, (list, tuple)) else value
-    text: str = yaml.safe_dump(
-        {"model": model}, sort_keys=False, default_flow_style=None, width=100
-    )
+    own = {name: value for name in BUILDERS if (value := getattr(config, name)) != BUILDERS[name]}
+    own |= {} if generation else {"generation": UNKNOWN}
+    content = {"model": model, **({OWN: own} if own else {})}
+    text: str = yaml.safe_dump(content, sort_keys=False, default_flow_style=None, width=100)
     return f"# @package _global_\n{text}"
 
 

@@ -38,6 +38,21 @@ def load_yaml(path: Path) -> ModelConfig:
         return _section(ModelConfig, content, "")
 
 
+def tells_generation(path: Path) -> bool:
+    """Check whether a YAML file states the generation of its model.
+
+    Args:
+        path: a file that :func:`load_yaml` reads.
+
+    Returns:
+        False for the official YAML that was written for a model of unknown generation.
+
+    Raises:
+        UnreadableError: when the file is not YAML, or not a mapping.
+    """
+    return hydra.tells_generation(_read_yaml(path))
+
+
 def settings_in(source: str | Path, names: Iterable[str]) -> dict[str, Any]:
     """Read single settings from an official YAML.
 

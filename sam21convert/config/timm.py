@@ -9,11 +9,39 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from ..model.config import Generation, ModelConfig, TrunkConfig
+from ..model.config import ConfigError, Generation, ModelConfig, TrunkConfig
 from .registry import SHIPPED, shipped_config
 
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, also used by SAM 2
 _STRIDE = 32  # pixels per token of the last stage, along each side
+# Arguments of timm's HieraDet -> the fields of a trunk that they set.
+_ARGUMENTS = {
+    "embed_dim": "embed_dim",
+    "num_heads": "num_heads",
+    "stages": "stages",
+    "global_pos_size": "window_pos_embed_bkg_spatial_size",
+    "window_spec": "window_spec",
+    "global_att_blocks": "global_att_blocks",
+}
+# Those that a trunk of SAM 2 must have as they are, and those that change nothing in its features.
+_FIXED: Mapping[str, Any] = {
+    "in_chans": 3,
+    "patch_kernel": [7, 7],
+    "patch_stride": [4, 4],
+    "patch_padding": [3, 3],
+    "patch_size": None,
+    "q_pool": 3,
+    "q_stride": [2, 2],
+    "dim_mul": 2.0,
+    "head_mul": 2.0,
+    "init_values": None,
+    "norm_layer": "LayerNorm",
+    "act_layer": "GELU",
+}
+_HARMLESS = (
+    *("num_classes", "global_pool", "weight_init", "fix_init", "head_init_scale"),
+    *("drop_rate", "drop_path_rate"),
+)
 _TAGS: Mapping[Generation, str] = {"2.0": "", "2.1": "_2pt1"}  # how timm's pretrained tags end
 
 
@@ -92,6 +120,38 @@ def generation_of(content: Mapping[str, Any]) -> Generation | None:
     return None
 
 
+def trunk_of(content: Mapping[str, Any]) -> TrunkConfig | None:
+    """Read the config of the trunk from a ``config.json`` of timm.
+
+    Args:
+        content: the parsed file.
+
+    Returns:
+        The trunk of the published model that the file names, with its ``model_args``; None when it
+        names none, or when the arguments are those of that model.
+
+    Raises:
+        ConfigError: naming the field, when the arguments make no trunk of a SAM 2.
+    """
+    size = str(content.get("architecture", "")).removeprefix("sam2_hiera_")
+    known = [one for one in SHIPPED if one.size == size and size != "debug"]
+    given = content.get("model_args") or {}
+    if not known or not isinstance(given, dict):
+        return None
+    trunk = shipped_config(known[0].name).trunk
+    for name, value in given.items():
+        if name in _FIXED and value != _FIXED[name]:
+            raise ConfigError(f"model_args.{name}", f"every SAM 2 has {_FIXED[name]}")
+        if name not in (*_ARGUMENTS, *_FIXED, *_HARMLESS):
+            raise ConfigError(f"model_args.{name}", "is not an argument of timm's HieraDet")
+    merged = {**arguments_of(trunk), **given}
+    settings = {field: merged[name] for name, field in _ARGUMENTS.items()}
+    made = TrunkConfig(
+        **{name: tuple(v) if isinstance(v, list) else v for name, v in settings.items()}
+    )
+    return None if made == trunk else made
+
+
 def published_size(trunk: TrunkConfig) -> str | None:
     """Find the size under which timm has a trunk, as in ``sam2_hiera_tiny``.
 
@@ -116,11 +176,4 @@ def arguments_of(trunk: TrunkConfig) -> dict[str, Any]:
     Returns:
         Argument name to value.
     """
-    return {
-        "embed_dim": trunk.embed_dim,
-        "num_heads": trunk.num_heads,
-        "stages": trunk.stages,
-        "global_pos_size": trunk.window_pos_embed_bkg_spatial_size,
-        "window_spec": trunk.window_spec,
-        "global_att_blocks": trunk.global_att_blocks,
-    }
+    return {name: getattr(trunk, field) for name, field in _ARGUMENTS.items()}

@@ -18,8 +18,7 @@ from ..checkpoint.remap import CanonicalTensors, usual_type
 from ..config.registry import Shipped, shipped_like, tensors_of
 from ..dialects.keymap import KeyMap, compile_keymap
 from ..dialects.rules import Dialect
-from ..errors import MismatchError, UsageError
-from ..io.source import FOLDERS, Container
+from ..errors import MismatchError
 from ..io.tensor import Constant, Inventory, Part, TensorSpec
 from ..model.config import Generation
 
@@ -105,7 +104,6 @@ def plan_generation(
     complete: IdentifiedCheckpoint,
     tensors: CanonicalTensors[Part],
     dialect: Dialect,
-    container: Container,
 ) -> GenerationChange:
     """Plan the change of a model to another generation, from headers alone.
 
@@ -114,22 +112,12 @@ def plan_generation(
         complete: the checkpoint that decides the model.
         tensors: its tensors.
         dialect: the dialect to write.
-        container: the container to write.
 
     Returns:
         The change, without ``dropped``: that takes reading the tensors ``removed``.
-
-    Raises:
-        UsageError: when the output would have no place to record its generation.
     """
     if generation is None or generation == complete.generation:
         return GenerationChange(complete.generation, complete.shipped, complete.keymap.canonical)
-    if dialect.task != "video" and container not in FOLDERS:
-        raise UsageError(
-            f"`generation`: a file without the memory holds nothing that tells SAM {generation} "
-            f"from SAM {complete.generation}",
-            hint="give the name of a folder, whose config.json records it",
-        )
     model = replace(complete.model_config, generation=generation)
     change = GenerationChange(generation, shipped_like(model), tensors_of(model))
     if dialect.task != "video":

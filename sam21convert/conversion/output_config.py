@@ -6,32 +6,58 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..checkpoint.identify import IdentifiedCheckpoint
-from ..config.plain_yaml import load_yaml
+from ..config.beside import beside, read_sam2_json
+from ..config.load import load_config
 from ..config.registry import shipped_config, shipped_like
+from ..dialects.rules import Dialect
 from ..errors import Sam21ConvertError, UsageError
 from ..io.source import FOLDERS, Container
 from ..model.config import ConfigError, Generation, ModelConfig
 
 
-def yaml_beside(destination: Path, config: ModelConfig) -> Path | None:
-    """Decide whether a YAML must be written beside an official file.
+def yaml_beside(
+    destination: Path, config: ModelConfig, dialect: Dialect, generation: Generation | None
+) -> Path | None:
+    """Decide whether a YAML must be written beside a file, for it to be read as the same model.
 
     Args:
         destination: the file.
         config: the config of its model.
+        dialect: the dialect to write.
+        generation: the generation to write; None when nothing tells it.
 
     Returns:
-        The YAML to write; None if a shipped config, or the YAML that is already there, says the
+        The YAML to write; None if the tensors alone, or the YAML that is already there, say the
         same.
+
+    Raises:
+        UsageError: when the ``config.json`` of the folder would be read with the file, and says
+            otherwise.
     """
-    shipped = shipped_like(config)
-    if shipped is not None and shipped_config(shipped.name) == config:
-        return None
+    found = beside(destination)
+    if found.json is not None and _differs(found.json, config):
+        raise UsageError(
+            f"{destination}: {found.json.name} beside it would be read with it, and describes "
+            "another model",
+            hint="write it to another folder",
+        )
     path = destination.with_suffix(".yaml")
+    if found.yamls:
+        return path if any(_differs(one, config) for one in found.yamls) else None
+    shipped = shipped_like(config)
+    assumed = None if shipped is None else shipped_config(shipped.name)
+    untold = dialect.task != "video" and generation is not None
+    return path if untold or config != assumed else None
+
+
+def _differs(path: Path, config: ModelConfig) -> bool:
+    """Whether a file does not say the same as a config."""
     try:
-        return None if load_yaml(path) == config else path
+        if path.suffix == ".json" and read_sam2_json(path) is None:
+            return False
+        return load_config(path) != config
     except Sam21ConvertError:
-        return path
+        return True
 
 
 def written_config(
@@ -51,18 +77,18 @@ def written_config(
         size: the image size that was asked for, in pixels.
 
     Returns:
-        The config. For a file None, unless the source states a config or a size is asked for.
+        The config. For a file None, unless the source or its base states a config, or a size is
+        asked for.
 
     Raises:
         UsageError: when the model cannot have this image size.
     """
-    config = checkpoint.config
-    if container in FOLDERS or size is not None:
-        config = checkpoint.model_config
-    if complete is not checkpoint and config is not None:
-        config = _with_memory(checkpoint.config, complete.model_config)
-    if config is None:
+    stated = any(one.config is not None for one in (checkpoint, complete))
+    if not stated and size is None and container not in FOLDERS:
         return None
+    config = checkpoint.model_config
+    if complete is not checkpoint:
+        config = _with_memory(checkpoint.config, complete.model_config)
     config = replace(config, generation=generation or config.generation)
     try:
         return config if size is None else replace(config, image_size=size)

@@ -15,7 +15,6 @@ from ..checkpoint.lora import Adapter, find_adapter
 from ..checkpoint.open import Checkpoint, open_checkpoint
 from ..checkpoint.remap import CanonicalTensors, usual_type
 from ..config.registry import Shipped
-from ..dialects import OFFICIAL
 from ..dialects.keymap import covers
 from ..dialects.rules import Dialect
 from ..errors import UsageError
@@ -62,7 +61,7 @@ class Plan:
         dialect: the dialect to write.
         config: the config to write. None for a file, unless the source states a config or an image
             size is asked for.
-        yaml: the YAML to write beside an official file, if no shipped config says the same.
+        yaml: the YAML to write beside a file, if its tensors do not tell the same.
         change: what changes with the generation.
         tensors: target name -> tensor to write.
         shards: name of a file in a folder -> the tensors that it holds.
@@ -134,11 +133,6 @@ def make_plan(source: str | Path, destination: str | Path, options: ConvertOptio
     """
     destination = Path(destination)
     container, dialect = pick_target(destination, options.to)
-    if options.image_size is not None and container not in FOLDERS and dialect is not OFFICIAL:
-        raise UsageError(
-            f"{destination}: nothing in or beside it would record an image size",
-            hint="give `image_size` with a folder, or with an official file, which gets a YAML",
-        )
     options.check()
     if not Path(source).exists() and not dialect.file:
         # The source may have to be downloaded: fail before that, not after it.
@@ -158,6 +152,13 @@ def make_plan(source: str | Path, destination: str | Path, options: ConvertOptio
     settings = written_config(
         made.source, made.complete, container, options.generation, options.image_size
     )
+    yaml = None
+    if container not in FOLDERS:
+        told = made.change.generation
+        model = settings or made.complete.model_config
+        model = replace(model, generation=told or model.generation)
+        yaml = yaml_beside(destination, model, dialect, told)
+        settings = settings or (model if yaml else None)
     plan = Plan(
         source=made.source,
         base=None if made.complete is made.source else made.complete,
@@ -166,7 +167,7 @@ def make_plan(source: str | Path, destination: str | Path, options: ConvertOptio
         container=container,
         dialect=dialect,
         config=settings,
-        yaml=yaml_beside(destination, settings) if dialect is OFFICIAL and settings else None,
+        yaml=yaml,
         change=made.change,
         tensors=made.tensors,
         shards=shards,
@@ -233,7 +234,7 @@ def _make(
     model = completed.model
     merged = None if adapter is None else merge(completed.tensors, adapter, source)
     tensors: CanonicalTensors[Part] = completed.tensors if merged is None else merged.tensors
-    change = plan_generation(options.generation, model, tensors, dialect, container)
+    change = plan_generation(options.generation, model, tensors, dialect)
     small = read_small_tensors(source, model, tensors, change.removed, merged)
     change = replace(change, dropped=small.largest)
     if not options.allow_lossy:
@@ -260,6 +261,7 @@ def _make(
 def _with_all_files(plan: Plan) -> Plan:
     """The plan, also with the state of files that were found when the sources were opened."""
     files = [file for read in plan.sources for file in (*read.files, read.path / CONFIG)]
+    files += [one.config_file for one in (plan.source, plan.base) if one and one.config_file]
     known = {file: plan.read[file] for file in files if file in plan.read}
     return replace(plan, read={**fingerprints(files), **known})
 
@@ -269,6 +271,9 @@ def _refuse_overwriting(plan: Plan, options: ConvertOptions) -> None:
     for read in plan.sources:
         refuse_input(plan.destination, plan.container, read, plan.shards)
     config, settings = options.config, plan.yaml or plan.destination / CONFIG
+    for own in [one.config_file for one in (plan.source, plan.base) if one and one.config_file]:
+        if settings.exists() and settings.samefile(own):
+            raise UsageError(f"{settings}: is the config of the input, which is never changed")
     if isinstance(config, (str, Path)) and settings.exists() and Path(config).exists():
         given = Path(config) / CONFIG if Path(config).is_dir() else Path(config)
         if given.exists() and settings.samefile(given):

@@ -69,7 +69,8 @@ def carry_out(
             _write(plan, folder / plan.destination.name, plan.tensors, verify, progress)
             check(folder / plan.destination.name)
             settings = folder / plan.yaml.name
-            settings.write_text(to_hydra(plan.config), encoding="utf-8", newline="\n")
+            text = to_hydra(plan.config, generation=plan.generation is not None)
+            settings.write_text(text, encoding="utf-8", newline="\n")
             refuse_changed(plan.read)
 
 

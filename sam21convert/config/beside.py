@@ -1,0 +1,131 @@
+"""The config beside a checkpoint that is named by its file.
+
+A file of tensors does not tell the image size, and many other things. ``convert`` writes what it
+knows of them to ``NAME.yaml`` beside ``NAME.pt``; transformers and timm write it to ``config.json``
+in the folder of their weights.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import RefusedError, Sam21ConvertError
+from ..io.source import CONFIG
+from ..io.text import read_json
+from ..model.config import ModelConfig
+from .plain_yaml import load_yaml
+
+YAML = (".yaml", ".yml")
+_CHECKPOINTS = {".bin", ".ckpt", ".pt", ".pth", ".safetensors"}
+# What transformers, accelerate and timm call the weights that their config.json describes.
+_WEIGHTS = re.compile(r"(?:pytorch_)?model(?:[._-].+)?\.(?:safetensors|bin)(?:\.index.*\.json)?")
+_LISTED = 20  # YAML files of other names that are looked into, as there may be many
+
+
+@dataclass(frozen=True)
+class Beside:
+    """The configs that lie beside a checkpoint file.
+
+    Attributes:
+        json: the ``config.json`` of its folder, if this file is the weights of the folder.
+        yamls: the YAML files with its name.
+    """
+
+    json: Path | None
+    yamls: tuple[Path, ...]
+
+
+def beside(file: Path) -> Beside:
+    """Find the configs that belong to a checkpoint file, by their names.
+
+    Args:
+        file: the file; it need not exist.
+
+    Returns:
+        The paths of the configs. A ``config.json`` is that of the weights of its folder: of files
+        that have the name that the libraries give to weights, or else of the only checkpoint there.
+    """
+    json = file.parent / CONFIG
+    yamls = tuple(path for end in YAML if (path := file.with_suffix(end)).is_file())
+    return Beside(json if json.is_file() and _is_weights_of_folder(file) else None, yamls)
+
+
+def configs_of_others(file: Path) -> Iterator[tuple[Path, ModelConfig]]:
+    """Find the configs in the folder of a checkpoint file that do not belong to it.
+
+    Args:
+        file: the file.
+
+    Yields:
+        Path and config of each YAML file that describes a SAM 2 and does not have the name of a
+        checkpoint there, in the order of their names.
+    """
+    own = {path.stem for path in file.parent.iterdir() if path.suffix in _CHECKPOINTS}
+    yamls = sorted(path for path in file.parent.iterdir() if path.suffix in YAML)
+    for path in [path for path in yamls if path.stem not in {*own, file.stem}][:_LISTED]:
+        try:
+            yield path, load_yaml(path)
+        except Sam21ConvertError:
+            continue  # a YAML of something else
+
+
+def read_sam2_json(path: Path) -> dict[str, Any] | None:
+    """Read a ``config.json`` that lies beside a file, if it is one that describes SAM 2.
+
+    Args:
+        path: the file.
+
+    Returns:
+        Its content; None when it is the config of something else.
+
+    Raises:
+        UnreadableError: when it is not a JSON object.
+        RefusedError: when it is too large for a config.
+    """
+    content = read_json(path)
+    architecture = str(content.get("architecture", ""))
+    of_sam2 = content.get("model_type") in ("sam2", "sam2_video")
+    return content if of_sam2 or architecture.startswith("sam2_hiera") else None
+
+
+def refuse_contradiction(
+    file: Path, one: tuple[Path, ModelConfig], other: tuple[Path, ModelConfig]
+) -> None:
+    """Check that two configs beside a checkpoint file agree.
+
+    Args:
+        file: the checkpoint file.
+        one: path and content of a config.
+        other: path and content of another.
+
+    Raises:
+        RefusedError: naming a field in which they differ, with both values.
+    """
+    first, second = dict(_flat(asdict(one[1]))), dict(_flat(asdict(other[1])))
+    for field, value in first.items():
+        if second[field] != value:
+            raise RefusedError(
+                f"{file}: two configs beside it contradict each other: {field} is {value} in "
+                f"{one[0].name} and {second[field]} in {other[0].name}",
+                hint=f"`config={one[0]}` or `config={other[0]}` chooses one",
+            )
+
+
+def _is_weights_of_folder(file: Path) -> bool:
+    if _WEIGHTS.fullmatch(file.name):
+        return True
+    there = [path for path in file.parent.iterdir() if path.suffix in _CHECKPOINTS]
+    return [path.name for path in there] in ([], [file.name])
+
+
+def _flat(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted name and value of each leaf."""
+    for name, value in tree.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", list(value) if isinstance(value, tuple) else value
