@@ -14,7 +14,7 @@ from typing import Any
 from ..config import registry, transformers
 from ..config.beside import beside, configs_of_others, read_sam2_json, refuse_contradiction
 from ..config.load import load_config
-from ..config.plain_yaml import naming, tells_generation
+from ..config.plain_yaml import naming, tells_generation, unread_settings
 from ..config.registry import Shipped
 from ..config.timm import generation_of, of_timm, trunk_of
 from ..dialects import HF_IMAGE, HF_VIDEO, TIMM
@@ -30,6 +30,7 @@ from ..io.tensor import Inventory, TensorRef
 from ..io.text import read_json
 from ..io.torch_storage import TENSOR_KINDS
 from ..model.config import Generation, ModelConfig
+from ..report import one_line
 from .detect import dialect_of, size_of
 from .lookalikes import HQ_SAM2, HQ_TENSORS, lookalike_in, of_lookalike
 from .lora import refuse_adapter, refuse_factors
@@ -176,7 +177,10 @@ def _opened(
     if config is not None:
         return _with_given(checkpoint, config)
     if located.config is not None:
-        return _with_config(checkpoint, _found(located.config), located.config.name)
+        hint = "ask for the checkpoint alone, hf://org/repo/FILE, or give another `config`"
+        found = _found(located.config, hint)
+        checkpoint = _with_config(checkpoint, found, located.config.name)
+        return _with_notes(checkpoint, *_foreign_settings(located.config))
     # What lies beside a file in a cache depends on what else was downloaded.
     is_users = located.repo is None and located.published is None
     if is_users and not isinstance(source.path, HubPath) and source.path.is_file():
@@ -239,7 +243,8 @@ def _with_given(checkpoint: Checkpoint, config: str | Path | ModelConfig | None)
         return checkpoint
     if isinstance(config, ModelConfig):
         return _with_config(checkpoint, config, "the caller")
-    return _with_config(checkpoint, load_config(config), str(config))
+    checkpoint = _with_config(checkpoint, load_config(config), str(config))
+    return _with_notes(checkpoint, *_foreign_settings(Path(config)))
 
 
 def unequal_copies(checkpoint: Checkpoint) -> list[str]:
@@ -284,12 +289,11 @@ def _refuse_stubs(checkpoint: Checkpoint, stubs: Mapping[str, Any]) -> None:
     )
 
 
-def _found(path: Path) -> ModelConfig:
-    """Load a config that was found, not given; an error says how to convert without it."""
+def _found(path: Path, hint: str) -> ModelConfig:
+    """Load a config that was found, not given; the hint says how to convert without it."""
     try:
         return load_config(path)
     except (RefusedError, UnreadableError) as error:
-        hint = "`config` gives another config, or the name of a published one"
         raise type(error)(error.message, hint=hint) from error
 
 
@@ -303,7 +307,9 @@ def _with_beside(checkpoint: Checkpoint) -> Checkpoint:
         checkpoint = _with_json(checkpoint, content, found.json)
         if checkpoint.config is not None:
             configs.append((found.json, checkpoint.config))
-    configs += [(path, _found(path)) for path in found.yamls]
+    shipped = checkpoint.shipped
+    hint = f"`config={shipped.name if shipped else 'FILE'}` is read instead"
+    configs += [(path, _found(path, hint)) for path in found.yamls]
     for other in configs[1:]:
         refuse_contradiction(file, configs[0], other)
     if not configs:
@@ -314,7 +320,14 @@ def _with_beside(checkpoint: Checkpoint) -> Checkpoint:
         checkpoint = _with_config(checkpoint, config, path.name)
         checkpoint = checkpoint if told else replace(checkpoint, generation=None)
     note = f"the settings are those of {path.name} beside it: image size {config.image_size}"
-    return replace(_with_notes(checkpoint, note), config_file=path)
+    checkpoint = _with_notes(checkpoint, note, *_foreign_settings(path))
+    return replace(checkpoint, config_file=path)
+
+
+def _foreign_settings(path: Path) -> Iterator[str]:
+    if names := unread_settings(path):
+        shown = ", ".join(map(one_line, names[:12])) + (" ..." if len(names) > 12 else "")
+        yield f"settings in {path.name} that SAM 2 does not have, and that are not read: {shown}"
 
 
 def _with_notes(checkpoint: Checkpoint, *notes: str) -> Checkpoint:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import fields
+from fnmatch import fnmatchcase
 from typing import Any
 
 from ..model.config import (
@@ -79,9 +81,32 @@ VIDEO_BUILDERS: Mapping[str, Any] = {
     "binarize_mask_from_pts_for_mem_enc": True,
     "fill_hole_area": 8,
 }
+# What else the official classes take, of which nothing depends that a model of ours computes, or
+# which is the same in every SAM 2: by section. The rest of their arguments are in the tables above
+# and read below. SAM2Train, the class of a training run, takes those with a * at the end.
+ARGUMENTS: Mapping[str, tuple[str, ...]] = {
+    "": (
+        *("_target_", "_partial_", "binarize_mask_from_pts_for_mem_enc", "fill_hole_area"),
+        *("max_cond_frames_in_attn", "memory_temporal_stride_for_eval", "compile_image_encoder"),
+        *("non_overlap_masks", "non_overlap_masks_for_mem_enc", "sam_mask_decoder_extra_args"),
+        *("clear_non_cond_mem_around_input", "clear_non_cond_mem_for_multi_obj"),
+        *("add_all_frames_to_correct_as_cond", "freeze_image_encoder", "prob_to_*", "num_*"),
+        *("rand_*", "use_act_ckpt_iterative_pt_sampling", "forward_backbone_per_frame_for_eval"),
+    ),
+    "image_encoder": ("_target_",),
+    "image_encoder.trunk": ("_target_", "drop_path_rate", "weights_path", "return_interm_layers"),
+}
 # A section that the official code does not read: what its own settings cannot say.
 OWN = "sam21convert"
 UNKNOWN = "unknown"
+# The settings that differ between models: fields of ModelConfig, by their names in the file.
+_READ = {
+    *("image_size", "num_maskmem", "max_obj_ptrs_in_encoder", "memory_attention.num_layers"),
+    *("sigmoid_scale_for_mem_enc", "sigmoid_bias_for_mem_enc", "multimask_output_in_sam"),
+    *("multimask_output_for_tracking", "multimask_min_pt_num", "multimask_max_pt_num"),
+    *("image_encoder.neck.d_model", "memory_encoder.out_dim"),
+    *(f"image_encoder.trunk.{field.name}" for field in fields(TrunkConfig)),
+}
 _INTERPOLATION = re.compile(r"\$\{([\w.]+)\}")
 _SCIENTIFIC = re.compile(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+")  # text to YAML 1.1, a number to hydra
 _ABSENT: Any = object()
@@ -161,6 +186,30 @@ def tells_generation(content: Mapping[str, Any]) -> bool:
         the official code, and says so in its section ``sam21convert``.
     """
     return _own(content, ("generation",)).get("generation") != UNKNOWN
+
+
+def unread(content: Mapping[str, Any]) -> tuple[str, ...]:
+    """Find settings that no SAM 2 has, and that are therefore not read.
+
+    Args:
+        content: a parsed file, for which :func:`recognises` holds.
+
+    Returns:
+        Dotted names of the settings of the model, its image encoder and its trunk that the official
+        code does not take, such as those of a tracker built around SAM 2.
+    """
+    model = _model_of(content)
+    assert model is not None
+    known = {name for name, _, _ in FIXED} | {name for name, _ in GENERATION} | _READ
+    found = []
+    for section, arguments in ARGUMENTS.items():
+        values = _lookup(model, section) if section else model
+        for name in values if isinstance(values, dict) else ():
+            dotted = f"{section}.{name}".lstrip(".")
+            inside = any(one == dotted or one.startswith(f"{dotted}.") for one in known)
+            if not inside and not any(fnmatchcase(str(name), one) for one in arguments):
+                found.append(dotted)
+    return tuple(found)
 
 
 def _own(content: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:

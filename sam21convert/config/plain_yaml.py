@@ -53,6 +53,25 @@ def tells_generation(path: Path) -> bool:
     return hydra.tells_generation(_read_yaml(path))
 
 
+def unread_settings(source: str | Path) -> tuple[str, ...]:
+    """Find the settings of a config file that are not read, because no SAM 2 has them.
+
+    Args:
+        source: a config as :func:`~.load.load_config` takes it.
+
+    Returns:
+        Dotted names, for an official YAML; none for other formats and shipped names.
+
+    Raises:
+        UnreadableError: when the file is not YAML, or not a mapping.
+    """
+    path = Path(source)
+    if not path.is_file() or path.suffix == ".json":
+        return ()
+    content = _read_yaml(path)
+    return hydra.unread(content) if hydra.recognises(content) else ()
+
+
 def settings_in(source: str | Path, names: Iterable[str]) -> dict[str, Any]:
     """Read single settings from an official YAML.
 

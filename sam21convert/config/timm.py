@@ -145,10 +145,11 @@ def trunk_of(content: Mapping[str, Any]) -> TrunkConfig | None:
         if name not in (*_ARGUMENTS, *_FIXED, *_HARMLESS):
             raise ConfigError(f"model_args.{name}", "is not an argument of timm's HieraDet")
     merged = {**arguments_of(trunk), **given}
-    settings = {field: merged[name] for name, field in _ARGUMENTS.items()}
-    made = TrunkConfig(
-        **{name: tuple(v) if isinstance(v, list) else v for name, v in settings.items()}
-    )
+    settings: dict[str, Any] = {field: merged[name] for name, field in _ARGUMENTS.items()}
+    as_fields: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()
+    }
+    made = TrunkConfig(**as_fields)
     return None if made == trunk else made
 
 

@@ -291,6 +291,7 @@ def _as_stored(checkpoint: IdentifiedCheckpoint, *, allowed: bool) -> Identified
 
 
 def _notes(checkpoint: IdentifiedCheckpoint, dtypes: set[str]) -> Iterator[str]:
+    yield from checkpoint.source.notes
     for name in checkpoint.fit.missing_copies:
         yield f"{name} is absent; a copy of it is there"
     if checkpoint.extras:

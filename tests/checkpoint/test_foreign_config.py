@@ -23,7 +23,7 @@ def folder(path: Path, config: Any, prefix: str = SA2VA) -> Path:
     path.mkdir()
     tensors = {f"{prefix}{name}": tensor for name, tensor in state_dict().items()}
     tensors["language_model.lm_head.weight"] = torch.zeros(3)
-    weight_map = {}
+    weight_map: dict[str, str] = {}
     for number in (1, 2):
         shard = f"model-{number:05d}-of-00002.safetensors"
         part = dict([*tensors.items()][number - 1 :: 2])

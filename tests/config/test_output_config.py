@@ -83,12 +83,11 @@ class TestYaml:
             options = ConvertOptions(config=stated)
             assert make_plan(source, tmp_path / "out.pt", options).yaml == file
 
-    @pytest.mark.parametrize("to", ["hf-video", "hf-image", "mlx"])
-    def test_a_size_that_no_file_would_record_is_refused(
-        self, tmp_path: Path, pt: Path, to: str
-    ) -> None:
-        with pytest.raises(UsageError, match="nothing in or beside it would record"):
-            convert(pt, tmp_path / "out.safetensors", to=to, image_size=256)
+    @pytest.mark.parametrize("to", ["hf-video", "hf-image", "mlx", "timm"])
+    def test_a_file_of_any_dialect_has_one(self, tmp_path: Path, pt: Path, to: str) -> None:
+        done = convert(pt, tmp_path / "out.safetensors", to=to, image_size=256)
+        assert done.files == ("out.safetensors", "out.yaml")
+        assert load_config(tmp_path / "out.yaml").image_size == 256
 
 
 class TestBothOrNeither:

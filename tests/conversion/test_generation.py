@@ -278,6 +278,7 @@ class TestImageModels:
     @pytest.fixture
     def untold(self, tmp_path: Path, older: Path) -> Path:
         convert(older, tmp_path / "untold.safetensors", to="hf-image")
+        (tmp_path / "untold.yaml").unlink()  # which tells it
         return tmp_path / "untold.safetensors"
 
     @pytest.mark.parametrize("generation", GENERATIONS)
@@ -304,11 +305,22 @@ class TestImageModels:
         assert open_checkpoint(tmp_path / "out").generation == generation
         assert not any("left out" in note for note in done.notes)
 
-    def test_a_file_cannot_tell(self, tmp_path: Path, newer: Path) -> None:
+    @pytest.mark.parametrize("generation", GENERATIONS)
+    def test_the_yaml_beside_a_file_records_it(
+        self, tmp_path: Path, newer: Path, generation: Generation
+    ) -> None:
         out = tmp_path / "out.safetensors"
-        with pytest.raises(UsageError, match="a file without the memory holds nothing that tells"):
-            convert(newer, out, to="hf-image", generation="2.0")
-        convert(newer, out, to="hf-image", generation="2.1")
+        assert convert(newer, out, to="hf-image", generation=generation).files[1] == "out.yaml"
+        assert open_checkpoint(out).generation == generation
+        (tmp_path / "out.yaml").unlink()
+        assert open_checkpoint(out).generation is None
+
+    def test_so_does_that_of_an_unknown_one(self, tmp_path: Path, untold: Path) -> None:
+        out = tmp_path / "out.safetensors"
+        assert convert(untold, out, to="hf-image").files == ("out.safetensors",)
+        convert(untold, out, to="hf-image", image_size=256, overwrite=True)
+        found = open_checkpoint(out)
+        assert (found.generation, found.config and found.config.image_size) == (None, 256)
 
     def test_a_base_must_be_of_the_generation_that_was_stated(
         self, tmp_path: Path, untold: Path, older: Path

@@ -15,11 +15,10 @@ from typing import Any
 
 import pytest
 
-from sam21convert import convert, load_model
+from sam21convert import convert
 from sam21convert.checkpoint.open import open_checkpoint
 from sam21convert.config.registry import shipped_config
 from sam21convert.dialects import DIALECTS
-from sam21convert.io.source import CONFIG
 from sam21convert.model.config import Generation, ModelConfig
 
 from ..support.checkpoints import DEBUG, DEBUG_20

@@ -302,8 +302,10 @@ class TestConfig:
     def test_without_it_that_is_refused(
         self, unheard_of: tuple[Path, Path], tmp_path: Path
     ) -> None:
+        source, config = unheard_of
+        config.rename(config.with_name("another.yaml"))  # so that it is not that of the source
         with pytest.raises(Sam21ConvertError, match="config"):
-            compose(unheard_of[0], tmp_path / "new", REPO)
+            compose(source, tmp_path / "new", REPO)
         assert not (tmp_path / "new").exists()
 
     @pytest.mark.parametrize("to", ["hf-video", "official"])

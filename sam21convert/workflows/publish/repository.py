@@ -9,7 +9,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -23,8 +23,8 @@ from ...checkpoint.validate import validate
 from ...comparison.api import parity
 from ...comparison.report import ParityReport
 from ...comparison.sides import Config, backend_for
+from ...config.hydra import BUILDERS
 from ...config.hydra_writer import to_hydra
-from ...config.plain_yaml import load_yaml
 from ...config.registry import shipped_config, shipped_like
 from ...conversion.api import convert
 from ...dialects import BY_NAME, HF_IMAGE, HF_VIDEO, OFFICIAL
@@ -229,7 +229,7 @@ def _write_official(checkpoint: Checkpoint, given: Config, folder: Path) -> Offi
     convert(checkpoint.source.path, folder / names.checkpoint, config=given)
     if not (folder / names.config).exists():
         (folder / names.config).write_text(to_hydra(config), encoding="utf-8", newline="\n")
-    if load_yaml(folder / names.config) != config:
+    if replace(config, **BUILDERS) != config:
         raise RefusedError(
             f"{checkpoint.source.path}: its multimask stability settings differ from what the "
             "official builders always set: no YAML can make them build this model",
