@@ -171,7 +171,9 @@ def inspect(
     if fail_on not in FAIL_ON:
         raise UsageError(f"`fail_on={fail_on}`: must be one of {', '.join(FAIL_ON)}")
     located = resolve(path, header_only=True)
-    checkpoint = open_checkpoint(located, header_only=True, weights=weights, prefix=prefix)
+    checkpoint = open_checkpoint(
+        located, header_only=True, weights=weights, prefix=prefix, with_lora=True
+    )
     inventory = checkpoint.inventory
     dialect, shipped = checkpoint.dialect, checkpoint.shipped
     # Without memory tensors both generations have the same names, so that no one config is right.
@@ -214,6 +216,8 @@ def faults(checkpoint: Checkpoint) -> list[str]:
     if checkpoint.fit is None:
         return ["not the size of any published SAM 2: it needs a config (`config=FILE`)"]
     found = describe(checkpoint.fit)
+    if checkpoint.lora is not None:
+        found.insert(0, f"{checkpoint.lora.problem}; {checkpoint.lora.hint}")
     folder = checkpoint.config_file is None
     if checkpoint.dialect is OFFICIAL and checkpoint.config_from == CONFIG and folder:
         found.append("the tensors have the official names, which transformers does not load")

@@ -33,7 +33,8 @@ from ..model.config import Generation, ModelConfig
 from ..report import one_line
 from .detect import dialect_of, size_of
 from .lookalikes import HQ_SAM2, HQ_TENSORS, lookalike_in, of_lookalike
-from .lora import refuse_adapter, refuse_factors
+from .lora import refuse_adapter
+from .lora_inside import LoraInside, take_out, with_plain_names
 from .safety.report import Safety, assess, with_harm
 from .state_dict import unwrap
 
@@ -68,6 +69,7 @@ class Checkpoint:
         config_from: where ``config`` was found, in words.
         config_file: the file beside a named file that ``config`` was read from, if it was.
         dropped: names of tensors that are left out because the caller asked for it.
+        lora: a LoRA that is still inside the state dict; ``tensors`` are the weights without it.
     """
 
     source: Source
@@ -81,6 +83,7 @@ class Checkpoint:
     config_from: str | None = None
     config_file: Path | None = None
     dropped: tuple[str, ...] = ()
+    lora: LoraInside | None = None
 
     @property
     def inventory(self) -> Inventory:
@@ -124,6 +127,7 @@ def open_checkpoint(
     drop_hq: bool = False,
     weights: str | None = None,
     prefix: str | None = None,
+    with_lora: bool = False,
 ) -> Checkpoint:
     """Open a checkpoint, reading headers only, and say what is in it.
 
@@ -139,6 +143,7 @@ def open_checkpoint(
         weights: which of several state dicts to open; see
             :func:`~sam21convert.checkpoint.state_dict.unwrap`.
         prefix: the prefix of the names in one of several state dicts.
+        with_lora: whether a state dict with a LoRA inside, which changes its weights, is opened.
 
     Returns:
         The checkpoint. It need not be identified, nor fit its model.
@@ -151,7 +156,10 @@ def open_checkpoint(
     """
     located = path if isinstance(path, Located) else resolve(path, header_only=header_only)
     try:
-        return _opened(located, config, drop_hq=drop_hq, weights=weights, prefix=prefix)
+        opened = _opened(located, config, drop_hq=drop_hq, weights=weights, prefix=prefix)
+        if opened.lora is not None and not with_lora:
+            raise opened.lora.refusal()
+        return opened
     except UnreachableError:
         raise
     except (RefusedError, UnreadableError) as error:
@@ -205,7 +213,10 @@ def recognise(source: Source, config: str | Path | ModelConfig | None = None) ->
         UnreadableError: when the config file cannot be read.
     """
     _refuse_lookalikes(source, None, drop_hq=False)
-    return _with_given(_recognised(source), config)
+    found = _with_given(_recognised(source), config)
+    if found.lora is not None:
+        raise found.lora.refusal()
+    return found
 
 
 def _recognised(
@@ -216,8 +227,8 @@ def _recognised(
     prefix: str | None = None,
 ) -> Checkpoint:
     """The checkpoint as far as the tensors alone tell."""
-    found = unwrap(source, weights=weights, prefix=prefix)
-    refuse_factors(source.path, found.tensors)
+    found = unwrap(with_plain_names(source), weights=weights, prefix=prefix)
+    found, lora = take_out(source, found)
     dropped = tuple(name for name in HQ_TENSORS if drop_hq and name in found.tensors)
     kept = {name: ref for name, ref in found.tensors.items() if name not in dropped}
     found = replace(found, tensors=kept)
@@ -232,6 +243,7 @@ def _recognised(
         shipped,
         generation,
         dropped=dropped,
+        lora=lora,
     )
     _refuse_stubs(checkpoint, found.stubs)
     return checkpoint

@@ -21,7 +21,7 @@ ANCHORS = (
     "sam_mask_decoder.iou_token.weight",
 )
 COMPILED = "_orig_mod."  # what torch.compile puts into names, anywhere
-_MAX_DEPTH = 4
+MAX_DEPTH = 4
 TOP = "."  # what ``weights`` calls the top level of a file
 _AVERAGED = {"ema", "averaged", "swa", "shadow"}  # words in the names of averaged weights
 _KINDS = {"ema": True, "model": False}
@@ -112,7 +112,7 @@ def walk(root: Any) -> Iterator[tuple[tuple[str, ...], Mapping[str, TensorRef]]]
     """Find every dict in a file that holds tensors.
 
     Args:
-        root: the tree of nested dicts, at most ``_MAX_DEPTH`` levels deep.
+        root: the tree of nested dicts, at most ``MAX_DEPTH`` levels deep.
 
     Yields:
         The keys that lead to the dict, and its tensors by name. A dict that is held twice comes
@@ -127,7 +127,7 @@ def walk(root: Any) -> Iterator[tuple[tuple[str, ...], Mapping[str, TensorRef]]]
         tensors = tensors_of(node)
         if tensors is not None:
             yield path, tensors
-        if len(path) < _MAX_DEPTH:
+        if len(path) < MAX_DEPTH:
             waiting += [((*path, str(k)), v) for k, v in node.items() if isinstance(v, dict)]
 
 

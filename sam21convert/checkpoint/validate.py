@@ -127,7 +127,9 @@ def validate(
         >>> sam21convert.validate("model.pt").ok
         True
     """
-    return examine(open_checkpoint(path, config, weights=weights, prefix=prefix), progress)
+    return examine(
+        open_checkpoint(path, config, weights=weights, prefix=prefix, with_lora=True), progress
+    )
 
 
 def examine(checkpoint: Checkpoint, progress: Progress = SILENT) -> Validation:
@@ -151,7 +153,7 @@ def examine(checkpoint: Checkpoint, progress: Progress = SILENT) -> Validation:
     values = survey(checkpoint.tensors, progress)
     fit = checkpoint.fit
     problems = [*faults(checkpoint), *unequal_copies(checkpoint)]
-    advice = hint(checkpoint) if problems else None
+    advice = hint(checkpoint) if problems and checkpoint.lora is None else None
     problems += [
         f"{label:<11} {len(values[kind]):>4}   {'  '.join(fold(values[kind])[:4])}"
         for kind, label in (("nan", "NaN"), ("inf", "infinite"))

@@ -62,6 +62,13 @@ from .shared import (
     help="Cast the tensors. Default: keep their type.",
 )
 @click.option(
+    "--lora-alpha",
+    type=float,
+    metavar="ALPHA",
+    help="Alpha of a LoRA that is still inside SOURCE, a state dict: alpha / rank scales it. PEFT "
+    "does not save it there; its default is 8.",
+)
+@click.option(
     "--drop-hq",
     is_flag=True,
     help="Extract the SAM 2 from an HQ-SAM 2: leave out the tensors that HQ adds.",

@@ -48,7 +48,7 @@ def validate(
 
     if right is not None:
         refuse_choice(weights, prefix)
-    opened = open_checkpoint(source, config, weights=weights, prefix=prefix)
+    opened = open_checkpoint(source, config, weights=weights, prefix=prefix, with_lora=True)
     with ProgressBar() as progress:
         answer = examine(opened, progress)
         if right is None or not answer.ok:

@@ -29,6 +29,7 @@ def convert(
     allow_lossy: bool = False,
     image_size: int | None = None,
     dtype: DType | None = None,
+    lora_alpha: float | None = None,
     drop_hq: bool = False,
     shard_size: str | int | None = None,
     overwrite: bool = False,
@@ -67,6 +68,8 @@ def convert(
             in a YAML beside an official file.
         dtype: the type to cast all tensors to: "float32", "float16" or "bfloat16"; None keeps
             types.
+        lora_alpha: the alpha of a LoRA that is still inside the state dict of ``source``: alpha / r
+            times B A is added to the weights. PEFT does not save it there; its default is 8.
         drop_hq: whether to take the SAM 2 out of an HQ-SAM 2, leaving out the tensors that HQ adds.
         shard_size: the largest size of a file of weights in a transformers folder, in bytes or as
             in ``"500MB"``; None writes one file.
@@ -103,6 +106,7 @@ def convert(
         allow_lossy=allow_lossy,
         image_size=image_size,
         dtype=dtype,
+        lora_alpha=lora_alpha,
         drop_hq=drop_hq,
         shard_size=shard_size,
         overwrite=overwrite,

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
+from typing import TypeAlias
 
 from ..checkpoint.identify import IdentifiedCheckpoint
-from ..checkpoint.lora import Adapter, LoraChange
+from ..checkpoint.lora import Adapter
+from ..checkpoint.lora_names import LoraChange
 from ..checkpoint.remap import CanonicalTensors
 from ..dialects import DIALECTS
 from ..dialects.keymap import KeyMap, KeyMapEntry, compile_keymap
 from ..errors import MismatchError
 from ..io.data.checksums import same_bytes
 from ..io.tensor import Factors, Inventory, Merged, Part, TensorRef, TensorSpec
+
+Update: TypeAlias = tuple[Factors, ...]
 
 
 @dataclass(frozen=True)
@@ -42,15 +46,16 @@ def merge(
         base: the checkpoint that it is merged into.
 
     Returns:
-        The changed tensors. The origins of all are prefixed with the path of the base.
+        The changed tensors. The origins are prefixed with the path of the base, unless the adapter
+        is in the same file.
 
     Raises:
         MismatchError: when a tensor of the adapter has no place in the base, or another shape.
     """
-    path = adapter.source.path
+    path, inside = adapter.source.path, adapter.source is base.source
     parts: dict[str, Part] = {}
     origins = {
-        name: tuple(f"{base.source.path}: {one}" for one in names)
+        name: names if inside else tuple(f"{base.source.path}: {one}" for one in names)
         for name, names in tensors.origins.items()
     }
     places, repeats = _places(adapter, base.keymap.canonical)
@@ -66,7 +71,7 @@ def merge(
             whole = len(entry.canonical) == 1
             how = change.how if whole else _rows(change.how, start, count)
             parts[one] = _merged(tensors.parts[one], how)
-            kept = origins[one] if isinstance(how, Factors) else ()
+            kept = () if isinstance(how, TensorRef) else origins[one]
             origins[one] = (*kept, *change.names)
     return MergedAdapter(adapter, tensors.updated(parts, origins), tuple(repeats))
 
@@ -81,8 +86,12 @@ def refuse_unequal_changes(merged: MergedAdapter) -> None:
         MismatchError: when two that are for the same tensor differ.
     """
     changes = merged.adapter.changes
-    for one, other in merged.repeats:
-        if not _alike(changes[one].how, changes[other].how):
+    pairs = [
+        ((one, other), (changes[one].how, changes[other].how)) for one, other in merged.repeats
+    ]
+    pairs += [(repeat.names, repeat.refs) for repeat in merged.adapter.repeats]
+    for (one, other), (how, alike) in pairs:
+        if not _alike(how, alike):
             raise MismatchError(
                 f"{merged.adapter.source.path}: {one} and {other} should be equal and differ"
             )
@@ -145,20 +154,22 @@ def _table(keymap: KeyMap) -> dict[str, KeyMapEntry]:
     return {**{name: own[of] for name, of in others.items()}, **own}
 
 
-def _alike(one: Factors | TensorRef, other: Factors | TensorRef) -> bool:
+def _alike(one: Update | TensorRef, other: Update | TensorRef) -> bool:
     """Whether two changes are equal tensors; factors never count as equal."""
     both = isinstance(one, TensorRef) and isinstance(other, TensorRef)
     return both and same_bytes(one, other)  # type: ignore[arg-type]
 
 
-def _check_shapes(adapter: Adapter, name: str, spec: TensorSpec, how: Factors | TensorRef) -> None:
+def _check_shapes(adapter: Adapter, name: str, spec: TensorSpec, how: Update | TensorRef) -> None:
     if isinstance(how, TensorRef):
         fits, found = how.spec.shape == spec.shape, str(how.spec)
     else:
-        left, right, length = how.left.spec, how.right.spec, how.magnitude
-        fits = (left.shape[0], *right.shape[1:]) == spec.shape
-        fits = fits and (length is None or length.spec.numel == spec.shape[0])
-        found = f"the product of {left} and {right}" + (f", {length.spec}" if length else "")
+        fits = all(_fits(one, spec) for one in how)
+        found = ", ".join(
+            f"the product of {one.left.spec} and {one.right.spec}"
+            + (f", {one.magnitude.spec}" if one.magnitude else "")
+            for one in how
+        )
     if not fits:
         raise MismatchError(
             f"{adapter.source.path}: {name} is {list(spec.shape)} in the base, and in the adapter "
@@ -168,16 +179,29 @@ def _check_shapes(adapter: Adapter, name: str, spec: TensorSpec, how: Factors | 
         )
 
 
-def _rows(how: Factors | TensorRef, start: int, count: int) -> Factors | TensorRef:
+def _fits(factors: Factors, spec: TensorSpec) -> bool:
+    """Whether factors change a weight of this shape: all of its rows, or the part they name."""
+    left, right, length = factors.left.spec, factors.right.spec, factors.magnitude
+    rows = left.shape[0]
+    end = rows if factors.first is None else spec.shape[0]
+    return (
+        (factors.first or 0) + rows <= spec.shape[0] <= end
+        and right.shape[1:] == spec.shape[1:]
+        and (length is None or length.spec.numel == rows)
+    )
+
+
+def _rows(how: Update | TensorRef, start: int, count: int) -> Update | TensorRef:
     """The change of some rows of a tensor that the dialect concatenates from several."""
     if isinstance(how, TensorRef):
         return how.rows(start, count)
-    assert how.magnitude is None  # only embeddings are concatenated, and DoRA has none
-    return Factors(how.left.rows(start, count), how.right, how.scale)
+    # Only embeddings are concatenated, and of them PEFT trains the plain factors of all rows.
+    assert all(one.magnitude is None and one.start is None and one.first is None for one in how)
+    return tuple(replace(one, left=one.left.rows(start, count)) for one in how)
 
 
-def _merged(ref: TensorRef, how: Factors | TensorRef) -> Part:
+def _merged(ref: TensorRef, how: Update | TensorRef) -> Part:
     """A tensor of the base, changed; its type stays."""
-    if isinstance(how, Factors):
+    if not isinstance(how, TensorRef):
         return Merged(ref.spec, ref, how)
     return how if how.spec.dtype == ref.spec.dtype else Merged(ref.spec, how)

@@ -31,6 +31,7 @@ class ConvertOptions:
             zero. Only with ``generation="2.0"``.
         image_size: the side of the input in pixels, to be recorded in the config that is written.
         dtype: the type to cast the tensors to; None leaves them as they are.
+        lora_alpha: the alpha of the LoRA that is still inside the source.
         drop_hq: whether the tensors that HQ-SAM 2 adds are left out.
         shard_size: the largest size of a file of weights, in bytes or as in ``"500MB"``. Only for
             a transformers folder.
@@ -46,6 +47,7 @@ class ConvertOptions:
     allow_lossy: bool = False
     image_size: int | None = None
     dtype: DType | None = None
+    lora_alpha: float | None = None
     drop_hq: bool = False
     shard_size: str | int | None = None
     overwrite: bool = False
@@ -60,7 +62,7 @@ class ConvertOptions:
 
         Raises:
             UsageError: when no generation or type has the given name, ``shard_size`` is not a size,
-                or ``allow_lossy`` is given without ``generation="2.0"``.
+                ``lora_alpha`` is not a finite number, or ``allow_lossy`` is given without ``generation="2.0"``.
         """
         if self.generation is not None and self.generation not in GENERATIONS:
             raise UsageError(
@@ -78,6 +80,8 @@ class ConvertOptions:
             )
         if self.shard_size is not None:
             parse_size(str(self.shard_size))
+        if self.lora_alpha is not None and not 0 < abs(self.lora_alpha) <= 1e9:
+            raise UsageError(f"`lora_alpha={self.lora_alpha}`: cannot be the alpha of a LoRA")
 
     def given(self) -> dict[str, Any]:
         """List the options that differ from their defaults.

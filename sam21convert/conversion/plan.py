@@ -6,7 +6,7 @@ Headers decide it, and the values of a few small tensors, which are read in one 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -185,11 +185,15 @@ def make_plan(source: str | Path, destination: str | Path, options: ConvertOptio
 
 @dataclass(frozen=True)
 class _Inputs:
-    """What is read. ``before`` is the state of the given files before they were opened."""
+    """What is read. ``before`` is the state of the given files before they were opened.
+
+    ``adapter`` is merged into the checkpoint, or a LoRA that is ``inside`` it.
+    """
 
     checkpoint: Checkpoint
     base: Checkpoint | None
     adapter: Adapter | None
+    inside: Adapter | None
     before: Fingerprints
 
 
@@ -207,9 +211,17 @@ def _open(source: str | Path, options: ConvertOptions) -> _Inputs:
         drop_hq=options.drop_hq,
         weights=options.weights,
         prefix=options.prefix,
+        with_lora=adapter is None,
     )
+    inside = None if opened.lora is None else opened.lora.adapter(options.lora_alpha)
+    if inside is None and options.lora_alpha is not None:
+        where = "in its settings" if adapter else "as there is no LoRA in it"
+        raise UsageError(
+            f"{given[0]}: `lora_alpha` is not needed, {where}",
+            hint="leave it out",
+        )
     opened = assume_generation(adopt_size_of(opened, opened_base), options.generation)
-    return _Inputs(opened, opened_base, adapter, before)
+    return _Inputs(opened, opened_base, adapter, inside, before)
 
 
 @dataclass(frozen=True)
@@ -232,7 +244,8 @@ def _make(
     read = CanonicalTensors.from_checkpoint(source, partial=base is not None, target=dialect)
     completed = complete_from(base, read, source, dialect)
     model = completed.model
-    merged = None if adapter is None else merge(completed.tensors, adapter, source)
+    lora = adapter or inputs.inside
+    merged = None if lora is None else merge(completed.tensors, lora, source)
     tensors: CanonicalTensors[Part] = completed.tensors if merged is None else merged.tensors
     change = plan_generation(options.generation, model, tensors, dialect)
     small = read_small_tensors(source, model, tensors, change.removed, merged)
@@ -249,13 +262,23 @@ def _make(
         output.named_for(target, dtype),
         output.origins_for(target),
         (
-            *(() if adapter is None else (f"merged into {source.source.path}: {adapter}",)),
+            *_notes_on_lora(source, adapter, options.lora_alpha),
             *change.notes(),
             *notes_on_source(source, small.trained),
             *notes_on_base(model, [name for name in completed.added if covers(dialect, name)]),
             *notes_on_output(target, len(tensors.parts), change.shipped),
         ),
     )
+
+
+def _notes_on_lora(
+    source: IdentifiedCheckpoint, adapter: Adapter | None, alpha: float | None
+) -> Iterator[str]:
+    if adapter is not None:
+        yield from adapter.source.notes
+        yield f"merged into {source.source.path}: {adapter}"
+    if source.lora is not None:
+        yield source.lora.note(alpha)
 
 
 def _with_all_files(plan: Plan) -> Plan:

@@ -6,7 +6,7 @@ import os.path
 from collections.abc import Mapping
 from pathlib import Path
 
-from ..checkpoint.lora import ADAPTER_CONFIG
+from ..checkpoint.lora_settings import ADAPTER_CONFIG
 from ..config.registry import Shipped
 from ..dialects import BY_NAME, HF_VIDEO, OFFICIAL
 from ..dialects.rules import Dialect

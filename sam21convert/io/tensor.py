@@ -38,6 +38,7 @@ DTYPES: Mapping[str, int] = {name: nbytes for name, nbytes, _ in _ELEMENT_TYPES}
 TORCH_NAMES: Mapping[str, str] = {name: torch_name for name, _, torch_name in _ELEMENT_TYPES}
 OF_TORCH: Mapping[str, str] = {torch_name: name for name, _, torch_name in _ELEMENT_TYPES}
 DType: TypeAlias = Literal["float32", "float16", "bfloat16"]  # types that convert can write
+Start: TypeAlias = Literal["pissa", "olora"]  # starts of a LoRA that are taken off the weight
 WEIGHT_DTYPES = frozenset({"F16", "BF16", "F32", "F64"})
 
 
@@ -327,9 +328,9 @@ class Constant:
 
 @dataclass(frozen=True, slots=True)
 class Factors:
-    """A low-rank update of a weight W of shape [rows, *rest], as in LoRA.
+    """A low-rank update of some rows of a weight W of shape [rows, *rest], as in LoRA.
 
-    The updated weight is ``W + scale * left @ right``. With ``magnitude`` each row of the sum is
+    The updated rows are ``W + scale * left @ right``. With ``magnitude`` each row of the sum is
     then rescaled to that length (DoRA, arXiv:2402.09353, equation 5).
 
     Attributes:
@@ -337,38 +338,46 @@ class Factors:
         right: [rank, *rest], ``lora_A`` of a linear layer in PEFT.
         scale: Factor of the product, for example ``lora_alpha / rank``.
         magnitude: [rows], length of each row (DoRA), or None.
+        start: How the factors began, if that beginning has to be taken off W first: with the
+            ``rank`` largest singular values of W (``pissa``, arXiv:2404.02948), or with the first
+            columns of its QR decomposition (``olora``, arXiv:2406.01775).
+        first: The first of the rows that are updated, if not all are.
     """
 
     left: TensorRef
     right: TensorRef
     scale: float
     magnitude: TensorRef | None = None
+    start: Start | None = None
+    first: int | None = None
+
+    @property
+    def refs(self) -> tuple[TensorRef, ...]:
+        """The tensors in files that must be read to compute the update."""
+        more = () if self.magnitude is None else self.magnitude.refs
+        return (*self.left.refs, *self.right.refs, *more)
 
 
 @dataclass(frozen=True, slots=True)
 class Merged:
-    """A tensor that is computed in float32 from a base weight and an optional low-rank update.
+    """A tensor that is computed in float32 from a base weight and low-rank updates.
 
     Attributes:
         spec: Element type and shape of the result.
         base: The weight to start from.
-        factors: The update to add, or None.
+        updates: The updates to add, one after the other.
         axes: Axis of ``base`` for each axis of the result; empty if the order is the same.
     """
 
     spec: TensorSpec
     base: TensorRef
-    factors: Factors | None = None
+    updates: tuple[Factors, ...] = ()
     axes: tuple[int, ...] = ()
 
     @property
     def refs(self) -> tuple[TensorRef, ...]:
         """The tensors in files that must be read to compute this one."""
-        change = self.factors
-        if change is None:
-            return self.base.refs
-        more = () if change.magnitude is None else change.magnitude.refs
-        return (*self.base.refs, *change.left.refs, *change.right.refs, *more)
+        return (*self.base.refs, *(ref for update in self.updates for ref in update.refs))
 
     def permuted(self, axes: tuple[int, ...]) -> Merged:
         """Reorder the axes of the result; allowed once, on a tensor with the axes of ``base``.

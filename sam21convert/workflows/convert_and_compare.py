@@ -96,6 +96,11 @@ def convert_in_parity(
             f"{plan.source.source.path}: `parity` cannot run an HQ-SAM 2",
             hint="use `drop_hq` without `parity`; the remaining tensors are copied bit for bit",
         )
+    if plan.source.lora is not None:
+        raise UsageError(
+            f"{plan.source.source.path}: `parity` cannot run a model with a LoRA inside",
+            hint="convert it without `parity`",
+        )
     if plan.adapter is not None:
         raise UsageError(
             f"{plan.adapter.source.path}: `parity` cannot run an adapter, which is not a model",

@@ -8,6 +8,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from ...errors import RefusedError
 from ..tensor import DTYPES, Constant, Factors, Merged, TensorRef
 
 Read: TypeAlias = Callable[[TensorRef], bytes | bytearray]  # returns the extent of a tensor
@@ -73,7 +74,8 @@ def merged_bytes(part: Merged, dtype: str, read: Read) -> Iterator[bytes]:
 
     A library may add the products of a matrix multiplication in any order, depending on the
     machine. Here they are added in the order of the rank, and each product and sum is rounded on
-    its own, so the result has the same bits on every machine.
+    its own, so the result has the same bits on every machine. Where a start is taken off, it is
+    computed in float64, and may differ between machines in the last bit.
 
     Args:
         part: The tensor.
@@ -82,10 +84,17 @@ def merged_bytes(part: Merged, dtype: str, read: Read) -> Iterator[bytes]:
 
     Yields:
         The elements in row-major order, little-endian, piece by piece.
+
+    Raises:
+        RefusedError: If a start that has to be taken off is not determined.
     """
     values = _values(part.base, read)
-    if part.factors is not None:
-        _change(values.reshape(len(values), -1), part.factors, read)
+    for update in part.updates:
+        rows = values.reshape(len(values), -1)[update.first or 0 :]
+        rows = rows[: update.left.spec.shape[0]]
+        if update.start is not None:
+            take_off_start(rows, update, part.base)
+        _change(rows, update, read)
     if part.axes:
         values = np.ascontiguousarray(values.transpose(part.axes))
     values = values.reshape(-1)
@@ -110,6 +119,49 @@ def _change(rows: NDArray[np.float32], factors: Factors, read: Read) -> None:
             if magnitude is not None:
                 lengths = np.sqrt(np.square(block, dtype=np.float64).sum(axis=1))
                 block *= (magnitude[some] / lengths.astype(np.float32))[:, None]
+
+
+def take_off_start(rows: NDArray[np.float32], update: Factors, base: TensorRef) -> None:
+    """Take off a weight what the factors of its update began with, as PEFT does, in place.
+
+    ``LoraLayer.pissa_init`` and ``olora_init`` of PEFT compute in float32, and round the rest to
+    the type of the weight.
+
+    Args:
+        rows: [N, M], the weight.
+        update: The update, with a start.
+        base: Where the weight lies.
+
+    Raises:
+        RefusedError: If rounding decides what the start was, so that each machine has another.
+    """
+    rank = update.right.spec.shape[0]
+    exact = rows.astype(np.float64)
+    noise = 4 * float(np.finfo(np.float32).eps)
+    try:
+        if update.start == "pissa":
+            left, values, right = np.linalg.svd(exact, full_matrices=False)
+            noise *= float(values[0])
+            kept, dropped = values[rank - 1], values[rank : rank + 1].max(initial=0.0)
+            known = rank == len(values) or kept - dropped > noise or kept <= noise
+            start = (left[:, :rank] * values[:rank]) @ right[:rank]
+        else:
+            left, right = np.linalg.qr(exact)
+            noise *= float(np.linalg.norm(exact))
+            known = bool((np.abs(np.diagonal(right)[:rank]) > noise).all())
+            start = update.scale * (left[:, :rank] @ right[:rank])
+    except np.linalg.LinAlgError:
+        known = False
+    if not known:
+        raise RefusedError(
+            f"{base.path}: the adapter starts with init_lora_weights={update.start}, and for a "
+            f"weight of {base.spec} this start is not determined: its first {rank} directions are "
+            "not distinct",
+            hint="in the program that trained it: model.merge_and_unload().save_pretrained(OUT); "
+            "convert OUT",
+        )
+    rest = (exact - start).astype(np.float32).reshape(-1)
+    rows[:] = to_float32(from_float32(rest, base.spec.dtype), base.spec.dtype).reshape(rows.shape)
 
 
 def _values(ref: TensorRef, read: Read) -> NDArray[np.float32]:
