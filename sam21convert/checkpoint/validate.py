@@ -127,9 +127,8 @@ def validate(
         >>> sam21convert.validate("model.pt").ok
         True
     """
-    return examine(
-        open_checkpoint(path, config, weights=weights, prefix=prefix, with_lora=True), progress
-    )
+    opened = open_checkpoint(path, config, weights=weights, prefix=prefix, with_lora=True)
+    return examine(opened, progress)
 
 
 def examine(checkpoint: Checkpoint, progress: Progress = SILENT) -> Validation:

@@ -86,12 +86,11 @@ def refuse_unequal_changes(merged: MergedAdapter) -> None:
         MismatchError: when two that are for the same tensor differ.
     """
     changes = merged.adapter.changes
-    pairs = [
-        ((one, other), (changes[one].how, changes[other].how)) for one, other in merged.repeats
-    ]
-    pairs += [(repeat.names, repeat.refs) for repeat in merged.adapter.repeats]
-    for (one, other), (how, alike) in pairs:
-        if not _alike(how, alike):
+    for one, other, how, copy in (
+        *((one, other, changes[one].how, changes[other].how) for one, other in merged.repeats),
+        *((*repeat.names, *repeat.refs) for repeat in merged.adapter.repeats),
+    ):
+        if not _alike(how, copy):
             raise MismatchError(
                 f"{merged.adapter.source.path}: {one} and {other} should be equal and differ"
             )

@@ -62,7 +62,8 @@ class ConvertOptions:
 
         Raises:
             UsageError: when no generation or type has the given name, ``shard_size`` is not a size,
-                ``lora_alpha`` is not a finite number, or ``allow_lossy`` is given without ``generation="2.0"``.
+                ``lora_alpha`` is not a finite number, or ``allow_lossy`` is given without
+                ``generation="2.0"``.
         """
         if self.generation is not None and self.generation not in GENERATIONS:
             raise UsageError(
