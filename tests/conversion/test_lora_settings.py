@@ -98,7 +98,8 @@ def test_a_variant_is_refused_by_field_and_value(tmp_path: Path, name: str) -> N
 def test_a_field_of_a_newer_peft_is_refused_unless_it_is_empty(tmp_path: Path) -> None:
     with pytest.raises(RefusedError, match=r"use_tomorrow=\[1, 2\] is a setting that this tool"):
         sam21convert.inspect(written(tmp_path / "lora", use_tomorrow=[1, 2]))
-    for number, empty in enumerate((None, False, {}, [], "", 0)):
+    nothing: tuple[Any, ...] = (None, False, {}, [], "", 0)
+    for number, empty in enumerate(nothing):
         with pytest.raises(RefusedError, match="is a PEFT adapter, not a model"):
             sam21convert.inspect(written(tmp_path / f"empty-{number}", use_tomorrow=empty))
 
