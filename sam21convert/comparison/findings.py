@@ -8,10 +8,10 @@ from math import isfinite
 from pathlib import Path
 from typing import Any, Literal
 
-from ..checkpoint.safety.report import Safety, together
+from ..checkpoint.safety.report import Safety, SourceReport, together
 from ..prediction.draw import Mask, Pixels
 from ..prediction.prompts import Prompted
-from ..report import Report, fold
+from ..report import fold
 from .activations import kind, rank
 
 CaseStatus = Literal["same", "known difference", "differs", "not run"]
@@ -288,7 +288,7 @@ def short(number: float) -> str:
 
 
 @dataclass(frozen=True)
-class ParityResult(Report):
+class ParityResult(SourceReport):
     """Everything that a comparison found: the data of a :class:`~.report.ParityReport`.
 
     Attributes:
@@ -331,15 +331,6 @@ class ParityResult(Report):
     def safety(self) -> Safety:
         """What loading the two with torch or pickle would import and call."""
         return together((self.left.safety, self.right.safety))
-
-    def alerts(self) -> tuple[str, ...]:
-        """Warn of sides that are not clean.
-
-        Returns:
-            A line, or none.
-        """
-        warning = self.safety.warning()
-        return () if warning is None else (warning,)
 
     @property
     def first_mismatch(self) -> tuple[str, str | None] | None:
@@ -402,7 +393,6 @@ class ParityResult(Report):
         return {
             **super().to_dict(),
             "ok": self.ok,
-            "safety": self.safety.rating,
             "problems": list(self.problems),
             "first_mismatch": self.first_mismatch,
             "left": self.left.to_dict(),

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from ..checkpoint.safety.report import Safety, SourceReport
 from ..config.registry import shipped_like
 from ..errors import UsageError
 from ..io.output.atomic import new_file, refuse_existing
@@ -35,7 +36,7 @@ _CERTAIN = 10.0
 
 
 @dataclass(frozen=True)
-class Prediction(Report):
+class Prediction(SourceReport):
     """What predictions for pictures and for videos have in common.
 
     Attributes:
@@ -58,16 +59,12 @@ class Prediction(Report):
         Returns:
             Field name to value, the model as a dict, and ``safety``, the rating of its file.
         """
-        model = self.model.to_dict()
-        return {**super().to_dict(), "model": model, "safety": model["safety"]}
+        return {**super().to_dict(), "model": self.model.to_dict()}
 
-    def alerts(self) -> tuple[str, ...]:
-        """Warn of a checkpoint that is not clean.
-
-        Returns:
-            A line, or none.
-        """
-        return self.model.alerts()
+    @property
+    def safety(self) -> Safety:
+        """What loading the checkpoint with torch or pickle would import and call."""
+        return self.model.safety
 
     def rows(self) -> list[tuple[str, str]]:
         """Describe the checkpoint and the source.

@@ -38,12 +38,12 @@ class WithParity(Report):
         return max(self.answer.exit_code, self.parity.exit_code)
 
     def alerts(self) -> tuple[str, ...]:
-        """Warn of what either answer warns of.
+        """Warn of what either answer warns of, once.
 
         Returns:
-            A line for each warning.
+            A line, or none.
         """
-        return (*self.answer.alerts(), *self.parity.alerts())[:1]
+        return self.parity.alerts() or self.answer.alerts()
 
     def to_dict(self) -> dict[str, Any]:
         """Give the fields as plain data.

@@ -26,6 +26,7 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
+from torch.distributed.checkpoint.state_dict_saver import save
 
 from sam21convert import inspect
 from sam21convert.checkpoint.safety.find_pickles import Found
@@ -580,3 +581,38 @@ def test_getattr_of_a_class_is_a_name_in_it(tmp_path: Path, data: bytes, names: 
         for name in safety.names
     ] == names
     assert safety.passes() == (len(names) == 2 and "getattr" not in names)
+
+
+@pytest.mark.filterwarnings("ignore:torch.distributed is")  # torch warns: on one machine
+class TestTheBound:
+    """What is not looked at because there is too much is named, once."""
+
+    @pytest.fixture
+    def folder(self, tmp_path: Path) -> Path:
+        """A folder of torch.distributed.checkpoint whose tensors lie in one file."""
+        tensors = {str(number): torch.zeros(2) for number in range(4)}
+        save(tensors, checkpoint_id=tmp_path / "dcp", no_dist=True)
+        return tmp_path / "dcp"
+
+    def test_pieces_behind_it_are_named_wherever_it_is_reached(self, folder: Path) -> None:
+        whole = Found()
+        look_through_source(folder, whole)
+        assert whole.unscanned == []
+        needed = Found().entries - whole.entries
+        for entries in range(1, needed):
+            found = Found(entries=entries)
+            look_through_source(folder, found)
+            [left] = found.unscanned
+            assert left.endswith("there is more than is looked through")
+        enough = Found(entries=needed)
+        look_through_source(folder, enough)
+        assert enough.unscanned == []
+
+    def test_and_so_are_entries_of_an_archive(self, tmp_path: Path) -> None:
+        with zipfile.ZipFile(tmp_path / "many.zip", "w") as archive:
+            for number in range(9):
+                archive.writestr(f"{number}.pkl", call("os:system"))
+        found = Found(entries=5)
+        look_through_source(tmp_path / "many.zip", found)
+        assert len(found.unscanned) == 1
+        assert 0 < len({where for where, _ in found.names}) < 9

@@ -36,6 +36,7 @@ _MOST_OPCODES = 3_000_000  # in all, which take a second
 _MOST_ENTRIES = 100_000  # in all
 _MOST_INFLATED = 1 << 24
 _SEARCHED = 1 << 16
+_MORE = "there is more than is looked through"
 
 _Stored: TypeAlias = tuple[str, int, int, int]  # name, first byte, byte behind the last, method
 
@@ -60,6 +61,23 @@ class Found:
     others: list[str] = field(default_factory=list)
     opcodes: int = _MOST_OPCODES
     entries: int = _MOST_ENTRIES
+    _ended: bool = False
+
+    def spent(self, where: str) -> bool:
+        """Check whether all is looked at that may be, before more is looked at.
+
+        Args:
+            where: What would be looked at next, for people; empty if it is all of the file.
+
+        Returns:
+            True if so. The first such place is then named in ``unscanned``.
+        """
+        if self.opcodes > 0 and self.entries > 0:
+            return False
+        if not self._ended:
+            self.unscanned.append(f"{where}: {_MORE}" if where else _MORE)
+        self._ended = True
+        return True
 
 
 @dataclass(frozen=True)
@@ -118,22 +136,20 @@ def look_through_distributed(folder: Path, found: Found) -> None:
     look_through(folder / METADATA, found)
     try:
         for path, start, length in stretches(folder):
+            if found.spent(path.name):
+                return
             with path.open("rb", buffering=0) as file:
                 piece = io.BufferedReader(Stretch(file, start, length))
                 _look(_Place(piece, 0, length, f"{path.name}, byte {start}"), found)
-            if found.opcodes <= 0 or found.entries <= 0:
-                return
     except Sam21ConvertError as error:
         found.unscanned.append(f"the pieces of the folder: {error.message}")
 
 
 def _look(place: _Place, found: Found) -> None:
     """Look through a stretch of a file, as a pickle and as an archive."""
-    found.entries -= 1
-    if found.opcodes <= 0 or found.entries <= 0:
-        if found.opcodes == 0 or found.entries == 0:
-            found.unscanned.append(place.about("there is more than is looked through"))
+    if found.spent(place.where):
         return
+    found.entries -= 1
     place.file.seek(place.start)
     is_archive = place.file.read(4) == _ARCHIVE
     if not is_archive:
@@ -187,31 +203,32 @@ def _look_at_entry(file: IO[bytes], place: _Place, entry: _Stored, found: Found)
 def _look_at_pickles(place: _Place, found: Found) -> None:
     """Look through pickles that follow each other; in the legacy format, data follows the fifth."""
     place.file.seek(place.start)
-    legacy = place.file.read(2 + len(_LEGACY))[2:] == _LEGACY
+    head = place.file.read(2 + len(_LEGACY))
+    legacy = head[2:] == _LEGACY
+    begins = place.named or (head[:1] == b"\x80" and head[1:2] <= b"\5")
     position, count = place.start, 0
     while position < place.stop and not (legacy and count == _LEGACY_PICKLES):
-        if count == _MOST_PICKLES or found.opcodes <= 0:
-            found.unscanned.append(place.about("there is more than is looked through"))
+        if count == _MOST_PICKLES:
+            found.unscanned.append(place.about(_MORE))
+            return
+        if found.spent(place.where):
             return
         pickle = scan(place.file, position, place.stop, found.opcodes)
         found.opcodes -= pickle.opcodes
-        _add(pickle, place, found, first=count == 0)
+        _add(pickle, place, found, begins=begins and count == 0)
         if pickle.end is None:
             return
         position, count = pickle.end, count + 1
 
 
-def _add(pickle: Scan, place: _Place, found: Found, *, first: bool) -> None:
+def _add(pickle: Scan, place: _Place, found: Found, *, begins: bool) -> None:
     """Add the globals of a pickle.
 
     Any text has bytes that are opcodes. So of files beside others, what neither ends like a pickle,
     nor begins or is named like one, is reported only if it does harm.
     """
-    place.file.seek(place.start)
-    head = place.file.read(2)
-    begins = head[:1] == b"\x80" and head[1:] <= b"\5"
     ends = pickle.end is not None or not pickle.complete
-    is_one = ends or not place.where or (first and (begins or place.named))
+    is_one = ends or begins or not place.where
     for reference in pickle.references:
         reference.offset -= place.start
         if is_one or rate(reference.module, reference.name) == "dangerous":

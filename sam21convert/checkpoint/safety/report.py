@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
 
 from ...errors import Sam21ConvertError, UsageError
 from ...io.pickle.references import GlobalReference
@@ -226,10 +226,15 @@ def together(found: Iterable[Safety]) -> Safety:
 class SourceReport(Report):
     """Base of the reports of what was read from checkpoints.
 
-    Their field ``safety`` says what loading the sources with torch or pickle would run.
+    Their ``safety``, a field or a property, says what loading the sources with torch or pickle
+    would run.
     """
 
-    safety: Safety
+    if TYPE_CHECKING:  # a property here would be the default of the fields
+
+        @property
+        def safety(self) -> Safety:
+            """What loading the sources with torch or pickle would import and call."""
 
     def alerts(self) -> tuple[str, ...]:
         """Warn of a source that is not clean.

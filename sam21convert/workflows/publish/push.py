@@ -14,6 +14,7 @@ from huggingface_hub import HfApi
 from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
 from ...checkpoint.open import open_checkpoint
+from ...checkpoint.safety.report import Safety, SourceReport
 from ...comparison.sides import Config
 from ...errors import MismatchError, RefusedError, UnreadableError, UsageError
 from ...hub.download import redacted
@@ -22,7 +23,7 @@ from ...hub.redaction import redacted_logs, redacted_warnings
 from ...hub.retry import bounded, retry
 from ...io.output.temporary import temporary_folder
 from ...io.source import WEIGHTS
-from ...report import SILENT, Progress, Report, size_text, table
+from ...report import SILENT, Progress, size_text, table
 from .readme import NAME
 from .replace import FileChange, fetched, refuse_contradiction, refuse_foreign
 from .repository import Repository, Scenarios, compose
@@ -33,7 +34,7 @@ _NEW_PROPOSAL = "a new pull request"  # shown as the revision until it has one
 
 
 @dataclass(frozen=True)
-class Publication(Report):
+class Publication(SourceReport):
     """The answer of :func:`push`, and what it announces before the upload.
 
     Attributes:
@@ -74,15 +75,12 @@ class Publication(Report):
         """
         composed = self.repository.to_dict()
         del composed["folder"]
-        return {**super().to_dict(), "repository": composed, "safety": composed["safety"]}
+        return {**super().to_dict(), "repository": composed}
 
-    def alerts(self) -> tuple[str, ...]:
-        """Warn of a source that is not clean.
-
-        Returns:
-            A line, or none.
-        """
-        return self.repository.alerts()
+    @property
+    def safety(self) -> Safety:
+        """What loading the source with torch or pickle would import and call."""
+        return self.repository.safety
 
     def __str__(self) -> str:
         if self.uploaded:
