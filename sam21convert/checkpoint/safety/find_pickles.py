@@ -211,7 +211,7 @@ def _look_at_pickles(place: _Place, found: Found) -> None:
         if count == _MOST_PICKLES:
             found.unscanned.append(place.about(_MORE))
             return
-        if found.spent(place.where):
+        if found.opcodes <= 0 and found.spent(place.where):
             return
         pickle = scan(place.file, position, place.stop, found.opcodes)
         found.opcodes -= pickle.opcodes
