@@ -176,6 +176,7 @@ def _opened(
 ) -> Checkpoint:
     refuse_adapter(located.path)
     source = open_source(located.path, place=not isinstance(located.path, HubPath))
+    source = replace(source, notes=tuple(dict.fromkeys((*located.notes, *source.notes))))
     inside = source.path / CONFIG
     content = read_json(inside) if source.path.is_dir() and inside.exists() else None
     _refuse_lookalikes(source, content, drop_hq=drop_hq)
@@ -405,7 +406,7 @@ def _with_timm(checkpoint: Checkpoint, content: dict[str, Any], path: Path) -> C
     with naming(path):
         generation, trunk = generation_of(content), trunk_of(content)
     source, shipped, config = checkpoint.source, checkpoint.shipped, checkpoint.config
-    if source.path.is_dir():
+    if source.container == "transformers folder":
         source = replace(source, container="timm folder")
     if shipped is not None:
         model = registry.shipped_config(shipped.name)

@@ -276,28 +276,31 @@ def _read_error(what: str, error: Exception) -> Sam21ConvertError:
             f"{what}: no such revision on the Hub",
             hint="give a branch, a tag, refs/pr/N or a full commit hash",
         )
-    if isinstance(error, (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled)):
+    failure = Failure.of(error)
+    unanswered = isinstance(error, (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled))
+    if unanswered and failure.status is None:  # else the answer is the cause of the first
         return UnreadableError(
             f"{what}: not a local path, not in the cache, and the Hub cannot be reached",
             hint="check the connection and HF_HUB_OFFLINE, or give the path of a local copy",
         )
-    if isinstance(error, errors.EntryNotFoundError):
+    if isinstance(error, errors.EntryNotFoundError) and not unanswered:
         return UnreadableError(
             f"{what}: the repository does not hold this file",
             hint="check the name, or give another revision as org/name@revision",
         )
-    failure = Failure.of(error)
     if isinstance(failure.error, OSError) and _is_local(failure.error):
         return UnreadableError(
             f"{what}: cannot be saved in {constants.HF_HUB_CACHE}: {failure.error.strerror}",
             hint="free some space there, or set HF_HOME to a folder on another disk",
         )
     problem = f"the Hub cannot be reached: {type(error).__name__}"
+    hint = "try again later, or give the path of a local copy"
     if failure.status is not None:
-        problem = f"the Hub answered with status {failure.status}"
-    return UnreadableError(
-        f"{what}: {problem}", hint="try again later, or give the path of a local copy"
-    )
+        detail = f": {failure.server_message}" if failure.server_message else ""
+        problem = f"the Hub answered with status {failure.status}{detail}"
+    if failure.status == 403:
+        hint = "use a token that can read it (hf auth login, or HF_TOKEN)"
+    return UnreadableError(f"{what}: {problem}", hint=hint)
 
 
 def invalid_id_error(model_id: str) -> UsageError:

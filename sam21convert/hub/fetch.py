@@ -8,17 +8,19 @@ against the hash that the Hub states for it.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
 from ..config.transformers_folder import PROCESSORS
 from ..errors import RefusedError, UsageError
 from ..io.data.checksums import git_hash
+from ..io.folder import ADAPTER, Found, Listing, Weights, find_weights, is_index, list_folder
 from ..io.safetensors import read_weight_map
-from ..io.source import CONFIG, INDEX, WEIGHTS
+from ..io.source import CONFIG
 from .download import MAX_FILE, cache, check, reject
-from .errors import invalid_id_error, translate_read_errors
+from .errors import Failure, invalid_id_error, translate_read_errors
 from .published import PUBLISHED
 from .retry import retry
 
@@ -26,16 +28,50 @@ from .retry import retry
 OFFICIAL: Mapping[str, tuple[str, str]] = {
     published.repo: (published.config, published.file) for published in PUBLISHED
 }
-_CHECKPOINTS = {".pt", ".pth", ".safetensors"}
+_NAMED = {".bin", ".ckpt", ".json", ".pkl", ".pt", ".pth", ".safetensors"}  # certainly files
 _YAML = {".yaml", ".yml"}
+
+
+class Fetched(NamedTuple):
+    """A checkpoint on this machine.
+
+    Attributes:
+        path: the file or folder.
+        config: the YAML beside it, if there is exactly one and no ``config.json``.
+        notes: what a user should know about the choice, a sentence each.
+    """
+
+    path: Path
+    config: Path | None = None
+    notes: tuple[str, ...] = ()
+
+
+class Chosen(NamedTuple):
+    """What holds the weights among files.
+
+    Attributes:
+        weights: where they are.
+        config: the path of the YAML for them, if there is exactly one and no ``config.json``.
+        found: everything that was found.
+    """
+
+    weights: Weights
+    config: str | None
+    found: Found
+
+    @property
+    def home(self) -> str:
+        """The folder of the weights."""
+        if self.weights.is_file:
+            return self.weights.file.rpartition("/")[0]
+        return self.weights.place
 
 
 def fetch(model_id: str | Path) -> tuple[Path, str | Path | None]:
     """Find a checkpoint and its config in a repository of the Hub or in a local path.
 
-    From an official repository the ``.pt`` file is taken. From any other, and from a local folder,
-    the transformers folder is taken if it is one, else the only checkpoint, with the YAML beside it
-    if there is exactly one.
+    From an official repository the ``.pt`` file is taken. In any other, and in a local folder, it
+    is found as :func:`choose` says.
 
     Args:
         model_id: a local file or folder, or a repository as ``org/name`` or ``org/name@revision``.
@@ -54,7 +90,7 @@ def fetch(model_id: str | Path) -> tuple[Path, str | Path | None]:
     """
     local = Path(model_id)
     if local.is_dir():
-        return _in_folder(str(model_id), local, "*")
+        return _in_folder(str(model_id), local)[:2]
     if local.exists():
         return local, None
     repo, _, revision = str(model_id).partition("@")
@@ -63,47 +99,132 @@ def fetch(model_id: str | Path) -> tuple[Path, str | Path | None]:
     if repo in OFFICIAL:
         config, checkpoint = OFFICIAL[repo]
         return fetch_file(repo, revision or None, checkpoint), config
-    return fetch_repository(repo, revision or None)
+    return fetch_repository(f"hf://{model_id}", repo, revision or None)[:2]
 
 
-def fetch_repository(repo: str, revision: str | None) -> tuple[Path, Path | None]:
-    """Download the checkpoint of a repository, with its config.
+def fetch_repository(head: str, repo: str, revision: str | None, inside: str = "") -> Fetched:
+    """Download the checkpoint of a repository or of a folder in it, with its config.
 
     Args:
+        head: what the user wrote before the name of the folder, for messages.
         repo: the repository, as ``org/name``.
         revision: a branch, tag, ``refs/pr/N`` or commit; None is the main branch.
+        inside: the path of the folder in the repository; empty for all of it.
 
     Returns:
-        The transformers folder and None; or, when the repository is not one, the only checkpoint
-        and the YAML beside it, None unless there is exactly one.
+        The folder that holds the weights, or the only checkpoint, as :func:`choose` says. Of a
+        folder only what is needed is downloaded.
 
     Raises:
         UsageError: when there are several checkpoints.
         RefusedError: when there is no checkpoint.
-        UnreadableError: when the repository does not exist, is closed to the user, or cannot be
-            reached.
+        UnreadableError: when the repository or the folder does not exist, is closed to the user, or
+            cannot be reached.
     """
-    import huggingface_hub
-    from huggingface_hub.constants import HF_HUB_OFFLINE
-
-    if HF_HUB_OFFLINE:
-        with translate_read_errors(repo):
-            folder = huggingface_hub.snapshot_download(repo, revision=revision)
-        return _in_folder(repo, Path(folder), "**/*")
+    where = f"{head}/{inside}" if inside else head
+    if _is_offline():
+        folder = _snapshot(repo, revision) / inside
+        if not folder.is_dir():
+            return Fetched(fetch_file(repo, revision, inside))  # its error says what is missing
+        return _in_folder(where, folder)
     with translate_read_errors(repo):
-        commit, names = listing(repo, revision)
-    weights, config = choose(repo, names)
+        commit, everything = listing(repo, revision)
+    start = f"{inside}/" if inside else ""
+    names = [name.removeprefix(start) for name in everything if name.startswith(start)]
+    if inside and not names:
+        return Fetched(fetch_file(repo, revision, inside))  # a file, or its error says that
+    chosen = choose(where, names)
+    needed = _needed(chosen, names, lambda name: fetch_file(repo, commit, f"{start}{name}"))
     # One file by the name of the revision, so that the cache can resolve that name when offline;
     # then all files by the hash of the commit, so that they belong together.
-    fetch_file(repo, revision, config or weights)
-    needed = [weights, config, *(PROCESSORS if config == CONFIG else ())]
-    if weights == INDEX:
-        needed += read_weight_map(fetch_file(repo, commit, INDEX)).values()
-    wanted = set(needed)
-    paths = {name: fetch_file(repo, commit, name) for name in names if name in wanted}
-    if config == CONFIG:
-        return paths[CONFIG].parent, None
-    return paths[weights], None if config is None else paths[config]
+    fetch_file(repo, revision, f"{start}{needed[0]}")
+    paths = {name: fetch_file(repo, commit, f"{start}{name}") for name in needed}
+    config = None if chosen.config is None else paths[chosen.config]
+    if chosen.weights.is_file:
+        return Fetched(paths[chosen.weights.file], config)
+    below = needed[0].removeprefix(f"{chosen.home}/" if chosen.home else "").count("/")
+    return Fetched(paths[needed[0]].parents[below], config, chosen.found.notes(needed))
+
+
+def fetch_named(head: str, repo: str, revision: str | None, name: str) -> Fetched:
+    """Download a file or folder of a repository, with the files without which it cannot be read.
+
+    Args:
+        head: what the user wrote before the name, for messages.
+        repo: the repository, as ``org/name``.
+        revision: a branch, tag, ``refs/pr/N`` or commit; None is the main branch.
+        name: the path in the repository.
+
+    Returns:
+        The file, beside which are the shards of an index and the settings of an adapter; or the
+        checkpoint in the folder.
+
+    Raises:
+        UsageError: when a folder holds several checkpoints.
+        RefusedError: when a folder holds no checkpoint.
+        UnreadableError: when there is nothing of that name, or it cannot be downloaded.
+    """
+    name = name.rstrip("/")
+    home, _, file = name.rpartition("/")
+    if PurePosixPath(file).suffix not in _NAMED:
+        return fetch_repository(head, repo, revision, name)
+    path = fetch_file(repo, revision, name)
+    beside = sorted({*read_weight_map(path).values()}) if is_index(file) else []
+    if file in ADAPTER[1] and _holds(repo, path, name, ADAPTER[0]):
+        beside = [ADAPTER[0]]
+    for other in beside:
+        fetch_file(repo, _commit_of(path, name), f"{home}/{other}".lstrip("/"))
+    return Fetched(path)
+
+
+def _holds(repo: str, path: Path, name: str, other: str) -> bool:
+    """Whether there is another file beside a downloaded one, in the cache or on the Hub."""
+    if path.with_name(other).exists() or _is_offline():
+        return path.with_name(other).exists()
+    with translate_read_errors(repo):
+        _, names = listing(repo, _commit_of(path, name))
+    return f"{name.rpartition('/')[0]}/{other}".lstrip("/") in names
+
+
+def _commit_of(path: Path, name: str) -> str:
+    """The commit in whose folder of the cache a file is, so that files belong together."""
+    return path.parents[name.count("/")].name
+
+
+def _needed(chosen: Chosen, names: Sequence[str], fetch_index: Callable[[str], Path]) -> list[str]:
+    """The files to download: small ones first."""
+    weights, home = chosen.weights, f"{chosen.home}/" if chosen.home else ""
+    wanted = [] if chosen.config is None else [chosen.config]
+    if not weights.is_file:
+        beside = [CONFIG, *PROCESSORS] if f"{home}{CONFIG}" in names else []
+        if weights.container == "PEFT adapter":
+            beside = [ADAPTER[0]]
+        wanted += [f"{home}{name}" for name in beside]
+    if not weights.file:
+        held = re.compile(
+            rf"{re.escape(home)}([^/]+\.distcp|(.+/)?[^/]+_states\.pt|\.metadata|latest)"
+        )
+        wanted += [name for name in names if held.fullmatch(name)]
+    else:
+        wanted.append(weights.file)
+    if is_index(weights.file.rpartition("/")[2]):
+        shards = {*read_weight_map(fetch_index(weights.file)).values()}
+        wanted += [f"{home}{shard}" for shard in sorted(shards)]
+    return [name for name in wanted if name in {*names}]
+
+
+def _is_offline() -> bool:
+    from huggingface_hub.constants import HF_HUB_OFFLINE
+
+    return HF_HUB_OFFLINE
+
+
+def _snapshot(repo: str, revision: str | None) -> Path:
+    """The folder of the cache with what was downloaded earlier."""
+    import huggingface_hub
+
+    with translate_read_errors(repo):
+        return Path(huggingface_hub.snapshot_download(repo, revision=revision))
 
 
 def listing(repo: str, revision: str | None) -> tuple[str | None, list[str]]:
@@ -123,46 +244,37 @@ def listing(repo: str, revision: str | None) -> tuple[str | None, list[str]]:
     return info.sha or revision, [file.rfilename for file in info.siblings or ()]
 
 
-def _in_folder(where: str, folder: Path, pattern: str) -> tuple[Path, Path | None]:
-    paths = [path for path in sorted(folder.glob(pattern)) if not path.is_dir()]
-    weights, config = choose(where, [path.relative_to(folder).as_posix() for path in paths])
-    if config == CONFIG:
-        return folder, None
-    return folder / weights, None if config is None else folder / config
+def _in_folder(where: str, folder: Path) -> Fetched:
+    listed = list_folder(folder)
+    chosen = choose(where, listed.names, complete=listed.complete)
+    config = None if chosen.config is None else folder / chosen.config
+    return Fetched(folder / chosen.weights.place, config)
 
 
-def choose(where: str, names: Sequence[str]) -> tuple[str, str | None]:
+def choose(where: str, names: Sequence[str], *, complete: bool = True) -> Chosen:
     """Choose the weights and the config among the files of a folder or repository.
 
     Args:
-        where: the folder or repository, for error messages.
+        where: the folder or repository, as a user would write it.
         names: the paths of its files, with ``/`` between folders.
+        complete: whether these are all.
 
     Returns:
-        The weights and the config, two of ``names``. For a transformers folder they are its weights
-        (or the index of its shards) and ``config.json``; else the only checkpoint and the only
-        YAML, or None when there is not exactly one.
+        What :func:`~sam21convert.io.folder.find_weights` finds, if that is one checkpoint.
 
     Raises:
         RefusedError: when there is no checkpoint.
         UsageError: when there are several.
     """
-    for weights in (WEIGHTS, INDEX):
-        if CONFIG in names and weights in names:
-            return weights, CONFIG
-    found = [name for name in names if PurePosixPath(name).suffix in _CHECKPOINTS]
-    if not found:
-        raise RefusedError(
-            f"{where}: holds no checkpoint among its {len(names)} files",
-            hint=f"a checkpoint is a .pt, .pth or .safetensors file, or {CONFIG} with {WEIGHTS}",
-        )
-    if len(found) > 1:
-        raise UsageError(
-            f"{where}: holds several checkpoints: {', '.join(found)}",
-            hint="name one of them, by its path or as hf://org/repo/file",
-        )
-    configs = [name for name in names if PurePosixPath(name).suffix in _YAML]
-    return found[0], configs[0] if len(configs) == 1 else None
+    found = find_weights(where, Listing(names, complete))
+    weights = found.weights
+    if weights is None:
+        message, hint = found.problem()
+        raise (UsageError if found.candidates else RefusedError)(message, hint=hint)
+    yamls = [name for name in names if PurePosixPath(name).suffix in _YAML]
+    chosen = Chosen(weights, yamls[0] if len(yamls) == 1 else None, found)
+    own = f"{chosen.home}/{CONFIG}".lstrip("/") in names and not weights.is_file
+    return chosen._replace(config=None) if own else chosen
 
 
 def fetch_file(repo: str, revision: str | None, name: str) -> Path:
@@ -187,10 +299,18 @@ def fetch_file(repo: str, revision: str | None, name: str) -> Path:
         before = huggingface_hub.try_to_load_from_cache(repo, name, revision=revision)
         if not isinstance(before, str) and not huggingface_hub.constants.HF_HUB_OFFLINE:
             _refuse_large(repo, revision, name)
-        path = huggingface_hub.hf_hub_download(repo, name, revision=revision)
+        path = retry(
+            lambda: huggingface_hub.hf_hub_download(repo, name, revision=revision), _was_not_retried
+        )
     if path != before:
         check_cached(Path(path), repo, name)
     return Path(path)
+
+
+def _was_not_retried(error: Exception) -> bool:
+    """Whether the storage was busy; ``huggingface_hub`` itself retries after any other answer."""
+    failure = Failure.of(error)
+    return failure.of_storage and failure.transient and failure.status not in (None, 429)
 
 
 def _refuse_large(repo: str, revision: str | None, name: str) -> None:

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import PosixPath
 from typing import Any, NamedTuple
 
 from ..errors import UnreachableError, UnreadableError
-from ..io.source import CONFIG
 from .download import BadAnswerError, Pace, TooSlowError, refuse_encoded
 from .errors import BUSY, Failure, translate_read_errors
 from .fetch import choose, listing
@@ -36,12 +35,12 @@ def open_remote(
         head: what the user wrote before the name of the file; the paths begin with it.
         repo: the repository, as ``org/name``.
         revision: a branch, tag, ``refs/pr/N`` or commit; None is the main branch.
-        file: the path of a file in the repository, None to choose the checkpoint.
+        file: the path of a file or folder in the repository, None for the whole repository.
 
     Returns:
-        The checkpoint and its config. The first is ``file`` if that is given, else the repository
-        as a folder if it is a transformers folder, else its only checkpoint. The second is the YAML
-        beside that, None unless there is exactly one.
+        The checkpoint and its config. The first is the folder that holds the weights, or the only
+        checkpoint. The second is the YAML beside that, None unless there is exactly one, or if a
+        file was named.
 
     Raises:
         UsageError: when there are several checkpoints.
@@ -51,17 +50,17 @@ def open_remote(
     """
     with translate_read_errors(head):
         commit, names = listing(repo, revision)
-    folder = HubPath.of(_Repository(head, repo, commit, frozenset(names)), "")
-    if file is not None:
-        return folder / file, None
-    weights, config = choose(head, names)
-    if config == CONFIG:
+    top = HubPath.of(_Repository(head, repo, commit, frozenset(names)), "")
+    folder = top / file.rstrip("/") if file else top
+    if not folder.is_dir():
         return folder, None
-    return folder / weights, None if config is None else folder / config
+    chosen = choose(str(folder), folder.files())
+    path = folder / chosen.weights.place if chosen.weights.place else folder
+    return path, None if chosen.config is None else folder / chosen.config
 
 
 class HubPath(PosixPath):
-    """A file of a repository, or its top folder, as a path for code that reads headers.
+    """A file or folder of a repository, as a path for code that reads headers.
 
     Only the operations defined here work. Any other gives a path that has the right name but cannot
     be read.
@@ -72,7 +71,7 @@ class HubPath(PosixPath):
 
     @classmethod
     def of(cls, repository: _Repository, file: str) -> HubPath:
-        """Make the path of a file.
+        """Make the path of a file or folder.
 
         Args:
             repository: the repository.
@@ -97,7 +96,7 @@ class HubPath(PosixPath):
         return self.of(self._repository, self._file.rpartition("/")[0])
 
     def is_dir(self, *, follow_symlinks: bool = True) -> bool:
-        """Tell whether it is the top folder of the repository.
+        """Tell whether it is the top folder of the repository, or one below it.
 
         Args:
             follow_symlinks: for compatibility only; the Hub has no links.
@@ -105,7 +104,16 @@ class HubPath(PosixPath):
         Returns:
             Whether it is.
         """
-        return not self._file
+        return not self._file or self._file in self._repository.folders
+
+    def iterdir(self) -> Generator[HubPath, None, None]:
+        """List the files and folders in it.
+
+        Yields:
+            Each of them, in no order.
+        """
+        for name in self._repository.folders.get(self._file, ()):
+            yield self / name
 
     def is_file(self, *, follow_symlinks: bool = True) -> bool:
         """Tell whether the repository lists it as a file.
@@ -119,7 +127,7 @@ class HubPath(PosixPath):
         return self._file in self._repository.names
 
     def exists(self, *, follow_symlinks: bool = True) -> bool:
-        """Tell whether it is the top folder or a file of the repository.
+        """Tell whether it is a folder or a file of the repository.
 
         Args:
             follow_symlinks: for compatibility only; the Hub has no links.
@@ -130,12 +138,14 @@ class HubPath(PosixPath):
         return self.is_dir() or self.is_file()
 
     def files(self) -> tuple[str, ...]:
-        """List the files of the repository.
+        """List the files in it and in the folders below it.
 
         Returns:
             Their paths in it, sorted.
         """
-        return tuple(sorted(self._repository.names))
+        start = f"{self._file}/" if self._file else ""
+        names = self._repository.names
+        return tuple(sorted(n.removeprefix(start) for n in names if n.startswith(start)))
 
     def open(self, mode: str = "r", *_: Any, **__: Any) -> Any:
         """Open the file for reading bytes; only ranges that are read are requested.
@@ -162,6 +172,12 @@ class _Repository:
 
     def __init__(self, head: str, repo: str, commit: str | None, names: frozenset[str]):
         self.head, self.names = head, names
+        self.folders: dict[str, set[str]] = {"": set()}  # the names in each
+        for name in names:
+            while name:
+                home, _, last = name.rpartition("/")
+                self.folders.setdefault(home, set()).add(last)
+                name = home
         self._repo, self._commit = repo, commit
         self._contents: dict[str, _Content] = {}
 

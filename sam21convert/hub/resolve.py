@@ -4,8 +4,9 @@
 
     model.pt  my-model/                a path; if it exists it takes precedence over the rest
     sam2.1_hiera_tiny                  a published checkpoint
-    hf://org/repo[@revision]           a repository of the Hub: the transformers folder if it is
-                                       one, else the only checkpoint, with the config beside it
+    hf://org/repo[@revision]           a repository of the Hub: the folder that libraries load, or
+                                       else the only checkpoint, with the config beside it
+    hf://org/repo[@revision]/folder    the same for a folder in it
     hf://org/repo[@revision]/file      this file of the repository alone
     https://host/model.pt              a file on the web
 
@@ -23,7 +24,7 @@ from urllib.parse import unquote, urlsplit
 
 from ..errors import MissingFileError, MissingSourceError, RefusedError, UsageError, unreadable
 from .download import cache, check, download
-from .fetch import check_cached, fetch_file, fetch_repository
+from .fetch import check_cached, fetch_named, fetch_repository
 from .published import PUBLISHED, Published
 from .redaction import redact
 from .remote import open_remote
@@ -46,12 +47,14 @@ class Located(NamedTuple):
         published: the published checkpoint that it must equal, if it was given as one.
         config: the YAML beside it in its repository, if there is exactly one.
         repo: its repository, if it is in the cache of ``huggingface_hub``.
+        notes: what a user should know about how it was chosen in its repository, a sentence each.
     """
 
     path: Path
     published: Published | None = None
     config: Path | None = None
     repo: str | None = None
+    notes: tuple[str, ...] = ()
 
 
 def locate(source: str | Path) -> Path:
@@ -148,7 +151,7 @@ def verify(located: Located) -> None:
     Raises:
         UnreadableError: when a file has the wrong size or hash.
     """
-    path, published, _, repo = located
+    path, published, repo = located.path, located.published, located.repo
     if published is not None:
         check(path, str(path), published.bytes, published.sha256, cache_path(published))
     elif repo is not None:
@@ -220,13 +223,14 @@ def _parse_reference(text: str) -> _Reference:
 
 def _download_from_hub(reference: _Reference) -> Located:
     """Download from the Hub; only current files of official repositories have a known hash."""
-    _, repo, revision, file = reference
-    path, config = (
-        (fetch_file(repo, revision, file), None) if file else fetch_repository(repo, revision)
-    )
+    head, repo, revision, file = reference
+    if file:
+        path, config, notes = fetch_named(head, repo, revision, file)
+    else:
+        path, config, notes = fetch_repository(head, repo, revision)
     official = {} if revision else {(p.repo, p.file): p for p in PUBLISHED}
     published = official.get((repo, path.name))
-    located = Located(path, published, config, repo)
+    located = Located(path, published, config, repo, notes)
     if published is not None and path.resolve().name != published.sha256:
         verify(located)  # a blob of that name was already checked against the hash when it arrived
     return located

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from ..errors import RefusedError, UnreadableError, unreadable
+from ..errors import RefusedError, Sam21ConvertError, UnreadableError, unreadable
 from .deepspeed import find_deepspeed, read_deepspeed, with_masters
+from .folder import ADAPTER, find_weights, is_index, list_folder
 from .safetensors import read_safetensors, read_sharded
-from .source import INDEX, WEIGHTS, Blob, Container, Placeholder, Source, refuse_special
-from .torch_distributed import METADATA, read_distributed
+from .side_files import known_as, named_as
+from .source import Blob, Placeholder, Source, refuse_special
+from .torch_distributed import read_distributed
 from .torch_legacy import read_torch_legacy
 from .torch_zip import read_torch_zip
 from .unsupported import HEAD, archive, refusal_of
@@ -23,8 +26,9 @@ def open_source(path: Path, *, place: bool = True) -> Source:
     Only headers are read, never the data of tensors.
 
     Args:
-        path: A file, a transformers folder, a folder of ``torch.distributed.checkpoint``, or a
-            ``*.index.json``.
+        path: A file, the index of shards, or a folder: see
+            :func:`~sam21convert.io.folder.find_weights`. If a folder holds one checkpoint that is
+            to be named by itself, that one is opened, and ``path`` of the result names it.
         place: Whether to locate the data of each tensor. In PyTorch files that needs one small
             read per tensor, spread over the file. With False these reads are skipped, and the
             offsets of the tensors must not be used.
@@ -34,12 +38,25 @@ def open_source(path: Path, *, place: bool = True) -> Source:
 
     Raises:
         UnreadableError: If the file is missing, empty, cut short or contradicts itself.
-        RefusedError: If its format is not supported.
+        RefusedError: If its format is not supported, it is a file that a training writes beside the
+            weights, or a folder holds no checkpoint or several.
     """
     if path.is_dir():
-        return _open_folder(path)
-    if path.name.endswith(".index.json"):
-        return read_sharded(path)
+        return _open_folder(path, place)
+    try:
+        source = _open_file(path, place)
+    except RefusedError:
+        what = named_as(path.name)
+        if what is None:
+            raise
+        raise _beside(path, what) from None
+    _refuse_side_file(source)
+    return source
+
+
+def _open_file(path: Path, place: bool) -> Source:
+    if is_index(path.name):
+        return read_sharded(path, lambda shard: _open_shard(shard, place))
     start = _start_of(path)
     if start[4:9] == b"\0\0\0\0{":  # a header shorter than 4 GiB
         return read_safetensors(path)
@@ -59,25 +76,60 @@ def open_source(path: Path, *, place: bool = True) -> Source:
     )
 
 
-def _open_folder(path: Path) -> Source:
-    for name in (WEIGHTS, INDEX):
-        if (path / name).exists():
-            source = (read_safetensors if name == WEIGHTS else read_sharded)(path / name)
-            kind: Container = (
-                "transformers folder" if name == WEIGHTS else "sharded transformers folder"
-            )
-            return replace(source, path=path, container=kind)
-    if (path / METADATA).exists():
-        return read_distributed(path)
-    if find_deepspeed(path):
+def _open_shard(path: Path, place: bool) -> Source:
+    if path.suffix == ".safetensors":
+        return read_safetensors(path)
+    if is_index(path.name):
+        raise UnreadableError(f"{path}: is an index, not a shard")
+    return _open_file(path, place)
+
+
+def _open_folder(path: Path, place: bool) -> Source:
+    """Open what holds the weights in a folder."""
+    listing = list_folder(path)
+    found = find_weights(str(path), listing)
+    weights = found.weights
+    if (weights is None or weights.place or not weights.container) and find_deepspeed(path):
         return read_deepspeed(path)
-    inside = [*path.glob("*"), *path.glob("*/*")]
-    if known := archive([entry.relative_to(path).as_posix() for entry in inside]):
-        raise RefusedError(f"{path}: is {known.what}", hint=known.hint)
-    raise RefusedError(
-        f"{path}: a folder without {WEIGHTS} or {INDEX}",
-        hint="give the checkpoint file in it, or a folder that transformers can load",
-    )
+    if weights is None:
+        near = {"/".join(name.split("/")[:2]) for name in listing.names}
+        if not found.candidates and (known := archive(near)):
+            raise RefusedError(f"{path}: is {known.what}", hint=known.hint)
+        message, hint = found.problem()
+        raise RefusedError(message, hint=hint)
+    if weights.place:
+        source = open_source(path / weights.place, place=place)
+        return replace(source, notes=(*found.notes(), *source.notes))
+    if weights.container == "torch distributed":
+        source = read_distributed(path)
+        _refuse_side_file(source)
+        return source
+    source = _open_file(path / weights.file, place)
+    notes = (*found.notes([file.name for file in source.files]), *source.notes)
+    files = source.files
+    if weights.container == "PEFT adapter":
+        files = (path / ADAPTER[0], *files)
+    container = weights.container or source.container
+    return replace(source, path=path, container=container, files=files, notes=notes)
+
+
+def _refuse_side_file(source: Source) -> None:
+    what = known_as(source.path.name, source.root)
+    if what is not None:
+        raise _beside(source.path, what)
+
+
+def _beside(path: Path, what: str) -> RefusedError:
+    """The error for a file without weights, which names what holds them beside it."""
+    hint = "give the file or folder of the model that was saved with it"
+    with suppress(Sam21ConvertError):  # its folder need not be readable
+        found = find_weights(str(path.parent), list_folder(path.parent))
+        chosen = found.weights or found.newest()
+        if chosen is not None:
+            hint = f"give {found.argument(chosen)}, which holds the weights"
+        elif found.candidates:
+            hint = found.problem()[1]
+    return RefusedError(f"{path}: is {what}, not a model", hint=hint)
 
 
 def _start_of(path: Path) -> bytes:

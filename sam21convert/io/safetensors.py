@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from math import prod
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -115,11 +115,13 @@ def read_safetensors(path: Path) -> Source:
     return Source(path, "safetensors", (path,), tensors, metadata)
 
 
-def read_sharded(index: Path) -> Source:
+def read_sharded(index: Path, read: Callable[[Path], Source] = read_safetensors) -> Source:
     """Open a sharded checkpoint, without reading the data of the tensors.
 
     Args:
-        index: The ``*.safetensors.index.json``; all shards must be in its folder.
+        index: The ``*.safetensors.index.json`` or ``*.bin.index.json``; all shards must be in its
+            folder.
+        read: Opens a shard.
 
     Returns:
         The opened checkpoint; its ``root`` is a flat dict of tensors in the order of the index,
@@ -127,16 +129,18 @@ def read_sharded(index: Path) -> Source:
 
     Raises:
         UnreadableError: If the index or a shard is not valid, or they contradict each other.
-        RefusedError: If the index is too large, or a shard is refused by :func:`read_safetensors`.
+        RefusedError: If the index is too large, or a shard is refused by ``read``.
     """
     weight_map = read_weight_map(index)
-    shards = {}
+    shards: dict[str, Source] = {}
     for name in sorted({*weight_map.values()}):
-        shards[name] = shard = read_safetensors(index.parent / name)
-        for tensor in shard.root:
+        shards[name] = shard = read(index.parent / name)
+        if not isinstance(shard.root, dict):
+            raise UnreadableError(f"{index.parent / name}: holds no tensors by name")
+        for tensor in map(str, shard.root):
             if weight_map.get(tensor) != name:
                 raise UnreadableError(
-                    f"{index.parent / name}: holds {tensor}, which {index.name} "
+                    f"{index.parent / name}: holds {_shown(tensor)}, which {index.name} "
                     f"places in {weight_map.get(tensor, 'no shard')}"
                 )
     tensors = {}
@@ -144,9 +148,19 @@ def read_sharded(index: Path) -> Source:
         if tensor not in shards[name].root:
             raise UnreadableError(f"{index}: places {tensor} in {name}, which does not hold it")
         tensors[tensor] = shards[name].root[tensor]
-    files = (index, *(shard.path for shard in shards.values()))
-    metadata = next((shard.metadata for shard in shards.values()), {})
-    return Source(index, "sharded safetensors", files, tensors, metadata)
+    pickled = any(shard.container != "safetensors" for shard in shards.values())
+    return Source(
+        index,
+        "sharded pytorch_model.bin" if pickled else "sharded safetensors",
+        (index, *(file for shard in shards.values() for file in shard.files)),
+        tensors,
+        next((shard.metadata for shard in shards.values()), {}),
+        blobs=tuple(blob for shard in shards.values() for blob in shard.blobs),
+        placeholders=tuple(
+            dict.fromkeys(name for shard in shards.values() for name in shard.placeholders)
+        ),
+        notes=tuple(dict.fromkeys(note for shard in shards.values() for note in shard.notes)),
+    )
 
 
 def write_safetensors(

@@ -315,7 +315,7 @@ def test_a_failure_in_the_middle_names_the_file_once(
         ("hf://no/such", "no such repository"),
         ("hf://org/zip@v9", "no such revision"),
         ("hf://org/zip/gone.pt", "does not hold this file"),
-        ("hf://org/several/sub", "does not hold this file"),
+        ("hf://org/several/gone", "does not hold this file"),
         ("hf://some/gated", "is gated"),
         ("hf://org/several", "several checkpoints: a.pt, empty.pt, sub/b.safetensors"),
         ("hf://org/nothing", "no checkpoint among its 2 files"),

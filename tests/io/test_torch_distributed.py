@@ -262,7 +262,7 @@ def test_a_missing_file_is_named(tmp_path: Path, folder: Path) -> None:
 
 
 def test_another_folder_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(RefusedError, match="a folder without"):
+    with pytest.raises(RefusedError, match="holds no checkpoint among its 0 files"):
         open_source(tmp_path)
 
 

@@ -230,9 +230,9 @@ def test_nothing_of_a_text_is_quoted(tmp_path: Path, form: str) -> None:
     ("entry", "complaint"),
     [
         ("Data/com.apple.CoreML/model.mlmodel", "is a Core ML package"),
-        ("my.mlpackage/Data/com.apple.CoreML/x", "a folder without model.safetensors"),
+        ("my.mlpackage/Data/com.apple.CoreML/x", "holds no checkpoint among its 1 files"),
         ("saved_model.pb", "is a TensorFlow SavedModel"),
-        ("else.txt", "a folder without model.safetensors"),
+        ("else.txt", "holds no checkpoint among its 1 files"),
     ],
 )
 def test_unsupported_folders_are_refused(tmp_path: Path, entry: str, complaint: str) -> None:

@@ -11,6 +11,8 @@ from typing import Any
 
 from ...errors import Sam21ConvertError
 from ...hub.remote import HubPath
+from ...io.folder import Listing, find_weights, is_index
+from ...io.safetensors import read_weight_map
 from ...io.source import CONFIG
 from ...io.text import read_json
 from ...io.torch_distributed import METADATA
@@ -19,7 +21,7 @@ from .find_pickles import Found, look_through, look_through_distributed
 from .policy import rate
 
 _MOST_FILES = 1000
-_MOST_REMOTE = 8  # files of a repository, each of which takes several requests
+_MOST_REMOTE = 8  # files beside the weights of a repository; each takes several requests
 _DEEPEST = 3  # folders below the given one
 # Files that no library unpickles or runs. The content of all others decides.
 _INERT = re.compile(
@@ -59,6 +61,8 @@ def look_through_source(path: Path, found: Found) -> None:
         if not path.is_file():
             raise OSError("not a regular file")  # opening a pipe would block
         look_through(path, found)
+        if is_index(path.name):
+            _look_through_shards(path, found)
         return
     if (path / METADATA).is_file():
         look_through_distributed(path, found)
@@ -73,19 +77,49 @@ def look_through_source(path: Path, found: Found) -> None:
             found.unscanned.append(f"{name}: {error.strerror or error}")
 
 
+def _look_through_shards(index: Path, found: Found) -> None:
+    """Look through the files that an index of shards names."""
+    for name in _shards(index):
+        try:
+            _look_through_file(name, index.parent / name, found)
+        except OSError as error:
+            found.unscanned.append(f"{name}: {error.strerror or error}")
+
+
+def _shards(index: Path) -> list[str]:
+    """The names of the shards in the folder of an index, without those that cannot be pickles."""
+    with suppress(Sam21ConvertError):  # another reader reports it
+        return [name for name in sorted({*read_weight_map(index).values()}) if not _inert(name)]
+    return []
+
+
+def _inert(name: str) -> bool:
+    return _INERT.fullmatch(name.rpartition("/")[2]) is not None
+
+
+def _remote_files(folder: HubPath, found: Found) -> Iterator[tuple[str, Path]]:
+    """The files of a repository to look through: those with its weights, and some of the others."""
+    names = folder.files()
+    if CONFIG in names:
+        yield CONFIG, folder / CONFIG
+    weights = find_weights(str(folder), Listing(names)).weights
+    file = "" if weights is None or weights.place else weights.file
+    loaded = _shards(folder / file) if is_index(file) else [file]
+    loaded = [name for name in loaded if name in names and not _inert(name)]
+    others = [name for name in names if not _inert(name) and name not in loaded]
+    for name in [*loaded, *others[:_MOST_REMOTE]]:
+        yield name, folder / name
+    if len(others) > _MOST_REMOTE:
+        found.unscanned.append(
+            f"{len(others) - _MOST_REMOTE} files of the repository: "
+            "sam21convert pull downloads them, and inspect then looks through them"
+        )
+
+
 def _files(folder: Path, found: Found) -> Iterator[tuple[str, Path]]:
     """The files of a folder and those below it, by their paths in it."""
     if isinstance(folder, HubPath):
-        names = [name for name in folder.files() if not _INERT.fullmatch(name.rpartition("/")[2])]
-        if (folder / CONFIG).is_file():
-            yield CONFIG, folder / CONFIG
-        for name in names[:_MOST_REMOTE]:
-            yield name, folder / name
-        if len(names) > _MOST_REMOTE:
-            found.unscanned.append(
-                f"{len(names) - _MOST_REMOTE} files of the repository: "
-                "sam21convert pull downloads them, and inspect then looks through them"
-            )
+        yield from _remote_files(folder, found)
         return
     count = 0
     for home, folders, names in os.walk(folder):
