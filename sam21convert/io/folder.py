@@ -204,8 +204,8 @@ def find_weights(where: str, listing: Listing) -> Found:
         home, _, file = name.rpartition("/")
         if not set(home.split("/")) & set(_SKIPPED):
             homes.setdefault(home, []).append(file)
-    for home in [home for home, files in homes.items() if any(f.endswith(_STATES) for f in files)]:
-        above = home.rpartition("/")[0] if home else ""
+    for home in [home for home in homes if home and _is_deepspeed(homes[home])]:
+        above = home.rpartition("/")[0]
         if _LATEST in homes.get(above, ()):  # which is to be given, and names the step
             homes[above] += [name for name in homes.pop(home) if name.endswith(_STATES)]
     shards = any(_SHARD.fullmatch(name) for name in listing.names)
@@ -300,13 +300,17 @@ def _whole(files: Sequence[str]) -> tuple[str, Container | None] | None:
             return name, container
     if METADATA in files:
         return "", "torch distributed"
-    if any(name.endswith(_STATES) for name in files):
+    if _is_deepspeed(files):
         return "", None
     variants = [(name, form) for name in files if (form := _variant_of(name)) is not None]
     if len({variant for _, (_, variant) in variants}) == 1:
         name, (order, _) = min(variants, key=lambda one: one[1][0])
         return name, _FORMS[order][1]
     return None
+
+
+def _is_deepspeed(files: Iterable[str]) -> bool:
+    return any(name.endswith(_STATES) for name in files)
 
 
 def _variant_of(name: str) -> tuple[int, str] | None:

@@ -49,8 +49,12 @@ def read(*names: str) -> tuple[str, str]:
         (["model.safetensors", "model_1.safetensors", "optimizer.bin"], "model.safetensors"),
         ([".metadata", "__0_0.distcp"], ""),
         (["adapter_config.json", "adapter_model.bin"], "adapter_model.bin"),
+        (["mp_rank_00_model_states.pt", "zero_pp_rank_0_mp_rank_00_optim_states.pt"], ""),
+        (["latest", "zero_to_fp32.py", "global_step5/mp_rank_00_model_states.pt"], ""),
+        (["model.safetensors", "latest", "global_step5/mp_rank_00_model_states.pt"],
+         "model.safetensors"),
     ],
-)
+)  # fmt: skip
 def test_a_folder_that_a_library_loads_is_read_itself(names: list[str], file: str) -> None:
     assert read(*names) == ("", file)
     assert read(*reversed(names)) == ("", file)
@@ -93,6 +97,12 @@ def test_the_only_checkpoint_of_any_other_folder_is_read_and_noted(
             "the newest is run/checkpoints/checkpoint_10",
         ),
         (
+            [f"checkpoint-{n}/{name}" for n in (8, 16)
+             for name in ("latest", f"global_step{n}/mp_rank_00_model_states.pt")],
+            "several checkpoints: checkpoint-8, checkpoint-16",
+            "the newest is run/checkpoint-16",
+        ),
+        (
             ["best.ckpt", "last.ckpt"],
             "several checkpoints: best.ckpt, last.ckpt",
             "give one of them: run/best.ckpt or run/last.ckpt",
@@ -121,7 +131,7 @@ def test_the_only_checkpoint_of_any_other_folder_is_read_and_noted(
         ),
         (["\x1b[2J.pt", "b.pt"], r"\x1b[2J.pt", "run/b.pt"),
     ],
-)
+)  # fmt: skip
 def test_several_and_none_are_listed(names: list[str], says: str, hint: str) -> None:
     found = found_in(*names)
     assert found.weights is None

@@ -13,7 +13,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import accelerate
 import numpy as np
 import pytest
 import torch
@@ -208,6 +207,7 @@ class Tensors(torch.nn.Module):
 @pytest.mark.parametrize("safe", [True, False])
 def test_accelerate(made: Path, tmp_path: Path, safe: bool) -> None:
     """``save_state`` of a model and its average, with all that is beside them."""
+    accelerate = pytest.importorskip("accelerate")
     models = [Tensors(made / "base.pt"), Tensors(made / "base.pt")]
     models[1].held = {name: tensor * 2 for name, tensor in models[1].held.items()}
     settings = accelerate.utils.ProjectConfiguration(tmp_path, automatic_checkpoint_naming=True)
@@ -249,7 +249,7 @@ def test_timm(tmp_path: Path) -> None:
 
 def test_torch_distributed_within_a_folder_of_accelerate(made: Path, tmp_path: Path) -> None:
     """FSDP: the model and the optimizer are folders of ``torch.distributed.checkpoint``."""
-    from torch.distributed import checkpoint
+    from torch.distributed.checkpoint.state_dict_saver import save
 
     tensors = torch.load(made / "base.pt")["model"]
     moments = {"exp_avg": torch.zeros(2), "exp_avg_sq": torch.zeros(2)}
@@ -260,7 +260,7 @@ def test_torch_distributed_within_a_folder_of_accelerate(made: Path, tmp_path: P
             ("pytorch_model_fsdp_0", {"model": tensors}),
             ("optimizer_0", {"optimizer": state}),
         ):
-            checkpoint.save(value, checkpoint_id=str(tmp_path / "run" / name))
+            save(value, checkpoint_id=str(tmp_path / "run" / name))
     (tmp_path / "run" / "random_states_0.pkl").write_bytes(b"x")
     answer = inspect(tmp_path / "run")
     assert answer.path == tmp_path / "run" / "pytorch_model_fsdp_0"
