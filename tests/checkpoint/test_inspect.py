@@ -133,7 +133,7 @@ def test_another_model_is_not_a_sam2(tmp_path: Path) -> None:
 def test_a_missing_file_and_an_empty_folder_are_errors(tmp_path: Path) -> None:
     with pytest.raises(UnreadableError, match="No such file"):
         inspect(tmp_path / "gone.pt")
-    with pytest.raises(RefusedError, match="a folder without model.safetensors"):
+    with pytest.raises(RefusedError, match="holds no checkpoint"):
         inspect(tmp_path)
 
 

@@ -168,7 +168,7 @@ def test_names_of_an_index() -> None:
 
 
 def test_content_decides_before_the_name() -> None:
-    state = {"state": {}, "param_groups": []}
+    state: dict[str, object] = {"state": {}, "param_groups": []}
     assert known_as("best.pt", state) == "the state of an optimizer"
     assert known_as("best.pt", {"model": {}, "optimizer": state}) is None
     assert known_as("model", {"optimizer": state}) == "the state of an optimizer"
