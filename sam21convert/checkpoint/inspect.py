@@ -245,17 +245,19 @@ def missing_copies(checkpoint: Checkpoint) -> list[str]:
     ]
 
 
-def untold(checkpoint: Checkpoint) -> Iterator[str]:
+def untold(checkpoint: Checkpoint, *, sized: bool = False) -> Iterator[str]:
     """Say what is assumed because no tensor and no config tells it.
 
     Args:
         checkpoint: the checkpoint.
+        sized: whether the image size is given.
 
     Yields:
         A line, if anything is taken from the published model.
     """
-    if checkpoint.config is None and checkpoint.shipped is not None:
+    if checkpoint.config_from is None and checkpoint.shipped is not None:
+        size = "" if sized else "image size, "
         yield (
-            "image size, windows and heads are those of the published model: no tensor tells them; "
-            "`config` checks against others"
+            f"{size}windows and heads are those of the published model: no tensor tells them; "
+            "`config` gives others"
         )

@@ -17,6 +17,7 @@ from ..config.load import load_config
 from ..config.plain_yaml import naming, tells_generation, unread_settings
 from ..config.registry import Shipped
 from ..config.timm import generation_of, of_timm, trunk_of
+from ..config.transformers_folder import other_preprocessing
 from ..dialects import HF_IMAGE, HF_VIDEO, TIMM
 from ..dialects.keymap import Fit, KeyMap, compile_keymap
 from ..dialects.rules import Dialect
@@ -388,6 +389,10 @@ def _with_json(checkpoint: Checkpoint, content: dict[str, Any], path: Path) -> C
     if dialect in (HF_VIDEO, HF_IMAGE):
         dialect = HF_VIDEO if video else HF_IMAGE
         told = None if dialect is HF_IMAGE else told
+    if path.parent == checkpoint.source.path and not isinstance(path, HubPath):
+        for other in other_preprocessing(path.parent, config.image_size):
+            note = f"not carried over: {other}, another way to prepare pictures than that of SAM 2"
+            checkpoint = _with_notes(checkpoint, note)
     return replace(
         checkpoint,
         dialect=dialect,

@@ -13,7 +13,6 @@ from ..config.registry import Shipped
 from ..dialects import OFFICIAL
 from ..dialects.keymap import KeyMap
 from ..dialects.rules import Dialect
-from ..io.source import FOLDERS, Container
 from ..model.config import ModelConfig
 
 
@@ -79,26 +78,6 @@ def notes_on_output(target: KeyMap, count: int, shipped: Shipped | None) -> Iter
     for size, note in dialect.notes:
         if shipped is not None and shipped.size == size:
             yield note
-
-
-def notes_on_assumptions(
-    stated: ModelConfig | None, container: Container, image_size: int | None
-) -> Iterator[str]:
-    """Say which settings in the config of a folder are assumed.
-
-    Args:
-        stated: the config that the source states, if it states one.
-        container: the container that is written.
-        image_size: the image size that was asked for, in pixels.
-
-    Yields:
-        A sentence, if anything is assumed.
-    """
-    if container in FOLDERS and image_size is None and stated is None:
-        yield (
-            "image size and windows are those of the published model: no tensor tells them; "
-            "give `image_size` or `config` if the model was trained with others"
-        )
 
 
 def notes_on_yaml(dialect: Dialect, config: ModelConfig | None) -> Iterator[str]:

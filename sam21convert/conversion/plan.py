@@ -6,11 +6,12 @@ Headers decide it, and the values of a few small tensors, which are read in one 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..checkpoint.identify import IdentifiedCheckpoint, identify
+from ..checkpoint.inspect import untold
 from ..checkpoint.lora import Adapter, find_adapter
 from ..checkpoint.open import Checkpoint, open_checkpoint
 from ..checkpoint.remap import CanonicalTensors, usual_type
@@ -36,7 +37,6 @@ from .generation import (
 )
 from .lora import merge
 from .notes import (
-    notes_on_assumptions,
     notes_on_base,
     notes_on_output,
     notes_on_source,
@@ -159,6 +159,9 @@ def make_plan(source: str | Path, destination: str | Path, options: ConvertOptio
         model = replace(model, generation=told or model.generation)
         yaml = yaml_beside(destination, model, dialect, told)
         settings = settings or (model if yaml else None)
+    assumed: Iterable[str] = ()
+    if settings is not None and made.source.config_from is None:
+        assumed = untold(made.complete, sized=options.image_size is not None)
     plan = Plan(
         source=made.source,
         base=None if made.complete is made.source else made.complete,
@@ -174,7 +177,7 @@ def make_plan(source: str | Path, destination: str | Path, options: ConvertOptio
         origins=made.origins,
         notes=(
             *made.notes,
-            *notes_on_assumptions(checkpoint.config, container, options.image_size),
+            *assumed,
             *notes_on_yaml(dialect, settings),
         ),
         read=inputs.before,

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..checkpoint.identify import IdentifiedCheckpoint, identify
+from ..checkpoint.inspect import untold
 from ..checkpoint.mismatch import mismatch, missing_text
 from ..checkpoint.open import open_checkpoint
 from ..checkpoint.remap import CanonicalTensors, refuse_unequal_copies
@@ -302,9 +303,7 @@ def _notes(checkpoint: IdentifiedCheckpoint, dtypes: set[str]) -> Iterator[str]:
     if len(dtypes) > 1:
         kinds = ", ".join(sorted(kind.removeprefix("torch.") for kind in dtypes))
         yield f"the file mixes {kinds}; the model has one type"
-    if checkpoint.config_from is None:
-        size = "image size, " if checkpoint.config is None else ""
-        yield f"{size}windows and heads are those of the published model: no tensor tells them"
+    yield from untold(checkpoint, sized=checkpoint.config is not None)
 
 
 def tensor_of(files: Files, ref: TensorRef) -> torch.Tensor:

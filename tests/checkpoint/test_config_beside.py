@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from transformers import AutoProcessor
 
 from sam21convert import convert, inspect, load_model, validate
 from sam21convert.checkpoint.open import open_checkpoint
@@ -203,3 +204,35 @@ class TestSettingsThatSam2DoesNotHave:
     @pytest.mark.parametrize("name", OFFICIAL_YAMLS)
     def test_no_official_file_has_any(self, name: str) -> None:
         assert unread_settings(official_yaml(name)) == ()
+
+
+class TestHowPicturesArePrepared:
+    """The processors that are written are those of SAM 2: others are told."""
+
+    @pytest.mark.parametrize(
+        ("field", "value", "told"),
+        [
+            ("image_mean", [0.5, 0.5, 0.5], "image_mean is [0.5, 0.5, 0.5]"),
+            ("do_normalize", False, "do_normalize is False"),
+            ("size", {"height": 512, "width": 512}, "size is [512, 512]"),
+        ],
+    )
+    def test_by_a_processor_of_transformers(
+        self, tmp_path: Path, folder: Path, field: str, value: object, told: str
+    ) -> None:
+        assert validate(folder).notes == ()
+        processor = AutoProcessor.from_pretrained(folder)
+        setattr(processor.image_processor, field, value)
+        processor.save_pretrained(folder)
+        note = (
+            f"not carried over: {told} in {{}}, another way to prepare pictures than that of SAM 2"
+        )
+        assert validate(folder).notes == (note.format("processor_config.json"),)
+        old = folder / "preprocessor_config.json"
+        content = json.loads(old.read_text())
+        old.write_text(json.dumps({**content, field: value}))
+        assert note.format(old.name) in convert(folder, tmp_path / "out.pt").notes
+
+    def test_as_saved_by_transformers_it_is_that_of_sam2(self, folder: Path) -> None:
+        AutoProcessor.from_pretrained(folder).save_pretrained(folder)
+        assert validate(folder).notes == ()

@@ -98,7 +98,8 @@ class TestReport:
         assert list(report.notes) == [
             "not loaded, not part of the model: epoch",
             "the file mixes bfloat16, float16; the model has one type",
-            "image size, windows and heads are those of the published model: no tensor tells them",
+            "image size, windows and heads are those of the published model: no tensor tells them; "
+            "`config` gives others",
         ]
 
 
