@@ -9,6 +9,7 @@ from ..dialects import DIALECTS
 from ..dialects.keymap import Fit
 from ..dialects.rules import Dialect
 from ..errors import MismatchError
+from ..io.tensor import FLOAT8_DTYPES
 from ..report import fold
 from .open import Checkpoint, shipped_keymap
 
@@ -64,6 +65,11 @@ def hint(checkpoint: Checkpoint) -> str:
     """
     if checkpoint.fit is not None and checkpoint.fit.faults == 0:
         return "convert it to a new folder, which then has the names that transformers loads"
+    if checkpoint.fit is not None and checkpoint.fit.faults == len(_of_8_bits(checkpoint.fit)):
+        return (
+            "no model runs in these types of 8 bits: convert with `dtype=float32` (or float16, or "
+            "bfloat16) casts them, exactly"
+        )
     inventory = checkpoint.inventory
     tried = (
         (shipped_keymap(dialect, shipped).fit(inventory), dialect, shipped)
@@ -91,6 +97,10 @@ def hint(checkpoint: Checkpoint) -> str:
     if fit.faults < len(inventory) / 2:
         return f"nearest is {nearest}: {fit.faults} tensors differ"
     return "nothing near SAM 2 or SAM 2.1 in any dialect this tool knows"
+
+
+def _of_8_bits(fit: Fit) -> list[str]:
+    return [name for name, spec in fit.wrong_type if spec.dtype in FLOAT8_DTYPES]
 
 
 def _far(fit: Fit) -> tuple[bool, int]:

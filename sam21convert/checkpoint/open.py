@@ -36,6 +36,7 @@ from .detect import dialect_of, size_of
 from .lookalikes import HQ_SAM2, HQ_TENSORS, lookalike_in, of_lookalike
 from .lora import refuse_adapter
 from .lora_inside import LoraInside, take_out, with_plain_names
+from .quantised import refuse_quantised
 from .safety.report import Safety, assess, with_harm
 from .state_dict import unwrap
 
@@ -181,6 +182,7 @@ def _opened(
     inside = source.path / CONFIG
     content = read_json(inside) if source.path.is_dir() and inside.exists() else None
     _refuse_lookalikes(source, content, drop_hq=drop_hq)
+    refuse_quantised(source, content)
     checkpoint = _recognised(source, drop_hq=drop_hq, weights=weights, prefix=prefix)
     if content is not None:
         checkpoint = _with_json(checkpoint, content, inside)

@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 from ..dialects.keymap import KeyMap, covers
 from ..dialects.rules import Dialect
 from ..errors import MismatchError
-from ..io.tensor import Constant, Part, Tensor, TensorRef, TensorSpec
+from ..io.tensor import FLOAT8_DTYPES, Constant, Part, Tensor, TensorRef, TensorSpec
 from .identify import IdentifiedCheckpoint
 from .mismatch import mismatch
 from .open import Checkpoint, unequal_copies
@@ -34,7 +34,11 @@ class CanonicalTensors(Generic[PartT]):
 
     @staticmethod
     def from_checkpoint(
-        checkpoint: IdentifiedCheckpoint, *, partial: bool = False, target: Dialect | None = None
+        checkpoint: IdentifiedCheckpoint,
+        *,
+        partial: bool = False,
+        target: Dialect | None = None,
+        cast: bool = False,
     ) -> CanonicalTensors[TensorRef]:
         """Take the tensors of a checkpoint that fits its model. Reads no data.
 
@@ -42,6 +46,7 @@ class CanonicalTensors(Generic[PartT]):
             checkpoint: the checkpoint.
             partial: whether tensors may be missing.
             target: a dialect; tensors that it has no place for may be missing in any case.
+            cast: whether tensors may have 8 bits, as they are cast before they are written.
 
         Returns:
             The tensors, in the order of the key map.
@@ -56,6 +61,7 @@ class CanonicalTensors(Generic[PartT]):
             if target is None or any(covers(target, name) for name in entry.canonical)
         }
         tolerated = [name for name in fit.missing if partial or name not in wanted]
+        tolerated += [name for name, spec in fit.wrong_type if cast and spec.dtype in FLOAT8_DTYPES]
         if fit.faults > len(tolerated):
             raise mismatch(checkpoint)
         return CanonicalTensors.held_by(checkpoint)

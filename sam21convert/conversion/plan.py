@@ -244,7 +244,9 @@ def _make(
 ) -> _Made:
     """Choose the tensors, complete and merge them, and bring them to generation and dialect."""
     source, base, adapter = identify(inputs.checkpoint), inputs.base, inputs.adapter
-    read = CanonicalTensors.from_checkpoint(source, partial=base is not None, target=dialect)
+    read = CanonicalTensors.from_checkpoint(
+        source, partial=base is not None, target=dialect, cast=options.dtype is not None
+    )
     completed = complete_from(base, read, source, dialect)
     model = completed.model
     lora = adapter or inputs.inside

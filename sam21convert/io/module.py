@@ -13,6 +13,7 @@ from ..errors import RefusedError
 from .pickle.load import BUFFERS, MODULES, NOT_SAVED, PARAMETERS, Instance
 
 _MAX_NAMES = 32 * 2**20  # characters of all names of a file: a module may stand in many places
+_PACKED = "_packed_params"  # holds quantised weights elsewhere than in tensors
 _SHOWN = 3  # modules that notes name
 _MAX_DEPTH = 4  # dicts around a module
 
@@ -77,7 +78,7 @@ def _tensors(module: Instance, prefix: str) -> Iterator[tuple[str, Any]]:
             if tensor is not None and (kind == PARAMETERS or name not in passed_by):
                 yield f"{prefix}{name}", tensor
     for name, inner in state[MODULES].items():
-        if isinstance(inner, Instance) and inner.state:
+        if isinstance(inner, Instance) and inner.state and name != _PACKED:
             yield from _tensors(inner, f"{prefix}{name}.")
         elif inner is not None:
             yield f"{prefix}{name}", inner  # not a module that is known: named if it is missed

@@ -22,6 +22,9 @@ _ELEMENT_TYPES = (
     ("I8", 1, "int8"),
     ("F8_E5M2", 1, "float8_e5m2"),
     ("F8_E4M3", 1, "float8_e4m3fn"),
+    ("F8_E8M0", 1, "float8_e8m0fnu"),
+    ("F8_E4M3FNUZ", 1, "float8_e4m3fnuz"),
+    ("F8_E5M2FNUZ", 1, "float8_e5m2fnuz"),
     ("I16", 2, "int16"),
     ("U16", 2, "uint16"),
     ("F16", 2, "float16"),
@@ -40,6 +43,8 @@ OF_TORCH: Mapping[str, str] = {torch_name: name for name, _, torch_name in _ELEM
 DType: TypeAlias = Literal["float32", "float16", "bfloat16"]  # types that convert can write
 Start: TypeAlias = Literal["pissa", "olora"]  # starts of a LoRA that are taken off the weight
 WEIGHT_DTYPES = frozenset({"F16", "BF16", "F32", "F64"})
+# Types that weights may be stored in, but in which no model runs: they are cast first.
+FLOAT8_DTYPES = frozenset({"F8_E5M2", "F8_E4M3", "F8_E8M0", "F8_E4M3FNUZ", "F8_E5M2FNUZ"})
 
 
 @dataclass(frozen=True, slots=True)

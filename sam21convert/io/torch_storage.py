@@ -212,9 +212,22 @@ def _rebuild_from_type(args: Args) -> Any:
             if kind.name in _TENSOR_CLASSES and name in _REBUILD:
                 return function.build(inner)
             return Placeholder(kind.name)
-        case (Placeholder() as function, _, _, _):
+        case (Placeholder() as function, Placeholder() as kind, tuple(inner), state):
+            if function.name == _WRAPPED:
+                return _of_class(kind, inner, state)
             return Placeholder(function.name)
     raise UnreadableError("a tensor is built with unexpected arguments")
+
+
+def _of_class(kind: Placeholder, args: Args, state: Any) -> Any:
+    """A tensor of a class of its own; a DTensor of which this process has all is a plain one."""
+    if isinstance(state, tuple) and len(state) == 2:
+        state = state[1]  # of a class with slots
+    if kind.name in _DTENSORS and isinstance(state, dict) and len(args) > 2:
+        local = state.get("_local_tensor")
+        if isinstance(local, TensorRef) and local.spec.shape == args[2]:
+            return local
+    return Placeholder(kind.name)
 
 
 def _size(args: Args) -> Any:
@@ -295,6 +308,12 @@ STORAGE_TYPES = {
     for name in (f"{package}.{storage}Storage",)
     if storage is not None
 }
+_WRAPPED = "torch._utils._rebuild_wrapper_subclass"
+_DTENSORS = (
+    "torch.distributed.tensor.DTensor",
+    "torch.distributed._tensor.api.DTensor",
+    "torch.distributed._tensor.DTensor",
+)
 _TENSOR_CLASSES = ("torch.Tensor", "torch.nn.parameter.Parameter", "torch.nn.parameter.Buffer")
 _REBUILD = {
     name: Known(name, build)

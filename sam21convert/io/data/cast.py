@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import cache
 from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import RefusedError
-from ..tensor import DTYPES, Constant, Factors, Merged, TensorRef
+from ..tensor import DTYPES, FLOAT8_DTYPES, Constant, Factors, Merged, TensorRef
 
 Read: TypeAlias = Callable[[TensorRef], bytes | bytearray]  # returns the extent of a tensor
 
@@ -169,6 +170,33 @@ def _values(ref: TensorRef, read: Read) -> NDArray[np.float32]:
     return to_float32(raw, ref.spec.dtype).reshape(ref.spec.shape)
 
 
+@cache
+def _values_of_float8(dtype: str) -> NDArray[np.float32]:
+    """The value of each of the 256 bit patterns of a type of 8 bits.
+
+    From the OCP specifications of FP8 and MX, and arXiv:2206.02915 for the types that end in FNUZ.
+    """
+    if dtype == "F8_E8M0":  # a power of two
+        return np.append(np.ldexp(np.float32(1), np.arange(255) - 127), np.float32(np.nan))
+    mantissa, bias = {
+        "F8_E5M2": (2, 15), "F8_E4M3": (3, 7), "F8_E5M2FNUZ": (2, 16), "F8_E4M3FNUZ": (3, 8)
+    }[dtype]  # fmt: skip
+    sizes = np.arange(128)
+    exponent, rest = sizes >> mantissa, sizes & ((1 << mantissa) - 1)
+    normal = exponent > 0
+    digits = (rest + (normal << mantissa)).astype("<f4")
+    values = np.ldexp(digits, np.maximum(exponent, 1) - bias - mantissa)
+    values = np.concatenate((values, -values))
+    if dtype.endswith("FNUZ"):
+        values[128] = np.nan  # in place of a negative zero; there are no infinities
+    elif dtype == "F8_E4M3":
+        values[[127, 255]] = np.nan
+    else:
+        values[[124, 252]] = np.inf, -np.inf
+        values[[125, 126, 127, 253, 254, 255]] = np.nan
+    return values
+
+
 def to_float32(raw: bytes | memoryview, dtype: str) -> NDArray[np.float32]:
     """Convert elements to float32: exactly, except for F64, which is rounded to nearest.
 
@@ -181,6 +209,8 @@ def to_float32(raw: bytes | memoryview, dtype: str) -> NDArray[np.float32]:
     """
     if dtype == "BF16":
         return (np.frombuffer(raw, "<u2").astype("<u4") << 16).view("<f4")
+    if dtype in FLOAT8_DTYPES:
+        return np.take(_values_of_float8(dtype), np.frombuffer(raw, "u1"))
     with np.errstate(over="ignore", invalid="ignore"):
         return np.frombuffer(raw, _NUMPY[dtype]).astype("<f4")
 
@@ -193,9 +223,9 @@ def to_float(raw: bytes | memoryview, dtype: str) -> NDArray[np.floating]:
         dtype: Their type, a floating type.
 
     Returns:
-        [N] in the same type, or float32 for BF16, which numpy does not have.
+        [N] in the same type, or float32 for those that numpy does not have.
     """
-    return to_float32(raw, dtype) if dtype == "BF16" else np.frombuffer(raw, _NUMPY[dtype])
+    return np.frombuffer(raw, _NUMPY[dtype]) if dtype in _NUMPY else to_float32(raw, dtype)
 
 
 def from_float32(values: NDArray[np.float32], dtype: str) -> bytes:
