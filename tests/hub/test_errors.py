@@ -104,11 +104,22 @@ def test_each_error_is_explained(
     assert "hf_secret" not in str(caught.value)
 
 
+def missed(cause: Exception) -> Exception:
+    """The error of a download of a file that is not in the cache either."""
+    error = errors.LocalEntryNotFoundError("not in the cache")
+    error.__cause__ = cause
+    return error
+
+
 READS = [
     (OSError(errno.ENOSPC, "No space left"), UnreadableError, "cannot be saved in .*: No space"),
     (ConnectionResetError(104, "reset"), UnreadableError, "cannot be reached: ConnectionReset"),
     (unanswered(httpx2.ConnectError), UnreadableError, "cannot be reached: ConnectError"),
     (answered("GET", HUB, 500), UnreadableError, "answered with status 500"),
+    (errors.LocalEntryNotFoundError("offline"), UnreadableError, "Hub cannot be reached"),
+    (missed(answered("HEAD", HUB, 429)), UnreadableError, "answered with status 429"),
+    (missed(answered("HEAD", HUB, 403, message="No.")), UnreadableError, "status 403: No."),
+    (missed(unanswered(httpx2.ConnectError)), UnreadableError, "Hub cannot be reached"),
     (
         errors.HFValidationError("no id"),
         UsageError,
