@@ -6,7 +6,14 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from ..errors import RefusedError, Sam21ConvertError, UnreadableError, unreadable
+from ..errors import (
+    MissingFileError,
+    RefusedError,
+    Sam21ConvertError,
+    UnreachableError,
+    UnreadableError,
+    unreadable,
+)
 from .deepspeed import find_deepspeed, read_deepspeed, with_masters
 from .folder import ADAPTER, find_weights, is_index, list_folder
 from .safetensors import read_safetensors, read_sharded
@@ -45,9 +52,9 @@ def open_source(path: Path, *, place: bool = True) -> Source:
         return _open_folder(path, place)
     try:
         source = _open_file(path, place)
-    except RefusedError:
+    except (RefusedError, UnreadableError) as error:
         what = named_as(path.name)
-        if what is None:
+        if what is None or isinstance(error, (MissingFileError, UnreachableError)):
             raise
         raise _beside(path, what) from None
     _refuse_side_file(source)

@@ -29,6 +29,9 @@ _BY_NAME: tuple[tuple[str, str], ...] = (
     (r"training_args\.bin", _ARGUMENTS),
     (r"(sampler|dl_state_dict)(_\d+)?\.bin", _SAMPLER),
     (r"trainer_state\.json", "the log of a training"),
+    (r"meta\.pt", "what Lightning notes of a training"),
+    (r".*\.distcp|\.metadata", "a part of a folder of torch.distributed.checkpoint"),
+    (r"([a-z]+_)*config\.json", "a config"),
     (r"custom_checkpoint_\d+\.pkl", "the state of an object of a training"),
 )
 

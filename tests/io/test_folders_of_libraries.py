@@ -18,10 +18,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from timm.models import save_for_hf
-from transformers import TrainingArguments
+from transformers import Sam2VideoModel, TrainingArguments
 
 from sam21convert import convert, inspect, sample, validate
-from sam21convert.errors import RefusedError, Sam21ConvertError, UnreadableError
+from sam21convert.errors import MissingFileError, RefusedError, Sam21ConvertError, UnreadableError
 from sam21convert.io.open import open_source
 
 from ..commands.test_commands import run
@@ -160,6 +160,19 @@ def test_a_variant_is_taken_only_where_there_is_nothing_else(made: Path, tmp_pat
     assert inspect(named_in(caught.value.hint)).dtypes == {"F16": len(whole)}
 
 
+@pytest.mark.parametrize("size", ["3MB", "1GB"])
+def test_a_variant_that_transformers_saves(made: Path, tmp_path: Path, size: str) -> None:
+    model = Sam2VideoModel.from_pretrained(made / "hf")
+    model.save_pretrained(tmp_path / "half", variant="fp16", max_shard_size=size)
+    answer = inspect(tmp_path / "half")
+    index = "model.safetensors.index.fp16.json"
+    assert index in os.listdir(tmp_path / "half") or size == "1GB"
+    assert answer.notes[0].endswith("is read: there is no other variant")
+    assert_same(tmp_path / "half", made, tmp_path)
+    if size == "3MB":
+        assert_same(tmp_path / "half" / index, made, tmp_path)
+
+
 def named_in(text: str | None) -> Path:
     """The first path that a hint or note tells to give."""
     assert text is not None
@@ -262,14 +275,23 @@ def test_torch_distributed_within_a_folder_of_accelerate(made: Path, tmp_path: P
         ):
             save(value, checkpoint_id=str(tmp_path / "run" / name))
     (tmp_path / "run" / "random_states_0.pkl").write_bytes(b"x")
+    torch.save({"epoch": 1, "loops": {}}, tmp_path / "run" / "meta.pt")  # Lightning's
     answer = inspect(tmp_path / "run")
     assert answer.path == tmp_path / "run" / "pytorch_model_fsdp_0"
     assert "the only checkpoint" in answer.notes[0]
     assert_same(tmp_path / "run", made, tmp_path)
-    with pytest.raises(RefusedError, match="is the state of an optimizer") as caught:
-        inspect(tmp_path / "run" / "optimizer_0")
-    assert named_in(caught.value.hint) == tmp_path / "run" / "pytorch_model_fsdp_0"
-    assert inspect(named_in(caught.value.hint)).config == DEBUG
+    model = tmp_path / "run" / "pytorch_model_fsdp_0"
+    for path, what in (
+        (tmp_path / "run" / "optimizer_0", "the state of an optimizer"),
+        (tmp_path / "run" / "random_states_0.pkl", "the state of random number generators"),
+        (tmp_path / "run" / "meta.pt", "what Lightning notes of a training"),
+        (model / "__0_0.distcp", "a part of a folder of torch.distributed.checkpoint"),
+        (model / ".metadata", "a part of a folder of torch.distributed.checkpoint"),
+    ):
+        with pytest.raises(RefusedError, match=f": is {what}, not a model") as caught:
+            inspect(path)
+        assert named_in(caught.value.hint) == model
+    assert inspect(model).config == DEBUG
 
 
 @pytest.mark.parametrize("name", ["my.pt", "model.ckpt", "weights.pth", "any.bin"])
@@ -320,10 +342,10 @@ def test_the_wrong_file_of_a_training_is_named_with_what_to_give(
         torch.save(value, folder / name)
     (folder / "trainer_state.json").write_text('{"global_step": 5, "log_history": []}')
     assert inspect(folder).config == DEBUG
-    beside = {*os.listdir(folder)} - {"model.safetensors", "config.json"}
-    assert len(beside) == 11
+    beside = {*os.listdir(folder)} - {"model.safetensors"}
+    assert len(beside) == 12
     for name in beside:
-        with pytest.raises(RefusedError, match=rf"{name}: is the .*, not a model") as caught:
+        with pytest.raises(RefusedError, match=rf"{name}: is (the|a) .*, not a model") as caught:
             inspect(folder / name)
         assert named_in(caught.value.hint) == folder
 
@@ -331,6 +353,11 @@ def test_the_wrong_file_of_a_training_is_named_with_what_to_give(
 def test_a_model_in_a_file_of_such_a_name_is_read(made: Path, tmp_path: Path) -> None:
     shutil.copy(made / "base.pt", tmp_path / "optimizer.bin")
     assert inspect(tmp_path / "optimizer.bin").config == DEBUG
+
+
+def test_a_file_that_is_not_there_is_missing_whatever_its_name(tmp_path: Path) -> None:
+    with pytest.raises(MissingFileError):
+        inspect(tmp_path / "optimizer.pt")
 
 
 def test_without_weights_beside_it_the_hint_does_not_invent_them(tmp_path: Path) -> None:
