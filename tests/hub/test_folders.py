@@ -114,7 +114,8 @@ def world(made: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Worl
         for step in (9, 10)
         for name, data in {**safe, "optimizer.pt": optimizer}.items()
     }
-    shards, where = {}, {}
+    shards: dict[str, bytes] = {}
+    where: dict[str, str] = {}
     for number in (1, 2):
         name = f"pytorch_model-{number:05d}-of-00002.bin"
         part = dict([*tensors.items()][number - 1 :: 2])
