@@ -6,13 +6,21 @@ What the tensors cannot tell stays unknown here, unless a config tells it.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from ..config import registry, transformers
-from ..config.beside import beside, configs_of_others, read_sam2_json, refuse_contradiction
+from ..config.beside import (
+    YAML,
+    Beside,
+    beside,
+    configs_of_others,
+    read_sam2_json,
+    refuse_contradiction,
+)
 from ..config.load import load_config
 from ..config.plain_yaml import naming, tells_generation, unread_settings
 from ..config.registry import Shipped
@@ -21,10 +29,17 @@ from ..config.transformers_folder import other_preprocessing
 from ..dialects import HF_IMAGE, HF_VIDEO, TIMM
 from ..dialects.keymap import Fit, KeyMap, compile_keymap
 from ..dialects.rules import Dialect
-from ..errors import RefusedError, UnreachableError, UnreadableError, UsageError
+from ..errors import (
+    RefusedError,
+    Sam21ConvertError,
+    UnreachableError,
+    UnreadableError,
+    UsageError,
+)
 from ..hub.remote import HubPath
 from ..hub.resolve import Located, resolve
 from ..io.data.checksums import same_bytes
+from ..io.folder import list_folder
 from ..io.open import Source, open_source
 from ..io.source import CONFIG, Placeholder
 from ..io.tensor import Inventory, TensorRef
@@ -188,16 +203,15 @@ def _opened(
         checkpoint = _with_json(checkpoint, content, inside)
     if config is not None:
         return _with_given(checkpoint, config)
-    if located.config is not None:
+    only = located.config or _only_yaml(located.path, source.path)
+    if only is not None and only not in beside(source.path).yamls:
         hint = "ask for the checkpoint alone, hf://org/repo/FILE, or give another `config`"
-        found = _found(located.config, hint)
-        checkpoint = _with_config(checkpoint, found, located.config.name)
-        return _with_notes(checkpoint, *_foreign_settings(located.config))
-    # What lies beside a file in a cache depends on what else was downloaded.
-    is_users = located.repo is None and located.published is None
-    if is_users and not isinstance(source.path, HubPath) and source.path.is_file():
-        return _with_beside(checkpoint)
-    return checkpoint
+        found = _found(only, hint)
+        checkpoint = _with_config(checkpoint, found, only.name)
+        note = f"the settings are those of {only.name}, the only YAML there: {_size_of(found)}"
+        checkpoint = _with_notes(checkpoint, note, *_foreign_settings(only))
+        return replace(checkpoint, config_file=None if isinstance(only, HubPath) else only)
+    return _with_beside(checkpoint) if source.path.is_file() else checkpoint
 
 
 def recognise(source: Source, config: str | Path | ModelConfig | None = None) -> Checkpoint:
@@ -335,9 +349,26 @@ def _with_beside(checkpoint: Checkpoint) -> Checkpoint:
         told = tells_generation(path)
         checkpoint = _with_config(checkpoint, config, path.name)
         checkpoint = checkpoint if told else replace(checkpoint, generation=None)
-    note = f"the settings are those of {path.name} beside it: image size {config.image_size}"
+    note = f"the settings are those of {path.name} beside it: {_size_of(config)}"
     checkpoint = _with_notes(checkpoint, note, *_foreign_settings(path))
     return replace(checkpoint, config_file=path)
+
+
+def _size_of(config: ModelConfig) -> str:
+    return f"image size {config.image_size}"
+
+
+def _only_yaml(folder: Path, file: Path) -> Path | None:
+    """The only YAML in a folder that holds one checkpoint, if it is a config, as on the Hub."""
+    if isinstance(folder, HubPath) or not (folder.is_dir() and file.is_file()):
+        return None
+    yamls = [name for name in list_folder(folder).names if PurePath(name).suffix in YAML]
+    if len(yamls) != 1 or beside(file) != Beside(None, ()):
+        return None
+    with suppress(Sam21ConvertError):
+        load_config(folder / yamls[0])
+        return folder / yamls[0]
+    return None
 
 
 def _foreign_settings(path: Path) -> Iterator[str]:
@@ -353,10 +384,10 @@ def _with_notes(checkpoint: Checkpoint, *notes: str) -> Checkpoint:
 
 def _unread(checkpoint: Checkpoint) -> Iterator[str]:
     """Name the configs beside a file that may be its own, though nothing says so."""
-    assumed = checkpoint.model_config
-    if assumed is None or checkpoint.dialect is TIMM:
+    assumed, file = checkpoint.model_config, checkpoint.source.path
+    if assumed is None or checkpoint.dialect is TIMM or isinstance(file, HubPath):
         return
-    for path, config in configs_of_others(checkpoint.source.path):
+    for path, config in configs_of_others(file):
         fit = _with_config(checkpoint, config, path.name).fit
         fits = fit is not None and fit.faults == len(fit.missing)
         if fits and config != replace(assumed, generation=config.generation):

@@ -8,9 +8,10 @@ in the folder of their weights.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from ..errors import RefusedError, Sam21ConvertError
@@ -43,15 +44,42 @@ def beside(file: Path) -> Beside:
     """Find the configs that belong to a checkpoint file, by their names.
 
     Args:
-        file: the file; it need not exist.
+        file: the file, on this machine or on the Hub; it need not exist.
 
     Returns:
-        The paths of the configs. A ``config.json`` is that of the weights of its folder: of files
-        that have the name that the libraries give to weights, or else of the only checkpoint there.
+        The paths of the configs.
     """
-    json = file.parent / CONFIG
-    yamls = tuple(path for end in YAML if (path := file.with_suffix(end)).is_file())
-    return Beside(json if json.is_file() and _is_weights_of_folder(file) else None, yamls)
+    names: list[str] = []
+    with suppress(OSError):
+        names = [path.name for path in file.parent.iterdir()]
+    json, *yamls = (file.parent / name for name in (CONFIG, *_yamls_of(file.name)))
+    found = names_beside(file.name, names)
+    return Beside(
+        json if CONFIG in found and json.is_file() else None,
+        tuple(path for path in yamls if path.name in found and path.is_file()),
+    )
+
+
+def names_beside(file: str, names: Collection[str]) -> list[str]:
+    """Tell which files of a folder are the configs of a checkpoint in it.
+
+    Args:
+        file: the name of the checkpoint.
+        names: the names of all files in its folder.
+
+    Returns:
+        The names of its configs: ``config.json`` is that of the weights of its folder, which are
+        those with the name that the libraries give to weights, or else the only checkpoint there.
+        A YAML has the name of the checkpoint.
+    """
+    there = [name for name in names if PurePath(name).suffix in _CHECKPOINTS]
+    of_folder = _WEIGHTS.fullmatch(file) or there in ([], [file])
+    own = [name for name in _yamls_of(file) if name in names]
+    return [*([CONFIG] if of_folder and CONFIG in names else []), *own]
+
+
+def _yamls_of(file: str) -> list[str]:
+    return [PurePath(file).with_suffix(ending).name for ending in YAML]
 
 
 def configs_of_others(file: Path) -> Iterator[tuple[Path, ModelConfig]]:
@@ -113,13 +141,6 @@ def refuse_contradiction(
                 f"{one[0].name} and {second[field]} in {other[0].name}",
                 hint=f"`config={one[0]}` or `config={other[0]}` chooses one",
             )
-
-
-def _is_weights_of_folder(file: Path) -> bool:
-    if _WEIGHTS.fullmatch(file.name):
-        return True
-    there = [path for path in file.parent.iterdir() if path.suffix in _CHECKPOINTS]
-    return [path.name for path in there] in ([], [file.name])
 
 
 def _flat(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

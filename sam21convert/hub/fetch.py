@@ -13,6 +13,7 @@ from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
+from ..config.beside import YAML, names_beside
 from ..config.transformers_folder import PROCESSORS
 from ..errors import RefusedError, UsageError
 from ..io.data.checksums import git_hash
@@ -29,7 +30,6 @@ OFFICIAL: Mapping[str, tuple[str, str]] = {
     published.repo: (published.config, published.file) for published in PUBLISHED
 }
 _NAMED = {".bin", ".ckpt", ".json", ".pkl", ".pt", ".pth", ".safetensors"}  # certainly files
-_YAML = {".yaml", ".yml"}
 
 
 class Fetched(NamedTuple):
@@ -37,7 +37,7 @@ class Fetched(NamedTuple):
 
     Attributes:
         path: the file or folder.
-        config: the YAML beside it, if there is exactly one and no ``config.json``.
+        config: the YAML for it: that with its name, or the only one if it has no other config.
         notes: what a user should know about the choice, a sentence each.
     """
 
@@ -51,7 +51,8 @@ class Chosen(NamedTuple):
 
     Attributes:
         weights: where they are.
-        config: the path of the YAML for them, if there is exactly one and no ``config.json``.
+        config: the path of the YAML for them: of that with their name, or of the only one if they
+            have no config of their own.
         found: everything that was found.
     """
 
@@ -156,8 +157,8 @@ def fetch_named(head: str, repo: str, revision: str | None, name: str) -> Fetche
         name: the path in the repository.
 
     Returns:
-        The file, beside which are the shards of an index and the settings of an adapter; or the
-        checkpoint in the folder.
+        The file, beside which are the shards of an index, the settings of an adapter and its own
+        configs; or the checkpoint in the folder.
 
     Raises:
         UsageError: when a folder holds several checkpoints.
@@ -169,21 +170,23 @@ def fetch_named(head: str, repo: str, revision: str | None, name: str) -> Fetche
     if PurePosixPath(file).suffix not in _NAMED:
         return fetch_repository(head, repo, revision, name)
     path = fetch_file(repo, revision, name)
+    names = _names_beside(repo, path, name)
     beside = sorted({*read_weight_map(path).values()}) if is_index(file) else []
-    if file in ADAPTER[1] and _holds(repo, path, name, ADAPTER[0]):
+    if file in ADAPTER[1] and ADAPTER[0] in names:
         beside = [ADAPTER[0]]
-    for other in beside:
+    for other in (*beside, *names_beside(file, names)):
         fetch_file(repo, _commit_of(path, name), f"{home}/{other}".lstrip("/"))
     return Fetched(path)
 
 
-def _holds(repo: str, path: Path, name: str, other: str) -> bool:
-    """Whether there is another file beside a downloaded one, in the cache or on the Hub."""
-    if path.with_name(other).exists() or _is_offline():
-        return path.with_name(other).exists()
+def _names_beside(repo: str, path: Path, name: str) -> list[str]:
+    """The names in the folder of a downloaded file, in the cache or on the Hub."""
+    if _is_offline():
+        return [one.name for one in path.parent.iterdir()]
+    home = name.rpartition("/")[0]
     with translate_read_errors(repo):
         _, names = listing(repo, _commit_of(path, name))
-    return f"{name.rpartition('/')[0]}/{other}".lstrip("/") in names
+    return [one.rpartition("/")[2] for one in names if one.rpartition("/")[0] == home]
 
 
 def _commit_of(path: Path, name: str) -> str:
@@ -195,7 +198,9 @@ def _needed(chosen: Chosen, names: Sequence[str], fetch_index: Callable[[str], P
     """The files to download: small ones first."""
     weights, home = chosen.weights, f"{chosen.home}/" if chosen.home else ""
     wanted = [] if chosen.config is None else [chosen.config]
-    if not weights.is_file:
+    if weights.is_file:
+        wanted += _own_configs(chosen, names)
+    else:
         beside = [CONFIG, *PROCESSORS] if f"{home}{CONFIG}" in names else []
         if weights.container == "PEFT adapter":
             beside = [ADAPTER[0]]
@@ -210,7 +215,7 @@ def _needed(chosen: Chosen, names: Sequence[str], fetch_index: Callable[[str], P
     if is_index(weights.file.rpartition("/")[2]):
         shards = {*read_weight_map(fetch_index(weights.file)).values()}
         wanted += [f"{home}{shard}" for shard in sorted(shards)]
-    return [name for name in wanted if name in {*names}]
+    return [name for name in dict.fromkeys(wanted) if name in {*names}]
 
 
 def _is_offline() -> bool:
@@ -271,10 +276,21 @@ def choose(where: str, names: Sequence[str], *, complete: bool = True) -> Chosen
     if weights is None:
         message, hint = found.problem()
         raise (UsageError if found.candidates else RefusedError)(message, hint=hint)
-    yamls = [name for name in names if PurePosixPath(name).suffix in _YAML]
+    yamls = [name for name in names if PurePosixPath(name).suffix in YAML]
     chosen = Chosen(weights, yamls[0] if len(yamls) == 1 else None, found)
-    own = f"{chosen.home}/{CONFIG}".lstrip("/") in names and not weights.is_file
-    return chosen._replace(config=None) if own else chosen
+    if weights.is_file:
+        own = _own_configs(chosen, names)
+        own_yaml = next((name for name in own if PurePosixPath(name).suffix in YAML), None)
+        return chosen._replace(config=own_yaml) if own else chosen
+    own_json = f"{chosen.home}/{CONFIG}".lstrip("/") in names
+    return chosen._replace(config=None) if own_json else chosen
+
+
+def _own_configs(chosen: Chosen, names: Sequence[str]) -> list[str]:
+    """The paths of the configs that belong to a checkpoint file, which opening it finds."""
+    home, start = chosen.home, f"{chosen.home}/" if chosen.home else ""
+    there = [name.removeprefix(start) for name in names if name.rpartition("/")[0] == home]
+    return [start + name for name in names_beside(chosen.weights.file.removeprefix(start), there)]
 
 
 def fetch_file(repo: str, revision: str | None, name: str) -> Path:

@@ -236,3 +236,18 @@ class TestHowPicturesArePrepared:
     def test_as_saved_by_transformers_it_is_that_of_sam2(self, folder: Path) -> None:
         AutoProcessor.from_pretrained(folder).save_pretrained(folder)
         assert validate(folder).notes == ()
+
+
+class TestAFolderWithOneCheckpoint:
+    def test_has_the_config_of_that_checkpoint(self, pt: Path) -> None:
+        pt.with_suffix(".yaml").write_text(to_hydra(AT_256))
+        (pt.parent / "another.yaml").write_text(to_hydra(AT_512))
+        assert size(pt.parent) == 256
+
+    def test_or_its_only_yaml_as_on_the_hub(self, pt: Path) -> None:
+        only = pt.parent / "train.yaml"
+        only.write_text(to_hydra(AT_256))
+        note = "the settings are those of train.yaml, the only YAML there: image size 256"
+        assert note in inspect(pt.parent).notes
+        only.write_text("lr: 0.1")  # of something else
+        assert size(pt.parent) is None

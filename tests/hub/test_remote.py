@@ -181,9 +181,9 @@ def _healthy(world: World) -> None:
     world.hub.heal()
 
 
-def test_the_only_yaml_of_a_repository_is_read(world: World) -> None:
+def test_the_yaml_of_a_checkpoint_is_read(world: World) -> None:
     assert world.inspect("hf://org/yaml")[0]["image_size"] == 192
-    assert world.inspect("hf://org/yaml/m.pt")[0]["image_size"] is None
+    assert world.inspect("hf://org/yaml/m.pt")[0]["image_size"] == 192
 
 
 @pytest.mark.parametrize(

@@ -82,6 +82,8 @@ class World:
         self.hub.create("some/files", {"a.pt": self.body, "sub/b.pt": self.body})
         larger = CONFIG.read_text().replace("image_size: 128", "image_size: 256").encode()
         self.hub.create("some/configured", {"m.pt": self.body, "sub/larger.yaml": larger})
+        own = {"sub/m.pt": self.body, "sub/m.yaml": larger, "sub/n.pt": self.body}
+        self.hub.create("some/own", {**own, "other.yaml": CONFIG.read_bytes()})
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -254,13 +256,21 @@ def test_every_command_takes_every_form(
         (FILE, "torch zip", None),
         ("hf://some/configured", "torch zip", 256),
         ("hf://some/configured/m.pt", "torch zip", None),
+        ("hf://some/own/sub/m.pt", "torch zip", 256),
+        ("hf://some/own/sub/n.pt", "torch zip", None),
+        (f"hf://{REPO}/model.safetensors", "safetensors", 128),
     ],
 )
-def test_a_repository_gives_its_checkpoint_and_config_and_a_file_only_itself(
-    world: World, source: str, container: str, size: int | None
+def test_a_repository_gives_its_checkpoint_and_config_and_a_file_its_own(
+    world: World, tmp_path: Path, source: str, container: str, size: int | None
 ) -> None:
     answer = json.loads(world.one("inspect", source, "--json")[1])
     assert (answer["container"], answer["image_size"]) == (container, size)
+    line = ["convert", source, str(tmp_path / "out.pt"), "--to", "official", "--json"]
+    converted = json.loads(world.one(*line)[1])  # which downloads it
+    assert converted["image_size"] == size
+    line[2] = str(tmp_path / "again.pt")
+    assert json.loads(world.one(*line, HF_HUB_OFFLINE="1")[1])["image_size"] == size
 
 
 def test_a_config_that_is_given_overrides_the_one_beside_the_checkpoint(
