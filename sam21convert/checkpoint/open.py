@@ -193,7 +193,7 @@ def _opened(
 ) -> Checkpoint:
     refuse_adapter(located.path)
     source = open_source(located.path, place=not isinstance(located.path, HubPath))
-    source = replace(source, notes=tuple(dict.fromkeys((*located.notes, *source.notes))))
+    source = replace(source, notes=_joined_notes(located.notes, source.notes))
     inside = source.path / CONFIG
     content = read_json(inside) if source.path.is_dir() and inside.exists() else None
     _refuse_lookalikes(source, content, drop_hq=drop_hq)
@@ -212,6 +212,12 @@ def _opened(
         checkpoint = _with_notes(checkpoint, note, *_foreign_settings(only))
         return replace(checkpoint, config_file=None if isinstance(only, HubPath) else only)
     return _with_beside(checkpoint) if source.path.is_file() else checkpoint
+
+
+def _joined_notes(listed: tuple[str, ...], seen: tuple[str, ...]) -> tuple[str, ...]:
+    """Notes on a repository, and those on its folder in the cache, which holds a part of it."""
+    known = {note.partition(";")[0] for note in listed}
+    return (*listed, *(note for note in seen if note.partition(";")[0] not in known))
 
 
 def recognise(source: Source, config: str | Path | ModelConfig | None = None) -> Checkpoint:

@@ -275,7 +275,7 @@ def _of_home(home: str, files: Sequence[str]) -> list[Weights]:
         Weights(f"{prefix}{name}", f"{prefix}{name}")
         for name in files
         if _MADE_INDEX.fullmatch(name)
-        or (PurePosixPath(name).suffix in _SUFFIXES and not _belongs(name))
+        or (PurePosixPath(name).suffix in _SUFFIXES and not _belongs(name, files))
     ]
     whole = _whole(files)
     if whole is None:
@@ -285,9 +285,13 @@ def _of_home(home: str, files: Sequence[str]) -> list[Weights]:
     return [Weights(home, file and f"{prefix}{file}", container), *beside]
 
 
-def _belongs(name: str) -> bool:
+def _belongs(name: str, files: Collection[str]) -> bool:
     """Whether a file holds weights that are not read by its own name, or no weights."""
-    return bool(_SHARD.fullmatch(name)) or is_side_file(name) or name.endswith("_states.pt")
+    stem, _, suffix = name.rpartition(".")
+    # OpenVINO and ncnn have the graph of a .bin beside it.
+    exported = suffix == "bin" and not {f"{stem}.xml", f"{stem}.param"}.isdisjoint(files)
+    part = bool(_SHARD.fullmatch(name)) or name.endswith("_states.pt")
+    return exported or part or is_side_file(name)
 
 
 def _whole(files: Sequence[str]) -> tuple[str, Container | None] | None:

@@ -135,6 +135,8 @@ def world(made: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Worl
         hub.create("org/variant", {"config.json": config, "pytorch_model.fp16.bin": whole})
         hub.create("org/adapter", {**lora(made), "checkpoint-1/optimizer.pt": optimizer})
         hub.create("org/named", {f"cells/{name}": data for name, data in lora(made).items()})
+        foreign = b'{"model_type": "sa2va_chat", "llm_config": {}}'
+        hub.create("org/large", {**safe, "config.json": foreign, "tokenizer.json": b"{}"})
         world = World(hub, tmp_path_factory.mktemp("home"))
         yield world
         for process in world.processes.values():
@@ -177,11 +179,23 @@ def test_only_what_is_needed_is_downloaded(
     assert again["tensors"] == done["tensors"]
 
 
-def test_what_is_passed_over_is_named_by_its_reference(world: World) -> None:
+def test_what_is_passed_over_is_named_by_its_reference(world: World, tmp_path: Path) -> None:
     (note,) = world.run("inspect", "hf://org/top")["notes"]
+    world.run("pull", "hf://org/top/model_1.safetensors")  # it is then beside it in the cache
+    done = world.run("convert", "hf://org/top", str(tmp_path / "o.pt"))
+    assert [n for n in done["notes"] if "model_1" in n] == [note]
     assert "also in hf://org/top: model_1.safetensors, checkpoint-9, checkpoint-10" in note
     reference = re.findall(r"give (\S+)", note)[0]
     assert world.run("inspect", reference)["path"] == "hf://org/top/model_1.safetensors"
+
+
+def test_a_config_of_another_model_is_noted(world: World, tmp_path: Path) -> None:
+    found = world.run("inspect", "hf://org/large")
+    assert (found["config"], found["image_size"]) == (DEBUG, None)
+    assert "config.json is of sa2va_chat: not read" in found["notes"]
+    done = world.run("convert", "hf://org/large", str(tmp_path / "o.pt"))
+    assert "config.json is of sa2va_chat: not read" in done["notes"]
+    assert world.downloaded("org/large") == WEIGHTS
 
 
 @pytest.mark.parametrize("command", ["inspect", "pull"])

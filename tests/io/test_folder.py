@@ -67,6 +67,7 @@ def test_a_folder_that_a_library_loads_is_read_itself(names: list[str], file: st
         (["model.ckpt", "hparams.yaml", "metrics.csv"], "model.ckpt"),
         (["x.safetensors", "optimizer.pt", "rng_state.pth", "training_args.bin"], "x.safetensors"),
         (["sub/best.pth", "README.md"], "sub/best.pth"),
+        (["m.pt", "openvino_model.bin", "openvino_model.xml", "n.param", "n.bin"], "m.pt"),
         (["big.safetensors.index.json", "big-00001-of-00001.safetensors"],
          "big.safetensors.index.json"),
         (["checkpoint-7/model.safetensors", "checkpoint-7/optimizer.pt"], "checkpoint-7"),
