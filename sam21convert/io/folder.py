@@ -37,6 +37,7 @@ _INDEX = re.compile(r".+\.index(\.\w+)?\.json")
 _MADE_INDEX = re.compile(r".+\.(safetensors|bin)\.index(\.\w+)?\.json")
 _SHARD = re.compile(r".*-\d{5}-of-\d{5}\b.*")
 _STATES, _LATEST = "_model_states.pt", "latest"  # of DeepSpeed, which has a folder for each step
+_STEP = re.compile(r"(checkpoint|ckpt|step|epoch|iter(ation)?)[-_=]?0", re.IGNORECASE)
 _OPTIMIZER = re.compile(r"(.*/)?optimizer(_\d+)?")  # what accelerate calls a folder of its state
 
 
@@ -137,17 +138,19 @@ class Found:
         return message, f"give one of them: {' or '.join(listed)}"
 
     def newest(self) -> Weights | None:
-        """Find the newest of several steps of one training, by their numbers.
+        """Find the newest of several steps of one training, by the numbers in their names.
 
         Returns:
-            The one with the highest number; None if their names differ in more than one number.
+            The one that is last in every number that differs; None if there is none, or the names
+            do not say that these are steps.
         """
-        patterns = {re.sub(r"\d+", "0", one.place) for one in self.candidates}
-        numbers = [re.findall(r"\d+", one.place) for one in self.candidates]
-        differing = sum(len(set(column)) > 1 for column in zip(*numbers, strict=False))
-        if len(self.candidates) < 2 or len(patterns) != 1 or differing != 1:
+        numbers = [[int(n[:18]) for n in re.findall(r"\d+", one.place)] for one in self.candidates]
+        alike = {re.sub(r"\d+", "0", one.place) for one in self.candidates}
+        if len(self.candidates) < 2 or len(alike) != 1 or not _STEP.search(alike.pop()):
             return None
-        return max(self.candidates, key=lambda one: _natural(one.place))
+        last = [max(column) for column in zip(*numbers, strict=True)]
+        pairs = zip(self.candidates, numbers, strict=True)
+        return next((one for one, own in pairs if own == last), None)
 
     def argument(self, weights: Weights) -> str:
         """Write one of the places as an argument of a command.

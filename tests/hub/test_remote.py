@@ -9,7 +9,6 @@ import io
 import json
 import os
 import pickle
-import shutil
 import subprocess
 import sys
 import warnings
@@ -211,14 +210,10 @@ def test_the_yaml_of_a_checkpoint_is_read(world: World) -> None:
     ],
 )  # fmt: skip
 def test_a_repository_is_reported_like_its_copy(
-    world: World, tmp_path: Path, reference: str, shown: str | None, copy: str
+    world: World, reference: str, shown: str | None, copy: str
 ) -> None:
     answer, requests = world.inspect(reference)
-    path = world.copies / copy
-    if "/" in copy:  # a file named on the Hub is read alone, without the config beside it
-        shutil.copytree(path.parent, tmp_path / "alone", ignore=lambda *_: ["config.json"])
-        path = tmp_path / "alone" / path.name
-    wanted = inspect(path, tensors=True).to_dict()
+    wanted = inspect(world.copies / copy, tensors=True).to_dict()
     assert answer == {**wanted, "path": shown or reference}
     read = [request for request in requests if request.path.startswith("/storage/")]
     assert all("range" in request.headers for request in read)

@@ -108,7 +108,13 @@ def test_the_only_checkpoint_of_any_other_folder_is_read_and_noted(
             "several checkpoints: best.ckpt, last.ckpt",
             "give one of them: run/best.ckpt or run/last.ckpt",
         ),
-        (  # two numbers differ: no one knows which counts
+        (
+            [f"epoch={n}-step={90 * n}.ckpt" for n in (9, 10)],
+            "several checkpoints",
+            "the newest is run/epoch=10-step=900.ckpt",
+        ),
+        (["v1.pt", "v2.pt"], "several checkpoints", "run/v1.pt or run/v2.pt"),
+        (  # which number counts?
             ["v0/epoch=9.ckpt", "v1/epoch=2.ckpt"],
             "several checkpoints",
             "run/v0/epoch=9.ckpt or run/v1/epoch=2.ckpt",
