@@ -173,9 +173,7 @@ def test_only_what_is_needed_is_downloaded(
     assert world.downloaded("/".join(source.split("/")[:2])) == files
     chosen = [note for note in found["notes"] if " is read" in note]
     assert len(chosen) == (source in ("org/top", "org/variant"))
-    assert [note for note in done["notes"] if "hf://" in note or "variant" in note] == found[
-        "notes"
-    ]
+    assert set(chosen) <= set(done["notes"])
     again = world.run("convert", f"hf://{source}", str(tmp_path / "again.pt"), offline="1")
     assert again["tensors"] == done["tensors"]
 
