@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from ..checkpoint.identify import IdentifiedCheckpoint
+from ..checkpoint.inspect import untold
 from ..checkpoint.open import Checkpoint
 from ..config.hydra import BUILDERS
 from ..config.registry import Shipped
@@ -78,6 +79,23 @@ def notes_on_output(target: KeyMap, count: int, shipped: Shipped | None) -> Iter
     for size, note in dialect.notes:
         if shipped is not None and shipped.size == size:
             yield note
+
+
+def notes_on_assumptions(source: Checkpoint, complete: Checkpoint, *, sized: bool) -> Iterator[str]:
+    """Say which settings in the config that is written are assumed.
+
+    Args:
+        source: the source.
+        complete: the base that completes it, or the source itself.
+        sized: whether an image size was asked for.
+
+    Yields:
+        A sentence, if anything is assumed.
+    """
+    if source.config_from is None:
+        yield from untold(complete, sized=sized)
+    elif complete is not source and complete.config_from is None:
+        yield ("the settings of the memory are those of the published model: no tensor tells them")
 
 
 def notes_on_yaml(dialect: Dialect, config: ModelConfig | None) -> Iterator[str]:

@@ -6,12 +6,11 @@ Headers decide it, and the values of a few small tensors, which are read in one 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..checkpoint.identify import IdentifiedCheckpoint, identify
-from ..checkpoint.inspect import untold
 from ..checkpoint.lora import Adapter, find_adapter
 from ..checkpoint.open import Checkpoint, open_checkpoint
 from ..checkpoint.remap import CanonicalTensors, usual_type
@@ -37,6 +36,7 @@ from .generation import (
 )
 from .lora import merge
 from .notes import (
+    notes_on_assumptions,
     notes_on_base,
     notes_on_output,
     notes_on_source,
@@ -159,9 +159,8 @@ def make_plan(source: str | Path, destination: str | Path, options: ConvertOptio
         model = replace(model, generation=told or model.generation)
         yaml = yaml_beside(destination, model, dialect, told)
         settings = settings or (model if yaml else None)
-    assumed: Iterable[str] = ()
-    if settings is not None and made.source.config_from is None:
-        assumed = untold(made.complete, sized=options.image_size is not None)
+    sized = options.image_size is not None
+    assumed = notes_on_assumptions(made.source, made.complete, sized=sized) if settings else ()
     plan = Plan(
         source=made.source,
         base=None if made.complete is made.source else made.complete,
