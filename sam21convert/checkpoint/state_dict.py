@@ -24,6 +24,7 @@ COMPILED = "_orig_mod."  # what torch.compile puts into names, anywhere
 MAX_DEPTH = 4
 TOP = "."  # what ``weights`` calls the top level of a file
 _AVERAGED = {"ema", "averaged", "swa", "shadow"}  # words in the names of averaged weights
+_TRAINED = "current_model_state"  # beside Lightning's averages, which are then its state_dict
 _KINDS = {"ema": True, "model": False}
 
 
@@ -95,6 +96,7 @@ class _Found:
     tensors: Mapping[str, TensorRef]
     prefix: str
     anchor: str
+    swapped: bool = False  # by Lightning, which then has the average in place of the model
 
     @property
     def place(self) -> str:
@@ -105,7 +107,7 @@ class _Found:
     def averaged(self) -> bool:
         """Whether these are weights averaged over a training."""
         words = {word for key in (*self.path, self.prefix) for word in re.split("[._]", key)}
-        return not words.isdisjoint(_AVERAGED) or "n_averaged" in self.tensors
+        return self.swapped or not words.isdisjoint(_AVERAGED) or "n_averaged" in self.tensors
 
 
 def walk(root: Any) -> Iterator[tuple[tuple[str, ...], Mapping[str, TensorRef]]]:
@@ -146,7 +148,8 @@ def _state_dicts(root: Any) -> Iterator[_Found]:
                 anchor = next((one for one in anchors if _tail(name, one)), "")
                 prefix = name[: len(name) - len(_tail(name, anchor))]
                 if anchor and (path, prefix) not in found:
-                    found[path, prefix] = _Found(path, tensors, prefix, anchor)
+                    swapped = path == ("state_dict",) and _TRAINED in root
+                    found[path, prefix] = _Found(path, tensors, prefix, anchor, swapped)
     if holders and not found:
         path, tensors = max(holders, key=lambda holder: len(holder[1]))
         yield _Found(path, tensors, "", "")

@@ -6,6 +6,9 @@ import re
 import unicodedata
 from collections.abc import Iterable
 
+from ..errors import RefusedError
+
+_SHOWN = 60  # characters of a name that an error message quotes
 # Characters without a shape: the property Default_Ignorable_Code_Point of Unicode.
 _INVISIBLE = re.compile(
     "[\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f"
@@ -55,6 +58,25 @@ def twins(names: Iterable[str]) -> tuple[str, str] | None:
             return seen[key], name
         seen[key] = name
     return None
+
+
+def refuse_twins(where: str, names: Iterable[str]) -> None:
+    """Refuse names of which another program or file system may see only one.
+
+    Args:
+        where: The file, for the error message.
+        names: The names.
+
+    Raises:
+        RefusedError: If two of them may be taken for each other.
+    """
+    same = twins(names)
+    if same is not None:
+        one, other = (repr(name[:_SHOWN]) for name in same)
+        raise RefusedError(
+            f"{where}: the names {one} and {other} may be taken for each other",
+            hint="rename one of them where the file was written",
+        )
 
 
 def _decomposed(name: str) -> str:

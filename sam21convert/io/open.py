@@ -17,6 +17,7 @@ from ..errors import (
 from .deepspeed import find_deepspeed, read_deepspeed, with_masters
 from .folder import ADAPTER, find_weights, is_index, list_folder
 from .safetensors import read_safetensors, read_sharded
+from .sharded_by_process import has_processes, read_processes, with_other_processes
 from .side_files import known_as, named_as
 from .source import Blob, Placeholder, Source, refuse_special
 from .torch_distributed import read_distributed
@@ -66,7 +67,7 @@ def _open_file(path: Path, place: bool) -> Source:
         return read_sharded(path, lambda shard: _open_shard(shard, place))
     start = _start_of(path)
     if start[4:9] == b"\0\0\0\0{":  # a header shorter than 4 GiB
-        return read_safetensors(path)
+        return with_other_processes(read_safetensors(path))
     if start[:4] == b"PK\x03\x04":
         source = read_torch_zip(path, place=place)
         return with_masters(source) if place else source
@@ -98,6 +99,8 @@ def _open_folder(path: Path, place: bool) -> Source:
     weights = found.weights
     if (weights is None or weights.place or not weights.container) and find_deepspeed(path):
         return read_deepspeed(path)
+    if weights is None and has_processes(path):
+        return read_processes(path)
     if weights is None:
         near = {"/".join(name.split("/")[:2]) for name in listing.names}
         if not found.candidates and (known := archive(near)):

@@ -16,7 +16,7 @@ from ..errors import RefusedError, UnreadableError, unreadable
 from ..report import Progress
 from .data.copy import Written, copy_tensors
 from .json_scanner import SPACE, JsonScanner, OtherKindError, TooLongError
-from .names import twins
+from .names import refuse_twins
 from .source import Source, is_file_name, refuse_special
 from .tensor import DTYPES, Tensor, TensorRef, TensorSpec
 from .text import TwiceError, read_up_to
@@ -31,6 +31,7 @@ _SHOWN = 60  # characters of a name that an error message quotes
 _SORT = {dtype: order for order, dtype in enumerate(DTYPES)}
 _DTYPES = {dtype.encode(): dtype for dtype in DTYPES}
 _METADATA = "__metadata__"
+_NULL = re.compile(SPACE + rb"null")  # in place of metadata, as MLX writes it
 
 # A tensor as every writer writes it, up to the spaces: name, type, shape, offsets, what follows.
 _NUMBER = rb"(?:0|[1-9][0-9]{0,17})"
@@ -89,12 +90,12 @@ def read_safetensors(path: Path) -> Source:
         RefusedError: If an element type is unknown, or the header is too large.
     """
     text, size = _header(path)
-    metadata: dict[str, str] = {}
+    metadata: dict[str, str] | None = None
     tensors: dict[str, TensorRef] = {}
     spans, start = [], 8 + len(text)
     try:
         for name, entry in _members(text):
-            if name in tensors or (name == _METADATA and metadata):
+            if name in tensors or (name == _METADATA and metadata is not None):
                 raise UnreadableError(f"{path}: {_shown(name)!r} occurs twice")
             if name == _METADATA:
                 metadata = entry
@@ -110,9 +111,9 @@ def read_safetensors(path: Path) -> Source:
         raise UnreadableError(f"{path}: the header is not valid: not a JSON object") from error
     except ValueError as error:
         raise UnreadableError(f"{path}: the header is not valid: {error}") from error
-    _refuse_twins(path, tensors)
+    refuse_twins(str(path), tensors)
     _check_tiling(path, spans, size - start)
-    return Source(path, "safetensors", (path,), tensors, metadata)
+    return Source(path, "safetensors", (path,), tensors, metadata or {})
 
 
 def read_sharded(index: Path, read: Callable[[Path], Source] = read_safetensors) -> Source:
@@ -232,8 +233,8 @@ def read_weight_map(index: Path) -> dict[str, str]:
         raise UnreadableError(f"{index}: not valid JSON: {error}") from error
     if not weight_map:
         raise UnreadableError(f"{index}: has no weight_map")
-    _refuse_twins(index, weight_map)
-    _refuse_twins(index, dict.fromkeys(weight_map.values()))
+    refuse_twins(str(index), weight_map)
+    refuse_twins(str(index), dict.fromkeys(weight_map.values()))
     return weight_map
 
 
@@ -281,6 +282,9 @@ def _members(text: bytes) -> Iterator[tuple[str, Any]]:
 def _metadata_at(scanner: JsonScanner) -> dict[str, str]:
     found: dict[str, str] = {}
     most = scanner.at + _MAX_METADATA
+    if _NULL.match(scanner.text, scanner.at):
+        scanner.value(_MAX_ENTRY)
+        return found
     try:
         more = scanner.opens()
         while more:
@@ -338,17 +342,6 @@ def _shards_of(index: Path, scanner: JsonScanner) -> dict[str, str]:
             raise RefusedError(f"{index}: names more than the {_MAX_NAMES} tensors allowed")
         more = scanner.more()
     return found
-
-
-def _refuse_twins(path: Path, names: Mapping[str, Any]) -> None:
-    """Refuse names of which another program or file system may see only one."""
-    same = twins(names)
-    if same is not None:
-        one, other = (repr(_shown(name)) for name in same)
-        raise RefusedError(
-            f"{path}: the names {one} and {other} may be taken for each other",
-            hint="rename one of them where the file was written",
-        )
 
 
 def _entry(path: Path, name: str, entry: Any) -> _Entry:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from ..errors import RefusedError, UnreadableError
+from .names import refuse_twins
 from .pickle.load import Known, Pickled, Record, unpickle
 from .source import Blob, Placeholder, Source, is_file_name, refuse_special
 from .tensor import Joined, TensorRef
@@ -44,6 +45,7 @@ def read_distributed(folder: Path) -> Source:
     found = _metadata(path)
     entries, places = found.value["state_dict_metadata"], found.value["storage_data"]
     paths = found.value.get("planner_data")
+    refuse_twins(str(path), map(str, entries))
     blobs: list[Blob] = []
     extents: _Extents = {}
     root: dict[str, Any] = {}
@@ -96,7 +98,15 @@ def _metadata(path: Path) -> Pickled:
         for name in ("state_dict_metadata", "storage_data"):
             if not isinstance(content.get(name), dict):
                 raise UnreadableError(f"it has no {name}")
+        refuse_twins("its files", sorted(_files_of(content["storage_data"])))
     return replace(found, value=content)
+
+
+def _files_of(places: Mapping[Any, Any]) -> set[str]:
+    """The files that pieces are in, as far as they are told."""
+    states = (place.state for place in places.values() if isinstance(place, Record))
+    paths = (state.get("relative_path") for state in states if isinstance(state, dict))
+    return {path for path in paths if isinstance(path, str)}
 
 
 def _state(record: Any) -> Mapping[str, Any]:

@@ -20,7 +20,7 @@ from .pickle.load import unpickle
 from .source import Blob, Placeholder, Source
 from .torch_storage import TORCH, Storages, StorageType, errors_about
 from .zip_directory import MAX_DIRECTORY, NOT_A_ZIP, check_end
-from .zip_entries import refuse_twins
+from .zip_entries import check_names
 
 _MAX_ONE_TENSOR = 4096  # bytes of the directory or pickle of a single tensor; usually hundreds
 _CHUNK = 1 << 18
@@ -172,7 +172,7 @@ class _Archive:
                 infos = archive.infolist()
         except NOT_A_ZIP as error:
             raise UnreadableError(f"not an intact zip archive ({error})") from None
-        refuse_twins([info.orig_filename for info in infos])
+        check_names([info.orig_filename for info in infos])
         self.entries = {info.orig_filename: info for info in infos}
         # PyTorch takes the folder of the entry that comes first in the directory.
         self.top = next(iter(self.entries), "").partition("/")[0]

@@ -11,7 +11,7 @@ import re
 from collections.abc import Collection, Iterable
 
 from ..errors import RefusedError, UnreadableError
-from .names import folded, twins
+from .names import folded, refuse_twins
 
 _SHOWN = 60  # characters of a name that an error message quotes
 _PICKLE = "data.pkl"
@@ -22,7 +22,7 @@ _WRITTEN = re.compile(
 )
 
 
-def refuse_twins(names: Collection[str]) -> None:
+def check_names(names: Collection[str]) -> None:
     """Refuse an archive in which programs may find different entries by the same name.
 
     Args:
@@ -36,9 +36,7 @@ def refuse_twins(names: Collection[str]) -> None:
     if len(set(names)) < len(names):
         raise UnreadableError("two entries of the zip archive have the same name")
     names = [_as_utf8(name) for name in names]
-    if pair := twins(names):
-        one, other = (repr(name[:_SHOWN]) for name in pair)
-        raise RefusedError(f"programs may take the entries {one} and {other} for one another")
+    refuse_twins("the zip archive", names)
     for name in names:
         below, usual = name.partition("/")[2], folded(name).partition("/")[2]
         if _WRITTEN.fullmatch(usual) and not _WRITTEN.fullmatch(below):

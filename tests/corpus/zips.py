@@ -145,7 +145,7 @@ def _entries() -> Iterator[Case]:
             for path in ("/abs/data.pkl", "a\\data.pkl", "a//data.pkl", "a/DATA.PKL", "a/data.pkl ", "a/d\u200bata.pkl")
         ),
         *(
-            (f"{name} beside {other}", zipped([*plain, Entry(name, b"N.")]), "for one another")
+            (f"{name} beside {other}", zipped([*plain, Entry(name, b"N.")]), "for each other")
             for other, name in (
                 ("data.pkl", "a/DATA.PKL"), ("data/0", "A/data/0"), ("data/0", "a/Data/0"),
                 ("data.pkl", "a\\data.pkl"), ("data.pkl", "a/./data.pkl"), ("data/0", "a/data/0."),

@@ -7,7 +7,8 @@ import unicodedata
 
 import pytest
 
-from sam21convert.io.names import folded, twins
+from sam21convert.errors import RefusedError
+from sam21convert.io.names import folded, refuse_twins, twins
 
 SAME = {
     "case": ("Model.Weight", "model.weight"),
@@ -79,3 +80,11 @@ def test_any_number_of_accents_takes_time_in_proportion(accents: str) -> None:
     start = time.perf_counter()
     folded("a" + accents * 500_000)  # normalised at once this takes minutes
     assert time.perf_counter() - start < 5
+
+
+def test_one_sentence_refuses_twins_everywhere() -> None:
+    refuse_twins("here", ("a", "b", "a.b"))
+    with pytest.raises(RefusedError) as caught:
+        refuse_twins("here", ("a", "b" * 100, "B" * 100))
+    message = f"here: the names {'b' * 60!r} and {'B' * 60!r} may be taken for each other"
+    assert caught.value.message == message

@@ -184,3 +184,26 @@ class TestShards:
         self.write(index, weight_map)
         with pytest.raises(UnreadableError, match=complaint):
             read_sharded(index)
+
+
+@pytest.mark.parametrize("null", ["null", " null ", "{}"])
+def test_metadata_may_be_null(null: str, tmp_path: Path) -> None:
+    entry = '"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}'
+    path = tmp_path / "a.safetensors"
+    for header in (f'{{"__metadata__":{null},{entry}}}', f'{{{entry},"__metadata__":{null}}}'):
+        text = header.encode()
+        path.write_bytes(len(text).to_bytes(8, "little") + text + bytes(8))
+        assert (list(read_safetensors(path).root), read_safetensors(path).metadata) == (["a"], {})
+    text = f'{{"__metadata__":{null},"__metadata__":{{}},{entry}}}'.encode()
+    path.write_bytes(len(text).to_bytes(8, "little") + text + bytes(8))
+    with pytest.raises(UnreadableError, match="occurs twice"):
+        read_safetensors(path)
+
+
+def test_what_mlx_writes_is_read(tmp_path: Path) -> None:
+    mx = pytest.importorskip("mlx.core")
+    path = tmp_path / "a.safetensors"
+    mx.save_safetensors(str(path), {"a": mx.arange(3), "long name": mx.zeros((2, 5))})
+    assert b'"__metadata__":null' in path.read_bytes()
+    found = {name: ref.spec.shape for name, ref in read_safetensors(path).root.items()}
+    assert found == {"a": (3,), "long name": (2, 5)}

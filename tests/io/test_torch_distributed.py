@@ -277,3 +277,24 @@ def test_metadata_of_the_hugging_face_writer_is_dropped(tmp_path: Path) -> None:
     marked.write_bytes(len(text).to_bytes(8, "little") + text + data[8 + length :])
     assert run("convert", marked, tmp_path / "out.safetensors").exit_code == 0
     assert (tmp_path / "out.safetensors").read_bytes() == data
+
+
+@pytest.mark.parametrize("of", ["tensors", "files"])
+def test_names_that_may_be_taken_for_each_other_are_refused(of: str, tmp_path: Path) -> None:
+    names = ("part", "Part") if of == "tensors" else ("part", "other")
+    folder = saved(tmp_path / "dcp", {name: torch.ones(2) for name in names})
+    content = pickle.loads((folder / ".metadata").read_bytes())
+    if of == "files":
+        shutil.copy(folder / "__0_0.distcp", folder / "__0_0.DISTCP")
+        open_source(folder)
+        next(iter(content.storage_data.values())).relative_path = "__0_0.DISTCP"
+        (folder / ".metadata").write_bytes(pickle.dumps(content))
+    with pytest.raises(RefusedError, match="may be taken for each other"):
+        open_source(folder)
+
+
+def test_a_name_is_counted_once_however_many_pieces_have_it(tmp_path: Path) -> None:
+    found = inspect(saved(tmp_path / "dcp", state_dict()))
+    distinct = {name.name for name in found.safety.names}
+    assert len(found.safety.names) > 100
+    assert found.safety.verdict.endswith(f": {len(distinct)} names")

@@ -128,7 +128,7 @@ class Safety:
             return "not known to be safe: not all of it was looked through"
         if self.rating == "unknown":
             return "tensors and plain data, and names that are unknown but not called"
-        return f"nothing but tensors and plain data: {len(self.names)} names"
+        return f"nothing but tensors and plain data: {len({n.name for n in self.names})} names"
 
     def warning(self) -> str | None:
         """Describe in one line what is not clean.
