@@ -14,7 +14,7 @@ import torch
 
 import sam21convert
 from sam21convert.errors import RefusedError, UnreadableError
-from sam21convert.io.data.copy import Files, payload
+from sam21convert.io.data.copy import Files, payload, read_bytes
 from sam21convert.io.open import open_source
 from sam21convert.io.tensor import Striped, Tensor, TensorRef
 
@@ -177,6 +177,7 @@ def test_rows_of_a_striped_tensor_are_found(tmp_path: Path) -> None:
                 part = ref.rows(start, count)
                 read = b"".join(map(bytes, payload(files, Tensor(part.spec, (part,)))))
                 assert read == bytes_of(tensors["p"][start : start + count])
+        assert read_bytes(files, ref) == bytes_of(tensors["p"])  # as for a sum, in memory
     assert type(ref.rows(0, 1)) is TensorRef
     assert ref.permuted((0, 1)) is ref
     with pytest.raises(IndexError):
