@@ -12,61 +12,67 @@ from ..errors import RefusedError
 from ..io.open import Source
 from ..io.tensor import TensorRef
 from ..model.config import Generation
+from .parts import known, names_of, namings
 from .state_dict import ANCHORS, Unwrapped
 
-_MEMORY = (
-    "maskmem_tpos_enc",
-    "memory_attention.norm.weight",
-    "memory_encoder.out_proj.weight",
-    "obj_ptr_proj.layers.1.weight",
-)
+# Tensors beside those in which the generations differ, and further ones of the memory.
+_TOP = ("maskmem_tpos_enc", "no_obj_ptr", "obj_ptr_proj.layers.1.weight")
+_MEMORY = (*_TOP, "memory_attention.norm.weight", "memory_encoder.out_proj.weight")
 GENERATION_TENSORS = ("no_obj_embed_spatial", "obj_ptr_tpos_proj.weight", "obj_ptr_tpos_proj.bias")
 
 
 def dialect_of(found: Unwrapped, source: Source) -> Dialect | None:
-    """Find the dialect of a state dict, by the name of its anchor and the shapes of its tensors.
+    """Find the dialect of a state dict, by its names and the shapes of its tensors.
 
     Args:
         found: the state dict.
         source: the file that it is in, whose metadata may record a layout.
 
     Returns:
-        The dialect that uses the name of the anchor; None when no dialect does. Of several, the
-        first whose memory tensors are in the state dict, otherwise the first.
+        The dialect that has most of the names; None when none of them is a name of SAM 2. Of
+        several with these names, the first whose memory tensors are in the state dict, otherwise
+        the first.
 
     Raises:
         RefusedError: when the shapes contradict the layout that the file records.
     """
-    named = [d for d in DIALECTS if found.anchor in {target_name(d, name) for name in ANCHORS}]
+    if not found.is_known:
+        return None
+    naming = max(namings(DIALECTS), key=lambda dialect: known(found.tensors, dialect))
+    named = [d for d in DIALECTS if names_of(d) <= names_of(naming)]
     fitting = [d for d in named if _has_layout(d, found.tensors)] or named
     layouts = [dict(d.metadata).get("layout") for d in fitting]
     recorded = source.metadata.get("layout")
-    if recorded in dict(MLX.metadata).values() and recorded not in layouts:
-        raise RefusedError(
-            f"{source.path}: records the layout {recorded}, but its tensors have another",
-            hint="a program transposed the tensors and left the metadata: use the original file",
-        )
+    if recorded in dict(MLX.metadata).values():
+        if recorded not in layouts:
+            raise RefusedError(
+                f"{source.path}: records the layout {recorded}, but its tensors have another",
+                hint="a program transposed the tensors and left the metadata: use the original "
+                "file",
+            )
+        return fitting[layouts.index(recorded)]
     for dialect in fitting:
         memory = {target_name(dialect, name) for name in _MEMORY}
         if memory == {None} or any(name in found.tensors for name in memory):
             return dialect
-    return fitting[0] if fitting else None
+    return fitting[0]
 
 
 def size_of(
-    tensors: Mapping[str, TensorRef], dialect: Dialect
+    tensors: Mapping[str, TensorRef], dialect: Dialect, *, whole: bool = True
 ) -> tuple[Shipped | None, Generation | None]:
     """Find the size and generation of a model by the shapes and names of its tensors.
 
     Args:
         tensors: the state dict, by the names of ``dialect``.
         dialect: its dialect.
+        whole: whether it holds a whole model, so that what is absent tells something.
 
     Returns:
         The shipped config of the same width and number of blocks, of this generation if that is
         known; None when no published model has this size. Then the generation, ``"2.1"`` if at
-        least two of the three tensors that SAM 2.1 adds are there; None when there is no memory to
-        tell it by.
+        least two of the three tensors that SAM 2.1 adds are there; None when no tensor beside those
+        three tells it.
     """
     shapes = [
         (tensors[name].spec.shape, axis)
@@ -79,9 +85,12 @@ def size_of(
     blocks = 1 + max((int(number) for number in numbers if number.isdecimal()), default=-1)
     marks = [target_name(dialect, name) for name in GENERATION_TENSORS]
     generation: Generation | None = None
-    memory = [target_name(dialect, name) for name in _MEMORY]
-    if None not in marks and any(name in tensors for name in memory):
-        generation = "2.1" if sum(mark in tensors for mark in marks) >= 2 else "2.0"
+    if None not in marks and sum(mark in tensors for mark in marks) >= 2:
+        generation = "2.1"
+    elif (
+        whole and None not in marks and any(target_name(dialect, name) in tensors for name in _TOP)
+    ):
+        generation = "2.0"
     for shipped in SHIPPED:
         same_size = {shipped.embed_dim} == widths and shipped.blocks == blocks
         if same_size and generation in (None, shipped.generation):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from ..io.source import CONFIG, Container
 from ..io.tensor import TensorSpec
 from ..model.config import Generation
 from ..report import Report, fold, size_text, table
-from .mismatch import describe
+from .mismatch import describe, part_text
 from .open import Checkpoint, open_checkpoint
 from .safety.report import FAIL_ON, FailOn, Safety, assess
 
@@ -32,6 +32,7 @@ class Inspection(Report):
         generation: ``"2.0"`` or ``"2.1"``.
         size: the size of the model, such as ``tiny``.
         config: the shipped config whose tensors the file has.
+        parts: the parts of a model that the file holds, if it holds only some.
         task: what the dialect has tensors for: "video", "image" or "trunk".
         image_size: the side of the input in pixels, if a config beside the file states it.
         wrappers: keys and prefixes that were removed to find the state dict, from the outside in.
@@ -59,6 +60,7 @@ class Inspection(Report):
     generation: Generation | None
     size: str | None
     config: str | None
+    parts: tuple[str, ...]
     task: str | None
     image_size: int | None
     wrappers: tuple[str, ...]
@@ -111,6 +113,7 @@ class Inspection(Report):
             ("generation", f"SAM {self.generation}" if self.generation else "unknown"),
             ("size", self.size or "unknown"),
             ("config", self.config or "unknown"),
+            *([("part", " and ".join(self.parts))] if self.parts else []),
             ("task", self.task or "unknown"),
             ("image size", side),
             ("tensors", f"{self.tensors} ({dtypes})"),
@@ -185,6 +188,7 @@ def inspect(
         generation=checkpoint.generation if dialect else None,
         size=shipped.size if shipped else None,
         config=shipped.name if shipped and known else None,
+        parts=checkpoint.parts,
         task=dialect.task if dialect else None,
         image_size=checkpoint.config.image_size if checkpoint.config else None,
         wrappers=checkpoint.wrappers,
@@ -213,9 +217,17 @@ def faults(checkpoint: Checkpoint) -> list[str]:
     """
     if checkpoint.dialect is None:
         return ["no tensor has a name that SAM 2 uses in any dialect this tool knows"]
+    if checkpoint.fit is None and checkpoint.parts:
+        return [part_text(checkpoint)]
     if checkpoint.fit is None:
         return ["not the size of any published SAM 2: it needs a config (`config=FILE`)"]
     found = describe(checkpoint.fit)
+    if checkpoint.parts:
+        lacking = replace(checkpoint.fit, missing=())
+        found = [
+            f"{part_text(checkpoint)}: {len(checkpoint.fit.missing)} tensors are missing",
+            *describe(lacking),
+        ]
     if checkpoint.lora is not None:
         found.insert(0, f"{checkpoint.lora.problem}; {checkpoint.lora.hint}")
     folder = checkpoint.config_file is None

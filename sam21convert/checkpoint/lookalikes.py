@@ -18,7 +18,8 @@ from ..dialects.keymap import target_name
 from ..errors import RefusedError
 from ..io.open import Source
 from ..io.tensor import Inventory
-from .state_dict import ANCHORS, COMPILED, walk
+from .parts import COMPILED
+from .state_dict import ANCHORS, walk
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +110,7 @@ HQ_SAM2 = ModelFamily(
     (
         Signature(("sam_mask_decoder.hf_token.weight",)),
         Signature(("sam_mask_decoder.hf_mlp.layers.{i}.weight",)),
+        Signature(("hf_token.weight", "pred_obj_score_head.layers.{i}.weight")),
     ),
 )
 # Tensors that HQ-SAM 2 adds to the mask decoder (``sam2/modeling/sam/mask_hq_decoder.py``).
@@ -161,6 +163,12 @@ FAMILIES: tuple[ModelFamily, ...] = (
         (Signature(("blocks.{i}.prompt_learn.", "blocks.{i}.block.")),),
     ),
     ModelFamily(
+        "SAM2-Adapter",
+        "SAM 2 with a prompt generator within its image encoder",
+        "use it with the code of tianrun-chen/SAM-Adapter-PyTorch",
+        (Signature(("trunk.prompt_generator.",)),),
+    ),
+    ModelFamily(
         "EfficientTAM",
         "the memory of SAM 2 on a plain ViT",
         "use it with the code of yformer/EfficientTAM",
@@ -203,6 +211,7 @@ FAMILIES: tuple[ModelFamily, ...] = (
                 rank=4,
             ),
             Signature(("vision_encoder.layers.{i}.attn.rel_pos_h",)),
+            Signature(("iou_token.weight", "transformer.layers.{i}.mlp.lin1.weight")),
         ),
         model_types=("sam",),
     ),

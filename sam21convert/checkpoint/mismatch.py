@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from ..config.registry import SHIPPED
 from ..dialects import DIALECTS
@@ -11,9 +12,12 @@ from ..dialects.rules import Dialect
 from ..errors import MismatchError
 from ..io.tensor import FLOAT8_DTYPES
 from ..report import fold
+from .drop import drop_hint, is_within
 from .open import Checkpoint, shipped_keymap
+from .parts import folded, names_of
 
 _SHOWN = 3
+_BASE = "a complete checkpoint of the same size with `base=CHECKPOINT`"
 
 
 def mismatch(checkpoint: Checkpoint) -> MismatchError:
@@ -25,11 +29,27 @@ def mismatch(checkpoint: Checkpoint) -> MismatchError:
     Returns:
         The error, to be raised.
     """
-    asked = _asked(checkpoint)
-    lines = [f"{checkpoint.source.path} does not fit {asked}"]
+    lines = [f"{checkpoint.source.path} does not fit {_asked(checkpoint)}"]
+    if checkpoint.parts:
+        lines = [f"{checkpoint.source.path} {part_text(checkpoint)}"]
     if checkpoint.fit is not None:
-        lines += [f"  {line}" for line in describe(checkpoint.fit)]
+        fit = replace(checkpoint.fit, missing=()) if checkpoint.parts else checkpoint.fit
+        lines += [f"  {line}" for line in describe(fit)]
     return MismatchError("\n".join(lines), hint=hint(checkpoint))
+
+
+def part_text(checkpoint: Checkpoint) -> str:
+    """Say which parts of a model a checkpoint holds.
+
+    Args:
+        checkpoint: a checkpoint with ``parts``.
+
+    Returns:
+        A clause, such as "holds only the mask decoder of a SAM 2 (dialect 'official')".
+    """
+    *others, last = [f"the {part}" for part in checkpoint.parts]
+    listed = f"{', '.join(others)} and {last}" if others else last
+    return f"holds only {listed} of a SAM 2 ({_dialect(checkpoint)})"
 
 
 def describe(fit: Fit) -> list[str]:
@@ -70,6 +90,11 @@ def hint(checkpoint: Checkpoint) -> str:
             "no model runs in these types of 8 bits: convert with `dtype=float32` (or float16, or "
             "bfloat16) casts them, exactly"
         )
+    own = _own_tensors(checkpoint)
+    if own is not None:
+        return own
+    if checkpoint.parts and (checkpoint.fit is None or _lacks_only(checkpoint.fit)):
+        return f"convert takes the rest from {_BASE}"
     inventory = checkpoint.inventory
     tried = (
         (shipped_keymap(dialect, shipped).fit(inventory), dialect, shipped)
@@ -84,15 +109,15 @@ def hint(checkpoint: Checkpoint) -> str:
         return (
             f"this is a SAM {shipped.generation} checkpoint: it {'has' if newer else 'lacks'} "
             f"{names}, the three tensors that SAM 2.1 adds; use `config={shipped.name}`"
-            + ("" if newer else ", or convert it with `generation=2.1`")
+            + ("" if newer else "; with `generation=2.1` as well, convert makes it a SAM 2.1")
         )
     nearest = f"dialect '{dialect.name}' with config '{shipped.name}'"
     if fit.faults == 0:
         return f"every tensor fits {nearest}: use `config={shipped.name}`"
-    if fit.names and fit.faults == len(fit.missing):
+    if fit.names and _lacks_only(fit):
         return (
             f"every tensor that is there fits dialect '{dialect.name}': convert takes those that "
-            "are missing from a complete checkpoint of the same size with `base=CHECKPOINT`"
+            f"are missing from {_BASE}"
         )
     if fit.faults < len(inventory) / 2:
         return f"nearest is {nearest}: {fit.faults} tensors differ"
@@ -103,13 +128,43 @@ def _of_8_bits(fit: Fit) -> list[str]:
     return [name for name, spec in fit.wrong_type if spec.dtype in FLOAT8_DTYPES]
 
 
+def _own_tensors(checkpoint: Checkpoint) -> str | None:
+    """What to do about tensors that no SAM 2 has in this dialect, if they are what is wrong."""
+    dialect, fit = checkpoint.dialect, checkpoint.fit
+    if dialect is None or (fit and (fit.mismatched or fit.wrong_type)):
+        return None
+    own = [n for n in checkpoint.tensors if folded(n) not in names_of(dialect)]
+    if not own or (fit and len(own) < len(fit.unexpected)):
+        return None
+    within = [name for name in own if is_within(name, dialect)]
+    if within:
+        return (
+            f"{', '.join(fold(within)[:_SHOWN])} stands within a module of SAM 2, and without it "
+            "this would be another model: use it with the code that trained it"
+        )
+    options = drop_hint(own, dialect)
+    if options is None:
+        return "the other tensors are not part of SAM 2: save the state dict without them"
+    lacks = bool(checkpoint.parts) or fit is None or bool(fit.missing)
+    more = f"; convert takes what is missing from {_BASE}" if lacks else ""
+    return f"{options} leaves out what is not part of SAM 2, in convert and validate{more}"
+
+
+def _lacks_only(fit: Fit) -> bool:
+    return fit.faults == len(fit.missing)
+
+
 def _far(fit: Fit) -> tuple[bool, int]:
     """Sort key: fits where every tensor has a place come first, then those with fewer faults."""
-    return not fit.names or fit.faults > len(fit.missing), fit.faults
+    return not fit.names or not _lacks_only(fit), fit.faults
+
+
+def _dialect(checkpoint: Checkpoint) -> str:
+    return f"dialect '{checkpoint.dialect.name}'" if checkpoint.dialect else "any dialect"
 
 
 def _asked(checkpoint: Checkpoint) -> str:
-    dialect = f"dialect '{checkpoint.dialect.name}'" if checkpoint.dialect else "any dialect"
+    dialect = _dialect(checkpoint)
     if checkpoint.config_from is not None:
         return f"{dialect} with config '{checkpoint.config_from}'"
     if checkpoint.shipped is not None:

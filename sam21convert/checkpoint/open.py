@@ -5,7 +5,7 @@ What the tensors cannot tell stays unknown here, unless a config tells it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
@@ -48,6 +48,7 @@ from ..io.torch_storage import TENSOR_KINDS
 from ..model.config import Generation, ModelConfig
 from ..report import one_line
 from .detect import dialect_of, size_of
+from .drop import dropped_by
 from .lookalikes import HQ_SAM2, HQ_TENSORS, lookalike_in, of_lookalike
 from .lora import refuse_adapter
 from .lora_inside import LoraInside, take_out, with_plain_names
@@ -87,6 +88,8 @@ class Checkpoint:
         config_file: the file beside a named file that ``config`` was read from, if it was.
         dropped: names of tensors that are left out because the caller asked for it.
         lora: a LoRA that is still inside the state dict; ``tensors`` are the weights without it.
+        parts: the parts of a model that it holds, in words; none for a whole model.
+        extra_tensors: those of ``extras`` that are tensors, or hold some by name.
     """
 
     source: Source
@@ -101,6 +104,8 @@ class Checkpoint:
     config_file: Path | None = None
     dropped: tuple[str, ...] = ()
     lora: LoraInside | None = None
+    parts: tuple[str, ...] = ()
+    extra_tensors: tuple[str, ...] = ()
 
     @property
     def inventory(self) -> Inventory:
@@ -142,6 +147,7 @@ def open_checkpoint(
     *,
     header_only: bool = False,
     drop_hq: bool = False,
+    drop: Sequence[str] = (),
     weights: str | None = None,
     prefix: str | None = None,
     with_lora: bool = False,
@@ -157,6 +163,8 @@ def open_checkpoint(
         header_only: whether a repository of the Hub is not downloaded. The data of its tensors can
             then not be read.
         drop_hq: whether to take the SAM 2 out of an HQ-SAM 2, leaving out the tensors that HQ adds.
+        drop: patterns of names of tensors to leave out; see
+            :func:`~sam21convert.checkpoint.drop.dropped_by`.
         weights: which of several state dicts to open; see
             :func:`~sam21convert.checkpoint.state_dict.unwrap`.
         prefix: the prefix of the names in one of several state dicts.
@@ -169,11 +177,14 @@ def open_checkpoint(
         UnreadableError: when the file or its config is damaged, or cannot be had.
         RefusedError: when the file is not a checkpoint, holds no SAM 2 or several, or holds a model
             that only looks like SAM 2. Both errors also say what in the file could do harm.
-        UsageError: when ``path`` or ``config`` names nothing, or ``drop_hq`` has nothing to drop.
+        UsageError: when ``path`` or ``config`` names nothing, or ``drop_hq`` or a pattern has
+            nothing to drop.
     """
     located = path if isinstance(path, Located) else resolve(path, header_only=header_only)
     try:
-        opened = _opened(located, config, drop_hq=drop_hq, weights=weights, prefix=prefix)
+        opened = _opened(
+            located, config, drop_hq=drop_hq, drop=drop, weights=weights, prefix=prefix
+        )
         if opened.lora is not None and not with_lora:
             raise opened.lora.refusal()
         return opened
@@ -188,6 +199,7 @@ def _opened(
     config: str | Path | ModelConfig | None,
     *,
     drop_hq: bool,
+    drop: Sequence[str],
     weights: str | None,
     prefix: str | None,
 ) -> Checkpoint:
@@ -198,7 +210,7 @@ def _opened(
     content = read_json(inside) if source.path.is_dir() and inside.exists() else None
     _refuse_lookalikes(source, content, drop_hq=drop_hq)
     refuse_quantised(source, content)
-    checkpoint = _recognised(source, drop_hq=drop_hq, weights=weights, prefix=prefix)
+    checkpoint = _recognised(source, drop_hq=drop_hq, drop=drop, weights=weights, prefix=prefix)
     if content is not None:
         checkpoint = _with_json(checkpoint, content, inside)
     if config is not None:
@@ -247,26 +259,30 @@ def _recognised(
     source: Source,
     *,
     drop_hq: bool = False,
+    drop: Sequence[str] = (),
     weights: str | None = None,
     prefix: str | None = None,
 ) -> Checkpoint:
     """The checkpoint as far as the tensors alone tell."""
     found = unwrap(with_plain_names(source), weights=weights, prefix=prefix)
     found, lora = take_out(source, found)
-    dropped = tuple(name for name in HQ_TENSORS if drop_hq and name in found.tensors)
-    kept = {name: ref for name, ref in found.tensors.items() if name not in dropped}
-    found = replace(found, tensors=kept)
+    source = replace(source, notes=(*source.notes, *found.notes))
+    dropped = [name for name in HQ_TENSORS if drop_hq and name in found.tensors]
     dialect = dialect_of(found, source)
-    shipped, generation = size_of(found.tensors, dialect) if dialect else (None, None)
+    dropped += dropped_by(drop, found, dialect, source.path)
+    kept = {name: ref for name, ref in found.tensors.items() if name not in set(dropped)}
+    shipped, generation = size_of(kept, dialect, whole=not found.parts) if dialect else (None, None)
     checkpoint = Checkpoint(
         source,
-        found.tensors,
+        kept,
         found.wrappers,
-        found.extras,
+        tuple(name for name in found.extras if name not in dropped),
         dialect,
         shipped,
         generation,
-        dropped=dropped,
+        dropped=tuple(dropped),
+        parts=found.parts,
+        extra_tensors=tuple(name for name in found.extra_tensors if name not in dropped),
         lora=lora,
     )
     _refuse_stubs(checkpoint, found.stubs)

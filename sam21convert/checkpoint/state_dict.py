@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..dialects import DIALECTS
@@ -13,6 +13,7 @@ from ..errors import RefusedError
 from ..io.open import Source
 from ..io.source import tensors_of
 from ..io.tensor import TensorRef
+from .parts import COMPILED, MAX_IN_ONE, parts_alone, with_own_names
 
 # Tensors by whose names a state dict is found, the most characteristic first.
 ANCHORS = (
@@ -20,8 +21,8 @@ ANCHORS = (
     "image_encoder.trunk.patch_embed.proj.weight",
     "sam_mask_decoder.iou_token.weight",
 )
-COMPILED = "_orig_mod."  # what torch.compile puts into names, anywhere
 MAX_DEPTH = 4
+_MAX_JOINED = 50
 TOP = "."  # what ``weights`` calls the top level of a file
 _AVERAGED = {"ema", "averaged", "swa", "shadow"}  # words in the names of averaged weights
 _TRAINED = "current_model_state"  # beside Lightning's averages, which are then its state_dict
@@ -35,16 +36,22 @@ class Unwrapped:
     Attributes:
         tensors: name -> tensor, in the order of the file.
         wrappers: keys and prefixes that were removed, from the outside in.
-        extras: names of what else is in the file.
-        anchor: the name by which the state dict was found; empty when it has no known name.
+        extras: names of what else is in the file, tensors first.
+        extra_tensors: those of ``extras`` that are tensors, or hold some by name.
+        is_known: whether it has names of SAM 2.
         stubs: name -> value of what stands between the tensors without being one.
+        parts: the parts of a model that it holds, in words; none for a whole model.
+        notes: what was put before the names of parts, a sentence each.
     """
 
     tensors: Mapping[str, TensorRef]
     wrappers: tuple[str, ...]
     extras: tuple[str, ...]
-    anchor: str
+    extra_tensors: tuple[str, ...]
+    is_known: bool
     stubs: Mapping[str, Any]
+    parts: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def unwrap(source: Source, *, weights: str | None = None, prefix: str | None = None) -> Unwrapped:
@@ -64,38 +71,49 @@ def unwrap(source: Source, *, weights: str | None = None, prefix: str | None = N
         RefusedError: when several state dicts remain, none does, or the file holds no tensors by
             name.
     """
-    candidates = list(_state_dicts(source.root))
-    found = _pick(source, candidates, weights, prefix)
-    longer = [one.prefix for one in candidates if one.path == found.path]
-    others = tuple(p for p in longer if p != found.prefix and p.startswith(found.prefix))
+    found = _pick(source, list(_state_dicts(source.root)), weights, prefix)
     tensors: dict[str, TensorRef] = {}
-    extras = _siblings(source.root, found.path)
-    for name, ref in found.tensors.items():
-        clean = name.removeprefix(found.prefix).replace(COMPILED, "")
-        if not name.startswith(found.prefix) or name.startswith(others):
-            extras.append(name)
-        elif clean in tensors:
+    for name, clean in found.names.items():
+        if clean in tensors:
             raise RefusedError(f"{source.path}: {name} and another tensor are both {clean}")
-        else:
-            tensors[clean] = ref
-    infix = any(COMPILED in name.removeprefix(found.prefix) for name in found.tensors)
+        tensors[clean] = found.tensors[name]
+    infix = any(COMPILED in name.removeprefix(found.prefix) for name in found.names)
     wrappers = (*found.path, *filter(None, (found.prefix, COMPILED if infix else "")))
+    left = [name for name in found.tensors if name not in found.names]
+    beside = _siblings(source.root, found)
+    holding = [name for name, value in beside if _holds_tensors(value)]
     stubs = {
         name.removeprefix(found.prefix).replace(COMPILED, ""): value
         for name, value in _node(source.root, found.path).items()
         if isinstance(name, str) and not isinstance(value, TensorRef)
     }
-    return Unwrapped(tensors, wrappers, tuple(extras), found.anchor, stubs)
+    return Unwrapped(
+        tensors,
+        wrappers,
+        extras=(*left, *holding, *(n for n, value in beside if not _holds_tensors(value))),
+        extra_tensors=(*left, *holding),
+        is_known=found.is_known,
+        stubs=stubs,
+        parts=() if found.is_whole else tuple(found.parts),
+        notes=tuple(_renamings(found)),
+    )
 
 
 @dataclass(frozen=True)
 class _Found:
-    """A state dict within a file: the keys that lead to it and the prefix of its names."""
+    """A state dict within a file: the keys that lead to it, and the names of its tensors.
+
+    ``names`` maps those in ``tensors`` to those in a model; others are not part of it. ``parts``
+    are parts of a model: what their names begin with here, and in a whole one.
+    """
 
     path: tuple[str, ...]
     tensors: Mapping[str, TensorRef]
     prefix: str
-    anchor: str
+    names: Mapping[str, str]
+    is_known: bool = True
+    is_whole: bool = True
+    parts: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     swapped: bool = False  # by Lightning, which then has the average in place of the model
 
     @property
@@ -106,7 +124,7 @@ class _Found:
     @property
     def averaged(self) -> bool:
         """Whether these are weights averaged over a training."""
-        words = {word for key in (*self.path, self.prefix) for word in re.split("[._]", key)}
+        words = {word for key in (*self.path, self.prefix) for word in _words(key)}
         return self.swapped or not words.isdisjoint(_AVERAGED) or "n_averaged" in self.tensors
 
 
@@ -134,9 +152,29 @@ def walk(root: Any) -> Iterator[tuple[tuple[str, ...], Mapping[str, TensorRef]]]
 
 
 def _state_dicts(root: Any) -> Iterator[_Found]:
-    """Each state dict with an anchor, once; if there is none, the one with the most tensors."""
+    """Each state dict with names of SAM 2; if there is none, the one with the most tensors."""
     holders = list(walk(root))
-    found: dict[tuple[tuple[str, ...], str], _Found] = {}
+    found = list(_whole(holders))
+    for path, tensors in holders:
+        inside = [one for one in found if one.path == path and one.is_whole]
+        others = [n for n in tensors if not any(n in one.names for one in inside)]
+        found += [
+            _Found(path, tensors, one.prefix, one.names, True, not one.parts, one.parts)
+            for one in parts_alone(others, DIALECTS)
+        ]
+    found = _joined(holders, found)
+    if holders and not found:
+        path, tensors = max(holders, key=lambda holder: len(holder[1]))
+        names = {name: name.replace(COMPILED, "") for name in tensors}
+        yield _Found(path, tensors, "", names, is_known=False)
+    for one in found:
+        swapped = one.path == ("state_dict",) and _TRAINED in root
+        yield replace(one, swapped=True) if swapped else one
+
+
+def _whole(holders: Sequence[tuple[tuple[str, ...], Mapping[str, TensorRef]]]) -> Iterator[_Found]:
+    """Each state dict with the names of a whole model, or of a part with its full names."""
+    prefixes: dict[tuple[str, ...], dict[str, None]] = {}
     for truth_name in ANCHORS:
         # The longest first: the name in one dialect may be the end of the name in another.
         anchors = sorted(_names_of(truth_name), key=len, reverse=True)
@@ -146,20 +184,62 @@ def _state_dicts(root: Any) -> Iterator[_Found]:
                 if not name.replace(COMPILED, "").endswith(ends):
                     continue
                 anchor = next((one for one in anchors if _tail(name, one)), "")
-                prefix = name[: len(name) - len(_tail(name, anchor))]
-                if anchor and (path, prefix) not in found:
-                    swapped = path == ("state_dict",) and _TRAINED in root
-                    found[path, prefix] = _Found(path, tensors, prefix, anchor, swapped)
-    if holders and not found:
-        path, tensors = max(holders, key=lambda holder: len(holder[1]))
-        yield _Found(path, tensors, "", "")
-    yield from found.values()
+                if anchor:
+                    prefix = name[: len(name) - len(_tail(name, anchor))]
+                    prefixes.setdefault(path, {})[prefix] = None
+    for path, tensors in holders:
+        several = list(prefixes.get(path, ()))[:MAX_IN_ONE]
+        for prefix in several:
+            longer = tuple(p for p in several if p != prefix and p.startswith(prefix))
+            clean = {
+                name: name.removeprefix(prefix).replace(COMPILED, "")
+                for name in tensors
+                if name.startswith(prefix) and not name.startswith(longer)
+            }
+            own = with_own_names(list(clean.values()), DIALECTS)
+            names = {name: own.names[short] for name, short in clean.items()}
+            yield _Found(path, tensors, prefix, names, parts=own.parts)
+
+
+def _joined(
+    holders: Sequence[tuple[tuple[str, ...], Mapping[str, TensorRef]]], found: list[_Found]
+) -> list[_Found]:
+    """The state dicts, with parts of one model that stand under keys side by side put together."""
+    if len(found) > _MAX_JOINED:
+        return found
+    parents = {one.path[:end] for one in found if not one.is_whole for end in range(len(one.path))}
+    for parent in sorted(parents, key=len):
+        below = [one for one in found if one.path[: len(parent)] == parent]
+        if not below or any(one.is_whole or one.path == parent for one in below):
+            continue
+        flat = {
+            ".".join((*path[len(parent) :], name)): (path, name, ref)
+            for path, tensors in holders
+            if path[: len(parent)] == parent
+            for name, ref in tensors.items()
+        }
+        placed = parts_alone(flat, DIALECTS)
+        if len(placed) != 1:
+            continue
+        taken = {flat[name][0][: len(parent) + 1] for name in placed[0].names}
+        averaged = [not _AVERAGED.isdisjoint(_words(path[-1])) for path in taken if path != parent]
+        if len(taken) > 1 and len(set(averaged)) == 1:
+            tensors = {
+                name: flat[name][2] for name in flat if flat[name][0][: len(parent) + 1] in taken
+            }
+            joined = _Found(parent, tensors, "", placed[0].names, True, False, placed[0].parts)
+            found = [one for one in found if one not in below] + [joined]
+    return found
 
 
 def _names_of(truth_name: str) -> set[str]:
-    """What the dialects call an anchor. For a trunk alone only the first anchor is unmistakable."""
-    dialects = [d for d in DIALECTS if d.task != "trunk" or truth_name == ANCHORS[0]]
+    """What the dialects of whole models call an anchor."""
+    dialects = [dialect for dialect in DIALECTS if dialect.task != "trunk"]
     return {name for d in dialects if (name := target_name(d, truth_name)) is not None}
+
+
+def _words(key: str) -> set[str]:
+    return set(re.split("[._]", key))
 
 
 def _tail(name: str, anchor: str) -> str:
@@ -192,7 +272,10 @@ def _pick(source: Source, found: list[_Found], weights: str | None, prefix: str 
         for argument, value in (("weights", weights), ("prefix", prefix))
         if value is not None
     )
-    places = ", ".join(f"{one.place} ({one.prefix or 'no prefix'})" for one in left or found)
+    places = ", ".join(
+        f"{one.place} ({', '.join([one.prefix or 'no prefix', *_parts_of(one)])})"
+        for one in left or found
+    )
     if left:
         problem = f"holds {len(left)} SAM 2 state dicts{asked and f' for {asked}'}: {places}"
     else:
@@ -220,10 +303,32 @@ def _node(root: Any, path: tuple[str, ...]) -> Any:
     return root
 
 
-def _siblings(root: Any, path: tuple[str, ...]) -> list[str]:
-    """Names of what is beside the state dict, and of what is in it and is not a tensor."""
-    extras: list[str] = []
-    for key in path:
-        extras += [str(other) for other in root if str(other) != key]
+def _siblings(root: Any, found: _Found) -> list[tuple[str, Any]]:
+    """Name and value of what is beside the state dict, and of what is in it and is no tensor."""
+    beside: list[tuple[str, Any]] = []
+    for key in found.path:
+        beside += [(str(other), value) for other, value in root.items() if str(other) != key]
         root = _node(root, (key,))
-    return extras + [str(k) for k, v in root.items() if not isinstance(v, TensorRef)]
+    joined = {name.partition(".")[0] for name in found.names} if not found.is_whole else set()
+    return beside + [
+        (str(key), value)
+        for key, value in root.items()
+        if not isinstance(value, TensorRef)
+        and not (isinstance(value, dict) and any(f"{key}" == one for one in joined))
+    ]
+
+
+def _holds_tensors(value: Any) -> bool:
+    return isinstance(value, TensorRef) or tensors_of(value) is not None
+
+
+def _parts_of(one: _Found) -> list[str]:
+    return [] if one.is_whole else [" and ".join(one.parts)]
+
+
+def _renamings(found: _Found) -> Iterator[str]:
+    """Say what the names of parts begin with, where it is not what a whole model has there."""
+    for part, (here, whole) in found.parts.items():
+        if not here.endswith(whole):
+            begins = f"begin with {here} in place of {whole}" if here else f"are without {whole}"
+            yield f"the names of the {part} {begins}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -103,6 +103,7 @@ def validate(
     *,
     weights: str | None = None,
     prefix: str | None = None,
+    drop: str | Sequence[str] = (),
     progress: Progress = SILENT,
 ) -> Validation:
     """Check a checkpoint against a config, by reading all of it.
@@ -113,6 +114,8 @@ def validate(
             checkpoint, or else the published model with these tensors.
         weights: which of several state dicts to check, as for :func:`~sam21convert.inspect`.
         prefix: the prefix of the names in one of several state dicts.
+        drop: names of tensors that are not part of SAM 2 and are not checked, as for
+            :func:`~sam21convert.convert`.
         progress: is told the number of bytes read.
 
     Returns:
@@ -120,14 +123,17 @@ def validate(
 
     Raises:
         UnreadableError: when the file is damaged, or a checksum in it does not match.
-        RefusedError: when it is not a SAM 2 checkpoint.
-        UsageError: when there is no such file or config.
+        RefusedError: when it is not a SAM 2 checkpoint, or ``drop`` names a part of SAM 2.
+        UsageError: when there is no such file or config, or ``drop`` matches nothing.
 
     Example:
         >>> sam21convert.validate("model.pt").ok
         True
     """
-    opened = open_checkpoint(path, config, weights=weights, prefix=prefix, with_lora=True)
+    drop = (drop,) if isinstance(drop, str) else tuple(drop)
+    opened = open_checkpoint(
+        path, config, weights=weights, prefix=prefix, drop=drop, with_lora=True
+    )
     return examine(opened, progress)
 
 

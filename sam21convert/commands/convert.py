@@ -13,6 +13,7 @@ from .shared import (
     ProgressBar,
     answering,
     config_option,
+    drop_option,
     json_option,
     overwrite_option,
     prefix_option,
@@ -73,6 +74,7 @@ from .shared import (
     is_flag=True,
     help="Extract the SAM 2 from an HQ-SAM 2: leave out the tensors that HQ adds.",
 )
+@drop_option
 @click.option(
     "--shard-size",
     metavar="SIZE",
@@ -118,6 +120,7 @@ def convert(
       sam21convert convert sam2.1_hiera_tiny.pt . --to ultralytics
       sam21convert convert training.ckpt ema.pt --weights ema
       sam21convert convert decoder_only.pt whole.pt --base sam2.1_hiera_tiny.pt
+      sam21convert convert with_a_head.pt plain.pt --drop 'cls_head.*'
       sam21convert convert my-lora/ merged.pt --base sam2.1_hiera_tiny
     """
     from ..conversion.options import ConvertOptions
@@ -126,7 +129,7 @@ def convert(
     from ..conversion.write import carry_out
 
     if parity:
-        refuse_choice(options["weights"], options["prefix"])
+        refuse_choice(options["weights"], options["prefix"], options["drop"])
     chosen = ConvertOptions(overwrite=overwrite, **options)
     plan = make_plan(source, destination, chosen)
     verify = not no_verify

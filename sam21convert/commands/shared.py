@@ -33,6 +33,13 @@ weights_option = click.option(
 prefix_option = click.option(
     "--prefix", metavar="P", help="The same, chosen by the prefix of its tensor names."
 )
+drop_option = click.option(
+    "--drop",
+    metavar="PATTERN",
+    multiple=True,
+    help="Leave out tensors that are not part of SAM 2, by name, as in 'cls_head.*'; can be "
+    "repeated. What stands within a module of SAM 2 is not left out.",
+)
 overwrite_option = click.option("--overwrite", is_flag=True, help="Replace an existing output.")
 
 
@@ -92,19 +99,21 @@ def _options_of(commands: Iterable[click.Command]) -> Iterator[tuple[str, str]]:
                 yield parameter.name, long[0]
 
 
-def refuse_choice(weights: str | None, prefix: str | None) -> None:
-    """Check that ``--parity`` is not combined with a choice of weights from a file.
+def refuse_choice(weights: str | None, prefix: str | None, drop: tuple[str, ...]) -> None:
+    """Check that ``--parity`` is not combined with a choice of tensors from a file.
 
     Args:
         weights: The value of ``--weights``.
         prefix: The value of ``--prefix``.
+        drop: The values of ``--drop``.
 
     Raises:
-        UsageError: If either is given.
+        UsageError: If any is given.
     """
-    if weights is not None or prefix is not None:
+    if weights is not None or prefix is not None or drop:
         raise UsageError(
-            "--parity cannot be combined with --weights or --prefix: it runs the whole file",
+            "--parity cannot be combined with --weights, --prefix or --drop: it runs the whole "
+            "file",
             hint="convert without --parity, then run sam21convert parity on the output",
         )
 

@@ -9,6 +9,7 @@ from .shared import (
     ProgressBar,
     answering,
     config_option,
+    drop_option,
     json_option,
     prefix_option,
     refuse_choice,
@@ -21,6 +22,7 @@ from .shared import (
 @config_option
 @weights_option
 @prefix_option
+@drop_option
 @click.option(
     "--parity",
     "right",
@@ -30,7 +32,12 @@ from .shared import (
 @json_option
 @answering
 def validate(
-    source: str, config: str | None, right: str | None, weights: str | None, prefix: str | None
+    source: str,
+    config: str | None,
+    right: str | None,
+    weights: str | None,
+    prefix: str | None,
+    drop: tuple[str, ...],
 ) -> Report:
     """Check whether SOURCE loads strictly and whether its values are sound.
 
@@ -47,8 +54,10 @@ def validate(
     from ..checkpoint.validate import examine
 
     if right is not None:
-        refuse_choice(weights, prefix)
-    opened = open_checkpoint(source, config, weights=weights, prefix=prefix, with_lora=True)
+        refuse_choice(weights, prefix, drop)
+    opened = open_checkpoint(
+        source, config, weights=weights, prefix=prefix, drop=drop, with_lora=True
+    )
     with ProgressBar() as progress:
         answer = examine(opened, progress)
         if right is None or not answer.ok:

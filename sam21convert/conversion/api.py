@@ -5,6 +5,7 @@ Until the output is written, only headers and a few small tensors are read.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from ..io.tensor import DType
@@ -31,6 +32,7 @@ def convert(
     dtype: DType | None = None,
     lora_alpha: float | None = None,
     drop_hq: bool = False,
+    drop: str | Sequence[str] = (),
     shard_size: str | int | None = None,
     overwrite: bool = False,
     dry_run: bool = False,
@@ -71,6 +73,9 @@ def convert(
         lora_alpha: the alpha of a LoRA that is still inside the state dict of ``source``: alpha / r
             times B A is added to the weights. PEFT does not save it there; its default is 8.
         drop_hq: whether to take the SAM 2 out of an HQ-SAM 2, leaving out the tensors that HQ adds.
+        drop: names of tensors to leave out, such as ``"cls_head.*"``: a head of your own beside the
+            modules of SAM 2. ``*`` stands for any text. What stands within a module is not left
+            out, as that would give another model.
         shard_size: the largest size of a file of weights in a transformers folder, in bytes or as
             in ``"500MB"``; None writes one file.
         overwrite: whether an existing destination may be replaced.
@@ -108,6 +113,7 @@ def convert(
         dtype=dtype,
         lora_alpha=lora_alpha,
         drop_hq=drop_hq,
+        drop=(drop,) if isinstance(drop, str) else tuple(drop),
         shard_size=shard_size,
         overwrite=overwrite,
     )

@@ -8,10 +8,13 @@ from ..checkpoint.identify import IdentifiedCheckpoint, identify
 from ..checkpoint.mismatch import describe, missing_text
 from ..checkpoint.open import Checkpoint
 from ..checkpoint.remap import CanonicalTensors
+from ..dialects import HF_IMAGE
 from ..dialects.keymap import covers
 from ..dialects.rules import Dialect
 from ..errors import MismatchError, RefusedError
 from ..io.tensor import TensorRef
+
+_IMAGE_MODEL = "; `to=hf-image` writes an image model, to a folder or to .safetensors"
 
 
 @dataclass(frozen=True)
@@ -89,7 +92,8 @@ def complete_from(
         raise RefusedError(
             f"{checkpoint.source.path}: {checkpoint.dialect.name} holds "
             + missing_text(checkpoint.dialect, len(missing), checkpoint.generation),
-            hint="`base=CHECKPOINT` takes them from a checkpoint of the same size",
+            hint="`base=CHECKPOINT` takes them from a checkpoint of the same size"
+            + (_IMAGE_MODEL if _is_image_model(missing) else ""),
         )
     path, base_path = checkpoint.source.path, base.source.path
     model = identify(base)
@@ -113,6 +117,10 @@ def complete_from(
         {name: tuple(f"{base_path}: {one}" for one in theirs.origins[name]) for name in added},
     )
     return Completed(completed, model, tuple(added))
+
+
+def _is_image_model(missing: list[str]) -> bool:
+    return not any(covers(HF_IMAGE, name) for name in missing)
 
 
 def _refuse_other_generation(checkpoint: Checkpoint, base: Checkpoint) -> None:

@@ -11,10 +11,13 @@ from ..checkpoint.inspect import untold
 from ..checkpoint.open import Checkpoint
 from ..config.hydra import BUILDERS
 from ..config.registry import Shipped
-from ..dialects import OFFICIAL
+from ..dialects import HF_IMAGE, OFFICIAL
 from ..dialects.keymap import KeyMap
 from ..dialects.rules import Dialect
 from ..model.config import ModelConfig
+from ..report import fold, one_line
+
+_SHOWN = 8
 
 
 def notes_on_source(checkpoint: IdentifiedCheckpoint, trained: Sequence[str]) -> Iterator[str]:
@@ -37,9 +40,21 @@ def notes_on_source(checkpoint: IdentifiedCheckpoint, trained: Sequence[str]) ->
     if trained:
         yield f"lost, though it was trained and other programs use it: {', '.join(trained)}"
     if checkpoint.extras:
-        yield f"left out, not part of the model: {', '.join(checkpoint.extras[:8])}" + (
-            " ..." if len(checkpoint.extras) > 8 else ""
-        )
+        yield f"left out, not part of the model: {', '.join(_left_out(checkpoint))}"
+
+
+def _left_out(checkpoint: Checkpoint) -> Iterator[str]:
+    """What was left out, tensors first: all of those, and of the rest what fits on a line."""
+    tensors = checkpoint.extra_tensors
+    groups = fold(tensors)
+    if len(groups) > _SHOWN:
+        counts = Counter(name.partition(".")[0] for name in tensors)
+        groups = [f"{name} ({count})" for name, count in counts.items()]
+    yield from groups
+    others = [name for name in checkpoint.extras if name not in set(tensors)]
+    yield from map(one_line, others[:_SHOWN])
+    if len(others) > _SHOWN:
+        yield f"{len(others) - _SHOWN} more that are no tensors"
 
 
 def notes_on_base(base: Checkpoint, names: Sequence[str]) -> Iterator[str]:
@@ -113,3 +128,17 @@ def notes_on_yaml(dialect: Dialect, config: ModelConfig | None) -> Iterator[str]
             "the official builders set the multimask stability switches to other values: a model "
             "that they build may choose another of its masks"
         )
+
+
+def notes_on_image_model(to: str | None, dialect: Dialect) -> Iterator[str]:
+    """Say that an image model stays one, if that was not asked for.
+
+    Args:
+        to: the name of the dialect that was asked for.
+        dialect: the dialect of the output.
+
+    Yields:
+        A sentence, if it is an image model.
+    """
+    if to is None and dialect is HF_IMAGE:
+        yield "an image model, as it was: `to=hf-video` with `base=CHECKPOINT` adds the memory"

@@ -33,6 +33,8 @@ class ConvertOptions:
         dtype: the type to cast the tensors to; None leaves them as they are.
         lora_alpha: the alpha of the LoRA that is still inside the source.
         drop_hq: whether the tensors that HQ-SAM 2 adds are left out.
+        drop: names of tensors that are not part of SAM 2 and are left out; ``*`` stands for any
+            text.
         shard_size: the largest size of a file of weights, in bytes or as in ``"500MB"``. Only for
             a transformers folder.
         overwrite: whether an existing destination may be replaced.
@@ -49,6 +51,7 @@ class ConvertOptions:
     dtype: DType | None = None
     lora_alpha: float | None = None
     drop_hq: bool = False
+    drop: tuple[str, ...] = ()
     shard_size: str | int | None = None
     overwrite: bool = False
 

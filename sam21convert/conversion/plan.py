@@ -38,6 +38,7 @@ from .lora import merge
 from .notes import (
     notes_on_assumptions,
     notes_on_base,
+    notes_on_image_model,
     notes_on_output,
     notes_on_source,
     notes_on_yaml,
@@ -45,7 +46,7 @@ from .notes import (
 from .options import ConvertOptions
 from .output_config import written_config, yaml_beside
 from .small_tensors import read_small_tensors
-from .target import named, pick_target, refuse_occupied, refuse_shards
+from .target import named, of_image_model, pick_target, refuse_occupied, refuse_shards
 
 
 @dataclass(frozen=True)
@@ -139,6 +140,8 @@ def make_plan(source: str | Path, destination: str | Path, options: ConvertOptio
         refuse_occupied(destination, container, overwrite=options.overwrite)
     inputs = _open(source, options)
     checkpoint = inputs.checkpoint
+    if options.to is None and inputs.base is None:
+        dialect = of_image_model(dialect, container, checkpoint)
     dtype = None if options.dtype is None else OF_TORCH[options.dtype]
     destination = named(
         destination, dialect, checkpoint.shipped, dtype or usual_type(checkpoint.tensors)
@@ -178,6 +181,7 @@ def make_plan(source: str | Path, destination: str | Path, options: ConvertOptio
             *made.notes,
             *assumed,
             *notes_on_yaml(dialect, settings),
+            *notes_on_image_model(options.to, dialect),
         ),
         read=inputs.before,
     )
@@ -211,6 +215,7 @@ def _open(source: str | Path, options: ConvertOptions) -> _Inputs:
         source,
         options.config,
         drop_hq=options.drop_hq,
+        drop=options.drop,
         weights=options.weights,
         prefix=options.prefix,
         with_lora=adapter is None,

@@ -7,8 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ..checkpoint.lora_settings import ADAPTER_CONFIG
+from ..checkpoint.open import Checkpoint
 from ..config.registry import Shipped
-from ..dialects import BY_NAME, HF_VIDEO, OFFICIAL
+from ..dialects import BY_NAME, HF_IMAGE, HF_VIDEO, OFFICIAL
+from ..dialects.keymap import covers
 from ..dialects.rules import Dialect
 from ..errors import UsageError
 from ..io.output.atomic import refuse_existing
@@ -63,6 +65,27 @@ def pick_target(destination: Path, to: str | None) -> tuple[Container, Dialect]:
             hint="name one, or pick another dialect with `to`",
         )
     return container, dialect
+
+
+def of_image_model(dialect: Dialect, container: Container, checkpoint: Checkpoint) -> Dialect:
+    """Keep an image model an image model, where nothing else is asked for.
+
+    Args:
+        dialect: the dialect that :func:`pick_target` found.
+        container: the container to write.
+        checkpoint: the checkpoint to convert, or the base that an adapter is merged into.
+
+    Returns:
+        ``HF_IMAGE`` for a folder of a checkpoint that has all tensors of an image model and none
+        of the memory; else ``dialect``.
+    """
+    fit, keymap = checkpoint.fit, checkpoint.keymap
+    if dialect is not HF_VIDEO or container not in FOLDERS or fit is None or keymap is None:
+        return dialect
+    present = [entry for entry in keymap.entries if entry.key in fit.names]
+    there = {name for entry in present for name in entry.canonical}
+    wanted = {name for name in keymap.canonical if covers(HF_IMAGE, name)}
+    return HF_IMAGE if there == wanted else dialect
 
 
 def named(destination: Path, dialect: Dialect, shipped: Shipped | None, dtype: str) -> Path:

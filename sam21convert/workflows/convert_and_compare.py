@@ -86,8 +86,8 @@ def convert_in_parity(
 
     Raises:
         MismatchError: If the output is not in parity; it is then removed.
-        UsageError: If the source is an HQ-SAM 2 or an adapter, which cannot be run, or a package is
-            not installed.
+        UsageError: If the source is an HQ-SAM 2, a part of a model or an adapter, which cannot be
+            run, or a package is not installed.
         Sam21ConvertError: Otherwise as :func:`~sam21convert.convert` and
             :func:`~sam21convert.parity` do.
     """
@@ -99,6 +99,11 @@ def convert_in_parity(
     if plan.source.lora is not None:
         raise UsageError(
             f"{plan.source.source.path}: `parity` cannot run a model with a LoRA inside",
+            hint="convert it without `parity`",
+        )
+    if plan.source.parts:
+        raise UsageError(
+            f"{plan.source.source.path}: `parity` cannot run a part of a model",
             hint="convert it without `parity`",
         )
     if plan.adapter is not None:

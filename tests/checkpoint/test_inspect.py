@@ -24,7 +24,7 @@ from ..support.checkpoints import DEBUG, official_pt, sparse, state_dict
 
 KEYS = {
     *("path", "container", "dialect", "generation", "size", "config", "task", "image_size"),
-    *("wrappers", "tensors", "parameters", "bytes", "dtypes", "extras", "placeholders"),
+    *("parts", "wrappers", "tensors", "parameters", "bytes", "dtypes", "extras", "placeholders"),
     *("problems", "notes", "safety", "pickle", "doubts", "not_scanned", "other_entries", "fail_on"),
 }
 

@@ -147,6 +147,20 @@ def sam2_unet() -> dict[str, TensorSpec]:
     )
 
 
+def sam2_adapter() -> dict[str, TensorSpec]:
+    """It has neither ``sam_`` nor a memory, and its prompt generator is within the trunk."""
+    renamed = {
+        name.removeprefix("sam_"): spec
+        for name, spec in official().items()
+        if name.startswith(("image_encoder.", "sam_mask_decoder."))
+    }
+    return renamed | specs(("image_encoder.trunk.prompt_generator.shared_mlp1.weight", (144, 4)))
+
+
+def alone(inventory: Inventory, part: str) -> dict[str, TensorSpec]:
+    return {n.removeprefix(part): spec for n, spec in inventory.items() if n.startswith(part)}
+
+
 def mobile_sam() -> dict[str, TensorSpec]:
     return specs(
         ("image_encoder.patch_embed.seq.0.c.weight", (32, 3, 3, 3)),
@@ -179,7 +193,9 @@ CASES: tuple[tuple[str, str, Callable[[], Inventory]], ...] = (
     ("EdgeTAM", "edgetam", lambda: from_transformers("edgetam")),
     ("EdgeTAM", "edgetam_video", lambda: from_transformers("edgetam_video")),
     ("HQ-SAM 2", "official", hq_sam2),
+    ("HQ-SAM 2", "its decoder", lambda: alone(hq_sam2(), "sam_mask_decoder.")),
     ("SAM2-UNet", "official", sam2_unet),
+    ("SAM2-Adapter", "official", sam2_adapter),
     ("EfficientTAM", "official", efficienttam),
     ("HQ-SAM", "official", lambda: sam1("mask_decoder.hf_token.weight")),
     ("HQ-SAM", "sam_hq", lambda: from_transformers("sam_hq")),
@@ -187,6 +203,7 @@ CASES: tuple[tuple[str, str, Callable[[], Inventory]], ...] = (
     ("MobileSAM", "official", mobile_sam),
     ("SAM 1", "official", sam1),
     ("SAM 1", "sam", lambda: from_transformers("sam")),
+    ("SAM 1", "its decoder", lambda: alone(from_transformers("sam"), "mask_decoder.")),
 )
 IDS = [f"{name}-{form}" for name, form, _ in CASES]
 

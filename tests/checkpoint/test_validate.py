@@ -125,7 +125,9 @@ class TestGenerations:
         assert set(found.missing) == set(self.three.replace(" and", ",").split(", "))
         assert found.hint is not None
         assert "a SAM 2.0 checkpoint: it lacks " + self.three in found.hint
-        assert found.hint.endswith(f"use `config={DEBUG_20}`, or convert it with `generation=2.1`")
+        assert found.hint.endswith(
+            f"use `config={DEBUG_20}`; with `generation=2.1` as well, convert makes it a SAM 2.1"
+        )
 
     def test_each_fits_its_own_config(self, tmp_path: Path) -> None:
         assert validate(official_pt(tmp_path / "m.pt"), DEBUG).ok
