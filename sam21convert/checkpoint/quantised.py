@@ -20,7 +20,8 @@ from ..errors import RefusedError
 from ..hub.remote import HubPath
 from ..io.source import CONFIG, WEIGHTS, Placeholder, Source
 from ..io.tensor import TensorRef
-from .state_dict import ANCHORS, COMPILED
+from .parts import COMPILED
+from .state_dict import ANCHORS
 
 _MAX_DEPTH = 4
 _OUT, _OUT_FILE = '"FLOATS"', '"FLOATS.safetensors"'  # what commands call their output
