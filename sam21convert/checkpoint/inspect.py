@@ -15,10 +15,12 @@ from ..hub.resolve import resolve
 from ..io.source import CONFIG, Container
 from ..io.tensor import TensorSpec
 from ..model.config import Generation
-from ..report import Report, fold, size_text, table
+from ..report import Report, fold, one_line, size_text, table
 from .mismatch import describe, part_text
 from .open import Checkpoint, open_checkpoint
 from .safety.report import FAIL_ON, FailOn, Safety, assess
+
+_SHOWN = 8  # names on a line
 
 
 @dataclass(frozen=True)
@@ -255,6 +257,27 @@ def missing_copies(checkpoint: Checkpoint) -> list[str]:
         + " random numbers in its place; convert to hf-video or hf-image writes both"
         for name in (checkpoint.fit.missing_copies if checkpoint.fit else ())
     ]
+
+
+def left_out(checkpoint: Checkpoint) -> Iterator[str]:
+    """Name what is in the file and not part of the model.
+
+    Args:
+        checkpoint: the checkpoint.
+
+    Yields:
+        Names, tensors first: of those all, shortened or counted; of the rest what fits on a line.
+    """
+    tensors = checkpoint.extra_tensors
+    groups = fold(tensors)
+    if len(groups) > _SHOWN:
+        counts = Counter(name.partition(".")[0] for name in tensors)
+        groups = [f"{name} ({count})" for name, count in counts.items()]
+    yield from groups
+    others = [name for name in checkpoint.extras if name not in set(tensors)]
+    yield from map(one_line, others[:_SHOWN])
+    if len(others) > _SHOWN:
+        yield f"{len(others) - _SHOWN} more that are no tensors"
 
 
 def untold(checkpoint: Checkpoint, *, sized: bool = False) -> Iterator[str]:

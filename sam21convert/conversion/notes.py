@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from ..checkpoint.identify import IdentifiedCheckpoint
-from ..checkpoint.inspect import untold
+from ..checkpoint.inspect import left_out, untold
 from ..checkpoint.open import Checkpoint
 from ..config.hydra import BUILDERS
 from ..config.registry import Shipped
@@ -15,9 +15,6 @@ from ..dialects import HF_IMAGE, OFFICIAL
 from ..dialects.keymap import KeyMap
 from ..dialects.rules import Dialect
 from ..model.config import ModelConfig
-from ..report import fold, one_line
-
-_SHOWN = 8
 
 
 def notes_on_source(checkpoint: IdentifiedCheckpoint, trained: Sequence[str]) -> Iterator[str]:
@@ -40,21 +37,7 @@ def notes_on_source(checkpoint: IdentifiedCheckpoint, trained: Sequence[str]) ->
     if trained:
         yield f"lost, though it was trained and other programs use it: {', '.join(trained)}"
     if checkpoint.extras:
-        yield f"left out, not part of the model: {', '.join(_left_out(checkpoint))}"
-
-
-def _left_out(checkpoint: Checkpoint) -> Iterator[str]:
-    """What was left out, tensors first: all of those, and of the rest what fits on a line."""
-    tensors = checkpoint.extra_tensors
-    groups = fold(tensors)
-    if len(groups) > _SHOWN:
-        counts = Counter(name.partition(".")[0] for name in tensors)
-        groups = [f"{name} ({count})" for name, count in counts.items()]
-    yield from groups
-    others = [name for name in checkpoint.extras if name not in set(tensors)]
-    yield from map(one_line, others[:_SHOWN])
-    if len(others) > _SHOWN:
-        yield f"{len(others) - _SHOWN} more that are no tensors"
+        yield f"left out, not part of the model: {', '.join(left_out(checkpoint))}"
 
 
 def notes_on_base(base: Checkpoint, names: Sequence[str]) -> Iterator[str]:

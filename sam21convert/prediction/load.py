@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..checkpoint.identify import IdentifiedCheckpoint, identify
-from ..checkpoint.inspect import untold
+from ..checkpoint.inspect import left_out, untold
 from ..checkpoint.mismatch import mismatch, missing_text
 from ..checkpoint.open import open_checkpoint
 from ..checkpoint.remap import CanonicalTensors, refuse_unequal_copies
@@ -296,8 +296,7 @@ def _notes(checkpoint: IdentifiedCheckpoint, dtypes: set[str]) -> Iterator[str]:
     for name in checkpoint.fit.missing_copies:
         yield f"{name} is absent; a copy of it is there"
     if checkpoint.extras:
-        more = " ..." if len(checkpoint.extras) > 8 else ""
-        yield f"not loaded, not part of the model: {', '.join(checkpoint.extras[:8])}{more}"
+        yield f"not loaded, not part of the model: {', '.join(left_out(checkpoint))}"
     if checkpoint.keymap.dropped:
         yield "an image model: it has no memory and can only segment images"
     if len(dtypes) > 1:

@@ -328,6 +328,7 @@ class TestUnpublishedSizes:
     ) -> None:
         convert(unknown[0], tmp_path / "hf", config=unknown[1])
         bare = convert(unknown[0], tmp_path / "b.safetensors", to="hf-video", config=unknown[1])
+        (tmp_path / "b.yaml").unlink()  # which would tell the config
         for one, other in product((unknown[0], bare.destination), (tmp_path / "hf",)):
             found = diff(one, other)
             assert found.tensors == diff(other, one).tensors
@@ -338,6 +339,8 @@ class TestUnpublishedSizes:
         self, tmp_path: Path, unknown: tuple[Path, Any]
     ) -> None:
         convert(unknown[0], tmp_path / "hf.safetensors", to="hf-video", config=unknown[1])
+        assert diff(unknown[0], tmp_path / "hf.safetensors").exit_code == 0
+        (tmp_path / "hf.yaml").unlink()  # which tells the config
         with pytest.raises(RefusedError, match="neither is the size of any published") as caught:
             diff(unknown[0], tmp_path / "hf.safetensors")
         assert "`to=hf-video` and `config=FILE`" in str(caught.value.hint)
