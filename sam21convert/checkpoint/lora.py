@@ -174,7 +174,9 @@ def _changes(
             )
         rank, scale = scale_of(settings, module)
         factors = factors_of(path, module, refs, scale, start)
-        if factors.right.spec.shape[0] != rank:
+        there = factors.right.spec.shape[0]
+        # A start cannot have more directions than the weight, whose shape only the base tells.
+        if there != rank and (start is None or there > rank):
             raise UnreadableError(
                 f"{path}: the factors of {module} are {factors.left.spec} and "
                 f"{factors.right.spec}, but {ADAPTER_CONFIG} states rank {rank}"

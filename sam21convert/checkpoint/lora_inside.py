@@ -60,6 +60,8 @@ class LoraInside:
     def hint(self) -> str:
         """How it is merged."""
         command = f"sam21convert convert {shlex.quote(str(self.source.path))} OUT"
+        if self.source.container == "memory":
+            command = "torch.save(state_dict, 'lora.pt'); sam21convert convert lora.pt OUT"
         if not self.needs_alpha:
             return f"{command} merges it, with the scale 1 of SAMed"
         return (
@@ -177,7 +179,7 @@ def _renamed(path: Path, root: Any, depth: int, done: dict[int, Any]) -> Any:
         return done[id(root)]
     done[id(root)] = root
     tensors = tensors_of(root) or {}
-    samed = any(_SAMED.fullmatch(name) for name in tensors)
+    samed = any(".linear_" in name and _SAMED.fullmatch(name) for name in tensors)
     marked = samed or factor_in(tensors) is not None
     if marked:
         refuse_several(path, tensors)

@@ -9,6 +9,7 @@ from typing import TypeAlias
 from ..checkpoint.identify import IdentifiedCheckpoint
 from ..checkpoint.lora import Adapter
 from ..checkpoint.lora_names import LoraChange
+from ..checkpoint.lora_settings import scale_of
 from ..checkpoint.remap import CanonicalTensors
 from ..dialects import DIALECTS
 from ..dialects.keymap import KeyMap, KeyMapEntry, compile_keymap
@@ -164,6 +165,9 @@ def _check_shapes(adapter: Adapter, name: str, spec: TensorSpec, how: Update | T
         fits, found = how.spec.shape == spec.shape, str(how.spec)
     else:
         fits = all(_fits(one, spec) for one in how)
+        if any(one.start is not None for one in how):
+            rank = min(scale_of(adapter.settings, name.removesuffix(".weight"))[0], *spec.shape)
+            fits = fits and {one.right.spec.shape[0] for one in how} == {rank}
         found = ", ".join(
             f"the product of {one.left.spec} and {one.right.spec}"
             + (f", {one.magnitude.spec}" if one.magnitude else "")

@@ -111,6 +111,40 @@ def test_what_else_peft_keeps_in_it(tmp_path: Path, base: Path, settings: dict[s
     assert_near(ours, model.merge_and_unload().state_dict(), products=32)
 
 
+@pytest.mark.parametrize("prefix", ["model.", "module._orig_mod.", "sam."])
+def test_what_trainers_put_around_it(tmp_path: Path, base: Path, prefix: str) -> None:
+    """Lightning, torch.compile and DDP around PEFT around the image encoder of transformers."""
+    model = Sam2Model.from_pretrained(whole_image_model(base).get_base_model().name_or_path)
+    config = peft.LoraConfig(r=RANK, lora_alpha=6, target_modules=["qkv"])
+    model.vision_encoder = moved(peft.get_peft_model(model.vision_encoder, config))
+    tensors = {f"{prefix}{name}": tensor for name, tensor in model.state_dict().items()}
+    torch.save({"state_dict": tensors, "epoch": 1}, tmp_path / "lora.ckpt")
+    assert sam21convert.inspect(tmp_path / "lora.ckpt").wrappers[0] == "state_dict"
+    sam21convert.convert(tmp_path / "lora.ckpt", tmp_path / "out", to="hf-image", lora_alpha=6)
+    model.vision_encoder = model.vision_encoder.merge_and_unload()
+    assert_near(load_file(tmp_path / "out" / "model.safetensors"), model.state_dict())
+
+
+def test_a_folder_of_accelerate_and_a_name_other_than_default(tmp_path: Path, base: Path) -> None:
+    """``inject_adapter_in_model`` puts nothing before the names."""
+    model = whole_image_model(base).unload()
+    config = peft.LoraConfig(r=RANK, lora_alpha=6, target_modules=["qkv"])
+    model = moved(peft.inject_adapter_in_model(config, model, adapter_name="cats"))
+    tensors = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    (tmp_path / "state").mkdir()
+    save_file(tensors, tmp_path / "state" / "model.safetensors")
+    sam21convert.convert(tmp_path / "state", tmp_path / "out", to="hf-image", lora_alpha=6)
+    factors = {name: tensor for name, tensor in tensors.items() if ".lora_" in name}
+    ours = load_file(tmp_path / "out" / "model.safetensors")
+    layer = "vision_encoder.backbone.blocks.0.attn.qkv"
+    left, right = (factors[f"{layer}.lora_{one}.cats.weight"] for one in "BA")
+    wanted = tensors[f"{layer}.base_layer.weight"] + 6 / RANK * left @ right
+    assert_near({layer: ours[f"{layer}.weight"]}, {layer: wanted})
+    with pytest.raises(RefusedError, match="still inside") as refusal:
+        sam21convert.convert_state_dict(tensors, to="official")
+    assert str(refusal.value.hint).startswith("torch.save(state_dict, 'lora.pt'); sam21convert")
+
+
 @pytest.mark.parametrize("part", ["image_encoder", "sam_mask_decoder"])
 def test_peft_around_one_part_of_the_official_model(tmp_path: Path, base: Path, part: str) -> None:
     model = one_official_part(base, part)

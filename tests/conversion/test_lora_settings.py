@@ -11,7 +11,7 @@ import peft
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import Sam2Model
+from transformers import Sam2Model, Sam2VideoModel
 
 import sam21convert
 from sam21convert.checkpoint.lora_settings import IGNORED, REFUSED, USED
@@ -27,6 +27,7 @@ pytestmark = [  # PEFT asks transformers by a name of yesterday; it takes a bias
 
 UNIT = 2.0**-24  # unit roundoff of float32
 QKV = "vision_encoder.backbone.blocks.0.attn.qkv"
+MEMORY = ["layers.0.self_attn.q_proj", "object_pointer_proj.proj_in"]
 LAYERS = ["blocks.0.attn.qkv", "blocks.5.attn.qkv", "final_attn_token_to_image.q_proj"]
 
 
@@ -49,7 +50,8 @@ def train(base: Path, folder: Path, **settings: Any) -> Any:
     """A model with an adapter that moved a little from its start, and is saved to ``folder``."""
     torch.manual_seed(0)
     config = peft.LoraConfig(**{"r": 4, "target_modules": LAYERS, **settings})
-    model = peft.get_peft_model(Sam2Model.from_pretrained(base), config)
+    kind = Sam2VideoModel if base.name == "video" else Sam2Model
+    model = peft.get_peft_model(kind.from_pretrained(base), config)
     for name, parameter in model.named_parameters():
         if "lora_" in name:
             parameter.add_(0.01 * torch.randn_like(parameter))
@@ -197,28 +199,52 @@ STARTED: dict[str, dict[str, Any]] = {
         "rank_pattern": {"qkv": 2},
         "alpha_pattern": {"q_proj": 3},
     },
+    "pissa, of a video model": {"init_lora_weights": "pissa", "target_modules": MEMORY},
+    "olora, of a video model": {"init_lora_weights": "olora", "target_modules": MEMORY},
 }
 
 
 @pytest.mark.parametrize("case", STARTED)
 def test_the_start_is_taken_off_as_peft_does(tmp_path: Path, base: Path, case: str) -> None:
-    settings = STARTED[case]
+    settings, to = STARTED[case], "hf-video" if "video" in case else "hf-image"
+    if "video" in case:
+        sam21convert.convert(base.with_name("base.pt"), base := tmp_path / "video")
     model = train(base, tmp_path / "lora", **settings)
     merged = model.merge_and_unload().state_dict()
-    done = sam21convert.convert(tmp_path / "lora", tmp_path / "out", base=base, to="hf-image")
+    done = sam21convert.convert(tmp_path / "lora", tmp_path / "out", base=base, to=to)
     assert any(f"begun as {case.lower()[:5]}, which is taken off" in note for note in done.notes)
     before = load_file(base / "model.safetensors")
     ours = load_file(tmp_path / "out" / "model.safetensors")
     for name, theirs in merged.items():
         off = float((ours[name] - theirs).abs().max() / theirs.abs().max())
-        changed = name.removesuffix(".weight").endswith(tuple(LAYERS)) and theirs.ndim == 2
+        layers = tuple(settings.get("target_modules", LAYERS))
+        changed = name.removesuffix(".weight").endswith(layers) and theirs.ndim == 2
         rank = 2 if "qkv" in name and "rank_pattern" in settings else 4
         assert off <= (rounding(before[name], rank) if changed else 0), name
     plain = json.loads((tmp_path / "lora" / "adapter_config.json").read_text())
     plain["init_lora_weights"] = True  # negative control: without the start it is another model
     (tmp_path / "lora" / "adapter_config.json").write_text(json.dumps(plain))
-    sam21convert.convert(tmp_path / "lora", tmp_path / "plain", base=base, to="hf-image")
+    sam21convert.convert(tmp_path / "lora", tmp_path / "plain", base=base, to=to)
     assert farthest(tmp_path / "plain", merged) > 1e4 * UNIT
+
+
+def test_a_rank_above_that_of_the_weight(tmp_path: Path, base: Path) -> None:
+    """PEFT then keeps as many directions as there are; nothing of the weight is left."""
+    layers = {"target_modules": LAYERS[:1], "lora_alpha": 16}
+    for start in ("pissa", "olora"):
+        lora, out = tmp_path / start, tmp_path / f"{start}-out"
+        model = train(base, lora, init_lora_weights=start, r=16, **layers)
+        shape = load_file(lora / "adapter_model.safetensors")[
+            f"base_model.model.{QKV}.lora_A.weight"
+        ]
+        assert shape.shape == (8, 8)
+        sam21convert.convert(lora, out, base=base, to="hf-image")
+        assert farthest(out, model.merge_and_unload().state_dict()) < 24 * UNIT
+    config = json.loads((lora / "adapter_config.json").read_text())
+    config["init_lora_weights"] = True  # negative control: only a start is cut off like that
+    (lora / "adapter_config.json").write_text(json.dumps(config))
+    with pytest.raises(UnreadableError, match="states rank 16"):
+        sam21convert.convert(lora, tmp_path / "x", base=base, to="hf-image")
 
 
 def test_what_is_taken_off_is_exact_and_rounded_once(tmp_path: Path, base: Path) -> None:
