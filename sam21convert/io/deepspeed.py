@@ -94,8 +94,8 @@ def read_deepspeed(folder: Path) -> Source:
     notes: tuple[str, ...] = ()
     if others:
         names = ", ".join(other.name for other in others)
-        notes = (f"{step.name} is read, which {_LATEST} names; also there: {names}; give one as in "
-                 f"{others[-1]}",)  # fmt: skip
+        chosen = f"{step.name} is read, which {_LATEST} names"
+        notes = (f"{chosen}; also there: {names}; give one as in {others[-1]}",)
     return replace(source, path=folder, notes=(*notes, *source.notes))
 
 
@@ -143,7 +143,7 @@ def _without_masters(source: Source) -> Source:
             hint="they are in *_model_states.pt: copy the files of its folder beside it",
         )
     tensors = [value for value in module.values() if isinstance(value, TensorRef)]
-    if any(shape and 0 in tensor.spec.shape for tensor in tensors for shape in [tensor.spec.shape]):
+    if any(0 in tensor.spec.shape for tensor in tensors):
         raise RefusedError(
             f"{source.path}: DeepSpeed (ZeRO stage 3) left no weights in this file",
             hint="they are in the files *_optim_states.pt of the same folder: copy those beside it",
