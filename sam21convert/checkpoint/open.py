@@ -286,7 +286,8 @@ def _recognised(
         lora=lora,
     )
     _refuse_stubs(checkpoint, found.stubs)
-    return checkpoint
+    whole = checkpoint.fit is not None and not checkpoint.fit.missing
+    return replace(checkpoint, parts=()) if whole else checkpoint
 
 
 def _with_given(checkpoint: Checkpoint, config: str | Path | ModelConfig | None) -> Checkpoint:

@@ -55,7 +55,8 @@ METHODS: tuple[Method, ...] = (
     Method("quantised by torchao", r"\._\w+_qdata", "torchao"),
     Method("quantised by quanto", r"\.weight\._(data|scale)", "quanto"),
     Method("quantised by GPTQ or AWQ", r"\.qweight|\.qzeros", "gptq"),
-    Method("quantised by torch to int8", r"\._packed_params(\.\w+)*"),
+    Method("quantised by MLX", r"\.(scales|biases)", "mlx"),
+    Method("quantised by torch (dynamic quantisation)", r"\._packed_params(\.\w+)*"),
     Method(
         "in 8 bits with scales of its own",
         r"(^|\.)(scale_weight|weight_scale|weight_scale_inv|scaled_fp8|comfy_quant)",

@@ -23,6 +23,7 @@ ANCHORS = (
 )
 MAX_DEPTH = 4
 _MAX_JOINED = 50
+_MAX_TREE = 16  # levels of a model that is a tree of dicts, one for each module
 TOP = "."  # what ``weights`` calls the top level of a file
 _AVERAGED = {"ema", "averaged", "swa", "shadow"}  # words in the names of averaged weights
 _TRAINED = "current_model_state"  # beside Lightning's averages, which are then its state_dict
@@ -128,11 +129,14 @@ class _Found:
         return self.swapped or not words.isdisjoint(_AVERAGED) or "n_averaged" in self.tensors
 
 
-def walk(root: Any) -> Iterator[tuple[tuple[str, ...], Mapping[str, TensorRef]]]:
+def walk(
+    root: Any, depth: int = MAX_DEPTH
+) -> Iterator[tuple[tuple[str, ...], Mapping[str, TensorRef]]]:
     """Find every dict in a file that holds tensors.
 
     Args:
-        root: the tree of nested dicts, at most ``MAX_DEPTH`` levels deep.
+        root: the tree of nested dicts.
+        depth: how many levels of it are looked at.
 
     Yields:
         The keys that lead to the dict, and its tensors by name. A dict that is held twice comes
@@ -147,7 +151,7 @@ def walk(root: Any) -> Iterator[tuple[tuple[str, ...], Mapping[str, TensorRef]]]
         tensors = tensors_of(node)
         if tensors is not None:
             yield path, tensors
-        if len(path) < MAX_DEPTH:
+        if len(path) < depth:
             waiting += [((*path, str(k)), v) for k, v in node.items() if isinstance(v, dict)]
 
 
@@ -162,7 +166,7 @@ def _state_dicts(root: Any) -> Iterator[_Found]:
             _Found(path, tensors, one.prefix, one.names, True, not one.parts, one.parts)
             for one in parts_alone(others, DIALECTS)
         ]
-    found = _joined(holders, found)
+    found = _joined(root, found)
     if holders and not found:
         path, tensors = max(holders, key=lambda holder: len(holder[1]))
         names = {name: name.replace(COMPILED, "") for name in tensors}
@@ -201,12 +205,11 @@ def _whole(holders: Sequence[tuple[tuple[str, ...], Mapping[str, TensorRef]]]) -
             yield _Found(path, tensors, prefix, names, parts=own.parts)
 
 
-def _joined(
-    holders: Sequence[tuple[tuple[str, ...], Mapping[str, TensorRef]]], found: list[_Found]
-) -> list[_Found]:
+def _joined(root: Any, found: list[_Found]) -> list[_Found]:
     """The state dicts, with parts of one model that stand under keys side by side put together."""
-    if len(found) > _MAX_JOINED:
+    if len(found) > _MAX_JOINED or all(one.is_whole for one in found):
         return found
+    holders = list(walk(root, _MAX_TREE))
     parents = {one.path[:end] for one in found if not one.is_whole for end in range(len(one.path))}
     for parent in sorted(parents, key=len):
         below = [one for one in found if one.path[: len(parent)] == parent]

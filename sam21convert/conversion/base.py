@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from ..checkpoint.identify import IdentifiedCheckpoint, identify
-from ..checkpoint.mismatch import describe, missing_text
+from ..checkpoint.mismatch import describe, hint, missing_text
 from ..checkpoint.open import Checkpoint
 from ..checkpoint.remap import CanonicalTensors
 from ..dialects import HF_IMAGE
@@ -58,7 +58,7 @@ def adopt_size_of(checkpoint: Checkpoint, base: Checkpoint | None) -> Checkpoint
         raise MismatchError(
             f"{part.source.path} is not part of a model like {base.source.path}\n  "
             + "\n  ".join(describe(wrong)),
-            hint="give a base of the same size",
+            hint="give a base of the same size" if wrong.mismatched else hint(part),
         )
     return part
 

@@ -91,7 +91,7 @@ def _write(
     shown = plan.destination / path.name if plan.container in FOLDERS else plan.destination
     with ReadBack(path, plan.blobs, progress, shown) as readback:
         write(readback.expect)
-        root = open_source(path).root
+        root = open_source(path, alone=True).root
         readback.finish(tensors, tensors_of(root.get("model", root)) or {})
 
 

@@ -21,6 +21,7 @@ from .source import INDEX, WEIGHTS, Container
 from .torch_distributed import METADATA
 
 ADAPTER = ("adapter_config.json", ("adapter_model.safetensors", "adapter_model.bin"))
+BIN_INDEX = "pytorch_model.bin.index.json"
 _MOST = 20_000  # files of a folder and those below it whose names are looked at
 _DEEPEST = 3  # folders below the given one: lightning_logs/version_0/checkpoints
 _SHOWN = 8  # names in a message
@@ -31,7 +32,7 @@ _FORMS: tuple[tuple[str, Container], ...] = (
     (WEIGHTS, "transformers folder"),
     (INDEX, "sharded transformers folder"),
     ("pytorch_model.bin", "pytorch_model.bin folder"),
-    ("pytorch_model.bin.index.json", "sharded pytorch_model.bin folder"),
+    (BIN_INDEX, "sharded pytorch_model.bin folder"),
 )
 _INDEX = re.compile(r".+\.index(\.\w+)?\.json")
 _MADE_INDEX = re.compile(r".+\.(safetensors|bin)\.index(\.\w+)?\.json")
@@ -259,6 +260,18 @@ def is_index(name: str) -> bool:
         True for ``model.safetensors.index.json``, ``pytorch_model.bin.index.fp16.json``, ...
     """
     return _INDEX.fullmatch(name) is not None
+
+
+def is_shard(name: str) -> bool:
+    """Whether a file is named like one of several shards.
+
+    Args:
+        name: The name of the file.
+
+    Returns:
+        True for ``model-00001-of-00002.safetensors``, but not for the only one of a model.
+    """
+    return _SHARD.fullmatch(name) is not None and "-of-00001" not in name
 
 
 def _below(home: str, files: Sequence[str]) -> Iterator[Weights]:

@@ -15,11 +15,11 @@ from ..errors import (
     unreadable,
 )
 from .deepspeed import find_deepspeed, read_deepspeed, with_masters
-from .folder import ADAPTER, find_weights, is_index, list_folder
-from .safetensors import read_safetensors, read_sharded
-from .sharded_by_process import has_processes, read_processes, with_other_processes
+from .folder import ADAPTER, BIN_INDEX, find_weights, is_index, is_shard, list_folder
+from .safetensors import read_safetensors, read_sharded, read_weight_map
+from .sharded_by_process import has_processes, is_of_process, read_processes, with_other_processes
 from .side_files import known_as, named_as
-from .source import Blob, Placeholder, Source, refuse_special
+from .source import INDEX, Blob, Placeholder, Source, refuse_special
 from .torch_distributed import read_distributed
 from .torch_legacy import read_torch_legacy
 from .torch_zip import read_torch_zip
@@ -28,18 +28,19 @@ from .unsupported import HEAD, archive, refusal_of
 __all__ = ["Blob", "Placeholder", "Source", "open_source"]
 
 
-def open_source(path: Path, *, place: bool = True) -> Source:
+def open_source(path: Path, *, place: bool = True, alone: bool = False) -> Source:
     """Open a checkpoint file or folder; the container is recognised by its content.
 
     Only headers are read, never the data of tensors.
 
     Args:
-        path: A file, the index of shards, or a folder: see
+        path: A file, the index of shards, one of the shards, or a folder: see
             :func:`~sam21convert.io.folder.find_weights`. If a folder holds one checkpoint that is
             to be named by itself, that one is opened, and ``path`` of the result names it.
         place: Whether to locate the data of each tensor. In PyTorch files that needs one small
             read per tensor, spread over the file. With False these reads are skipped, and the
             offsets of the tensors must not be used.
+        alone: Whether a file with the name of a shard is opened without the others.
 
     Returns:
         The opened checkpoint.
@@ -52,7 +53,8 @@ def open_source(path: Path, *, place: bool = True) -> Source:
     if path.is_dir():
         return _open_folder(path, place)
     try:
-        source = _open_file(path, place)
+        whole = is_shard(path.name) and not alone
+        source = _open_whole(path, place) if whole else _open_file(path, place)
     except (RefusedError, UnreadableError) as error:
         what = named_as(path.name)
         if what is None or isinstance(error, (MissingFileError, UnreachableError)):
@@ -81,6 +83,25 @@ def _open_file(path: Path, place: bool) -> Source:
     raise RefusedError(
         f"{path}: is neither a PyTorch checkpoint nor a safetensors file",
         hint="give a .pt, .pth or .safetensors file, or a transformers folder",
+    )
+
+
+def _open_whole(path: Path, place: bool) -> Source:
+    """Open the model of which a file is a shard; a shard filled from a base is another model."""
+    indices: list[Path] = []
+    with suppress(OSError):
+        indices = [one for one in sorted(path.parent.iterdir()) if is_index(one.name)]
+    for index in indices:
+        if path.name in read_weight_map(index).values():
+            source = _open_file(index, place)
+            return replace(source, notes=(f"{path.name} is one shard of it", *source.notes))
+    source = _open_file(path, place)
+    if is_of_process(source):
+        return source
+    raise RefusedError(
+        f"{path}: is one shard of a model, and no index that lists it is beside it",
+        hint="copy or download the index and the other shards too, and give the index, such as "
+        f"{INDEX if path.suffix == '.safetensors' else BIN_INDEX}",
     )
 
 

@@ -28,7 +28,8 @@ QUANTISED = {
     "torchao": ("x._weight_qdata", "x._weight_scale"),
     "quanto": ("x.weight._data", "x.weight._scale"),
     "GPTQ or AWQ": ("x.qweight", "x.scales"),
-    "torch to int8": ("x.scale", "x._packed_params.dtype"),
+    "MLX": ("x.scales", "x.biases"),
+    "torch (dynamic quantisation)": ("x.scale", "x._packed_params.dtype"),
     "scales of its own": ("x.weight_scale_inv", "scaled_fp8"),
 }
 
@@ -160,8 +161,8 @@ def test_dynamic_quantisation_is_named_in_state_dicts_and_modules(tmp_path: Path
         small = quantize(model, {torch.nn.Linear})
         torch.save(small.state_dict(), tmp_path / "small.pt")
         torch.save(small, tmp_path / "whole.pt")
-    assert "quantised by torch to int8" in refusal(tmp_path / "small.pt").message
-    assert "quantised by torch to int8" in refusal(tmp_path / "whole.pt").message
+    assert "quantised by torch (dynamic quantisation)" in refusal(tmp_path / "small.pt").message
+    assert "quantised by torch (dynamic quantisation)" in refusal(tmp_path / "whole.pt").message
 
 
 @pytest.mark.parametrize("world", [1, 2])

@@ -61,6 +61,10 @@ def below(state: State, root: str) -> State:
     return {name.removeprefix(start): t for name, t in state.items() if name.startswith(start)}
 
 
+def zeros(state: State) -> State:
+    return {name: torch.zeros_like(tensor) for name, tensor in state.items()}
+
+
 @pytest.fixture(scope="module")
 def states() -> dict[str, State]:
     """The same model in the names of both packages."""
@@ -309,6 +313,33 @@ def test_a_whole_model_may_have_parts_of_other_names(
     assert validate(tmp_path / "named.safetensors").ok
     convert(tmp_path / "named.safetensors", tmp_path / "plain.pt")
     assert_completed(tmp_path / "plain.pt", ("",))
+
+
+def test_a_model_may_be_a_tree_of_modules(states: dict[str, State], tmp_path: Path) -> None:
+    """What lies deep in the tree is not taken from the base, nor left out in silence."""
+    state = states["official"]
+    tree: dict[str, Any] = {}
+    for name, tensor in state.items():
+        *modules, own = name.split(".")
+        node = tree
+        for module in modules:
+            node = node.setdefault(module, {})
+        node[own] = tensor
+    source, other = tmp_path / "tree.pt", official_pt(tmp_path / "other.pt", zeros(state))
+    torch.save({"params": tree, "epoch": 1}, source)
+    assert (inspect(source).parts, inspect(source).exit_code) == ((), 0)
+    convert(source, tmp_path / "out.pt", base=other)
+    found = torch.load(tmp_path / "out.pt")["model"]
+    assert all(torch.equal(found[name], state[name]) for name in state)
+
+
+def test_an_own_tensor_within_a_part_is_told(states: dict[str, State], tmp_path: Path) -> None:
+    base = official_pt(tmp_path / "base.pt", states["official"])
+    own = {**below(states["official"], "sam_mask_decoder"), "my_head.weight": torch.zeros(3)}
+    torch.save(own, tmp_path / "own.pt")
+    with pytest.raises(MismatchError, match="my_head") as caught:
+        convert(tmp_path / "own.pt", tmp_path / "out.pt", base=base)
+    assert "stands within a module of SAM 2" in str(caught.value.hint)
 
 
 def test_one_model_has_the_names_of_all() -> None:

@@ -104,6 +104,20 @@ def test_an_index_is_opened_alone_and_its_pickles_are_looked_through(
     assert_same(folder / SHARDED, made, tmp_path)
 
 
+def test_of_a_shard_the_whole_model_is_opened(made: Path, tmp_path: Path) -> None:
+    """The rest from a base would be another model: half of this one, and half of that."""
+    folder = bin_folder(made, tmp_path / "bin", 3)
+    shard = "pytorch_model-00002-of-00003.bin"
+    assert inspect(folder / shard).notes[0] == f"{shard} is one shard of it"
+    assert_same(folder / shard, made, tmp_path)
+    (folder / SHARDED).unlink()
+    with pytest.raises(RefusedError, match="one shard of a model") as caught:
+        convert(folder / shard, tmp_path / "out.pt", base=made / "base.pt")
+    assert SHARDED in str(caught.value.hint)
+    shutil.copy(made / "base.pt", tmp_path / "whole-00001-of-00001.pt")
+    assert_same(tmp_path / "whole-00001-of-00001.pt", made, tmp_path)
+
+
 @pytest.mark.parametrize("given", ["", SHARDED])
 def test_a_dangerous_shard_is_told(made: Path, tmp_path: Path, given: str) -> None:
     folder = bin_folder(made, tmp_path / "bin", 2)
