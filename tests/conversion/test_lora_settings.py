@@ -189,6 +189,7 @@ def rounding(weight: torch.Tensor, rank: int) -> float:
     return turn / float(weight.abs().max())
 
 
+AGREED = 1e-6  # of the largest value of a tensor: how near to PEFT a merge is promised to be
 STARTED: dict[str, dict[str, Any]] = {
     "pissa": {"init_lora_weights": "pissa"},
     "olora": {"init_lora_weights": "olora"},
@@ -213,14 +214,10 @@ def test_the_start_is_taken_off_as_peft_does(tmp_path: Path, base: Path, case: s
     merged = model.merge_and_unload().state_dict()
     done = sam21convert.convert(tmp_path / "lora", tmp_path / "out", base=base, to=to)
     assert any(f"begun as {case.lower()[:5]}, which is taken off" in note for note in done.notes)
-    before = load_file(base / "model.safetensors")
     ours = load_file(tmp_path / "out" / "model.safetensors")
     for name, theirs in merged.items():
         off = float((ours[name] - theirs).abs().max() / theirs.abs().max())
-        layers = tuple(settings.get("target_modules", LAYERS))
-        changed = name.removesuffix(".weight").endswith(layers) and theirs.ndim == 2
-        rank = 2 if "qkv" in name and "rank_pattern" in settings else 4
-        assert off <= (rounding(before[name], rank) if changed else 0), name
+        assert off <= AGREED, name
     plain = json.loads((tmp_path / "lora" / "adapter_config.json").read_text())
     plain["init_lora_weights"] = True  # negative control: without the start it is another model
     (tmp_path / "lora" / "adapter_config.json").write_text(json.dumps(plain))
@@ -247,28 +244,21 @@ def test_a_rank_above_that_of_the_weight(tmp_path: Path, base: Path) -> None:
         sam21convert.convert(lora, tmp_path / "x", base=base, to="hf-image")
 
 
-def test_what_is_taken_off_is_exact_and_rounded_once(tmp_path: Path, base: Path) -> None:
-    """In float64: nearer to what PEFT means than PEFT, whose float32 depends on the machine."""
-    train(base, tmp_path / "lora", init_lora_weights="pissa", lora_alpha=3)
-    sam21convert.convert(tmp_path / "lora", tmp_path / "out", base=base, to="hf-image")
-    weight = load_file(base / "model.safetensors")[f"{QKV}.weight"].double()
-    left, values, right = torch.linalg.svd(weight, full_matrices=False)
-    rest = (weight - (left[:, :4] * values[:4]) @ right[:4]).float()
-    factors = load_file(tmp_path / "lora" / "adapter_model.safetensors")
-    a, b = (factors[f"base_model.model.{QKV}.lora_{one}.weight"].double() for one in "AB")
-    slack = 8 * UNIT * (rest.abs() + 0.75 * b.abs() @ a.abs())
-    found = load_file(tmp_path / "out" / "model.safetensors")[f"{QKV}.weight"]
-    assert ((found - (rest + 0.75 * (b @ a))).abs() <= slack).all()
-
-
-def test_the_rest_is_rounded_to_the_type_of_the_base(tmp_path: Path, half: Path) -> None:
-    """Of bfloat16, like PEFT: what it keeps after the start is taken off has the type of the base.
-
-    Where rounding of the start decides a last bit, the two differ by one unit in the last place.
-    """
-    model = train(half, tmp_path / "lora", init_lora_weights="olora")
-    sam21convert.convert(tmp_path / "lora", tmp_path / "out", base=half, to="hf-image")
-    assert farthest(tmp_path / "out", model.merge_and_unload().state_dict()) <= 2.0**-7
+def test_another_number_of_threads_gives_another_rounding(tmp_path: Path, base: Path) -> None:
+    """Of PEFT's start as of ours, by no more than the decomposition allows."""
+    model = train(base, tmp_path / "lora", init_lora_weights="pissa")
+    theirs = model.merge_and_unload().state_dict()
+    threads = torch.get_num_threads()
+    torch.set_num_threads(threads + 1)
+    try:
+        sam21convert.convert(tmp_path / "lora", tmp_path / "out", base=base, to="hf-image")
+    finally:
+        torch.set_num_threads(threads)
+    before = load_file(base / "model.safetensors")
+    for name, ours in load_file(tmp_path / "out" / "model.safetensors").items():
+        off = float((ours - theirs[name]).abs().max() / theirs[name].abs().max())
+        changed = name.removesuffix(".weight").endswith(tuple(LAYERS)) and ours.ndim == 2
+        assert off <= (rounding(before[name], 4) if changed else 0), name
 
 
 @pytest.mark.parametrize(

@@ -126,7 +126,8 @@ def take_off_start(rows: NDArray[np.float32], update: Factors, base: TensorRef) 
     """Take off a weight what the factors of its update began with, as PEFT does, in place.
 
     ``LoraLayer.pissa_init`` and ``olora_init`` of PEFT compute in float32, and round the rest to
-    the type of the weight.
+    the type of the weight. The decomposition of torch is called as they call it: that of another
+    library differs by more than the rounding of the merge, wherever singular values lie close.
 
     Args:
         rows: [N, M], the weight.
@@ -136,22 +137,26 @@ def take_off_start(rows: NDArray[np.float32], update: Factors, base: TensorRef) 
     Raises:
         RefusedError: If rounding decides what the start was, so that each machine has another.
     """
+    import torch  # for these adapters alone
+
+    torch.get_num_threads()  # a thread of Python has the number that is set only from here on
     rank = update.right.spec.shape[0]
-    exact = rows.astype(np.float64)
+    weight = torch.from_numpy(rows.copy())
     noise = 4 * float(np.finfo(np.float32).eps)
     try:
         if update.start == "pissa":
-            left, values, right = np.linalg.svd(exact, full_matrices=False)
+            left, values, right = torch.linalg.svd(weight, full_matrices=False)
             noise *= float(values[0])
-            kept, dropped = values[rank - 1], values[rank : rank + 1].max(initial=0.0)
+            kept, dropped = float(values[rank - 1]), float(values[rank : rank + 1].sum())
             known = rank == len(values) or kept - dropped > noise or kept <= noise
-            start = (left[:, :rank] * values[:rank]) @ right[:rank]
+            roots = torch.diag(torch.sqrt(values[:rank] / update.scale))
+            left, right = left[:, :rank] @ roots, roots @ right[:rank]
         else:
-            left, right = np.linalg.qr(exact)
-            noise *= float(np.linalg.norm(exact))
-            known = bool((np.abs(np.diagonal(right)[:rank]) > noise).all())
-            start = update.scale * (left[:, :rank] @ right[:rank])
-    except np.linalg.LinAlgError:
+            left, right = torch.linalg.qr(weight)
+            noise *= float(torch.linalg.norm(weight))
+            left, right = left[:, :rank], right[:rank]
+            known = bool((torch.diagonal(right).abs() > noise).all())
+    except RuntimeError:  # it does not converge
         known = False
     if not known:
         raise RefusedError(
@@ -161,7 +166,7 @@ def take_off_start(rows: NDArray[np.float32], update: Factors, base: TensorRef) 
             hint="in the program that trained it: model.merge_and_unload().save_pretrained(OUT); "
             "convert OUT",
         )
-    rest = (exact - start).astype(np.float32).reshape(-1)
+    rest = (weight - update.scale * left @ right).numpy().reshape(-1)
     rows[:] = to_float32(from_float32(rest, base.spec.dtype), base.spec.dtype).reshape(rows.shape)
 
 
