@@ -215,6 +215,8 @@ def _opened(
         checkpoint = _with_json(checkpoint, content, inside)
     if config is not None:
         return _with_given(checkpoint, config)
+    if content is None and source.path.is_dir():
+        return _with_json_above(checkpoint, located.path)
     only = located.config or _only_yaml(located.path, source.path)
     if only is not None and only not in beside(source.path).yamls:
         hint = "ask for the checkpoint alone, hf://org/repo/FILE, or give another `config`"
@@ -224,6 +226,18 @@ def _opened(
         checkpoint = _with_notes(checkpoint, note, *_foreign_settings(only))
         return replace(checkpoint, config_file=None if isinstance(only, HubPath) else only)
     return _with_beside(checkpoint) if source.path.is_file() else checkpoint
+
+
+def _with_json_above(checkpoint: Checkpoint, given: Path) -> Checkpoint:
+    """The checkpoint with the ``config.json`` of the given folder, if its weights lie below it."""
+    above = given / CONFIG
+    hidden = isinstance(given, HubPath) or checkpoint.source.path == given or not above.is_file()
+    content = None if hidden else read_sam2_json(above)
+    if not content or of_timm(content) or checkpoint.dialect is TIMM:
+        return checkpoint
+    found = _with_json(checkpoint, content, above)
+    assert found.config is not None  # as in every config.json of SAM 2 in transformers
+    return _with_notes(found, f"the settings are those of {above}: {_size_of(found.config)}")
 
 
 def _joined_notes(listed: tuple[str, ...], seen: tuple[str, ...]) -> tuple[str, ...]:
@@ -414,7 +428,10 @@ def _unread(checkpoint: Checkpoint) -> Iterator[str]:
         fit = _with_config(checkpoint, config, path.name).fit
         fits = fit is not None and fit.faults == len(fit.missing)
         if fits and config != replace(assumed, generation=config.generation):
-            yield f"{path.name} beside it was not read, as it has another name: `config={path}`"
+            why = (
+                "other checkpoints are there too" if path.name == CONFIG else "it has another name"
+            )
+            yield f"{path.name} beside it was not read, as {why}: `config={path}`"
 
 
 def _with_config(checkpoint: Checkpoint, config: ModelConfig, config_from: str) -> Checkpoint:

@@ -18,6 +18,7 @@ from ..errors import RefusedError, Sam21ConvertError
 from ..io.source import CONFIG
 from ..io.text import read_json
 from ..model.config import ModelConfig
+from .load import load_json
 from .plain_yaml import load_yaml
 
 YAML = (".yaml", ".yml")
@@ -89,11 +90,18 @@ def configs_of_others(file: Path) -> Iterator[tuple[Path, ModelConfig]]:
         file: the file.
 
     Yields:
-        Path and config of each YAML file that describes a SAM 2 and does not have the name of a
-        checkpoint there, in the order of their names.
+        Path and config of ``config.json``, if it is not known to be that of the file, and of each
+        YAML file that does not have the name of a checkpoint there, in the order of their names, if
+        it describes a SAM 2.
     """
-    own = {path.stem for path in file.parent.iterdir() if path.suffix in _CHECKPOINTS}
-    yamls = sorted(path for path in file.parent.iterdir() if path.suffix in YAML)
+    paths = sorted(file.parent.iterdir())
+    json = file.parent / CONFIG
+    if json in paths and beside(file).json is None:
+        with suppress(Sam21ConvertError):
+            if read_sam2_json(json):
+                yield json, load_json(json)
+    own = {path.stem for path in paths if path.suffix in _CHECKPOINTS}
+    yamls = [path for path in paths if path.suffix in YAML]
     for path in [path for path in yamls if path.stem not in {*own, file.stem}][:_LISTED]:
         try:
             yield path, load_yaml(path)

@@ -109,8 +109,25 @@ class TestAConfigJson:
     def test_is_not_that_of_another_checkpoint_there(self, folder: Path, pt: Path) -> None:
         other = Path(shutil.copy(pt, folder / "other.pt"))
         assert size(other) is None
+        assert inspect(other).notes == (
+            "config.json beside it was not read, as other checkpoints are there too: "
+            f"`config={folder / 'config.json'}`",
+        )
+        convert(other, folder / "256", config=folder / "config.json")
+        assert size(folder / "256") == 256
         (folder / "model.safetensors").unlink()
         assert size(other) == 256
+
+    def test_of_a_folder_is_that_of_the_only_weights_below_it(
+        self, folder: Path, tmp_path: Path
+    ) -> None:
+        (folder / "step_5").mkdir()
+        (folder / "model.safetensors").rename(folder / "step_5" / "model.safetensors")
+        assert size(folder) == 256
+        assert f"the settings are those of {folder / 'config.json'}: image size 256" in (
+            convert(folder, tmp_path / "out").notes
+        )
+        assert size(folder / "step_5") is None  # negative control: it is not in that folder
 
     def test_of_an_image_model_leaves_the_generation_to_the_tensors(
         self, tmp_path: Path, pt: Path
