@@ -219,8 +219,7 @@ def _opened(
         return _with_json_above(checkpoint, located.path)
     only = located.config or _only_yaml(located.path, source.path)
     if only is not None and only not in beside(source.path).yamls:
-        hint = "ask for the checkpoint alone, hf://org/repo/FILE, or give another `config`"
-        found = _found(only, hint)
+        found = _found(only, "give the checkpoint alone, hf://org/repo/FILE, or another `config`")
         checkpoint = _with_config(checkpoint, found, only.name)
         note = f"the settings are those of {only.name}, the only YAML there: {_size_of(found)}"
         checkpoint = _with_notes(checkpoint, note, *_foreign_settings(only))
@@ -236,8 +235,8 @@ def _with_json_above(checkpoint: Checkpoint, given: Path) -> Checkpoint:
     if not content or of_timm(content) or checkpoint.dialect is TIMM:
         return checkpoint
     found = _with_json(checkpoint, content, above)
-    assert found.config is not None  # as in every config.json of SAM 2 in transformers
-    return _with_notes(found, f"the settings are those of {above}: {_size_of(found.config)}")
+    size = found.config.image_size if found.config else "unknown"
+    return _with_notes(found, f"the settings are those of {above}: image size {size}")
 
 
 def _joined_notes(listed: tuple[str, ...], seen: tuple[str, ...]) -> tuple[str, ...]:
@@ -300,7 +299,7 @@ def _recognised(
         lora=lora,
     )
     _refuse_stubs(checkpoint, found.stubs)
-    whole = checkpoint.fit is not None and not checkpoint.fit.missing
+    whole = checkpoint.fit and not checkpoint.fit.missing
     return replace(checkpoint, parts=()) if whole else checkpoint
 
 

@@ -269,9 +269,11 @@ def is_shard(name: str) -> bool:
         name: The name of the file.
 
     Returns:
-        True for ``model-00001-of-00002.safetensors``, but not for the only one of a model.
+        True for ``model-00001-of-00002.safetensors``, but not for the only one of a model, nor for
+        the file of a process, ``shard-00001-model-00001-of-00002.safetensors``.
     """
-    return _SHARD.fullmatch(name) is not None and "-of-00001" not in name
+    alone = "-of-00001" in name or name.startswith("shard-")
+    return _SHARD.fullmatch(name) is not None and not alone
 
 
 def _below(home: str, files: Sequence[str]) -> Iterator[Weights]:

@@ -17,7 +17,7 @@ from ..errors import (
 from .deepspeed import find_deepspeed, read_deepspeed, with_masters
 from .folder import ADAPTER, BIN_INDEX, find_weights, is_index, is_shard, list_folder
 from .safetensors import read_safetensors, read_sharded, read_weight_map
-from .sharded_by_process import has_processes, is_of_process, read_processes, with_other_processes
+from .sharded_by_process import has_processes, read_processes, with_other_processes
 from .side_files import known_as, named_as
 from .source import INDEX, Blob, Placeholder, Source, refuse_special
 from .torch_distributed import read_distributed
@@ -95,9 +95,7 @@ def _open_whole(path: Path, place: bool) -> Source:
         if path.name in read_weight_map(index).values():
             source = _open_file(index, place)
             return replace(source, notes=(f"{path.name} is one shard of it", *source.notes))
-    source = _open_file(path, place)
-    if is_of_process(source):
-        return source
+    _open_file(path, place)  # what is wrong with the file itself is told first
     raise RefusedError(
         f"{path}: is one shard of a model, and no index that lists it is beside it",
         hint="copy or download the index and the other shards too, and give the index, such as "

@@ -84,7 +84,7 @@ def read_processes(path: Path) -> Source:
             hint="copy the whole folder again",
         )
     root = {name: _joined(folder, name, found) for name, found in parts.items()}
-    number = "one process" if len(sources) == 1 else f"{len(sources)} processes"
+    number = f"{len(numbers)} processes" if len(numbers) > 1 else "one process"
     return Source(
         folder,
         "sharded safetensors",

@@ -56,6 +56,21 @@ def test_the_files_of_all_processes_are_put_together(processes: int, tmp_path: P
     assert sam21convert.inspect(tmp_path / "run" / NAME.format(processes)).tensors == len(tensors)
 
 
+def test_a_process_may_have_written_several_files(tmp_path: Path) -> None:
+    tensors = state_dict()
+    plain = official_pt(tmp_path / "plain.pt", tensors)
+    for file in range(2):
+        save(tmp_path, 1, {n: ((0,) * t.ndim, t) for n, t in [*tensors.items()][file::2]})
+        (tmp_path / NAME.format(1)).rename(
+            tmp_path / f"shard-00001-model-{file + 1:05}-of-00002.safetensors"
+        )
+    report = sam21convert.convert(
+        tmp_path / "shard-00001-model-00002-of-00002.safetensors", tmp_path / "out.pt"
+    )
+    assert "put together from what one process saved" in report.notes
+    assert sam21convert.diff(tmp_path / "out.pt", plain).exit_code == 0
+
+
 def test_torch_writes_such_files(tmp_path: Path) -> None:
     from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageWriter
     from torch.distributed.checkpoint.state_dict_saver import save as dcp_save
