@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import pytest
 import torch
 from sam2.build_sam import build_sam2
 from torch import Tensor, nn
@@ -21,6 +22,10 @@ __all__ = ["build_official", "build_official_predictor", "official_predictor"]
 
 PUBLISHED = tuple(shipped.name for shipped in SHIPPED if shipped.size != "debug")
 DEBUG = tuple(shipped.name for shipped in SHIPPED if shipped.size == "debug")
+# For what takes minutes: SAM 2.1 has all tensors of SAM 2, whose turn is in the slow tests.
+NEWER_FIRST = [
+    pytest.param(name, marks=() if "sam2.1" in name else pytest.mark.slow) for name in DEBUG
+]
 
 
 def build_published(name: str) -> Any:
