@@ -189,7 +189,7 @@ class TestDisk:
             assert not [name for name in os.listdir(out) if name.startswith(".")]
 
     def test_no_room_for_the_yaml(self, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        def full(*_: object) -> str:
+        def full(*_: object, **__: object) -> str:
             raise OSError(28, "No space left on device")
 
         monkeypatch.setattr("sam21convert.conversion.write.to_hydra", full)
