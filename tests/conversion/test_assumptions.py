@@ -43,6 +43,12 @@ def another_name(home: Path, pt: Path) -> list[str | Path]:
     return [pt]
 
 
+def among_others(home: Path, pt: Path) -> list[str | Path]:
+    convert(pt, home / "hf", image_size=256)
+    (home / "hf" / "model.safetensors").rename(home / "hf" / "other.safetensors")
+    return [shutil.copy(pt, home / "hf")]
+
+
 def memory(home: Path, pt: Path) -> list[str | Path]:
     convert(pt, home / "image", to="hf-image")
     return [home / "image", "--base", pt]
@@ -93,6 +99,7 @@ MADE: Mapping[str, Callable[[Path, Path], list[str | Path]]] = {
     "image size, windows, heads, global blocks": published,
     "the same, of a file that is named": beside,
     "a config with another name": another_name,
+    "a `config.json` beside several checkpoints": among_others,
     "settings of the memory, for an image model": memory,
     "multimask stability": multimask,
     "settings that SAM 2 does not have": foreign,
