@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shlex
 from pathlib import Path
 from typing import ClassVar
 
@@ -38,6 +39,22 @@ def printable(text: str) -> str:
     if text.isascii() and text.replace("\n", "").isprintable():
         return text
     return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)
+
+
+def call_of(function: str, path: object, *arguments: str) -> str:
+    """Name a call of this package in a hint; the command line prints it as a command.
+
+    Args:
+        function: The function, which has the name of its command.
+        path: The file or folder to call it with.
+        *arguments: Further arguments, such as ``dtype=float32``, with what a shell would split in
+            quotes.
+
+    Returns:
+        Such as ```convert(model.pt, OUT, dtype=float32)```, with the backticks.
+    """
+    given = [shlex.quote(str(path)), *(["OUT"] if function == "convert" else []), *arguments]
+    return f"`{function}({', '.join(given)})`"
 
 
 class Sam21ConvertError(Exception):

@@ -10,7 +10,7 @@ import pytest
 from sam21convert.checkpoint.lookalikes import FAMILIES, ModelFamily, Signature
 from sam21convert.checkpoint.state_dict import ANCHORS
 from sam21convert.commands.main import main
-from sam21convert.commands.shared import as_options
+from sam21convert.commands.translate import as_options
 from sam21convert.comparison.explain.known_differences import KNOWN_DIFFERENCES
 from sam21convert.comparison.scenarios import BY_NAME
 from sam21convert.comparison.sides import BACKENDS

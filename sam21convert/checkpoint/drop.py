@@ -9,7 +9,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from ..dialects.rules import Dialect
-from ..errors import RefusedError, UsageError
+from ..errors import RefusedError, UsageError, call_of
 from .parts import folded, modules_of, names_of
 from .state_dict import Unwrapped
 
@@ -41,7 +41,7 @@ def dropped_by(
         if not names:
             raise UsageError(
                 f"{path}: `drop={shlex.quote(pattern)}` matches no tensor",
-                hint=f"sam21convert inspect {shlex.quote(str(path))} --tensors lists the names",
+                hint=f"{call_of('inspect', path, 'tensors=True')} lists the names",
             )
         own = [name for name in names if name in found.tensors]
         within = [name for name in own if is_within(name, dialect)]
@@ -94,7 +94,7 @@ def patterns_for(names: Iterable[str], dialect: Dialect) -> Iterator[str]:
         yield pattern
 
 
-def drop_hint(names: Sequence[str], dialect: Dialect) -> str | None:
+def drop_options(names: Sequence[str], dialect: Dialect) -> list[str]:
     """Write the options that leave out tensors.
 
     Args:
@@ -102,14 +102,14 @@ def drop_hint(names: Sequence[str], dialect: Dialect) -> str | None:
         dialect: the dialect of the state dict.
 
     Returns:
-        The options, for a hint; None when there is none that could be typed.
+        The options, for a hint; none when one could not be typed.
     """
     patterns = list(patterns_for(names, dialect))
     if len(patterns) > _MAX_PATTERNS:
         patterns = []
     if not patterns or any(re.search(r"[\s`']", one) or not one.isprintable() for one in patterns):
-        return None
-    return " ".join(f"`drop='{pattern}'`" for pattern in patterns)
+        return []
+    return [f"drop='{pattern}'" for pattern in patterns]
 
 
 def _literal(text: str) -> str:

@@ -294,5 +294,5 @@ def untold(checkpoint: Checkpoint, *, sized: bool = False) -> Iterator[str]:
         size = "" if sized else "image size, "
         yield (
             f"{size}windows and heads are those of the published model: no tensor tells them; "
-            "`config` gives others"
+            "`config=FILE` gives others"
         )

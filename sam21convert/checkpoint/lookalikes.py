@@ -15,11 +15,13 @@ from typing import Any
 
 from ..dialects import DIALECTS
 from ..dialects.keymap import target_name
-from ..errors import RefusedError
+from ..errors import RefusedError, call_of
 from ..io.open import Source
 from ..io.tensor import Inventory
 from .parts import COMPILED
 from .state_dict import ANCHORS, walk
+
+_CALL = call_of("convert", "...", "drop_hq=True")
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,16 +99,16 @@ class ModelFamily:
         Returns:
             The error, to be raised.
         """
+        advice = self.advice.replace(_CALL, call_of("convert", path, "drop_hq=True"))
         return RefusedError(
-            f"{path}: is a checkpoint of {self.name}, not of SAM 2",
-            hint=f"{self.about}; {self.advice}",
+            f"{path}: is a checkpoint of {self.name}, not of SAM 2", hint=f"{self.about}; {advice}"
         )
 
 
 HQ_SAM2 = ModelFamily(
     "HQ-SAM 2",
     "SAM 2.1 large with one more mask token and its layers",
-    "convert `drop_hq=True` leaves these out and writes the SAM 2.1 that remains",
+    f"{_CALL} leaves these out and writes the SAM 2.1 that remains",
     (
         Signature(("sam_mask_decoder.hf_token.weight",)),
         Signature(("sam_mask_decoder.hf_mlp.layers.{i}.weight",)),

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ..errors import RefusedError, UnreadableError
+from ..errors import RefusedError, UnreadableError, call_of
 from ..hub.remote import HubPath
 from ..io.open import Source, open_source
 from ..io.source import CONFIG, tensors_of
@@ -84,11 +84,10 @@ def refuse_adapter(path: Path) -> None:
         return
     named = adapter.settings.get("base_model_name_or_path")
     trained = f", made for {short(named)}" if named and isinstance(named, str) else ""
+    base = f"base={_base(named, adapter.settings.get('revision'))}"
     raise RefusedError(
         f"{path}: is a PEFT adapter, not a model: {adapter}{trained}",
-        hint=f"sam21convert convert {shlex.quote(str(path))} OUT "
-        f"--base {_base(named, adapter.settings.get('revision'))} merges it into the model it was "
-        "made for",
+        hint=f"{call_of('convert', path, base)} merges it into the model it was made for",
     )
 
 

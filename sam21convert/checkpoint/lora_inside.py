@@ -9,13 +9,12 @@ first rows, q, get b_q a_q, and the last rows, v, get b_v a_v.
 from __future__ import annotations
 
 import re
-import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ..errors import RefusedError, UnreadableError
+from ..errors import RefusedError, UnreadableError, call_of
 from ..io.source import Source, tensors_of
 from ..io.tensor import WEIGHT_DTYPES, Factors, TensorRef
 from .lora import Adapter, described
@@ -59,14 +58,15 @@ class LoraInside:
     @property
     def hint(self) -> str:
         """How it is merged."""
-        command = f"sam21convert convert {shlex.quote(str(self.source.path))} OUT"
+        path, first = self.source.path, ""
         if self.source.container == "memory":
-            command = "torch.save(state_dict, 'lora.pt'); sam21convert convert lora.pt OUT"
+            path, first = Path("lora.pt"), "torch.save(state_dict, 'lora.pt'); "
         if not self.needs_alpha:
-            return f"{command} merges it, with the scale 1 of SAMed"
+            return f"{first}{call_of('convert', path)} merges it, with the scale 1 of SAMed"
+        merged = call_of("convert", path, f"lora_alpha={PEFT_ALPHA}")
         return (
-            f"{command} `lora_alpha={PEFT_ALPHA}` merges it, if the training used PEFT's default "
-            "for lora_alpha; else give the alpha of the training, which the file does not tell"
+            f"{first}{merged} merges it, if the training used PEFT's default for lora_alpha; else "
+            "give the alpha of the training, which the file does not tell"
         )
 
     def refusal(self) -> RefusedError:
@@ -116,7 +116,8 @@ class LoraInside:
         """
         merged = f"{self.problem.replace(' is still inside', '')}, was merged"
         if alpha is None:
-            return f"{merged} with the scale 1 of SAMed; `lora_alpha` if the training had an alpha"
+            alpha_of_training = "`lora_alpha=ALPHA` if the training had an alpha"
+            return f"{merged} with the scale 1 of SAMed; {alpha_of_training}"
         return (
             f"{merged} with the scale {alpha:g} / rank; with use_rslora it is alpha / sqrt(rank), "
             "which nothing in the file tells"

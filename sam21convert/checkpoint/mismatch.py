@@ -9,15 +9,15 @@ from ..config.registry import SHIPPED
 from ..dialects import DIALECTS
 from ..dialects.keymap import Fit
 from ..dialects.rules import Dialect
-from ..errors import MismatchError
+from ..errors import MismatchError, call_of
 from ..io.tensor import FLOAT8_DTYPES
 from ..report import fold
-from .drop import drop_hint, is_within
+from .drop import drop_options, is_within
 from .open import Checkpoint, shipped_keymap
 from .parts import folded, names_of
 
 _SHOWN = 3
-_BASE = "a complete checkpoint of the same size with `base=CHECKPOINT`"
+_WHOLE = "from a complete checkpoint of the same size"
 
 
 def mismatch(checkpoint: Checkpoint) -> MismatchError:
@@ -83,18 +83,21 @@ def hint(checkpoint: Checkpoint) -> str:
     Returns:
         A hint in one line.
     """
+    path = "..." if checkpoint.source.container == "memory" else checkpoint.source.path
+    completed = call_of("convert", path, "base=CHECKPOINT")
     if checkpoint.fit is not None and checkpoint.fit.faults == 0:
-        return "convert it to a new folder, which then has the names that transformers loads"
+        written = call_of("convert", path)
+        return f"{written} writes a new folder, with the names that transformers loads"
     if checkpoint.fit is not None and checkpoint.fit.faults == len(_of_8_bits(checkpoint.fit)):
         return (
-            "no model runs in these types of 8 bits: convert with `dtype=float32` (or float16, or "
-            "bfloat16) casts them, exactly"
+            f"no model runs in these types of 8 bits: {call_of('convert', path, 'dtype=float32')} "
+            "casts them, exactly; so do float16 and bfloat16"
         )
     own = _own_tensors(checkpoint)
     if own is not None:
         return own
     if checkpoint.parts and (checkpoint.fit is None or _lacks_only(checkpoint.fit)):
-        return f"convert takes the rest from {_BASE}"
+        return f"{completed} takes the rest {_WHOLE}"
     inventory = checkpoint.inventory
     tried = (
         (shipped_keymap(dialect, shipped).fit(inventory), dialect, shipped)
@@ -106,18 +109,19 @@ def hint(checkpoint: Checkpoint) -> str:
     if fit.faults == 0 and asked not in (None, shipped.generation):
         names = "no_obj_embed_spatial, obj_ptr_tpos_proj.weight and obj_ptr_tpos_proj.bias"
         newer = shipped.generation == "2.1"
+        raised = call_of("convert", path, f"config={shipped.name}", "generation=2.1")
         return (
             f"this is a SAM {shipped.generation} checkpoint: it {'has' if newer else 'lacks'} "
             f"{names}, the three tensors that SAM 2.1 adds; use `config={shipped.name}`"
-            + ("" if newer else "; with `generation=2.1` as well, convert makes it a SAM 2.1")
+            + ("" if newer else f"; {raised} makes it a SAM 2.1")
         )
     nearest = f"dialect '{dialect.name}' with config '{shipped.name}'"
     if fit.faults == 0:
         return f"every tensor fits {nearest}: use `config={shipped.name}`"
     if fit.names and _lacks_only(fit):
         return (
-            f"every tensor that is there fits dialect '{dialect.name}': convert takes those that "
-            f"are missing from {_BASE}"
+            f"every tensor that is there fits dialect '{dialect.name}': {completed} takes those "
+            f"that are missing {_WHOLE}"
         )
     if fit.faults < len(inventory) / 2:
         return f"nearest is {nearest}: {fit.faults} tensors differ"
@@ -142,12 +146,14 @@ def _own_tensors(checkpoint: Checkpoint) -> str | None:
             f"{', '.join(fold(within)[:_SHOWN])} stands within a module of SAM 2, and without it "
             "this would be another model: use it with the code that trained it"
         )
-    options = drop_hint(own, dialect)
-    if options is None:
+    options = drop_options(own, dialect)
+    if not options:
         return "the other tensors are not part of SAM 2: save the state dict without them"
     lacks = bool(checkpoint.parts) or fit is None or bool(fit.missing)
-    more = f"; convert takes what is missing from {_BASE}" if lacks else ""
-    return f"{options} leaves out what is not part of SAM 2, in convert and validate{more}"
+    if lacks:
+        both = call_of("convert", checkpoint.source.path, *options, "base=CHECKPOINT")
+        return f"{both} leaves out what is not part of SAM 2, and takes what is missing {_WHOLE}"
+    return " ".join(f"`{one}`" for one in options) + " leaves out what is not part of SAM 2"
 
 
 def _lacks_only(fit: Fit) -> bool:

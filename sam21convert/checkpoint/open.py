@@ -5,6 +5,7 @@ What the tensors cannot tell stays unknown here, unless a config tells it.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -219,7 +220,7 @@ def _opened(
         return _with_json_above(checkpoint, located.path)
     only = located.config or _only_yaml(located.path, source.path)
     if only is not None and only not in beside(source.path).yamls:
-        found = _found(only, "give the checkpoint alone, hf://org/repo/FILE, or another `config`")
+        found = _found(only, "ask for the checkpoint alone, hf://org/repo/FILE, or `config=FILE`")
         checkpoint = _with_config(checkpoint, found, only.name)
         note = f"the settings are those of {only.name}, the only YAML there: {_size_of(found)}"
         checkpoint = _with_notes(checkpoint, note, *_foreign_settings(only))
@@ -427,10 +428,9 @@ def _unread(checkpoint: Checkpoint) -> Iterator[str]:
         fit = _with_config(checkpoint, config, path.name).fit
         fits = fit is not None and fit.faults == len(fit.missing)
         if fits and config != replace(assumed, generation=config.generation):
-            why = (
-                "other checkpoints are there too" if path.name == CONFIG else "it has another name"
-            )
-            yield f"{path.name} beside it was not read, as {why}: `config={path}`"
+            why = "other checkpoints are there" if path.name == CONFIG else "it has another name"
+            option = f"`config={shlex.quote(str(path))}`"
+            yield f"{path.name} beside it was not read, as {why}: {option}"
 
 
 def _with_config(checkpoint: Checkpoint, config: ModelConfig, config_from: str) -> Checkpoint:

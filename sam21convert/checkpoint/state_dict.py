@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -285,8 +286,7 @@ def _pick(source: Source, found: list[_Found], weights: str | None, prefix: str 
         problem = f"holds no state dict for {asked}; there is {places}"
     raise RefusedError(
         f"{source.path}: {problem}",
-        hint="inspect, validate and convert choose one with "
-        + " or ".join(_options(one, found) for one in left or found),
+        hint="choose one with " + " or ".join(_options(one, found) for one in left or found),
     )
 
 
@@ -294,9 +294,10 @@ def _options(one: _Found, found: Sequence[_Found]) -> str:
     """The options that choose this state dict."""
     same_place = [other for other in found if other.place == one.place]
     if len(same_place) == 1:
-        return f"`weights={one.place}`"
+        return f"`weights={shlex.quote(one.place)}`"
     alone = sum(other.prefix == one.prefix for other in found) == 1
-    return f"{'' if alone else f'`weights={one.place}` '}`prefix={one.prefix}`"
+    prefix = f"`prefix={shlex.quote(one.prefix)}`"
+    return prefix if alone else f"`weights={shlex.quote(one.place)}` {prefix}"
 
 
 def _node(root: Any, path: tuple[str, ...]) -> Any:

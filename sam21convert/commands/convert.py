@@ -129,7 +129,7 @@ def convert(
     from ..conversion.write import carry_out
 
     if parity:
-        refuse_choice(options["weights"], options["prefix"], options["drop"])
+        refuse_choice(source, options["weights"], options["prefix"], options["drop"])
     chosen = ConvertOptions(overwrite=overwrite, **options)
     plan = make_plan(source, destination, chosen)
     verify = not no_verify

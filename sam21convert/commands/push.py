@@ -9,7 +9,8 @@ import click
 from ..errors import printable
 from ..report import Report
 from .ending import say
-from .shared import ProgressBar, answering, as_options, config_option, json_option
+from .shared import ProgressBar, answering, config_option, json_option
+from .translate import as_options
 
 
 @click.command()

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import functools
 import json
-import re
+import shlex
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from typing import Any, NoReturn
 
@@ -17,6 +17,7 @@ from ..errors import MismatchError, RefusedError, Sam21ConvertError, UsageError,
 from ..report import Progress, Report, one_line
 from .ending import end_with_fault, say
 from .signals import Stopped, Stopping
+from .translate import as_options
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the answer as JSON.")
 config_option = click.option(
@@ -63,46 +64,13 @@ class RenamedOption(click.Option):
             self.opts = names
 
 
-def as_options(text: str) -> str:
-    """Rewrite a text of the library, which names Python arguments, for the command line.
-
-    Turns ```image_size=256``` into ``--image-size 256`` and ```overwrite=True``` into
-    ``--overwrite``. Text in backticks that is no option of any command is left as it is.
-
-    Args:
-        text: A message, a hint or a report.
-
-    Returns:
-        The text with options.
-    """
-    group = click.get_current_context().find_root().command
-    commands = group.commands.values() if isinstance(group, click.Group) else (group,)
-    names = dict(_options_of(commands))
-
-    def option(found: re.Match[str]) -> str:
-        name, value = names.get(found[1]), found[2]
-        if name is None:
-            return found[0]
-        return name if value in (None, "True") else f"{name} {value or repr('')}"
-
-    return re.sub(r"`(\w+)(?:=([^`\s]*))?`", option, text)
-
-
-def _options_of(commands: Iterable[click.Command]) -> Iterator[tuple[str, str]]:
-    """Python arguments and their options, for all commands including nested ones."""
-    for command in commands:
-        if isinstance(command, click.Group):
-            yield from _options_of(command.commands.values())
-        for parameter in command.params:
-            long = [name for name in parameter.opts if name.startswith("--")]
-            if long and parameter.name is not None:
-                yield parameter.name, long[0]
-
-
-def refuse_choice(weights: str | None, prefix: str | None, drop: tuple[str, ...]) -> None:
+def refuse_choice(
+    source: str, weights: str | None, prefix: str | None, drop: tuple[str, ...]
+) -> None:
     """Check that ``--parity`` is not combined with a choice of tensors from a file.
 
     Args:
+        source: The file.
         weights: The value of ``--weights``.
         prefix: The value of ``--prefix``.
         drop: The values of ``--drop``.
@@ -110,11 +78,14 @@ def refuse_choice(weights: str | None, prefix: str | None, drop: tuple[str, ...]
     Raises:
         UsageError: If any is given.
     """
-    if weights is not None or prefix is not None or drop:
+    given = (("weights", weights), ("prefix", prefix), *(("drop", one) for one in drop))
+    options = [word for name, one in given if one is not None for word in (f"--{name}", one)]
+    if options:
+        words = ["sam21convert", "convert", source, "OUT.pt", *options]
         raise UsageError(
             "--parity cannot be combined with --weights, --prefix or --drop: it runs the whole "
             "file",
-            hint="convert without --parity, then run sam21convert parity on the output",
+            hint=f"{shlex.join(words)} writes those alone; then use OUT.pt",
         )
 
 
@@ -136,7 +107,11 @@ def answering(command: Callable[..., Report]) -> Callable[..., None]:
                 if "json" in command.__annotations__:
                     kwargs["json"] = as_json
                 report = command(*args, **kwargs)
-                text = as_options(report.to_json() if as_json else printable(str(report)))
+                text = (
+                    as_options(report.to_json(), in_json=True)
+                    if as_json
+                    else as_options(printable(str(report)))
+                )
         except (Sam21ConvertError, OSError, Stopped) as error:
             failure: BaseException = error
         except (Exception, SystemExit) as error:
@@ -172,7 +147,7 @@ def _fail(error: BaseException, as_json: bool) -> NoReturn:
         message = message.replace("\n", "\\n")  # a name may contain line breaks
     if as_json:
         answer = {"error": message, "hint": hint, "exit_code": code}
-        say(as_options(json.dumps(answer, indent=2)))
+        say(as_options(json.dumps(answer, indent=2), in_json=True))
     else:
         say(as_options(f"error: {printable(message)}"), err=True)
         if hint is not None:

@@ -54,7 +54,7 @@ def validate(
     from ..checkpoint.validate import examine
 
     if right is not None:
-        refuse_choice(weights, prefix, drop)
+        refuse_choice(source, weights, prefix, drop)
     opened = open_checkpoint(
         source, config, weights=weights, prefix=prefix, drop=drop, with_lora=True
     )

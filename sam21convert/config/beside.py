@@ -8,6 +8,7 @@ in the folder of their weights.
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Collection, Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -147,7 +148,8 @@ def refuse_contradiction(
             raise RefusedError(
                 f"{file}: two configs beside it contradict each other: {field} is {value} in "
                 f"{one[0].name} and {second[field]} in {other[0].name}",
-                hint=f"`config={one[0]}` or `config={other[0]}` chooses one",
+                hint=" or ".join(f"`config={shlex.quote(str(path))}`" for path, _ in (one, other))
+                + " chooses one",
             )
 
 

@@ -58,7 +58,9 @@ def adopt_size_of(checkpoint: Checkpoint, base: Checkpoint | None) -> Checkpoint
         raise MismatchError(
             f"{part.source.path} is not part of a model like {base.source.path}\n  "
             + "\n  ".join(describe(wrong)),
-            hint="give a base of the same size" if wrong.mismatched else hint(part),
+            hint=hint(part)
+            if not wrong.mismatched
+            else "`base=CHECKPOINT` takes a checkpoint of the same size",
         )
     return part
 
@@ -102,14 +104,14 @@ def complete_from(
     if neither := [name for name in missing if name not in theirs.parts and name in inventory]:
         raise RefusedError(
             f"{base_path}: lacks {len(neither)} of the missing tensors too, such as {neither[0]}",
-            hint="give a complete checkpoint as `base`",
+            hint="`base=CHECKPOINT` takes a complete checkpoint",
         )
     _refuse_other_generation(checkpoint, base)
     own = checkpoint.keymap.canonical
     if any(own[name] != inventory.get(name) for name in tensors.parts):
         raise MismatchError(
             f"{base_path}: is a SAM 2 of another size than {path}",
-            hint="give a base of the same size",
+            hint="`base=CHECKPOINT` takes a checkpoint of the same size",
         )
     added = [name for name in inventory if name not in tensors.parts and name in theirs.parts]
     completed = tensors.updated(
@@ -128,5 +130,5 @@ def _refuse_other_generation(checkpoint: Checkpoint, base: Checkpoint) -> None:
         raise MismatchError(
             f"{base.source.path}: is a SAM {base.generation}, but "
             f"{checkpoint.source.path} is a SAM {checkpoint.generation}",
-            hint="give a base of the same generation",
+            hint="`base=CHECKPOINT` takes a checkpoint of the same generation",
         )

@@ -64,7 +64,7 @@ def merge(
         if not set(entry.canonical) <= set(tensors.parts):
             raise MismatchError(
                 f"{path}: {name} has no place in {base.source.path}",
-                hint="give the whole model that the adapter was made for as `base`",
+                hint="`base=CHECKPOINT` takes the whole model that the adapter was made for",
             )
         _check_shapes(adapter, name, entry.spec, change.how)
         rows = [tensors.parts[one].spec.shape[0] for one in entry.canonical]
@@ -120,7 +120,7 @@ def _places(
         raise MismatchError(
             f"{adapter.source.path}: {', '.join(unknown[:4])}{more}: a SAM 2 of the size of the "
             "base has no tensors of these names",
-            hint="give the model that the adapter was made for as `base`",
+            hint="`base=CHECKPOINT` takes the model that the adapter was made for",
         )
     places: dict[str, tuple[KeyMapEntry, LoraChange]] = {}
     repeats: list[tuple[str, str]] = []
@@ -177,8 +177,8 @@ def _check_shapes(adapter: Adapter, name: str, spec: TensorSpec, how: Update | T
         raise MismatchError(
             f"{adapter.source.path}: {name} is {list(spec.shape)} in the base, and in the adapter "
             f"{found}",
-            hint="give the model that the adapter was made for as `base`; the change of a grouped "
-            "convolution is not merged, here as in PEFT",
+            hint="`base=CHECKPOINT` takes the model that the adapter was made for; the change of a "
+            "grouped convolution is not merged, here as in PEFT",
         )
 
 

@@ -124,4 +124,4 @@ def notes_on_image_model(to: str | None, dialect: Dialect) -> Iterator[str]:
         A sentence, if it is an image model.
     """
     if to is None and dialect is HF_IMAGE:
-        yield "an image model, as it was: `to=hf-video` with `base=CHECKPOINT` adds the memory"
+        yield "an image model, as it was: `to=hf-video` `base=CHECKPOINT` adds the memory"

@@ -62,7 +62,7 @@ def pick_target(destination: Path, to: str | None) -> tuple[Container, Dialect]:
         forms = [_FORMS[container] for container in dialect.containers]
         raise UsageError(
             f"{destination}: {dialect.name} is written to {' or to '.join(forms)}",
-            hint="name one, or pick another dialect with `to`",
+            hint="name one, or leave `to` out",
         )
     return container, dialect
 
@@ -109,7 +109,7 @@ def named(destination: Path, dialect: Dialect, shipped: Shipped | None, dtype: s
     if shipped is None or shipped.size == "debug" or dtype not in _PRECISIONS:
         raise UsageError(
             f"`to={dialect.name}`: only for the published sizes, in float32, float16 or bfloat16",
-            hint="`to=official` writes the same tensors",
+            hint="`to=official` writes the same tensors, to a .pt or .safetensors file",
         )
     name = dialect.file.format(
         stem="sam2" if shipped.generation == "2.0" else "sam2.1",

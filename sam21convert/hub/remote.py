@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import re
+import shlex
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import PosixPath
@@ -195,6 +196,7 @@ class _Content:
 
     def __init__(self, name: str, url: str) -> None:
         self._name, self._url = name, url
+        self._pull = f"sam21convert pull {shlex.quote(name)} COPY"
         self._blocks: dict[int, bytes] = {}
         self.size = _BLOCK
         self._fetch(0, 0)
@@ -221,7 +223,7 @@ class _Content:
                 raise UnreachableError(
                     f"{self._name}: {count} bytes would have to be read {what}, more than the "
                     f"{most} allowed",
-                    hint="download it with sam21convert pull, and use the copy",
+                    hint=f"{self._pull} downloads it: use the copy",
                 )
         try:
             with translate_read_errors(self._name):
@@ -240,7 +242,7 @@ class _Content:
         except (BadAnswerError, TooSlowError) as error:
             raise UnreachableError(
                 f"{self._name}: {error}",
-                hint="try again later, or download it with sam21convert pull and use the copy",
+                hint=f"try again later, or {self._pull} downloads it: use the copy",
             ) from error
 
     def _position_of(self, answer: _Answer, start: int, stop: int) -> tuple[int, int]:
@@ -253,7 +255,7 @@ class _Content:
         if answer.status == 200:
             raise UnreachableError(
                 f"{self._name}: the server sends whole files only",
-                hint="download it with sam21convert pull, and use the copy",
+                hint=f"{self._pull} downloads it: use the copy",
             )
         found = re.fullmatch(
             r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18})", answer.content_range, re.ASCII
@@ -264,7 +266,7 @@ class _Content:
             raise UnreachableError(
                 f"{self._name}: asked for bytes {start} to {stop - 1}, the server sent {count} "
                 f"bytes with {answer.content_range[:_SHOWN] or 'no'} content range",
-                hint="try again later, or download it with sam21convert pull and use the copy",
+                hint=f"try again later, or {self._pull} downloads it: use the copy",
             )
         return start, size
 

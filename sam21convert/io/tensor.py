@@ -235,7 +235,7 @@ class Joined(TensorRef):
         return RefusedError(
             f"{self.path}: a tensor stored in {len(self.pieces)} pieces would have to be "
             "transposed",
-            hint="convert it to a .pt or .safetensors file first, then convert that file",
+            hint="leave `to` out and convert it to PLAIN.safetensors; then convert that",
         )
 
 

@@ -17,7 +17,10 @@ HEAD = 512  # bytes from the start of a file, enough to recognise its format
 
 _AGAIN = "the server sent this instead of the file: check the address and your access to it"
 _WEIGHTS = "give the checkpoint itself"
-_TEXT = f"{_WEIGHTS}; pass a config with `config`, and repeat a failed download"
+_TEXT = (
+    f"{_WEIGHTS}, and a config with it, as in sam21convert validate CHECKPOINT --config FILE; "
+    "repeat a failed download"
+)
 _EXPORTED = "it is a compiled program: convert the checkpoint that it was exported from"
 _UNPACK = "unpack it and give the checkpoint in it"
 
@@ -131,7 +134,8 @@ UNSUPPORTED: tuple[UnsupportedFormat, ...] = (
     UnsupportedFormat("a PDF document", _WEIGHTS, _at(0, b"%PDF-")),
     UnsupportedFormat(
         "a picture",
-        "give a checkpoint here; sam21convert predict image takes pictures",
+        "give a checkpoint here, and the picture to sam21convert predict image FILE "
+        "--checkpoint CHECKPOINT --point X,Y -o OUT.png",
         lambda start: (
             _at(0, b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF8")(start)
             or (start[:4] == b"RIFF" and start[8:12] == b"WEBP")
@@ -139,7 +143,8 @@ UNSUPPORTED: tuple[UnsupportedFormat, ...] = (
     ),
     UnsupportedFormat(
         "a video",
-        "give a checkpoint here; sam21convert predict video takes videos",
+        "give a checkpoint here, and the video to sam21convert predict video FILE "
+        "--checkpoint CHECKPOINT --point X,Y -o OUT",
         _at(4, b"ftyp"),
     ),
     UnsupportedFormat("text", _TEXT, _text(r".")),

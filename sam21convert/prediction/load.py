@@ -16,7 +16,7 @@ from ..checkpoint.remap import CanonicalTensors, refuse_unequal_copies
 from ..checkpoint.safety.report import Safety, SourceReport
 from ..config.plain_yaml import naming
 from ..config.registry import shipped_like
-from ..errors import MismatchError, RefusedError, UsageError
+from ..errors import MismatchError, RefusedError, UsageError, call_of
 from ..io.data.copy import Files, payload
 from ..io.tensor import TORCH_NAMES, Tensor, TensorRef
 from ..model.config import ConfigError, ModelConfig
@@ -222,9 +222,11 @@ def load_onto(
     refuse_unequal_copies(stored)
     keymap, wanted = stored.keymap, checkpoint.model_config
     if keymap.dropped and not (images_only and keymap.dialect.task == "image"):
+        path = checkpoint.source.path
         raise RefusedError(
             f"{source}: is {missing_text(keymap.dialect, len(keymap.dropped))}",
-            hint="convert it with `base` first, which takes them from another checkpoint",
+            hint=f"{call_of('convert', path, 'base=CHECKPOINT')} takes them from another "
+            "checkpoint; load what it writes",
         )
     with torch.device("meta"):
         model = make(wanted)

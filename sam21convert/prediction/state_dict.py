@@ -129,7 +129,7 @@ def _renamed(
         raise RefusedError(
             f"{checkpoint.source.path}: {dialect} needs {len(absent)} tensors that it lacks, "
             f"{absent[0]} first",
-            hint="sam21convert.convert(..., base=CHECKPOINT) takes them from a whole checkpoint",
+            hint="`convert(..., base=CHECKPOINT)` takes them from a whole checkpoint",
         )
     return _named_for(target, canonical)
 

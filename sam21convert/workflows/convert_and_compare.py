@@ -94,14 +94,14 @@ def convert_in_parity(
     if plan.source.dropped:
         raise UsageError(
             f"{plan.source.source.path}: `parity` cannot run an HQ-SAM 2",
-            hint="use `drop_hq` without `parity`; the remaining tensors are copied bit for bit",
+            hint="convert it without `parity`; the remaining tensors are copied bit for bit",
         )
     if plan.source.lora is not None:
         raise UsageError(
             f"{plan.source.source.path}: `parity` cannot run a model with a LoRA inside",
             hint="convert it without `parity`",
         )
-    if plan.source.parts:
+    if plan.source.parts or plan.source.fit.missing:
         raise UsageError(
             f"{plan.source.source.path}: `parity` cannot run a part of a model",
             hint="convert it without `parity`",
@@ -142,7 +142,8 @@ def _compare(plan: Plan, written: Path, progress: Progress) -> ParityReport:
     if not result.ok:
         raise MismatchError(
             f"{plan.destination}: does not compute what {source.source.path} does\n\n{result}",
-            hint="nothing was written; sam21convert parity --report shows more",
+            hint="nothing was written; without `parity` it is, and then "
+            f"{result.command} --report FOLDER shows more",
         )
     return result
 

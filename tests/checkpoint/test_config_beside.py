@@ -110,7 +110,7 @@ class TestAConfigJson:
         other = Path(shutil.copy(pt, folder / "other.pt"))
         assert size(other) is None
         assert inspect(other).notes == (
-            "config.json beside it was not read, as other checkpoints are there too: "
+            "config.json beside it was not read, as other checkpoints are there: "
             f"`config={folder / 'config.json'}`",
         )
         convert(other, folder / "256", config=folder / "config.json")

@@ -343,7 +343,7 @@ class TestUnpublishedSizes:
         (tmp_path / "hf.yaml").unlink()  # which tells the config
         with pytest.raises(RefusedError, match="neither is the size of any published") as caught:
             diff(unknown[0], tmp_path / "hf.safetensors")
-        assert "`to=hf-video` and `config=FILE`" in str(caught.value.hint)
+        assert "--to hf-video --config FILE first" in str(caught.value.hint)
         found = diff(tmp_path / "hf.safetensors", tmp_path / "hf.safetensors")
         assert (found.exit_code, found.names) == (0, "hf-video")
         assert "no config tells what model this is" in str(found)

@@ -427,7 +427,7 @@ class TestDroppingHQ:
         path = random_bits(tmp_path / "hq.safetensors", hq_sam2(DEBUG))
         with pytest.raises(RefusedError, match="HQ-SAM 2, not of SAM 2") as caught:
             convert(path, tmp_path / "out.pt")
-        assert "`drop_hq=True`" in str(caught.value.hint)
+        assert f"`convert({path}, OUT, drop_hq=True)`" in str(caught.value.hint)
 
     def test_only_the_tensors_of_hq_are_dropped(self, tmp_path: Path) -> None:
         more = specs(("sam_mask_decoder.hf_mlp.layers.3.weight", (2,)), ("my_head.weight", (2,)))

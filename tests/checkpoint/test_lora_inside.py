@@ -142,7 +142,7 @@ def test_a_folder_of_accelerate_and_a_name_other_than_default(tmp_path: Path, ba
     assert_near({layer: ours[f"{layer}.weight"]}, {layer: wanted})
     with pytest.raises(RefusedError, match="still inside") as refusal:
         sam21convert.convert_state_dict(tensors, to="official")
-    assert str(refusal.value.hint).startswith("torch.save(state_dict, 'lora.pt'); sam21convert")
+    assert str(refusal.value.hint).startswith("torch.save(state_dict, 'lora.pt'); `convert(")
 
 
 @pytest.mark.parametrize("part", ["image_encoder", "sam_mask_decoder"])

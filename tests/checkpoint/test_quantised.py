@@ -80,7 +80,7 @@ def test_a_model_in_8_bits_is_converted_once_a_type_is_given(
         with pytest.raises(MismatchError, match="wrong type") as caught:
             sam21convert.convert(path, tmp_path / "refused.pt")
         for hint in (found.hint, caught.value.hint):
-            assert "with `dtype=float32`" in str(hint)
+            assert f"`convert({path}, OUT, dtype=float32)`" in str(hint)
         out = tmp_path / f"{path.suffix}.pt"
         sam21convert.convert(path, out, dtype="float32")
         assert sam21convert.diff(out, plain).exit_code == 0

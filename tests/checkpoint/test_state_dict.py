@@ -285,7 +285,7 @@ class TestTrainer:
         for form in ("whole.pt", "folder"):
             with pytest.raises(MismatchError) as caught:
                 convert(source, tmp_path / form)
-            assert "`base=CHECKPOINT`" in str(caught.value.hint)
+            assert "base=CHECKPOINT)`" in str(caught.value.hint)
             assert not (tmp_path / form).exists()
         done = convert(source, tmp_path / "whole.pt", base=base)
         found = torch.load(tmp_path / "whole.pt")["model"]
@@ -338,7 +338,7 @@ def test_what_the_target_has_no_place_for_need_not_be_there(tmp_path: Path) -> N
     for to in ("hf-video", "mlx"):
         with pytest.raises(MismatchError, match="missing") as caught:
             convert(tmp_path / "image.pt", tmp_path / "out.safetensors", to=to)
-        assert "`base=CHECKPOINT`" in str(caught.value.hint)
+        assert "base=CHECKPOINT)`" in str(caught.value.hint)
 
 
 class TestSeveral:
@@ -427,4 +427,4 @@ class TestSeveral:
         after = ("x.pt", "--parity") if command == "convert" else ("--parity", pt)
         result = run(command, pt, *after, "--weights", "model")
         assert result.exit_code == 2
-        assert "convert without --parity" in result.stderr
+        assert f"sam21convert convert {pt} OUT.pt --weights model writes those" in result.stderr

@@ -125,9 +125,8 @@ class TestGenerations:
         assert set(found.missing) == set(self.three.replace(" and", ",").split(", "))
         assert found.hint is not None
         assert "a SAM 2.0 checkpoint: it lacks " + self.three in found.hint
-        assert found.hint.endswith(
-            f"use `config={DEBUG_20}`; with `generation=2.1` as well, convert makes it a SAM 2.1"
-        )
+        call = f"`convert({tmp_path / 'm.pt'}, OUT, config={DEBUG_20}, generation=2.1)`"
+        assert found.hint.endswith(f"use `config={DEBUG_20}`; {call} makes it a SAM 2.1")
 
     def test_each_fits_its_own_config(self, tmp_path: Path) -> None:
         assert validate(official_pt(tmp_path / "m.pt"), DEBUG).ok
@@ -171,7 +170,7 @@ class TestFolders:
         assert not found.ok
         assert "official names, which transformers does not load" in found.problems[0]
         assert found.hint is not None
-        assert "convert it to a new folder" in found.hint
+        assert f"`convert({folder}, OUT)` writes a new folder" in found.hint
         convert(folder, tmp_path / "repaired")
         assert validate(tmp_path / "repaired").ok
 

@@ -196,7 +196,8 @@ class TestWhatLoadingSays:
         with pytest.raises(UnreadableError, match="does not load it: RuntimeError") as raised:
             loaded(Transformers, folder)
         assert str(folder) in raised.value.message
-        assert raised.value.hint == f"sam21convert validate {folder}"
+        assert f"sam21convert validate {folder} says" in str(raised.value.hint)
+        assert not sam21convert.validate(folder).ok
 
     def test_nothing_reaches_the_terminal(
         self, folder: Path, capfd: pytest.CaptureFixture[str]

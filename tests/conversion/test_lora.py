@@ -340,9 +340,9 @@ def test_an_adapter_alone_is_refused_with_the_command_to_use(
     lora = adapter(tmp_path / "my lora", base_model_name_or_path="facebook/sam2.1-hiera-tiny")
     with pytest.raises(RefusedError, match="LoRA of rank 2, alpha 4, on 1 layers") as refusal:
         ask(lora)
-    command = f"sam21convert convert '{lora}' OUT --base hf://facebook/sam2.1-hiera-tiny "
+    call = f"`convert('{lora}', OUT, base=hf://facebook/sam2.1-hiera-tiny)` "
     assert refusal.value.hint is not None
-    assert refusal.value.hint.startswith(command)
+    assert refusal.value.hint.startswith(call)
     with pytest.raises(RefusedError, match="is a PEFT adapter, not a model"):
         sam21convert.convert(lora, tmp_path / "out.pt")
     with pytest.raises(RefusedError, match="is a PEFT adapter, not a model"):

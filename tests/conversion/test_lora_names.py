@@ -178,4 +178,4 @@ def test_the_revision_of_the_base_is_in_the_command(tmp_path: Path, home: Path) 
     config.write_text(config.read_text().replace(str(home / "hf-image"), "org/base"))
     with pytest.raises(RefusedError, match="is a PEFT adapter") as refusal:
         sam21convert.inspect(lora)
-    assert "OUT --base hf://org/base@v2 merges it" in str(refusal.value.hint)
+    assert "OUT, base=hf://org/base@v2)` merges it" in str(refusal.value.hint)

@@ -128,7 +128,7 @@ class TestAlone:
             convert(path, out)
         assert not out.exists()
         [option] = str(caught.value.hint).split("`")[1::2]
-        assert option == "base=CHECKPOINT"
+        assert option == f"convert({path}, OUT, base=CHECKPOINT)"
         done = convert(path, out, base=base)
         assert_completed(out, (ROOTS["official"][NAMES.index(name)],))
         assert any(f"were taken from {base}" in note for note in done.notes)
@@ -140,7 +140,7 @@ class TestAlone:
         found = validate(tmp_path / "part.pt")
         assert found.exit_code == 1
         assert "holds only the mask decoder" in str(found)
-        assert "`base=CHECKPOINT`" in str(found.hint)
+        assert "base=CHECKPOINT)`" in str(found.hint)
         with pytest.raises(MismatchError, match="holds only the mask decoder"):
             load_model(tmp_path / "part.pt")
 

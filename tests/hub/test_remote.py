@@ -242,6 +242,7 @@ def test_a_published_size_costs_kilobytes(world: World, tmp_path: Path) -> None:
     world.hub.inject(Fault("GET", STORAGE, NoRange(), ALWAYS))
     answer, requests = world.run("inspect", "hf://org/tiny")
     assert "sends whole files only" in answer["error"]
+    assert "sam21convert pull hf://org/tiny/m.pt COPY downloads it" in answer["hint"]
     assert sum(request.sent for request in requests) < 50_000_000  # what the system took in advance
 
 

@@ -16,6 +16,7 @@ import torch
 from safetensors.torch import load_file
 from torch.distributed.checkpoint import metadata as dcp_metadata
 from torch.distributed.checkpoint.filesystem import FileSystemReader, FileSystemWriter
+from torch.distributed.checkpoint.format_utils import dcp_to_torch_save
 from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import save
 
@@ -94,10 +95,11 @@ class TestSafety:
         assert found.unscanned
 
 
-def split(state: dict[str, torch.Tensor], folder: Path) -> Path:
+def split(state: dict[str, torch.Tensor], folder: Path, axis: int = 0) -> Path:
     """Save a state dict as two ranks of a training do, the rows of each tensor in two files."""
+    middle = {name: tensor.shape[axis] // 2 for name, tensor in state.items()}
     halves = [
-        {n: t[: len(t) // 2] if part == 0 else t[len(t) // 2 :] for n, t in state.items()}
+        {n: t.tensor_split([middle[n]], axis)[part].contiguous() for n, t in state.items()}
         for part in (0, 1)
     ]
     folder.mkdir()
@@ -108,8 +110,8 @@ def split(state: dict[str, torch.Tensor], folder: Path) -> Path:
         (folder / str(part) / "__0_0.distcp").rename(folder / f"__{part}_0.distcp")
         shutil.rmtree(folder / str(part))
         for index, place in whole.storage_data.items():
-            first = len(state[index.fqn]) // 2 if part else 0
-            offset = torch.Size([first, *index.offset[1:]])
+            first = middle[index.fqn] if part else 0
+            offset = torch.Size([*index.offset[:axis], first, *index.offset[axis + 1 :]])
             entry = whole.state_dict_metadata[index.fqn]
             entry.chunks[0].offsets = offset
             known = entries.setdefault(index.fqn, entry)
@@ -177,8 +179,23 @@ class TestPieces:
         convert(source, tmp_path / "plain.pt", base=base)
         found, state = torch.load(tmp_path / "plain.pt")["model"], state_dict()
         assert all(torch.equal(found[key], state[key]) for key in state)
-        with pytest.raises(RefusedError, match="would have to be transposed"):
-            convert(source, tmp_path / "mlx.safetensors", to="mlx", base=base)
+        mlx, plain = tmp_path / "mlx.safetensors", tmp_path / "plain.safetensors"
+        with pytest.raises(RefusedError, match="would have to be transposed") as caught:
+            convert(source, mlx, to="mlx", base=base)
+        assert "leave `to` out and convert it to PLAIN.safetensors" in str(caught.value.hint)
+        convert(source, plain, base=base)
+        convert(plain, mlx, to="mlx")
+
+    def test_columns_are_refused_and_the_hint_puts_them_together(self, tmp_path: Path) -> None:
+        state = {n: t for n, t in state_dict().items() if t.ndim > 1 and t.shape[1] > 1}
+        source, base = split(state, tmp_path / "dcp", axis=1), official_pt(tmp_path / "base.pt")
+        with pytest.raises(RefusedError, match="along another axis than the first") as caught:
+            convert(source, tmp_path / "out.pt", base=base)
+        assert "format_utils dcp_to_torch FOLDER merged.pt" in str(caught.value.hint)
+        dcp_to_torch_save(source, tmp_path / "merged.pt")  # which that command calls
+        convert(tmp_path / "merged.pt", tmp_path / "out.pt", base=base)
+        found = torch.load(tmp_path / "out.pt")["model"]
+        assert all(torch.equal(found[name], tensor) for name, tensor in state_dict().items())
 
     def test_pieces_are_validated_and_compared(self, tmp_path: Path) -> None:
         state = state_dict()

@@ -99,7 +99,7 @@ class TestReport:
             "not loaded, not part of the model: epoch",
             "the file mixes bfloat16, float16; the model has one type",
             "image size, windows and heads are those of the published model: no tensor tells them; "
-            "`config` gives others",
+            "`config=FILE` gives others",
         ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,7 +92,8 @@ def open_pair(a: str | Path, b: str | Path) -> tuple[DiffSide, DiffSide]:
         raise RefusedError(
             f"{one.source.path} is {sides[0].dialect}, {other.source.path} {sides[1].dialect}, and "
             "neither is the size of any published SAM 2",
-            hint=f"convert A with `to={sides[1].dialect}` and `config=FILE` first",
+            hint=f"sam21convert convert {shlex.quote(str(one.source.path))} OUT "
+            f"--to {sides[1].dialect} --config FILE first, then compare OUT",
         )
     _refuse_other_size(*sides)
     return sides

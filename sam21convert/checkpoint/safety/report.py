@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -156,7 +157,7 @@ class Safety:
         rows += _first([(n.rating, str(n)) for n in self.names if n.rating != "harmless"])
         rows += _first([("other entry", name) for name in self.others])
         if calls := self.unknown_calls:
-            allowed = " ".join(f"`allow={name.name}`" for name in calls[:_SHOWN])
+            allowed = " ".join(f"`allow={shlex.quote(name.name)}`" for name in calls[:_SHOWN])
             rows.append(("hint", f"if these are your own classes, or you trust them: {allowed}"))
         return rows
 
@@ -185,7 +186,7 @@ def assess(path: Path, allow: Collection[str] = ()) -> Safety:
         if does_harm(*name.rpartition(".")[::2]):
             raise UsageError(
                 f"{name}: is known to do harm, whatever it is used for",
-                hint="`allow` is for your own classes, as inspect prints their names",
+                hint="only your own classes can be allowed, by the names that inspect prints",
             )
     found = Found()
     look_through_source(path, found)

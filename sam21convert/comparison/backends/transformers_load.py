@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -217,7 +218,7 @@ def _explained(folder: Path) -> Iterator[None]:
     except Exception as error:  # transformers has no exceptions of its own
         raise UnreadableError(
             f"{folder}: {titled(PACKAGE)} does not load it: {type(error).__name__}: {_line(error)}",
-            hint=f"sam21convert validate {folder}",
+            hint=f"sam21convert validate {shlex.quote(str(folder))} says whether it is sound",
         ) from error
 
 

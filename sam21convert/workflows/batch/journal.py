@@ -91,7 +91,7 @@ class Journal:
         if not _is_journal(content):
             raise UnreadableError(
                 f"{path}: not the journal of a batch",
-                hint="move it away, or choose another folder with `out`",
+                hint="move it away, or choose another folder with `out=FOLDER`",
             )
         self._records = {name: JournalRecord(**value) for name, value in content["outputs"].items()}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -86,8 +87,8 @@ class BatchReport(Report):
             A line for each.
         """
         return tuple(
-            f"{one_line(item.source)}: is {item.safety}: sam21convert inspect says what loading it "
-            "would run"
+            f"{one_line(item.source)}: is {item.safety}: sam21convert inspect "
+            f"{shlex.quote(one_line(item.source))} says what loading it would run"
             for item in self.items
             if item.safety not in (None, "harmless")
         )

@@ -6,6 +6,7 @@ compute what its source does, no folder remains.
 
 from __future__ import annotations
 
+import shlex
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -29,7 +30,7 @@ from ...config.registry import shipped_config, shipped_like
 from ...conversion.api import convert
 from ...dialects import BY_NAME, HF_IMAGE, HF_VIDEO, OFFICIAL
 from ...dialects.rules import Dialect
-from ...errors import MismatchError, RefusedError, UsageError
+from ...errors import MismatchError, RefusedError, UsageError, call_of
 from ...io.output.temporary import temporary_folder
 from ...io.source import CONFIG
 from ...prediction.draw import scene
@@ -285,7 +286,10 @@ def _compare(
             theirs = one_line(str(checkpoint.source.path))
             raise MismatchError(
                 f"{form.path.name}: does not compute what {theirs} does\n\n{found}",
-                hint="the written files were removed; sam21convert parity --report shows more",
+                hint="the written files were removed; "
+                f"{call_of('convert', checkpoint.source.path)} writes such files, and then "
+                f"sam21convert parity {shlex.quote(source)} {backend}:OUT --report FOLDER shows "
+                "more",
             )
         reports.append(found)
     return reports
