@@ -16,6 +16,7 @@ from ..errors import UsageError
 INSTALL = {
     "sam2": "SAM2_BUILD_CUDA=0 pip install sam2 torch torchvision",
     "timm": "pip install timm torch torchvision",
+    "torchvision": "pip install torch torchvision",
     "transformers": "pip install 'transformers>=5.1' torch torchvision",
 }
 

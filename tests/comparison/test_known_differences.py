@@ -5,6 +5,7 @@ Every activation of every scenario is compared, for models whose tensors are all
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
@@ -172,6 +173,22 @@ def test_no_other_pixels_hide_behind_a_known_difference(scenario: str) -> None:
         right = asked(ours, scenario)["pixels"]
     assert relative(right.roll(1, dims=-1), other) > 100 * ROUNDING
     assert relative(right.flip(-3), other) > 100 * ROUNDING
+
+
+@pytest.mark.parametrize("scenario", ["image-pixels", "video-pixels"])
+def test_pixels_agree_whatever_torchvision_resizes_in(
+    scenario: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In bytes on the processors that it lists, else in floats, which are rounded at the end."""
+    monkeypatch.setattr(platform, "machine", lambda: "x86_64")
+    made = []
+    for processor in ("AVX2", "DEFAULT"):
+        monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda it=processor: it)
+        made.append(asked(theirs(DEBUG), scenario)["pixels"])
+        with emulating(ours := truth(DEBUG), here(scenario)):
+            assert relative(asked(ours, scenario)["pixels"], made[-1]) < ROUNDING
+    in_bytes, in_floats = made
+    assert relative(in_bytes, in_floats) > 100 * ROUNDING
 
 
 @BOTH

@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ...model.inference_state import Session, TrackResult
@@ -23,6 +22,7 @@ from ...model.prompt_encoder import PADDING
 from ...model.sam2 import ImageFeatures, Segmentation
 from ...model.video_frames import MEAN, STD
 from ...prediction.draw import Pixels
+from .. import packages
 from ..activations import Activations
 from ..backends.hooks import replaced
 from ..backends.truth import Truth
@@ -215,7 +215,13 @@ def holes(truth: Truth) -> Emulation:
 
 
 def _resized_as_bytes(frames: Sequence[Pixels], side: int) -> Tensor:
-    """Pictures of one size, resized bilinearly and rounded to bytes, then normalised."""
+    """Pictures of one size, resized bilinearly and rounded to bytes, then normalised.
+
+    torchvision resizes, as for the processors of transformers: it alone knows on which processors
+    it computes with bytes throughout, and on which with floats that are rounded at the end.
+    """
+    resize = packages.member("torchvision.transforms.v2.functional", "resize")
     planes = torch.from_numpy(np.stack(frames)).permute(0, 3, 1, 2)  # T, 3, H, W
-    square = F.interpolate(planes, size=(side, side), mode="bilinear", antialias=True)
-    return (square.float() / 255 - MEAN) / STD  # T, 3, S, S
+    square = resize(planes, [side, side])  # bilinear, antialiased
+    pixels: Tensor = (square.float() / 255 - MEAN) / STD  # T, 3, S, S
+    return pixels
