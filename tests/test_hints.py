@@ -406,6 +406,9 @@ CASES: dict[str, Case] = {
     ),
     "a dialect of folders": Case(lambda: ["convert", plain(), "o.pt", "--to", "hf-video"]),
     "an output that exists": Case(lambda: ["convert", plain(), "base.safetensors"]),
+    "a device that is not there": Case(
+        lambda: ["parity", *["base.safetensors"] * 2, "--scenarios", "point", "--device", "mps:9"]
+    ),
     "a sample that exists": Case(lambda: ["sample", "base.safetensors", "--config", DEBUG]),
     "parity of HQ-SAM 2": Case(lambda: ["convert", hq(), "o.safetensors", "--drop-hq", "--parity"]),
     "parity of LoRA inside": Case(

@@ -9,7 +9,7 @@ import click
 
 from ..dialects import BY_NAME
 from ..report import Report
-from .shared import ProgressBar, answering, config_option, json_option
+from .shared import ProgressBar, answering, config_option, device_option, json_option
 
 
 @click.command()
@@ -53,6 +53,7 @@ from .shared import ProgressBar, answering, config_option, json_option
     is_flag=True,
     help="Keep only outputs that compute what their sources do.",
 )
+@device_option("to compare on, if that is asked for")
 @click.option(
     "--jobs",
     type=click.IntRange(min=1),

@@ -13,6 +13,7 @@ from .shared import (
     ProgressBar,
     answering,
     config_option,
+    device_option,
     drop_option,
     json_option,
     overwrite_option,
@@ -87,6 +88,7 @@ from .shared import (
     help="Run source and output on the same inputs, and keep the output only if both compute the "
     "same: see sam21convert parity.",
 )
+@device_option("to compare on, if that is asked for")
 @click.option("--dry-run", is_flag=True, help="Print the plan and write nothing.")
 @overwrite_option
 @json_option
@@ -98,6 +100,7 @@ def convert(
     dry_run: bool,
     no_verify: bool,
     parity: bool,
+    device: str,
     json: bool,
     **options: Any,
 ) -> Report:
@@ -142,5 +145,10 @@ def convert(
         from ..workflows.convert_and_compare import convert_in_parity
 
         return convert_in_parity(
-            plan, overwrite=overwrite, verify=verify, hashes=json, progress=progress
+            plan,
+            overwrite=overwrite,
+            verify=verify,
+            hashes=json,
+            device=device,
+            progress=progress,
         )

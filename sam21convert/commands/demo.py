@@ -7,14 +7,15 @@ from pathlib import Path
 import click
 
 from ..report import Report
-from .shared import ProgressBar, answering, json_option
+from .shared import ProgressBar, answering, device_option, json_option
 
 
 @click.command()
 @click.argument("folder", type=click.Path(path_type=Path), default="sam21convert-demo")
+@device_option("to run both files on")
 @json_option
 @answering
-def demo(folder: Path) -> Report:
+def demo(folder: Path, device: str) -> Report:
     """Demonstrate the tools on a sample checkpoint, in FOLDER.
 
     Writes a SAM 2.1 tiny checkpoint with random weights, converts it to a transformers folder and
@@ -28,4 +29,4 @@ def demo(folder: Path) -> Report:
     from ..workflows.demo import demonstrate
 
     with ProgressBar() as progress:
-        return demonstrate(folder, progress=progress)
+        return demonstrate(folder, device=device, progress=progress)

@@ -13,6 +13,7 @@ from .shared import (
     RenamedOption,
     answering,
     config_option,
+    device_option,
     json_option,
     overwrite_option,
 )
@@ -26,13 +27,7 @@ from .shared import (
     metavar="quick|full|NAME,...",
     help="The tasks to run on both sides. Default: quick, or full with --sensitivity.",
 )
-@click.option(
-    "--device",
-    type=click.Choice(["auto", "cpu", "cuda"]),
-    default="auto",
-    show_default=True,
-    help="The device to run both on.",
-)
+@device_option("to run both on; auto means CUDA if it is there, and else the CPU")
 @click.option(
     "--dtype",
     type=click.Choice(["float32", "bfloat16", "float16"]),

@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..report import Report
-from .shared import ProgressBar, answering, config_option, json_option, overwrite_option
+from .shared import (
+    ProgressBar,
+    answering,
+    config_option,
+    device_option,
+    json_option,
+    overwrite_option,
+)
 
 if TYPE_CHECKING:
     from ..prediction.prompts import Prompt
@@ -31,13 +38,7 @@ def _common(command: _Command) -> _Command:
         click.option(
             "--image-size", type=int, metavar="N", help="Side of the model's input in pixels."
         ),
-        click.option(
-            "--device",
-            type=click.Choice(["auto", "cpu", "cuda"]),
-            default="auto",
-            show_default=True,
-            help="The device of the model; auto means a GPU if torch finds one.",
-        ),
+        device_option("of the model; auto means a GPU if torch finds one"),
         overwrite_option,
         json_option,
     )[::-1]:

@@ -9,7 +9,7 @@ import click
 from ..errors import printable
 from ..report import Report
 from .ending import say
-from .shared import ProgressBar, answering, config_option, json_option
+from .shared import ProgressBar, answering, config_option, device_option, json_option
 from .translate import as_options
 
 
@@ -48,6 +48,7 @@ from .translate import as_options
     show_default=True,
     help="How thoroughly to compare the published model with SRC.",
 )
+@device_option("to compare them on")
 @click.option("--dry-run", is_flag=True, help="Do everything except writing to the Hub.")
 @json_option
 @answering

@@ -44,6 +44,24 @@ drop_option = click.option(
 overwrite_option = click.option("--overwrite", is_flag=True, help="Replace an existing output.")
 
 
+def device_option(use: str) -> Callable[[Any], Any]:
+    """Make the option ``--device``.
+
+    Args:
+        use: What the device is for, as a phrase of its help text.
+
+    Returns:
+        The option, for a command.
+    """
+    return click.option(
+        "--device",
+        metavar="auto|cpu|cuda|mps",
+        default="auto",
+        show_default=True,
+        help=f"The device {use}; cuda:1 is the second GPU.",
+    )
+
+
 class RenamedOption(click.Option):
     """An option with an earlier name, given second, which works but is not in the help text."""
 

@@ -14,7 +14,7 @@ import torch
 
 from ..io.output.atomic import refuse_existing
 from ..io.tensor import DType
-from ..prediction.load import pick_device
+from ..prediction.devices import pick_device
 from ..report import SILENT, Progress
 from .backends.base import Backend
 from .backends.truth import Truth
@@ -68,7 +68,7 @@ def parity(
         right: The other side, in the same form.
         scenarios: ``"quick"``, ``"full"`` or names of scenarios, as a list or separated by commas.
             None means quick, or full with ``sensitivity``.
-        device: ``"cpu"``, ``"cuda"`` or ``"auto"``.
+        device: ``"auto"`` for CUDA if it is there and else the CPU, or a device as torch names it.
         dtype: Type to compute in; other than float32, under autocast.
         image_size: Side of the input of both models in pixels; None for what each config says.
         config: Config for a source that has none of its own: a shipped name, a file or a config.
@@ -98,7 +98,7 @@ def parity(
     if report is not None:
         refuse_existing(Path(report), overwrite=overwrite)
     wanted = chosen(scenarios or ("full" if sensitivity else "quick"))
-    arithmetic = Arithmetic(pick_device(device), dtype)
+    arithmetic = Arithmetic(pick_device(device, to_compare=True), dtype)
     named = parse(left, config), parse(right, config if right_config is None else right_config)
     comparison = _load_sides(named, image_size, arithmetic, rounded_to)
     planned = _cases(comparison, wanted, images, video)
@@ -222,9 +222,8 @@ def _command(
 
 
 def _device_name(device: str) -> str:
-    if device == "cpu":
-        return f"cpu ({platform.machine()})"
-    return f"{device} ({torch.cuda.get_device_name()})"
+    cuda = torch.device(device).type == "cuda"
+    return f"{device} ({torch.cuda.get_device_name(device) if cuda else platform.machine()})"
 
 
 def _versions() -> dict[str, str]:

@@ -4,8 +4,9 @@
 
     predictor = SAM2ImagePredictor(build_sam2("configs/sam2.1/sam2.1_hiera_l.yaml", checkpoint))
 
-Arguments, their names and defaults are those of ``sam2/build_sam.py``. A config or a checkpoint may
-be in any format that this package reads.
+Arguments, their names and defaults are those of ``sam2/build_sam.py``, except that the default
+device is a GPU only if there is one. A config or a checkpoint may be in any format that this
+package reads.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ _OVERRIDE = re.compile(r"\+{0,2}model\.([\w.]+)=(.*)", re.DOTALL)
 def build_sam2(
     config_file: str | Path | None,
     ckpt_path: str | Path | None = None,
-    device: str | torch.device = "cuda",
+    device: str | torch.device = "auto",
     mode: str = "eval",
     hydra_overrides_extra: Iterable[str] = (),
     apply_postprocessing: bool = True,
@@ -74,7 +75,7 @@ def build_sam2(
         ckpt_path: Any checkpoint that :func:`~sam21convert.load_model` takes, or an image model
             (transformers' ``Sam2Model``), which has no memory. None leaves the initial weights of
             torch.
-        device: The device of the model, as torch names it.
+        device: The device of the model, as torch names it; ``"auto"`` means a GPU if there is one.
         mode: ``"eval"`` for evaluation mode; any other text for training mode.
         hydra_overrides_extra: Settings such as ``++model.image_size=512``. Memory attention adapts
             to the image size by itself.
@@ -85,8 +86,8 @@ def build_sam2(
         The model.
 
     Raises:
-        UsageError: If an override is unknown or has an impossible value, or if both ``config_file``
-            and ``ckpt_path`` are None.
+        UsageError: If an override is unknown or has an impossible value, the device is not there,
+            or both ``config_file`` and ``ckpt_path`` are None.
         Sam21ConvertError: For a checkpoint or a config, as :func:`~sam21convert.load_model` does.
     """
     known = (*_ARCHITECTURE, *_STABILITY)
@@ -99,7 +100,7 @@ def build_sam2(
 def build_sam2_video_predictor(
     config_file: str | Path | None,
     ckpt_path: str | Path | None = None,
-    device: str | torch.device = "cuda",
+    device: str | torch.device = "auto",
     mode: str = "eval",
     hydra_overrides_extra: Iterable[str] = (),
     apply_postprocessing: bool = True,
@@ -249,6 +250,7 @@ def _build(
 ) -> _Model:
     from ..config.load import load_config
     from ..errors import UsageError
+    from .devices import place_model
     from .load import load_onto
 
     changes = {name.removeprefix(f"{_DECODER}."): value for name, value in settings.items()}
@@ -268,7 +270,7 @@ def _build(
             images_only=images_only,
         )
     elif config_file is not None:
-        with torch.device(device):
+        with torch.device(place_model(device)):
             model = make(change(load_config(config_file)))
     else:
         raise UsageError("expected `config_file` or `ckpt_path`, or both; both are None")

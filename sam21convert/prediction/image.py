@@ -18,8 +18,9 @@ from ..config.registry import shipped_like
 from ..errors import UsageError
 from ..io.output.atomic import new_file, refuse_existing
 from ..report import Report, table
+from .devices import pick_device
 from .draw import Mask, Pixels, black_and_white, drawing, sheet
-from .load import Loading, load_onto, pick_device, with_image_size
+from .load import Loading, load_onto, with_image_size
 from .media import read_mask, read_picture
 from .prompts import Prompt, Prompted, check_inside, grouped
 
@@ -177,7 +178,7 @@ def predict_image(
             point and one mask otherwise.
         config: As for :func:`~sam21convert.load_model`.
         image_size: As for :func:`~sam21convert.load_model`.
-        device: ``"auto"``, ``"cpu"`` or ``"cuda"``.
+        device: ``"auto"`` for a GPU if there is one, or a device as torch names it.
         overwrite: Whether existing files at ``out`` and beside it may be replaced.
 
     Returns:
@@ -199,6 +200,7 @@ def predict_image(
     """
     from ..model.sam2 import SAM2
 
+    device = pick_device(device)
     image, drawn = Path(image), None if out is None else Path(out)
     objects = _objects(prompts, mask)
     candidates = _wants_candidates(objects, mask, multimask)
@@ -247,14 +249,13 @@ def load_for_use(
         checkpoint: As for :func:`~sam21convert.load_model`.
         config: As for :func:`~sam21convert.load_model`.
         image_size: As for :func:`~sam21convert.load_model`.
-        device: ``"auto"`` for a GPU if torch finds one, ``"cpu"`` or ``"cuda"``.
+        device: The device, as :func:`~sam21convert.prediction.devices.pick_device` returns it.
         images_only: Whether an image model, without memory, is accepted as well.
 
     Returns:
         What ``make`` built, with its weights, and how it was loaded.
 
     Raises:
-        UsageError: If the device is not available.
         Sam21ConvertError: As :func:`~sam21convert.load_model` does.
     """
     import torch
@@ -264,7 +265,7 @@ def load_for_use(
         checkpoint,
         config,
         change=with_image_size(image_size),
-        device=pick_device(device),
+        device=device,
         dtype=torch.float32,
         images_only=images_only,
     )

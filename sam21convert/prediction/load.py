@@ -20,6 +20,7 @@ from ..errors import MismatchError, RefusedError, UsageError, call_of
 from ..io.data.copy import Files, payload
 from ..io.tensor import TORCH_NAMES, Tensor, TensorRef
 from ..model.config import ConfigError, ModelConfig
+from .devices import place_model
 
 if TYPE_CHECKING:
     import torch
@@ -102,7 +103,7 @@ def load_model(
             (hf-image) is refused because it has no tensors of the memory.
         config: The config, its name or its file; None uses the one that belongs to the checkpoint.
         image_size: Side of the input in pixels, in place of the config's. No tensor depends on it.
-        device: The device of the model, as torch names it.
+        device: The device of the model, as torch names it, or ``"auto"`` for a GPU if there is one.
         dtype: The type of the weights; None keeps the type that the checkpoint stores.
         resample_positions: Whether positional tensors may be interpolated when the checkpoint has
             another number of memories, or another grid of the background position, than the config.
@@ -112,7 +113,7 @@ def load_model(
         The model, in evaluation mode, and a report of how it was loaded.
 
     Raises:
-        UsageError: If the image size is impossible.
+        UsageError: If the image size is impossible, or the device is not there.
         MismatchError: If the checkpoint does not fit the config.
         RefusedError: If the checkpoint is an image model.
         Sam21ConvertError: For a checkpoint that cannot be read, as :func:`~sam21convert.convert`
@@ -134,27 +135,6 @@ def load_model(
         dtype=dtype,
         resample_positions=resample_positions,
     )
-
-
-def pick_device(device: str) -> str:
-    """Choose the device to use.
-
-    Args:
-        device: ``"auto"``, ``"cpu"`` or ``"cuda"``.
-
-    Returns:
-        ``device``, or for ``"auto"`` ``"cuda"`` if torch finds a GPU and ``"cpu"`` otherwise.
-
-    Raises:
-        UsageError: If the device is not available.
-    """
-    import torch
-
-    if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if device != "cpu" and not torch.cuda.is_available():
-        raise UsageError(f"device {device}: torch finds no GPU to use", hint="use cpu, or auto")
-    return device
 
 
 def with_image_size(image_size: int | None) -> Callable[[ModelConfig], ModelConfig]:
@@ -206,6 +186,7 @@ def load_onto(
         The model, in evaluation mode, and a report of how it was loaded.
 
     Raises:
+        UsageError: If the device is not there.
         RefusedError: If the checkpoint is an image model and ``images_only`` is false.
         MismatchError: If the checkpoint does not fit the config.
         Sam21ConvertError: For a checkpoint that cannot be read, as :func:`~sam21convert.convert`
@@ -215,6 +196,7 @@ def load_onto(
 
     from .resample import resample
 
+    device = place_model(device)
     checkpoint = identify(open_checkpoint(source, config))
     checkpoint = _with_config(checkpoint, change(checkpoint.model_config))
     stored = _as_stored(checkpoint, allowed=resample_positions)
@@ -249,7 +231,7 @@ def load_onto(
         image_size=wanted.image_size,
         tensors=len(truth),
         dtype=str(dtype).removeprefix("torch."),
-        device=str(device),
+        device=device,
         resampled=resampled,
         notes=tuple(_notes(checkpoint, set(map(str, found)))),
         safety=checkpoint.safety,

@@ -15,6 +15,7 @@ from ..config.hydra import VIDEO_BUILDERS
 from ..errors import UsageError
 from ..io.output.atomic import new_folder, refuse_existing
 from ..report import SILENT, Progress, Report, table
+from .devices import pick_device
 from .draw import Mask, Pixels, black_and_white, drawing, sheet
 from .image import Prediction, load_for_use, no_prompt, size_of
 from .media import as_ours, frame_rate, frames_of, new_video
@@ -134,7 +135,7 @@ def predict_video(
             one object.
         config: As for :func:`~sam21convert.load_model`.
         image_size: As for :func:`~sam21convert.load_model`.
-        device: ``"auto"``, ``"cpu"`` or ``"cuda"``.
+        device: ``"auto"`` for a GPU if there is one, or a device as torch names it.
         overwrite: Whether an earlier prediction in ``out`` may be replaced.
         progress: Receives the number of frames, in two stages.
 
@@ -145,7 +146,8 @@ def predict_video(
         UnreadableError: If ``video`` cannot be read.
         RefusedError: If ``video`` is in another format, has frames of more than 8192 x 4352 pixels,
             or does not fit into memory, where each frame takes 13 MB at 1024 pixels.
-        UsageError: If the prompts do not fit the video or something is in the way of the output.
+        UsageError: If the prompts do not fit the video, the device is not there or something is in
+            the way of the output.
         Sam21ConvertError: For a checkpoint, as :func:`~sam21convert.load_model` does.
 
     Example:
@@ -154,6 +156,7 @@ def predict_video(
         >>> found.frames
         3
     """
+    device = pick_device(device)
     source, folder = Path(video), Path(out)
     objects = grouped(prompts)
     if not objects:

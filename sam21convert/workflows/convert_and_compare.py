@@ -17,6 +17,7 @@ from ..conversion.write import carry_out
 from ..errors import MismatchError, UsageError
 from ..io.tensor import OF_TORCH, DType
 from ..model.config import Generation, ModelConfig
+from ..prediction.devices import pick_device
 from ..report import Progress, Report
 
 
@@ -63,6 +64,7 @@ def convert_in_parity(
     overwrite: bool,
     verify: bool,
     hashes: bool,
+    device: str = "auto",
     progress: Progress,
     alone: AbstractContextManager[Any] | None = None,
 ) -> WithParity:
@@ -78,6 +80,7 @@ def convert_in_parity(
         overwrite: Whether an existing output may be replaced.
         verify: Whether to read the output back and compare checksums.
         hashes: Whether the report lists the SHA-256 of every file.
+        device: The device to compare on, as for :func:`~sam21convert.parity`.
         progress: Receives the steps of the conversion and of the comparison.
         alone: A lock to hold while the models run, if the caller uses several threads.
 
@@ -87,7 +90,7 @@ def convert_in_parity(
     Raises:
         MismatchError: If the output is not in parity; it is then removed.
         UsageError: If the source is an HQ-SAM 2, a part of a model or an adapter, which cannot be
-            run, or a package is not installed.
+            run, a package is not installed, or the device is not there.
         Sam21ConvertError: Otherwise as :func:`~sam21convert.convert` and
             :func:`~sam21convert.parity` do.
     """
@@ -113,18 +116,19 @@ def convert_in_parity(
         )
     for backend in {backend_for(plan.source.dialect), backend_for(plan.dialect)} - {"truth"}:
         packages.module(backend)  # fails before anything is written if it is missing
+    device = pick_device(device, to_compare=True)
     found: list[ParityReport] = []
 
     def check(written: Path) -> None:
         with alone or nullcontext():
-            found.append(_compare(plan, written, progress))
+            found.append(_compare(plan, written, device, progress))
 
     carry_out(plan, overwrite=overwrite, verify=verify, progress=progress, check=check)
     done = report(plan, dry_run=False, verified=verify, hashes=hashes)
     return WithParity(done, found[0])
 
 
-def _compare(plan: Plan, written: Path, progress: Progress) -> ParityReport:
+def _compare(plan: Plan, written: Path, device: str, progress: Progress) -> ParityReport:
     source = plan.source
     size = plan.config.image_size if plan.config is not None else None
     dtypes = {tensor.spec.dtype for tensor in plan.tensors.values()}
@@ -132,6 +136,7 @@ def _compare(plan: Plan, written: Path, progress: Progress) -> ParityReport:
     result = parity(
         f"{backend_for(source.dialect)}:{source.source.path}",
         f"{backend_for(plan.dialect)}:{written}",
+        device=device,
         image_size=size,
         config=source.config,
         right_config=_raised(source.config, plan.generation),

@@ -15,6 +15,7 @@ from ..conversion.api import convert
 from ..conversion.sample import DEFAULT_CONFIG, sample
 from ..errors import MismatchError, UsageError
 from ..io.data.checksums import same_bytes
+from ..prediction.devices import pick_device
 from ..prediction.load import load_model
 from ..prediction.prompts import Box, Point, Prompted
 from ..report import SILENT, Progress, Report, size_text, table
@@ -76,6 +77,7 @@ class _Demo:
 
     home: Path
     config: str
+    device: str
 
     @property
     def original(self) -> Path:
@@ -128,8 +130,8 @@ class _Demo:
 
         from ..prediction.draw import drawing, scene, strip
 
-        first, loaded = load_model(self.original, self.config)
-        second, _ = load_model(self.converted)
+        first, loaded = load_model(self.original, self.config, device=self.device)
+        second, _ = load_model(self.converted, device=self.device)
         pixels = scene(loaded.config.image_size)
         prompts = _prompts(len(pixels))
         mine, theirs = (_logits(model, pixels, prompts.values()) for model in (first, second))
@@ -150,6 +152,7 @@ def demonstrate(
     folder: str | Path,
     config: str = DEFAULT_CONFIG,
     *,
+    device: str = "auto",
     progress: Progress = SILENT,
 ) -> Demonstration:
     """Draw a sample checkpoint, inspect it, convert it there and back, compare, and run both files.
@@ -157,20 +160,22 @@ def demonstrate(
     Args:
         folder: The folder for all files: a new one or an empty one.
         config: The model to draw random weights for, as for :func:`~sam21convert.sample`.
+        device: The device to run both files on, as for :func:`~sam21convert.parity`.
         progress: Receives the number of finished steps.
 
     Returns:
         The steps and their results.
 
     Raises:
-        UsageError: If the folder is not empty.
+        UsageError: If the folder is not empty, or the device is not there.
         MismatchError: If a conversion changed anything.
     """
+    device = pick_device(device, to_compare=True)
     home = Path(folder)
     if home.exists() and (not home.is_dir() or any(home.iterdir())):
         raise UsageError(f"{home}: exists", hint="name a new folder: sam21convert demo FOLDER")
     home.mkdir(parents=True, exist_ok=True)
-    demo, steps = _Demo(home, config), []
+    demo, steps = _Demo(home, config, device), []
     progress.start("demo", len(_STEPS))
     for name in _STEPS:
         start = time.perf_counter()

@@ -495,7 +495,7 @@ class TestRefusals:
         ("scene.png --point 1,1 -o scene.png --overwrite", 2, "scene.png: is an input"),
         ("scene.png --mask other.png -o other.png --overwrite", 2, "other.png: is an input"),
         ("scene.png --point 1,1 --image-size 100", 2, "image_size: 100 is not a multiple of 32"),
-        ("scene.png --point 1,1 --device cuda", 2, "device cuda: torch finds no GPU"),
+        ("scene.png --point 1,1 --device cuda", 2, "device cuda: torch"),
         ("scene.png --point 1,1 --checkpoint gone.pt", 3, "gone.pt"),
         ("scene.png --point 1,1 --checkpoint text.png", 3, "text.png"),
         ("scene.png --point 1,1 --config sam2.1/sam2.1_hiera_t", 1, "does not fit dialect"),

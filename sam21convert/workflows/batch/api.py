@@ -42,6 +42,7 @@ def batch(
     dry_run: bool = False,
     verify: bool = True,
     parity: bool = False,
+    device: str = "auto",
     jobs: int = JOBS,
     progress: Progress = SILENT,
 ) -> BatchReport:
@@ -51,7 +52,7 @@ def batch(
     ``out`` records what each output was made from. A later run skips outputs that would come out
     the same and makes the rest. An output that would come out different is a failure unless
     ``overwrite`` is true. Files count as unchanged if size and time of change are the same; all
-    options must be the same except ``verify``.
+    options must be the same except ``verify`` and ``device``.
 
     Args:
         sources: Paths, patterns such as ``runs/*.pt``, or one manifest, whose entries may have
@@ -73,6 +74,7 @@ def batch(
         parity: Whether to keep only outputs that compute what their sources do, see
             :func:`~sam21convert.workflows.convert_and_compare.convert_in_parity`. Comparisons run
             one at a time.
+        device: The device for ``parity``, as for :func:`~sam21convert.parity`.
         jobs: The number of conversions at a time, at least 1.
         progress: Receives the number of finished sources, and their names.
 
@@ -81,7 +83,8 @@ def batch(
 
     Raises:
         UsageError: Before anything is written, if nothing matches, two outputs would have the same
-            name, an option is impossible, or another batch is writing to ``out``.
+            name, an option is impossible, the device
+            is not there, or another batch is writing to ``out``.
         UnreadableError: If a manifest or ``batch.json`` cannot be read.
 
     Example:
@@ -104,6 +107,10 @@ def batch(
         load_config(config)
     if base is not None:
         locate(base)
+    if parity:
+        from ...prediction.devices import pick_device
+
+        device = pick_device(device, to_compare=True)
     if out.exists() and not out.is_dir():
         raise UsageError(f"{out}: is a file; the output of a batch is a folder")
     start = time.monotonic()
@@ -121,6 +128,7 @@ def batch(
         overwrite=overwrite,
         verify=verify,
         parity=parity,
+        device=device,
         progress=progress,
     )
     items = run.preview() if dry_run else run.all(jobs)

@@ -74,6 +74,7 @@ class Run:
         overwrite: As for :func:`~sam21convert.batch`.
         verify: As for :func:`~sam21convert.batch`.
         parity: As for :func:`~sam21convert.batch`.
+        device: As for :func:`~sam21convert.batch`.
         progress: As for :func:`~sam21convert.batch`.
     """
 
@@ -85,6 +86,7 @@ class Run:
         overwrite: bool,
         verify: bool,
         parity: bool,
+        device: str,
         progress: Progress,
     ) -> None:
         self.out = out
@@ -93,6 +95,7 @@ class Run:
         self.overwrite = overwrite
         self.verify = verify
         self.parity = parity
+        self.device = device
         self.progress = progress
         self.stop = threading.Event()
         self.reporting, self.locating, self.comparing = (threading.Lock() for _ in range(3))
@@ -242,6 +245,7 @@ class Run:
                 overwrite=overwrite,
                 verify=self.verify,
                 hashes=False,
+                device=self.device,
                 progress=interrupt,
                 alone=self.comparing,  # torch uses all cores, and its settings are global
             )

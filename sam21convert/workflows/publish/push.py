@@ -126,6 +126,7 @@ def push(
     base_model: str | None = None,
     datasets: Sequence[str] = (),
     scenarios: Scenarios = "quick",
+    device: str = "auto",
     dry_run: bool = False,
     progress: Progress = SILENT,
     announce: Callable[[Publication], None] = lambda plan: None,
@@ -155,6 +156,7 @@ def push(
         datasets: For the card, ids of the datasets that it was trained on.
         scenarios: How thoroughly to compare the result with the source: ``"quick"``, ``"full"`` or
             ``"none"``.
+        device: The device to compare on, as for :func:`~sam21convert.parity`.
         dry_run: Whether to do everything except writing to the Hub.
         progress: As for :func:`~sam21convert.parity`.
         announce: Called with what will be uploaded, before anything is written to the Hub.
@@ -163,7 +165,8 @@ def push(
         What was, or would be, changed and where.
 
     Raises:
-        UsageError: If the arguments exclude each other or are impossible.
+        UsageError: If the arguments exclude each other or are impossible, or the device is not
+            there.
         RefusedError: If files of someone else would be replaced, the user may not write, or the Hub
             rejects the upload.
         UnreadableError: If the repository does not exist or the Hub cannot be reached.
@@ -176,6 +179,10 @@ def push(
         False
     """
     _check_request(repo_id, revision, create_pr=create_pr)
+    if scenarios != "none":
+        from ...prediction.devices import pick_device
+
+        device = pick_device(device, to_compare=True)
     api = HfApi(library_name="sam21convert")
     state, proposal = _present(api, repo_id, revision, message if create_pr else None)
     readme = _readme(repo_id, state)
@@ -188,6 +195,7 @@ def push(
             config=config,
             with_official=with_official,
             scenarios=scenarios,
+            device=device,
             readme=readme,
             license=license,
             base_model=base_model,

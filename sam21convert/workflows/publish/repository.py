@@ -111,6 +111,7 @@ def compose(
     config: Config = None,
     with_official: bool = False,
     scenarios: Scenarios = "quick",
+    device: str = "auto",
     readme: bytes | None = None,
     license: str | None = None,  # noqa: A002 - the name that the field has
     base_model: str | None = None,
@@ -130,6 +131,7 @@ def compose(
         with_official: Whether to add the ``.pt`` and the YAML to a folder for transformers.
         scenarios: How thoroughly to compare with the source: ``"quick"``, ``"full"`` or ``"none"``.
             Folders for transformers are run by transformers.
+        device: The device to compare on, as for :func:`~sam21convert.parity`.
         readme: The present README.md of the repository; None takes that of a source folder, if
             there is one. Only the generated section and missing metadata are written.
         license: For the card, an id such as ``apache-2.0``.
@@ -155,9 +157,8 @@ def compose(
     with _new(folder):
         if dialect is not OFFICIAL:
             convert(source, folder, to=dialect.name, config=config)
-        official = None
-        if with_official or dialect is OFFICIAL:
-            official = _write_official(checkpoint, config, folder)
+        wanted = with_official or dialect is OFFICIAL
+        official = _write_official(checkpoint, config, folder) if wanted else None
         forms = _forms(dialect, folder, official)
         main = forms[0]
         ious = _draw(main, folder / EXAMPLE)
@@ -175,7 +176,7 @@ def compose(
             read=[FileFact.of(file) for file in checkpoint.source.files],
             files=list(files.values()),
             ious=ious,
-            parity=_compare(checkpoint, config, forms, image_size, scenarios, progress),
+            parity=_compare(checkpoint, config, forms, image_size, scenarios, device, progress),
         )
         if readme is None and (source / NAME).is_file():
             readme = (source / NAME).read_bytes()
@@ -265,6 +266,7 @@ def _compare(
     forms: Sequence[_Form],
     image_size: int,
     scenarios: Scenarios,
+    device: str,
     progress: Progress,
 ) -> list[ParityReport]:
     """Compare each form with the source; the ground truth runs the official form."""
@@ -278,6 +280,7 @@ def _compare(
             source,
             f"{backend}:{form.path}",
             scenarios=scenarios,
+            device=device,
             image_size=image_size,
             config=given if form.config is None else form.config,
             progress=progress,
@@ -302,6 +305,7 @@ def _draw(form: _Form, path: Path) -> list[float]:
         picture, drawn = scratch / "scene.png", scratch / EXAMPLE
         Image.fromarray(scene(_SIDE)).save(picture)
         point = Point(_SIDE * _POINT[0], _SIDE * _POINT[1])
+        # On the CPU, so that the same model has the same picture wherever it is published from.
         found = predict_image(picture, form.path, drawn, [point], config=form.config, device="cpu")
         shutil.copyfile(drawn, path)
     return [mask.iou for mask in found.masks]
