@@ -31,7 +31,7 @@ In memory:
 Reports: Inspection, Validation, Difference, Conversion, BatchReport, Pulled, Listing, Sample,
 ParityReport, Publication, ImagePrediction, VideoPrediction, Loading. Errors: Sam21ConvertError and
 below it UnreadableError, MissingFileError, RefusedError, MismatchError, UsageError,
-MissingSourceError. Progress is what to subclass to watch long work.
+MissingSourceError, MissingPackageError. Progress is what to subclass to watch long work.
 
 The model itself, and the API of the official package, are in ``sam21convert.model``. Names are
 loaded when they are first used, so that a program that only inspects files does not import torch.
@@ -61,6 +61,7 @@ if TYPE_CHECKING:
     from .conversion.sample import sample as sample
     from .errors import MismatchError as MismatchError
     from .errors import MissingFileError as MissingFileError
+    from .errors import MissingPackageError as MissingPackageError
     from .errors import MissingSourceError as MissingSourceError
     from .errors import RefusedError as RefusedError
     from .errors import Sam21ConvertError as Sam21ConvertError
@@ -101,6 +102,7 @@ _NAMES = {
     "errors": (
         "MismatchError",
         "MissingFileError",
+        "MissingPackageError",
         "MissingSourceError",
         "RefusedError",
         "Sam21ConvertError",
@@ -129,7 +131,12 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
 
-    return getattr(import_module(f".{_HOME[name]}", __name__), name)
+    try:
+        return getattr(import_module(f".{_HOME[name]}", __name__), name)
+    except ModuleNotFoundError as error:
+        from .packages import explained
+
+        raise explained(error, f"{__name__}.{name}") or error from None
 
 
 def __dir__() -> list[str]:

@@ -9,8 +9,10 @@
     ├── RefusedError           exit code 3   the file is intact, but not supported
     ├── MismatchError          exit code 1   two things that should agree do not
     └── UsageError             exit code 2   the request itself cannot be met
-        └── MissingSourceError exit code 2   no file, folder or published checkpoint has
-                                             this name; also a FileNotFoundError
+        ├── MissingSourceError exit code 2   no file, folder or published checkpoint has
+        │                                    this name; also a FileNotFoundError
+        └── MissingPackageError exit code 2  a package is not installed; also a
+                                             ModuleNotFoundError
 
 The message says what was expected and what was found; ``hint`` says what to do next.
 """
@@ -192,4 +194,17 @@ class MissingSourceError(_MissingError, UsageError):
         ... except FileNotFoundError as error:
         ...     print(type(error).__name__)
         MissingSourceError
+    """
+
+
+class MissingPackageError(UsageError, ModuleNotFoundError):
+    """What was asked for needs a package that is not installed; the hint is the command for it.
+
+    Code that catches ``ImportError`` catches this as well.
+
+    Example:
+        >>> try:
+        ...     _ = sam21convert.load_model("model.pt")
+        ... except sam21convert.MissingPackageError as error:  # torch is not installed
+        ...     print(error.hint)
     """

@@ -29,8 +29,8 @@ PUBLIC = {
     *("BatchReport", "Conversion", "Difference", "ImagePrediction", "Inspection", "Listing"),
     *("Loading", "ParityReport", "Publication", "Pulled", "Sample", "Validation"),
     *("VideoPrediction", "Box", "ModelConfig", "Point", "Progress"),
-    *("MismatchError", "MissingFileError", "MissingSourceError", "RefusedError"),
-    *("Sam21ConvertError", "UnreadableError", "UsageError"),
+    *("MismatchError", "MissingFileError", "MissingPackageError", "MissingSourceError"),
+    *("RefusedError", "Sam21ConvertError", "UnreadableError", "UsageError"),
     "__version__",
 }
 # Runs the examples of each name in a copy of the current folder: {name: [examples, failures]}.

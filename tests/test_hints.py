@@ -470,6 +470,7 @@ CASES: dict[str, Case] = {
 # What is not followed here, by where it stands and a part of it: why, or the test that follows it.
 NETWORK, FAULT, NO_HINT = "needs the Hub", "only a fault of this package leads there", "is no hint"
 THEIRS = "is for the program that has the model, or for a shell"
+MISSING = "tests/test_light.py::test_what_needs_more_says_so_soon"
 IN_PYTHON = "tests/conversion/test_lora_settings.py::test_the_ways_out_of_a_refusal_lead_out"
 EXEMPT: Mapping[tuple[str, str], str] = {
     ("checkpoint/diff/report.py", "more with --json"): NO_HINT,
@@ -483,9 +484,15 @@ EXEMPT: Mapping[tuple[str, str], str] = {
         "tests/checkpoint/test_quantised.py::test_the_way_out_of_torchao_works"
     ),
     ("checkpoint/quantised.py", "get_model_state_dict"): THEIRS,
-    ("checkpoint/diff/plot.py", "pip install"): THEIRS,
-    ("comparison/packages.py", "pip install"): THEIRS,
-    ("comparison/packages.py", "python -c"): THEIRS,
+    ("packages.py", "pip install"): (
+        "tests/test_light.py::test_a_real_one_is_small_and_its_hint_adds_what_is_missing"
+    ),
+    ("packages.py", "python -c"): THEIRS,
+    ("checkpoint/diff/plot.py", "`plot`"): MISSING,
+    ("commands/diff.py", "`plot`"): MISSING,
+    ("workflows/publish/needs.py", "scenarios=none"): (
+        "tests/test_light.py::test_a_plain_install_does_all_that_runs_no_model"
+    ),
     ("io/data/cast.py", "merge_and_unload"): IN_PYTHON,
     ("io/sharded_by_process.py", "python -c"): (
         "tests/io/test_sharded_by_process.py::"

@@ -86,6 +86,10 @@ def batch(
       sam21convert batch 'runs/*/checkpoint_*.pt' --to hf-video --out converted
       sam21convert batch sweep.yaml --suffix .safetensors --dtype float16 --out fp16
     """
+    if options["parity"]:
+        from ..packages import require
+
+        require("torch", "`parity`")
     from ..workflows.batch.api import JOBS
     from ..workflows.batch.api import batch as convert_all
 

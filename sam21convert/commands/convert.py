@@ -126,13 +126,16 @@ def convert(
       sam21convert convert with_a_head.pt plain.pt --drop 'cls_head.*'
       sam21convert convert my-lora/ merged.pt --base sam2.1_hiera_tiny
     """
+    if parity:
+        from ..packages import require
+
+        require("torch", "`parity`")
+        refuse_choice(source, options["weights"], options["prefix"], options["drop"])
     from ..conversion.options import ConvertOptions
     from ..conversion.plan import make_plan
     from ..conversion.report import report
     from ..conversion.write import carry_out
 
-    if parity:
-        refuse_choice(source, options["weights"], options["prefix"], options["drop"])
     chosen = ConvertOptions(overwrite=overwrite, **options)
     plan = make_plan(source, destination, chosen)
     verify = not no_verify

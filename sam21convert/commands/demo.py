@@ -26,6 +26,9 @@ def demo(folder: Path, device: str) -> Report:
     Example:
       sam21convert demo
     """
+    from ..packages import require
+
+    require("torch", "demo")
     from ..workflows.demo import demonstrate
 
     with ProgressBar() as progress:

@@ -23,7 +23,7 @@ from .shared import ProgressBar, answering, json_option, overwrite_option
     "--plot",
     type=click.Path(path_type=Path),
     metavar="OUT.png",
-    help="Draw the change of each layer. Needs: pip install 'sam21convert[plot]'",
+    help="Draw the change of each layer. Needs matplotlib.",
 )
 @overwrite_option
 @json_option
@@ -45,6 +45,10 @@ def diff(a: str, b: str, tolerance: float | None, plot: Path | None, overwrite: 
       sam21convert diff sam2.1_hiera_tiny my_finetune.pt
       sam21convert diff model.pt my-model --tolerance 1e-6 --plot change.png
     """
+    if plot is not None:
+        from ..packages import require
+
+        require("plot", "`plot`")
     from ..checkpoint.diff.api import diff as compare
     from ..checkpoint.inspect import inspect
 

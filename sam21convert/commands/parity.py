@@ -86,6 +86,9 @@ def parity(left: str, right: str, **options: Any) -> Report:
       sam21convert parity sam2:model.pt model.safetensors --report evidence
       sam21convert parity model.pt timm:model.pt --scenarios encoder
     """
+    from ..packages import require
+
+    require("torch", "parity")
     from ..comparison.api import parity as prove_parity
 
     with ProgressBar() as progress:

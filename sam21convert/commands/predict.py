@@ -114,6 +114,9 @@ def image(
       sam21convert predict image pets.jpg --checkpoint tiny.pt --point dog:90,300 \\
         --box cat:210,40,380,220 -o pets.png
     """
+    from ..packages import require
+
+    require("torch", "predict image")
     from ..prediction.image import predict_image
 
     return predict_image(picture, checkpoint, output, _prompts(points, boxes), **options)
@@ -170,6 +173,9 @@ def video(
       sam21convert predict video frames/ --checkpoint tiny.pt --point boy:210,350 \\
         --point boy:210,200,0@40 --box girl:300,0,500,400 -o children
     """
+    from ..packages import require
+
+    require("torch", "predict video")
     from ..prediction.video import predict_video
 
     prompts = _prompts(points, boxes)

@@ -46,7 +46,8 @@ from .translate import as_options
     type=click.Choice(["quick", "full", "none"]),
     default="quick",
     show_default=True,
-    help="How thoroughly to compare the published model with SRC.",
+    help="How thoroughly to compare the published model with SRC. none runs no model, so that the "
+    "card has no picture either; it does not need torch.",
 )
 @device_option("to compare them on")
 @click.option("--dry-run", is_flag=True, help="Do everything except writing to the Hub.")
@@ -68,6 +69,9 @@ def push(source: str, repo_id: str, message: str | None, **options: Any) -> Repo
       sam21convert push my_finetune.pt me/my-sam2 --license apache-2.0 --with-official
       sam21convert push my_finetune.pt someone/sam2 --create-pr --dry-run
     """
+    from ..workflows.publish.needs import check_packages
+
+    check_packages(options["to"], options["scenarios"])
     from ..workflows.publish.push import MESSAGE
     from ..workflows.publish.push import push as publish
 

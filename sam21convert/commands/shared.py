@@ -133,7 +133,7 @@ def answering(command: Callable[..., Report]) -> Callable[..., None]:
         except (Sam21ConvertError, OSError, Stopped) as error:
             failure: BaseException = error
         except (Exception, SystemExit) as error:
-            failure = _shortage(error) or error
+            failure = _shortage(error) or _absence(error) or error
         else:
             for alert in report.alerts():
                 say(as_options(f"warning: {one_line(alert)}"), err=True)
@@ -151,6 +151,15 @@ def _shortage(error: BaseException) -> RefusedError | None:
     if not torch and not isinstance(error, MemoryError):
         return None
     return RefusedError(f"not enough memory: {text}" if text else "not enough memory")
+
+
+def _absence(error: BaseException) -> UsageError | None:
+    """The error for a package that a plain install does not have."""
+    from ..packages import explained
+
+    context = click.get_current_context()
+    program = context.find_root().command_path
+    return explained(error, context.command_path.removeprefix(program).strip())
 
 
 def _fail(error: BaseException, as_json: bool) -> NoReturn:

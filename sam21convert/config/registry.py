@@ -181,6 +181,9 @@ def _shaping(config: ModelConfig) -> tuple[object, ...]:
 
 
 def _build(config: ModelConfig) -> dict[str, TensorSpec]:
+    from ..packages import require
+
+    require("torch", "a size that is not published")
     import torch
 
     from ..model.sam2 import SAM2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from itertools import accumulate
+from pathlib import Path
 from typing import TypeAlias
 
 from ..checkpoint.identify import IdentifiedCheckpoint
@@ -16,6 +17,7 @@ from ..dialects.keymap import KeyMap, KeyMapEntry, compile_keymap
 from ..errors import MismatchError
 from ..io.data.checksums import same_bytes
 from ..io.tensor import Factors, Inventory, Merged, Part, TensorRef, TensorSpec
+from ..packages import require
 
 Update: TypeAlias = tuple[Factors, ...]
 
@@ -52,6 +54,7 @@ def merge(
 
     Raises:
         MismatchError: when a tensor of the adapter has no place in the base, or another shape.
+        MissingPackageError: when torch has to compute how the adapter began, and is not installed.
     """
     path, inside = adapter.source.path, adapter.source is base.source
     parts: dict[str, Part] = {}
@@ -71,7 +74,7 @@ def merge(
         for one, start, count in zip(entry.canonical, accumulate([0, *rows]), rows, strict=False):
             whole = len(entry.canonical) == 1
             how = change.how if whole else _rows(change.how, start, count)
-            parts[one] = _merged(tensors.parts[one], how)
+            parts[one] = _merged(path, tensors.parts[one], how)
             kept = () if isinstance(how, TensorRef) else origins[one]
             origins[one] = (*kept, *change.names)
     return MergedAdapter(adapter, tensors.updated(parts, origins), tuple(repeats))
@@ -203,8 +206,11 @@ def _rows(how: Update | TensorRef, start: int, count: int) -> Update | TensorRef
     return tuple(replace(one, left=one.left.rows(start, count)) for one in how)
 
 
-def _merged(ref: TensorRef, how: Update | TensorRef) -> Part:
+def _merged(path: Path, ref: TensorRef, how: Update | TensorRef) -> Part:
     """A tensor of the base, changed; its type stays."""
     if not isinstance(how, TensorRef):
+        for one in how:
+            if one.start is not None:  # a decomposition, which only torch computes as PEFT does
+                require("torch", f"{path}: init_lora_weights={one.start}")
         return Merged(ref.spec, ref, how)
     return how if how.spec.dtype == ref.spec.dtype else Merged(ref.spec, how)

@@ -17,6 +17,7 @@ from ..checkpoint.safety.report import Safety, SourceReport
 from ..config.registry import shipped_like
 from ..errors import UsageError
 from ..io.output.atomic import new_file, refuse_existing
+from ..packages import require
 from ..report import Report, table
 from .devices import pick_device
 from .draw import Mask, Pixels, black_and_white, drawing, sheet
@@ -198,6 +199,7 @@ def predict_image(
         >>> [mask.shape for mask in found.arrays]
         [(96, 96), (96, 96), (96, 96)]
     """
+    require("torch", "predict_image")
     from ..model.sam2 import SAM2
 
     device = pick_device(device)

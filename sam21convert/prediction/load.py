@@ -20,6 +20,7 @@ from ..errors import MismatchError, RefusedError, UsageError, call_of
 from ..io.data.copy import Files, payload
 from ..io.tensor import TORCH_NAMES, Tensor, TensorRef
 from ..model.config import ConfigError, ModelConfig
+from ..packages import require
 from .devices import place_model
 
 if TYPE_CHECKING:
@@ -124,6 +125,7 @@ def load_model(
         >>> model.image_size
         128
     """
+    require("torch", "load_model")
     from ..model.sam2 import SAM2
 
     return load_onto(

@@ -16,6 +16,7 @@ from ..io.data.copy import Files
 from ..io.source import Source
 from ..io.tensor import OF_TORCH, TORCH_NAMES, TensorRef, TensorSpec
 from ..model.config import ModelConfig
+from ..packages import require
 from .load import tensor_of
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ def load_state_dict(
         >>> tensors["no_memory_embedding"].shape
         torch.Size([1, 1, 128])
     """
+    require("torch", "load_state_dict")
     checkpoint = open_checkpoint(source, config)
     with Files() as files:
         tensors = {name: tensor_of(files, ref) for name, ref in checkpoint.tensors.items()}

@@ -14,6 +14,7 @@ from PIL import Image
 from ..config.hydra import VIDEO_BUILDERS
 from ..errors import UsageError
 from ..io.output.atomic import new_folder, refuse_existing
+from ..packages import require
 from ..report import SILENT, Progress, Report, table
 from .devices import pick_device
 from .draw import Mask, Pixels, black_and_white, drawing, sheet
@@ -156,6 +157,7 @@ def predict_video(
         >>> found.frames
         3
     """
+    require("torch", "predict_video")
     device = pick_device(device)
     source, folder = Path(video), Path(out)
     objects = grouped(prompts)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
 
-from ..comparison import packages
+from .. import packages
 from ..comparison.api import parity
 from ..comparison.report import ParityReport
 from ..comparison.sides import backend_for

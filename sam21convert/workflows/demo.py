@@ -15,6 +15,7 @@ from ..conversion.api import convert
 from ..conversion.sample import DEFAULT_CONFIG, sample
 from ..errors import MismatchError, UsageError
 from ..io.data.checksums import same_bytes
+from ..packages import require
 from ..prediction.devices import pick_device
 from ..prediction.load import load_model
 from ..prediction.prompts import Box, Point, Prompted
@@ -170,6 +171,7 @@ def demonstrate(
         UsageError: If the folder is not empty, or the device is not there.
         MismatchError: If a conversion changed anything.
     """
+    require("torch", "demo")
     device = pick_device(device, to_compare=True)
     home = Path(folder)
     if home.exists() and (not home.is_dir() or any(home.iterdir())):

@@ -40,7 +40,6 @@ REPO = "org/my-sam2"
 FILES = {
     "README.md",
     "config.json",
-    "example.png",
     "model.safetensors",
     "preprocessor_config.json",
     "processor_config.json",
@@ -177,6 +176,19 @@ def assert_replaced(hub: Hub, done: dict[str, Any]) -> None:
 def test_a_file_of_ours_is_replaced(hub: Hub, push: Push, push_other: Push) -> None:
     push()
     assert_replaced(hub, push_other())
+
+
+def test_a_file_of_ours_that_is_left_out_once_is_replaced_later(
+    hub: Hub, push: Push, push_other: Push
+) -> None:
+    push("--with-official")
+    left = held(hub)["sam2.1_debug.pt"]
+    push()
+    assert held(hub)["sam2.1_debug.pt"] == left
+    assert_replaced(hub, push_other("--with-official"))
+    hub.repo(REPO).write({"sam2.1_debug.pt": b"theirs"})
+    push()
+    assert "did not write: sam2.1_debug.pt" in push("--with-official")["error"]
 
 
 def test_whoever_edits_the_readme_can_still_update_the_model(

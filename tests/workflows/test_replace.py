@@ -55,7 +55,8 @@ def refuse(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Refuse:
             listed[name] = RepoFile(**file)  # type: ignore[no-untyped-call]
         changes: dict[str, replace.FileChange] = dict.fromkeys(files, "changed")
         state = RemoteState("main", "head", listed)
-        replace.refuse_foreign(REPO, state, changes, files.get("README.md"))
+        ours = replace.written_before(REPO, state, files.get("README.md"))
+        replace.refuse_foreign(REPO, state, changes, ours)
 
     return run
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from ...errors import UsageError
 from ...io.output.atomic import new_file, refuse_existing
+from ...packages import require
 from .modules import layer_of, rank
 
 if TYPE_CHECKING:
@@ -26,18 +27,13 @@ def prepare(path: Path, *, overwrite: bool) -> None:
         overwrite: whether an existing file may be replaced.
 
     Raises:
-        UsageError: when the name does not end in .png, the file exists, or matplotlib is missing.
+        UsageError: when the name does not end in .png, or the file exists.
+        MissingPackageError: when matplotlib is not installed.
     """
     if path.suffix.lower() != ".png":
         raise UsageError(f"{path}: the picture is a PNG", hint="end the name in .png")
     refuse_existing(path, overwrite=overwrite)
-    try:
-        import matplotlib.figure  # noqa: F401
-    except ImportError as error:
-        raise UsageError(
-            "`plot`: needs matplotlib, which is not installed",
-            hint="pip install 'sam21convert[plot]'",
-        ) from error
+    require("plot", "`plot`")
 
 
 def draw(difference: Difference, path: Path, *, overwrite: bool) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
-from .. import packages
+from ... import packages
 from .base import CannotRun
 
 Callback = Callable[[dict[str, Any], Any], None]  # called with keyword arguments and result

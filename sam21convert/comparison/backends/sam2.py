@@ -12,10 +12,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from ... import packages
 from ...io.output.temporary import temporary_folder
 from ...model.config import ModelConfig
 from ...prediction.load import Loading
-from .. import packages
 from ..activations import Activations, Recorder
 from ..inputs import Clip, Picture
 from ..scenarios import ImageScenario, VideoScenario

@@ -9,7 +9,7 @@ from typing import Any
 from ...config.registry import SHIPPED, shipped_config
 from ...errors import UsageError
 from ...model.config import ModelConfig
-from ..packages import INSTALL, member, titled
+from ...packages import install, member, titled
 
 
 def published_name(config: ModelConfig) -> str | None:
@@ -53,7 +53,7 @@ def build_published(name: str, image_size: int) -> Any:
         )
     except Exception as error:  # Hydra has many errors, and runs what the YAML names
         raise UsageError(
-            f"{titled('sam2')}: does not build configs/{name}.yaml: {error}", hint=INSTALL["sam2"]
+            f"{titled('sam2')}: does not build configs/{name}.yaml: {error}", hint=install("sam2")
         ) from error
     model.fill_hole_area = 0
     return model

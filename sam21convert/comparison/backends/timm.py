@@ -18,10 +18,10 @@ from ...errors import MismatchError, UsageError
 from ...io.output.temporary import temporary_folder
 from ...model.config import ModelConfig, TrunkConfig
 from ...model.sam2 import SAM2
+from ...packages import install, member, titled, version
 from ...prediction.load import with_image_size
 from ..activations import Activations, Recorder
 from ..inputs import Clip, Picture
-from ..packages import INSTALL, member, titled, version
 from ..scenarios import ImageScenario, VideoScenario
 from .base import CannotRun, LoadOptions, tensor_of
 
@@ -90,7 +90,7 @@ class Timm:
             raise UsageError(
                 f"{titled(PACKAGE)}: its trunk and that of SAM 2 differ in {sorted(unequal)[0]} "
                 f"and {len(unequal) - 1} other tensors",
-                hint=INSTALL[PACKAGE],
+                hint=install(PACKAGE),
             )
         model.load_state_dict(weights, strict=False)
         return cls(source, model.to(options.device).eval(), loading.config)
@@ -210,7 +210,7 @@ def _load_own(checkpoint: Checkpoint) -> tuple[Any, ModelConfig]:
     except Exception as error:  # from within a package, so it may be any
         reason = " ".join(str(error).split())
         raise MismatchError(
-            f"{path}: {titled(PACKAGE)} does not load it: {reason}", hint=INSTALL[PACKAGE]
+            f"{path}: {titled(PACKAGE)} does not load it: {reason}", hint=install(PACKAGE)
         ) from error
     return model, config
 

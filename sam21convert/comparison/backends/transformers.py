@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from ... import packages
 from ...checkpoint.identify import identify
 from ...checkpoint.open import open_checkpoint
 from ...config import transformers
@@ -22,7 +23,6 @@ from ...model.config import ModelConfig
 from ...model.inference_state import Session
 from ...model.video_frames import Frames
 from ...prediction.load import with_image_size
-from .. import packages
 from ..activations import Activations, Recorder
 from ..inputs import Clip, Picture
 from ..scenarios import ImageScenario, VideoScenario

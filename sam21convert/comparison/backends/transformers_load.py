@@ -18,8 +18,8 @@ from ...config.transformers_folder import side_files
 from ...errors import UnreadableError, UsageError
 from ...io.output.temporary import temporary_folder
 from ...model.config import ModelConfig
+from ...packages import install, member, module, titled
 from ...report import fold
-from ..packages import INSTALL, member, module, titled
 from .transformers_hooks import PACKAGE
 
 _SILENT = 50  # logging.CRITICAL
@@ -214,7 +214,7 @@ def _explained(folder: Path) -> Iterator[None]:
     try:
         yield
     except ImportError as error:  # a part of transformers needs a package that is not installed
-        raise UsageError(f"{titled(PACKAGE)}: {_line(error)}", hint=INSTALL[PACKAGE]) from error
+        raise UsageError(f"{titled(PACKAGE)}: {_line(error)}", hint=install(PACKAGE)) from error
     except Exception as error:  # transformers has no exceptions of its own
         raise UnreadableError(
             f"{folder}: {titled(PACKAGE)} does not load it: {type(error).__name__}: {_line(error)}",

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ...model.inference_state import Session
-from ..packages import member
+from ...packages import member
 
 Answer = tuple[int, list[Any], Tensor]  # frame, object ids, logits (objects x 1 x H x W)
 

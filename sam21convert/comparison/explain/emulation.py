@@ -17,12 +17,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ... import packages
 from ...model.inference_state import Session, TrackResult
 from ...model.prompt_encoder import PADDING
 from ...model.sam2 import ImageFeatures, Segmentation
 from ...model.video_frames import MEAN, STD
 from ...prediction.draw import Pixels
-from .. import packages
 from ..activations import Activations
 from ..backends.hooks import replaced
 from ..backends.truth import Truth

@@ -17,6 +17,8 @@ from ...hub.resolve import locate
 from ...io.source import FOLDERS
 from ...io.tensor import DType
 from ...model.config import Generation
+from ...packages import require
+from ...prediction.devices import pick_device
 from ...report import SILENT, Progress
 from .journal import Journal
 from .manifest import ManifestEntry, entries
@@ -108,8 +110,7 @@ def batch(
     if base is not None:
         locate(base)
     if parity:
-        from ...prediction.devices import pick_device
-
+        require("torch", "`parity`")
         device = pick_device(device, to_compare=True)
     if out.exists() and not out.is_dir():
         raise UsageError(f"{out}: is a file; the output of a batch is a folder")

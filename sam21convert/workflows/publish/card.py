@@ -9,17 +9,19 @@ import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..._version import __version__
 from ...checkpoint.inspect import Inspection
-from ...comparison.report import HEAD, ParityReport, scenario_row
 from ...dialects import HF_IMAGE, HF_VIDEO, OFFICIAL
 from ...dialects.rules import Dialect
 from ...report import size_text
 from . import snippets
 from .manifest import FileFact
 from .markdown import block, code, link, prose, shell, table
+
+if TYPE_CHECKING:
+    from ...comparison.report import ParityReport
 
 EXAMPLE = "example.png"
 
@@ -52,7 +54,8 @@ class Facts:
         config: The config that was given for the source.
         read: The files of the source.
         files: All files of the repository except the card.
-        ious: The IoU that the model expects of each mask in the example picture.
+        ious: The IoU that the model expects of each mask in the example picture; empty when there
+            is no picture.
         parity: The comparisons with the source; empty when nothing was compared.
     """
 
@@ -130,6 +133,8 @@ def _introduction(facts: Facts) -> Iterator[str]:
         f"{facts.title}, at {facts.image_size} pixels, for {' and '.join(forms)}. "
         f"Written by sam21convert {__version__}."
     )
+    if not facts.ious:
+        return
     expected = ", ".join(f"{iou:.2f}" for iou in facts.ious)
     yield f"![Masks predicted in a drawn scene]({EXAMPLE})"
     yield f"Three candidate masks for one point. The model expects IoUs of {expected}."
@@ -184,6 +189,9 @@ def _parity(facts: Facts) -> Iterator[str]:
     yield "## Parity"
     if not facts.parity:
         yield "Nothing was compared: the comparison was turned off for this upload."
+        return
+    from ...comparison.report import HEAD, scenario_row  # needs torch, as comparing does
+
     for report in facts.parity:
         names = _names(facts, report)
         left, right = (

@@ -58,7 +58,8 @@ def write_manifest(folder: Path, files: Iterable[FileFact]) -> FileFact:
 
     Args:
         folder: The folder.
-        files: All its files but the README, which is nobody's alone.
+        files: All its files but the README, which is nobody's alone, and those that an earlier run
+            wrote into the repository and this one does not.
 
     Returns:
         The facts of the manifest itself.

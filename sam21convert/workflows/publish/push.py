@@ -8,14 +8,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from huggingface_hub import HfApi
 from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
 from ...checkpoint.open import open_checkpoint
 from ...checkpoint.safety.report import Safety, SourceReport
-from ...comparison.sides import Config
 from ...errors import MismatchError, RefusedError, UnreadableError, UsageError
 from ...hub.download import redacted
 from ...hub.errors import translate_errors
@@ -23,11 +22,22 @@ from ...hub.redaction import redacted_logs, redacted_warnings
 from ...hub.retry import bounded, retry
 from ...io.output.temporary import temporary_folder
 from ...io.source import WEIGHTS
+from ...prediction.devices import pick_device
 from ...report import SILENT, Progress, size_text, table
+from .needs import check_packages
 from .readme import NAME
-from .replace import FileChange, fetched, refuse_contradiction, refuse_foreign
+from .replace import (
+    FileChange,
+    fetched,
+    refuse_contradiction,
+    refuse_foreign,
+    written_before,
+)
 from .repository import Repository, Scenarios, compose
 from .upload import RemoteState, commit, fetch_state, own_proposal
+
+if TYPE_CHECKING:
+    from ...comparison.sides import Config
 
 MESSAGE = "Upload with sam21convert"
 _NEW_PROPOSAL = "a new pull request"  # shown as the revision until it has one
@@ -155,7 +165,7 @@ def push(
         base_model: For the card, the id of the model that this one was trained from.
         datasets: For the card, ids of the datasets that it was trained on.
         scenarios: How thoroughly to compare the result with the source: ``"quick"``, ``"full"`` or
-            ``"none"``.
+            ``"none"``, which runs no model: nothing is compared, and the card has no picture.
         device: The device to compare on, as for :func:`~sam21convert.parity`.
         dry_run: Whether to do everything except writing to the Hub.
         progress: As for :func:`~sam21convert.parity`.
@@ -167,6 +177,8 @@ def push(
     Raises:
         UsageError: If the arguments exclude each other or are impossible, or the device is not
             there.
+        MissingPackageError: Before anything is done, if torch or transformers is needed to compare
+            and not installed.
         RefusedError: If files of someone else would be replaced, the user may not write, or the Hub
             rejects the upload.
         UnreadableError: If the repository does not exist or the Hub cannot be reached.
@@ -179,13 +191,13 @@ def push(
         False
     """
     _check_request(repo_id, revision, create_pr=create_pr)
+    check_packages(to, scenarios)
     if scenarios != "none":
-        from ...prediction.devices import pick_device
-
         device = pick_device(device, to_compare=True)
     api = HfApi(library_name="sam21convert")
     state, proposal = _present(api, repo_id, revision, message if create_pr else None)
     readme = _readme(repo_id, state)
+    ours = {} if state is None or create_pr else written_before(repo_id, state, readme)
     with _scratch() as scratch:
         repository = compose(
             source,
@@ -197,6 +209,7 @@ def push(
             scenarios=scenarios,
             device=device,
             readme=readme,
+            earlier=ours.values(),
             license=license,
             base_model=base_model,
             datasets=datasets,
@@ -208,7 +221,7 @@ def push(
         if state is not None:
             refuse_contradiction(repo_id, state, plan.changes)
             if not create_pr:
-                refuse_foreign(repo_id, state, plan.changes, readme)
+                refuse_foreign(repo_id, state, plan.changes, ours)
         paths = [repository.folder / name for name, how in plan.changes.items() if how != "same"]
         if dry_run or not paths:
             return replace(plan, dry_run=dry_run)

@@ -59,7 +59,10 @@ def refuse_contradiction(repo_id: str, state: RemoteState, changes: dict[str, Fi
 
 
 def refuse_foreign(
-    repo_id: str, state: RemoteState, changes: dict[str, FileChange], readme: bytes | None
+    repo_id: str,
+    state: RemoteState,
+    changes: dict[str, FileChange],
+    ours: Mapping[str, FileFact],
 ) -> None:
     """Refuse to replace files that are not listed as ours with the hash they have now.
 
@@ -69,12 +72,11 @@ def refuse_foreign(
         repo_id: The repository.
         state: What it holds.
         changes: What becomes of each file that is published.
-        readme: The README that is there now, if there is one.
+        ours: What this package wrote, from :func:`written_before`.
 
     Raises:
         RefusedError: It names the files.
     """
-    ours = _ours(repo_id, state, readme)
 
     def foreign(name: str) -> bool:
         if changes[name] != "changed" or name == NAME:
@@ -94,11 +96,24 @@ def refuse_foreign(
         )
 
 
-def _ours(repo_id: str, state: RemoteState, readme: bytes | None) -> Mapping[str, FileFact]:
-    """The files of the repository that this package wrote, as it stated then.
+def written_before(
+    repo_id: str, state: RemoteState, readme: bytes | None
+) -> Mapping[str, FileFact]:
+    """Find the files of the repository that this package wrote, as it stated then.
 
     Where there is a manifest, it alone decides. Earlier versions wrote none, so that the files they
     wrote are known by the README.
+
+    Args:
+        repo_id: The repository.
+        state: What it holds.
+        readme: The README that is there now, if there is one.
+
+    Returns:
+        Files by name. Whether they still have that content is not known.
+
+    Raises:
+        RefusedError: A later version of this package wrote the manifest.
     """
     there = state.files.get(MANIFEST)
     if there is None:

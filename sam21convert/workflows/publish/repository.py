@@ -8,22 +8,17 @@ from __future__ import annotations
 
 import shlex
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
-
-from PIL import Image
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from ...checkpoint.identify import identify
 from ...checkpoint.inspect import inspect
 from ...checkpoint.open import Checkpoint, open_checkpoint
 from ...checkpoint.safety.report import Safety, SourceReport
 from ...checkpoint.validate import validate
-from ...comparison.api import parity
-from ...comparison.report import ParityReport
-from ...comparison.sides import Config, backend_for
 from ...config.hydra import BUILDERS
 from ...config.hydra_writer import to_hydra
 from ...config.registry import shipped_config, shipped_like
@@ -33,13 +28,14 @@ from ...dialects.rules import Dialect
 from ...errors import MismatchError, RefusedError, UsageError, call_of
 from ...io.output.temporary import temporary_folder
 from ...io.source import CONFIG
-from ...prediction.draw import scene
-from ...prediction.image import predict_image
-from ...prediction.prompts import Point
 from ...report import SILENT, Progress, one_line, size_text, table
 from .card import EXAMPLE, Facts, OfficialFiles, metadata, section
-from .manifest import FileFact, write_manifest
+from .manifest import MANIFEST, FileFact, write_manifest
 from .readme import NAME, merged
+
+if TYPE_CHECKING:
+    from ...comparison.report import ParityReport
+    from ...comparison.sides import Config
 
 Scenarios = Literal["quick", "full", "none"]
 
@@ -113,6 +109,7 @@ def compose(
     scenarios: Scenarios = "quick",
     device: str = "auto",
     readme: bytes | None = None,
+    earlier: Iterable[FileFact] = (),
     license: str | None = None,  # noqa: A002 - the name that the field has
     base_model: str | None = None,
     datasets: Sequence[str] = (),
@@ -129,11 +126,13 @@ def compose(
             image model.
         config: The config of ``source``, as for :func:`~sam21convert.convert`.
         with_official: Whether to add the ``.pt`` and the YAML to a folder for transformers.
-        scenarios: How thoroughly to compare with the source: ``"quick"``, ``"full"`` or ``"none"``.
-            Folders for transformers are run by transformers.
+        scenarios: How thoroughly to compare with the source: ``"quick"``, ``"full"`` or ``"none"``,
+            which runs no model and needs no torch, so that there is no picture either. Folders for
+            transformers are run by transformers.
         device: The device to compare on, as for :func:`~sam21convert.parity`.
         readme: The present README.md of the repository; None takes that of a source folder, if
             there is one. Only the generated section and missing metadata are written.
+        earlier: What an earlier run wrote into the repository. It stays listed as ours.
         license: For the card, an id such as ``apache-2.0``.
         base_model: For the card, the id of the model that this one was trained from.
         datasets: For the card, ids of the datasets that it was trained on.
@@ -161,9 +160,9 @@ def compose(
         official = _write_official(checkpoint, config, folder) if wanted else None
         forms = _forms(dialect, folder, official)
         main = forms[0]
-        ious = _draw(main, folder / EXAMPLE)
         image_size = _image_size(main)
-        files = _listed(folder)
+        ious = [] if scenarios == "none" else _draw(main, folder / EXAMPLE)
+        files = _listed(folder, earlier)
         facts = Facts(
             repo_id=repo_id,
             folder=folder,
@@ -178,9 +177,8 @@ def compose(
             ious=ious,
             parity=_compare(checkpoint, config, forms, image_size, scenarios, device, progress),
         )
-        if readme is None and (source / NAME).is_file():
-            readme = (source / NAME).read_bytes()
         stated = metadata(facts, license, base_model, datasets)
+        readme = _readme(source) if readme is None else readme
         text, notes = merged(readme, repo_id.rpartition("/")[2], section(facts), stated)
         (folder / NAME).write_bytes(text)
         return Repository(
@@ -272,6 +270,9 @@ def _compare(
     """Compare each form with the source; the ground truth runs the official form."""
     if scenarios == "none":
         return []
+    from ...comparison.api import parity
+    from ...comparison.sides import backend_for
+
     source = f"{backend_for(checkpoint.dialect)}:{checkpoint.source.path.absolute()}"
     reports = []
     for form in forms:
@@ -300,6 +301,12 @@ def _compare(
 
 def _draw(form: _Form, path: Path) -> list[float]:
     """Draw the masks for a point into ``path``; returns the IoU expected of each candidate."""
+    from PIL import Image
+
+    from ...prediction.draw import scene
+    from ...prediction.image import predict_image
+    from ...prediction.prompts import Point
+
     with temporary_folder() as scratch:
         # The drawing alone goes to the folder: predict_image writes masks beside it.
         picture, drawn = scratch / "scene.png", scratch / EXAMPLE
@@ -311,7 +318,14 @@ def _draw(form: _Form, path: Path) -> list[float]:
     return [mask.iou for mask in found.masks]
 
 
-def _listed(folder: Path) -> dict[str, FileFact]:
+def _readme(source: Path) -> bytes | None:
+    """The README of a source that is a folder, if it has one."""
+    return (source / NAME).read_bytes() if (source / NAME).is_file() else None
+
+
+def _listed(folder: Path, earlier: Iterable[FileFact]) -> dict[str, FileFact]:
     """The files of a folder by name, with the manifest, which is written here."""
-    files = [FileFact.of(path) for path in sorted(folder.iterdir())]
-    return {file.name: file for file in (*files, write_manifest(folder, files))}
+    files = {path.name: FileFact.of(path) for path in sorted(folder.iterdir())}
+    ours = {file.name: file for file in earlier if file.name != MANIFEST}
+    listed = write_manifest(folder, {**ours, **files}.values())
+    return {**files, listed.name: listed}

@@ -1,0 +1,239 @@
+"""Packages that a plain install does not have: the extras that bring them, and their imports.
+
+A plain install inspects, validates, converts and publishes; what computes with a model, or compares
+with another package, needs one of the extras of ``pyproject.toml``. Whatever is missing is a
+:class:`MissingPackageError`, which is made here alone: its hint is the command that adds the extra
+to this installation, be it from an index, a clone or a repository.
+
+The packages to compare with are imported by this module only, and only when they are needed.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+import shutil
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from importlib import import_module, metadata
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from .errors import MissingPackageError, UsageError
+
+# What each extra is imported as.
+_TORCH = ("torch", "scipy", "av", "PIL")
+EXTRAS: Mapping[str, tuple[str, ...]] = {
+    "torch": _TORCH,
+    "transformers": (*_TORCH, "transformers", "torchvision"),
+    "sam2": (*_TORCH, "sam2", "torchvision"),
+    "timm": (*_TORCH, "timm", "torchvision"),
+    "plot": ("matplotlib",),
+}
+BACKENDS = ("sam2", "timm", "transformers")  # the packages to compare with
+_TITLES = {"PIL": "pillow"}  # packages that are imported by another name
+
+
+def install(extra: str) -> str:
+    """Give the command that adds an extra to this installation.
+
+    Args:
+        extra: Name of the extra.
+
+    Returns:
+        A command for a shell, such as ``pip install 'sam21convert[torch]'``; for a clone it names
+        the folder.
+    """
+    # Without this variable, sam2 tries to compile an extension that nothing here calls.
+    start = "SAM2_BUILD_CUDA=0 " if extra == "sam2" else ""
+    return f"{start}{_installer()} {_wanted(extra)}"
+
+
+def require(extra: str, who: str, otherwise: str = "") -> None:
+    """Check that the packages of an extra are there, without importing them.
+
+    Args:
+        extra: Name of the extra.
+        who: What needs it: a function, a command or an option.
+        otherwise: What else the user can do, for the hint.
+
+    Raises:
+        MissingPackageError: If one is missing. It names all that are.
+    """
+    if absent := _absent(extra):
+        raise _missing(who, absent, extra, otherwise)
+
+
+def explained(error: BaseException, who: str) -> MissingPackageError | None:
+    """Explain an import that failed because an extra is not installed.
+
+    Args:
+        error: The error of the import.
+        who: What needs the module, as for :func:`require`.
+
+    Returns:
+        The error to raise; None if another module is missing, or it is another error.
+    """
+    if not isinstance(error, ModuleNotFoundError):
+        return None
+    name = (error.name or "").partition(".")[0]
+    extra = next((extra for extra, names in EXTRAS.items() if name in names), None)
+    return None if extra is None else _missing(who, _absent(extra) or [name], extra)
+
+
+def module(name: str) -> Any:
+    """Import a module of one of the packages to compare with.
+
+    Args:
+        name: Its full name, such as ``sam2.build_sam``.
+
+    Returns:
+        The module.
+
+    Raises:
+        UsageError: If it cannot be imported, whatever the reason.
+    """
+    with _importing(name):
+        return import_module(name)
+
+
+def member(name: str, attribute: str) -> Any:
+    """Import a class or function of one of the packages to compare with.
+
+    Args:
+        name: Full name of the module.
+        attribute: Name of the class or function. transformers imports lazily, so this is where an
+            import may fail.
+
+    Returns:
+        The class or function.
+
+    Raises:
+        UsageError: If it cannot be imported, or the installed version does not have it.
+    """
+    with _importing(name, attribute):
+        return getattr(import_module(name), attribute)
+
+
+def version(package: str) -> str:
+    """The installed version of a package.
+
+    Args:
+        package: Name of the package.
+
+    Returns:
+        The version; an empty string when it is not installed.
+    """
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return ""
+
+
+def titled(package: str) -> str:
+    """A package with its version, as messages name it.
+
+    Args:
+        package: Name of the package.
+
+    Returns:
+        Such as ``sam2 1.1.0``; the name alone when it is not installed.
+    """
+    return f"{package} {version(package)}".rstrip()
+
+
+def _absent(extra: str) -> list[str]:
+    return [name for name in EXTRAS[extra] if find_spec(name) is None]
+
+
+def _missing(who: str, absent: list[str], extra: str, otherwise: str = "") -> MissingPackageError:
+    *most, last = [_TITLES.get(name, name) for name in absent]
+    names = f"{', '.join(most)} and {last}" if most else last
+    verb = "are" if most else "is"
+    return MissingPackageError(
+        f"{who}: needs {names}, which {verb} not installed",
+        hint="; or ".join(filter(None, (install(extra), otherwise))),
+    )
+
+
+@contextmanager
+def _importing(name: str, attribute: str = "") -> Iterator[None]:
+    package = name.partition(".")[0]
+    extra = next(extra for extra, names in EXTRAS.items() if package in names)
+    try:
+        yield
+    except AttributeError as error:
+        raise UsageError(
+            f"{titled(package)}: has no {name}.{attribute}", hint=install(extra)
+        ) from error
+    except Exception as error:  # an import runs arbitrary code, so any error may come out
+        cause = _first(error)
+        absent = (isinstance(cause, ModuleNotFoundError) and cause.name) or ""
+        if absent.partition(".")[0] == package:
+            raise MissingPackageError(
+                f"{package}: is not installed, or lacks {absent}", hint=install(extra)
+            ) from error
+        reason = " ".join(str(cause).split())
+        raise UsageError(
+            f"{titled(package)}: cannot be imported: {type(cause).__name__}: {reason}",
+            hint=f"{_installer()} {absent}" if absent else _hint(reason, package),
+        ) from error
+
+
+def _first(error: BaseException) -> BaseException:
+    """The original error: the lazy imports of transformers wrap it."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error
+
+
+def _hint(reason: str, package: str) -> str:
+    if "torchvision" in reason:
+        return "torch and torchvision must be builds for each other: install both from one index"
+    return f"try: python -c 'import {package}'"
+
+
+def _installer() -> str:
+    """The start of a command that installs into the environment of this Python."""
+    python = Path(sys.executable)
+    if find_spec("pip") is None:  # an environment of uv
+        return f"uv pip install --python {shlex.quote(str(python))}"
+    found = shutil.which("pip")
+    if found is not None and Path(found).parent == python.parent:
+        return "pip install"
+    return f"{shlex.quote(str(python))} -m pip install"  # that pip, if any, is of another Python
+
+
+def _wanted(extra: str) -> str:
+    """What to install: this package from where it came from, with an extra."""
+    from urllib.parse import urlsplit
+    from urllib.request import url2pathname
+
+    clone = Path(__file__).resolve().parents[1]
+    if (clone / "pyproject.toml").is_file():
+        return f"-e {shlex.quote(f'{clone}[{extra}]')}"
+    origin = _origin()
+    url = str(origin.get("url", ""))
+    if "dir_info" in origin:
+        clone = Path(url2pathname(urlsplit(url).path))
+        if clone.is_dir():
+            return shlex.quote(f"{clone}[{extra}]")
+        return " ".join(_TITLES.get(name, name) for name in EXTRAS[extra])  # the clone is gone
+    wanted = f"sam21convert[{extra}]"
+    if "vcs_info" in origin:
+        how = origin["vcs_info"]
+        wanted += f" @ {how['vcs']}+{url}@{how['commit_id']}"
+    elif url:
+        wanted += f" @ {url}"
+    return shlex.quote(wanted)
+
+
+def _origin() -> dict[str, Any]:
+    """Where pip took this package from (PEP 610); nothing for an index."""
+    try:
+        text = metadata.distribution("sam21convert").read_text("direct_url.json")
+    except metadata.PackageNotFoundError:
+        return {}
+    return dict(json.loads(text)) if text else {}
