@@ -60,7 +60,11 @@ def commands(home: Path) -> Iterator[Killable]:
 # Where a push is killed; how many of its two objects the Hub then has, and what main holds.
 PUSH: dict[str, tuple[Moment | Look, int, str]] = {
     "half of the model is converted": (Moment("sam21convert.io.data.copy:_copy", 100), 0, "old"),
-    "it is converted, the example not drawn": (Moment(f"{PUBLISH}:_draw"), 0, "old"),
+    "it is converted, the official file not begun": (
+        Moment(f"{PUBLISH}:_write_official"),
+        0,
+        "old",
+    ),
     "half of an object has arrived": (half_of_an_object, 0, "old"),
     "one of two objects has arrived": (one_object, 1, "old"),
     "both have arrived, the commit has not": (all_objects, 2, "old"),
@@ -90,7 +94,7 @@ class Pushing:
 
     def push(self, source: str, at: Moment | Look | None = None) -> tuple[int, str]:
         words = ["push", str(self.home / source), REPO, "--to", "hf-image", "--parity", "none"]
-        return self.commands.run(*words, "--json", at=at)
+        return self.commands.run(*words, "--with-official", "--json", at=at)
 
     def reset(self) -> None:
         """The old state."""
