@@ -253,8 +253,7 @@ class SAM2ImagePredictor:
     ) -> tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None]:
         """Prompts with a first axis, in pixels of the model's input."""
         points, labels, boxes, mask_input = (
-            None if prompt is None else torch.as_tensor(prompt, device=self.device)
-            for prompt in prompts
+            None if prompt is None else _moved(prompt, self.device) for prompt in prompts
         )
         scale = torch.tensor([size[1], size[0]], device=self.device) if in_pixels else 1
         if points is not None:
@@ -287,6 +286,12 @@ def pixels_of(image: NDArray[Any] | Image.Image, image_size: int) -> Tensor:
         ValueError: If ``image`` is not an image.
     """
     return _as_input(_as_unit(image), image_size)[None]  # 1, 3, S, S
+
+
+def _moved(prompt: Any, device: torch.device) -> Tensor:
+    """A prompt on a device, without the float64 of NumPy, which MPS does not have."""
+    tensor = torch.as_tensor(prompt)
+    return (tensor.float() if tensor.is_floating_point() else tensor).to(device)
 
 
 def _as_input(unit: Tensor, side: int) -> Tensor:

@@ -80,7 +80,7 @@ def _resized(logits: Tensor, height: int, width: int) -> Tensor:
 
 
 def _array(mask: Tensor) -> Mask:
-    return np.asarray(mask.to(torch.bool).numpy())
+    return np.asarray(mask.to(torch.bool).cpu().numpy())
 
 
 def _in_picture(prompt: Prompt, width: int, height: int) -> Prompted | None:

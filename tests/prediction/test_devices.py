@@ -9,14 +9,18 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from PIL import Image
 
 import sam21convert
+from sam21convert.comparison.noise import plain_attention
 from sam21convert.errors import UsageError
 from sam21convert.model import SAM2ImagePredictor, build_sam2, build_sam2_video_predictor
 from sam21convert.prediction.devices import pick_device, place_model
+from sam21convert.prediction.draw import scene
 
 from ..commands.test_commands import run
 from ..support.checkpoints import DEBUG
+from ..support.elsewhere import ELSEWHERE, elsewhere
 
 Machine = Callable[..., None]
 
@@ -99,6 +103,31 @@ class TestDefaults:
         ):
             with pytest.raises((RuntimeError, NotImplementedError), match="mps|MPS"):
                 build()
+
+
+def test_masks_of_another_device_are_drawn(
+    tmp_path: Path, checkpoints: Callable[[str], Path]
+) -> None:
+    """On a GPU that has no float64, with the attention that the CPU does not choose by itself."""
+    source, frames = checkpoints(DEBUG), tmp_path / "frames"
+    frames.mkdir()
+    for number in range(2):
+        Image.fromarray(scene(90)).save(frames / f"{number}.jpg")
+    point = sam21convert.Point(30, 50)
+
+    def drawn(folder: Path) -> dict[str, bytes]:
+        found = sam21convert.predict_image(frames / "0.jpg", source, prompts=[point])
+        folder.mkdir()
+        sam21convert.predict_image(frames / "0.jpg", source, folder / "image.png", [point])
+        sam21convert.predict_video(frames, source, folder / "video", [point])
+        assert len(found.arrays) == 3
+        return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*.??g")}
+
+    with plain_attention():
+        expected = drawn(tmp_path / "here")
+        with elsewhere(doubles=False):
+            assert drawn(tmp_path / ELSEWHERE) == expected
+    assert len(expected) > 7
 
 
 @pytest.mark.parametrize(
