@@ -78,6 +78,7 @@ def find(name: str) -> Shipped | None:
     return None
 
 
+@cache
 def shipped_config(name: str) -> ModelConfig:
     """Load a shipped config.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -172,9 +173,8 @@ def tensor_of(model: nn.Module, name: str) -> Tensor:
     Raises:
         KeyError: When the model has no tensor of that name.
     """
-    owner, _, last = name.rpartition(".")
     try:
-        tensor = getattr(model.get_submodule(owner), last)
+        tensor = attrgetter(name)(model)
     except AttributeError:
         raise KeyError(name) from None
     if not isinstance(tensor, Tensor):
