@@ -6,6 +6,10 @@ from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
+# Read when torch is first imported: threads that wait for work let others compute, where two of
+# them share a busy processor.
+os.environ |= {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0"}
+
 import pytest
 import torch
 
