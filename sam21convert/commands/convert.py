@@ -143,8 +143,8 @@ def convert(
         return report(plan, dry_run=True, verified=False, hashes=json)
     with ProgressBar() as progress:
         if not parity:
-            carry_out(plan, overwrite=overwrite, verify=verify, progress=progress)
-            return report(plan, dry_run=False, verified=verify, hashes=json)
+            equal = carry_out(plan, overwrite=overwrite, verify=verify, progress=progress)
+            return report(plan, dry_run=False, verified=verify, hashes=json, identical_to=equal)
         from ..workflows.convert_and_compare import convert_in_parity
 
         return convert_in_parity(

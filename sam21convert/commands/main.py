@@ -25,6 +25,7 @@ from .predict import predict
 from .pull import pull
 from .push import push
 from .sample import sample
+from .selftest import selftest
 from .signals import Stopped
 from .validate import validate
 
@@ -153,5 +154,6 @@ for command in (
     list_published,
     sample,
     demo,
+    selftest,
 ):
     main.add_command(command)

@@ -94,7 +94,8 @@ def convert(
         UnreadableError: when ``source`` or ``base`` is damaged, or changes while it is read.
         RefusedError: when ``source`` is not a SAM 2 checkpoint, or tensors are missing and there is
             no ``base``.
-        MismatchError: when the tensors do not fit the config, or something would be lost.
+        MismatchError: when the tensors do not fit the config, something would be lost, or the
+            source is a published checkpoint and the output is not what is published of it.
 
     Example:
         >>> done = sam21convert.convert("model.pt", "my-model")
@@ -118,6 +119,7 @@ def convert(
         overwrite=overwrite,
     )
     plan = make_plan(source, destination, options)
-    if not dry_run:
-        carry_out(plan, overwrite=overwrite, verify=verify, progress=progress, check=check)
-    return report(plan, dry_run=dry_run, verified=verify and not dry_run, hashes=hashes)
+    if dry_run:
+        return report(plan, dry_run=True, verified=False, hashes=hashes)
+    equal = carry_out(plan, overwrite=overwrite, verify=verify, progress=progress, check=check)
+    return report(plan, dry_run=False, verified=verify, hashes=hashes, identical_to=equal)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from math import isfinite
 from pathlib import Path
 from typing import Any
 
 from ..checkpoint.safety.report import Safety, SourceReport, assess, together
+from ..hub.published import Twin
 from ..io.data.checksums import sha256
 from ..io.source import FOLDERS, Container
 from ..model.config import Generation
@@ -43,6 +44,8 @@ class Conversion(SourceReport):
         files: names of the files written.
         sha256: path -> SHA-256 of each file read or written, if hashes were asked for.
         verified: whether the output was read back.
+        identical_to: the published file that has the same bytes as the weights that were written,
+            if there is one to compare with: its ``repo``, ``file``, ``revision`` and ``sha256``.
         dry_run: whether nothing was written.
         notes: what was left out, added or assumed, a sentence each.
         safety: what loading the sources with torch or pickle would import and call. The output has
@@ -71,9 +74,19 @@ class Conversion(SourceReport):
     files: tuple[str, ...]
     sha256: dict[str, str]
     verified: bool
+    identical_to: Twin | None
     dry_run: bool
     notes: tuple[str, ...]
     safety: Safety
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give the fields as plain data.
+
+        Returns:
+            Field name to value, the published file as a dict.
+        """
+        equal = None if self.identical_to is None else asdict(self.identical_to)
+        return {**super().to_dict(), "identical_to": equal}
 
     def __str__(self) -> str:
         done = "would write" if self.dry_run else "wrote"
@@ -87,12 +100,15 @@ class Conversion(SourceReport):
             ("files", ", ".join(self.files)),
             *([("dropped", ", ".join(self.dropped))] if self.dropped else []),
             *([] if self.dry_run else [("checked", checked)]),
+            *([] if self.identical_to is None else [("identical", f"to {self.identical_to}")]),
             *(("note", note) for note in self.notes),
         ]
         return table(rows)
 
 
-def report(plan: Plan, *, dry_run: bool, verified: bool, hashes: bool) -> Conversion:
+def report(
+    plan: Plan, *, dry_run: bool, verified: bool, hashes: bool, identical_to: Twin | None = None
+) -> Conversion:
     """Describe a plan, carried out or not.
 
     Args:
@@ -100,6 +116,7 @@ def report(plan: Plan, *, dry_run: bool, verified: bool, hashes: bool) -> Conver
         dry_run: whether it was not carried out.
         verified: whether the output was read back.
         hashes: whether to compute the SHA-256 of every file.
+        identical_to: the published file that has the same bytes.
 
     Returns:
         The report.
@@ -140,6 +157,7 @@ def report(plan: Plan, *, dry_run: bool, verified: bool, hashes: bool) -> Conver
         files=names,
         sha256={str(file): sha256(file) for file in hashed},
         verified=verified,
+        identical_to=identical_to,
         dry_run=dry_run,
         notes=(*plan.notes, *([] if safety.clean else [_CLEAN])),
         safety=safety,

@@ -9,6 +9,7 @@ from pathlib import Path
 from ..config.hydra_writer import to_hydra
 from ..config.timm import timm_json
 from ..config.transformers_folder import side_files
+from ..hub.published import Twin
 from ..io.data.checksums import ReadBack
 from ..io.data.copy import Written
 from ..io.open import open_source
@@ -21,6 +22,7 @@ from ..io.tensor import TORCH_NAMES, Tensor
 from ..io.torch_writer import write_torch
 from ..report import Progress
 from .plan import Plan
+from .published import compare_with_published
 
 Check = Callable[[Path], None]
 
@@ -32,7 +34,7 @@ def carry_out(
     verify: bool,
     progress: Progress,
     check: Check = lambda _: None,
-) -> None:
+) -> Twin | None:
     """Write what was planned. The output gets its name only when everything has succeeded.
 
     Args:
@@ -43,11 +45,22 @@ def carry_out(
         check: is called with the path of what was written before it is renamed. An error that it
             raises ends the conversion.
 
+    Returns:
+        The published file that has the same bytes, if ``verify`` found one.
+
     Raises:
         UnreadableError: when a source is damaged or has changed since it was opened.
-        MismatchError: when the output does not read back as it was planned.
+        MismatchError: when the output does not read back as it was planned, or is not what is
+            published of the same checkpoint.
         UsageError: when the destination exists and may not be replaced.
     """
+    equal: Twin | None = None
+
+    def examine(written: Path) -> None:
+        nonlocal equal
+        equal = compare_with_published(plan, written) if verify else None
+        check(written)
+
     progress.start("converting", plan.nbytes * (1 + verify))
     if plan.container in FOLDERS:
         with new_folder(plan.destination, overwrite=overwrite) as folder:
@@ -57,21 +70,22 @@ def carry_out(
                 _write(plan, folder / name, tensors, verify, progress)
             if verify:
                 open_source(folder)  # and its index, if it has one, agrees with the files
-            check(folder)
+            examine(folder)
             refuse_changed(plan.read)
     elif plan.yaml is None or plan.config is None:
         with new_file(plan.destination, overwrite=overwrite) as file:
             _write(plan, file, plan.tensors, verify, progress)
-            check(file)
+            examine(file)
             refuse_changed(plan.read)
     else:
         with new_files(plan.destination, plan.yaml, overwrite=overwrite) as folder:
             _write(plan, folder / plan.destination.name, plan.tensors, verify, progress)
-            check(folder / plan.destination.name)
+            examine(folder / plan.destination.name)
             settings = folder / plan.yaml.name
             text = to_hydra(plan.config, generation=plan.generation is not None)
             settings.write_text(text, encoding="utf-8", newline="\n")
             refuse_changed(plan.read)
+    return equal
 
 
 def _write(

@@ -123,8 +123,8 @@ def convert_in_parity(
         with alone or nullcontext():
             found.append(_compare(plan, written, device, progress))
 
-    carry_out(plan, overwrite=overwrite, verify=verify, progress=progress, check=check)
-    done = report(plan, dry_run=False, verified=verify, hashes=hashes)
+    equal = carry_out(plan, overwrite=overwrite, verify=verify, progress=progress, check=check)
+    done = report(plan, dry_run=False, verified=verify, hashes=hashes, identical_to=equal)
     return WithParity(done, found[0])
 
 

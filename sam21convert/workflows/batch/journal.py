@@ -34,7 +34,7 @@ _RECORD: Mapping[str, tuple[type, ...]] = {
 }
 _FACTS: Mapping[str, tuple[type, ...]] = {
     **dict.fromkeys(("source_dialect", "dialect"), _TEXT),
-    **dict.fromkeys(("config", "generation", "safety"), _MAYBE),
+    **dict.fromkeys(("config", "generation", "identical_to", "safety"), _MAYBE),
     "dtypes": (dict,),
     "bytes": (int,),
 }

@@ -30,6 +30,8 @@ class Item(Report):
         generation: The generation of the output.
         dtypes: Type to number of tensors in the output.
         bytes: Size of the output's tensors, also if it is only planned.
+        identical_to: The published file that has the same bytes; None if there is none to compare
+            with.
         safety: The rating of what loading the source with torch or pickle would run; None where it
             was not looked at in this run.
         seconds: The duration of the conversion.
@@ -46,6 +48,7 @@ class Item(Report):
     generation: str | None = None
     dtypes: dict[str, int] = field(default_factory=dict)
     bytes: int = 0
+    identical_to: str | None = None
     safety: Rating | None = None
     seconds: float = 0.0
     error: str | None = None
@@ -116,7 +119,11 @@ class BatchReport(Report):
         for item, row in zip(self.items, rows, strict=True):
             cells = [text.ljust(width) for text, width in zip(row, widths, strict=True)]
             lines.append("  ".join(cells).rstrip())
-            for label, text in (("error", item.error), ("hint", item.hint)):
+            for label, text in (
+                ("identical to", item.identical_to),
+                ("error", item.error),
+                ("hint", item.hint),
+            ):
                 lines += _labelled(label, text) if text is not None else []
         if self.left_out:
             names = ", ".join(map(one_line, self.left_out))

@@ -240,7 +240,7 @@ class Run:
         if self.parity:
             from ..convert_and_compare import convert_in_parity
 
-            convert_in_parity(
+            done = convert_in_parity(
                 plan,
                 overwrite=overwrite,
                 verify=self.verify,
@@ -248,10 +248,11 @@ class Run:
                 device=self.device,
                 progress=interrupt,
                 alone=self.comparing,  # torch uses all cores, and its settings are global
-            )
-        else:
-            carry_out(plan, overwrite=overwrite, verify=self.verify, progress=interrupt)
-        return report(plan, dry_run=False, verified=self.verify, hashes=False)
+            ).answer
+            assert isinstance(done, Conversion)
+            return done
+        equal = carry_out(plan, overwrite=overwrite, verify=self.verify, progress=interrupt)
+        return report(plan, dry_run=False, verified=self.verify, hashes=False, identical_to=equal)
 
     def _may_replace(self, before: JournalRecord | None) -> bool:
         """Whether a file or folder at the output may be replaced: the batch wrote it itself."""
@@ -295,6 +296,7 @@ def _facts(done: Conversion) -> dict[str, Any]:
         "generation": done.generation,
         "dtypes": done.dtypes,
         "bytes": done.bytes,
+        "identical_to": None if done.identical_to is None else str(done.identical_to),
         "safety": done.safety.rating,
     }
 

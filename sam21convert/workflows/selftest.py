@@ -1,0 +1,123 @@
+"""A test of this installation against what is published: download, convert, compare the bytes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from ..conversion.api import convert
+from ..errors import MismatchError, UsageError
+from ..hub import published
+from ..hub.published import Published, Twin
+from ..hub.resolve import resolve, verify
+from ..io.output.temporary import temporary_folder
+from ..report import SILENT, Progress, Report, one_line, table
+
+
+@dataclass(frozen=True)
+class Compared:
+    """One conversion of a published checkpoint.
+
+    Attributes:
+        name: The name of the checkpoint.
+        twin: The published file that it is compared with.
+        ok: Whether the conversion gives its bytes; None where it need not, and does not.
+        fault: What is wrong.
+        seconds: How long it took, without the download.
+    """
+
+    name: str
+    twin: Twin
+    ok: bool | None
+    fault: str | None
+    seconds: float
+
+    def __str__(self) -> str:
+        if self.ok:
+            return f"identical to {self.twin}"
+        return one_line(self.fault or f"not identical to {self.twin}, which others have written")
+
+
+@dataclass(frozen=True)
+class SelfTest(Report):
+    """The answer of :func:`selftest`.
+
+    Attributes:
+        compared: The conversions, in the order of the names.
+    """
+
+    compared: tuple[Compared, ...]
+
+    @property
+    def exit_code(self) -> int:
+        """1 if a conversion gives other bytes than it must."""
+        return int(any(one.ok is False for one in self.compared))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give the fields as plain data.
+
+        Returns:
+            Field name to value, each conversion as a dict.
+        """
+        return {"compared": [asdict(one) for one in self.compared]}
+
+    def __str__(self) -> str:
+        return table([(one.name, f"{one.seconds:5.1f} s   {one}") for one in self.compared])
+
+
+def selftest(names: Sequence[str] = (), *, progress: Progress = SILENT) -> SelfTest:
+    """Convert published checkpoints, and compare with what is published of them in other forms.
+
+    Args:
+        names: Names of published checkpoints; empty means all whose conversion is known to the
+            byte. Each is downloaded to the cache, if it is not there, and its SHA-256 is checked.
+        progress: Receives the number of finished checkpoints.
+
+    Returns:
+        The comparisons.
+
+    Raises:
+        UsageError: If a name is none of a published checkpoint, or there is nothing published to
+            compare with.
+        UnreadableError: If a checkpoint cannot be downloaded or has the wrong hash.
+    """
+    chosen = [_named(name) for name in names] or [
+        known for known in published.PUBLISHED if any(twin.binding for twin in known.twins)
+    ]
+    compared: list[Compared] = []
+    progress.start("selftest", len(chosen))
+    for known in chosen:
+        progress.advance(0, known.name)
+        compared += _compared(known)
+        progress.advance(1)
+    return SelfTest(tuple(compared))
+
+
+def _named(name: str) -> Published:
+    comparable = [known.name for known in published.PUBLISHED if known.twins]
+    for known in published.PUBLISHED:
+        if known.name == name and known.twins:
+            return known
+    raise UsageError(
+        f"{name}: expected a published checkpoint of which another form is known: "
+        f"{', '.join(comparable)}"
+    )
+
+
+def _compared(known: Published) -> Iterator[Compared]:
+    located = resolve(known.name)
+    verify(located)
+    for twin in known.twins:
+        start = time.perf_counter()
+        ok: bool | None = None
+        fault = None
+        with temporary_folder() as scratch:
+            target = scratch / ("model" if twin.dialect == "hf-video" else twin.file)
+            try:
+                done = convert(located.path, target, to=twin.dialect)
+                ok = done.identical_to == twin or None
+            except MismatchError as error:
+                ok, fault = False, error.message
+        yield Compared(known.name, twin, ok, fault, round(time.perf_counter() - start, 2))
