@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cache
 from pathlib import Path
 
@@ -34,6 +34,29 @@ def _declare_torchvision_ops() -> None:
             schema = f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
             library.define(schema)  # type: ignore[no-untyped-call]
         _KEPT.append(library)  # an operator lives as long as its library
+
+
+# What the tests compare with or draw with. A module that imports one that is not installed is
+# skipped; one that is there and cannot be imported, or has changed, is an error.
+PEERS = {"markdown_it", "matplotlib", "peft", "sam2", "timm", "torchvision", "transformers"}
+
+
+class _Module(pytest.Module):
+    """A test module that is skipped, with the reason, where a package it imports is missing."""
+
+    def collect(self) -> Iterable[pytest.Item | pytest.Collector]:
+        try:
+            return super().collect()
+        except self.CollectError as error:
+            cause = error.__cause__
+            if isinstance(cause, ModuleNotFoundError) and cause.name in PEERS:
+                pytest.skip(f"{cause.name} is not installed", allow_module_level=True)
+            raise
+
+
+def pytest_pycollect_makemodule(module_path: Path, parent: pytest.Collector) -> pytest.Module:
+    """Make the test modules."""
+    return _Module.from_parent(parent, path=module_path)
 
 
 _KEPT: list[torch.library.Library] = []

@@ -26,7 +26,13 @@ from sam21convert.commands.main import main
 from sam21convert.config.registry import SHIPPED, shipped_config, shipped_tensors, tensors_of
 from sam21convert.conversion.target import pick_target
 from sam21convert.dialects import BY_NAME, DIALECTS
-from sam21convert.errors import MismatchError, RefusedError, UnreadableError, UsageError
+from sam21convert.errors import (
+    MismatchError,
+    MissingPackageError,
+    RefusedError,
+    UnreadableError,
+    UsageError,
+)
 from sam21convert.io.open import open_source
 
 from ..support.checkpoints import DEBUG, DEBUG_20, official_pt, random_bits, sparse, state_dict
@@ -490,8 +496,8 @@ class TestPlot:
     def test_needs_matplotlib(
         self, tmp_path: Path, pt: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-        with pytest.raises(UsageError, match=r"pip install 'sam21convert\[plot\]'"):
+        monkeypatch.setitem(sys.modules, "matplotlib", None)
+        with pytest.raises(MissingPackageError, match=r"install .*\[plot\]"):
             diff(pt, pt, plot=tmp_path / "x.png")
         assert not (tmp_path / "x.png").exists()
 

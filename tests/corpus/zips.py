@@ -97,7 +97,8 @@ def _changed(which: str, /, **changes: Any) -> bytes:
 
 def _entries() -> Iterator[Case]:
     pickled, data = "a/data.pkl", "a/data/0"
-    packed = zlib.compress(bytes(10**6), wbits=-15)
+    squeeze = zlib.compressobj(wbits=-15)
+    packed = squeeze.compress(bytes(10**6)) + squeeze.flush()
     plain = torch_entries(tensor_pickle(), bytes(24))
     fake = zipped([Entry(data, b"\xff" * 24)])[:-22]  # an entry, hidden in the data of another
     table: tuple[Any, ...] = (
