@@ -51,10 +51,11 @@ TYPES = {
     torch.uint64: "U64",
     torch.float8_e4m3fn: "F8_E4M3",
     torch.float8_e5m2: "F8_E5M2",
-    torch.float8_e8m0fnu: "F8_E8M0",
     torch.float8_e4m3fnuz: "F8_E4M3FNUZ",
     torch.float8_e5m2fnuz: "F8_E5M2FNUZ",
 }
+if hasattr(torch, "float8_e8m0fnu"):  # from torch 2.7
+    TYPES[torch.float8_e8m0fnu] = "F8_E8M0"
 
 
 def bytes_at(ref: TensorRef) -> bytes:
