@@ -26,11 +26,10 @@ from sam21convert.comparison.inputs import Picture
 from sam21convert.errors import UnreadableError
 from sam21convert.model.image_predictor import pixels_of
 
-from ..support.backends import ASKED, apart, asked, loaded, the_clip, the_picture
+from ..support.backends import ASKED, apart, asked, loaded, the_clip, the_picture, tolerance
 from ..support.checkpoints import DEBUG
 from ..support.official import DEBUG as BOTH
 
-ROUNDING = 1e-4
 DIFFERENT = ("no-prompt", "video-mask", "video-correction")
 COPY = "prompt_encoder.shared_embedding.positional_embedding"
 
@@ -46,8 +45,8 @@ def usual(checkpoints: Any) -> Any:
     return loaded(Transformers, checkpoints(DEBUG))
 
 
-def in_parity(reference: Activations, other: Activations) -> bool:
-    return all(far <= ROUNDING for far in apart(reference, other).values())
+def in_parity(source: Path, reference: Activations, other: Activations) -> bool:
+    return all(far <= tolerance(source) for far in apart(reference, other).values())
 
 
 def equal(one: Activations, other: Activations) -> bool:
@@ -62,7 +61,7 @@ class TestActivations:
         truth = asked(loaded(Truth, source), scenario)
         theirs = asked(loaded(Transformers, source), scenario, agreed=truth)
         assert set(truth) == set(theirs)
-        assert in_parity(truth, theirs)
+        assert in_parity(source, truth, theirs)
 
     @pytest.mark.parametrize("scenario", DIFFERENT)
     def test_those_of_a_known_difference_are_there(self, checkpoints: Any, scenario: str) -> None:
@@ -72,18 +71,19 @@ class TestActivations:
         theirs = asked(loaded(Transformers, source), scenario, agreed=truth)
         more = {name for name in theirs if kind(name) in ("memory_encoder.output", "memory")}
         assert set(truth) <= set(theirs) <= set(truth) | more
-        assert not in_parity(truth, theirs)
+        assert not in_parity(source, truth, theirs)
 
     def test_a_tensor_changed_by_1_percent_is_out_of_parity(
         self, checkpoints: Any, usual: Any
     ) -> None:
-        truth = asked(loaded(Truth, checkpoints(DEBUG)), "video-two")
+        source = checkpoints(DEBUG)
+        truth = asked(loaded(Truth, source), "video-two")
         weight = usual.tensor("memory_encoder.pix_feat_proj.weight")
         before = weight.clone()
         weight.mul_(1.01)
         found = apart(truth, asked(usual, "video-two", agreed=truth))
         weight.copy_(before)
-        first = next(name for name in truth if found[name] > ROUNDING)
+        first = next(name for name in truth if found[name] > tolerance(source))
         assert first == "frame0.object1.memory_encoder.output"
 
     def test_a_method_that_a_version_does_not_have_is_named(

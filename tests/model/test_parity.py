@@ -24,8 +24,7 @@ from sam21convert.model.image_predictor import pixels_of
 from sam21convert.prediction.draw import scene
 
 from ..support.official import official_predictor
-from ..support.rounding import beyond_rounding, relative, rounding
-from ..support.transformers import MILLIONTH
+from ..support.rounding import MULTIPLE, beyond_rounding, relative, rounding
 
 SIDE = 1024
 POINT = torch.tensor([[[360.0, 640.0]]])
@@ -65,6 +64,15 @@ def ours(home: Path) -> tuple[SAM2, ImageFeatures]:
     assert report.dialect == "hf-video"
     with torch.no_grad():
         return model, model.encode_image(pixels())
+
+
+@pytest.fixture(scope="module")
+def noise(ours: tuple[SAM2, ImageFeatures]) -> dict[str, float]:
+    """How far rounding alone moves the answers to all prompts."""
+    model, features = ours
+    asked = [partial(masks, features, kind, many) for kind in PROMPTS for many in (True, False)]
+    with torch.no_grad():
+        return rounding(model, *asked)
 
 
 @pytest.fixture(scope="module")
@@ -137,15 +145,14 @@ def test_image_features_are_those_of_transformers_within_rounding(
 def test_masks_are_those_of_transformers(
     ours: tuple[SAM2, ImageFeatures],
     transformers: tuple[Any, list[Tensor]],
+    noise: dict[str, float],
     kind: str,
     multimask: bool,
 ) -> None:
     model, features = ours
     theirs = in_transformers(transformers, PROMPTS[kind], multimask)
-    noise = rounding(model, partial(masks, features, kind, multimask))
     other = {"logits": theirs.pred_masks[:, 0], "iou": theirs.iou_scores[:, 0]}
     assert not beyond_rounding(noise, masks(features, kind, multimask, model), other)
-    assert max(noise.values()) < 3 * MILLIONTH
 
 
 def masks(features: ImageFeatures, kind: str, multimask: bool, model: SAM2) -> dict[str, Tensor]:
@@ -169,7 +176,9 @@ def in_transformers(
 
 
 def test_the_comparison_with_transformers_can_fail(
-    ours: tuple[SAM2, ImageFeatures], transformers: tuple[Any, list[Tensor]]
+    ours: tuple[SAM2, ImageFeatures],
+    transformers: tuple[Any, list[Tensor]],
+    noise: dict[str, float],
 ) -> None:
     """A positional matrix that is a thousandth off, and two point embeddings swapped."""
     model, features = ours
@@ -185,7 +194,7 @@ def test_the_comparison_with_transformers_can_fail(
         encoder.load_state_dict({**weights, **mistake})
         mine: MaskPrediction = model.predict_masks(features, **PROMPTS["three points"])
         encoder.load_state_dict(weights)
-        assert relative(mine.logits, theirs.pred_masks[:, 0]) > 100 * MILLIONTH
+        assert relative(mine.logits, theirs.pred_masks[:, 0]) > 10 * MULTIPLE * noise["logits"]
 
 
 def test_both_signs_of_the_object_score_occur_in_a_tracked_video(

@@ -10,8 +10,11 @@ from torch import Tensor
 
 from sam21convert.comparison.activations import Activations, kind
 from sam21convert.comparison.backends.base import LoadOptions
+from sam21convert.comparison.backends.truth import Truth
 from sam21convert.comparison.inputs import Clip, Picture, clip, pictures
 from sam21convert.comparison.scenarios import BY_NAME, IMAGES, VIDEOS, ImageScenario, VideoScenario
+
+from .rounding import EPSILON, MULTIPLE, variants
 
 ASKED = [scenario.name for scenario in (*IMAGES, *VIDEOS) if scenario.name != "video-holes"]
 BRIEF = [name for name in ASKED if name not in ("video-long", "video-reverse")]
@@ -103,3 +106,23 @@ def apart(reference: Activations, other: Activations) -> dict[str, float]:
         return float((mine - theirs).abs().max()) / scales[kind(name)] if mine.numel() else 0.0
 
     return {name: far(name, mine, other[name]) for name, mine in reference.items() if name in other}
+
+
+@cache
+def tolerance(source: Path) -> float:
+    """How far apart activations may be: a multiple of how far rounding alone moves them.
+
+    Args:
+        source: The checkpoint.
+
+    Returns:
+        The largest difference, in the units of :func:`apart`.
+    """
+    truth, noise = loaded(Truth, source), EPSILON
+    for scenario in ("points", "video-box"):
+        usual = asked(truth, scenario)
+        for model, context in variants(truth.model):
+            with context:
+                found = asked(Truth(source, model, images_only=False), scenario, agreed=usual)
+            noise = max(noise, *apart(usual, found).values())
+    return MULTIPLE * noise

@@ -1,15 +1,15 @@
 """How far a model is from itself when nothing but rounding differs.
 
 Two implementations of one model round in different places, and how much that matters depends on the
-weights, the input and the processor. So tolerances are multiples of what is measured here: the same
-computation with another attention kernel, with another number of threads, and with every weight
-moved to a neighbouring floating-point number, which is as far as rounding can move it.
+weights, the input and the processor. So tolerances are multiples of what is measured here, in the
+same run: the same computation with other kernels, with another number of threads, and with every
+weight moved to a neighbouring floating-point number, which is as far as rounding can move it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from copy import deepcopy
 from typing import TypeVar
 
@@ -20,6 +20,7 @@ from sam21convert.comparison.noise import other_threads, plain_attention
 
 MULTIPLE = 5  # tolerance over noise: another implementation rounds in more places than a variant
 SEEDS = range(2)
+EPSILON = torch.finfo(torch.float32).eps
 
 Model = TypeVar("Model", bound=nn.Module)
 
@@ -44,6 +45,21 @@ def nudged(model: Model, seed: int) -> Model:
     return copy
 
 
+@contextmanager
+def plain_convolutions() -> Iterator[None]:
+    """A context in which torch convolves by its own kernels, not by those of oneDNN.
+
+    Yields:
+        Nothing.
+    """
+    before = torch.backends.mkldnn.enabled
+    torch.backends.mkldnn.enabled = False  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        torch.backends.mkldnn.enabled = before
+
+
 def variants(model: Model) -> Iterator[tuple[Model, AbstractContextManager[None]]]:
     """The same model, computed by other means.
 
@@ -54,6 +70,7 @@ def variants(model: Model) -> Iterator[tuple[Model, AbstractContextManager[None]
         A model, and the context in which to run it.
     """
     yield model, plain_attention()
+    yield model, plain_convolutions()
     yield model, other_threads()
     for seed in SEEDS:
         yield nudged(model, seed), nullcontext()
@@ -72,23 +89,26 @@ def relative(mine: Tensor, theirs: Tensor) -> float:
     return float((mine - theirs).abs().max() / theirs.abs().max())
 
 
-def rounding(model: Model, compute: Callable[[Model], Mapping[str, Tensor]]) -> dict[str, float]:
-    """The noise of a model's results: the largest difference of a variant.
+def rounding(
+    model: Model, *computations: Callable[[Model], Mapping[str, Tensor]]
+) -> dict[str, float]:
+    """The noise of a model's results: the largest difference of a variant, for any input.
 
     Args:
         model: The model.
-        compute: Runs a model and returns its results by name.
+        *computations: Each runs a model on another input and returns its results by name.
 
     Returns:
         The noise by name of the result, at least the machine epsilon of float32.
     """
-    usual = compute(model)
-    noise = dict.fromkeys(usual, torch.finfo(torch.float32).eps)
+    usual = [compute(model) for compute in computations]
+    noise = {name: EPSILON for results in usual for name in results}
     for variant, context in variants(model):
         with context:
-            found = compute(variant)
-        for name, tensor in usual.items():
-            noise[name] = max(noise[name], relative(found[name], tensor))
+            for compute, results in zip(computations, usual, strict=True):
+                found = compute(variant)
+                for name, tensor in results.items():
+                    noise[name] = max(noise[name], relative(found[name], tensor))
     return noise
 
 
