@@ -21,7 +21,7 @@ from typing import Any
 from sam21convert.commands.main import main
 
 COMMANDS = ("inspect", "validate", "convert")
-PATIENCE = 20  # seconds, for what waits for ever
+PATIENCE = 60  # seconds, for what waits for ever
 
 
 class Hung(BaseException):

@@ -77,9 +77,9 @@ def test_no_names_have_no_twins() -> None:
 
 @pytest.mark.parametrize("accents", ["\u0315\u0300", "\u0300", "\U0001d165\u0300"])
 def test_any_number_of_accents_takes_time_in_proportion(accents: str) -> None:
-    start = time.perf_counter()
+    start = time.process_time()
     folded("a" + accents * 500_000)  # normalised at once this takes minutes
-    assert time.perf_counter() - start < 5
+    assert time.process_time() - start < 5
 
 
 def test_one_sentence_refuses_twins_everywhere() -> None:

@@ -49,9 +49,9 @@ READERS: dict[str, Callable[[Path], object]] = {
 
 @contextmanager
 def at_once() -> Iterator[None]:
-    start = time.monotonic()
+    start = time.process_time()
     yield
-    assert time.monotonic() - start < 5
+    assert time.process_time() - start < 5
 
 
 @pytest.mark.parametrize("reader", READERS)
