@@ -14,7 +14,8 @@ import pytest
 
 from sam21convert.hub.download import redacted
 
-from ..support.file_server import Served, Web, child, environment
+from ..support.file_server import Served, Web, environment
+from ..support.forks import child
 
 BODY = os.urandom(300_000)
 OTHER = os.urandom(300_000)

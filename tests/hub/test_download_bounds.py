@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from ..support.file_server import Served, Web, child, environment
+from ..support.file_server import Served, Web, environment
+from ..support.forks import child
 from .test_download import left
 
 BODY = os.urandom(300_000)

@@ -24,7 +24,8 @@ from sam21convert.hub.resolve import locate
 from sam21convert.report import one_line
 
 from ..support.checkpoints import DEBUG, official_pt
-from ..support.file_server import Served, Web, child, environment
+from ..support.file_server import Served, Web, environment
+from ..support.forks import child
 from ..support.hub_server import Fault, Flip, Hub
 from ..support.paths import ROOT
 

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
-import sys
 import threading
 import time
-from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -144,16 +140,3 @@ def environment(home: Path, **more: str) -> dict[str, str]:
         "XDG_CACHE_HOME": str(home),
         **more,
     }
-
-
-def child(program: str, arguments: Sequence[str], env: dict[str, str]) -> Any:
-    """Run a program that prints JSON, and nothing on standard error; what it prints."""
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", program, *arguments],
-        env=env,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert (done.returncode, done.stderr) == (0, "")
-    return json.loads(done.stdout)
