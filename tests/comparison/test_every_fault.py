@@ -33,10 +33,10 @@ from sam21convert.comparison.noise import Arithmetic
 from sam21convert.comparison.perturb import perturb
 from sam21convert.comparison.scenarios import chosen
 
-from ..support.official import NEWER_FIRST
+from ..support.official import DEBUG
 
 SCENARIOS = "encoder,point,points,box,mask,video-point,video-mask,video-absent"
-BOTH = pytest.mark.parametrize("name", NEWER_FIRST)
+BOTH = pytest.mark.parametrize("name", DEBUG)
 
 
 class Differs(Exception):  # noqa: N818  # not an error: what follows need not be computed

@@ -291,12 +291,9 @@ class TestTheComparisonCanFail:
             old.play(videos.point, folder)
 
 
-@pytest.mark.parametrize(
-    "name",
-    ["sam2.1/sam2.1_hiera_t", pytest.param("sam2/sam2_hiera_t", marks=pytest.mark.slow)],
-)
+@pytest.mark.parametrize("name", ["sam2.1/sam2.1_hiera_t", "sam2/sam2_hiera_t"])
 def test_tiny(name: str, folder: str) -> None:
-    tell_story(name, folder)
+    tell_story(name, folder, 128)
 
 
 @pytest.mark.slow
@@ -304,12 +301,12 @@ def test_tiny(name: str, folder: str) -> None:
     "name", [shipped.name for shipped in SHIPPED if shipped.size in ("small", "base_plus", "large")]
 )
 def test_larger_sizes(name: str, folder: str) -> None:
-    tell_story(name, folder)
+    tell_story(name, folder, 256)
 
 
-def tell_story(name: str, folder: str) -> None:
-    """All frames at 256 pixels: two objects that come and go, corrections, backwards."""
-    config = replace(shipped_config(name), image_size=256)
+def tell_story(name: str, folder: str, image_size: int) -> None:
+    """All frames: two objects that come and go, corrections, backwards."""
+    config = replace(shipped_config(name), image_size=image_size)
     ours, theirs = Pair(config, **USUAL).play(videos.story, folder)
     assert same(remembered(ours), remembered_officially(theirs))
     found = scores(remembered(ours))

@@ -22,10 +22,6 @@ __all__ = ["build_official", "build_official_predictor", "official_predictor"]
 
 PUBLISHED = tuple(shipped.name for shipped in SHIPPED if shipped.size != "debug")
 DEBUG = tuple(shipped.name for shipped in SHIPPED if shipped.size == "debug")
-# For what takes minutes: SAM 2.1 has all tensors of SAM 2, whose turn is in the slow tests.
-NEWER_FIRST = [
-    pytest.param(name, marks=() if "sam2.1" in name else pytest.mark.slow) for name in DEBUG
-]
 
 
 def build_published(name: str) -> Any:
