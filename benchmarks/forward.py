@@ -1,7 +1,7 @@
 """How fast the model runs, and in how much memory, beside the official code and transformers.
 
     python -m benchmarks.forward [--config NAME] [--image-size N] [--rounds N] [--threads N]
-                                 [--device cpu|cuda] [--autocast] [--compile]
+                                 [--device cpu|cuda|cuda:1] [--autocast] [--compile]
 
 The three have the same weights, see the same video and take turns in one process, so that a slow
 moment of the machine, or the state of its memory, hits all alike. What counts are the ratios within
@@ -60,6 +60,7 @@ class Worker:
 
     def __init__(self, side: str, options: Options) -> None:
         self.options = options
+        self.on_cuda = options.device.startswith("cuda")
         config = replace(shipped_config(options.config), image_size=options.image_size)
         ours: Any = SAM2VideoPredictor(config).eval()
         weights = randomise(ours, seed=0)
@@ -127,21 +128,21 @@ class Worker:
             "one prompt": self.prompt,
             "one tracked frame": lambda: next(self.tracking),
         }
-        half = torch.autocast(self.options.device, dtype=torch.bfloat16)
+        half = torch.autocast(torch.device(self.options.device).type, dtype=torch.bfloat16)
         start = time.perf_counter()
         with torch.inference_mode(), half if self.options.autocast else nullcontext():
             actions[step]()
-        if self.options.device == "cuda":
-            torch.cuda.synchronize()
+        if self.on_cuda:
+            torch.cuda.synchronize(self.options.device)
         return time.perf_counter() - start
 
     def peak(self, step: str) -> float:
         """Megabytes of tensors at the peak, beyond those there were before."""
-        if self.options.device == "cuda":
-            torch.cuda.reset_peak_memory_stats()
-            before = torch.cuda.memory_allocated()
+        if self.on_cuda:
+            torch.cuda.reset_peak_memory_stats(self.options.device)
+            before = torch.cuda.memory_allocated(self.options.device)
             self.take(step)
-            return (torch.cuda.max_memory_allocated() - before) / 1e6
+            return (torch.cuda.max_memory_allocated(self.options.device) - before) / 1e6
         with torch.profiler.profile(profile_memory=True) as profile:
             self.take(step)
         assert profile.profiler is not None
@@ -178,7 +179,8 @@ def report(
     megabytes: dict[tuple[str, str], float],
 ) -> None:
     """Medians of seconds, and of each round's ratio to the official code; peaks of memory."""
-    device = torch.cuda.get_device_name() if options.device == "cuda" else platform.machine()
+    cuda = options.device.startswith("cuda")
+    device = torch.cuda.get_device_name(options.device) if cuda else platform.machine()
     how = "compiled" if options.compile else "eager"
     kind = "bfloat16 autocast" if options.autocast else "float32"
     versions = ", ".join(f"{name} {version(name)}" for name in ("torch", "sam2", "transformers"))
@@ -202,7 +204,7 @@ def parse() -> Options:
     parser.add_argument("--image-size", type=int, default=1024)
     parser.add_argument("--rounds", type=int, default=6, help="a multiple of 3 is fair")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
-    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:1")
     parser.add_argument("--autocast", action="store_true", help="bfloat16")
     parser.add_argument("--compile", action="store_true", help="by inductor, part by part")
     return Options(**vars(parser.parse_args()))

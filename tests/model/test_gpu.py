@@ -8,7 +8,7 @@ far the official code is from itself when its attention is computed in another w
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import cache
@@ -22,7 +22,13 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 import sam21convert
 from sam21convert.config.registry import shipped_config
-from sam21convert.model import SAM2VideoPredictor, TrackingOptions
+from sam21convert.model import (
+    SAM2ImagePredictor,
+    SAM2VideoPredictor,
+    TrackingOptions,
+    build_sam2,
+    build_sam2_video_predictor,
+)
 
 from ..support import videos
 from ..support.official import PUBLISHED, build_official_predictor
@@ -128,18 +134,31 @@ def test_masks_are_those_of_transformers(name: str, autocast: bool, folder: str)
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("left", ["truth", "sam2"])
 @pytest.mark.parametrize("name", PUBLISHED)
-def test_parity_of_the_published_sizes(name: str, left: str, dtype: Any, tmp_path: Path) -> None:
-    sam21convert.sample(tmp_path / "model.pt", name)
-    sam21convert.convert(tmp_path / "model.pt", tmp_path / "hf")
+def test_parity_of_the_published_sizes(
+    name: str, left: str, dtype: Any, checkpoints: Callable[[str], Path], tmp_path: Path
+) -> None:
+    source = checkpoints(name)
+    sam21convert.convert(source, tmp_path / "hf")
     found = sam21convert.parity(
-        f"{left}:{tmp_path / 'model.pt'}",
+        f"{left}:{source}",
         f"transformers:{tmp_path / 'hf'}",
         scenarios="full",
         device="cuda",
         dtype=dtype,
+        report=tmp_path / "page",
     )
     print(found)
     assert found.ok
+
+
+def test_the_gpu_is_used_without_being_asked_for(checkpoints: Callable[[str], Path]) -> None:
+    source = str(checkpoints(NAMES[0]))
+    found = sam21convert.parity(source, source, scenarios="point")
+    assert (found.ok, found.device.partition(" ")[0]) == (True, "cuda")
+    for model in (build_sam2(NAMES[0]), SAM2ImagePredictor.from_pretrained(source)):
+        assert model.device.type == "cuda"
+    last = f"cuda:{torch.cuda.device_count() - 1}"
+    assert build_sam2_video_predictor(NAMES[0], source, device=last).device == torch.device(last)
 
 
 @pytest.mark.parametrize("tensor", ["maskmem_tpos_enc", "memory_attention.norm.weight"])
