@@ -14,7 +14,8 @@ from safetensors.torch import save_file
 import sam21convert
 
 from ..support.checkpoints import DEBUG
-from ..support.file_server import Served, Web, child, environment
+from ..support.file_server import Served, Web, environment
+from ..support.forks import child
 
 NAME = "sam2.1_hiera_tiny"
 # Replaces the first published checkpoint by the debug model on the test server, and runs a command.

@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-import pytest
 import torch
 from sam2.build_sam import build_sam2
 from torch import Tensor, nn
