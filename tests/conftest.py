@@ -18,8 +18,8 @@ import sam21convert
 # Ignored in a shell's background, and then in all that is started from here.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 os.environ["HF_HUB_OFFLINE"] = "1"  # read when huggingface_hub is first imported
-if "OMP_NUM_THREADS" not in os.environ:
-    torch.set_num_threads(1)  # small models gain nothing from more, and suffer on a busy machine
+# Small models gain nothing from more threads, and suffer on a busy machine.
+torch.set_num_threads(int(os.environ.get("TEST_THREADS", "1")))
 
 
 def _declare_torchvision_ops() -> None:

@@ -34,7 +34,10 @@ def test_a_quick_part_passes_with_the_oldest_kernels() -> None:
 
 
 def torch_says(setting: Setting) -> str:
-    ask = "import torch; print(torch.backends.cpu.get_cpu_capability(), torch.get_num_threads())"
+    ask = (
+        "import tests.conftest, torch\n"
+        "print(torch.backends.cpu.get_cpu_capability(), torch.get_num_threads())"
+    )
     return run(setting, "-c", ask, quiet=True).stdout.strip()
 
 

@@ -47,7 +47,7 @@ SETTINGS = (
     Setting("onednn-avx2", dict.fromkeys(_ONEDNN, "AVX2"), "AVX2", library="mkldnn"),
     Setting("mkl-compatible", {"MKL_CBWR": "COMPATIBLE"}, library="mkl"),
     Setting("mkl-avx2", {"MKL_CBWR": "AVX2"}, "AVX2", library="mkl"),
-    Setting("threads-2", {"OMP_NUM_THREADS": "2"}),
+    Setting("threads-2", {"TEST_THREADS": "2"}),
     Setting("lowest", _LOWEST),  # all at once: the quick part
 )
 
