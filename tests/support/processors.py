@@ -72,18 +72,6 @@ def why_not(setting: Setting) -> str:
     return ""
 
 
-def environment(setting: Setting) -> dict[str, str]:
-    """The variables of this process, with those of a setting.
-
-    Args:
-        setting: The setting.
-
-    Returns:
-        The environment for a process.
-    """
-    return {**os.environ, **setting.environment}
-
-
 def run(setting: Setting, *command: str, quiet: bool = False) -> subprocess.CompletedProcess[str]:
     """Run Python under a setting, in the root of the repository.
 
@@ -98,7 +86,7 @@ def run(setting: Setting, *command: str, quiet: bool = False) -> subprocess.Comp
     return subprocess.run(
         [sys.executable, *command],
         cwd=ROOT,
-        env=environment(setting),
+        env={**os.environ, **setting.environment},
         capture_output=quiet,
         text=True,
         check=False,
