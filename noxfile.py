@@ -55,7 +55,7 @@ def floors(session: nox.Session) -> None:
 @nox.session(python=PYTHONS[0])
 def alone(session: nox.Session) -> None:
     """The same without a package to compare with, whose tests are skipped."""
-    tools = ("markdown-it-py>=3", "pytest>=8.3", "safetensors>=0.5")
+    tools = ("markdown-it-py>=3", "pytest>=9.0", "safetensors>=0.5")
     _quick_tests(session, "--resolution=lowest-direct", "-e", ".[torch]", *tools)
 
 
