@@ -1,10 +1,11 @@
 """How often a right conversion is called wrong, and a wrong one right.
 
     python -m benchmarks.false_alarms [--seeds N] [--faults] [--setting NAME]... [--scenarios NAMES]
+        [--config NAME]...
 
 A right conversion is a checkpoint of random weights against the transformers folder that was made
-of it: for each seed, the smallest model of both generations, at two image sizes, under each setting
-of the processor that is possible here (tests/support/processors.py). ``--faults`` also changes
+of it: for each seed, the smallest model of both generations (or ``--config``), at two image sizes,
+under each setting of the processor that is possible here (tests/support/processors.py). ``--faults`` also changes
 every tensor of one conversion by 1 %, one after the other, under each setting; not counted are the
 tensors on which no result depends. Run it from the root of a checkout with the test dependencies.
 """
@@ -49,18 +50,18 @@ class Count:
     missed: tuple[str, ...] = ()
 
 
-def count(seeds: int, scenarios: str, *, faults: bool) -> Count:
+def count(options: argparse.Namespace) -> Count:
     """Compare in this process, with the kernels that its environment chose."""
     found = Count()
-    for seed in range(seeds):
-        for config in CONFIGS:
+    for seed in range(options.seeds):
+        for config in options.config or CONFIGS:
             with tempfile.TemporaryDirectory() as folder:
                 source, hf = Path(folder, "model.pt"), Path(folder, "hf")
                 sam21convert.sample(source, config, seed)
                 sam21convert.convert(source, hf)
                 for size in SIZES:
-                    _right(found, source, hf, scenarios, size)
-                if faults and seed == 0 and config == CONFIGS[0]:
+                    _right(found, source, hf, options.scenarios, size)
+                if options.faults and seed == 0 and config == CONFIGS[0]:
                     _faults(found, source, hf)
     return found
 
@@ -91,6 +92,7 @@ def counted(setting: Setting, options: argparse.Namespace) -> Count:
     """Compare in a process of its own, under a setting."""
     arguments = ["--count", "--seeds", str(options.seeds), "--scenarios", options.scenarios]
     arguments += ["--faults"] if options.faults else []
+    arguments += [argument for name in options.config or () for argument in ("--config", name)]
     done = run(setting, "-m", "benchmarks.false_alarms", *arguments, quiet=True)
     if done.returncode:
         raise SystemExit(f"{setting.name}: {done.stderr}")
@@ -102,12 +104,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--seeds", type=int, default=8)
     parser.add_argument("--scenarios", default="quick")
+    parser.add_argument("--config", action="append", help="of this model")
     parser.add_argument("--faults", action="store_true")
     parser.add_argument("--setting", action="append", help="only this one")
     parser.add_argument("--count", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.count:
-        print(json.dumps(asdict(count(options.seeds, options.scenarios, faults=options.faults))))
+        print(json.dumps(asdict(count(options))))
         return
     packages = ", ".join(f"{name} {version(name)}" for name in ("torch", "transformers"))
     print(f"{options.scenarios}, {platform.machine()}, {packages}\n")
