@@ -5,9 +5,10 @@
 
 A right conversion is a checkpoint of random weights against the transformers folder that was made
 of it: for each seed, the smallest model of both generations (or ``--config``), at two image sizes,
-under each setting of the processor that is possible here (tests/support/processors.py). ``--faults`` also changes
-every tensor of one conversion by 1 %, one after the other, under each setting; not counted are the
-tensors on which no result depends. Run it from the root of a checkout with the test dependencies.
+under each setting of the processor that is possible here (tests/support/processors.py).
+``--faults`` also changes every tensor of one conversion by 1 %, one after the other, under each
+setting; not counted are the tensors on which no result depends. Run it from the root of a checkout
+with the test dependencies.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ import shlex
 import sys
 from collections.abc import Callable
 from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,14 @@ from sam21convert.errors import UsageError
 from .support.checkpoints import DEBUG
 from .support.paths import ROOT
 
+
 BACKENDS: dict[str, Any] = {"sam2": Official, "timm": Timm, "transformers": Transformers}
+
+
+@pytest.fixture(autouse=True)
+def _pip_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever made the environment of the tests."""
+    monkeypatch.setattr(packages, "find_spec", lambda name: name == "pip" or find_spec(name))
 
 
 @pytest.mark.parametrize("package", BACKENDS)
