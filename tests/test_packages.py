@@ -24,7 +24,6 @@ from sam21convert.errors import UsageError
 from .support.checkpoints import DEBUG
 from .support.paths import ROOT
 
-
 BACKENDS: dict[str, Any] = {"sam2": Official, "timm": Timm, "transformers": Transformers}
 
 
