@@ -6,6 +6,7 @@ its fields, or call ``to_dict()``; ``report.exit_code`` is 0 for yes and 1 for n
 
 Look at a checkpoint, without torch:
     inspect                what the file is, and whether loading it with pickle would be safe
+    inspect_all            the same for many files and folders, a line each
     validate               whether it loads strictly, and whether its values are sound
     diff                   what changed between two checkpoints
 
@@ -28,10 +29,11 @@ In memory:
     convert_state_dict     the same for tensors that are in memory already
     load_config            the settings of a model: a ModelConfig
 
-Reports: Inspection, Validation, Difference, Conversion, BatchReport, Pulled, Listing, Sample,
-ParityReport, Publication, ImagePrediction, VideoPrediction, Loading. Errors: Sam21ConvertError and
-below it UnreadableError, MissingFileError, RefusedError, MismatchError, UsageError,
-MissingSourceError, MissingPackageError. Progress is what to subclass to watch long work.
+Reports: Inspection, Inspections, Validation, Difference, Conversion, BatchReport, Pulled, Listing,
+Sample, ParityReport, Publication, ImagePrediction, VideoPrediction, Loading. Errors:
+Sam21ConvertError and below it UnreadableError, MissingFileError, RefusedError, MismatchError,
+UsageError, MissingSourceError, MissingPackageError. Progress is what to subclass to watch long
+work.
 
 The model itself, and the API of the official package, are in ``sam21convert.model``. Names are
 loaded when they are first used, so that a program that only inspects files does not import torch.
@@ -50,6 +52,8 @@ if TYPE_CHECKING:
     from .checkpoint.diff.report import Difference as Difference
     from .checkpoint.inspect import Inspection as Inspection
     from .checkpoint.inspect import inspect as inspect
+    from .checkpoint.inspect_all import Inspections as Inspections
+    from .checkpoint.inspect_all import inspect_all as inspect_all
     from .checkpoint.validate import Validation as Validation
     from .checkpoint.validate import validate as validate
     from .comparison.api import parity as parity
@@ -92,6 +96,7 @@ _NAMES = {
     "checkpoint.diff.api": ("diff",),
     "checkpoint.diff.report": ("Difference",),
     "checkpoint.inspect": ("Inspection", "inspect"),
+    "checkpoint.inspect_all": ("Inspections", "inspect_all"),
     "checkpoint.validate": ("Validation", "validate"),
     "comparison.api": ("parity",),
     "comparison.report": ("ParityReport",),

@@ -10,6 +10,7 @@ from html import escape
 from pathlib import Path
 from typing import Any, TypeAlias
 
+_NAMED = 3  # of the files that are only counted
 _SHORT_LIST, _SHOWN = 8, 50  # of a list in a notebook: what is not folded, and what is shown
 
 
@@ -59,7 +60,16 @@ class Report:
         Returns:
             Indented text.
         """
-        return json.dumps(self.to_dict(), indent=2)
+        return json.dumps(self.to_answer(), indent=2)
+
+    def to_answer(self) -> dict[str, Any]:
+        """The fields as plain data, after what every answer of a command has.
+
+        Returns:
+            Whether the answer is yes, the exit code, and the fields.
+        """
+        code = self.exit_code
+        return {"ok": code == 0, "exit_code": code, **self.to_dict()}
 
 
 class Progress:
@@ -185,6 +195,20 @@ def table(rows: Sequence[tuple[str, str | tuple[str, ...]]]) -> str:
         f"{label:<{width}}  {gap.join(map(one_line, lines))}"
         for label, lines in zip(labels, texts, strict=True)
     )
+
+
+def not_checkpoints(names: Sequence[str]) -> str:
+    """Count files that are no checkpoints, and name the first of them.
+
+    Args:
+        names: Their names, at least one.
+
+    Returns:
+        A line.
+    """
+    files = "1 file" if len(names) == 1 else f"{len(names):,} files"
+    more = ", ..." if len(names) > _NAMED else ""
+    return f"no checkpoints: {files}: {', '.join(map(one_line, names[:_NAMED]))}{more}"
 
 
 _Pattern: TypeAlias = tuple[tuple[str, ...], ...]  # the choices at each position

@@ -23,10 +23,12 @@ from .support.hub_server import Hub
 from .support.paths import ROOT
 
 PUBLIC = {
-    *("batch", "convert", "convert_state_dict", "diff", "inspect", "load_config", "load_model"),
+    *("batch", "convert", "convert_state_dict", "diff", "inspect", "inspect_all"),
+    *("load_config", "load_model"),
     *("load_state_dict", "parity", "predict_image", "predict_video", "published_checkpoints"),
     *("pull", "push", "sample", "validate"),
-    *("BatchReport", "Conversion", "Difference", "ImagePrediction", "Inspection", "Listing"),
+    *("BatchReport", "Conversion", "Difference", "ImagePrediction", "Inspection", "Inspections"),
+    *("Listing",),
     *("Loading", "ParityReport", "Publication", "Pulled", "Sample", "Validation"),
     *("VideoPrediction", "Box", "ModelConfig", "Point", "Progress"),
     *("MismatchError", "MissingFileError", "MissingPackageError", "MissingSourceError"),

@@ -347,9 +347,9 @@ CASES: dict[str, Case] = {
     "an adapter as base": Case(
         lambda: ["convert", decoder(), "o.safetensors", "--base", adapter()], BASE
     ),
-    "two adapters": Case(lambda: ["inspect", two_adapters()], BASE),
-    "two named adapters": Case(lambda: ["inspect", two_named_adapters()], exits=(3, 3)),
-    "two checkpoints": Case(lambda: ["inspect", two_checkpoints()], exits=(0, 0)),
+    "two adapters": Case(lambda: ["validate", two_adapters()], BASE),
+    "two named adapters": Case(lambda: ["validate", two_named_adapters()], exits=(3, 3)),
+    "two checkpoints": Case(lambda: ["validate", two_checkpoints()], exits=(0, 0)),
     "two steps": Case(lambda: ["convert", two_steps(), "o.safetensors"]),
     "an adapter of the memory": Case(
         lambda: [

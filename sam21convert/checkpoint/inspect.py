@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterator
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +83,15 @@ class Inspection(Report):
         """1 when it is not a SAM 2 checkpoint, or not known to be safe to load as a pickle."""
         return 0 if self.dialect is not None and self.safety.passes(self.fail_on) else 1
 
+    @property
+    def summary(self) -> str:
+        """What it is, in a few words."""
+        if self.dialect is None:
+            return "not SAM 2"
+        model = f"SAM {self.generation or '2.x'} {self.size or 'of another size'}"
+        of = "part of " if self.parts else ""
+        return f"{of}{model}, {self.dialect}"
+
     def to_dict(self) -> dict[str, Any]:
         """Give the report as plain data.
 
@@ -92,11 +101,7 @@ class Inspection(Report):
             the rating.
         """
         content = super().to_dict()
-        content["safety"] = self.safety.rating
-        content["pickle"] = [asdict(name) for name in self.safety.names]
-        content["doubts"] = list(self.safety.doubts)
-        content["not_scanned"] = list(self.safety.unscanned)
-        content["other_entries"] = list(self.safety.others)
+        content |= self.safety.facts()
         inventory = content.pop("inventory")
         if inventory is not None:
             content["inventory"] = [

@@ -13,7 +13,7 @@ from .shared import ProgressBar, answering, config_option, device_option, json_o
 
 
 @click.command()
-@click.argument("sources", nargs=-1, required=True, metavar="SOURCE|PATTERN|MANIFEST...")
+@click.argument("sources", nargs=-1, required=True, metavar="SOURCE|PATTERN|FOLDER|MANIFEST...")
 @click.option(
     "--out",
     required=True,
@@ -73,9 +73,10 @@ def batch(
 ) -> Report:
     """Convert many checkpoints into the folder DIR, each named after its source.
 
-    A single .yaml, .json or .txt file is a manifest. A .txt lists one source per line; a YAML or
-    JSON list holds sources, or entries with a source and optionally name, to, config, base,
-    generation, image_size and dtype. Paths in it are relative to its folder.
+    A folder that is not one checkpoint stands for all those in it and below. A single .yaml, .json
+    or .txt file is a manifest. A .txt lists one source per line; a YAML or JSON list holds sources,
+    or entries with a source and optionally name, to, config, base, generation, image_size and
+    dtype. Paths in it are relative to its folder.
 
     A failed conversion does not stop the others; the exit code is then 1. DIR/batch.json records
     what each output was made from. Run the command again to convert sources that are new, failed or
@@ -84,6 +85,7 @@ def batch(
     \b
     Examples:
       sam21convert batch 'runs/*/checkpoint_*.pt' --to hf-video --out converted
+      sam21convert batch runs/ --to official --out converted
       sam21convert batch sweep.yaml --suffix .safetensors --dtype float16 --out fp16
     """
     if options["parity"]:

@@ -6,12 +6,13 @@ from typing import Any
 
 import click
 
+from ..errors import UsageError
 from ..report import Report
-from .shared import answering, json_option, prefix_option, weights_option
+from .shared import ProgressBar, answering, json_option, prefix_option, weights_option
 
 
 @click.command()
-@click.argument("source", type=click.Path())
+@click.argument("sources", nargs=-1, required=True, metavar="SOURCE|FOLDER|PATTERN...")
 @click.option("--tensors", is_flag=True, help="List every tensor: name, type, shape.")
 @weights_option
 @prefix_option
@@ -30,12 +31,15 @@ from .shared import answering, json_option, prefix_option, weights_option
 )
 @json_option
 @answering
-def inspect(source: str, **options: Any) -> Report:
+def inspect(sources: tuple[str, ...], json: bool, **options: Any) -> Report:
     """Show what SOURCE is: format, dialect, generation, size, and whether it is safe to load.
 
     SOURCE is a .pt or .safetensors file, a folder of transformers or torch.distributed.checkpoint,
     or any source that sam21convert pull accepts. Only headers are read; a file in a repository of
     the Hub (hf://) is not downloaded. Facts that the file does not contain are shown as unknown.
+
+    Several sources, a pattern, and a folder that is not one checkpoint give one line a file, or one
+    JSON object a line. Files that are no checkpoints are counted. The exit code is the worst.
 
     No code in the file is run. For a pickle, inspect lists every name that
     torch.load(weights_only=False) would import and call, with its position, and exits with 1 if one
@@ -47,10 +51,21 @@ def inspect(source: str, **options: Any) -> Report:
       sam21convert inspect sam2.1_hiera_tiny.pt
       sam21convert inspect training.ckpt --weights ema
       sam21convert inspect mine.pt --allow my_project.config.Options
+      sam21convert inspect models/ 'runs/*.pt'
     """
     import gc
 
     from ..checkpoint.inspect import inspect as report_on
+    from ..checkpoint.inspect_all import find_all, inspect_all
 
     gc.set_threshold(100_000)  # a header makes many objects, and no cycles
-    return report_on(source, **options)
+    (first, *more), beside, _ = find_all(sources)
+    if not more and not beside:
+        return report_on(first, **options)
+    if options["tensors"] and not json:
+        raise UsageError(
+            "`tensors` lists the tensors of one source, and here are several",
+            hint="--json has those of each",
+        )
+    with ProgressBar() as progress:
+        return inspect_all(sources, **options, progress=progress)

@@ -61,7 +61,9 @@ class _Present:
         self.given: Mapping[str, Any] = context.params
         self.in_json = in_json
         # What the command is about; another file that it names is the base, or one of several.
-        self.source = self._quoted(self.given.get("checkpoint", self.given.get("source")))
+        sources: tuple[str, ...] = self.given.get("sources") or ()
+        only = sources[0] if len(sources) == 1 else None
+        self.source = self._quoted(self.given.get("checkpoint", self.given.get("source", only)))
         self.base = self._quoted(self.given.get("base"))
 
     def words(self, found: re.Match[str]) -> str:

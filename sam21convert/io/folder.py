@@ -276,6 +276,19 @@ def is_shard(name: str) -> bool:
     return _SHARD.fullmatch(name) is not None and not alone
 
 
+def may_hold_weights(name: str) -> bool:
+    """Whether a file has the name of a checkpoint, and not of what a training writes beside it.
+
+    Args:
+        name: The name of the file, with or without folders.
+
+    Returns:
+        True for ``model.pt``, but not for ``optimizer.pt``, nor for ``notes.txt``.
+    """
+    path = PurePosixPath(name)
+    return path.suffix in _SUFFIXES and not is_side_file(path.name)
+
+
 def _below(home: str, files: Sequence[str]) -> Iterator[Weights]:
     """What a folder below the given one holds: itself, or its files."""
     if _OPTIMIZER.fullmatch(home):

@@ -23,7 +23,18 @@ from sam21convert.errors import RefusedError, UnreadableError
 from ..support.checkpoints import DEBUG, official_pt, sparse, state_dict
 
 KEYS = {
-    *("path", "container", "dialect", "generation", "size", "config", "task", "image_size"),
+    *(
+        "ok",
+        "exit_code",
+        "path",
+        "container",
+        "dialect",
+        "generation",
+        "size",
+        "config",
+        "task",
+        "image_size",
+    ),
     *("parts", "wrappers", "tensors", "parameters", "bytes", "dtypes", "extras", "placeholders"),
     *("problems", "notes", "safety", "pickle", "doubts", "not_scanned", "other_entries", "fail_on"),
 }

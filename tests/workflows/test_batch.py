@@ -25,7 +25,7 @@ from sam21convert.config.registry import shipped_tensors
 from sam21convert.errors import Sam21ConvertError, UnreadableError, UsageError
 from sam21convert.io.safetensors import write_safetensors
 from sam21convert.workflows.batch.journal import Journal, alone_in
-from sam21convert.workflows.batch.manifest import ManifestEntry, entries
+from sam21convert.workflows.batch.manifest import ManifestEntry, read_sources
 from sam21convert.workflows.batch.names import name_outputs
 from sam21convert.workflows.batch.report import BatchReport
 
@@ -444,14 +444,17 @@ class TestManifest:
     def test_lists_sources_one_per_line(self, sweep: Path) -> None:
         lines = "\ufeff# a sweep\n\n  epoch_1.pt  \r\nsam2.1_hiera_tiny\nhf://a/b\n"
         Path("runs/list.txt").write_text(lines)
-        listed = [entry.source for entry in entries(["runs/list.txt"])]
+        listed = [entry.source for entry in read_sources(["runs/list.txt"]).entries]
         assert listed == ["runs/epoch_1.pt", "sam2.1_hiera_tiny", "hf://a/b"]
 
     def test_is_a_single_argument_and_no_index(self, sweep: Path) -> None:
         for name in ("a.yaml", "b.txt", "model.safetensors.index.json"):
             Path(name).write_text("[]")
-        assert [entry.source for entry in entries(["a.yaml", "b.txt"])] == ["a.yaml", "b.txt"]
-        (entry,) = entries(["model.safetensors.index.json"])
+        assert [entry.source for entry in read_sources(["a.yaml", "b.txt"]).entries] == [
+            "a.yaml",
+            "b.txt",
+        ]
+        (entry,) = read_sources(["model.safetensors.index.json"]).entries
         assert entry.source.endswith("index.json")
 
     @pytest.mark.parametrize(

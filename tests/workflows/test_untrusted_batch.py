@@ -16,7 +16,7 @@ from click.testing import CliRunner, Result
 import sam21convert
 from sam21convert.commands.main import main
 from sam21convert.errors import RefusedError, UnreadableError
-from sam21convert.workflows.batch.manifest import ManifestEntry, entries
+from sam21convert.workflows.batch.manifest import ManifestEntry, read_sources
 from sam21convert.workflows.batch.names import name_outputs
 from sam21convert.workflows.batch.report import BatchReport, Item
 
@@ -58,7 +58,7 @@ class TestManifest:
             "txt": "".join(f"run{n}/last.pt\n" for n in range(count)),
         }
         Path(f"list.{suffix}").write_text(lines[suffix])
-        assert len(entries([f"list.{suffix}"])) == count
+        assert len(read_sources([f"list.{suffix}"]).entries) == count
 
     @pytest.mark.parametrize(
         ("name", "text", "says"),
@@ -110,7 +110,7 @@ class TestManifest:
     def test_a_line_of_text_ends_only_where_editors_end_it(self, place: Path) -> None:
         Path("a.txt").write_text("epoch.pt\x0cother.pt\n")
         with pytest.raises(UnreadableError, match="entry 1: source: .* unprintable"):
-            entries(["a.txt"])
+            read_sources(["a.txt"])
 
     @pytest.mark.parametrize("key", ["source", "config", "base"])
     @pytest.mark.parametrize("name", ["secret.txt", "secret.yaml", "secret.json", "secret.pt"])

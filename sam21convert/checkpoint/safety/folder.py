@@ -69,7 +69,7 @@ def look_through_source(path: Path, found: Found) -> None:
     files = [*_files(path, found)]
     _look_for_code(files, found)
     for name, file in files:
-        if _INERT.fullmatch(file.name) or _CODE.fullmatch(file.name):
+        if not may_be_loaded(file.name):
             continue
         try:
             _look_through_file(name, file, found)
@@ -91,6 +91,18 @@ def _shards(index: Path) -> list[str]:
     with suppress(Sam21ConvertError):  # another reader reports it
         return [name for name in sorted({*read_weight_map(index).values()}) if not _inert(name)]
     return []
+
+
+def may_be_loaded(name: str) -> bool:
+    """Whether a library may unpickle a file of this name.
+
+    Args:
+        name: The name of the file, without its folder.
+
+    Returns:
+        False for ``model.safetensors``, ``README.md``, ``train.py``, ``cat.jpg``, ...
+    """
+    return not (_INERT.fullmatch(name) or _CODE.fullmatch(name))
 
 
 def _inert(name: str) -> bool:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
 
 from ...errors import Sam21ConvertError, UsageError
 from ...io.pickle.references import GlobalReference
 from ...report import Report, one_line
-from .find_pickles import Found
+from .find_pickles import Found, look_through
 from .folder import look_through_source
 from .policy import RATINGS, Rating, does_harm, rate
 
@@ -139,10 +139,32 @@ class Safety:
         """
         if self.clean:
             return None
-        worst = [str(name) for name in self.names if name.rating != "harmless"]
-        worst += [*self.doubts, *self.unscanned]
+        worst = self.against()
         more = f", and {len(worst) - 1} more" if len(worst) > 1 else ""
         return one_line(f"{self.source}: {self.verdict}: {worst[0]}{more}")
+
+    def against(self) -> list[str]:
+        """Say what is not harmless.
+
+        Returns:
+            A line for each name, doubt and place that was not looked through, the worst first.
+        """
+        names = [str(name) for name in self.names if name.rating != "harmless"]
+        return [*names, *self.doubts, *self.unscanned]
+
+    def facts(self) -> dict[str, Any]:
+        """Give the findings as plain data, for a report of this file.
+
+        Returns:
+            The rating as ``safety``, and what is behind it.
+        """
+        return {
+            "safety": self.rating,
+            "pickle": [asdict(name) for name in self.names],
+            "doubts": list(self.doubts),
+            "not_scanned": list(self.unscanned),
+            "other_entries": list(self.others),
+        }
 
     def rows(self) -> list[tuple[str, str]]:
         """Describe the findings for people.
@@ -167,13 +189,15 @@ def _first(rows: list[tuple[str, str]]) -> list[tuple[str, str]]:
     return [*rows[:_SHOWN], *([("", f"... {left} more")] if left > 0 else [])]
 
 
-def assess(path: Path, allow: Collection[str] = ()) -> Safety:
+def assess(path: Path, allow: Collection[str] = (), *, loose: bool = False) -> Safety:
     """Rate what the pickles in a file would import and call, without running any of it.
 
     Args:
         path: A file; or a folder, in which everything is looked through that a library would load
             or run.
         allow: Full names that are taken for harmless: those of your own classes.
+        loose: Whether it is a regular file that nobody named. As it may be any text, whose bytes
+            are opcodes by chance, it then counts only if it is plainly a pickle or does harm.
 
     Returns:
         The rated globals; none for a file without pickles.
@@ -189,7 +213,10 @@ def assess(path: Path, allow: Collection[str] = ()) -> Safety:
                 hint="only your own classes can be allowed, by the names that inspect prints",
             )
     found = Found()
-    look_through_source(path, found)
+    if loose:
+        look_through(path, found, path.name)
+    else:
+        look_through_source(path, found)
     names = [_rated(entry, reference, allow) for entry, reference in found.names]
     return Safety(
         tuple(sorted(names, key=lambda name: -RATINGS.index(name.rating))),

@@ -21,7 +21,7 @@ from ...packages import require
 from ...prediction.devices import pick_device
 from ...report import SILENT, Progress
 from .journal import Journal
-from .manifest import ManifestEntry, entries
+from .manifest import ManifestEntry, read_sources
 from .names import name_outputs
 from .report import BatchReport
 from .run import Job, Run
@@ -57,8 +57,9 @@ def batch(
     options must be the same except ``verify`` and ``device``.
 
     Args:
-        sources: Paths, patterns such as ``runs/*.pt``, or one manifest, whose entries may have
-            options of their own; see :func:`~sam21convert.workflows.batch.manifest.entries`.
+        sources: Paths, patterns such as ``runs/*.pt``, folders that hold several checkpoints, or
+            one manifest, whose entries may have options of their own; see
+            :func:`~sam21convert.workflows.batch.manifest.read_sources`.
             Sources that this batch has written itself are left out.
         out: The output folder; it is made if it does not exist. Outputs are named after their
             sources, see :func:`~sam21convert.workflows.batch.names.name_outputs`.
@@ -85,8 +86,8 @@ def batch(
 
     Raises:
         UsageError: Before anything is written, if nothing matches, two outputs would have the same
-            name, an option is impossible, the device
-            is not there, or another batch is writing to ``out``.
+            name, an option is impossible, the device is not there, or another batch is writing
+            to ``out``.
         UnreadableError: If a manifest or ``batch.json`` cannot be read.
 
     Example:
@@ -115,8 +116,8 @@ def batch(
     if out.exists() and not out.is_dir():
         raise UsageError(f"{out}: is a file; the output of a batch is a folder")
     start = time.monotonic()
-    listed = entries([sources] if isinstance(sources, (str, Path)) else sources)
     journal = Journal(out)
+    listed, others = read_sources(sources, journal.owns)
     own = [entry.source for entry in listed if journal.owns(entry.source)]
     listed = [entry for entry in listed if entry.source not in own]
     if not listed:
@@ -133,7 +134,7 @@ def batch(
         progress=progress,
     )
     items = run.preview() if dry_run else run.all(jobs)
-    return BatchReport(out, tuple(items), tuple(own), time.monotonic() - start, dry_run)
+    return BatchReport(out, tuple(items), tuple(own), time.monotonic() - start, dry_run, others)
 
 
 def _jobs(

@@ -1,4 +1,4 @@
-"""The sources of a batch: paths and patterns, or a manifest that lists them.
+"""The sources of a batch: paths, patterns and folders, or a manifest that lists them.
 
 A manifest is a YAML or JSON list, or a text file with one source per line::
 
@@ -12,16 +12,15 @@ Its paths are relative to its own folder.
 
 from __future__ import annotations
 
-import glob
 import os
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ...errors import RefusedError, UnreadableError, UsageError
 from ...hub.published import PUBLISHED
+from ...io.several import expand_pattern, several_in
 from ...io.source import is_file_name
 from ...io.text import parse_json, read_text
 from ...io.yaml_text import parse_yaml
@@ -59,32 +58,51 @@ class ManifestEntry:
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
-def entries(sources: Iterable[str | Path]) -> list[ManifestEntry]:
-    """Expand sources into entries.
+class Sources(NamedTuple):
+    """What a batch was given.
+
+    Attributes:
+        entries: one for each checkpoint.
+        others: files of the given folders that are no checkpoints.
+    """
+
+    entries: list[ManifestEntry]
+    others: tuple[str, ...] = ()
+
+
+def read_sources(
+    given: str | Path | Iterable[str | Path], own: Callable[[str], bool] = lambda _: False
+) -> Sources:
+    """Expand what a batch is given.
 
     Args:
-        sources: Paths, patterns, or one manifest: a single file in .txt, .yaml, .yml or .json that
-            is not the index of a sharded checkpoint.
+        given: Paths, patterns, folders that hold several checkpoints, or one manifest: a single
+            file in .txt, .yaml, .yml or .json that is not the index of a sharded checkpoint.
+        own: Whether the batch has written a path. Its folder stands for itself.
 
     Returns:
-        One entry for each source. The matches of a pattern are sorted with numbers by value, so
-        that epoch_2 comes before epoch_10.
+        An entry for each checkpoint. The matches of a pattern, and what a folder holds, are sorted
+        with numbers by value, so that epoch_2 comes before epoch_10.
 
     Raises:
         UsageError: If there is no source, or a pattern matches nothing.
         UnreadableError: As :func:`read_manifest` does.
         RefusedError: As :func:`read_manifest` does.
     """
-    texts = [str(source) for source in sources]
+    texts = [str(source) for source in ([given] if isinstance(given, (str, Path)) else given)]
     if not texts:
         raise UsageError("no source is given", hint="name checkpoints, a pattern or a manifest")
     if len(texts) == 1 and _is_manifest(Path(texts[0])):
-        return read_manifest(Path(texts[0]))
+        return Sources(read_manifest(Path(texts[0])))
     found: dict[str, str] = {}
-    for text in texts:
-        for source in _expanded(text):
-            found.setdefault(identity(source), source)
-    return [ManifestEntry(source) for source in found.values()]
+    others: dict[str, None] = {}
+    for source in (source for text in texts for source in expand_pattern(text)):
+        several = several_in(Path(source)) if Path(source).is_dir() and not own(source) else None
+        for one in [source] if several is None else map(str, several.checkpoints):
+            found.setdefault(identity(one), one)
+        others.update(dict.fromkeys(map(str, several.others if several else ())))
+    beside = tuple(name for name in others if not own(name))
+    return Sources([ManifestEntry(source) for source in found.values()], beside)
 
 
 def identity(source: str) -> str:
@@ -103,21 +121,6 @@ def _is_manifest(path: Path) -> bool:
     kinds = (*_TEXT, *_JSON, *_YAML)
     there = path.exists() and not path.is_dir()
     return there and path.suffix in kinds and not path.name.endswith(".index.json")
-
-
-def _expanded(text: str) -> Sequence[str]:
-    if "://" in text or not glob.has_magic(text) or os.path.lexists(text):
-        return [text]
-    found = sorted(glob.glob(text, recursive=True), key=_by_number)  # noqa: PTH207 - any root
-    if not found:
-        raise UsageError(f"{text}: nothing matches", hint="try the pattern with ls")
-    return found
-
-
-def _by_number(text: str) -> list[tuple[int, str]]:
-    """A key that sorts epoch_2 before epoch_10."""
-    parts = re.split(r"([0-9]+)", text)
-    return [(int(part) if at % 2 else 0, part) for at, part in enumerate(parts)]
 
 
 def read_manifest(path: Path) -> list[ManifestEntry]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ...checkpoint.safety.policy import Rating
-from ...report import Report, one_line, size_text
+from ...report import Report, not_checkpoints, one_line, size_text
 from .journal import JOURNAL
 
 BatchStatus = Literal["planned", "converted", "skipped", "failed"]
@@ -65,6 +65,7 @@ class BatchReport(Report):
         left_out: Sources that the batch itself has written.
         seconds: The duration of the whole batch.
         dry_run: Whether nothing was written.
+        others: Files of the given folders that are no checkpoints.
 
     Example:
         >>> report = sam21convert.batch("*.pt", "converted", suffix=".safetensors")
@@ -77,6 +78,7 @@ class BatchReport(Report):
     left_out: tuple[str, ...]
     seconds: float
     dry_run: bool
+    others: tuple[str, ...] = ()
 
     @property
     def exit_code(self) -> int:
@@ -128,6 +130,8 @@ class BatchReport(Report):
         if self.left_out:
             names = ", ".join(map(one_line, self.left_out))
             lines.append(f"left out, written by this batch: {names}")
+        if self.others:
+            lines.append(not_checkpoints(self.others))
         counts = ", ".join(f"{n} {name}" for name, n in self.totals.items() if name != "bytes")
         size = size_text(self.totals["bytes"])
         done = (

@@ -1,0 +1,314 @@
+"""Say what each of many files is: one line a file."""
+
+from __future__ import annotations
+
+import json
+import os
+import textwrap
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+from ..errors import RefusedError, Sam21ConvertError, UnreadableError
+from ..io.folder import may_hold_weights
+from ..io.several import expand_pattern, several_in
+from ..report import SILENT, Progress, Report, not_checkpoints, one_line, size_text
+from .inspect import Inspection, inspect
+from .safety.folder import may_be_loaded
+from .safety.report import FailOn, Safety, assess
+
+Kind: TypeAlias = Literal["checkpoint", "refused", "unreadable", "other"]
+_WIDTH = 80
+_WIDEST = 34  # characters of a name beside the other columns; a longer one has its own line
+_MOST_OTHERS = 1000  # files that are no checkpoints, and are looked through
+
+
+@dataclass(frozen=True)
+class Inspected(Report):
+    """One of many files.
+
+    Attributes:
+        path: the file or folder, or the source as it was given.
+        kind: ``"checkpoint"``; ``"refused"`` if it is intact, and not what this package reads;
+            ``"unreadable"``; or ``"other"``: a file that is no checkpoint by its name, and that
+            does no harm.
+        inspection: what the file tells, for a checkpoint of any model.
+        safety: what loading it with torch or pickle would import and call; None if nobody knows.
+        error: why it is refused or unreadable.
+        hint: what to do about that.
+        code: the exit code that :func:`~sam21convert.inspect` would have for it alone; 0 if it is
+            no checkpoint.
+    """
+
+    path: str
+    kind: Kind
+    inspection: Inspection | None = None
+    safety: Safety | None = None
+    error: str | None = None
+    hint: str | None = None
+    code: int = 0
+
+    @property
+    def exit_code(self) -> int:
+        """That of the file."""
+        return self.code
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give what one line of JSON says.
+
+        Returns:
+            For a checkpoint what its inspection says; for any other file its path and the rating,
+            and what is behind that; the error and its hint, if it could not be read.
+        """
+        if self.inspection is not None:
+            return self.inspection.to_dict()
+        facts: dict[str, Any] = {"path": self.path}
+        if self.error is not None:
+            facts |= {"error": self.error, "hint": self.hint}
+        if self.safety is not None:
+            facts |= self.safety.facts()
+        return facts
+
+    def cells(self) -> tuple[str, str, str, str]:
+        """Give the cells of its line.
+
+        Returns:
+            Name, what it is, size and verdict.
+        """
+        found = self.inspection
+        rating = self.safety.rating if self.safety else ""
+        if self.kind == "unreadable" and rating == "harmless":
+            rating = ""  # as far as it could be read
+        if found is None:
+            return one_line(self.path), self.kind, _size_on_disk(self.path), rating
+        return one_line(self.path), found.summary, size_text(found.bytes), rating
+
+    def details(self) -> Iterator[str]:
+        """Say what the line leaves out.
+
+        Yields:
+            Why it could not be read, what keeps it from loading, and what could do harm.
+        """
+        if self.error is not None:
+            yield self.error.removeprefix(f"{self.path}: ")
+        if self.inspection is not None:
+            yield from self.inspection.problems if self.inspection.dialect else ()
+            if not self.inspection.safety.passes(self.inspection.fail_on):
+                yield from self.inspection.safety.against()[:1]
+
+
+@dataclass(frozen=True)
+class Inspections(Report):
+    """The answer of :func:`~sam21convert.inspect_all`.
+
+    Attributes:
+        files: the files, in the order in which they were given.
+        not_looked_at: what a folder has beyond the bounds.
+
+    Example:
+        >>> found = sam21convert.inspect_all(["model.pt", "my_finetune.pt"])
+        >>> [one.kind for one in found.files]
+        ['checkpoint', 'checkpoint']
+    """
+
+    files: tuple[Inspected, ...]
+    not_looked_at: tuple[str, ...] = ()
+
+    @property
+    def exit_code(self) -> int:
+        """The worst of the files; at least 1 if not all were looked at."""
+        return max((int(bool(self.not_looked_at)), *(one.exit_code for one in self.files)))
+
+    def to_json(self) -> str:
+        """One object for each file, each on a line.
+
+        Returns:
+            The lines.
+        """
+        return "\n".join(json.dumps(one.to_answer()) for one in self.files)
+
+    def alerts(self) -> tuple[str, ...]:
+        """Warn of what was not looked at.
+
+        Returns:
+            A line for each folder.
+        """
+        return tuple(f"{text}: not looked at" for text in self.not_looked_at)
+
+    def __str__(self) -> str:
+        shown = [one for one in self.files if one.kind != "other"]
+        others = [one.path for one in self.files if one.kind == "other"]
+        lines = [*_lines(shown)]
+        if others:
+            lines += _wrapped(not_checkpoints(others), "")
+        found = [one.inspection for one in shown if one.inspection is not None]
+        kinds = Counter[str](one.kind for one in shown)
+        kinds["of SAM 2"] = sum(one.dialect is not None for one in found)
+        kinds["of other models"] = len(found) - kinds["of SAM 2"]
+        order = ("of SAM 2", "of other models", "refused", "unreadable")
+        counts = [f"{kinds[kind]} {kind}" for kind in order if kinds[kind]]
+        ratings = Counter(one.safety.rating for one in shown if one.safety)
+        verdicts = [f"{ratings[one]} {one}" for one in ("dangerous", "unknown") if ratings[one]]
+        return "\n".join([*lines, "; ".join([", ".join(counts), *verdicts])])
+
+
+def inspect_all(
+    sources: Iterable[str | Path],
+    *,
+    tensors: bool = False,
+    weights: str | None = None,
+    prefix: str | None = None,
+    allow: Collection[str] = (),
+    fail_on: FailOn = "unknown",
+    progress: Progress = SILENT,
+) -> Inspections:
+    """Say what each of many files is.
+
+    Args:
+        sources: what :func:`~sam21convert.inspect` takes; patterns such as ``runs/*.pt``; folders
+            that hold several checkpoints.
+        tensors: as for :func:`~sam21convert.inspect`.
+        weights: as for :func:`~sam21convert.inspect`.
+        prefix: as for :func:`~sam21convert.inspect`.
+        allow: as for :func:`~sam21convert.inspect`.
+        fail_on: as for :func:`~sam21convert.inspect`.
+        progress: receives the number of finished files, and their names.
+
+    Returns:
+        What each file tells. A file that cannot be read is an answer as well.
+
+    Raises:
+        UsageError: when a pattern matches nothing, or ``allow`` has a name that is known to do
+            harm.
+
+    Example:
+        >>> sam21convert.inspect_all(["*.pt"]).exit_code
+        0
+    """
+    listed, beside, cut = find_all(sources)
+    progress.start("inspecting", len(listed) + len(beside))
+    files = []
+    options: dict[str, Any] = {"weights": weights, "prefix": prefix, "tensors": tensors}
+    for source in listed:
+        progress.advance(0, source)
+        files.append(_inspected(source, allow, fail_on, options))
+        progress.advance(1)
+    looked_at = {*[path for path in beside if may_be_loaded(Path(path).name)][:_MOST_OTHERS]}
+    for path in beside:
+        safety = _assessed(path, allow, loose=True) if path in looked_at else Safety()
+        files.append(_other(path, safety, fail_on))
+        progress.advance(1)
+    if len(looked_at) == _MOST_OTHERS:
+        cut = (*cut, f"beyond {_MOST_OTHERS:,} files that are no checkpoints")
+    return Inspections(tuple(files), cut)
+
+
+def find_all(
+    sources: Iterable[str | Path],
+) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
+    """Expand patterns, and folders that hold several checkpoints.
+
+    Args:
+        sources: as for :func:`inspect_all`.
+
+    Returns:
+        What is to be inspected; the other files of these folders; and the folders that have more
+        files than are looked at.
+
+    Raises:
+        UsageError: when a pattern matches nothing.
+    """
+    listed: dict[str, str] = {}
+    beside: dict[str, None] = {}
+    cut = []
+    for source in (found for text in sources for found in expand_pattern(str(text))):
+        several = None
+        if Path(source).is_dir():
+            try:
+                several = several_in(Path(source))
+            except Sam21ConvertError:
+                several = None  # inspecting it says the same
+        for one in [source] if several is None else map(str, several.checkpoints):
+            listed.setdefault(one if "://" in one else os.path.abspath(one), one)  # noqa: PTH100
+        if several is not None:
+            beside.update(dict.fromkeys(map(str, several.others)))
+            if not several.complete:
+                cut.append(f"{source}: the files beyond the first 20,000")
+    return tuple(listed.values()), tuple(beside), tuple(cut)
+
+
+def _inspected(
+    source: str, allow: Collection[str], fail_on: FailOn, options: dict[str, Any]
+) -> Inspected:
+    try:
+        found = inspect(source, allow=allow, fail_on=fail_on, **options)
+    except (Sam21ConvertError, OSError) as error:
+        return _failed(source, error, allow, fail_on)
+    return Inspected(source, "checkpoint", found, found.safety, code=found.exit_code)
+
+
+def _failed(
+    source: str, error: Sam21ConvertError | OSError, allow: Collection[str], fail_on: FailOn
+) -> Inspected:
+    """A file that is no checkpoint, or cannot be read."""
+    safety = _assessed(source, allow) if Path(source).exists() else None
+    if isinstance(error, OSError) and not isinstance(error, Sam21ConvertError):
+        error = UnreadableError(f"{source}: {error.strerror or error}")
+    if isinstance(error, RefusedError) and not may_hold_weights(source) and Path(source).is_file():
+        return _other(source, safety or Safety(), fail_on)
+    kind: Kind = "refused" if isinstance(error, RefusedError) else "unreadable"
+    return Inspected(source, kind, None, safety, error.message, error.hint, code=error.exit_code)
+
+
+def _other(path: str, safety: Safety, fail_on: FailOn) -> Inspected:
+    """A file that is no checkpoint; only what is not harmless is more than counted."""
+    if safety.passes(fail_on):
+        return Inspected(path, "other", None, safety)
+    (why, *_) = safety.against()
+    error = f"{path}: no checkpoint; {safety.verdict}: {why}"
+    return Inspected(path, "refused", None, safety, error, code=1)
+
+
+def _assessed(path: str, allow: Collection[str], *, loose: bool = False) -> Safety:
+    try:
+        if loose and not Path(path).is_file():  # opening a pipe would block
+            return Safety()
+        return assess(Path(path), allow, loose=loose)
+    except OSError as error:
+        return Safety(unscanned=(str(error.strerror or error),), source=path)
+
+
+def _size_on_disk(path: str) -> str:
+    try:
+        return size_text(Path(path).stat().st_size) if Path(path).is_file() else ""
+    except OSError:
+        return ""
+
+
+def _lines(files: Sequence[Inspected]) -> Iterator[str]:
+    """A line for each file, and below it what the line leaves out."""
+    rows = [one.cells() for one in files]
+    wide = [max((len(row[at]) for row in rows), default=0) for at in range(4)]
+    names = [len(row[0]) for row in rows if len(row[0]) <= _WIDEST]
+    wide[0] = min(max(names, default=0), _WIDTH - 6 - sum(wide[1:]))
+    for one, (name, what, size, verdict) in zip(files, rows, strict=True):
+        if len(name) > wide[0]:
+            yield name
+            name = ""
+        cells = name.ljust(wide[0]), what.ljust(wide[1]), size.rjust(wide[2]), verdict
+        yield "  ".join(cells).rstrip()
+        for text in one.details():
+            yield from _wrapped(one_line(text), "    ")
+
+
+def _wrapped(text: str, indent: str) -> list[str]:
+    return textwrap.wrap(
+        text,
+        _WIDTH,
+        initial_indent=indent,
+        subsequent_indent=indent + "  ",
+        break_long_words=False,
+        break_on_hyphens=False,
+    )

@@ -1,0 +1,87 @@
+"""From what names many files to the files: patterns, and folders that hold several checkpoints."""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..errors import UsageError
+from .deepspeed import find_deepspeed
+from .folder import find_weights, is_index, is_shard, list_folder
+from .sharded_by_process import has_processes
+
+
+@dataclass(frozen=True)
+class Several:
+    """What a folder holds that is not one checkpoint.
+
+    Attributes:
+        checkpoints: the files and folders that may be checkpoints.
+        others: all other files, but for those within the folders of ``checkpoints``.
+        complete: whether all files of the folder were looked at.
+    """
+
+    checkpoints: tuple[Path, ...]
+    others: tuple[Path, ...]
+    complete: bool
+
+
+def expand_pattern(text: str) -> Sequence[str]:
+    """Expand a pattern that the shell did not.
+
+    Args:
+        text: A path, an address, a published name, or a pattern such as ``runs/*.pt``.
+
+    Returns:
+        The matches, sorted with numbers by value, so that epoch_2 comes before epoch_10; the text
+        alone if it is no pattern, or a file of this very name.
+
+    Raises:
+        UsageError: If nothing matches.
+    """
+    if "://" in text or not glob.has_magic(text) or os.path.lexists(text):
+        return [text]
+    found = sorted(glob.glob(text, recursive=True), key=_by_number)  # noqa: PTH207 - any root
+    if not found:
+        raise UsageError(f"{text}: nothing matches", hint="try the pattern with ls")
+    return found
+
+
+def several_in(folder: Path) -> Several | None:
+    """List the checkpoints of a folder that is not one checkpoint itself.
+
+    Args:
+        folder: A folder on this machine.
+
+    Returns:
+        What is in it and below; None if the folder is one checkpoint, or holds one or none.
+
+    Raises:
+        UnreadableError: If the folder cannot be read.
+    """
+    listing = list_folder(folder)
+    found = find_weights(str(folder), listing)
+    places = {one.place for one in found.candidates}
+    if len(places) < 2 or found.weights or find_deepspeed(folder) or has_processes(folder):
+        return None
+    with_index = {place.rpartition("/")[0] for place in places if is_index(place)}
+
+    def belongs(name: str) -> bool:
+        home = name.rpartition("/")[0]
+        above = {name[: at.start()] for at in re.finditer("/", name)}
+        sharded = home in with_index and is_shard(name.rpartition("/")[2])
+        return name in places or not places.isdisjoint(above) or sharded
+
+    others = tuple(folder / name for name in listing.names if not belongs(name))
+    checkpoints = tuple(folder / one.place for one in found.candidates)
+    return Several(checkpoints, others, listing.complete)
+
+
+def _by_number(text: str) -> list[tuple[int, str]]:
+    """A key that sorts epoch_2 before epoch_10."""
+    parts = re.split(r"([0-9]+)", text)
+    return [(int(part) if at % 2 else 0, part) for at, part in enumerate(parts)]
