@@ -9,7 +9,7 @@
     ├── RefusedError           exit code 3   the file is intact, but not supported
     ├── MismatchError          exit code 1   two things that should agree do not
     └── UsageError             exit code 2   the request itself cannot be met
-        ├── MissingSourceError exit code 2   no file, folder or published checkpoint has
+        ├── MissingSourceError exit code 3   no file, folder or published checkpoint has
         │                                    this name; also a FileNotFoundError
         └── MissingPackageError exit code 2  a package is not installed; also a
                                              ModuleNotFoundError
@@ -184,6 +184,8 @@ class UsageError(Sam21ConvertError):
 class MissingSourceError(_MissingError, UsageError):
     """The source names neither a file, nor a folder, nor a published checkpoint.
 
+    Its exit code is that of a missing file: nobody can tell a path from a name that is misspelt.
+
     Args:
         message: What was given.
         hint: What to do next, or None.
@@ -195,6 +197,8 @@ class MissingSourceError(_MissingError, UsageError):
         ...     print(type(error).__name__)
         MissingSourceError
     """
+
+    exit_code = 3
 
 
 class MissingPackageError(UsageError, ModuleNotFoundError):

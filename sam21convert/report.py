@@ -8,10 +8,23 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from html import escape
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 _NAMED = 3  # of the files that are only counted
 _SHORT_LIST, _SHOWN = 8, 50  # of a list in a notebook: what is not folded, and what is shown
+
+
+def head(schema: str, exit_code: int) -> dict[str, Any]:
+    """What every answer of a command in JSON begins with, errors included.
+
+    Args:
+        schema: The name and version of its fields, such as ``inspect/1``.
+        exit_code: That of the command.
+
+    Returns:
+        ``schema``, ``ok`` and ``exit_code``.
+    """
+    return {"schema": f"sam21convert/{schema}", "ok": exit_code == 0, "exit_code": exit_code}
 
 
 class Report:
@@ -21,7 +34,10 @@ class Report:
     notebook shows tables.
     """
 
-    def __init_subclass__(cls) -> None:
+    _schema: ClassVar[str] = ""
+
+    def __init_subclass__(cls, schema: str = "") -> None:
+        cls._schema = schema or cls._schema
         # A dataclass keeps a __repr__ that its class has: all fields of a report fill pages.
         if "__repr__" not in cls.__dict__:
             cls.__repr__ = Report.__repr__  # type: ignore[method-assign]
@@ -37,6 +53,11 @@ class Report:
     def exit_code(self) -> int:
         """0 when the answer is yes, 1 when it is no."""
         return 0
+
+    @property
+    def schema(self) -> str:
+        """The name and version of what :meth:`to_json` gives, such as ``inspect/1``."""
+        return self._schema
 
     def alerts(self) -> tuple[str, ...]:
         """What a command prints as a warning on standard error, besides the report.
@@ -66,10 +87,9 @@ class Report:
         """The fields as plain data, after what every answer of a command has.
 
         Returns:
-            Whether the answer is yes, the exit code, and the fields.
+            The schema, whether the answer is yes, the exit code, and the fields.
         """
-        code = self.exit_code
-        return {"ok": code == 0, "exit_code": code, **self.to_dict()}
+        return {**head(self.schema, self.exit_code), **self.to_dict()}
 
 
 class Progress:

@@ -39,7 +39,7 @@ def test_a_name_that_nothing_has_is_a_file_not_found_error() -> None:
         sam21convert.inspect("no-such-model")
     assert isinstance(caught.value, MissingSourceError)
     assert isinstance(caught.value, UsageError)
-    assert caught.value.exit_code == 2
+    assert caught.value.exit_code == 3  # as for a path that is not there
 
 
 def test_what_is_there_and_cannot_be_read_is_not(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ _SHOWN = 8  # names on a line
 
 
 @dataclass(frozen=True)
-class Inspection(Report):
+class Inspection(Report, schema="inspect/1"):
     """The answer of :func:`~sam21convert.inspect`. None stands for what the file does not tell.
 
     Attributes:

@@ -55,6 +55,13 @@ class Inspected(Report):
         """That of the file."""
         return self.code
 
+    @property
+    def schema(self) -> str:
+        """That of its inspection, of an error, or of a file that is only counted."""
+        if self.inspection is not None:
+            return self.inspection.schema
+        return "file/1" if self.error is None else "error/1"
+
     def to_dict(self) -> dict[str, Any]:
         """Give what one line of JSON says.
 

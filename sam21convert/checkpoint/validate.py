@@ -18,7 +18,7 @@ from .safety.report import Safety, SourceReport
 
 
 @dataclass(frozen=True)
-class Validation(SourceReport):
+class Validation(SourceReport, schema="validate/1"):
     """The answer of :func:`~sam21convert.validate`. Names of tensors are those in the file.
 
     Tensors that are zero or constant throughout, or hold denormal numbers, deserve a look, but are

@@ -84,7 +84,7 @@ def fault_of(error: BaseException) -> dict[str, Any]:
         error: The unexpected exception.
 
     Returns:
-        ``error``, ``hint`` and ``exit_code``, as for errors in JSON.
+        What an error has in JSON.
     """
     from .._version import __version__
 
@@ -99,11 +99,13 @@ def fault_of(error: BaseException) -> dict[str, Any]:
 
         text = redact(str(error))
     text = f": {text[:_LONGEST]}" if text else ""
+    from ..report import head
+
     return {
+        **head("error/1", FAULT),
         "error": f"a fault of sam21convert {__version__}: {type(error).__name__}{text}",
         "hint": "please report it, with the command and the traceback, in the repository that you "
         "got sam21convert from" + (f"; {_TRACEBACK}=1 shows the traceback" if not asked else ""),
-        "exit_code": FAULT,
     }
 
 

@@ -8,7 +8,15 @@ import click
 
 from ..errors import UsageError
 from ..report import Report
-from .shared import ProgressBar, answering, json_option, prefix_option, weights_option
+from .shared import (
+    ProgressBar,
+    allow_option,
+    answering,
+    fail_on_option,
+    json_option,
+    prefix_option,
+    weights_option,
+)
 
 
 @click.command()
@@ -16,19 +24,8 @@ from .shared import ProgressBar, answering, json_option, prefix_option, weights_
 @click.option("--tensors", is_flag=True, help="List every tensor: name, type, shape.")
 @weights_option
 @prefix_option
-@click.option(
-    "--allow",
-    metavar="NAME",
-    multiple=True,
-    help="A name that a pickle may call, such as a class of your own; can be repeated.",
-)
-@click.option(
-    "--fail-on",
-    type=click.Choice(["unknown", "dangerous"]),
-    default="unknown",
-    show_default=True,
-    help="Answer no for what is not known to be harmless, or only for what is known to do harm.",
-)
+@allow_option
+@fail_on_option
 @json_option
 @answering
 def inspect(sources: tuple[str, ...], json: bool, **options: Any) -> Report:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import sys
 from collections.abc import Iterator, Sequence
@@ -13,6 +14,7 @@ import click
 
 from .._version import __version__
 from ..errors import printable
+from ..report import head
 from .batch import batch
 from .convert import convert
 from .demo import demo
@@ -24,6 +26,7 @@ from .parity import parity
 from .predict import predict
 from .pull import pull
 from .push import push
+from .safety import safety
 from .sample import sample
 from .selftest import selftest
 from .signals import Stopped
@@ -107,20 +110,32 @@ class Program(click.Group):
             SystemExit: Always.
         """
         settings["standalone_mode"] = False
+        given = sys.argv[1:] if args is None else args
         code: Any = 0
         try:
             code = super().main(args, *more, **settings)
         except click.ClickException as error:
-            text = StringIO()
-            error.show(text)
-            say(printable(text.getvalue().rstrip()), err=True)
             code = error.exit_code
+            _show(error, as_json="--json" in given)
         except click.Abort:
             code = Stopped(signal.SIGINT).exit_code
         except Exception as error:
-            given = sys.argv[1:] if args is None else args
             end_with_fault(error, as_json="--json" in given)
         sys.exit(code)
+
+
+def _show(error: click.ClickException, *, as_json: bool) -> None:
+    """Print what is wrong with a command line."""
+    if not as_json:
+        text = StringIO()
+        error.show(text)
+        say(printable(text.getvalue().rstrip()), err=True)
+        return
+    context = getattr(error, "ctx", None)
+    hint = None if context is None else f"{context.command_path} -h shows the usage"
+    message = printable(error.format_message()).replace("\n", " ")
+    answer = {**head("error/1", error.exit_code), "error": message, "hint": hint}
+    say(json.dumps(answer, indent=2))
 
 
 @contextmanager
@@ -143,6 +158,7 @@ def main() -> None:
 
 for command in (
     inspect,
+    safety,
     validate,
     convert,
     diff,

@@ -9,7 +9,7 @@ import click
 from ..errors import printable
 from ..report import Report
 from .ending import say
-from .shared import ProgressBar, answering, config_option, device_option, json_option
+from .shared import ProgressBar, answering, config_option, device_option, is_quiet, json_option
 from .translate import as_options
 
 
@@ -79,6 +79,8 @@ def push(source: str, repo_id: str, message: str | None, **options: Any) -> Repo
 
         def announce(plan: Report) -> None:
             progress.close()
+            if is_quiet():
+                return
             say(as_options(f"{printable(str(plan))}\n"), err=True)
 
         return publish(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 import shlex
 import sys
 import threading
@@ -14,7 +15,7 @@ from typing import Any, NoReturn
 import click
 
 from ..errors import MismatchError, RefusedError, Sam21ConvertError, UsageError, printable
-from ..report import Progress, Report, one_line
+from ..report import Progress, Report, head, one_line
 from .ending import end_with_fault, say
 from .signals import Stopped, Stopping
 from .translate import as_options
@@ -40,6 +41,22 @@ drop_option = click.option(
     multiple=True,
     help="Leave out tensors that are not part of SAM 2, by name, as in 'cls_head.*'; can be "
     "repeated. What stands within a module of SAM 2 is not left out.",
+)
+allow_option = click.option(
+    "--allow",
+    metavar="NAME",
+    multiple=True,
+    help="A name that a pickle may call, such as a class of your own; can be repeated.",
+)
+fail_on_option = click.option(
+    "--fail-on",
+    type=click.Choice(["unknown", "dangerous"]),
+    default="unknown",
+    show_default=True,
+    help="Answer no for what is not known to be harmless, or only for what is known to do harm.",
+)
+_quiet_option = click.option(
+    "-q", "--quiet", is_flag=True, help="Print the answer and errors; no progress, no warnings."
 )
 overwrite_option = click.option("--overwrite", is_flag=True, help="Replace an existing output.")
 
@@ -115,12 +132,15 @@ def answering(command: Callable[..., Report]) -> Callable[..., None]:
             whether the answer is printed as JSON.
 
     Returns:
-        The function for click, with ``as_json`` as an additional parameter.
+        The function for click, with ``as_json`` and ``quiet`` as additional parameters, and the
+        option ``--quiet``.
     """
 
     @functools.wraps(command)
-    def run(*args: Any, as_json: bool = False, **kwargs: Any) -> None:
+    def run(*args: Any, as_json: bool = False, quiet: bool = False, **kwargs: Any) -> None:
         try:
+            if quiet:
+                os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"  # before it is imported
             with Stopping():
                 if "json" in command.__annotations__:
                     kwargs["json"] = as_json
@@ -135,13 +155,23 @@ def answering(command: Callable[..., Report]) -> Callable[..., None]:
         except (Exception, SystemExit) as error:
             failure = _shortage(error) or _absence(error) or error
         else:
-            for alert in report.alerts():
+            for alert in () if quiet else report.alerts():
                 say(as_options(f"warning: {one_line(alert)}"), err=True)
             say(text)
             sys.exit(report.exit_code)
         _fail(failure, as_json)
 
-    return run
+    return _quiet_option(run)
+
+
+def is_quiet() -> bool:
+    """Whether the present command was asked to print its answer and nothing else.
+
+    Returns:
+        True with ``--quiet``.
+    """
+    context = click.get_current_context(silent=True)
+    return context is not None and bool(context.params.get("quiet"))
 
 
 def _shortage(error: BaseException) -> RefusedError | None:
@@ -173,7 +203,7 @@ def _fail(error: BaseException, as_json: bool) -> NoReturn:
     if code != MismatchError.exit_code:  # only reports of differences span lines
         message = message.replace("\n", "\\n")  # a name may contain line breaks
     if as_json:
-        answer = {"error": message, "hint": hint, "exit_code": code}
+        answer = {**head("error/1", code), "error": message, "hint": hint}
         say(as_options(json.dumps(answer, indent=2), in_json=True))
     else:
         say(as_options(f"error: {printable(message)}"), err=True)
@@ -183,13 +213,14 @@ def _fail(error: BaseException, as_json: bool) -> NoReturn:
 
 
 class ProgressBar(Progress):
-    """A progress bar on standard error, one for each stage; hidden unless that is a terminal.
+    """A progress bar on standard error, one for each stage, if that is a terminal.
 
     Use it as a context manager, which closes the last bar. If the terminal is gone, the work goes
     on.
     """
 
     def __init__(self) -> None:
+        self._hidden = sys.stderr is None or not sys.stderr.isatty() or is_quiet()
         self._lock = threading.Lock()
         self._bars = ExitStack()
         self._bar: Any = None
@@ -220,7 +251,7 @@ class ProgressBar(Progress):
                     length=total,
                     label=one_line(label),
                     file=sys.stderr,
-                    hidden=sys.stderr is None or not sys.stderr.isatty(),
+                    hidden=self._hidden,
                     update_min_steps=max(1, total // 200),
                     item_show_func=lambda doing: doing and one_line(doing),
                 )

@@ -42,8 +42,11 @@ def _end(number: int, _: object) -> None:
     as_json = "--json" in sys.argv
     text = f"error: {stopped.message}\n"
     if as_json:
-        facts = f'"error": "{stopped.message}",\n  "hint": null,\n  "exit_code": '
-        text = f"{{\n  {facts}{stopped.exit_code}\n}}\n"
+        text = (
+            f'{{\n  "schema": "sam21convert/error/1",\n  "ok": false,\n'
+            f'  "exit_code": {stopped.exit_code},\n'
+            f'  "error": "{stopped.message}",\n  "hint": null\n}}\n'
+        )
     try:
         os.write(1 if as_json else 2, text.encode())
     finally:

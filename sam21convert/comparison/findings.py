@@ -288,7 +288,7 @@ def short(number: float) -> str:
 
 
 @dataclass(frozen=True)
-class ParityResult(SourceReport):
+class ParityResult(SourceReport, schema="parity/1"):
     """Everything that a comparison found: the data of a :class:`~.report.ParityReport`.
 
     Attributes:

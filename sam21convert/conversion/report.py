@@ -21,7 +21,7 @@ _CLEAN = "the output is clean: nothing but tensors and settings is taken from th
 
 
 @dataclass(frozen=True)
-class Conversion(SourceReport):
+class Conversion(SourceReport, schema="convert/1"):
     """The answer of :func:`~sam21convert.convert`.
 
     Attributes:

@@ -46,7 +46,7 @@ _PAIRED = re.compile(r"sam_mask_decoder\.pred_obj_score_head\.layers\.[12]\.weig
 
 
 @dataclass(frozen=True)
-class Sample(Report):
+class Sample(Report, schema="sample/1"):
     """The answer of :func:`~sam21convert.sample`.
 
     Attributes:

@@ -49,7 +49,7 @@ class Listed(Report):
 
 
 @dataclass(frozen=True)
-class Listing(Report):
+class Listing(Report, schema="list/1"):
     """The result of :func:`published_checkpoints`.
 
     Attributes:

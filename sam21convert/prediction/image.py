@@ -109,7 +109,7 @@ class FoundMask(Report):
 
 
 @dataclass(frozen=True)
-class ImagePrediction(Prediction):
+class ImagePrediction(Prediction, schema="predict-image/1"):
     """The answer of :func:`predict_image`.
 
     Attributes:

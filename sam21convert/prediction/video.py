@@ -65,7 +65,7 @@ class FollowedObject(Report):
 
 
 @dataclass(frozen=True)
-class VideoPrediction(Prediction):
+class VideoPrediction(Prediction, schema="predict-video/1"):
     """The answer of :func:`predict_video`.
 
     Attributes:

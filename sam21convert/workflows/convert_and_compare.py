@@ -46,6 +46,11 @@ class WithParity(Report):
         """
         return self.parity.alerts() or self.answer.alerts()
 
+    @property
+    def schema(self) -> str:
+        """That of the answer."""
+        return self.answer.schema
+
     def to_dict(self) -> dict[str, Any]:
         """Give the fields as plain data.
 

@@ -45,7 +45,7 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Demonstration(Report):
+class Demonstration(Report, schema="demo/1"):
     """The answer of :func:`demonstrate`.
 
     Attributes:

@@ -18,7 +18,7 @@ from ..io.source import CONFIG, INDEX
 
 
 @dataclass(frozen=True)
-class Pulled(SourceReport):
+class Pulled(SourceReport, schema="pull/1"):
     """The result of :func:`pull`.
 
     Attributes:

@@ -41,7 +41,7 @@ class Compared:
 
 
 @dataclass(frozen=True)
-class SelfTest(Report):
+class SelfTest(Report, schema="selftest/1"):
     """The answer of :func:`selftest`.
 
     Attributes:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -14,7 +13,9 @@ from pathlib import Path
 import pytest
 
 from sam21convert.commands.signals import Stopped, Stopping
+from sam21convert.report import head
 
+from ..support.answers import conforms
 from ..support.checkpoints import official_pt
 from ..support.paths import ROOT
 
@@ -96,7 +97,7 @@ def test_with_json_it_is_an_object(tmp_path: Path, number: signal.Signals) -> No
     with child(["-c", RINGING, *words], tmp_path) as process:
         out, err = process.communicate(timeout=60)
     assert (process.returncode, err) == (code, "")
-    assert json.loads(out) == {"error": said, "hint": None, "exit_code": code}
+    assert conforms(out) == {**head("error/1", code), "error": said, "hint": None}
 
 
 def sent_after(seconds: float, number: signal.Signals, home: Path) -> tuple[int, str]:

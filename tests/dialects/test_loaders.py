@@ -34,6 +34,7 @@ from sam21convert.errors import RefusedError
 from sam21convert.io.data.checksums import sha256
 from sam21convert.model import SAM2
 
+from ..support.answers import conforms
 from ..support.checkpoints import DEBUG, DEBUG_20, official_pt, random_bits
 from ..support.official import PUBLISHED
 from ..support.paths import ROOT
@@ -157,7 +158,7 @@ class TestParityWithTimm:
     ) -> None:
         done = self.convert(checkpoints(DEBUG), tmp_path / name, "--to", "timm", "--dtype", dtype)
         assert done.exit_code == 0, done.output
-        found = json.loads(done.stdout)["parity"]
+        found = conforms(done.stdout)["parity"]
         assert [found[side]["runner"] for side in ("left", "right")] == ["truth", "timm"]
         assert [one["name"] for one in found["scenarios"] if one["outcome"] == "same"] == [
             "encoder"

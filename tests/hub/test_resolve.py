@@ -23,6 +23,7 @@ from sam21convert.hub.published import PUBLISHED
 from sam21convert.hub.resolve import locate
 from sam21convert.report import one_line
 
+from ..support.answers import conforms
 from ..support.checkpoints import DEBUG, official_pt
 from ..support.file_server import Served, Web, environment
 from ..support.forks import child
@@ -343,7 +344,7 @@ class TestPull:
         out = tmp_path / "out.pt"
         line = ["pull", NAME, str(out)]
         (_, text, _), again, over = world.run([*line, "--json"], line, [*line, "--overwrite"])
-        answer = json.loads(text)
+        answer = conforms(text)
         assert (answer["path"], answer["published"]) == (str(out), NAME)
         assert answer["sha256"] == {"out.pt": sha256(world.body).hexdigest()}
         assert answer["bytes"] == len(world.body)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
@@ -13,6 +12,7 @@ from safetensors.torch import save_file
 
 import sam21convert
 
+from ..support.answers import conforms
 from ..support.checkpoints import DEBUG
 from ..support.file_server import Served, Web, environment
 from ..support.forks import child
@@ -80,7 +80,7 @@ def test_downloaded_converted_and_compared(
             "not identical to someone/flat's m.safetensors, which others have written"
         )
         code, out, _ = run("--published", NAME, "--json", on_hub="0" * 64)
-        hub, flat = json.loads(out)["compared"]
+        hub, flat = conforms(out)["compared"]
         assert (code, hub["ok"], flat["ok"]) == (1, False, None)
         assert f"expected SHA-256 {'0' * 64}, found {right}" in hub["fault"]
         code, _, err = run("--published", "sam2_hiera_tiny")

@@ -26,6 +26,7 @@ from sam21convert.prediction.prompts import Prompt, grouped
 
 from ..model.test_pictures import png
 from ..model.test_video_frames import encode, turned
+from ..support.answers import conforms
 from ..support.checkpoints import DEBUG
 from ..support.videos import HEIGHT, LENGTH, WIDTH, frame, jpeg_folder
 
@@ -344,6 +345,7 @@ class TestVideo:
             assert told.areas == tuple(areas[told.obj_id, n] for n in range(LENGTH))
             assert told.seen_on == sum(area > 0 for area in told.areas) > 0
         assert (done.frames, done.width, done.height, done.video) == (LENGTH, WIDTH, HEIGHT, None)
+        assert conforms(done.to_json())["frames"] == LENGTH
 
     def test_what_is_in_the_folder(self, tmp_path: Path, checkpoint: Path, jpegs: Path) -> None:
         done = predict_video(jpegs, checkpoint, tmp_path / "out", self.PROMPTS)

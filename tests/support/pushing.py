@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from .answers import conforms
 from .hub_server import Hub, User
 from .hub_server.policy import SIGNATURE, WRITER
 
@@ -71,8 +72,8 @@ class Commands:
         code, out, err = json.loads(told)
         self.announced = err
         assert out, err
-        answer: dict[str, Any] = json.loads(out)
-        assert code == answer.get("exit_code", 0)
+        answer = conforms(out)
+        assert code == answer["exit_code"]
         assert not token or token not in out + err + log
         assert SIGNATURE not in out + err + log
         assert not list(self.scratch.iterdir())

@@ -123,7 +123,7 @@ class ModuleChange:
 
 
 @dataclass(frozen=True)
-class Difference(SourceReport):
+class Difference(SourceReport, schema="diff/1"):
     """The answer of :func:`~sam21convert.diff`.
 
     Attributes:

@@ -56,7 +56,7 @@ class Item(Report):
 
 
 @dataclass(frozen=True)
-class BatchReport(Report):
+class BatchReport(Report, schema="batch/1"):
     """The answer of :func:`~sam21convert.batch`.
 
     Attributes:

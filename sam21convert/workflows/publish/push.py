@@ -44,7 +44,7 @@ _NEW_PROPOSAL = "a new pull request"  # shown as the revision until it has one
 
 
 @dataclass(frozen=True)
-class Publication(SourceReport):
+class Publication(SourceReport, schema="push/1"):
     """The answer of :func:`push`, and what it announces before the upload.
 
     Attributes:

@@ -1,0 +1,156 @@
+"""The answer to "is it safe to load?", for files of any kind: also those that are no SAM 2."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ...errors import MissingFileError, Sam21ConvertError, UnreadableError, UsageError, unreadable
+from ...hub.resolve import resolve
+from ...io.several import expand_pattern
+from ...report import Report, one_line
+from .report import FAIL_ON, FailOn, Safety, assess
+
+
+@dataclass(frozen=True)
+class Verdict(Report, schema="safety/1"):
+    """Whether one file or folder is safe to load with torch or pickle.
+
+    Attributes:
+        path: The source, as it was given.
+        safety: What loading it would import and call.
+        fail_on: The rating from which on the answer is no.
+    """
+
+    path: str
+    safety: Safety
+    fail_on: FailOn
+
+    @property
+    def exit_code(self) -> int:
+        """1 if it is not known to be safe."""
+        return 0 if self.safety.passes(self.fail_on) else 1
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give the verdict as plain data.
+
+        Returns:
+            The path, the verdict as a sentence, the rating and what is behind it.
+        """
+        found = {"path": self.path, "verdict": self.safety.verdict, "fail_on": self.fail_on}
+        return {**found, **self.safety.facts()}
+
+    def __str__(self) -> str:
+        first = f"{self.safety.rating:<9}  {one_line(self.path)}: {self.safety.verdict}"
+        rows = self.safety.rows()[1:]
+        return "\n".join([first, *(f"  {label}: {one_line(text)}" for label, text in rows)])
+
+
+@dataclass(frozen=True)
+class Unread(Report, schema="error/1"):
+    """A file that could not be looked through, among several.
+
+    Attributes:
+        path: The source, as it was given.
+        error: Why.
+        hint: What to do about it.
+        code: The exit code that it would have alone.
+    """
+
+    path: str
+    error: str
+    hint: str | None
+    code: int
+
+    @property
+    def exit_code(self) -> int:
+        """That of its error."""
+        return self.code
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give the error as plain data.
+
+        Returns:
+            The path, the error and its hint.
+        """
+        return {"path": self.path, "error": self.error, "hint": self.hint}
+
+    def __str__(self) -> str:
+        return f"{'unread':<9}  {one_line(self.error)}"
+
+
+@dataclass(frozen=True)
+class Verdicts(Report):
+    """The verdict on each of several files.
+
+    Attributes:
+        files: The verdicts, in the order in which the files were given.
+    """
+
+    files: tuple[Verdict | Unread, ...]
+
+    @property
+    def exit_code(self) -> int:
+        """The worst of the files."""
+        return max(one.exit_code for one in self.files)
+
+    def to_json(self) -> str:
+        """One object for each file, each on a line.
+
+        Returns:
+            The lines.
+        """
+        return "\n".join(json.dumps(one.to_answer()) for one in self.files)
+
+    def __str__(self) -> str:
+        return "\n".join(map(str, self.files))
+
+
+def verdicts_on(
+    sources: Iterable[str], allow: Collection[str] = (), fail_on: FailOn = "unknown"
+) -> Verdict | Verdicts:
+    """Rate what files would import and call if torch or pickle loaded them.
+
+    Args:
+        sources: Files of any kind, folders, patterns, and what else is accepted as a source.
+        allow: Full names that a pickle may call: your own classes.
+        fail_on: ``"unknown"`` or ``"dangerous"``, as for :func:`~sam21convert.inspect`.
+
+    Returns:
+        The verdict on one source, or on each of several.
+
+    Raises:
+        UsageError: If a pattern matches nothing, or ``allow`` has a name that is known to do harm.
+        UnreadableError: If the only source cannot be read.
+    """
+    if fail_on not in FAIL_ON:
+        raise UsageError(f"`fail_on={fail_on}`: must be one of {', '.join(FAIL_ON)}")
+    given = [one for text in sources for one in expand_pattern(text)]
+    if len(given) == 1:
+        return _verdict_on(given[0], allow, fail_on)
+    found: list[Verdict | Unread] = []
+    for source in given:
+        try:
+            found.append(_verdict_on(source, allow, fail_on))
+        except Sam21ConvertError as error:
+            if error.exit_code != UnreadableError.exit_code:  # a wrong option, for instance
+                raise
+            found.append(Unread(source, error.message, error.hint, error.exit_code))
+    return Verdicts(tuple(found))
+
+
+def _verdict_on(source: str, allow: Collection[str], fail_on: FailOn) -> Verdict:
+    path = resolve(source, header_only=True).path
+    if not path.exists():
+        raise MissingFileError(f"{source}: No such file or directory")
+    try:
+        return Verdict(source, assess(path, allow), fail_on)
+    except Sam21ConvertError:
+        raise
+    except OSError as error:
+        if error.strerror is None:
+            raise UnreadableError(f"{source}: is {error}") from error
+        raise unreadable(Path(source), error) from error
