@@ -149,3 +149,6 @@ class Dialect:
     by_path: bool = False
     metadata: tuple[tuple[str, str], ...] = (("format", "pt"),)
     notes: tuple[tuple[str, str], ...] = ()
+
+    def __hash__(self) -> int:  # caches ask for it once for each tensor
+        return hash(self.name)

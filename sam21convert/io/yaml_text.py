@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from copy import deepcopy
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
 _MAX_NODES = 200_000  # values, counting each use of an anchor; a config has hundreds
 _MAX_DEPTH = 100
 _MAX_MEMBERS = 1000  # of a mapping: its keys may be chosen so that each takes longer to insert
+_KEPT = 1 << 16  # characters of a text that is not parsed again when it is read again
 _MAX_SCALAR = 4096  # characters: a number to the base of 60 takes time that grows with its square
 
 # What a message of the parser may quote: a kind of token, or one character that is no letter.
@@ -58,16 +61,27 @@ def parse_yaml(path: Path, text: str) -> Any:
     """
     import yaml  # takes longer to import than most files to inspect
 
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the first is ten times as fast
     try:
-        fault = _excess(yaml.parse(text, loader))
-        if fault is None:
-            return yaml.load(text, loader)  # noqa: S506 - either is safe
+        fault, value = deepcopy(_kept(text)) if len(text) <= _KEPT else _parsed(text)
     except yaml.YAMLError as error:
         raise UnreadableError(f"{path}: not valid YAML: {_reason(error)}") from error
     except (ValueError, OverflowError) as error:
         raise UnreadableError(f"{path}: not valid YAML: an impossible number or date") from error
-    raise RefusedError(f"{path}: {fault}", hint="check that it is the file that you meant")
+    if fault is not None:
+        raise RefusedError(f"{path}: {fault}", hint="check that it is the file that you meant")
+    return value
+
+
+def _parsed(text: str) -> tuple[str | None, Any]:
+    """What a document has too much of, or its value."""
+    import yaml
+
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the first is ten times as fast
+    fault = _excess(yaml.parse(text, loader))
+    return fault, None if fault else yaml.load(text, loader)  # noqa: S506 - either is safe
+
+
+_kept = lru_cache(maxsize=8)(_parsed)  # a config is read for its settings, its notes, its names
 
 
 def _excess(events: Iterator[yaml.Event]) -> str | None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import errno
 import os
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
@@ -31,6 +31,7 @@ Sums: TypeAlias = tuple[int, int]  # CRC-32 of a tensor up to a part, and includ
 # the output, and the checksums, which are None if the kernel copied it. Calls come from any thread,
 # but for the parts of one tensor in their order.
 Written: TypeAlias = Callable[[str, Part, str, int, Sums | None], None]
+_Placed: TypeAlias = tuple[str, Tensor, int]  # name, tensor, offset in the output
 
 WORKERS = min(4, os.cpu_count() or 1)
 CHUNK = 1 << 20  # bytes, a multiple of the size of every element type
@@ -193,6 +194,18 @@ def _computed(files: Files, part: Part, dtype: str) -> Iterator[bytes]:
             yield cast(contiguous[start : start + CHUNK], part.spec.dtype, dtype)
 
 
+def _batches(placed: Mapping[str, tuple[Tensor, int]]) -> list[list[_Placed]]:
+    """Small tensors in one job: handing over each would take longer than copying it."""
+    batches, room = list[list[_Placed]](), 0
+    for name, (tensor, offset) in placed.items():
+        if room <= 0:
+            batches.append([])
+            room = CHUNK
+        batches[-1].append((name, tensor, offset))
+        room -= tensor.spec.nbytes
+    return batches
+
+
 def copy_tensors(
     placed: Mapping[str, tuple[Tensor, int]],
     out: int,
@@ -244,12 +257,18 @@ def copy_tensors(
         if sums is not None:
             sums.setdefault(name, crc)
 
+    def put_all(batch: Sequence[_Placed]) -> None:
+        for one in batch:
+            put(*one)
+
     with Files() as files, ThreadPoolExecutor(WORKERS) as pool:
         try:
-            jobs = [pool.submit(put, name, *place) for name, place in placed.items()]
+            batches = _batches(placed)
+            jobs = [pool.submit(put_all, batch) for batch in batches]
             flushed = 0
-            for (tensor, offset), job in zip(placed.values(), jobs, strict=True):
+            for batch, job in zip(batches, jobs, strict=True):
                 job.result()
+                _, tensor, offset = batch[-1]
                 if offset + tensor.spec.nbytes - flushed >= _FLUSH:
                     flushed = _start_flush(out, flushed, offset + tensor.spec.nbytes)
         finally:
