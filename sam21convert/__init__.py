@@ -32,7 +32,7 @@ In memory:
 Reports: Inspection, Inspections, Validation, Difference, Conversion, BatchReport, Pulled, Listing,
 Sample, ParityReport, Publication, ImagePrediction, VideoPrediction, Loading. Errors:
 Sam21ConvertError and below it UnreadableError, MissingFileError, RefusedError, MismatchError,
-UsageError, MissingSourceError, MissingPackageError. Progress is what to subclass to watch long
+UsageError, MissingPackageError. Progress is what to subclass to watch long
 work.
 
 The model itself, and the API of the official package, are in ``sam21convert.model``. Names are
@@ -66,7 +66,6 @@ if TYPE_CHECKING:
     from .errors import MismatchError as MismatchError
     from .errors import MissingFileError as MissingFileError
     from .errors import MissingPackageError as MissingPackageError
-    from .errors import MissingSourceError as MissingSourceError
     from .errors import RefusedError as RefusedError
     from .errors import Sam21ConvertError as Sam21ConvertError
     from .errors import UnreadableError as UnreadableError
@@ -108,7 +107,6 @@ _NAMES = {
         "MismatchError",
         "MissingFileError",
         "MissingPackageError",
-        "MissingSourceError",
         "RefusedError",
         "Sam21ConvertError",
         "UnreadableError",

@@ -4,13 +4,11 @@
 
     Sam21ConvertError          exit code 3
     ├── UnreadableError        exit code 3   the file is missing, cut short or corrupt
-    │   ├── MissingFileError   exit code 3   there is no such file; also a FileNotFoundError
+    │   ├── MissingFileError   exit code 3   nothing has this name; also a FileNotFoundError
     │   └── UnreachableError   exit code 3   a remote file cannot be downloaded
     ├── RefusedError           exit code 3   the file is intact, but not supported
     ├── MismatchError          exit code 1   two things that should agree do not
     └── UsageError             exit code 2   the request itself cannot be met
-        ├── MissingSourceError exit code 3   no file, folder or published checkpoint has
-        │                                    this name; also a FileNotFoundError
         └── MissingPackageError exit code 2  a package is not installed; also a
                                              ModuleNotFoundError
 
@@ -22,6 +20,7 @@ from __future__ import annotations
 import errno
 import os
 import shlex
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import ClassVar
 
@@ -59,6 +58,39 @@ def call_of(function: str, path: object, *arguments: str) -> str:
     return f"`{function}({', '.join(given)})`"
 
 
+def nearest(word: str, names: Iterable[str]) -> list[str]:
+    """Find the names that someone may have meant.
+
+    Args:
+        word: What was written.
+        names: The names that there are.
+
+    Returns:
+        At most three names, the nearest first, whatever their case; those that hold ``word`` if
+        none is spelt like it.
+    """
+    from difflib import get_close_matches
+
+    folded = {name.casefold(): name for name in names}
+    word = word.casefold()
+    close = get_close_matches(word, folded)
+    holding = [name for name in folded if len(word) > 2 and word in name]
+    return [folded[name] for name in (close or holding[:3])]
+
+
+def did_you_mean(near: Sequence[str], otherwise: str | None = None) -> str | None:
+    """Make the hint for a name that does not exist.
+
+    Args:
+        near: The names that may be meant, such as :func:`nearest` finds.
+        otherwise: The hint if there are none.
+
+    Returns:
+        The hint, with what a shell would split in quotes.
+    """
+    return f"did you mean {' or '.join(map(shlex.quote, near))}?" if near else otherwise
+
+
 class Sam21ConvertError(Exception):
     """Base class of every error that this package raises on purpose.
 
@@ -85,14 +117,6 @@ class Sam21ConvertError(Exception):
         return self.message if self.hint is None else f"{self.message}\nhint: {self.hint}"
 
 
-class _MissingError(Sam21ConvertError, FileNotFoundError):
-    """What is not there, for code that catches FileNotFoundError."""
-
-    def __init__(self, message: str, *, hint: str | None = None) -> None:
-        super().__init__(message, hint=hint)
-        self.errno, self.strerror = errno.ENOENT, os.strerror(errno.ENOENT)
-
-
 class UnreadableError(Sam21ConvertError):
     """A file is missing, cut short, corrupt, or not in the format it claims to be in.
 
@@ -106,8 +130,10 @@ class UnreadableError(Sam21ConvertError):
     """
 
 
-class MissingFileError(_MissingError, UnreadableError):
-    """There is no such file. Code that catches ``FileNotFoundError`` catches this as well.
+class MissingFileError(UnreadableError, FileNotFoundError):
+    """There is no such file, folder, config or published checkpoint.
+
+    Code that catches ``FileNotFoundError`` catches this as well.
 
     Args:
         message: What was expected and what was found.
@@ -120,6 +146,10 @@ class MissingFileError(_MissingError, UnreadableError):
         ...     print(type(error).__name__)
         MissingFileError
     """
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.errno, self.strerror = errno.ENOENT, os.strerror(errno.ENOENT)
 
 
 def unreadable(path: Path, error: OSError) -> UnreadableError:
@@ -179,26 +209,6 @@ class UsageError(Sam21ConvertError):
     """
 
     exit_code = 2
-
-
-class MissingSourceError(_MissingError, UsageError):
-    """The source names neither a file, nor a folder, nor a published checkpoint.
-
-    Its exit code is that of a missing file: nobody can tell a path from a name that is misspelt.
-
-    Args:
-        message: What was given.
-        hint: What to do next, or None.
-
-    Example:
-        >>> try:
-        ...     sam21convert.inspect("no-such-model")
-        ... except FileNotFoundError as error:
-        ...     print(type(error).__name__)
-        MissingSourceError
-    """
-
-    exit_code = 3
 
 
 class MissingPackageError(UsageError, ModuleNotFoundError):

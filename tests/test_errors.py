@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import sam21convert
-from sam21convert.errors import MissingFileError, MissingSourceError, UnreadableError, UsageError
+from sam21convert.errors import MissingFileError, UnreadableError
 
 CALLS: dict[str, Callable[[Path], object]] = {
     "inspect": lambda path: sam21convert.inspect(path / "gone.pt"),
@@ -37,9 +37,8 @@ def test_a_missing_file_is_a_file_not_found_error(tmp_path: Path, call: str) -> 
 def test_a_name_that_nothing_has_is_a_file_not_found_error() -> None:
     with pytest.raises(FileNotFoundError, match="no published checkpoint") as caught:
         sam21convert.inspect("no-such-model")
-    assert isinstance(caught.value, MissingSourceError)
-    assert isinstance(caught.value, UsageError)
-    assert caught.value.exit_code == 3  # as for a path that is not there
+    assert isinstance(caught.value, MissingFileError)
+    assert caught.value.exit_code == 3  # as for a path
 
 
 def test_what_is_there_and_cannot_be_read_is_not(tmp_path: Path) -> None:

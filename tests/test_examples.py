@@ -31,7 +31,7 @@ PUBLIC = {
     *("Listing",),
     *("Loading", "ParityReport", "Publication", "Pulled", "Sample", "Validation"),
     *("VideoPrediction", "Box", "ModelConfig", "Point", "Progress"),
-    *("MismatchError", "MissingFileError", "MissingPackageError", "MissingSourceError"),
+    *("MismatchError", "MissingFileError", "MissingPackageError"),
     *("RefusedError", "Sam21ConvertError", "UnreadableError", "UsageError"),
     "__version__",
 }

@@ -259,7 +259,7 @@ def recognise(source: Source, config: str | Path | ModelConfig | None = None) ->
 
     Raises:
         RefusedError: when there is no SAM 2 or several, or a model that only looks like SAM 2.
-        UsageError: when there is no config of that name.
+        MissingFileError: when there is no config of that name.
         UnreadableError: when the config file cannot be read.
     """
     _refuse_lookalikes(source, None, drop_hq=False)

@@ -124,7 +124,8 @@ def validate(
     Raises:
         UnreadableError: when the file is damaged, or a checksum in it does not match.
         RefusedError: when it is not a SAM 2 checkpoint, or ``drop`` names a part of SAM 2.
-        UsageError: when there is no such file or config, or ``drop`` matches nothing.
+        MissingFileError: when there is no such file or config.
+        UsageError: when ``drop`` matches nothing.
 
     Example:
         >>> sam21convert.validate("model.pt").ok

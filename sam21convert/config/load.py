@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..errors import UsageError
+from ..errors import MissingFileError, did_you_mean, nearest
+from ..io.nearby import expanded, nearby
 from ..io.text import read_json
 from ..model.config import ModelConfig
 from . import registry, transformers
@@ -26,7 +27,7 @@ def load_config(source: str | Path) -> ModelConfig:
         The config.
 
     Raises:
-        UsageError: when there is no such name or file.
+        MissingFileError: when there is no such name or file.
         UnreadableError: when the file cannot be parsed.
         RefusedError: naming the field, when the file contradicts itself or describes something
             that is not a SAM 2.
@@ -35,16 +36,18 @@ def load_config(source: str | Path) -> ModelConfig:
         >>> sam21convert.load_config("sam2.1/sam2.1_hiera_t").trunk.embed_dim
         96
     """
-    path = source if isinstance(source, Path) else Path(source)
+    path = expanded(source if isinstance(source, Path) else Path(source))
     shipped = registry.find(str(source))
     if shipped is not None and not path.is_file():
         return registry.shipped_config(shipped.name)
     if path.is_dir():
         path = path / "config.json"
     if not path.exists():
-        names = ", ".join(shipped.name for shipped in registry.SHIPPED)
-        raise UsageError(
-            f"{source}: no such config", hint=f"give a YAML or JSON file, or one of {names}"
+        names = [shipped.name for shipped in registry.SHIPPED]
+        near = [str(other) for other in nearby(path)] or nearest(str(source), names)
+        raise MissingFileError(
+            f"{source}: no such config",
+            hint=did_you_mean(near, f"give a YAML or JSON file, or one of {', '.join(names)}"),
         )
     return load_json(path) if path.suffix == ".json" else load_yaml(path)
 

@@ -6,6 +6,7 @@ YAML. Only a config with tensors unlike those of any shipped one is built, on th
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -59,23 +60,35 @@ SHIPPED: tuple[Shipped, ...] = (
 BY_NAME = {shipped.name: shipped for shipped in SHIPPED}
 
 
+# Further spellings of a size, without separators.
+_SPELLINGS = {"b": "b+", "base": "b+", "bplus": "b+", "baseplus": "b+"}
+_ALIAS = re.compile(r"sam[-_]?2(?:[._-]?(?P<minor>[01]))?[-_](?:hiera[-_])?(?P<size>[a-z_+-]+)")
+
+
 def find(name: str) -> Shipped | None:
     """Find a shipped config by any of its names.
 
     Args:
-        name: for example ``sam2.1/sam2.1_hiera_t``, ``sam2.1_hiera_t``, ``sam2.1_hiera_tiny``, or
-            the path in the official code, ``configs/sam2.1/sam2.1_hiera_t.yaml``.
+        name: for example ``sam2.1/sam2.1_hiera_t``, ``sam2.1_hiera_t``, ``sam2.1_hiera_tiny``,
+            ``sam2.1-hiera-base-plus``, ``sam2.1_b``, the official repository on the Hub, or the
+            path in the official code, ``configs/sam2.1/sam2.1_hiera_t.yaml``.
 
     Returns:
         The shipped config, or None when there is none of this name.
     """
     stem = name.removeprefix("configs/").removesuffix(".yaml")
+    folder, _, short = stem.rpartition("/")
     for shipped in SHIPPED:
-        short = shipped.name.rpartition("/")[2]
-        published = short.rpartition("_")[0] + f"_{shipped.size}"
-        if stem in (shipped.name, short, published):
+        if stem in (shipped.name, shipped.name.rpartition("/")[2]):
             return shipped
-    return None
+    alias = _ALIAS.fullmatch(short.lower())
+    if alias is None:
+        return None
+    size = re.sub(r"[-_]", "", alias["size"].replace("+", "plus"))
+    _, home = _GENERATIONS[0 if alias["minor"] == "1" else 1]
+    letter = {**{word: letter for letter, word, *_ in _SIZES}, **_SPELLINGS}.get(size, size)
+    known = folder in ("", "facebook", home)
+    return BY_NAME.get(f"{home}/{home}_hiera_{letter}") if known else None
 
 
 @cache

@@ -91,7 +91,8 @@ def sample(
         What was written.
 
     Raises:
-        UsageError: when there is no such config, or ``path`` exists.
+        MissingFileError: when there is no such config.
+        UsageError: when ``path`` exists.
         OSError: when ``path`` cannot be written, for example on a full disk.
 
     Example:

@@ -18,12 +18,14 @@ from ..config.transformers_folder import PROCESSORS
 from ..errors import RefusedError, UsageError
 from ..io.data.checksums import git_hash
 from ..io.folder import ADAPTER, Found, Listing, Weights, find_weights, is_index, list_folder
+from ..io.nearby import expanded
 from ..io.safetensors import read_weight_map
 from ..io.source import CONFIG
 from .download import MAX_FILE, cache, check, reject
 from .errors import Failure, invalid_id_error, translate_read_errors
 from .published import PUBLISHED
 from .retry import retry
+from .spelling import parse, published_named, spelt
 
 # Repository -> config and checkpoint file, as in HF_MODEL_ID_TO_FILENAMES of build_sam.py.
 OFFICIAL: Mapping[str, tuple[str, str]] = {
@@ -75,7 +77,8 @@ def fetch(model_id: str | Path) -> tuple[Path, str | Path | None]:
     is found as :func:`choose` says.
 
     Args:
-        model_id: a local file or folder, or a repository as ``org/name`` or ``org/name@revision``.
+        model_id: a local file or folder, a repository as ``org/name`` or ``org/name@revision``, or
+            what else :func:`~.spelling.spelt` knows.
 
     Returns:
         The file or folder of the checkpoint, and its config: the path of a YAML, for official
@@ -89,18 +92,23 @@ def fetch(model_id: str | Path) -> tuple[Path, str | Path | None]:
         UnreadableError: when the repository does not exist, is closed to the user, or cannot be
             reached.
     """
-    local = Path(model_id)
+    local = expanded(Path(model_id))
     if local.is_dir():
         return _in_folder(str(model_id), local)[:2]
     if local.exists():
         return local, None
-    repo, _, revision = str(model_id).partition("@")
-    if repo.count("/") != 1:
-        raise invalid_id_error(str(model_id))
+    text = str(model_id)
+    taken = spelt(text) or (f"hf://{text}" if text.partition("@")[0].count("/") == 1 else None)
+    if taken is None:
+        raise invalid_id_error(text)
+    published = published_named(taken)
+    head, repo, revision, file = parse(f"hf://{published.repo}" if published else taken)
+    if file:
+        return fetch_named(head, repo, revision, file)[:2]
     if repo in OFFICIAL:
         config, checkpoint = OFFICIAL[repo]
-        return fetch_file(repo, revision or None, checkpoint), config
-    return fetch_repository(f"hf://{model_id}", repo, revision or None)[:2]
+        return fetch_file(repo, revision, checkpoint), config
+    return fetch_repository(head, repo, revision)[:2]
 
 
 def fetch_repository(head: str, repo: str, revision: str | None, inside: str = "") -> Fetched:

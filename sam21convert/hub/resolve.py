@@ -8,6 +8,8 @@
                                        else the only checkpoint, with the config beside it
     hf://org/repo[@revision]/folder    the same for a folder in it
     hf://org/repo[@revision]/file      this file of the repository alone
+    org/repo[@revision]                the same as hf://org/repo, if there is no folder org
+    https://huggingface.co/org/repo... the page of a repository, folder or file: as hf://
     https://host/model.pt              a file on the web
 
 Files of the Hub go to the cache of ``huggingface_hub``, all others to
@@ -16,27 +18,30 @@ Files of the Hub go to the cache of ``huggingface_hub``, all others to
 
 from __future__ import annotations
 
-import re
+import shlex
 from hashlib import sha256
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
 
-from ..errors import MissingFileError, MissingSourceError, RefusedError, UsageError, unreadable
+from ..errors import (
+    MissingFileError,
+    RefusedError,
+    Sam21ConvertError,
+    UsageError,
+    did_you_mean,
+    nearest,
+    unreadable,
+)
+from ..io.nearby import expanded, missing, nearby
 from .download import cache, check, download
 from .fetch import check_cached, fetch_named, fetch_repository
 from .published import PUBLISHED, Published
 from .redaction import redact
 from .remote import open_remote
+from .spelling import FILES, WEB, Reference, parse, published_named, spelt
 
-_HUB = re.compile(
-    r"hf://(?P<repo>[^/@]+/[^/@]+)"
-    r"(?:@(?P<revision>refs/[^/]+/[^/]+|[^/]+))?"
-    r"(?:/(?P<file>.+))?/?"
-)
-_WEB = ("https://", "http://")
 _LONGEST = 100  # bytes of a name in the cache, to which longer endings are added
-_FILES = {".bin", ".ckpt", ".json", ".pt", ".pth", ".safetensors"}
 
 
 class Located(NamedTuple):
@@ -64,11 +69,10 @@ def locate(source: str | Path) -> Path:
         source: any form that the description of this module lists.
 
     Returns:
-        The local file or folder. A path that does not exist is returned as it is when it looks like
-        a path: it is absolute, or has the suffix of a checkpoint.
+        The local file or folder.
 
     Raises:
-        MissingSourceError: when ``source`` is neither a path nor any other of the forms.
+        MissingFileError: when ``source`` is neither a path nor any other of the forms.
         UsageError: when a repository has several checkpoints, or an address is not well formed.
         RefusedError: when a repository has no checkpoint, and for ``-`` (standard input).
         UnreadableError: when the checkpoint cannot be downloaded or has the wrong hash, and when
@@ -92,44 +96,72 @@ def resolve(source: str | Path, *, header_only: bool = False) -> Located:
         The path of the checkpoint, as from :func:`locate`, and what its source tells about it.
 
     Raises:
-        MissingSourceError: when ``source`` is neither a path nor any other of the forms.
+        MissingFileError: when ``source`` is neither a path nor any other of the forms.
         UsageError: when a repository has several checkpoints, or an address is not well formed.
         RefusedError: when a repository has no checkpoint, and for ``-`` (standard input).
         UnreadableError: when the checkpoint cannot be downloaded or has the wrong hash, and when
             the system cannot look up the path.
     """
-    path, text = Path(source), str(source)
+    path, text = expanded(Path(source)), str(source)
     if _is_there(path, text):
         return Located(path)
-    for published in PUBLISHED:
-        if text in (published.name, published.url):
-            download(published.url, cache_path(published), published.bytes, published.sha256)
-            return Located(cache_path(published), published)
-    if text.startswith("hf://"):
-        reference = _parse_reference(text)
-        if header_only and not _is_offline():
-            remote, config = open_remote(*reference)
-            return Located(remote, config=config)
-        return _download_from_hub(reference)
-    if text.startswith(_WEB):
+    taken = spelt(text)
+    if taken is not None:
+        found = _published_or_on_hub(taken, header_only=header_only)
+        plain = text == taken or (found.published is not None and text == found.published.url)
+        note = f"{redact(text)} is taken for {taken}"
+        return found if plain else found._replace(notes=(note, *found.notes))
+    if text.startswith(WEB):
         return Located(_download_from_web(text))
-    if path.is_absolute() or path.suffix in _FILES:
-        return Located(path)  # opening it will report that it does not exist
+    if path.is_absolute() or path.suffix in FILES:
+        raise _missing(path)
     if text == "-":
         raise RefusedError(
             "-: a checkpoint cannot be read from standard input, because it is not read in order",
             hint="save it to a file, and give the path of the file",
         )
-    raise MissingSourceError(
-        f"{text}: no such file or folder, and no published checkpoint of this name",
-        hint="give a path, a name that sam21convert list shows, hf://org/repo[@revision][/file] "
-        "or https://...",
+    near = [*map(str, nearby(path))] or nearest(text, [one.name for one in PUBLISHED])
+    otherwise = (
+        "give a path, a name that sam21convert list shows, hf://org/repo[@revision][/file] "
+        "or https://..."
     )
+    raise MissingFileError(
+        f"{text}: no such file or folder, and no published checkpoint of this name",
+        hint=did_you_mean(near, otherwise),
+    )
+
+
+def _published_or_on_hub(taken: str, *, header_only: bool) -> Located:
+    """Find what :func:`~.spelling.spelt` names."""
+    published = published_named(taken)
+    if published is not None:
+        download(published.url, cache_path(published), published.bytes, published.sha256)
+        return Located(cache_path(published), published)
+    reference = parse(taken)
+    if header_only and not _is_offline():
+        remote, config = open_remote(*reference)
+        return Located(remote, config=config)
+    return _download_from_hub(reference)
+
+
+def _missing(path: Path) -> Sam21ConvertError:
+    """The error for a path that is certainly meant for a file, and is not there."""
+    try:
+        path.stat()
+    except FileNotFoundError:
+        published = published_named(path.stem) if path.suffix == ".pt" else None
+        if published is None:
+            return missing(path)
+        to = shlex.quote(str(path))
+        return missing(path, f"sam21convert pull {published.name} {to} downloads it")
+    except OSError as error:
+        return unreadable(path, error)
+    return missing(path)  # it has vanished between two looks
 
 
 def _is_there(path: Path, text: str) -> bool:
     """Whether there is a file or folder of this name, which may be an address."""
-    address = text.startswith(("hf://", *_WEB))
+    address = text.startswith(("hf://", *WEB))
     if "\0" in text and not address:
         raise MissingFileError(f"{path}: no such file: a name cannot hold a zero byte")
     try:
@@ -193,35 +225,7 @@ def _is_offline() -> bool:
     return HF_HUB_OFFLINE
 
 
-class _Reference(NamedTuple):
-    """A parsed ``hf://`` reference; ``head`` is its text before the name of the file."""
-
-    head: str
-    repo: str
-    revision: str | None
-    file: str | None
-
-
-def _parse_reference(text: str) -> _Reference:
-    match = _HUB.fullmatch(text)
-    if match is None:
-        raise UsageError(
-            f"{text}: not of the form hf://org/repo[@revision][/file]",
-            hint="for example hf://facebook/sam2.1-hiera-tiny",
-        )
-    revision = match["revision"]
-    head = text[: match.end("revision" if revision else "repo")]
-    # The / of a revision such as refs/pr/1 may be written as %2F.
-    revision = unquote(revision) if revision else None
-    if not f"{match['repo']}{revision}{match['file']}".isprintable():
-        raise UsageError(
-            f"{text}: holds a character that no name on the Hub has",
-            hint="for example hf://facebook/sam2.1-hiera-tiny",
-        )
-    return _Reference(head, match["repo"], revision, match["file"])
-
-
-def _download_from_hub(reference: _Reference) -> Located:
+def _download_from_hub(reference: Reference) -> Located:
     """Download from the Hub; only current files of official repositories have a known hash."""
     head, repo, revision, file = reference
     if file:

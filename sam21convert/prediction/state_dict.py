@@ -46,7 +46,8 @@ def load_state_dict(
         UnreadableError: The file is missing or damaged.
         RefusedError: It is another model than SAM 2, or lacks what the dialect holds.
         MismatchError: It fits no dialect; or tensors are missing, unexpected or of another shape.
-        UsageError: There is no such dialect or config.
+        UsageError: There is no such dialect.
+        MissingFileError: There is no such config.
 
     Example:
         >>> tensors = sam21convert.load_state_dict("model.pt", "hf-video")
@@ -81,7 +82,8 @@ def convert_state_dict(
     Raises:
         RefusedError: It is another model than SAM 2, or lacks what the dialect holds.
         MismatchError: It fits no dialect; or tensors are missing, unexpected or of another shape.
-        UsageError: There is no such dialect or config.
+        UsageError: There is no such dialect.
+        MissingFileError: There is no such config.
 
     Example:
         >>> official = sam21convert.load_state_dict("model.pt")

@@ -18,7 +18,7 @@ from sam21convert.config.load import load_config
 from sam21convert.config.registry import SHIPPED, Shipped, shipped_config, shipped_like
 from sam21convert.config.transformers import from_json, to_json
 from sam21convert.config.transformers_folder import side_files
-from sam21convert.errors import RefusedError, UnreadableError, UsageError
+from sam21convert.errors import MissingFileError, RefusedError, UnreadableError
 from sam21convert.model.config import ConfigError, ModelConfig
 
 from ..support.checkpoints import official_yaml
@@ -90,8 +90,8 @@ class TestShipped:
         assert load_config(name) == shipped_config("sam2.1/sam2.1_hiera_b+")
 
     def test_the_error_for_an_unknown_name_lists_the_known_ones(self) -> None:
-        with pytest.raises(UsageError, match="sam2.1_hiera_x: no such config") as caught:
-            load_config("sam2.1_hiera_x")
+        with pytest.raises(MissingFileError, match="sam9: no such config") as caught:
+            load_config("sam9")
         assert "sam2.1/sam2.1_hiera_t" in str(caught.value)
 
     def test_settings_that_shape_no_tensor_do_not_matter(self) -> None:

@@ -16,7 +16,7 @@ import torch
 
 import sam21convert
 from sam21convert.config.registry import find
-from sam21convert.errors import Sam21ConvertError, UnreadableError, UsageError
+from sam21convert.errors import MissingFileError, Sam21ConvertError, UnreadableError, UsageError
 from sam21convert.hub import resolve
 from sam21convert.hub.fetch import OFFICIAL
 from sam21convert.hub.published import PUBLISHED
@@ -45,13 +45,13 @@ PROGRAM = """
 import json, sys
 from dataclasses import replace
 from click.testing import CliRunner
-from sam21convert.hub import download, listing, resolve
+from sam21convert.hub import download, listing, resolve, spelling
 from sam21convert.commands.main import main
 download._WAITS = (0.01, 0.01, 0.01)
 url, nbytes, digest, lines = sys.argv[1:]
 first, *others = resolve.PUBLISHED
 first = replace(first, url=url + "/tiny.pt", bytes=int(nbytes), sha256=digest)
-resolve.PUBLISHED = listing.PUBLISHED = (first, *others)
+resolve.PUBLISHED = listing.PUBLISHED = spelling.PUBLISHED = (first, *others)
 answers = []
 for line in json.loads(lines):
     result = CliRunner().invoke(main, line)
@@ -94,10 +94,13 @@ class World:
     def run(
         self, *lines: list[str], program: str = PROGRAM, **more: str
     ) -> list[tuple[int, str, str]]:
-        hub = self.hub.environment(self.home / "hf")
-        env = {**environment(self.home), "HF_ENDPOINT": hub["HF_ENDPOINT"], **more}
+        env = {**environment(self.home), "HF_ENDPOINT": self.endpoint, **more}
         facts = [self.web.url, str(len(self.body)), sha256(self.body).hexdigest()]
         return [tuple(a) for a in child(program, [*facts, json.dumps(lines)], env)]
+
+    @property
+    def endpoint(self) -> str:
+        return self.hub.environment(self.home / "hf")["HF_ENDPOINT"]
 
     def one(self, *line: str, **more: str) -> tuple[int, str, str]:
         (answer,) = self.run(list(line), **more)
@@ -132,13 +135,13 @@ def test_the_facts_of_published_checkpoints_are_consistent() -> None:
         assert re.fullmatch("[0-9a-f]{64}", published.sha256)
 
 
-@pytest.mark.parametrize("name", [NAME, "hf:", "some/thing", "sam2.1_hiera_tinny"])
+@pytest.mark.parametrize("name", [NAME, "hf:", "some/thing/else", "sam2.1_hiera_tinny"])
 def test_a_path_that_exists_takes_precedence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
     if name != NAME:
-        with pytest.raises(UsageError, match="no such file or folder, and no published"):
+        with pytest.raises(MissingFileError, match="no such file or folder, and no published"):
             locate(name)
     (tmp_path / name).mkdir(parents=True)
     assert locate(name) == Path(name)
@@ -226,19 +229,23 @@ def test_every_command_takes_every_form(
     from PIL import Image
 
     Image.new("RGB", (32, 32)).save(picture)
-    web = f"{world.web.url}/mine/m.pt"
+    web, page = f"{world.web.url}/mine/m.pt", f"{world.endpoint}/some/files"
     answers = world.run(
         ["inspect", NAME],
         ["inspect", "hf://some/folder"],
         ["inspect", "hf://some/folder@refs/pr/1"],
         ["inspect", "hf://some/folder@refs%2Fpr%2F1/model.safetensors"],
         ["inspect", "hf://some/files/sub/b.pt"],
+        ["inspect", "some/folder"],
+        ["inspect", f"{page}/blob/main/sub/b.pt"],
+        ["inspect", NAME.replace("_", "-")],
         ["validate", web],
         ["validate", "hf://some/files@main/a.pt"],
+        ["validate", f"{page}/resolve/main/a.pt?download=true"],
         ["convert", NAME, str(tmp_path / "a.safetensors")],
         ["convert", str(image), str(tmp_path / "b.pt"), "--base", f"hf://{REPO}"],
         ["convert", str(image), str(tmp_path / "c.pt"), "--base", FILE],
-        ["parity", NAME, "truth:hf://some/folder", "--scenarios", "encoder"],
+        ["parity", NAME, "truth:some/folder", "--scenarios", "encoder"],
         ["parity", web, f"truth:{web}", "--scenarios", "encoder"],
         ["predict", "image", str(picture), "--checkpoint", NAME, "--point", "9,9", "-o",
          str(tmp_path / "o.png")],
@@ -373,10 +380,10 @@ class TestPull:
         assert "but the target must be a" in err
 
     def test_not_of_a_path(self, world: World, made: tuple[Path, Path]) -> None:
-        for path in (made[0], "/no/such.pt"):
+        for path, expected in ((made[0], 2), ("/no/such.pt", 3)):
             code, _, err = world.one("pull", str(path))
-            assert code == 2
-            assert "is a path" in err
+            assert code == expected
+            assert ("is a path" if expected == 2 else "No such file") in err
 
     @pytest.mark.parametrize("command", ["pull", "convert"])
     def test_nothing_is_asked_for_when_the_output_exists(

@@ -23,7 +23,7 @@ PROGRAM = """
 import json, sys
 from dataclasses import replace
 from click.testing import CliRunner
-from sam21convert.hub import download, published, resolve
+from sam21convert.hub import download, published, resolve, spelling
 from sam21convert.commands.main import main
 download._WAITS = (0.01,)
 url, nbytes, digest, on_hub, flat, *line = sys.argv[1:]
@@ -34,7 +34,8 @@ twins = (
     replace(hub, repo="someone/flat", file="m.safetensors", dialect="official", sha256=flat),
 )
 first = replace(first, url=url, bytes=int(nbytes), sha256=digest, twins=twins)
-published.PUBLISHED = resolve.PUBLISHED = (first, *(replace(one, twins=()) for one in others))
+spelling.PUBLISHED = (first, *(replace(one, twins=()) for one in others))
+published.PUBLISHED = resolve.PUBLISHED = spelling.PUBLISHED
 result = CliRunner().invoke(main, line)
 if not isinstance(result.exception, (SystemExit, type(None))):
     raise result.exception
