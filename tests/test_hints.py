@@ -436,6 +436,10 @@ CASES: dict[str, Case] = {
     "a YAML": Case(lambda: ["inspect", a_config()], {"FILE": "settings.yaml", **BASE}),
     "a picture": Case(lambda: ["inspect", picture()], {"FILE": "scene.png", "X,Y": "9,9", **BASE}),
     "a video": Case(lambda: ["inspect", an_mp4()], {"FILE": "frames", "X,Y": "9,9", **BASE}),
+    "a misspelt file": Case(lambda: ["inspect", "bsae.safetensors"]),
+    "two files spelt alike": Case(
+        lambda: ["inspect", saved(whole(), "bare.safetensors").replace("r", "z")], exits=(0, 0)
+    ),
     "a source of no name": Case(lambda: ["inspect", "sam3"]),
     "a path is pulled": Case(lambda: ["pull", plain()]),
     # Prediction.
@@ -511,6 +515,7 @@ EXEMPT: Mapping[tuple[str, str], str] = {
     ("hub/errors.py", "propose the change"): (
         "tests/workflows/test_push.py::test_who_may_not_write_is_told_so"
     ),
+    ("hub/resolve.py", "downloads it"): NETWORK,
     ("hub/remote.py", "sam21convert pull"): (
         "tests/hub/test_remote.py::test_a_published_size_costs_kilobytes"
     ),

@@ -27,7 +27,9 @@ _PLACEHOLDER = re.compile(r"[A-Z][A-Z,]*(\.\w+)?")
 
 
 # Arguments in place of the source.
-_LISTED = re.compile(r"(?:give one of them: |the newest is |give one of them, as in )(.+)$")
+_LISTED = re.compile(
+    r"(?:give one of them: |the newest is |give one of them, as in |did you mean )(.+?)\??$"
+)
 
 
 class Word(NamedTuple):
