@@ -1,7 +1,7 @@
 """SAM 2 and SAM 2.1: the complete model, and the ground truth of every conversion.
 
-* Predictors with the methods of the official package: :class:`SAM2ImagePredictor` and
-  :class:`SAM2VideoPredictor`.
+* Predictors with the methods of the official package: :class:`SAM2ImagePredictor`,
+  :class:`SAM2AutomaticMaskGenerator` and :class:`SAM2VideoPredictor`.
 * Builders with its names and arguments: :func:`build_sam2`, :func:`build_sam2_hf`,
   :func:`build_sam2_video_predictor` and :func:`build_sam2_video_predictor_hf`.
 * The network :class:`SAM2` and its results: :class:`ImageFeatures`, :class:`MaskPrediction` and
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ..prediction.builders import build_sam2_hf as build_sam2_hf
     from ..prediction.builders import build_sam2_video_predictor as build_sam2_video_predictor
     from ..prediction.builders import build_sam2_video_predictor_hf as build_sam2_video_predictor_hf
+    from .automatic_mask_generator import SAM2AutomaticMaskGenerator as SAM2AutomaticMaskGenerator
     from .config import ConfigError as ConfigError
     from .config import ModelConfig as ModelConfig
     from .config import TrackingOptions as TrackingOptions
@@ -43,6 +44,7 @@ _HOME = {
     "ImageFeatures": ".sam2",
     "Segmentation": ".sam2",
     "MaskPrediction": ".mask_decoder",
+    "SAM2AutomaticMaskGenerator": ".automatic_mask_generator",
     "SAM2ImagePredictor": ".image_predictor",
     "SAM2VideoPredictor": ".video_predictor",
 }

@@ -22,6 +22,7 @@ from PIL import Image
 from torch import Tensor
 
 from .connected_components import clean_masks
+from .mask_decoder import MaskPrediction
 from .sam2 import SAM2, ImageFeatures
 from .video_frames import MEAN, STD
 
@@ -228,46 +229,79 @@ class SAM2ImagePredictor:
         return_logits: bool,
         in_pixels: bool,
     ) -> Answer:
+        self._encoded()  # before the prompts: without an image there is no size to relate them to
+        points, labels, boxes, mask_input = self._as_tensors(prompts, number, in_pixels)
+        predicted = self._answer(points, labels, boxes, mask_input, multimask_output, number)
+        masks = self._enlarged(predicted.logits, number)  # B, M, H, W
+        if not return_logits:
+            masks = masks > self.mask_threshold
+        low_res = clamped(predicted.logits)
+        return _as_array(masks), _as_array(predicted.iou), _as_array(low_res)
+
+    def _answer(
+        self,
+        points: Tensor | None,
+        labels: Tensor | None,
+        boxes: Tensor | None,
+        mask_input: Tensor | None,
+        multimask_output: bool,
+        number: int = -1,
+    ) -> MaskPrediction:
+        """The model's answer to prompts in pixels of its input; -1 is the last image."""
         embedding, (fine, middle) = self._encoded()
-        one = slice(number, number + 1 or None)  # keeps the axis of images; -1 is the last one
+        one = slice(number, number + 1 or None)  # keeps the axis of images
         features = ImageFeatures(embedding[one], (fine[one], middle[one]))
-        size = self._sizes[number]
-        points, labels, boxes, mask_input = self._as_tensors(prompts, size, in_pixels)
-        predicted = self.model.predict_masks(
+        return self.model.predict_masks(
             features, points, labels, boxes, mask_input, multimask_output
         )
+
+    def _enlarged(self, logits: Tensor, number: int = -1) -> Tensor:
+        """Masks of the model, ``B x M x h x w``, cleaned and at the size of the image."""
         cleaned = clean_masks(
-            predicted.logits.float(),
+            logits.float(),
             self.max_hole_area,
             self.max_sprinkle_area,
             threshold=self.mask_threshold,
         )
-        masks = SAM2.resize_masks(cleaned, *size)  # B, M, H, W
-        if not return_logits:
-            masks = masks > self.mask_threshold
-        low_res = predicted.logits.clamp(-_CLAMP, _CLAMP)
-        return _as_array(masks), _as_array(predicted.iou), _as_array(low_res)
+        return SAM2.resize_masks(cleaned, *self._sizes[number])
+
+    def _as_inputs(self, points: Tensor, number: int = -1, *, in_pixels: bool) -> Tensor:
+        """Points (x, y) of an image, ``... x 2``, in pixels of the model's input."""
+        height, width = self._sizes[number]
+        scale = torch.tensor([width, height], device=self.device) if in_pixels else 1
+        return points.float() / scale * self.model.image_size
 
     def _as_tensors(
-        self, prompts: tuple[Any, ...], size: tuple[int, int], in_pixels: bool
+        self, prompts: tuple[Any, ...], number: int, in_pixels: bool
     ) -> tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None]:
         """Prompts with a first axis, in pixels of the model's input."""
         points, labels, boxes, mask_input = (
             None if prompt is None else _moved(prompt, self.device) for prompt in prompts
         )
-        scale = torch.tensor([size[1], size[0]], device=self.device) if in_pixels else 1
         if points is not None:
-            points = points.float() / scale * self.model.image_size
+            points = self._as_inputs(points, number, in_pixels=in_pixels)
             points = points[None] if points.ndim == 2 else points  # B, N, 2
         if labels is not None:
             labels = labels[None] if labels.ndim == 1 else labels  # B, N
         if boxes is not None:
-            boxes = boxes.float().reshape(-1, 2, 2) / scale * self.model.image_size
-            boxes = boxes.flatten(1)  # B, 4
+            corners = boxes.reshape(-1, 2, 2)
+            boxes = self._as_inputs(corners, number, in_pixels=in_pixels).flatten(1)  # B, 4
         if mask_input is not None:
             mask_input = mask_input.float()
             mask_input = mask_input[None] if mask_input.ndim == 3 else mask_input  # B, 1, h, w
         return points, labels, boxes, mask_input
+
+
+def clamped(logits: Tensor) -> Tensor:
+    """Limit low-resolution logits, so that they can be given to the model again.
+
+    Args:
+        logits: Of any shape.
+
+    Returns:
+        Logits from -32 to 32.
+    """
+    return logits.clamp(-_CLAMP, _CLAMP)
 
 
 def pixels_of(image: NDArray[Any] | Image.Image, image_size: int) -> Tensor:

@@ -43,8 +43,10 @@ LOOSE = {"__init__", "__main__", "_version", "errors", "packages", "report"}
 
 # What modules of the model import beyond torch and the standard library.
 MODEL_IMPORTS = {
+    "automatic_mask_generator": {"numpy"},
     "connected_components": {"numpy", "scipy"},
     "pictures": {"PIL", "numpy"},
+    "run_lengths": {"numpy"},
     "video_files": {"av"},
     "video_frames": {"PIL", "av", "numpy"},
     "image_predictor": {"PIL", "numpy"},
