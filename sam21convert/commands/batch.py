@@ -9,6 +9,7 @@ import click
 
 from ..dialects import BY_NAME
 from ..report import Report
+from .names import Choice, dialect_choice, dtype_choice
 from .shared import ProgressBar, answering, config_option, device_option, json_option
 
 
@@ -23,12 +24,12 @@ from .shared import ProgressBar, answering, config_option, device_option, json_o
 )
 @click.option(
     "--to",
-    type=click.Choice(list(BY_NAME)),
+    type=dialect_choice(BY_NAME),
     help="Dialect to write. Default: hf-video, or official with --suffix.",
 )
 @click.option(
     "--suffix",
-    type=click.Choice([".pt", ".pth", ".safetensors"]),
+    type=Choice([".pt", ".pth", ".safetensors"]),
     help="Extension of the outputs, which chooses the format. Default: that of the dialect.",
 )
 @config_option
@@ -38,11 +39,11 @@ from .shared import ProgressBar, answering, config_option, device_option, json_o
     type=click.Path(),
     help="Take missing tensors from this checkpoint, as in convert.",
 )
-@click.option("--generation", type=click.Choice(["2.1", "2.0"]), help="Generation to write.")
+@click.option("--generation", type=Choice(["2.1", "2.0"]), help="Generation to write.")
 @click.option("--image-size", type=int, metavar="N", help="Side of the input in pixels.")
 @click.option(
     "--dtype",
-    type=click.Choice(["float32", "float16", "bfloat16"]),
+    type=dtype_choice(),
     help="Cast the tensors. Default: keep their type.",
 )
 @click.option(

@@ -9,6 +9,7 @@ import click
 
 from ..dialects import BY_NAME
 from ..report import Report
+from .names import Choice, dialect_choice, dtype_choice
 from .shared import (
     ProgressBar,
     answering,
@@ -28,8 +29,9 @@ from .shared import (
 @click.argument("destination", type=click.Path(path_type=Path))
 @click.option(
     "--to",
-    type=click.Choice(list(BY_NAME)),
-    help="Dialect to write. Default: official for a file, hf-video for a folder.",
+    type=dialect_choice(BY_NAME),
+    help="Dialect to write; hf is either of transformers'. Default: official for a file, hf for a "
+    "folder.",
 )
 @config_option
 @click.option(
@@ -43,7 +45,7 @@ from .shared import (
 @prefix_option
 @click.option(
     "--generation",
-    type=click.Choice(["2.1", "2.0"]),
+    type=Choice(["2.1", "2.0"]),
     help="Generation to write. From 2.0 to 2.1, tensors of zeros are added, which do not change "
     "the results. From 2.1 to 2.0 is refused unless the same tensors are zero.",
 )
@@ -60,7 +62,7 @@ from .shared import (
 )
 @click.option(
     "--dtype",
-    type=click.Choice(["float32", "float16", "bfloat16"]),
+    type=dtype_choice(),
     help="Cast the tensors. Default: keep their type.",
 )
 @click.option(

@@ -63,6 +63,8 @@ class Program(click.Group):
         """
         if any("\0" in each for each in args):
             raise click.UsageError("an argument cannot hold a zero byte", ctx)
+        if args[:1] == ["help"]:
+            args = [*args[1:], "--help"]
         return super().parse_args(ctx, args)
 
     def make_context(
@@ -148,7 +150,7 @@ def _printing() -> Iterator[None]:
 
 
 @click.group(cls=Program, epilog=_EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__)
+@click.version_option(__version__, "-V", "--version")
 def main() -> None:
     """Convert SAM 2 and SAM 2.1 checkpoints between all their formats.
 

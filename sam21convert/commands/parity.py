@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from ..report import Report
+from .names import dtype_choice
 from .shared import (
     ProgressBar,
     RenamedOption,
@@ -30,7 +31,7 @@ from .shared import (
 @device_option("to run both on; auto means CUDA if it is there, and else the CPU")
 @click.option(
     "--dtype",
-    type=click.Choice(["float32", "bfloat16", "float16"]),
+    type=dtype_choice(),
     default="float32",
     show_default=True,
     help="The type to compute in; bfloat16 and float16 use autocast.",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..report import Report
+from .names import Predict
 from .shared import (
     ProgressBar,
     answering,
@@ -46,7 +47,7 @@ def _common(command: _Command) -> _Command:
     return command
 
 
-@click.group()
+@click.group(cls=Predict)
 def predict() -> None:
     """Segment a picture, or follow objects through a video.
 

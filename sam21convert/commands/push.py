@@ -9,6 +9,7 @@ import click
 from ..errors import printable
 from ..report import Report
 from .ending import say
+from .names import Choice, dialect_choice
 from .shared import ProgressBar, answering, config_option, device_option, is_quiet, json_option
 from .translate import as_options
 
@@ -18,7 +19,7 @@ from .translate import as_options
 @click.argument("repo_id")
 @click.option(
     "--to",
-    type=click.Choice(["hf-video", "hf-image", "official"]),
+    type=dialect_choice(["hf-video", "hf-image", "official"]),
     help="The dialect. Default: hf-video, or hf-image for an image model.",
 )
 @config_option
@@ -43,7 +44,7 @@ from .translate import as_options
 @click.option(
     "--parity",
     "scenarios",
-    type=click.Choice(["quick", "full", "none"]),
+    type=Choice(["quick", "full", "none"]),
     default="quick",
     show_default=True,
     help="How thoroughly to compare the published model with SRC. none runs no model, so that the "

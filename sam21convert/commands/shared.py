@@ -17,6 +17,7 @@ import click
 from ..errors import MismatchError, RefusedError, Sam21ConvertError, UsageError, printable
 from ..report import Progress, Report, head, one_line
 from .ending import end_with_fault, say
+from .names import Choice
 from .signals import Stopped, Stopping
 from .translate import as_options
 
@@ -50,7 +51,7 @@ allow_option = click.option(
 )
 fail_on_option = click.option(
     "--fail-on",
-    type=click.Choice(["unknown", "dangerous"]),
+    type=Choice(["unknown", "dangerous"]),
     default="unknown",
     show_default=True,
     help="Answer no for what is not known to be harmless, or only for what is known to do harm.",

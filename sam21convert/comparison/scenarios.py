@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ..errors import UsageError
+from ..errors import UsageError, did_you_mean, nearest
 
 
 @dataclass(frozen=True)
@@ -243,7 +243,10 @@ def chosen(names: str | Sequence[str]) -> tuple[Scenario, ...]:
     if unknown or not picked:
         raise UsageError(
             f"scenario {unknown[0]!r} does not exist" if unknown else "no scenario was given",
-            hint=f"use quick, full, or some of {', '.join(BY_NAME)}",
+            hint=did_you_mean(
+                nearest(unknown[0], [*sets, *BY_NAME]) if unknown else (),
+                f"use quick, full, or some of {', '.join(BY_NAME)}",
+            ),
         )
     if picked & {scenario.name for scenario in IMAGES}:
         picked.add(ENCODER.name)

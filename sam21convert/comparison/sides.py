@@ -13,7 +13,7 @@ from ..config.registry import shipped_like, tensors_of
 from ..config.timm import of_timm
 from ..dialects import HF_IMAGE, HF_VIDEO, TIMM
 from ..dialects.rules import Dialect
-from ..errors import UsageError
+from ..errors import UsageError, did_you_mean, nearest
 from ..hub.resolve import resolve
 from ..io.data.checksums import sha256
 from ..io.source import CONFIG
@@ -56,6 +56,7 @@ BACKENDS: dict[str, Callable[[], Load]] = {
     "transformers": _transformers,
     "timm": _timm,
 }
+ALIASES = {"hf": "transformers", "official": "sam2"}
 
 
 @dataclass(frozen=True)
@@ -144,12 +145,17 @@ def parse(text: str | Path, config: Config) -> Named:
         UsageError: For an unknown backend, and for a source that does not exist.
     """
     backend, colon, rest = str(text).partition(":")
+    backend = ALIASES.get(backend, backend) if not rest.startswith("//") else backend
     known = bool(colon and rest) and backend in BACKENDS
     # Not a backend: the drive letter of a path, or the scheme of an address.
     meant = backend.isidentifier() and len(backend) > 1 and not rest.startswith("//")
     if colon and meant and not known and not Path(text).exists():
         raise UsageError(
-            f"{text}: there is no backend {backend!r}", hint=f"use one of {', '.join(BACKENDS)}"
+            f"{text}: there is no backend {backend!r}",
+            hint=did_you_mean(
+                [f"{name}:{rest}" for name in nearest(backend, [*BACKENDS, *ALIASES])],
+                f"use one of {', '.join(BACKENDS)}",
+            ),
         )
     located = resolve(rest if known else text)
     described = located.path / CONFIG

@@ -11,7 +11,7 @@ from ..checkpoint.inspect import left_out, untold
 from ..checkpoint.open import Checkpoint
 from ..config.hydra import BUILDERS
 from ..config.registry import Shipped
-from ..dialects import HF_IMAGE, OFFICIAL
+from ..dialects import EITHER, HF_IMAGE, OFFICIAL
 from ..dialects.keymap import KeyMap
 from ..dialects.rules import Dialect
 from ..model.config import ModelConfig
@@ -123,5 +123,5 @@ def notes_on_image_model(to: str | None, dialect: Dialect) -> Iterator[str]:
     Yields:
         A sentence, if it is an image model.
     """
-    if to is None and dialect is HF_IMAGE:
+    if to in (None, *EITHER) and dialect is HF_IMAGE:
         yield "an image model, as it was: `to=hf-video` `base=CHECKPOINT` adds the memory"

@@ -15,6 +15,7 @@ from ..checkpoint.lora import Adapter, find_adapter
 from ..checkpoint.open import Checkpoint, open_checkpoint
 from ..checkpoint.remap import CanonicalTensors, usual_type
 from ..config.registry import Shipped
+from ..dialects import EITHER
 from ..dialects.keymap import covers
 from ..dialects.rules import Dialect
 from ..errors import UsageError
@@ -140,8 +141,8 @@ def make_plan(source: str | Path, destination: str | Path, options: ConvertOptio
         refuse_occupied(destination, container, overwrite=options.overwrite)
     inputs = _open(source, options)
     checkpoint = inputs.checkpoint
-    if options.to is None and inputs.base is None:
-        dialect = of_image_model(dialect, container, checkpoint)
+    if options.to in (None, *EITHER) and inputs.base is None:
+        dialect = of_image_model(dialect, checkpoint)
     dtype = None if options.dtype is None else OF_TORCH[options.dtype]
     destination = named(
         destination, dialect, checkpoint.shipped, dtype or usual_type(checkpoint.tensors)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os.path
+import re
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 
 from ..checkpoint.lora_settings import ADAPTER_CONFIG
 from ..checkpoint.open import Checkpoint
 from ..config.registry import Shipped
-from ..dialects import BY_NAME, HF_IMAGE, HF_VIDEO, OFFICIAL
+from ..dialects import HF_IMAGE, HF_VIDEO, OFFICIAL
+from ..dialects import named as dialect_named
 from ..dialects.keymap import covers
 from ..dialects.rules import Dialect
 from ..errors import UsageError
@@ -28,8 +31,29 @@ _FORMS: Mapping[Container, str] = {
     "timm folder": "a folder",
 }
 _PRECISIONS = {"F32": "", "F16": "-fp16", "BF16": "-bf16"}
-# Endings of formats that are not written here: such a name is not meant for a folder.
-_FOREIGN = {".bin", ".ckpt", ".gguf", ".json", ".npz", ".onnx", ".pkl", ".tar", ".yaml", ".zip"}
+# Endings of formats that are not written here: such a name is not meant for a folder, nor is one
+# that ends in almost the same. An ending with a digit first, as in model-v1.2, is part of a name.
+_FOREIGN = (
+    *(
+        "bin",
+        "ckpt",
+        "gguf",
+        "ggml",
+        "h5",
+        "json",
+        "mlmodel",
+        "msgpack",
+        "npy",
+        "npz",
+        "onnx",
+        "pb",
+    ),
+    *("pickle", "pkl", "pt2", "sft", "tflite", "torchscript", "txt", "yaml", "yml"),
+    *("csv", "html", "jpeg", "jpg", "md", "mp4", "pdf", "png"),
+    *("7z", "bz2", "gz", "rar", "tar", "tgz", "xz", "zip", "zst"),
+)
+_PACKED = re.compile(r"(\.(7z|bz2|gz|rar|tar|tgz|xz|zip|zst))+$", re.IGNORECASE)
+_ALIKE = 0.75  # of a ratio of difflib: .safetensor and .onx are, .ema and .hf are not
 
 
 def pick_target(destination: Path, to: str | None) -> tuple[Container, Dialect]:
@@ -47,14 +71,9 @@ def pick_target(destination: Path, to: str | None) -> tuple[Container, Dialect]:
             do not go together.
     """
     container = _SUFFIXES.get(destination.suffix)
-    if container is None and destination.suffix in _FOREIGN:
-        raise UsageError(
-            f"{destination}: no file of this kind is written",
-            hint="end the name in .pt or .safetensors, or give the name of a folder",
-        )
-    if to is not None and to not in BY_NAME:
-        raise UsageError(f"no dialect is called {to!r}", hint=f"one of {', '.join(BY_NAME)}")
-    dialect = BY_NAME[to] if to is not None else (OFFICIAL if container else HF_VIDEO)
+    if container is None and not destination.is_dir():
+        _refuse_foreign(destination)
+    dialect = dialect_named(to) if to is not None else (OFFICIAL if container else HF_VIDEO)
     usual = dialect.containers[0]
     if container is None and (usual in FOLDERS or dialect.file):
         return usual, dialect
@@ -67,20 +86,39 @@ def pick_target(destination: Path, to: str | None) -> tuple[Container, Dialect]:
     return container, dialect
 
 
-def of_image_model(dialect: Dialect, container: Container, checkpoint: Checkpoint) -> Dialect:
+def _refuse_foreign(destination: Path) -> None:
+    """Raise :class:`UsageError` for a name that looks like one of a file that is not written."""
+    from difflib import get_close_matches
+
+    whole = _PACKED.sub("", destination.name)
+    packed = whole != destination.name
+    ending = Path(whole).suffix.lower().removeprefix(".")
+    ours = [suffix.removeprefix(".") for suffix in _SUFFIXES]
+    near = get_close_matches(ending, [*ours, *_FOREIGN], 1, _ALIKE)
+    if not near and not packed:
+        return
+    written = ".safetensors" if near in (["safetensors"], ["sft"]) else ".pt"
+    stem = whole.removesuffix(Path(whole).suffix) if near else whole
+    raise UsageError(
+        f"{destination}: no file of this kind is written",
+        hint=f"the nearest is {shlex.quote(f'{stem}{written}')}; a folder has a name without such "
+        "an ending",
+    )
+
+
+def of_image_model(dialect: Dialect, checkpoint: Checkpoint) -> Dialect:
     """Keep an image model an image model, where nothing else is asked for.
 
     Args:
         dialect: the dialect that :func:`pick_target` found.
-        container: the container to write.
         checkpoint: the checkpoint to convert, or the base that an adapter is merged into.
 
     Returns:
-        ``HF_IMAGE`` for a folder of a checkpoint that has all tensors of an image model and none
+        ``HF_IMAGE`` in place of ``HF_VIDEO`` for a checkpoint that has all tensors of an image model and none
         of the memory; else ``dialect``.
     """
     fit, keymap = checkpoint.fit, checkpoint.keymap
-    if dialect is not HF_VIDEO or container not in FOLDERS or fit is None or keymap is None:
+    if dialect is not HF_VIDEO or fit is None or keymap is None:
         return dialect
     present = [entry for entry in keymap.entries if entry.key in fit.names]
     there = {name for entry in present for name in entry.canonical}

@@ -7,6 +7,7 @@ it.
 
 from __future__ import annotations
 
+from ..errors import UsageError, did_you_mean, nearest
 from .comfyui import COMFYUI
 from .mlx import MLX
 from .official import OFFICIAL
@@ -17,5 +18,40 @@ from .ultralytics import ULTRALYTICS
 
 DIALECTS: tuple[Dialect, ...] = (OFFICIAL, HF_VIDEO, HF_IMAGE, MLX, TIMM, ULTRALYTICS, COMFYUI)
 BY_NAME = {dialect.name: dialect for dialect in DIALECTS}
+EITHER = ("hf", "transformers")  # hf-image for an image model, else hf-video
 
-__all__ = ["BY_NAME", "DIALECTS", "HF_IMAGE", "HF_VIDEO", "MLX", "OFFICIAL", "TIMM"]
+
+def named(name: str) -> Dialect:
+    """Find a dialect by its name.
+
+    Args:
+        name: The name, or one of ``EITHER``.
+
+    Returns:
+        The dialect; ``HF_VIDEO`` for one of ``EITHER``.
+
+    Raises:
+        UsageError: When there is none of this name.
+    """
+    if name in EITHER:
+        return HF_VIDEO
+    if name not in BY_NAME:
+        near = nearest(name, [*BY_NAME, *EITHER])
+        raise UsageError(
+            f"no dialect is called {name!r}",
+            hint=did_you_mean(near, f"one of {', '.join(BY_NAME)}"),
+        )
+    return BY_NAME[name]
+
+
+__all__ = [
+    "BY_NAME",
+    "DIALECTS",
+    "EITHER",
+    "HF_IMAGE",
+    "HF_VIDEO",
+    "MLX",
+    "OFFICIAL",
+    "TIMM",
+    "named",
+]

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 from ..checkpoint.identify import identify
 from ..checkpoint.mismatch import mismatch
 from ..checkpoint.open import Checkpoint, open_checkpoint, recognise
-from ..dialects import BY_NAME
+from ..dialects import EITHER, HF_IMAGE, named
 from ..dialects.keymap import KeyMap, compile_keymap
-from ..errors import MismatchError, RefusedError, UsageError
+from ..errors import MismatchError, RefusedError
 from ..io.data.copy import Files
 from ..io.source import Source
 from ..io.tensor import OF_TORCH, TORCH_NAMES, TensorRef, TensorSpec
@@ -113,8 +113,8 @@ def _spec(name: str, tensor: Tensor) -> TensorSpec:
 def _renamed(
     checkpoint: Checkpoint, tensors: Mapping[str, Tensor], dialect: str
 ) -> dict[str, Tensor]:
-    if dialect not in BY_NAME:
-        raise UsageError(f"no dialect is called {dialect!r}", hint=f"one of {', '.join(BY_NAME)}")
+    image = dialect in EITHER and checkpoint.dialect is HF_IMAGE
+    wanted = HF_IMAGE if image else named(dialect)
     identified = identify(checkpoint)
     keymap, fit = identified.keymap, identified.fit
     if fit.faults:
@@ -124,7 +124,7 @@ def _renamed(
             raise MismatchError(
                 f"{checkpoint.source.path}: {one} and {other} should be equal and differ"
             )
-    target = compile_keymap(BY_NAME[dialect], keymap.canonical)
+    target = compile_keymap(wanted, keymap.canonical)
     copies = {of: fit.names[name] for name, of in keymap.tied.items() if name in fit.names}
     names = {**copies, **fit.names}
     canonical = _canonical(keymap, {key: tensors[name] for key, name in names.items()})

@@ -11,7 +11,7 @@ from pathlib import Path
 from ...config.load import load_config
 from ...conversion.options import ConvertOptions
 from ...conversion.target import pick_target
-from ...dialects import BY_NAME, HF_VIDEO
+from ...dialects import HF_VIDEO, named
 from ...errors import UsageError
 from ...hub.resolve import locate
 from ...io.source import FOLDERS
@@ -155,7 +155,7 @@ def _jobs(
 def _suffix(to: str | None, suffix: str | None) -> str:
     if suffix is not None:
         return suffix
-    dialect = HF_VIDEO if to is None else BY_NAME.get(to)
-    if dialect is None or dialect.file or dialect.containers[0] in FOLDERS:
+    dialect = HF_VIDEO if to is None else named(to)
+    if dialect.file or dialect.containers[0] in FOLDERS:
         return ""
     return {"torch zip": ".pt", "safetensors": ".safetensors"}[dialect.containers[0]]

@@ -19,7 +19,7 @@ from ...conversion.options import ConvertOptions
 from ...conversion.plan import Plan, make_plan
 from ...conversion.report import Conversion, report
 from ...conversion.write import carry_out
-from ...dialects import BY_NAME
+from ...dialects import named
 from ...errors import MismatchError, Sam21ConvertError
 from ...hub.resolve import locate
 from ...io.output.atomic import refuse_existing
@@ -275,7 +275,7 @@ class Run:
 
 def _goes_by_name(to: str | None) -> bool:
     """Whether programs know the files of a dialect by name, so that each output needs a folder."""
-    return to is not None and bool(BY_NAME[to].file)
+    return to is not None and bool(named(to).file)
 
 
 def _files(plan: Plan, config: str | Path | ModelConfig | None) -> Iterator[Path]:

@@ -23,7 +23,7 @@ from ...config.hydra import BUILDERS
 from ...config.hydra_writer import to_hydra
 from ...config.registry import shipped_config, shipped_like
 from ...conversion.api import convert
-from ...dialects import BY_NAME, HF_IMAGE, HF_VIDEO, OFFICIAL
+from ...dialects import EITHER, HF_IMAGE, HF_VIDEO, OFFICIAL, named
 from ...dialects.rules import Dialect
 from ...errors import MismatchError, RefusedError, UsageError, call_of
 from ...io.output.temporary import temporary_folder
@@ -194,11 +194,9 @@ def compose(
 
 
 def _pick(checkpoint: Checkpoint, to: str | None) -> Dialect:
-    if to is None:
+    if to in (None, *EITHER):
         return HF_IMAGE if checkpoint.dialect is HF_IMAGE else HF_VIDEO
-    if to not in BY_NAME:
-        raise UsageError(f"no dialect is called {to!r}", hint=f"one of {', '.join(BY_NAME)}")
-    return BY_NAME[to]
+    return named(to)
 
 
 @contextmanager
