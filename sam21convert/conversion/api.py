@@ -52,8 +52,9 @@ def convert(
         destination: the file or folder to write. A name in ``.pt``, ``.pth`` or ``.safetensors`` is
             a file, any other name a folder.
         to: the name of the dialect to write; by default ``official`` for a file and ``hf-video``
-            for a folder; ``hf`` is hf-image for an image model. ultralytics and comfyui recognise a file by its name: for them give such a
-            name, or an existing folder, in which a file of the right name is written.
+            for a folder; ``hf`` is ``hf-image`` for an image model. ultralytics and comfyui
+            recognise a file by its name: for them give such a name, or an existing folder, in which
+            a file of the right name is written.
         config: the config of ``source``: a shipped name, a file, or a model config. By default it
             is found beside ``source``, or its tensors show it.
         base: a checkpoint of the same size and generation that supplies tensors missing from

@@ -114,8 +114,8 @@ def of_image_model(dialect: Dialect, checkpoint: Checkpoint) -> Dialect:
         checkpoint: the checkpoint to convert, or the base that an adapter is merged into.
 
     Returns:
-        ``HF_IMAGE`` in place of ``HF_VIDEO`` for a checkpoint that has all tensors of an image model and none
-        of the memory; else ``dialect``.
+        ``HF_IMAGE`` in place of ``HF_VIDEO`` for a checkpoint that has all tensors of an image
+        model and none of the memory; else ``dialect``.
     """
     fit, keymap = checkpoint.fit, checkpoint.keymap
     if dialect is not HF_VIDEO or fit is None or keymap is None:

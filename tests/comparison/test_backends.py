@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 import sam21convert
+from sam21convert.comparison import sides
 from sam21convert.comparison.activations import Activations
 from sam21convert.comparison.backends import sam2 as official
 from sam21convert.comparison.backends import timm
@@ -27,7 +28,7 @@ from sam21convert.comparison.backends.transformers import Transformers
 from sam21convert.comparison.backends.truth import Truth
 from sam21convert.config.registry import BY_NAME as CONFIGS
 from sam21convert.config.registry import shipped_config
-from sam21convert.errors import Sam21ConvertError
+from sam21convert.errors import Sam21ConvertError, UsageError
 
 from ..model.test_video_parity import flood
 from ..support.backends import ASKED, BRIEF, asked, loaded, the_clip, the_picture
@@ -267,3 +268,16 @@ def test_a_source_that_cannot_be_read(kind: Any, tmp_path: Path) -> None:
     for source in (tmp_path / "broken.pt", tmp_path / "absent.pt", tmp_path):
         with pytest.raises(Sam21ConvertError):
             kind.load(source, LoadOptions())
+
+
+def test_a_backend_has_other_names_and_a_misspelt_one_a_hint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("m.pt").touch()
+    for alias, backend in (("hf", "transformers"), ("official", "sam2"), ("sam2", "sam2")):
+        assert sides.parse(f"{alias}:m.pt", None).backend == backend
+    for wrong, hint in (("transfomers", "did you mean transformers:m.pt?"), ("xyz", "use one of")):
+        with pytest.raises(UsageError, match="no backend") as caught:
+            sides.parse(f"{wrong}:m.pt", None)
+        assert str(caught.value.hint).startswith(hint)
