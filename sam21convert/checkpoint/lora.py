@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -131,6 +131,7 @@ def find_adapter(path: Path) -> Adapter | None:
     if tensors is None:
         raise UnreadableError(f"{weights}: holds no tensors by name")
     changes, repeats = _changes(weights, settings, tensors)
+    source = replace(source, notes=(*source.notes, *_notes_on_biases(settings, changes)))
     return Adapter(source, settings, changes, repeats)
 
 
@@ -185,6 +186,17 @@ def _changes(
         names = tuple(name for name, _ in kinds.values())
         changes[f"{module}.weight"] = LoraChange(names, (factors,))
     return changes, found.repeats
+
+
+def _notes_on_biases(settings: Mapping[str, Any], changes: Iterable[str]) -> Iterator[str]:
+    """PEFT before 0.21 saves none of the biases that ``bias="lora_only"`` trains."""
+    if settings.get("bias") in ("all", "lora_only") and not any(
+        name.endswith(".bias") for name in changes
+    ):
+        yield (
+            f"{ADAPTER_CONFIG} says that biases were trained (bias: {settings['bias']}), and the "
+            "file holds none, as PEFT before 0.21 saved it: those of the base are kept"
+        )
 
 
 def _base(named: object, revision: object) -> str:

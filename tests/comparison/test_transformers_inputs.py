@@ -175,9 +175,10 @@ class TestLoading:
         assert len(flags) == 2
         (folder / "config.json").write_text(json.dumps(config | dict.fromkeys(flags, False)))
         model, info = Sam2VideoModel.from_pretrained(folder, output_loading_info=True)
-        assert not any(info.values())
         lost = set(load_file(folder / "model.safetensors")) - set(model.state_dict())
         assert len(lost) == 3
+        assert set(info.pop("unexpected_keys")) in (set(), lost)  # versions after 5.4 hide them
+        assert not any(info.values())
         with pytest.raises(RuntimeError, match="Unexpected key"):
             model.load_state_dict(load_file(folder / "model.safetensors"))
         theirs = TransformersPredictor(weights(DEBUG_21))

@@ -315,6 +315,18 @@ def test_every_form_of_an_adapter_is_read(tmp_path: Path, form: str, prefix: str
     assert any("LoRA of rank 2, alpha 4, on 1 layers (qkv)" in note for note in report.notes)
 
 
+@pytest.mark.parametrize("trained", ["none", "all", "lora_only"])
+@pytest.mark.parametrize("saved", [False, True])
+def test_trained_biases_that_are_not_in_the_file_are_told(
+    tmp_path: Path, trained: str, saved: bool
+) -> None:
+    tensors = LAYER | ({f"{QKV}.base_layer.bias": torch.randn(24)} if saved else {})
+    lora = adapter(tmp_path / "lora", tensors, bias=trained)
+    done = sam21convert.convert(lora, tmp_path / "out.pt", base=official_pt(tmp_path / "base.pt"))
+    told = [note for note in done.notes if f"biases were trained (bias: {trained})" in note]
+    assert len(told) == (trained != "none" and not saved)
+
+
 def test_fan_in_fan_out_says_nothing_of_the_layers_of_sam_2(tmp_path: Path) -> None:
     base = official_pt(tmp_path / "base.pt")
     name = next(n for n, t in state_dict().items() if t.ndim == 2 and t.shape[0] == t.shape[1])

@@ -16,6 +16,7 @@ import pytest
 import timm
 import torch
 from click.testing import CliRunner, Result
+from packaging.version import Version
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from timm.models._hub import save_config_for_hf
@@ -96,6 +97,9 @@ class TestTimm:
         with pytest.raises(RuntimeError, match="head.norm.bias"):
             timm.create_model(f"local-dir:{tmp_path / 'trunk'}", pretrained=True)
 
+    @pytest.mark.skipif(
+        Version(timm.__version__) < Version("1.0.31"), reason="timm wrote fewer facts before 1.0.31"
+    )
     @pytest.mark.parametrize("config", PUBLISHED)
     def test_its_config_is_the_one_that_timm_writes(self, config: str, tmp_path: Path) -> None:
         """The differences that :func:`timm_json` documents are left out of the comparison."""
@@ -104,7 +108,7 @@ class TestTimm:
         tag = mine["pretrained_cfg"]["tag"]
         with torch.device("meta"):
             model = timm.create_model(f"{architecture(config)}.{tag}")
-        save_config_for_hf(model, str(tmp_path / "config.json"))
+        save_config_for_hf(model, tmp_path / "config.json")
         theirs = json.loads((tmp_path / "config.json").read_text())
         del theirs["pretrained_cfg"]["license"]
         theirs["model_args"] = {}
