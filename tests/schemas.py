@@ -57,7 +57,7 @@ FINITE = float | None  # JSON has no other numbers
 # What to_dict() adds to the fields, or writes in another way.
 WRITTEN: Mapping[type, Mapping[str, Any]] = {
     SourceReport: {"safety": Rating},
-    Inspection: {**FACTS, "inventory": Maybe([ENTRY])},
+    Inspection: {**FACTS, "advice": str | None, "inventory": Maybe([ENTRY])},
     Verdict: {**FACTS, "verdict": str},
     Validation: {
         "misshapen": get_type_hints(Validation)["mismatched"],

@@ -92,6 +92,18 @@ class Inspection(Report, schema="inspect/1"):
         of = "part of " if self.parts else ""
         return f"{of}{model}, {self.dialect}"
 
+    @property
+    def advice(self) -> str | None:
+        """What to do with a file that is not safe to load; None for any other."""
+        if self.safety.passes(self.fail_on):
+            return None
+        return self.safety.advice(self.path, readable=self.converts)
+
+    @property
+    def converts(self) -> bool:
+        """Whether it is a model of SAM 2 that converts without further options."""
+        return self.dialect is not None and self.task != "trunk" and not self.problems
+
     def to_dict(self) -> dict[str, Any]:
         """Give the report as plain data.
 
@@ -101,7 +113,7 @@ class Inspection(Report, schema="inspect/1"):
             the rating.
         """
         content = super().to_dict()
-        content |= self.safety.facts()
+        content |= {**self.safety.facts(), "advice": self.advice}
         inventory = content.pop("inventory")
         if inventory is not None:
             content["inventory"] = [
@@ -129,11 +141,15 @@ class Inspection(Report, schema="inspect/1"):
         for label, items in (
             ("wrappers", self.wrappers),
             ("extras", tuple(fold(self.extras))),
-            ("placeholders", self.placeholders),
+            ("not read", tuple(f"objects of {name}" for name in self.placeholders)),
         ):
             if items:
                 rows.append((label, ", ".join(items[:12]) + (" ..." if len(items) > 12 else "")))
-        rows += self.safety.rows()
+        safety = self.safety.rows()
+        if self.advice is None:
+            rows += safety
+        else:  # the verdict first
+            rows = [*safety, ("what to do", self.advice), *rows]
         rows += [("problem", problem) for problem in self.problems]
         rows += [("note", note) for note in self.notes]
         lines = [format_line(*item) for item in (self.inventory or {}).items()]

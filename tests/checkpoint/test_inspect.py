@@ -23,7 +23,7 @@ from sam21convert.errors import RefusedError, UnreadableError
 from ..support.checkpoints import DEBUG, official_pt, sparse, state_dict
 
 KEYS = {
-    "schema",
+    *("schema", "advice"),
     *(
         "ok",
         "exit_code",

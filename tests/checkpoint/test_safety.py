@@ -250,6 +250,9 @@ def test_report_and_exit_code_name_what_would_be_called(tmp_path: Path) -> None:
         "changed": False,
         "count": 1,
         "rating": "dangerous",
+        "does": "changes files",
+        "arguments": [f'("{tmp_path / "fired"}")'],
+        "calls": 1,
     }
     assert re.search(
         "unknown +tests.*Opaque would be called .byte", str(inspect(tmp_path / "odd.pt"))

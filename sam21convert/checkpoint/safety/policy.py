@@ -56,6 +56,23 @@ def does_harm(module: str, name: str) -> bool:
     return _is_dangerous(full) or _is_dangerous(_in_python3(module, name))
 
 
+def in_words(module: str, name: str) -> str | None:
+    """Say in plain words what calling a global does, for the kinds that attacks use.
+
+    Args:
+        module: The module as the pickle spells it.
+        name: The name in the module.
+
+    Returns:
+        Such as ``"runs a command"``; None for any other name.
+    """
+    if len(module) + len(name) > _LONGEST:
+        return None
+    segments = _in_python3(module, name).split(".")
+    starts = (".".join(segments[:count]) for count in range(len(segments), 0, -1))
+    return next((_WORDS[start] for start in starts if start in _WORDS), None)
+
+
 def _in_python3(module: str, name: str) -> str:
     """The full name that ``pickle`` looks up when the pickle was written by Python 2."""
     if (module, name) in NAME_MAPPING:
@@ -176,6 +193,45 @@ HARMLESS = _names(
         "deepspeed.utils.tensor_fragment": "fragment_address",
     }
 )
+
+# What a call does, by the name of a global or the beginning of it; the longest counts.
+_WORDS = {
+    name: words
+    for words, names in {
+        "runs a command": """os.system os.popen os.execl os.execle os.execlp os.execlpe os.execv
+            os.execve os.execvp os.execvpe os.spawnl os.spawnle os.spawnlp os.spawnlpe os.spawnv
+            os.spawnve os.spawnvp os.spawnvpe os.startfile os.posix_spawn os.posix_spawnp
+            posix.system posix.popen posix.execv posix.execve posix.posix_spawn posix.posix_spawnp
+            nt.system nt.startfile nt.execv nt.execve nt.spawnv subprocess _posixsubprocess commands
+            pty.spawn asyncio.create_subprocess_exec asyncio.create_subprocess_shell""",
+        "starts another process": "os.fork posix.fork multiprocessing torch.multiprocessing",
+        "runs Python code": """builtins.eval builtins.exec builtins.execfile builtins.compile runpy
+            code codeop timeit profile cProfile pdb bdb trace doctest pandas.eval torch.compile
+            numexpr numpy.f2py types.CodeType types.FunctionType marshal""",
+        "imports code": "builtins.__import__ builtins.reload importlib imp pkgutil zipimport site",
+        "unpickles more, which may run code": """pickle _pickle cPickle dill cloudpickle joblib
+            shelve jsonpickle torch.load torch.serialization torch.storage._load_from_bytes
+            numpy.load pandas.read_pickle pandas.io.pickle""",
+        "opens a file": "builtins.open io _io codecs.open os.open posix.open nt.open",
+        "changes files": """os.remove os.unlink os.rmdir os.removedirs os.rename os.replace os.mkdir
+            os.makedirs os.chmod os.chown os.link os.symlink os.truncate posix.remove posix.unlink
+            posix.rmdir posix.rename posix.replace posix.mkdir posix.chmod posix.chown posix.link
+            posix.symlink posix.truncate nt.remove nt.unlink nt.rmdir nt.rename nt.mkdir shutil
+            tempfile pathlib""",
+        "sends or receives data over the network": """socket _socket ssl http httplib urllib urllib2
+            urllib3 requests httpx aiohttp ftplib smtplib telnetlib poplib imaplib nntplib xmlrpc
+            boto3 paramiko huggingface_hub""",
+        "downloads code and runs it": "torch.hub",
+        "opens a web page": "webbrowser",
+        "loads a native library": "ctypes _ctypes cffi torch.ops.load_library torch.classes",
+        "looks up anything by its name": """builtins.getattr builtins.globals builtins.locals
+            builtins.vars operator.attrgetter operator.methodcaller operator.itemgetter
+            _operator.attrgetter _operator.methodcaller""",
+        "changes other objects": "builtins.setattr builtins.delattr",
+        "ends the program": "builtins.exit builtins.quit os._exit os.abort posix._exit posix.abort",
+    }.items()
+    for name in names.split()
+}
 
 # Names in dangerous modules that are rated unknown.
 EXCEPTIONS = _names(

@@ -8,15 +8,16 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
 
-from ...errors import Sam21ConvertError, UsageError
+from ...errors import Sam21ConvertError, UsageError, call_of
 from ...io.pickle.references import GlobalReference
 from ...report import Report, one_line
 from .find_pickles import Found, look_through
 from .folder import look_through_source
-from .policy import RATINGS, Rating, does_harm, rate
+from .policy import RATINGS, Rating, does_harm, in_words, rate
 
 FailOn: TypeAlias = Literal["unknown", "dangerous"]
 FAIL_ON: tuple[FailOn, ...] = ("unknown", "dangerous")
+WARN = "do not load it with anything that runs pickles; ask where it came from"
 _SHOWN = 12
 _LONGEST = 200  # characters shown of a name
 
@@ -35,6 +36,9 @@ class Global:
         changed: Whether attributes or items of it are set.
         count: How often the pickle refers to it.
         rating: ``"harmless"``, ``"unknown"`` or ``"dangerous"``.
+        does: What calling it does, in plain words; None where that is not known.
+        arguments: What the first calls are given, each as text of a limited length.
+        calls: How often it is called.
     """
 
     name: str
@@ -44,12 +48,21 @@ class Global:
     changed: bool
     count: int
     rating: Rating
+    does: str | None = None
+    arguments: tuple[str, ...] = ()
+    calls: int = 0
 
     def __str__(self) -> str:
         action = "called" if self.called else "changed" if self.changed else "imported"
         times = f" {self.count} times" if self.count > 1 else ""
         entry = f" of {self.entry}" if self.entry else ""
-        return f"{self.name} would be {action}{times} (byte {self.offset}{entry})"
+        told = f"{self.name} would be {action}{times} (byte {self.offset}{entry})"
+        if not self.arguments or self.rating == "harmless":
+            return told
+        more = f", and {self.calls - len(self.arguments)} more calls"
+        shown = "; ".join(f"{self.name}{one}" for one in dict.fromkeys(self.arguments))
+        does = f"{self.does}: " if self.does else ""
+        return f"{told}: {does}{shown}{more if self.calls > len(self.arguments) else ''}"
 
 
 @dataclass(frozen=True)
@@ -166,6 +179,20 @@ class Safety:
             "other_entries": list(self.others),
         }
 
+    def advice(self, path: object, *, readable: bool) -> str:
+        """Say what to do with a file that is not clean.
+
+        Args:
+            path: The file, as the user gave it.
+            readable: Whether its tensors can be converted.
+
+        Returns:
+            A sentence, with the call that writes a clean copy if there can be one.
+        """
+        if readable:
+            return f"do not load it; {call_of('convert', path)} writes a clean copy: tensors alone"
+        return f"{WARN}; no clean copy can be made: it does not convert as SAM 2"
+
     def rows(self) -> list[tuple[str, str]]:
         """Describe the findings for people.
 
@@ -173,7 +200,8 @@ class Safety:
             Pairs of a label and a text: one pair for a harmless file, otherwise a verdict and up to
             12 of the globals that are not harmless.
         """
-        rows = [("safety", self.verdict)]
+        dangerous = "dangerous: " if self.rating == "dangerous" else ""
+        rows = [("safety", f"{dangerous}{self.verdict}")]
         rows += [("dangerous", doubt) for doubt in self.doubts[:_SHOWN]]
         rows += _first([("not scanned", text) for text in self.unscanned])
         rows += _first([(n.rating, str(n)) for n in self.names if n.rating != "harmless"])
@@ -306,8 +334,7 @@ def with_harm(error: _Error, path: Path) -> _Error:
     can = "it can do harm" if found.dangerous else "it runs what is not known to be safe"
     more = f", and {len(worst) - 1} more such names" if len(worst) > 1 else ""
     message = f"{error.message}; loaded with torch or pickle {can}: {worst[0]}{more}"
-    hint = "do not load it with anything that runs pickles; ask where it came from"
-    return type(error)(message, hint=hint if found.dangerous else error.hint)
+    return type(error)(message, hint=WARN if found.dangerous else error.hint)
 
 
 def _begins_like_a_checkpoint(path: Path) -> bool:
@@ -320,6 +347,9 @@ def _rated(entry: str, found: GlobalReference, allow: Collection[str]) -> Global
     rating = rate(found.module, found.name)
     if full in allow and not does_harm(found.module, found.name):
         rating = "harmless"
+    if found.changed or found.computed:
+        # A changed one decides what other code finds under the name, however harmless that is.
+        rating = "dangerous"
     return Global(
         full if full.isprintable() else ascii(full)[1:-1],
         entry,
@@ -327,6 +357,8 @@ def _rated(entry: str, found: GlobalReference, allow: Collection[str]) -> Global
         found.called,
         found.changed,
         found.count,
-        # A changed one decides what other code finds under the name, however harmless that is.
-        "dangerous" if found.changed or found.computed else rating,
+        rating,
+        in_words(found.module, found.name) if found.called and rating != "harmless" else None,
+        tuple(found.arguments),
+        found.calls,
     )

@@ -12,6 +12,7 @@ from ...errors import MissingFileError, Sam21ConvertError, UnreadableError, Usag
 from ...hub.resolve import resolve
 from ...io.several import expand_pattern
 from ...report import Report, one_line
+from ..inspect import inspect
 from .report import FAIL_ON, FailOn, Safety, assess
 
 
@@ -23,11 +24,13 @@ class Verdict(Report, schema="safety/1"):
         path: The source, as it was given.
         safety: What loading it would import and call.
         fail_on: The rating from which on the answer is no.
+        advice: What to do with it; None if the answer is yes.
     """
 
     path: str
     safety: Safety
     fail_on: FailOn
+    advice: str | None = None
 
     @property
     def exit_code(self) -> int:
@@ -41,11 +44,12 @@ class Verdict(Report, schema="safety/1"):
             The path, the verdict as a sentence, the rating and what is behind it.
         """
         found = {"path": self.path, "verdict": self.safety.verdict, "fail_on": self.fail_on}
-        return {**found, **self.safety.facts()}
+        return {**found, **self.safety.facts(), "advice": self.advice}
 
     def __str__(self) -> str:
         first = f"{self.safety.rating:<9}  {one_line(self.path)}: {self.safety.verdict}"
         rows = self.safety.rows()[1:]
+        rows += [("what to do", self.advice)] if self.advice else []
         return "\n".join([first, *(f"  {label}: {one_line(text)}" for label, text in rows)])
 
 
@@ -147,10 +151,22 @@ def _verdict_on(source: str, allow: Collection[str], fail_on: FailOn) -> Verdict
     if not path.exists():
         raise MissingFileError(f"{source}: No such file or directory")
     try:
-        return Verdict(source, assess(path, allow), fail_on)
+        safety = assess(path, allow)
     except Sam21ConvertError:
         raise
     except OSError as error:
         if error.strerror is None:
             raise UnreadableError(f"{source}: is {error}") from error
         raise unreadable(Path(source), error) from error
+    if safety.passes(fail_on):
+        return Verdict(source, safety, fail_on)
+    return Verdict(source, safety, fail_on, _advice(source, safety))
+
+
+def _advice(source: str, safety: Safety) -> str:
+    """What to do with a file: whether its tensors can be converted is seen from its header."""
+    try:
+        found = inspect(source)
+    except (Sam21ConvertError, OSError):
+        return safety.advice(source, readable=False)
+    return safety.advice(source, readable=found.converts)

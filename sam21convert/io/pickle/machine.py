@@ -16,6 +16,7 @@ from typing import Any, TypeAlias
 from ...errors import RefusedError, UnreadableError
 from ..source import Placeholder
 from .references import COMPUTED, GlobalReference
+from .shown import arguments_text
 from .stream import REACH, CutShortError, Data, Stream
 
 Args: TypeAlias = tuple[Any, ...]
@@ -25,6 +26,7 @@ MAX_OPCODES = 1_500_000  # opcodes, which take half a second; a training checkpo
 _MAX_KEPT = 32 * 2**20  # bytes of the values, by the costs that opcodes.py states
 _MAX_NAMES = 10_000
 _MAX_NAME = 200  # characters kept of the name of a module or a global
+_MOST_SHOWN = 3  # calls of a global whose arguments are kept
 _SIZED = (str, bytes, bytearray, tuple, list, dict)
 _NEVER = 1 << 64  # beyond every position
 _OBJECT = Placeholder(COMPUTED)  # what a call makes, to a machine that looks for calls
@@ -415,6 +417,9 @@ class Machine(Stream):
                 function.naming += 1
                 return part
             function.called = True
+            function.calls += 1
+            if len(function.arguments) < _MOST_SHOWN:
+                function.arguments.append(arguments_text(args))
             if name == _ORDERED_DICT and args == ():
                 return {}  # holds its items, like a dict, and calls none of them
         self.escaped.append(args)

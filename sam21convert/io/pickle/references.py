@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 COMPUTED = "?"  # a part of a name that the pickle computes before it imports it
 
@@ -22,6 +22,8 @@ class GlobalReference:
         computed: Whether the name is written in a way that two programs may read differently.
         count: How often it is put on the stack.
         naming: How often it is called only to name a part of a class, as ``pickle`` does.
+        arguments: What the first calls are given, each as text of a limited length.
+        calls: How often it is called, apart from ``naming``.
     """
 
     module: str
@@ -32,3 +34,5 @@ class GlobalReference:
     computed: bool = False
     count: int = 0
     naming: int = 0
+    arguments: list[str] = field(default_factory=list)
+    calls: int = 0
