@@ -27,6 +27,7 @@ from torch import Tensor
 from . import run_lengths
 from .boxes import Crop, boxes_of, crops_of, cut_off, suppress_duplicates
 from .image_predictor import SAM2ImagePredictor, clamped
+from .keywords import keywords_of, warn_of_unknown
 from .run_lengths import RunLengths
 from .sam2 import SAM2
 
@@ -99,7 +100,7 @@ class SAM2AutomaticMaskGenerator:
             (``uncompressed_rle``) or as COCO's text (``coco_rle``).
         use_m2m: Whether each mask is given to the model once more, to be refined.
         multimask_output: Whether a point gives three masks instead of one.
-        **kwargs: Ignored, as in the official code.
+        **kwargs: Ignored, as in the official code, with a warning for each.
 
     Raises:
         ValueError: If not exactly one of ``points_per_side`` and ``point_grids`` is given, or
@@ -127,6 +128,9 @@ class SAM2AutomaticMaskGenerator:
         multimask_output: bool = True,
         **kwargs: Any,
     ) -> None:
+        warn_of_unknown(
+            "SAM2AutomaticMaskGenerator", kwargs, keywords_of(SAM2AutomaticMaskGenerator)
+        )
         if output_mode not in _MODES:
             raise ValueError(f"output_mode: expected {', '.join(_MODES)}, found {output_mode!r}")
         if (points_per_side is None) == (point_grids is None):
@@ -156,19 +160,27 @@ class SAM2AutomaticMaskGenerator:
         self.multimask_output = multimask_output
 
     @classmethod
-    def from_pretrained(cls, model_id: str, **kwargs: Any) -> SAM2AutomaticMaskGenerator:
+    def from_pretrained(
+        cls, model_id: str, *, image_size: int | None = None, **kwargs: Any
+    ) -> SAM2AutomaticMaskGenerator:
         """Build a generator from a Hugging Face id, a folder or a file.
 
         Args:
             model_id: The id, such as ``facebook/sam2.1-hiera-tiny``, or a path.
+            image_size: Side of the model's input in pixels, in place of the config's.
             **kwargs: Those of the constructor and of :func:`~sam21convert.model.build_sam2`.
 
         Returns:
             The generator.
         """
-        from . import build_sam2_hf
+        from . import build_sam2, build_sam2_hf
 
-        return cls(build_sam2_hf(model_id, **kwargs), **kwargs)
+        own = {name: kwargs.pop(name) for name in keywords_of(cls) if name in kwargs}
+        of_builder = keywords_of(build_sam2)
+        unknown = {name: kwargs.pop(name) for name in set(kwargs) - set(of_builder)}
+        known = [*keywords_of(cls), *of_builder]
+        warn_of_unknown("SAM2AutomaticMaskGenerator.from_pretrained", unknown, known)
+        return cls(build_sam2_hf(model_id, image_size=image_size, **kwargs), **own)
 
     @torch.no_grad()
     def generate(self, image: NDArray[Any]) -> list[dict[str, Any]]:

@@ -22,6 +22,7 @@ from PIL import Image
 from torch import Tensor
 
 from .connected_components import clean_masks
+from .keywords import keywords_of, warn_of_unknown
 from .mask_decoder import MaskPrediction
 from .sam2 import SAM2, ImageFeatures
 from .video_frames import MEAN, STD
@@ -40,8 +41,7 @@ class SAM2ImagePredictor:
         mask_threshold: The logit above which a pixel belongs to a mask.
         max_hole_area: Holes of up to this many pixels of the low-resolution mask are filled.
         max_sprinkle_area: Specks of up to this many pixels of it are removed.
-        **kwargs: Ignored, as in the official code: :meth:`from_pretrained` passes the keywords of
-            the builder on to here.
+        **kwargs: Ignored, as in the official code, with a warning for each.
     """
 
     def __init__(
@@ -52,6 +52,7 @@ class SAM2ImagePredictor:
         max_sprinkle_area: float = 0.0,
         **kwargs: Any,
     ) -> None:
+        warn_of_unknown("SAM2ImagePredictor", kwargs, keywords_of(type(self)))
         self.model = sam_model
         self.mask_threshold = mask_threshold
         self.max_hole_area = max_hole_area
@@ -59,19 +60,27 @@ class SAM2ImagePredictor:
         self.reset_predictor()
 
     @classmethod
-    def from_pretrained(cls, model_id: str, **kwargs: Any) -> SAM2ImagePredictor:
+    def from_pretrained(
+        cls, model_id: str, *, image_size: int | None = None, **kwargs: Any
+    ) -> SAM2ImagePredictor:
         """Build a predictor from a Hugging Face id, a folder or a file.
 
         Args:
             model_id: The id, such as ``facebook/sam2.1-hiera-tiny``, or a path.
+            image_size: Side of the model's input in pixels, in place of the config's.
             **kwargs: Those of the constructor and of :func:`~sam21convert.model.build_sam2`.
 
         Returns:
             The predictor.
         """
-        from . import build_sam2_hf
+        from . import build_sam2, build_sam2_hf
 
-        return cls(build_sam2_hf(model_id, **kwargs), **kwargs)
+        own = {name: kwargs.pop(name) for name in keywords_of(cls) if name in kwargs}
+        of_builder = keywords_of(build_sam2)
+        unknown = {name: kwargs.pop(name) for name in set(kwargs) - set(of_builder)}
+        known = [*keywords_of(cls), *of_builder]
+        warn_of_unknown("SAM2ImagePredictor.from_pretrained", unknown, known)
+        return cls(build_sam2_hf(model_id, image_size=image_size, **kwargs), **own)
 
     @property
     def device(self) -> torch.device:

@@ -34,11 +34,14 @@ class SAM2VideoPredictor(Tracker):
     """
 
     @classmethod
-    def from_pretrained(cls, model_id: str, **kwargs: Any) -> SAM2VideoPredictor:
+    def from_pretrained(
+        cls, model_id: str, *, image_size: int | None = None, **kwargs: Any
+    ) -> SAM2VideoPredictor:
         """Build a predictor from a Hugging Face id, a folder or a file.
 
         Args:
             model_id: The id, such as ``facebook/sam2.1-hiera-tiny``, or a path.
+            image_size: Side of the model's input in pixels, in place of the config's.
             **kwargs: Those of :func:`~sam21convert.model.build_sam2_video_predictor`.
 
         Returns:
@@ -46,7 +49,7 @@ class SAM2VideoPredictor(Tracker):
         """
         from . import build_sam2_video_predictor_hf
 
-        return build_sam2_video_predictor_hf(model_id, **kwargs)
+        return build_sam2_video_predictor_hf(model_id, image_size=image_size, **kwargs)
 
     @torch.inference_mode()
     def init_state(

@@ -81,6 +81,7 @@ VIDEO_BUILDERS: Mapping[str, Any] = {
     "binarize_mask_from_pts_for_mem_enc": True,
     "fill_hole_area": 8,
 }
+_ATTENTION = ("_target_", "dropout", "feat_sizes")
 # What else the official classes take, of which nothing depends that a model of ours computes, or
 # which is the same in every SAM 2: by section. The rest of their arguments are in the tables above
 # and read below. SAM2Train, the class of a training run, takes those with a * at the end.
@@ -94,6 +95,15 @@ ARGUMENTS: Mapping[str, tuple[str, ...]] = {
         *("rand_*", "use_act_ckpt_iterative_pt_sampling", "forward_backbone_per_frame_for_eval"),
     ),
     "image_encoder": ("_target_",),
+    "image_encoder.neck": ("_target_", "position_encoding", "kernel_size", "stride", "padding"),
+    "memory_attention": ("_target_", "batch_first"),
+    "memory_attention.layer": ("_target_", "dropout"),
+    "memory_attention.layer.self_attention": _ATTENTION,
+    "memory_attention.layer.cross_attention": _ATTENTION,
+    "memory_encoder": ("_target_", "position_encoding", "in_dim"),
+    "memory_encoder.mask_downsampler": ("_target_", "embed_dim", "activation"),
+    "memory_encoder.fuser": ("_target_", "dim", "input_projection"),
+    "memory_encoder.fuser.layer": ("_target_", "drop_path", "layer_scale_init_value"),
     "image_encoder.trunk": ("_target_", "drop_path_rate", "weights_path", "return_interm_layers"),
 }
 # A section that the official code does not read: what its own settings cannot say.
@@ -104,7 +114,15 @@ _READ = {
     *("image_size", "num_maskmem", "max_obj_ptrs_in_encoder", "memory_attention.num_layers"),
     *("sigmoid_scale_for_mem_enc", "sigmoid_bias_for_mem_enc", "multimask_output_in_sam"),
     *("multimask_output_for_tracking", "multimask_min_pt_num", "multimask_max_pt_num"),
-    *("image_encoder.neck.d_model", "memory_encoder.out_dim"),
+    *("image_encoder.neck.d_model", "image_encoder.neck.fpn_top_down_levels"),
+    *("image_encoder.neck.backbone_channel_list", "memory_attention.layer.dim_feedforward"),
+    *("memory_attention.d_model", "memory_attention.layer.d_model", "memory_encoder.out_dim"),
+    *("memory_encoder.fuser.num_layers", "memory_encoder.fuser.layer.dim"),
+    *(
+        f"memory_attention.layer.{kind}_attention.{name}"
+        for kind in ("self", "cross")
+        for name in ("embedding_dim", "rope_theta", "rope_k_repeat", "kv_in_dim")
+    ),
     *(f"image_encoder.trunk.{field.name}" for field in fields(TrunkConfig)),
 }
 _INTERPOLATION = re.compile(r"\$\{([\w.]+)\}")
@@ -195,8 +213,8 @@ def unread(content: Mapping[str, Any]) -> tuple[str, ...]:
         content: a parsed file, for which :func:`recognises` holds.
 
     Returns:
-        Dotted names of the settings of the model, its image encoder and its trunk that the official
-        code does not take, such as those of a tracker built around SAM 2.
+        Dotted names of the settings of the model and of its parts that the official code does not
+        take, such as those of a tracker built around SAM 2.
     """
     model = _model_of(content)
     assert model is not None

@@ -24,8 +24,10 @@ from torch import Tensor, nn
 
 from ..config.hydra import BUILDERS, VIDEO_BUILDERS
 from ..model.config import ConfigError, ModelConfig, TrackingOptions
+from ..model.keywords import keywords_of, nearest, warn, warn_of_unknown
 from ..model.sam2 import SAM2
 from ..model.video_predictor import SAM2VideoPredictor
+from ..report import one_line
 
 _Model = TypeVar("_Model", bound=nn.Module)
 
@@ -60,6 +62,8 @@ def build_sam2(
     mode: str = "eval",
     hydra_overrides_extra: Iterable[str] = (),
     apply_postprocessing: bool = True,
+    *,
+    image_size: int | None = None,
     **kwargs: Any,
 ) -> SAM2:
     """Build the model in float32 and load a checkpoint into it.
@@ -80,7 +84,9 @@ def build_sam2(
         hydra_overrides_extra: Settings such as ``++model.image_size=512``. Memory attention adapts
             to the image size by itself.
         apply_postprocessing: Whether to set what the official builder sets, see above.
-        **kwargs: Ignored, as in the official code.
+        image_size: Side of the model's input in pixels, in place of the config's. The official
+            builder has no such argument.
+        **kwargs: Ignored, as in the official code, with a warning for each.
 
     Returns:
         The model.
@@ -90,8 +96,9 @@ def build_sam2(
             or both ``config_file`` and ``ckpt_path`` are None.
         Sam21ConvertError: For a checkpoint or a config, as :func:`~sam21convert.load_model` does.
     """
+    warn_of_unknown("build_sam2", kwargs, keywords_of(build_sam2))
     known = (*_ARCHITECTURE, *_STABILITY)
-    settings = _settings(known, config_file, hydra_overrides_extra)
+    settings = _settings(known, config_file, hydra_overrides_extra, image_size)
     if apply_postprocessing:
         settings |= _STABILITY
     return _build(SAM2, config_file, ckpt_path, device, mode, settings, images_only=True)
@@ -105,6 +112,8 @@ def build_sam2_video_predictor(
     hydra_overrides_extra: Iterable[str] = (),
     apply_postprocessing: bool = True,
     vos_optimized: bool = False,
+    *,
+    image_size: int | None = None,
     **kwargs: Any,
 ) -> SAM2VideoPredictor:
     """Build the video predictor in float32 and load a checkpoint into it.
@@ -120,7 +129,8 @@ def build_sam2_video_predictor(
             masks binary and fills holes of up to 8 pixels.
         vos_optimized: Whether to compile the parts of the model, which takes minutes on their first
             call.
-        **kwargs: Ignored, as in the official code.
+        image_size: As for :func:`build_sam2`.
+        **kwargs: As for :func:`build_sam2`.
 
     Returns:
         The predictor, which is also the model.
@@ -128,8 +138,10 @@ def build_sam2_video_predictor(
     Raises:
         Sam21ConvertError: As :func:`build_sam2` does.
     """
+    build = build_sam2_video_predictor
+    warn_of_unknown("build_sam2_video_predictor", kwargs, keywords_of(build))
     known = (*_ARCHITECTURE, *_STABILITY, *_TRACKING)
-    settings = _settings(known, config_file, hydra_overrides_extra)
+    settings = _settings(known, config_file, hydra_overrides_extra, image_size)
     if apply_postprocessing:
         settings |= {**_STABILITY, **VIDEO_BUILDERS}
     with _naming_overrides():
@@ -147,12 +159,13 @@ def build_sam2_video_predictor(
     return predictor
 
 
-def build_sam2_hf(model_id: str | Path, **kwargs: Any) -> SAM2:
+def build_sam2_hf(model_id: str | Path, *, image_size: int | None = None, **kwargs: Any) -> SAM2:
     """Build the model from a repository of the Hugging Face Hub, as :func:`build_sam2` does.
 
     Args:
         model_id: ``org/name`` or ``org/name@revision``: one of the official eight or any other
             repository with one checkpoint. A local path works too.
+        image_size: As for :func:`build_sam2`.
         **kwargs: Those of :func:`build_sam2`, except for the config and the checkpoint.
 
     Returns:
@@ -164,14 +177,17 @@ def build_sam2_hf(model_id: str | Path, **kwargs: Any) -> SAM2:
     from ..hub.fetch import fetch
 
     checkpoint, config = fetch(model_id)
-    return build_sam2(config, checkpoint, **kwargs)
+    return build_sam2(config, checkpoint, image_size=image_size, **kwargs)
 
 
-def build_sam2_video_predictor_hf(model_id: str | Path, **kwargs: Any) -> SAM2VideoPredictor:
+def build_sam2_video_predictor_hf(
+    model_id: str | Path, *, image_size: int | None = None, **kwargs: Any
+) -> SAM2VideoPredictor:
     """Build the video predictor from a repository of the Hugging Face Hub.
 
     Args:
         model_id: As for :func:`build_sam2_hf`.
+        image_size: As for :func:`build_sam2`.
         **kwargs: Those of :func:`build_sam2_video_predictor`, except for the config and the
             checkpoint.
 
@@ -184,26 +200,38 @@ def build_sam2_video_predictor_hf(model_id: str | Path, **kwargs: Any) -> SAM2Vi
     from ..hub.fetch import fetch
 
     checkpoint, config = fetch(model_id)
-    return build_sam2_video_predictor(config, checkpoint, **kwargs)
+    return build_sam2_video_predictor(config, checkpoint, image_size=image_size, **kwargs)
 
 
 def _settings(
-    known: tuple[str, ...], config_file: str | Path | None, overrides: Iterable[str]
+    known: tuple[str, ...],
+    config_file: str | Path | None,
+    overrides: Iterable[str],
+    image_size: int | None,
 ) -> dict[str, Any]:
     """The settings of overrides, and those of the YAML that :class:`ModelConfig` does not hold."""
-    from ..config.plain_yaml import settings_in
+    from ..config.plain_yaml import settings_in, unread_settings
     from ..errors import UsageError
 
     settings: dict[str, Any] = dict(_WITHOUT_STABILITY)
     if config_file is not None:
         settings |= settings_in(config_file, set(known) - set(_ARCHITECTURE))
+        for name in unread_settings(config_file):
+            warn(f"{config_file}: SAM 2 has no setting model.{one_line(name)}, so it has no effect")
     for name, value in map(_parse, overrides):
         if name in known:
             settings[name] = value
         elif name not in _WITHOUT_EFFECT:
             raise UsageError(
-                f"hydra_overrides_extra: unknown setting model.{name}",
+                f"hydra_overrides_extra: unknown setting model.{name}{nearest(name, known)}",
                 hint=f"settings after model.: {', '.join(sorted(known))}",
+            )
+    if image_size is not None:
+        overridden = settings.setdefault("image_size", image_size)
+        if overridden != image_size:
+            raise UsageError(
+                f"image_size is {image_size}, and {overridden} in hydra_overrides_extra",
+                hint="give it once",
             )
     return settings
 
@@ -235,7 +263,7 @@ def _naming_overrides() -> Iterator[None]:
     try:
         yield
     except ConfigError as error:
-        raise UsageError(f"hydra_overrides_extra or config_file: {error}") from error
+        raise UsageError(f"hydra_overrides_extra, config_file or image_size: {error}") from error
 
 
 def _build(

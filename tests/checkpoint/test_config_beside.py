@@ -207,11 +207,13 @@ class TestSettingsThatSam2DoesNotHave:
         content = yaml.safe_load(to_hydra(AT_256))
         content["model"] |= {"samurai_mode": True, "kf_score_weight": 0.25}
         content["model"]["image_encoder"]["trunk"]["adapter_dim"] = 32
+        content["model"]["memory_attention"]["layer"]["cross_attention"]["window"] = 4
         own = tmp_path / "samurai.yaml"
         own.write_text(yaml.safe_dump(content))
         note = (
             "settings in samurai.yaml that SAM 2 does not have, and that are not read: "
-            "kf_score_weight, samurai_mode, image_encoder.trunk.adapter_dim"
+            "kf_score_weight, samurai_mode, memory_attention.layer.cross_attention.window, "
+            "image_encoder.trunk.adapter_dim"
         )
         assert note in validate(pt, own).notes
         assert note in convert(pt, tmp_path / "out", config=own).notes

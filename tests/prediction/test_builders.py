@@ -20,6 +20,7 @@ from sam21convert.config.registry import shipped_config
 from sam21convert.errors import MismatchError, UsageError
 from sam21convert.model import (
     SAM2,
+    SAM2AutomaticMaskGenerator,
     SAM2ImagePredictor,
     SAM2VideoPredictor,
     build_sam2,
@@ -81,9 +82,11 @@ def inventory(model: nn.Module) -> list[tuple[str, torch.Size]]:
 
 class TestAsOfficially:
     @pytest.mark.parametrize("name", OWN)
-    def test_arguments_and_their_defaults_are_the_same_but_for_the_device(self, name: str) -> None:
+    def test_arguments_and_defaults_are_the_same_but_for_the_device_and_the_image_size(
+        self, name: str
+    ) -> None:
         theirs = inspect.signature(getattr(official_builders, name)).parameters.values()
-        ours = inspect.signature(OWN[name]).parameters.values()
+        ours = list(inspect.signature(OWN[name]).parameters.values())
 
         def plain(default: object) -> object:
             if default == "cuda":
@@ -91,8 +94,9 @@ class TestAsOfficially:
             return tuple(default) if isinstance(default, list) else default
 
         assert [(p.name, p.kind, plain(p.default)) for p in theirs] == [
-            (p.name, p.kind, p.default) for p in ours
+            (p.name, p.kind, p.default) for p in ours if p.name != "image_size"
         ]
+        assert any(p.name == "image_size" and p.kind is p.KEYWORD_ONLY for p in ours)
 
     @pytest.mark.parametrize("postprocessing", [True, False])
     @pytest.mark.parametrize("builder", BUILDERS)
@@ -227,6 +231,61 @@ class TestOverrides:
                 device="cpu",
                 hydra_overrides_extra=["++model.num_maskmem=5"],
             )
+
+
+class TestKeywords:
+    @pytest.mark.parametrize("name", OWN)
+    def test_the_image_size(self, name: str, tmp_path: Path) -> None:
+        args = [official_pt(tmp_path / "m.pt")] if name.endswith("hf") else [DEBUG]
+        model = OWN[name](*args, device="cpu", image_size=256)
+        assert model.image_size == 256
+
+    def test_that_of_an_override_may_not_differ(self) -> None:
+        options = {"hydra_overrides_extra": ["++model.image_size=256"]}
+        assert own("build_sam2", DEBUG, image_size=256, **options).image_size == 256
+        with pytest.raises(UsageError, match="image_size is 512, and 256 in hydra_overrides_extra"):
+            own("build_sam2", DEBUG, image_size=512, **options)
+
+    @pytest.mark.parametrize("name", OWN)
+    def test_an_unknown_one_is_told_with_the_nearest(self, name: str, tmp_path: Path) -> None:
+        args = [official_pt(tmp_path / "m.pt")] if name.endswith("hf") else [DEBUG]
+        with pytest.warns(UserWarning, match="there is no argument") as caught:
+            OWN[name](*args, device="cpu", imagesize=256, zzz=1)
+        assert [str(one.message) for one in caught] == [
+            f"{name.removesuffix('_hf')}: there is no argument {text}"
+            for text in (
+                "'imagesize', so it has no effect; did you mean 'image_size'?",
+                "'zzz', so it has no effect",
+            )
+        ]
+        assert {one.filename for one in caught} == {__file__}
+
+    @pytest.mark.parametrize("kind", [SAM2ImagePredictor, SAM2AutomaticMaskGenerator])
+    def test_from_pretrained_tells_them_once(self, kind: Any, tmp_path: Path) -> None:
+        pt = official_pt(tmp_path / "m.pt")
+        known = {"device": "cpu", "image_size": 256, "apply_postprocessing": False}
+        if kind is SAM2AutomaticMaskGenerator:
+            known["points_per_side"] = 3
+        with pytest.warns(UserWarning, match="no argument 'aply_post.*mean 'apply_post") as caught:
+            made = kind.from_pretrained(pt, aply_postprocessing=True, **known)
+        assert [one.filename for one in caught] == [__file__]
+        assert getattr(made, "predictor", made).model.image_size == 256
+
+    def test_settings_that_sam_2_does_not_have_are_told(self, tmp_path: Path) -> None:
+        content = yaml.safe_load(OFFICIAL_YAML.read_text())
+        content["model"]["samurai_mode"] = True
+        content["model"]["memory_attention"]["extra"] = 1
+        path = tmp_path / "samurai.yaml"
+        path.write_text(yaml.safe_dump(content))
+        with pytest.warns(UserWarning, match="SAM 2 has no setting") as caught:
+            own("build_sam2", path)
+        told = " ".join(str(one.message) for one in caught)
+        assert "model.samurai_mode" in told
+        assert "model.memory_attention.extra" in told
+
+    def test_an_override_that_is_not_known_comes_with_the_nearest(self) -> None:
+        with pytest.raises(UsageError, match="model.imagesize; did you mean 'image_size'"):
+            own("build_sam2", DEBUG, hydra_overrides_extra=["++model.imagesize=512"])
 
 
 class TestConfigs:
