@@ -9,13 +9,17 @@ the ground truth as well; the backends of other packages convert theirs.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar
 
 import torch
 from torch import Tensor
 
 Activations = dict[str, Tensor]
+Watch = Callable[[str, Tensor], None]
+
+_WATCH: ContextVar[Watch | None] = ContextVar("_WATCH", default=None)
 
 # The order in which the activations of one object on one frame are computed.
 ORDER = (
@@ -73,6 +77,27 @@ def rank(activation: str | None) -> int:
     return _AS_MET.index(activation) if activation is not None else len(_AS_MET)
 
 
+class SeenEnough(Exception):  # noqa: N818  # not an error: the rest need not be computed
+    """Raised by a function that watches activations, to end the computation."""
+
+
+@contextmanager
+def watched(by: Watch) -> Iterator[None]:
+    """A context in which a function sees each activation as soon as it is recorded.
+
+    Args:
+        by: Called with the name and the recorded value. It may raise :class:`SeenEnough`.
+
+    Yields:
+        Nothing.
+    """
+    token = _WATCH.set(by)
+    try:
+        yield
+    finally:
+        _WATCH.reset(token)
+
+
 class Recorder(dict[str, Tensor]):
     """Activations in the order in which they were computed.
 
@@ -90,6 +115,12 @@ class Recorder(dict[str, Tensor]):
         self._agreed = agreed or {}
         self._prefix = ""
         self._frame: str | None = None
+
+    def __setitem__(self, name: str, tensor: Tensor) -> None:
+        super().__setitem__(name, tensor)
+        watch = _WATCH.get()
+        if watch is not None:
+            watch(name, tensor)
 
     @contextmanager
     def within(self, place: str) -> Iterator[None]:

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 
-from .activations import Activations, kind
+from .activations import Activations, SeenEnough, kind
 from .backends.base import Backend, CannotRun
 from .backends.truth import Truth
 from .cases import Case
@@ -110,12 +110,13 @@ class Comparison:
 
         Raises:
             CannotRun: When the backend cannot do what the case asks for.
+            SeenEnough: When what watches the activations ends the run.
             ScenarioFailed: When the package of the backend fails.
         """
         with self.arithmetic.in_force():
             try:
                 return case.ask(backend, agreed)
-            except CannotRun:
+            except (CannotRun, SeenEnough):
                 raise
             except Exception as error:  # from within a package, so it may be any
                 if isinstance(backend, Truth):

@@ -76,13 +76,26 @@ def compare(
     Returns:
         One result for each common activation, in the order of the reference.
     """
-    largest = max(noise.values(), default=0.0) if noise else 0.0
-    known = {name: (noise or {}).get(name, largest) for name in reference}
+    known = known_noise(reference, noise)
     return tuple(
         result_of(name, activation, other[name], known[name], multiple * known[name])
         for name, activation in reference.items()
         if name in other
     )
+
+
+def known_noise(names: Iterable[str], noise: Noise | None) -> dict[str, float]:
+    """The noise of each activation, where not all of them were measured.
+
+    Args:
+        names: The activations.
+        noise: The measured noise; None where the two sides must be equal.
+
+    Returns:
+        The noise of all names. What was not measured counts as noisy as the noisiest.
+    """
+    largest = max(noise.values(), default=0.0) if noise else 0.0
+    return {name: (noise or {}).get(name, largest) for name in names}
 
 
 def result_of(

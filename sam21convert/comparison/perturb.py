@@ -12,10 +12,11 @@ from torch import Tensor
 from ..config.registry import tensors_of
 from ..report import Progress
 from . import influence
+from .activations import SeenEnough, Watch, watched
 from .backends.base import held
 from .comparison import Comparison, PassedCase
 from .findings import NegativeControl, Sensitivity
-from .metrics import compare, first_mismatch
+from .metrics import MULTIPLE, known_noise, least_unit, relative
 from .scenarios import EncoderScenario, ImageScenario, VideoScenario
 
 # Size of a change, as a share of the largest magnitude of a tensor. In half precision, 1 % would
@@ -142,7 +143,10 @@ class _Probe:
         self.encoded: dict[int, str | None] = {}
 
     def first_to_detect(self, name: str, passed: PassedCase) -> str | None:
-        """The first activation out of tolerance with the tensor changed; None if all are within."""
+        """The first activation out of tolerance with the tensor changed; None if all are within.
+
+        Nothing is computed after it.
+        """
         case, upstream, key = passed.case, influence.encodes(name), id(passed.backend)
         if not upstream and self.encoded.get(key) != case.input:
             self._prepare(passed)
@@ -151,11 +155,27 @@ class _Probe:
             if upstream:
                 self._prepare(passed)
                 self.encoded[key] = None
-            with passed.context():
-                activations = self.comparison.ask(passed.backend, case, passed.other)
-        return first_mismatch(compare(activations, passed.other, passed.noise))
+            try:
+                with passed.context(), watched(_until_out_of_tolerance(passed)):
+                    self.comparison.ask(passed.backend, case, passed.other)
+            except SeenEnough as seen:
+                return str(seen)
+        return None
 
     def _prepare(self, passed: PassedCase) -> None:
         case = passed.case
         if case.prepare is not None:
             self.comparison.ask(passed.backend, replace(case, ask=case.prepare))
+
+
+def _until_out_of_tolerance(passed: PassedCase) -> Watch:
+    """Ends a run at the first activation that is out of tolerance, with its name as the message."""
+    noise = known_noise(passed.other, passed.noise)
+
+    def watch(name: str, activation: Tensor) -> None:
+        if name in noise:
+            apart = relative(activation, passed.other[name], least_unit(name))
+            if not apart <= MULTIPLE * noise[name]:  # also where it is not a number
+                raise SeenEnough(name)
+
+    return watch

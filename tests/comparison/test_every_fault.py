@@ -14,15 +14,14 @@ from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from tempfile import mkdtemp
-from typing import ClassVar
 
 import pytest
 import torch
 from torch import Tensor
 
 import sam21convert
-from sam21convert.comparison import backends, influence
-from sam21convert.comparison.activations import Activations, Recorder, kind, rank
+from sam21convert.comparison import influence
+from sam21convert.comparison.activations import SeenEnough, kind, rank, watched
 from sam21convert.comparison.backends.base import LoadOptions
 from sam21convert.comparison.backends.truth import Truth
 from sam21convert.comparison.cases import cases
@@ -37,21 +36,6 @@ from ..support.official import DEBUG
 
 SCENARIOS = "encoder,point,points,box,mask,video-point,video-mask,video-absent"
 BOTH = pytest.mark.parametrize("name", DEBUG)
-
-
-class Differs(Exception):  # noqa: N818  # not an error: what follows need not be computed
-    """An activation is not the expected one; the argument is its kind."""
-
-
-class Watching(Recorder):
-    """Activations, of which the first that is not the expected one ends the computation."""
-
-    expected: ClassVar[Activations] = {}
-
-    def __setitem__(self, name: str, tensor: Tensor) -> None:
-        super().__setitem__(name, tensor)
-        if not torch.equal(tensor, self.expected[name]):
-            raise Differs(kind(name))
 
 
 class Subject:
@@ -73,24 +57,35 @@ class Subject:
     def first(self, *names: str) -> str | None:
         """The first activation that differs, where only cases run that use one of the tensors."""
         of_videos = {influence.ability(name) == "videos" for name in names}
+        encoded = not any(influence.encodes(name) for name in names)
         self.truth.features = self.features
-        if any(influence.encodes(name) for name in names):
-            # All cases are about the same picture.
-            prepare = next(p.case.prepare for p in self.comparison.passed if p.case.prepare)
-            prepare(self.truth, None)
-        used = [p for p in self.comparison.passed if (p.case.needs == "videos") in of_videos]
-        return min(filter(None, map(self._first_of, used)), key=rank, default=None)
+        first: str | None = None
+        for passed in self.comparison.passed:
+            if (passed.case.needs == "videos") not in of_videos or not earlier(passed, first):
+                continue
+            if passed.case.prepare is not None and not encoded:
+                passed.case.prepare(self.truth, None)  # all cases are about the same picture
+                encoded = True
+            first = self._first_of(passed, first)
+        return first
 
-    def _first_of(self, passed: PassedCase) -> str | None:
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(backends.truth, "Recorder", Watching)
-            patch.setattr(Watching, "expected", passed.other)
+    def _first_of(self, passed: PassedCase, first: str | None) -> str | None:
+        """The first activation that differs in a case, or that of the cases before it."""
+        to_check = earlier(passed, first)
+
+        def watch(name: str, tensor: Tensor) -> None:
+            if not torch.equal(tensor, passed.other[name]):
+                raise SeenEnough(min(kind(name), first or kind(name), key=rank))
+            if first is not None and name == to_check[-1]:
+                raise SeenEnough(first)
+
+        with watched(watch):
             try:
                 found = self.comparison.ask(self.truth, passed.case, passed.other)
-            except Differs as differs:
-                return str(differs)
+            except SeenEnough as seen:
+                return str(seen)
         assert found.keys() == passed.other.keys()
-        return None
+        return first
 
     def diagnosis(self) -> list[tuple[str, str | None]]:
         return [(found.text, found.activation) for found in diagnose(self.truth, self.sound)]
@@ -106,6 +101,11 @@ class Subject:
         finally:
             for name, value in kept.items():
                 self.truth.tensor(name).copy_(value)
+
+
+def earlier(passed: PassedCase, first: str | None) -> list[str]:
+    """The activations of a case that would be reported before the first one known to differ."""
+    return [name for name in passed.other if rank(kind(name)) < rank(first)]
 
 
 @cache

@@ -22,7 +22,7 @@ from .. import influence
 from ..activations import OF_A_FRAME, Activations, Recorder, kind
 from ..inputs import Clip, Picture
 from ..scenarios import ImageScenario, VideoScenario
-from .base import LoadOptions, image_prompts, play, tensor_of
+from .base import LoadOptions, image_prompts, play
 
 # Pixels; holes of up to this area are filled by the official builder's predictors.
 HOLES: int = VIDEO_BUILDERS["fill_hole_area"]
@@ -47,6 +47,8 @@ class Truth:
         self.notes: tuple[str, ...] = ()
         self.features: ImageFeatures | None = None
         self._frames = EncodedFrames(model)
+        named = *model.named_parameters(), *model.named_buffers()
+        self._tensors = {name: tensor.detach() for name, tensor in named}
 
     @classmethod
     def load(cls, source: Path, given: LoadOptions) -> Truth:
@@ -181,7 +183,7 @@ class Truth:
         Raises:
             KeyError: If the model has no such tensor.
         """
-        return tensor_of(self.model, name)
+        return self._tensors[name]
 
 
 def in_double(model: SAM2VideoPredictor) -> SAM2VideoPredictor:
