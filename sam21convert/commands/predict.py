@@ -22,6 +22,14 @@ from .shared import (
 if TYPE_CHECKING:
     from ..prediction.prompts import Prompt
 
+# Options of --everything, and what the generator calls them.
+_GRID = {
+    "points_per_side": "points_per_side",
+    "iou_threshold": "pred_iou_thresh",
+    "stability_threshold": "stability_score_thresh",
+    "min_region": "min_mask_region_area",
+    "crops": "crop_n_layers",
+}
 _Command = Callable[..., Any]
 
 
@@ -82,6 +90,19 @@ def predict() -> None:
     help="Three candidate masks, or one. Default: three for a single point, which may mean a part "
     "of an object or all of it.",
 )
+@click.option("--everything", is_flag=True, help="Find all masks, without points or boxes.")
+@click.option("--points-per-side", type=click.IntRange(1), metavar="N", help="Default: 32.")
+@click.option("--iou-threshold", type=float, metavar="X", help="Least expected IoU. Default: 0.8.")
+@click.option("--stability-threshold", type=float, metavar="X", help="Default: 0.95.")
+@click.option(
+    "--min-region",
+    type=click.IntRange(0),
+    metavar="N",
+    help="Holes and specks up to N are removed.",
+)
+@click.option(
+    "--crops", type=click.IntRange(0), metavar="N", help="Layers of crops to look at. Default: 0."
+)
 @click.option(
     "-o",
     "--output",
@@ -98,6 +119,7 @@ def image(
     boxes: tuple[str, ...],
     checkpoint: str,
     output: Path,
+    everything: bool,
     **options: Any,
 ) -> Report:
     """Segment objects of PICTURE by points and boxes.
@@ -114,11 +136,23 @@ def image(
         --point 575,750,0 -o wheel.png
       sam21convert predict image pets.jpg --checkpoint tiny.pt --point dog:90,300 \\
         --box cat:210,40,380,220 -o pets.png
+      sam21convert predict image truck.jpg --checkpoint tiny.pt --everything -o truck.png
     """
+    from ..errors import UsageError
     from ..packages import require
 
     require("torch", "predict image")
+    from ..prediction.everything import predict_everything
     from ..prediction.image import predict_image
+
+    given = {_GRID[name]: options.pop(name) for name in _GRID}
+    given = {name: value for name, value in given.items() if value is not None}
+    if everything:
+        if points or boxes or options.pop("mask") or options.pop("multimask") is not None:
+            raise UsageError("--everything: takes no point, box, mask or number of masks")
+        return predict_everything(picture, checkpoint, output, settings=given, **options)
+    if given:
+        raise UsageError("--points-per-side and the like need --everything")
 
     return predict_image(picture, checkpoint, output, _prompts(points, boxes), **options)
 

@@ -98,6 +98,22 @@ def drawing(
     return picture
 
 
+def drawing_of(pixels: Pixels, masks: Iterable[Mask]) -> Image.Image:
+    """Draw masks over an image, each over those before it.
+
+    Args:
+        pixels: The image, ``H x W x 3``; it is not changed.
+        masks: ``H x W`` each, taken one by one, so that not all of them need be in memory.
+
+    Returns:
+        A new picture of the same size.
+    """
+    drawn = pixels.copy()
+    for mask, colour in zip(masks, cycle(COLOURS), strict=False):
+        _tint(drawn, mask, colour)
+    return Image.fromarray(drawn)
+
+
 def black_and_white(mask: Mask) -> Image.Image:
     """Turn a mask into a picture.
 

@@ -89,7 +89,8 @@ class FoundMask(Report):
 
     Attributes:
         obj_id: The name of its object.
-        path: The PNG that holds it, 0 and 255; None when nothing was written.
+        path: The PNG that holds it, 0 and 255, or the JSON that holds all; None when nothing was
+            written.
         iou: The IoU that the model expects of it.
         area: Its number of pixels.
         share: Its area as a share of the picture, from 0 to 1.
@@ -209,7 +210,7 @@ def predict_image(
     paths: list[Path] = []
     if drawn is not None:
         paths = _mask_paths(drawn, objects, candidates=candidates)
-        _refuse_outputs([drawn, *paths], [image, checkpoint, mask], overwrite=overwrite)
+        refuse_outputs([drawn, *paths], [image, checkpoint, mask], overwrite=overwrite)
     pixels = read_picture(image)
     height, width = pixels.shape[:2]
     check_inside(prompts, width, height)
@@ -381,9 +382,19 @@ def _as_logits(mask: Mask, side: int) -> NDArray[np.float32]:
     return logits
 
 
-def _refuse_outputs(
+def refuse_outputs(
     outputs: Sequence[Path], inputs: Sequence[str | Path | None], *, overwrite: bool
 ) -> None:
+    """Check that outputs can be written.
+
+    Args:
+        outputs: The files to write, the drawing first.
+        inputs: What is read, which is never overwritten.
+        overwrite: Whether existing files may be replaced.
+
+    Raises:
+        UsageError: If they cannot.
+    """
     if outputs[0].suffix.lower() != ".png":
         raise UsageError(f"{outputs[0]}: expected a name in .png", hint="the drawing is a PNG")
     for path in outputs:
