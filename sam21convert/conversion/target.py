@@ -34,23 +34,8 @@ _PRECISIONS = {"F32": "", "F16": "-fp16", "BF16": "-bf16"}
 # Endings of formats that are not written here: such a name is not meant for a folder, nor is one
 # that ends in almost the same. An ending with a digit first, as in model-v1.2, is part of a name.
 _FOREIGN = (
-    *(
-        "bin",
-        "ckpt",
-        "gguf",
-        "ggml",
-        "h5",
-        "json",
-        "mlmodel",
-        "msgpack",
-        "npy",
-        "npz",
-        "onnx",
-        "pb",
-    ),
-    *("pickle", "pkl", "pt2", "sft", "tflite", "torchscript", "txt", "yaml", "yml"),
-    *("csv", "html", "jpeg", "jpg", "md", "mp4", "pdf", "png"),
-    *("7z", "bz2", "gz", "rar", "tar", "tgz", "xz", "zip", "zst"),
+    "bin ckpt gguf ggml h5 json mlmodel msgpack npy npz onnx pb pickle pkl pt2 sft tflite "
+    "torchscript txt yaml yml csv html jpeg jpg md mp4 pdf png 7z bz2 gz rar tar tgz xz zip zst"
 )
 _PACKED = re.compile(r"(\.(7z|bz2|gz|rar|tar|tgz|xz|zip|zst))+$", re.IGNORECASE)
 _ALIKE = 0.75  # of a ratio of difflib: .safetensor and .onx are, .ema and .hf are not
@@ -72,7 +57,13 @@ def pick_target(destination: Path, to: str | None) -> tuple[Container, Dialect]:
     """
     container = _SUFFIXES.get(destination.suffix)
     if container is None and not destination.is_dir():
-        _refuse_foreign(destination)
+        nearest = meant_for_a_file(destination.name)
+        if nearest is not None:
+            raise UsageError(
+                f"{destination}: no file of this kind is written",
+                hint=f"the nearest is {shlex.quote(nearest)}; a folder has a name without such an "
+                "ending",
+            )
     dialect = dialect_named(to) if to is not None else (OFFICIAL if container else HF_VIDEO)
     usual = dialect.containers[0]
     if container is None and (usual in FOLDERS or dialect.file):
@@ -86,24 +77,25 @@ def pick_target(destination: Path, to: str | None) -> tuple[Container, Dialect]:
     return container, dialect
 
 
-def _refuse_foreign(destination: Path) -> None:
-    """Raise :class:`UsageError` for a name that looks like one of a file that is not written."""
+def meant_for_a_file(name: str) -> str | None:
+    """Tell the name of a folder from one that looks like a file's that is not written here.
+
+    Args:
+        name: the last part of a path, which ends in nothing that is written.
+
+    Returns:
+        The nearest name of a file that can be written; None where the name is that of a folder.
+    """
     from difflib import get_close_matches
 
-    whole = _PACKED.sub("", destination.name)
-    packed = whole != destination.name
+    whole = _PACKED.sub("", name)
     ending = Path(whole).suffix.lower().removeprefix(".")
     ours = [suffix.removeprefix(".") for suffix in _SUFFIXES]
-    near = get_close_matches(ending, [*ours, *_FOREIGN], 1, _ALIKE)
-    if not near and not packed:
-        return
+    near = get_close_matches(ending, [*ours, *_FOREIGN.split()], 1, _ALIKE)
+    if not near and whole == name:
+        return None
     written = ".safetensors" if near in (["safetensors"], ["sft"]) else ".pt"
-    stem = whole.removesuffix(Path(whole).suffix) if near else whole
-    raise UsageError(
-        f"{destination}: no file of this kind is written",
-        hint=f"the nearest is {shlex.quote(f'{stem}{written}')}; a folder has a name without such "
-        "an ending",
-    )
+    return f"{whole.removesuffix(Path(whole).suffix) if near else whole}{written}"
 
 
 def of_image_model(dialect: Dialect, checkpoint: Checkpoint) -> Dialect:

@@ -168,5 +168,5 @@ def test_the_same_folder_with_one_unknown_class_is_not_clean(
     extra.unlink()
     assert not safety.passes()
     assert [str(name) for name in safety.unknown_calls] == [
-        "my_project.model.Wrapper would be called (byte 2 of extra.bin)"
+        "my_project.model.Wrapper would be called (byte 2 of extra.bin): my_project.model.Wrapper()"
     ]

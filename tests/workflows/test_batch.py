@@ -496,10 +496,10 @@ class TestCommand:
             (2, ("runs/*",)),
             (2, ("runs/*", "--out", "new", "--jobs", 0)),
             (2, ("runs/*", "--out", "new", "--to", "mlx", "--suffix", ".pt")),
-            (2, ("runs/*", "--out", "new", "--config", "nothing")),
             (2, ("runs/*", "--out", "runs/epoch_1.pt")),
             (2, ("out/*", "--out", "out")),
             (3, ("bad.yaml", "--out", "new")),
+            (3, ("runs/*", "--out", "new", "--config", "nothing")),
             (3, ("gone.yaml", "also.yaml", "--out", "full")),
         ):
             assert run(*arguments).exit_code == code, arguments

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from itertools import takewhile
 from urllib.parse import unquote
 
+from ...conversion.target import meant_for_a_file
 from ...errors import UsageError
 from ...io.names import folded
 from .manifest import ManifestEntry, identity
@@ -77,7 +78,9 @@ def _parts(source: str) -> list[str]:
 
 
 def _stem(name: str) -> str:
-    return _ENDINGS.sub("", name) or name.lstrip(".")
+    stem = _ENDINGS.sub("", name) or name.lstrip(".")
+    # What is no checkpoint, such as notes.txt, fails alone, and not by the name of its output.
+    return stem if meant_for_a_file(stem) is None else stem.replace(".", "-")
 
 
 def _longer(paths: Sequence[list[str]]) -> list[str]:
