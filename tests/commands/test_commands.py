@@ -72,16 +72,16 @@ class TestExitCodes:
             ("convert", pt),
             ("convert", pt, tmp_path / "y.pt", "--to", "klingon"),
             ("convert", pt, tmp_path / "x.pt"),
-            ("validate", pt, "--config", "nothing"),
             ("sample", tmp_path / "x.pt"),
         ):
             assert run(*arguments).exit_code == 2, arguments
 
-    def test_unreadable_or_refused(self, tmp_path: Path) -> None:
+    def test_unreadable_or_refused(self, tmp_path: Path, pt: Path) -> None:
         (tmp_path / "x.pt").write_bytes(b"<!DOCTYPE html>")
         for command in ("inspect", "validate"):
             assert run(command, tmp_path / "gone.pt").exit_code == 3
             assert run(command, tmp_path / "x.pt").exit_code == 3
+        assert run("validate", pt, "--config", "nothing").exit_code == 3
 
     def test_a_refusal_of_the_system_is_no_traceback(
         self, tmp_path: Path, pt: Path, monkeypatch: pytest.MonkeyPatch
