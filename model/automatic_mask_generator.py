@@ -27,7 +27,7 @@ from torch import Tensor
 from . import run_lengths
 from .boxes import Crop, boxes_of, crops_of, cut_off, suppress_duplicates
 from .image_predictor import SAM2ImagePredictor, clamped
-from .keywords import keywords_of, warn_of_unknown
+from .keywords import divided, keywords_of, warn_of_unknown
 from .run_lengths import RunLengths
 from .sam2 import SAM2
 
@@ -175,12 +175,8 @@ class SAM2AutomaticMaskGenerator:
         """
         from . import build_sam2, build_sam2_hf
 
-        own = {name: kwargs.pop(name) for name in keywords_of(cls) if name in kwargs}
-        of_builder = keywords_of(build_sam2)
-        unknown = {name: kwargs.pop(name) for name in set(kwargs) - set(of_builder)}
-        known = [*keywords_of(cls), *of_builder]
-        warn_of_unknown("SAM2AutomaticMaskGenerator.from_pretrained", unknown, known)
-        return cls(build_sam2_hf(model_id, image_size=image_size, **kwargs), **own)
+        own, of_builder = divided(cls, build_sam2, kwargs)
+        return cls(build_sam2_hf(model_id, image_size=image_size, **of_builder), **own)
 
     @torch.no_grad()
     def generate(self, image: NDArray[Any]) -> list[dict[str, Any]]:

@@ -22,7 +22,7 @@ from PIL import Image
 from torch import Tensor
 
 from .connected_components import clean_masks
-from .keywords import keywords_of, warn_of_unknown
+from .keywords import divided, keywords_of, warn_of_unknown
 from .mask_decoder import MaskPrediction
 from .sam2 import SAM2, ImageFeatures
 from .video_frames import MEAN, STD
@@ -75,12 +75,8 @@ class SAM2ImagePredictor:
         """
         from . import build_sam2, build_sam2_hf
 
-        own = {name: kwargs.pop(name) for name in keywords_of(cls) if name in kwargs}
-        of_builder = keywords_of(build_sam2)
-        unknown = {name: kwargs.pop(name) for name in set(kwargs) - set(of_builder)}
-        known = [*keywords_of(cls), *of_builder]
-        warn_of_unknown("SAM2ImagePredictor.from_pretrained", unknown, known)
-        return cls(build_sam2_hf(model_id, image_size=image_size, **kwargs), **own)
+        own, of_builder = divided(cls, build_sam2, kwargs)
+        return cls(build_sam2_hf(model_id, image_size=image_size, **of_builder), **own)
 
     @property
     def device(self) -> torch.device:

@@ -37,6 +37,27 @@ def warn_of_unknown(who: str, kwargs: Mapping[str, Any], known: Iterable[str]) -
         warn(f"{who}: there is no argument {name!r}, so it has no effect{nearest(name, known)}")
 
 
+def divided(
+    owner: type, builder: Callable[..., Any], kwargs: Mapping[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Divide the keywords of ``from_pretrained``, and warn of those that have no effect.
+
+    Args:
+        owner: The class that is made.
+        builder: What builds its model.
+        kwargs: The keywords.
+
+    Returns:
+        Those of the class, and those of the builder.
+    """
+    of_owner, of_builder = keywords_of(owner), keywords_of(builder)
+    known = {*of_owner, *of_builder}
+    unknown = {name: value for name, value in kwargs.items() if name not in known}
+    warn_of_unknown(f"{owner.__name__}.from_pretrained", unknown, [*of_owner, *of_builder])
+    own = {name: kwargs[name] for name in of_owner if name in kwargs}
+    return own, {name: kwargs[name] for name in kwargs if name in known and name not in own}
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """Propose what somebody may have meant.
 
