@@ -92,6 +92,18 @@ class Report:
         return {**head(self.schema, self.exit_code), **self.to_dict()}
 
 
+def json_lines(reports: Iterable[Report]) -> str:
+    """Write reports as JSON, one object a line.
+
+    Args:
+        reports: The reports.
+
+    Returns:
+        The lines.
+    """
+    return "\n".join(json.dumps(one.to_answer()) for one in reports)
+
+
 class Progress:
     """What long work tells of itself while it goes on. This one shows nothing; subclasses do.
 

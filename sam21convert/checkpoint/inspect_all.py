@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
 import textwrap
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -13,8 +11,8 @@ from typing import Any, Literal, TypeAlias
 
 from ..errors import RefusedError, Sam21ConvertError, UnreadableError
 from ..io.folder import may_hold_weights
-from ..io.several import expand_pattern, several_in
-from ..report import SILENT, Progress, Report, not_checkpoints, one_line, size_text
+from ..io.several import Listed, Several, list_sources, several_in
+from ..report import SILENT, Progress, Report, json_lines, not_checkpoints, one_line, size_text
 from .inspect import Inspection, inspect
 from .safety.folder import may_be_loaded
 from .safety.report import FailOn, Safety, assess
@@ -134,7 +132,7 @@ class Inspections(Report):
         Returns:
             The lines.
         """
-        return "\n".join(json.dumps(one.to_answer()) for one in self.files)
+        return json_lines(self.files)
 
     def alerts(self) -> tuple[str, ...]:
         """Warn of what was not looked at.
@@ -194,16 +192,41 @@ def inspect_all(
         >>> sam21convert.inspect_all(["*.pt"]).exit_code
         0
     """
-    listed, beside, cut = find_all(sources)
-    progress.start("inspecting", len(listed) + len(beside))
-    files = []
     options: dict[str, Any] = {"weights": weights, "prefix": prefix, "tensors": tensors}
-    for source in listed:
+    return inspect_listed(find_all(sources), allow, fail_on, progress, **options)
+
+
+def inspect_listed(
+    listed: Listed,
+    allow: Collection[str],
+    fail_on: FailOn,
+    progress: Progress,
+    **options: Any,
+) -> Inspections:
+    """Say what each of the files is that :func:`find_all` found.
+
+    Args:
+        listed: the files.
+        allow: as for :func:`inspect_all`.
+        fail_on: as for :func:`inspect_all`.
+        progress: as for :func:`inspect_all`.
+        **options: the other arguments of :func:`~sam21convert.inspect`.
+
+    Returns:
+        As :func:`inspect_all` does.
+
+    Raises:
+        UsageError: when ``allow`` has a name that is known to do harm.
+    """
+    cut = tuple(f"{folder}: the files beyond the first 20,000" for folder in listed.cut)
+    progress.start("inspecting", len(listed.sources) + len(listed.others))
+    files = []
+    for source in listed.sources:
         progress.advance(0, source)
         files.append(_inspected(source, allow, fail_on, options))
         progress.advance(1)
-    looked_at = {*[path for path in beside if may_be_loaded(Path(path).name)][:_MOST_OTHERS]}
-    for path in beside:
+    looked_at = {*[path for path in listed.others if may_be_loaded(Path(path).name)][:_MOST_OTHERS]}
+    for path in listed.others:
         safety = _assessed(path, allow, loose=True) if path in looked_at else Safety()
         files.append(_other(path, safety, fail_on))
         progress.advance(1)
@@ -212,38 +235,26 @@ def inspect_all(
     return Inspections(tuple(files), cut)
 
 
-def find_all(
-    sources: Iterable[str | Path],
-) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
+def find_all(sources: Iterable[str | Path]) -> Listed:
     """Expand patterns, and folders that hold several checkpoints.
 
     Args:
         sources: as for :func:`inspect_all`.
 
     Returns:
-        What is to be inspected; the other files of these folders; and the folders that have more
-        files than are looked at.
+        What is to be inspected, and what is beside it.
 
     Raises:
         UsageError: when a pattern matches nothing.
     """
-    listed: dict[str, str] = {}
-    beside: dict[str, None] = {}
-    cut = []
-    for source in (found for text in sources for found in expand_pattern(str(text))):
-        several = None
-        if Path(source).is_dir():
-            try:
-                several = several_in(Path(source))
-            except Sam21ConvertError:
-                several = None  # inspecting it says the same
-        for one in [source] if several is None else map(str, several.checkpoints):
-            listed.setdefault(one if "://" in one else os.path.abspath(one), one)  # noqa: PTH100
-        if several is not None:
-            beside.update(dict.fromkeys(map(str, several.others)))
-            if not several.complete:
-                cut.append(f"{source}: the files beyond the first 20,000")
-    return tuple(listed.values()), tuple(beside), tuple(cut)
+    return list_sources(map(str, sources), _inside)
+
+
+def _inside(folder: Path) -> Several | None:
+    try:
+        return several_in(folder)
+    except Sam21ConvertError:
+        return None  # inspecting it says the same
 
 
 def _inspected(

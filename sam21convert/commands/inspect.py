@@ -53,16 +53,16 @@ def inspect(sources: tuple[str, ...], json: bool, **options: Any) -> Report:
     import gc
 
     from ..checkpoint.inspect import inspect as report_on
-    from ..checkpoint.inspect_all import find_all, inspect_all
+    from ..checkpoint.inspect_all import find_all, inspect_listed
 
     gc.set_threshold(100_000)  # a header makes many objects, and no cycles
-    (first, *more), beside, _ = find_all(sources)
-    if not more and not beside:
-        return report_on(first, **options)
+    listed = find_all(sources)
+    if len(listed.sources) == 1 and not listed.others:
+        return report_on(listed.sources[0], **options)
     if options["tensors"] and not json:
         raise UsageError(
             "`tensors` lists the tensors of one source, and here are several",
             hint="--json has those of each",
         )
     with ProgressBar() as progress:
-        return inspect_all(sources, **options, progress=progress)
+        return inspect_listed(listed, **options, progress=progress)

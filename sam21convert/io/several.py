@@ -5,9 +5,10 @@ from __future__ import annotations
 import glob
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from ..errors import UsageError
 from .deepspeed import find_deepspeed
@@ -28,6 +29,20 @@ class Several:
     checkpoints: tuple[Path, ...]
     others: tuple[Path, ...]
     complete: bool
+
+
+class Listed(NamedTuple):
+    """What sources, patterns and folders stand for.
+
+    Attributes:
+        sources: what may be checkpoints, as it was written.
+        others: the other files of the folders that hold several.
+        cut: the folders that have more files than were looked at.
+    """
+
+    sources: tuple[str, ...]
+    others: tuple[str, ...]
+    cut: tuple[str, ...]
 
 
 def expand_pattern(text: str) -> Sequence[str]:
@@ -79,6 +94,36 @@ def several_in(folder: Path) -> Several | None:
     others = tuple(folder / name for name in listing.names if not belongs(name))
     checkpoints = tuple(folder / one.place for one in found.candidates)
     return Several(checkpoints, others, listing.complete)
+
+
+def list_sources(
+    texts: Iterable[str], inside: Callable[[Path], Several | None] = several_in
+) -> Listed:
+    """Expand patterns, and folders that hold several checkpoints.
+
+    Args:
+        texts: Paths, patterns, addresses and published names.
+        inside: Lists the checkpoints of a folder; None if it stands for itself.
+
+    Returns:
+        Each source once, however it is written, and what is beside them.
+
+    Raises:
+        UsageError: If a pattern matches nothing.
+        UnreadableError: As ``inside`` does.
+    """
+    sources: dict[str, str] = {}
+    others: dict[str, None] = {}
+    cut = []
+    for source in (found for text in texts for found in expand_pattern(text)):
+        several = inside(Path(source)) if Path(source).is_dir() else None
+        for one in [source] if several is None else map(str, several.checkpoints):
+            sources.setdefault(one if "://" in one else os.path.abspath(one), one)  # noqa: PTH100
+        if several is not None:
+            others.update(dict.fromkeys(map(str, several.others)))
+            if not several.complete:
+                cut.append(source)
+    return Listed(tuple(sources.values()), tuple(others), tuple(cut))
 
 
 def _by_number(text: str) -> list[tuple[int, str]]:

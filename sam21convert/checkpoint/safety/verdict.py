@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 from ...errors import MissingFileError, Sam21ConvertError, UnreadableError, UsageError, unreadable
 from ...hub.resolve import resolve
 from ...io.several import expand_pattern
-from ...report import Report, one_line
+from ...report import Report, json_lines, one_line
 from ..inspect import inspect
 from .report import FAIL_ON, FailOn, Safety, assess
 
@@ -107,7 +106,7 @@ class Verdicts(Report):
         Returns:
             The lines.
         """
-        return "\n".join(json.dumps(one.to_answer()) for one in self.files)
+        return json_lines(self.files)
 
     def __str__(self) -> str:
         return "\n".join(map(str, self.files))

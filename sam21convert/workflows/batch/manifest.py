@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 from ...errors import RefusedError, UnreadableError, UsageError
 from ...hub.published import PUBLISHED
-from ...io.several import expand_pattern, several_in
+from ...io.several import list_sources, several_in
 from ...io.source import is_file_name
 from ...io.text import parse_json, read_text
 from ...io.yaml_text import parse_yaml
@@ -94,15 +94,9 @@ def read_sources(
         raise UsageError("no source is given", hint="name checkpoints, a pattern or a manifest")
     if len(texts) == 1 and _is_manifest(Path(texts[0])):
         return Sources(read_manifest(Path(texts[0])))
-    found: dict[str, str] = {}
-    others: dict[str, None] = {}
-    for source in (source for text in texts for source in expand_pattern(text)):
-        several = several_in(Path(source)) if Path(source).is_dir() and not own(source) else None
-        for one in [source] if several is None else map(str, several.checkpoints):
-            found.setdefault(identity(one), one)
-        others.update(dict.fromkeys(map(str, several.others if several else ())))
-    beside = tuple(name for name in others if not own(name))
-    return Sources([ManifestEntry(source) for source in found.values()], beside)
+    listed = list_sources(texts, lambda folder: None if own(str(folder)) else several_in(folder))
+    beside = tuple(name for name in listed.others if not own(name))
+    return Sources([ManifestEntry(source) for source in listed.sources], beside)
 
 
 def identity(source: str) -> str:
