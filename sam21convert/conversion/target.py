@@ -33,11 +33,12 @@ _FORMS: Mapping[Container, str] = {
 _PRECISIONS = {"F32": "", "F16": "-fp16", "BF16": "-bf16"}
 # Endings of formats that are not written here: such a name is not meant for a folder, nor is one
 # that ends in almost the same. An ending with a digit first, as in model-v1.2, is part of a name.
+_ARCHIVES = "7z bz2 gz rar tar tgz xz zip zst"
 _FOREIGN = (
     "bin ckpt gguf ggml h5 json mlmodel msgpack npy npz onnx pb pickle pkl pt2 sft tflite "
-    "torchscript txt yaml yml csv html jpeg jpg md mp4 pdf png 7z bz2 gz rar tar tgz xz zip zst"
+    f"torchscript txt yaml yml csv html jpeg jpg md mp4 pdf png {_ARCHIVES}"
 )
-_PACKED = re.compile(r"(\.(7z|bz2|gz|rar|tar|tgz|xz|zip|zst))+$", re.IGNORECASE)
+_PACKED = re.compile(rf"(\.({_ARCHIVES.replace(' ', '|')}))+$", re.IGNORECASE)
 _ALIKE = 0.75  # of a ratio of difflib: .safetensor and .onx are, .ema and .hf are not
 
 

@@ -91,6 +91,7 @@ def test_so_does_each_line_about_many(home: Path, monkeypatch: pytest.MonkeyPatc
     (home / "cut.pt").write_bytes((home / "model.pt").read_bytes()[:900])
     for command in ("inspect", "safety"):
         result = run(command, "*.*", "gone.pt", "--json")
+        assert result.exit_code == 3, result.output
         answers = [conforms(line) for line in result.stdout.splitlines()]
         kinds = {answer["schema"].split("/")[1] for answer in answers} - {"file"}
         assert kinds == {command, "error"}
