@@ -83,11 +83,7 @@ def drawing(
         A new picture of the same size.
     """
     colours = dict(zip(masks, cycle(COLOURS), strict=False))
-    drawn = pixels.copy()
-    for obj_id, mask in masks.items():
-        _tint(drawn, mask, colours[obj_id])
-    picture = Image.fromarray(drawn)
-    del drawn  # a large picture takes a large share of the memory
+    picture = drawing_of(pixels, masks.values())
     for obj_id, prompted in prompts.items():
         if prompted.corners is not None:
             _mark_box(picture, prompted.corners, colours[obj_id])
