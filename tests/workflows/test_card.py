@@ -15,11 +15,11 @@ from markdown_it.token import Token
 from sam21convert.comparison.findings import ScenarioResult
 from sam21convert.comparison.report import ParityReport
 from sam21convert.dialects import HF_VIDEO
+from sam21convert.io.markdown import literal, shell
 from sam21convert.report import one_line
 from sam21convert.workflows.publish import repository
 from sam21convert.workflows.publish.card import Facts, OfficialFiles, section
 from sam21convert.workflows.publish.earlier_cards import listed
-from sam21convert.workflows.publish.markdown import literal, shell
 from sam21convert.workflows.publish.readme import BEGIN, END, markers, merged
 
 from ..support.checkpoints import DEBUG

@@ -15,10 +15,10 @@ from ..._version import __version__
 from ...checkpoint.inspect import Inspection
 from ...dialects import HF_IMAGE, HF_VIDEO, OFFICIAL
 from ...dialects.rules import Dialect
+from ...io.markdown import block, code, link, prose, shell, table
 from ...report import size_text
 from . import snippets
 from .manifest import FileFact
-from .markdown import block, code, link, prose, shell, table
 
 if TYPE_CHECKING:
     from ...comparison.report import ParityReport

@@ -15,7 +15,7 @@ from huggingface_hub import ModelCard, ModelCardData
 from huggingface_hub.repocard import REGEX_YAML_BLOCK
 
 from ...errors import RefusedError, UnreadableError
-from .markdown import prose
+from ...io.markdown import prose
 
 NAME = "README.md"
 BEGIN = "<!-- sam21convert: begin, written anew each time -->"

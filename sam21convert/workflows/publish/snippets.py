@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .markdown import literal
+from ...io.markdown import literal
 
 PICTURE = "picture.jpg"
 FRAMES = "frames"  # a folder of JPEGs

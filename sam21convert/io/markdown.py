@@ -12,7 +12,7 @@ import shlex
 from collections.abc import Iterable, Sequence
 from urllib.parse import quote
 
-from ...report import one_line
+from ..report import one_line
 
 # In place of these no renderer sees a tag or the end of a cell. A backslash before "|" would be
 # read in two ways: GitHub ends the cell after two backslashes, others do not.

@@ -13,8 +13,7 @@ import pytest
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
-from sam21convert.report import one_line
-from sam21convert.workflows.publish.markdown import (
+from sam21convert.io.markdown import (
     block,
     code,
     link,
@@ -23,6 +22,7 @@ from sam21convert.workflows.publish.markdown import (
     shell,
     table,
 )
+from sam21convert.report import one_line
 from sam21convert.workflows.publish.readme import BEGIN, END
 
 from ..support.nasty import NASTY
