@@ -107,7 +107,7 @@ def test_what_a_dialect_is_recognised_by_and_asked_for_with() -> None:
 
 
 @pytest.mark.parametrize(
-    "file", ["README.md", *sorted(f"docs/{p.name}" for p in DOCS.glob("*.md"))]
+    "file", ["README.md", "CONTRIBUTING.md", *sorted(f"docs/{p.name}" for p in DOCS.glob("*.md"))]
 )
 def test_every_path_exists(file: str) -> None:
     text = (ROOT / file).read_text()

@@ -124,7 +124,8 @@ def changed(home: Path, module: str, start: str) -> Path:
 def clone(home: Path) -> Path:
     """A copy of what a clone of the repository installs from."""
     home.mkdir()
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
+    documents = ("README.md", "LICENSE", "CHANGELOG.md", "CITATION.cff")
+    for name in ("pyproject.toml", "MANIFEST.in", *documents):
         shutil.copyfile(ROOT / name, home / name)
     for name in ("sam21convert", "model", "configs"):
         ignored = shutil.ignore_patterns("*.pyc")
