@@ -14,7 +14,7 @@ of the image's size. None of this changes a result.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
 from typing import Any, NamedTuple
 
@@ -179,11 +179,15 @@ class SAM2AutomaticMaskGenerator:
         return cls(build_sam2_hf(model_id, image_size=image_size, **of_builder), **own)
 
     @torch.no_grad()
-    def generate(self, image: NDArray[Any]) -> list[dict[str, Any]]:
+    def generate(
+        self, image: NDArray[Any], *, advance: Callable[[int], object] = lambda count: None
+    ) -> list[dict[str, Any]]:
         """Find the masks of an image.
 
         Args:
             image: RGB as ``H x W x 3``: uint8, or floats from 0 to 1.
+            advance: Called with the number of points each time that some were asked. The official
+                method has no such argument.
 
         Returns:
             For each mask a dict: ``segmentation`` (see ``output_mode``), ``area`` in pixels,
@@ -194,14 +198,24 @@ class SAM2AutomaticMaskGenerator:
         Raises:
             ValueError: If ``image`` is not an image.
         """
-        height, width = image.shape[:2]
-        crops = crops_of(height, width, self.crop_n_layers, self.crop_overlap_ratio)
-        found = _Found.all_of([self._look_at(image, crop) for crop in crops])
+        crops = self._crops_of(image)
+        found = _Found.all_of([self._look_at(image, crop, advance) for crop in crops])
         if len(crops) > 1:
             preferred = torch.tensor([1 / crop.area for crop in found.crops])
             boxes = found.boxes.float()
             found = found.of(suppress_duplicates(boxes, preferred, self.crop_nms_thresh))
         return list(self._described(found))
+
+    def count_points(self, image: NDArray[Any]) -> int:
+        """Count the points that :meth:`generate` asks. The official class has no such method.
+
+        Args:
+            image: As for :meth:`generate`.
+
+        Returns:
+            Their number, in all crops together.
+        """
+        return sum(len(self.point_grids[crop.layer]) for crop in self._crops_of(image))
 
     def refine_with_m2m(
         self, points: Tensor, point_labels: Tensor, low_res_masks: Tensor, points_per_batch: int
@@ -221,16 +235,22 @@ class SAM2AutomaticMaskGenerator:
         logits, ious = self._refined(points, point_labels, low_res_masks, points_per_batch)
         return self.predictor._enlarged(logits[:, None]), ious[:, None]
 
-    def _look_at(self, image: NDArray[Any], crop: Crop) -> _Found:
+    def _crops_of(self, image: NDArray[Any]) -> list[Crop]:
+        height, width = image.shape[:2]
+        return crops_of(height, width, self.crop_n_layers, self.crop_overlap_ratio)
+
+    def _look_at(self, image: NDArray[Any], crop: Crop, advance: Callable[[int], object]) -> _Found:
         """The masks of one crop, in pixels of the image."""
         part = image[crop.y0 : crop.y1, crop.x0 : crop.x1]
         self.predictor.set_image(part)
         grid = self.point_grids[crop.layer] * (part.shape[1], part.shape[0])
         points = torch.as_tensor(grid, dtype=torch.float32, device=self.predictor.device)
         size = (image.shape[0], image.shape[1])
-        found = _Found.all_of(
-            [self._asked(some, crop, size) for some in torch.split(points, self.points_per_batch)]
-        )
+        parts = []
+        for some in torch.split(points, self.points_per_batch):
+            parts.append(self._asked(some, crop, size))
+            advance(len(some))
+        found = _Found.all_of(parts)
         self.predictor.reset_predictor()
         return found.of(suppress_duplicates(found.boxes.float(), found.ious, self.box_nms_thresh))
 

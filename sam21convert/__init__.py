@@ -21,6 +21,7 @@ Prove it, use it, publish it:
     parity                 whether two models compute the same, and where they part
     push                   publish a proven checkpoint on the Hugging Face Hub
     predict_image          masks of what points and boxes show in a picture
+    predict_everything     masks of all that is in a picture
     predict_video          objects followed through a video; prompts are Point and Box
 
 In memory:
@@ -73,6 +74,7 @@ if TYPE_CHECKING:
     from .hub.listing import Listing as Listing
     from .hub.listing import published_checkpoints as published_checkpoints
     from .model.config import ModelConfig as ModelConfig
+    from .prediction.everything import predict_everything as predict_everything
     from .prediction.image import ImagePrediction as ImagePrediction
     from .prediction.image import predict_image as predict_image
     from .prediction.load import Loading as Loading
@@ -114,6 +116,7 @@ _NAMES = {
     ),
     "hub.listing": ("Listing", "published_checkpoints"),
     "model.config": ("ModelConfig",),
+    "prediction.everything": ("predict_everything",),
     "prediction.image": ("ImagePrediction", "predict_image"),
     "prediction.load": ("Loading", "load_model"),
     "prediction.prompts": ("Box", "Point"),

@@ -25,7 +25,14 @@ from .support.paths import ROOT
 PUBLIC = {
     *("batch", "convert", "convert_state_dict", "diff", "inspect", "inspect_all"),
     *("load_config", "load_model"),
-    *("load_state_dict", "parity", "predict_image", "predict_video", "published_checkpoints"),
+    *(
+        "load_state_dict",
+        "parity",
+        "predict_everything",
+        "predict_image",
+        "predict_video",
+        "published_checkpoints",
+    ),
     *("pull", "push", "sample", "validate"),
     *("BatchReport", "Conversion", "Difference", "ImagePrediction", "Inspection", "Inspections"),
     *("Listing",),

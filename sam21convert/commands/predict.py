@@ -150,7 +150,10 @@ def image(
     if everything:
         if points or boxes or options.pop("mask") or options.pop("multimask") is not None:
             raise UsageError("--everything: takes no point, box, mask or number of masks")
-        return predict_everything(picture, checkpoint, output, settings=given, **options)
+        with ProgressBar() as progress:
+            return predict_everything(
+                picture, checkpoint, output, settings=given, progress=progress, **options
+            )
     if given:
         raise UsageError("--points-per-side and the like need --everything")
 

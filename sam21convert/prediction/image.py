@@ -94,6 +94,10 @@ class FoundMask(Report):
         iou: The IoU that the model expects of it.
         area: Its number of pixels.
         share: Its area as a share of the picture, from 0 to 1.
+        bbox: The box around it as COCO's files have it: left side, upper side, width and height in
+            pixels, from its first to its last pixel. Zeros if the mask is empty.
+        stability: How little it depends on the threshold of its logits, from 0 to 1; None unless
+            everything was segmented.
     """
 
     obj_id: str
@@ -101,11 +105,16 @@ class FoundMask(Report):
     iou: float
     area: int
     share: float
+    bbox: tuple[float, float, float, float]
+    stability: float | None = None
 
     def __str__(self) -> str:
+        stability = "" if self.stability is None else f"stability {self.stability:.2f}, "
+        x, y, width, height = self.bbox
         return (
-            f"object {self.obj_id}, expected IoU {self.iou:.2f}, "
-            f"{self.area:,} pixels ({self.share:.1%} of the picture)"
+            f"object {self.obj_id}, expected IoU {self.iou:.2f}, {stability}"
+            f"{self.area:,} pixels ({self.share:.1%} of the picture), "
+            f"{width:g} x {height:g} at {x:g},{y:g}"
         )
 
 
@@ -117,7 +126,8 @@ class ImagePrediction(Prediction, schema="predict-image/1"):
         drawing: The PNG with masks and prompts drawn; None when nothing was written.
         masks: One mask per object, in the order of their first prompts, or three candidates for one
             object.
-        arrays: The masks as numpy bools, ``H x W`` each, in the order of ``masks``.
+        arrays: The masks as numpy bools, ``H x W`` each, in the order of ``masks``. If everything
+            was segmented, each is unpacked when it is looked at.
 
     Example:
         >>> box = sam21convert.Box(20, 20, 70, 70)
@@ -129,7 +139,7 @@ class ImagePrediction(Prediction, schema="predict-image/1"):
     drawing: Path | None
     masks: tuple[FoundMask, ...]
     # Equality of arrays is no bool, so they take no part in that of reports.
-    arrays: tuple[Mask, ...] = field(default=(), repr=False, compare=False)
+    arrays: Sequence[Mask] = field(default=(), repr=False, compare=False)
 
     def to_dict(self) -> dict[str, Any]:
         """Give the fields as plain data.
@@ -229,7 +239,7 @@ def predict_image(
         model=loading,
         drawing=drawn,
         masks=tuple(
-            FoundMask(obj_id, path, iou, int(mask.sum()), float(mask.mean()))
+            FoundMask(obj_id, path, iou, int(mask.sum()), float(mask.mean()), _bbox(mask))
             for path, (obj_id, mask, iou) in zip_longest(paths, found)
         ),
         arrays=arrays,
@@ -368,6 +378,15 @@ def _segmented(
         for mask, iou in zip(masks, ious, strict=True):
             found.append((obj_id, mask > 0, float(iou)))
     return found
+
+
+def _bbox(mask: Mask) -> tuple[float, float, float, float]:
+    """The box around a mask, as the generator of masks gives it."""
+    (x0, x1), (y0, y1) = (
+        (edges[0], edges[-1]) if (edges := np.flatnonzero(mask.any(axis))).size else (0, 0)
+        for axis in (0, 1)
+    )
+    return float(x0), float(y0), float(x1 - x0), float(y1 - y0)
 
 
 def _as_logits(mask: Mask, side: int) -> NDArray[np.float32]:

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner, Result
 from numpy.typing import NDArray
 from PIL import Image
@@ -19,6 +20,7 @@ from PIL import Image
 from sam21convert import Box, Point, UsageError, convert, predict_image, predict_video, sample
 from sam21convert.commands.main import main
 from sam21convert.model import SAM2ImagePredictor, build_sam2, build_sam2_video_predictor
+from sam21convert.model.boxes import boxes_of
 from sam21convert.prediction.draw import drawing, scene
 from sam21convert.prediction.image import FoundMask
 from sam21convert.prediction.media import frame_rate, frames_of, new_video, read_picture
@@ -127,6 +129,8 @@ class TestPicture:
             assert np.array_equal(read_mask(path_of(found)), mask > 0)
             assert (found.area, found.iou) == (int(mask.sum()), float(iou))
             assert 0 < found.share == mask.sum() / (80 * 96) < 1
+            x0, y0, x1, y1 = boxes_of(torch.from_numpy(mask > 0)[None])[0].tolist()
+            assert found.bbox == (x0, y0, x1 - x0, y1 - y0)
         assert (done.width, done.height, done.size, done.model.generation) == (
             96,
             80,
