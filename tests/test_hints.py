@@ -475,6 +475,10 @@ CASES: dict[str, Case] = {
 NETWORK, FAULT, NO_HINT = "needs the Hub", "only a fault of this package leads there", "is no hint"
 THEIRS = "is for the program that has the model, or for a shell"
 MISSING = "tests/test_light.py::test_what_needs_more_says_so_soon"
+GIVEN_TOGETHER = (
+    "tests/workflows/test_example.py::"
+    "test_what_does_not_go_together_is_told_before_anything_is_done"
+)
 IN_PYTHON = "tests/conversion/test_lora_settings.py::test_the_ways_out_of_a_refusal_lead_out"
 EXEMPT: Mapping[tuple[str, str], str] = {
     ("checkpoint/diff/report.py", "more with --json"): NO_HINT,
@@ -534,6 +538,8 @@ EXEMPT: Mapping[tuple[str, str], str] = {
     ("workflows/publish/manifest.py", "propose the change"): (
         "tests/workflows/test_replace.py::test_a_repository_of_a_later_version_is_left_alone"
     ),
+    ("workflows/publish/push.py", "gives one"): GIVEN_TOGETHER,
+    ("workflows/publish/push.py", "leave `scenarios=none` out"): GIVEN_TOGETHER,
     ("workflows/publish/push.py", "it is created"): (
         "tests/workflows/test_push.py::test_a_repository_is_created_and_holds_what_was_composed"
     ),

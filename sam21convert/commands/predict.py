@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -18,9 +18,6 @@ from .shared import (
     json_option,
     overwrite_option,
 )
-
-if TYPE_CHECKING:
-    from ..prediction.prompts import Prompt
 
 # Options of --everything, and what the generator calls them.
 _GRID = {
@@ -144,6 +141,7 @@ def image(
     require("torch", "predict image")
     from ..prediction.everything import predict_everything
     from ..prediction.image import predict_image
+    from ..prediction.prompts import parse_prompts
 
     given = {_GRID[name]: options.pop(name) for name in _GRID}
     given = {name: value for name, value in given.items() if value is not None}
@@ -157,7 +155,7 @@ def image(
     if given:
         raise UsageError("--points-per-side and the like need --everything")
 
-    return predict_image(picture, checkpoint, output, _prompts(points, boxes), **options)
+    return predict_image(picture, checkpoint, output, parse_prompts(points, boxes), **options)
 
 
 @predict.command()
@@ -214,14 +212,9 @@ def video(
     from ..packages import require
 
     require("torch", "predict video")
+    from ..prediction.prompts import parse_prompts
     from ..prediction.video import predict_video
 
-    prompts = _prompts(points, boxes)
+    prompts = parse_prompts(points, boxes)
     with ProgressBar() as progress:
         return predict_video(source, checkpoint, output, prompts, progress=progress, **options)
-
-
-def _prompts(points: tuple[str, ...], boxes: tuple[str, ...]) -> list[Prompt]:
-    from ..prediction.prompts import parse_box, parse_point
-
-    return [*map(parse_point, points), *map(parse_box, boxes)]

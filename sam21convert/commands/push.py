@@ -42,6 +42,27 @@ from .translate import as_options
     help="For the card: a dataset it was trained on. May be given several times.",
 )
 @click.option(
+    "--example",
+    type=click.Path(),
+    metavar="PHOTO",
+    help="For the card: a photo to show masks in, published as photo.jpg, at most 1024 pixels a "
+    "side and without metadata. Needs --point or --box.",
+)
+@click.option(
+    "--point",
+    "points",
+    multiple=True,
+    metavar="[OBJECT:]X,Y[,LABEL]",
+    help="A point in PHOTO, as for predict image.",
+)
+@click.option(
+    "--box",
+    "boxes",
+    multiple=True,
+    metavar="[OBJECT:]X0,Y0,X1,Y1",
+    help="A box in PHOTO, as for predict image.",
+)
+@click.option(
     "--parity",
     "scenarios",
     type=Choice(["quick", "full", "none"]),
@@ -54,7 +75,14 @@ from .translate import as_options
 @click.option("--dry-run", is_flag=True, help="Do everything except writing to the Hub.")
 @json_option
 @answering
-def push(source: str, repo_id: str, message: str | None, **options: Any) -> Report:
+def push(
+    source: str,
+    repo_id: str,
+    message: str | None,
+    points: tuple[str, ...],
+    boxes: tuple[str, ...],
+    **options: Any,
+) -> Report:
     """Publish SRC as the repository REPO_ID of the Hugging Face Hub.
 
     Converts SRC, checks that the result loads and computes what SRC does, and writes a model card
@@ -68,11 +96,13 @@ def push(source: str, repo_id: str, message: str | None, **options: Any) -> Repo
     \b
     Examples:
       sam21convert push my_finetune.pt me/my-sam2 --license apache-2.0 --with-official
+      sam21convert push my_finetune.pt me/my-sam2 --example cells.png --point 210,350
       sam21convert push my_finetune.pt someone/sam2 --create-pr --dry-run
     """
     from ..workflows.publish.needs import check_packages
 
     check_packages(options["to"], options["scenarios"])
+    from ..prediction.prompts import parse_prompts
     from ..workflows.publish.push import MESSAGE
     from ..workflows.publish.push import push as publish
 
@@ -88,6 +118,7 @@ def push(source: str, repo_id: str, message: str | None, **options: Any) -> Repo
             source,
             repo_id,
             message=message or MESSAGE,
+            prompts=parse_prompts(points, boxes),
             **options,
             progress=progress,
             announce=announce,

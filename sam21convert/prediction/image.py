@@ -23,7 +23,7 @@ from .devices import pick_device
 from .draw import Mask, Pixels, black_and_white, drawing, sheet
 from .load import Loading, load_onto, with_image_size
 from .media import read_mask, read_picture
-from .prompts import Prompt, Prompted, check_inside, grouped
+from .prompts import HOW_TO_PROMPT, Prompt, Prompted, check_inside, grouped
 
 if TYPE_CHECKING:
     import torch
@@ -215,7 +215,7 @@ def predict_image(
 
     device = pick_device(device)
     image, drawn = Path(image), None if out is None else Path(out)
-    objects = _objects(prompts, mask)
+    objects = objects_of(prompts, mask)
     candidates = _wants_candidates(objects, mask, multimask)
     paths: list[Path] = []
     if drawn is not None:
@@ -297,8 +297,20 @@ def size_of(loading: Loading) -> str | None:
     return None if shipped is None else shipped.size
 
 
-def _objects(prompts: Sequence[Prompt], mask: str | Path | None) -> dict[str, Prompted]:
-    """The prompts of each object, by its name."""
+def objects_of(prompts: Sequence[Prompt], mask: str | Path | None) -> dict[str, Prompted]:
+    """Group the prompts of a picture by object.
+
+    Args:
+        prompts: Points and boxes.
+        mask: The mask to start from, if there is one.
+
+    Returns:
+        The prompts of each object, by its name.
+
+    Raises:
+        UsageError: If there is none, a prompt is for a frame of a video, or the mask is for several
+            objects.
+    """
     later = [prompt for prompt in prompts if prompt.frame_idx != 0]
     if later:
         raise UsageError(
@@ -320,11 +332,7 @@ def no_prompt() -> UsageError:
     Returns:
         The error, to be raised.
     """
-    return UsageError(
-        "no prompt: expected a point, a box or a mask",
-        hint="for example --point 210,350 or --box 10,20,300,400; in Python, Point(210, 350) or "
-        "Box(10, 20, 300, 400)",
-    )
+    return UsageError("no prompt: expected a point, a box or a mask", hint=HOW_TO_PROMPT)
 
 
 def _wants_candidates(

@@ -18,6 +18,11 @@ from ..errors import UsageError
 POINT_FORM = "[OBJECT:]X,Y[,LABEL][@FRAME]"
 BOX_FORM = "[OBJECT:]X0,Y0,X1,Y1[@FRAME]"
 
+HOW_TO_PROMPT = (
+    "for example --point 210,350 or --box 10,20,300,400; in Python, Point(210, 350) or "
+    "Box(10, 20, 300, 400)"
+)
+
 _PROMPT = re.compile(r"(?:(?P<obj>[^:@]*):)?(?P<numbers>[^:@]*)(?:@(?P<frame>[0-9]{1,18}))?")
 _SHOWN = 100  # characters of a wrong prompt that an error message shows
 _OBJECT = re.compile(r"[A-Za-z0-9_-]{1,100}")  # it names files and folders
@@ -150,6 +155,22 @@ def parse_box(text: str) -> Box:
         raise _malformed(text, "box", BOX_FORM)
     x0, y0, x1, y1 = numbers
     return Box(x0, y0, x1, y1, frame, obj_id)
+
+
+def parse_prompts(points: Iterable[str], boxes: Iterable[str]) -> list[Prompt]:
+    """Parse the points and boxes of a command line.
+
+    Args:
+        points: As for :func:`parse_point`.
+        boxes: As for :func:`parse_box`.
+
+    Returns:
+        The points, then the boxes.
+
+    Raises:
+        UsageError: If one has another form; the message quotes it.
+    """
+    return [*map(parse_point, points), *map(parse_box, boxes)]
 
 
 def grouped(prompts: Iterable[Prompt]) -> dict[str, dict[int, Prompted]]:

@@ -98,6 +98,7 @@ def programs(made: Repository) -> list[str]:
 def ran(program: str, folder: Path) -> dict[str, Any]:
     """The variables of a program of the card, with the folder in place of the repository."""
     local = re.sub(r"snapshot_download\(.*?\)", repr(str(folder)), program)
+    local = re.sub(r'hf_hub_download\("[^"]+", "(.+?)"\)', rf'"{folder}/\1"', local)
     local = local.replace(f'"{REPO}"', repr(str(folder)))
     assert REPO not in local
     found: dict[str, Any] = {}

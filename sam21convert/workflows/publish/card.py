@@ -16,6 +16,7 @@ from ...checkpoint.inspect import Inspection
 from ...dialects import HF_IMAGE, HF_VIDEO, OFFICIAL
 from ...dialects.rules import Dialect
 from ...io.markdown import block, code, link, prose, shell, table
+from ...prediction.prompts import Prompted
 from ...report import size_text
 from . import snippets
 from .manifest import FileFact
@@ -23,7 +24,7 @@ from .manifest import FileFact
 if TYPE_CHECKING:
     from ...comparison.report import ParityReport
 
-EXAMPLE = "example.png"
+EXAMPLE, PHOTO = "example.png", "photo.jpg"
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,29 @@ class OfficialFiles:
 
     checkpoint: str
     config: str
+
+
+@dataclass(frozen=True)
+class Picture:
+    """What a card says of its picture.
+
+    Attributes:
+        objects: The prompts of each object, by its name.
+        ious: The IoU that the model expects of each mask: of one for each object, or of three
+            candidates for the only one.
+        photo: Whether it shows the user's photo, which is in the repository.
+        memory: The most that tensors took while it was made, in bytes.
+    """
+
+    objects: Mapping[str, Prompted]
+    ious: tuple[float, ...]
+    photo: bool
+    memory: int
+
+    @property
+    def candidates(self) -> bool:
+        """Whether the masks are candidates for one object."""
+        return len(self.ious) > len(self.objects)
 
 
 @dataclass(frozen=True)
@@ -54,8 +78,7 @@ class Facts:
         config: The config that was given for the source.
         read: The files of the source.
         files: All files of the repository except the card.
-        ious: The IoU that the model expects of each mask in the example picture; empty when there
-            is no picture.
+        picture: The picture; None when no model was run.
         parity: The comparisons with the source; empty when nothing was compared.
     """
 
@@ -69,7 +92,7 @@ class Facts:
     config: str | Path | None
     read: Sequence[FileFact]
     files: Sequence[FileFact]
-    ious: Sequence[float]
+    picture: Picture | None
     parity: Sequence[ParityReport]
 
     @property
@@ -117,7 +140,13 @@ def section(facts: Facts) -> str:
     Returns:
         Markdown, without metadata and title.
     """
-    parts = [*_introduction(facts), *_usage(facts), *_provenance(facts), *_parity(facts)]
+    parts = [
+        *_introduction(facts),
+        *_usage(facts),
+        *_size(facts),
+        *_provenance(facts),
+        *_parity(facts),
+    ]
     return "\n\n".join(parts) + "\n"
 
 
@@ -133,31 +162,68 @@ def _introduction(facts: Facts) -> Iterator[str]:
         f"{facts.title}, at {facts.image_size} pixels, for {' and '.join(forms)}. "
         f"Written by sam21convert {__version__}."
     )
-    if not facts.ious:
+    if facts.picture is None:
         return
-    expected = ", ".join(f"{iou:.2f}" for iou in facts.ious)
-    yield f"![Masks predicted in a drawn scene]({EXAMPLE})"
-    yield f"Three candidate masks for one point. The model expects IoUs of {expected}."
+    of_what = "a photo" if facts.picture.photo else "a drawn scene"
+    yield f"![Masks predicted in {of_what}]({EXAMPLE})"
+    yield _masks_text(facts.picture)
+
+
+def _masks_text(picture: Picture) -> str:
+    """Whose masks the picture shows, and what the model expects of them."""
+    where = f" in {link(PHOTO)}" if picture.photo else ""
+    ious = [f"{iou:.2f}" for iou in picture.ious]
+    if len(picture.objects) > 1:
+        rated = zip(map(code, picture.objects), ious, strict=True)
+        each = ", ".join(f"{name} ({iou})" for name, iou in rated)
+        return f"One mask for each object{where}, with the IoU that the model expects: {each}."
+    (prompted,) = picture.objects.values()
+    count = len(prompted.points)
+    points = [f"{count} points" if count > 1 else "one point"] if count else []
+    prompts = " and ".join(["a box", *points] if prompted.box else points)
+    if picture.candidates:
+        expected = ", ".join(ious)
+        return f"Three candidate masks for {prompts}{where}. The model expects IoUs of {expected}."
+    return f"The mask for {prompts}{where}. The model expects an IoU of {ious[0]}."
 
 
 def _usage(facts: Facts) -> Iterator[str]:
     yield "## Use"
-    programs = []
+    programs, picture = [], facts.picture
+    subject = snippets.Subject(facts.repo_id)
+    if picture is not None and picture.photo:
+        subject = snippets.Subject(facts.repo_id, PHOTO, picture.objects, picture.candidates)
     if facts.dialect is not OFFICIAL:
-        programs.append(
-            ("A picture, with transformers", snippets.transformers_image(facts.repo_id))
-        )
+        programs.append(("A picture, with transformers", snippets.transformers_image(subject)))
     if facts.dialect is HF_VIDEO:
         programs.append(("A video, with transformers", snippets.transformers_video(facts.repo_id)))
     if facts.official is not None:
         program = snippets.official_image(
-            facts.repo_id, facts.official.checkpoint, facts.official.config, facts.image_size
+            subject, facts.official.checkpoint, facts.official.config, facts.image_size
         )
         programs.append(("A picture, with the official code", program))
-    programs.append(("A picture, with sam21convert", snippets.own_image(facts.repo_id)))
+    programs.append(("A picture, with sam21convert", snippets.own_image(subject)))
     for title, program in programs:
         yield f"{title}:"
         yield block(program, "python")
+
+
+def _size(facts: Facts) -> Iterator[str]:
+    written = facts.written
+    yield "## Size"
+    text = f"{written.parameters:,} parameters, {size_text(written.bytes)} in the file."
+    if facts.picture is not None:
+        text += (
+            " While the picture above was made, on a CPU in float32, tensors took up to "
+            f"{_rounded(facts.picture.memory)} of memory, weights included. A GPU is not needed."
+        )
+    yield text
+
+
+def _rounded(nbytes: int) -> str:
+    """A size in two digits."""
+    size, unit = (nbytes / 1e6, "MB") if nbytes < 1e9 else (nbytes / 1e9, "GB")
+    return f"{float(f'{size:.2g}'):g} {unit}"
 
 
 def _provenance(facts: Facts) -> Iterator[str]:

@@ -38,6 +38,8 @@ from .upload import RemoteState, commit, fetch_state, own_proposal
 
 if TYPE_CHECKING:
     from ...comparison.sides import Config
+    from ...prediction.prompts import Prompt
+    from .example import Example
 
 MESSAGE = "Upload with sam21convert"
 _NEW_PROPOSAL = "a new pull request"  # shown as the revision until it has one
@@ -135,6 +137,8 @@ def push(
     license: str | None = None,  # noqa: A002 - the name that the field has
     base_model: str | None = None,
     datasets: Sequence[str] = (),
+    example: str | Path | None = None,
+    prompts: Sequence[Prompt] = (),
     scenarios: Scenarios = "quick",
     device: str = "auto",
     dry_run: bool = False,
@@ -164,6 +168,11 @@ def push(
         license: For the card, an id such as ``apache-2.0``.
         base_model: For the card, the id of the model that this one was trained from.
         datasets: For the card, ids of the datasets that it was trained on.
+        example: A photo for the card, with ``prompts``: the card shows the masks that the published
+            model finds in it. Its pixels are published as ``photo.jpg``, at most 1024 a side,
+            without metadata. None draws a scene.
+        prompts: Points and boxes in pixels of ``example``, as for
+            :func:`~sam21convert.predict_image`.
         scenarios: How thoroughly to compare the result with the source: ``"quick"``, ``"full"`` or
             ``"none"``, which runs no model: nothing is compared, and the card has no picture.
         device: The device to compare on, as for :func:`~sam21convert.parity`.
@@ -194,6 +203,7 @@ def push(
     check_packages(to, scenarios)
     if scenarios != "none":
         device = pick_device(device, to_compare=True)
+    shown = _example(example, prompts, scenarios)
     api = HfApi(library_name="sam21convert")
     state, proposal = _present(api, repo_id, revision, message if create_pr else None)
     readme = _readme(repo_id, state)
@@ -213,6 +223,7 @@ def push(
             license=license,
             base_model=base_model,
             datasets=datasets,
+            example=shown,
             progress=progress,
         )
         proposing = create_pr and proposal is None
@@ -230,6 +241,27 @@ def push(
         target = commit(api, repo_id, paths, base, message, propose=proposing)
         _verify(api, repo_id, target, repository)
         return replace(plan, revision=target, url=_url(api, repo_id, target), uploaded=True)
+
+
+def _example(
+    photo: str | Path | None, prompts: Sequence[Prompt], scenarios: Scenarios
+) -> Example | None:
+    """The picture of the card, read before anything is done."""
+    if photo is None:
+        if prompts:
+            raise UsageError(
+                f"{prompts[0]}: points and boxes are for a photo of the card, and none is given",
+                hint="`example=PHOTO` gives one",
+            )
+        return None
+    if scenarios == "none":
+        raise UsageError(
+            f"{photo}: masks are drawn in it by running the model, and `scenarios=none` runs none",
+            hint="leave `scenarios=none` out",
+        )
+    from .example import read_example
+
+    return read_example(photo, prompts)
 
 
 def _present(

@@ -26,21 +26,18 @@ from ...conversion.api import convert
 from ...dialects import EITHER, HF_IMAGE, HF_VIDEO, OFFICIAL, named
 from ...dialects.rules import Dialect
 from ...errors import MismatchError, RefusedError, UsageError, call_of
-from ...io.output.temporary import temporary_folder
 from ...io.source import CONFIG
 from ...report import SILENT, Progress, one_line, size_text, table
-from .card import EXAMPLE, Facts, OfficialFiles, metadata, section
+from .card import Facts, OfficialFiles, Picture, metadata, section
 from .manifest import MANIFEST, FileFact, write_manifest
 from .readme import NAME, merged
 
 if TYPE_CHECKING:
     from ...comparison.report import ParityReport
     from ...comparison.sides import Config
+    from .example import Example
 
 Scenarios = Literal["quick", "full", "none"]
-
-_SIDE = 384  # of the example picture, in pixels
-_POINT = (0.35, 0.62)  # as shares of its side: on the wall of the house
 
 
 @dataclass(frozen=True)
@@ -113,6 +110,7 @@ def compose(
     license: str | None = None,  # noqa: A002 - the name that the field has
     base_model: str | None = None,
     datasets: Sequence[str] = (),
+    example: Example | None = None,
     progress: Progress = SILENT,
 ) -> Repository:
     """Write the files of the repository ``repo_id`` to a new folder.
@@ -136,6 +134,7 @@ def compose(
         license: For the card, an id such as ``apache-2.0``.
         base_model: For the card, the id of the model that this one was trained from.
         datasets: For the card, ids of the datasets that it was trained on.
+        example: The picture of the card; None for a drawn scene.
         progress: As for :func:`~sam21convert.parity`.
 
     Returns:
@@ -161,7 +160,7 @@ def compose(
         forms = _forms(dialect, folder, official)
         main = forms[0]
         image_size = _image_size(main)
-        ious = [] if scenarios == "none" else _draw(main, folder / EXAMPLE)
+        picture = None if scenarios == "none" else _drawn(main, example, folder)
         files = _listed(folder, earlier)
         facts = Facts(
             repo_id=repo_id,
@@ -174,7 +173,7 @@ def compose(
             config=config if isinstance(config, (str, Path)) else None,
             read=[FileFact.of(file) for file in checkpoint.source.files],
             files=list(files.values()),
-            ious=ious,
+            picture=picture,
             parity=_compare(checkpoint, config, forms, image_size, scenarios, device, progress),
         )
         stated = metadata(facts, license, base_model, datasets)
@@ -297,23 +296,11 @@ def _compare(
     return reports
 
 
-def _draw(form: _Form, path: Path) -> list[float]:
-    """Draw the masks for a point into ``path``; returns the IoU expected of each candidate."""
-    from PIL import Image
+def _drawn(form: _Form, example: Example | None, folder: Path) -> Picture:
+    """Draw what a form finds in the picture of the card into the folder."""
+    from .example import draw, drawn_scene
 
-    from ...prediction.draw import scene
-    from ...prediction.image import predict_image
-    from ...prediction.prompts import Point
-
-    with temporary_folder() as scratch:
-        # The drawing alone goes to the folder: predict_image writes masks beside it.
-        picture, drawn = scratch / "scene.png", scratch / EXAMPLE
-        Image.fromarray(scene(_SIDE)).save(picture)
-        point = Point(_SIDE * _POINT[0], _SIDE * _POINT[1])
-        # On the CPU, so that the same model has the same picture wherever it is published from.
-        found = predict_image(picture, form.path, drawn, [point], config=form.config, device="cpu")
-        shutil.copyfile(drawn, path)
-    return [mask.iou for mask in found.masks]
+    return draw(example or drawn_scene(), form.path, form.config, folder)
 
 
 def _readme(source: Path) -> bytes | None:
