@@ -479,6 +479,7 @@ GIVEN_TOGETHER = (
     "tests/workflows/test_example.py::"
     "test_what_does_not_go_together_is_told_before_anything_is_done"
 )
+PROPOSED = "tests/workflows/test_proposals.py::test_each_proposal_is_followed_as_it_is_printed"
 IN_PYTHON = "tests/conversion/test_lora_settings.py::test_the_ways_out_of_a_refusal_lead_out"
 EXEMPT: Mapping[tuple[str, str], str] = {
     ("checkpoint/diff/report.py", "more with --json"): NO_HINT,
@@ -546,6 +547,9 @@ EXEMPT: Mapping[tuple[str, str], str] = {
     ("workflows/publish/replace.py", "proposes the change"): (
         "tests/workflows/test_push.py::test_what_is_ours_is_known_by_its_hash"
     ),
+    ("workflows/publish/proposals.py", "base_model="): PROPOSED,
+    ("workflows/publish/proposals.py", "license="): PROPOSED,
+    ("workflows/publish/repository.py", "a drawn scene"): GIVEN_TOGETHER,
     ("workflows/publish/repository.py", "the written files"): FAULT,
     ("workflows/publish/repository.py", "call_of"): FAULT,
     ("workflows/publish/repository.py", "sam21convert parity"): FAULT,

@@ -131,6 +131,7 @@ def test_the_card_says_what_is_shown(published: Mapping[str, Repository]) -> Non
     assert all(
         re.search(r"tensors took up to [\d.]+ [MG]B of memory", one) for one in text.values()
     )
+    assert not any("scene" in note for made in published.values() for note in made.notes)
     x, y = (value * 1024 / WIDTH for value in HOUSE)
     assert f"[[[[{int(x * 10) / 10}, {int(y * 10) / 10}]]]]" in text["candidates"]
 

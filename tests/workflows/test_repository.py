@@ -211,6 +211,7 @@ class TestCard:
     def test_the_picture_is_one(self, made: Repository) -> None:
         with Image.open(made.folder / "example.png") as picture:
             assert picture.width > 2 * picture.height
+        assert sum("a drawn scene" in note for note in made.notes) == 1
 
     def test_what_was_not_given_or_done_is_not_claimed(
         self, checkpoints: Callable[[str], Path], tmp_path: Path

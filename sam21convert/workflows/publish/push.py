@@ -201,8 +201,7 @@ def push(
     """
     _check_request(repo_id, revision, create_pr=create_pr)
     check_packages(to, scenarios)
-    if scenarios != "none":
-        device = pick_device(device, to_compare=True)
+    device = device if scenarios == "none" else pick_device(device, to_compare=True)
     shown = _example(example, prompts, scenarios)
     api = HfApi(library_name="sam21convert")
     state, proposal = _present(api, repo_id, revision, message if create_pr else None)
@@ -233,14 +232,11 @@ def push(
             refuse_contradiction(repo_id, state, plan.changes)
             if not create_pr:
                 refuse_foreign(repo_id, state, plan.changes, ours)
-        paths = [repository.folder / name for name, how in plan.changes.items() if how != "same"]
-        if dry_run or not paths:
+        if dry_run or {*plan.changes.values()} == {"same"}:
             return replace(plan, dry_run=dry_run)
         announce(plan)
         base = _created(api, repo_id, private=private) if state is None else state
-        target = commit(api, repo_id, paths, base, message, propose=proposing)
-        _verify(api, repo_id, target, repository)
-        return replace(plan, revision=target, url=_url(api, repo_id, target), uploaded=True)
+        return _uploaded(api, plan, base, message, propose=proposing)
 
 
 def _example(
@@ -373,6 +369,17 @@ def _verify(api: HfApi, repo_id: str, revision: str, repository: Repository) -> 
         raise MismatchError(
             f"{repo_id}: the header of {WEIGHTS} differs from that of the local file"
         )
+
+
+def _uploaded(
+    api: HfApi, plan: Publication, base: RemoteState, message: str, *, propose: bool
+) -> Publication:
+    """Upload what is new or changed, and look at what the Hub then has."""
+    folder, repo_id = plan.repository.folder, plan.repo_id
+    paths = [folder / name for name, how in plan.changes.items() if how != "same"]
+    target = commit(api, repo_id, paths, base, message, propose=propose)
+    _verify(api, repo_id, target, plan.repository)
+    return replace(plan, revision=target, url=_url(api, repo_id, target), uploaded=True)
 
 
 def _url(api: HfApi, repo_id: str, revision: str) -> str:

@@ -64,6 +64,18 @@ def merged(
     return result.encode(), tuple(notes)
 
 
+def metadata_of(readme: bytes) -> Mapping[str, Any]:
+    """Read the metadata of a README that :func:`merged` has written.
+
+    Args:
+        readme: The README.
+
+    Returns:
+        Name of a field to its value.
+    """
+    return _loaded(readme.decode()) or {}
+
+
 def markers(text: str) -> list[str]:
     """Find the markers of the section.
 

@@ -26,11 +26,13 @@ from ...conversion.api import convert
 from ...dialects import EITHER, HF_IMAGE, HF_VIDEO, OFFICIAL, named
 from ...dialects.rules import Dialect
 from ...errors import MismatchError, RefusedError, UsageError, call_of
+from ...io.nearby import expanded
 from ...io.source import CONFIG
 from ...report import SILENT, Progress, one_line, size_text, table
 from .card import Facts, OfficialFiles, Picture, metadata, section
 from .manifest import MANIFEST, FileFact, write_manifest
-from .readme import NAME, merged
+from .proposals import proposals
+from .readme import NAME, merged, metadata_of
 
 if TYPE_CHECKING:
     from ...comparison.report import ParityReport
@@ -51,7 +53,7 @@ class Repository(SourceReport):
         dialect: The dialect of the main checkpoint.
         files: The files of the folder, by name.
         parity: The comparisons with the source; empty when nothing was compared.
-        notes: Metadata of an existing README that was kept.
+        notes: Metadata of an existing README that was kept, and what the card could state.
         safety: What loading the source with torch or pickle would import and call.
     """
 
@@ -150,13 +152,11 @@ def compose(
     checkpoint = open_checkpoint(source, config)
     if config is None and checkpoint.config_from not in (None, CONFIG):
         config = checkpoint.config  # from the YAML beside it on the Hub
-    source, folder = checkpoint.source.path.absolute(), Path(folder).absolute()
+    given, source = str(source), checkpoint.source.path.absolute()
+    folder = Path(folder).absolute()
     dialect = _pick(checkpoint, to)
     with _new(folder):
-        if dialect is not OFFICIAL:
-            convert(source, folder, to=dialect.name, config=config)
-        wanted = with_official or dialect is OFFICIAL
-        official = _write_official(checkpoint, config, folder) if wanted else None
+        official = _write_weights(checkpoint, dialect, config, folder, with_official=with_official)
         forms = _forms(dialect, folder, official)
         main = forms[0]
         image_size = _image_size(main)
@@ -177,9 +177,10 @@ def compose(
             parity=_compare(checkpoint, config, forms, image_size, scenarios, device, progress),
         )
         stated = metadata(facts, license, base_model, datasets)
-        readme = _readme(source) if readme is None else readme
+        readme = _readme(given) if readme is None else readme
         text, notes = merged(readme, repo_id.rpartition("/")[2], section(facts), stated)
         (folder / NAME).write_bytes(text)
+        proposed = proposals(metadata_of(text), given, checkpoint, repo_id)
         return Repository(
             repo_id=repo_id,
             folder=folder,
@@ -187,7 +188,7 @@ def compose(
             dialect=dialect.name,
             files={NAME: FileFact.of(folder / NAME), **files},
             parity=tuple(facts.parity),
-            notes=notes,
+            notes=(*notes, *proposed, *_about_the_picture(picture)),
             safety=facts.source.safety,
         )
 
@@ -210,6 +211,16 @@ def _new(folder: Path) -> Iterator[None]:
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
+
+
+def _write_weights(
+    checkpoint: Checkpoint, dialect: Dialect, given: Config, folder: Path, *, with_official: bool
+) -> OfficialFiles | None:
+    """Write all forms of the model; returns the files of the official one, if it is wanted."""
+    if dialect is not OFFICIAL:
+        convert(checkpoint.source.path, folder, to=dialect.name, config=given)
+    wanted = with_official or dialect is OFFICIAL
+    return _write_official(checkpoint, given, folder) if wanted else None
 
 
 def _write_official(checkpoint: Checkpoint, given: Config, folder: Path) -> OfficialFiles:
@@ -303,9 +314,18 @@ def _drawn(form: _Form, example: Example | None, folder: Path) -> Picture:
     return draw(example or drawn_scene(), form.path, form.config, folder)
 
 
-def _readme(source: Path) -> bytes | None:
-    """The README of a source that is a folder, if it has one."""
-    return (source / NAME).read_bytes() if (source / NAME).is_file() else None
+def _about_the_picture(picture: Picture | None) -> Iterator[str]:
+    if picture is not None and not picture.photo:
+        yield (
+            "the card shows a drawn scene; `example=PHOTO` with a point or a box in it shows what "
+            "the model is for"
+        )
+
+
+def _readme(given: str) -> bytes | None:
+    """The README of a source that is a folder of the user's, if it has one."""
+    path = expanded(Path(given)) / NAME
+    return path.read_bytes() if path.is_file() else None
 
 
 def _listed(folder: Path, earlier: Iterable[FileFact]) -> dict[str, FileFact]:

@@ -58,13 +58,21 @@ class Subject:
         return 3 if self.candidates else 1
 
     def opened(self) -> str:
-        """The expression for the picture."""
+        """Write how the picture is opened.
+
+        Returns:
+            An expression.
+        """
         if self.photo is None:
             return f'Image.open("{PICTURE}").convert("RGB")'
         return f'Image.open(hf_hub_download({literal(self.repo_id)}, "{self.photo}"))'
 
     def imports(self) -> str:
-        """The line that imports what :meth:`opened` needs."""
+        """Write the import that :meth:`opened` needs.
+
+        Returns:
+            A line, or nothing.
+        """
         return "" if self.photo is None else "from huggingface_hub import hf_hub_download\n"
 
 
