@@ -64,7 +64,7 @@ from .shared import (
     "--report",
     type=click.Path(path_type=Path),
     metavar="FOLDER",
-    help="Write an HTML page and its data as JSON to this folder.",
+    help="Write to this folder: an HTML page, its data as JSON, and tables (.tex, .md, .csv).",
 )
 @overwrite_option
 @json_option

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import torch
 
+from ..io.date import date_of_output
 from ..io.output.atomic import refuse_existing
 from ..io.tensor import DType
 from ..prediction.devices import pick_device
@@ -23,10 +24,10 @@ from .comparison import Comparison
 from .explain.diagnosis import diagnose
 from .explain.known_differences import file_faults
 from .findings import Diagnosis, NegativeControl, ScenarioResult, Sensitivity
+from .folder import write_folder
 from .inputs import clip, pictures
 from .metrics import MULTIPLE
 from .noise import Arithmetic
-from .page.page import write_page
 from .perturb import measure_sensitivity, perturbable, run_controls
 from .report import ParityReport
 from .scenarios import PixelScenario, Scenario, VideoScenario, chosen
@@ -75,7 +76,7 @@ def parity(
         right_config: The same for the right side only; None for ``config``.
         images: A folder of pictures to use instead of the drawn one.
         video: A video file, or a folder of JPEGs, to use instead of the drawn video.
-        report: A folder for an HTML page and its JSON; None for no page.
+        report: A folder for an HTML page, its JSON and tables; None for no page.
         overwrite: Whether ``report`` may be a folder that is not empty.
         sensitivity: Change every tensor in turn, and list those whose change no scenario detects.
         rounded_to: Round the weights of the left side to this type first, to compare them with
@@ -86,7 +87,8 @@ def parity(
         The report. ``report.ok`` is the verdict and ``print(report)`` the summary.
 
     Raises:
-        UsageError: For wrong arguments, and for a package that is not installed.
+        UsageError: For wrong arguments, and for a package that is not installed. Also for a
+            ``SOURCE_DATE_EPOCH`` that is no number.
         UnreadableError: For a source, picture or video that cannot be read.
         MismatchError: For a checkpoint that does not fit its config.
 
@@ -94,7 +96,7 @@ def parity(
         >>> report = sam21convert.parity("model.pt", "model.pt", scenarios="point")
         >>> assert report.ok, report.problems
     """
-    start = time.perf_counter()
+    start, date = time.perf_counter(), date_of_output()
     if report is not None:
         refuse_existing(Path(report), overwrite=overwrite)
     wanted = chosen(scenarios or ("full" if sensitivity else "quick"))
@@ -130,9 +132,10 @@ def parity(
         sensitivity=measured,
         command=_command(left, right, options, sensitivity=sensitivity),
         seconds=round(time.perf_counter() - start, 2),
+        date=date,
     )
     if report is not None:
-        write_page(result, Path(report), overwrite=overwrite)
+        write_folder(result, Path(report), overwrite=overwrite)
     return result
 
 

@@ -308,6 +308,7 @@ class ParityResult(SourceReport, schema="parity/1"):
         sensitivity: The same for every tensor; None when this was not asked for.
         command: The command that runs the same comparison again.
         seconds: Time that it took.
+        date: When it ran, in UTC as in ISO 8601, or what ``SOURCE_DATE_EPOCH`` says.
     """
 
     left: ParitySide
@@ -326,6 +327,7 @@ class ParityResult(SourceReport, schema="parity/1"):
     sensitivity: Sensitivity | None
     command: str
     seconds: float
+    date: str
 
     @property
     def safety(self) -> Safety:
@@ -342,6 +344,23 @@ class ParityResult(SourceReport, schema="parity/1"):
         """Scenarios in which the two differ, in the order of the data flow."""
         apart = (found for found in self.scenarios if found.status == "differs")
         return tuple(sorted(apart, key=_place_of_first_mismatch))
+
+    def reasons(self, status: CaseStatus) -> Iterator[tuple[str, str]]:
+        """Give the reasons for a status, one for all scenarios with the same reason.
+
+        Args:
+            status: The status.
+
+        Yields:
+            Titles of scenarios, and the reason.
+        """
+        together: dict[str, list[str]] = {}
+        for found in self.scenarios:
+            if found.status == status:
+                size = "" if found.apart is None else f" (difference {short(found.apart)})"
+                together.setdefault(f"{found.why}{size}", []).append(found.title)
+        for why, titles in together.items():
+            yield ", ".join(titles), why
 
     @property
     def problems(self) -> tuple[str, ...]:

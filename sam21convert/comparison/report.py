@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ..report import one_line, table
@@ -70,7 +69,7 @@ def _as_text(report: ParityResult) -> str:
     ]
     reasons: tuple[CaseStatus, ...] = ("known difference", "not run")
     closing: list[tuple[str, str | tuple[str, ...]]] = [
-        *((status, f"{name}: {why}") for status in reasons for name, why in _why(report, status)),
+        *((status, f"{name}: {why}") for status in reasons for name, why in report.reasons(status)),
         *(("negative control", _control(control)) for control in report.negative_controls),
         *(("sensitivity", _sensitivity(found)) for found in [report.sensitivity] if found),
         ("verdict", "in parity" if report.ok else "not in parity"),
@@ -97,17 +96,6 @@ def _scenarios(scenarios: tuple[ScenarioResult, ...]) -> str:
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
         for row in rows
     )
-
-
-def _why(report: ParityResult, status: CaseStatus) -> Iterator[tuple[str, str]]:
-    """Titles of the scenarios of a status and the reason, one line for all with the same reason."""
-    together: dict[str, list[str]] = {}
-    for found in report.scenarios:
-        if found.status == status:
-            size = "" if found.apart is None else f" (difference {short(found.apart)})"
-            together.setdefault(f"{found.why}{size}", []).append(found.title)
-    for why, titles in together.items():
-        yield ", ".join(titles), why
 
 
 def _control(control: NegativeControl) -> str:

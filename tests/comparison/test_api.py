@@ -26,6 +26,7 @@ from sam21convert.comparison.scenarios import BY_NAME, QUICK
 from sam21convert.conversion import write as writing
 
 from ..support.official import DEBUG
+from .test_tables import FILES
 
 DEBUG_21 = "debug/sam2.1_debug"
 MATRIX = "sam_mask_decoder.mask_tokens.weight"
@@ -458,10 +459,15 @@ class TestUsage:
             status = scenario["status"]
             assert scenario["outcome"] == status.replace("known difference", "known deviation")
 
-    def test_a_page_is_written(self, home: Path, tmp_path: Path) -> None:
+    def test_a_page_and_tables_are_written(
+        self, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("SOURCE_DATE_EPOCH", "1767225600")
         result = run("parity", home / "model.pt", home / "model.pt", "--report", tmp_path / "out")
         assert result.exit_code == 0
-        assert {path.name for path in (tmp_path / "out").iterdir()} == {"index.html", "report.json"}
+        written = {path.name: path.read_text() for path in (tmp_path / "out").iterdir()}
+        assert sorted(written) == [*FILES]
+        assert all("2026-01-01T00:00:00Z" in text for text in written.values())
 
     def test_in_half_precision(self, home: Path) -> None:
         found = sam21convert.parity(

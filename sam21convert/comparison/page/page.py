@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ...io.output.atomic import new_folder
 from ..findings import ParityResult
 from .heatmap import heatmap
 from .markup import Markup, element, joined
@@ -13,28 +12,6 @@ from .verdict import overview, sides, verdict
 
 _STYLE = Path(__file__).with_name("page.css")
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
-
-
-def write_page(report: ParityResult, folder: Path, *, overwrite: bool = False) -> Path:
-    """Write ``index.html`` and ``report.json`` into a folder.
-
-    Either both files appear complete, or neither does.
-
-    Args:
-        report: The results.
-        folder: The folder, which is created if it does not exist.
-        overwrite: Whether a folder that is not empty is allowed. Other files in it are kept.
-
-    Returns:
-        Path of the page.
-
-    Raises:
-        UsageError: For a folder that is not empty, without ``overwrite``.
-    """
-    with new_folder(folder, overwrite=overwrite) as new:
-        (new / "index.html").write_text(page(report), encoding="utf-8")
-        (new / "report.json").write_text(report.to_json() + "\n", encoding="utf-8")
-    return folder / "index.html"
 
 
 def page(report: ParityResult) -> str:

@@ -105,7 +105,7 @@ def tolerances(report: ParityResult) -> Markup:
 
 
 def environment(report: ParityResult) -> Markup:
-    """Where the comparison ran, and the command that runs it again.
+    """When and where the comparison ran, and the command that runs it again.
 
     Args:
         report: The results.
@@ -114,6 +114,7 @@ def environment(report: ParityResult) -> Markup:
         A paragraph and the command.
     """
     ran = [
+        report.date,
         report.device,
         report.dtype,
         counted(report.threads, "thread"),

@@ -1,0 +1,1 @@
+"""A parity report as tables for papers, README files and plots."""

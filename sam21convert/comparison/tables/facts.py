@@ -1,0 +1,139 @@
+"""What the tables for people say: a row for each scenario, and what a reader needs to know."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from ..findings import ActivationResult, CaseStatus, ParityResult, ParitySide, ScenarioResult
+
+HEAD = ("scenario", "result", "activations", "difference", "tolerance", "IoU")
+_REASONS: tuple[CaseStatus, ...] = ("known difference", "not run")
+
+
+class Verbatim(str):
+    """A name, hash or command, which is shown letter by letter."""
+
+    __slots__ = ()
+
+
+Sentence: TypeAlias = tuple[str, ...]  # words and names, one after another
+
+
+@dataclass(frozen=True)
+class Row:
+    """One scenario.
+
+    Attributes:
+        scenario: Its title.
+        result: Its status.
+        activations: How many activations were compared.
+        shown: The first activation out of tolerance, or else the one nearest to its tolerance;
+            None if none was compared.
+        iou: The smallest IoU of all masks; None without any.
+    """
+
+    scenario: str
+    result: CaseStatus
+    activations: int
+    shown: ActivationResult | None
+    iou: float | None
+
+    @classmethod
+    def of(cls, found: ScenarioResult) -> Row:
+        """Sum up a scenario.
+
+        Args:
+            found: Its result.
+
+        Returns:
+            Its row.
+        """
+        overlaps = [one.iou for one in found.activations if one.iou is not None]
+        return cls(
+            scenario=found.title,
+            result=found.status,
+            activations=len(found.activations),
+            shown=found.first or found.furthest,
+            iou=min(overlaps, default=None),
+        )
+
+
+def sides(report: ParityResult) -> Sentence:
+    """Name what was compared, and give the verdict.
+
+    Args:
+        report: The results.
+
+    Returns:
+        A sentence.
+    """
+    left, right = (
+        Verbatim(f"{side.backend}:{side.source.name}") for side in (report.left, report.right)
+    )
+    return left, " and ", right, " are in parity." if report.ok else " are not in parity."
+
+
+def explanation(report: ParityResult) -> str:
+    """Say what the columns mean.
+
+    Args:
+        report: The results.
+
+    Returns:
+        Sentences.
+    """
+    tolerance = (
+        "It must be 0, as both do the same arithmetic in the same order."
+        if report.exact
+        else f"The tolerance is {report.multiple:g} times the noise: how far the reference is "
+        "from itself when it computes the same in another way "
+        f"({', '.join(report.noise_from) or 'none was measured'})."
+    )
+    return (
+        "Difference: the largest of any element, divided by the largest magnitude of the "
+        f"activation on the {report.reference} side. Of each scenario, the first activation out of "
+        f"tolerance is shown, or else the one nearest to it. {tolerance}"
+    )
+
+
+def statements(report: ParityResult) -> Iterator[tuple[str, Sentence]]:
+    """Say everything else that belongs to the table as evidence.
+
+    Args:
+        report: The results.
+
+    Yields:
+        A label, and what it labels.
+    """
+    yield "left", _side(report.left)
+    yield "right", _side(report.right)
+    versions = ", ".join(f"{name} {version}" for name, version in report.versions.items())
+    on = f"on {report.device} in {report.dtype}, threads: {report.threads}"
+    yield "run", (f"{report.date} {on}; {versions}",)
+    for problem in report.problems:
+        yield "problem", (problem,)
+    for status in _REASONS:
+        for titles, why in report.reasons(status):
+            yield status, (f"{titles}: {why}",)
+    controls = report.negative_controls
+    detected = sum(control.detected for control in controls)
+    yield "negative controls", (f"{detected} of {len(controls)} detected",)
+    if report.sensitivity is not None:
+        found = report.sensitivity.tensors - len(report.sensitivity.undetected)
+        yield (
+            "sensitivity",
+            (f"changes of {found} of {report.sensitivity.tensors} tensors detected",),
+        )
+    yield "command", (Verbatim(report.command),)
+
+
+def _side(side: ParitySide) -> Sentence:
+    model = f"{side.dialect}, SAM {side.generation} {side.config}, {side.image_size} pixels"
+    hashes: list[str] = []
+    for name, digest in side.sha256.items():
+        hashes += [", ", *([Verbatim(name), " "] if len(side.sha256) > 1 else [])]
+        hashes.append(Verbatim(digest))
+    head = f"{side.backend} {side.version}, "
+    return head, Verbatim(str(side.source)), f", {model}; SHA-256 ", *hashes[1:]

@@ -1,0 +1,54 @@
+"""``table.md``: a row for each scenario, for a README, a pull request or an issue."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from ...io.markdown import code, prose, table
+from ..findings import ParityResult, short
+from ..page.markup import share
+from .facts import HEAD, Row, Verbatim, explanation, sides, statements
+
+
+def markdown(report: ParityResult) -> str:
+    """Write the table.
+
+    Args:
+        report: The results.
+
+    Returns:
+        The verdict, the table, and a list of what belongs to it.
+    """
+    rows = (_cells(Row.of(found)) for found in report.scenarios)
+    return (
+        "\n\n".join(
+            (
+                _sentence(sides(report)),
+                table((*HEAD, "activation"), rows),
+                prose(explanation(report)),
+                "\n".join(f"- {label}: {_sentence(text)}" for label, text in statements(report)),
+            )
+        )
+        + "\n"
+    )
+
+
+def _sentence(parts: Iterable[str]) -> str:
+    pieces = [(one, isinstance(one, Verbatim)) for one in parts]
+    return "".join(code(text) if verbatim else _words(text) for text, verbatim in pieces)
+
+
+def _words(text: str) -> str:
+    """Words between names, with the spaces at their ends."""
+    start, end = text[: len(text) - len(text.lstrip(" "))], text[len(text.rstrip(" ")) :]
+    return f"{start}{prose(text)}{end}" if text.strip(" ") else text
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    numbers = (
+        (str(row.activations), short(row.shown.relative), short(row.shown.tolerance))
+        if row.shown
+        else ("", "", "")
+    )
+    name = code(row.shown.name) if row.shown else ""
+    return prose(row.scenario), row.result, *numbers, share(row.iou), name
