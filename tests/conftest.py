@@ -72,6 +72,12 @@ def _quiet_torch() -> None:
     torch.set_grad_enabled(False)
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _without_waiting_for_the_disk() -> None:
+    """Let files stay in memory: nothing that is written here has to outlive the machine."""
+    os.fsync = lambda fd: os.fstat(fd) and None
+
+
 @pytest.fixture(scope="session")
 def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     """Sample checkpoints by the names of their configs, written when first asked for."""
