@@ -81,10 +81,11 @@ class KeyMap:
             or unexpected. Every key is named, missing, or optional: constants are, and so is one
             of two tied copies.
         """
+        keys = self.key
         names: dict[str, str] = {}
         unexpected = []
         for name in found:
-            own = name if name in self.key else self.aliases.get(name)
+            own = name if name in keys else self.aliases.get(name)
             # An alias beside the name that it stands for is a second tensor, thus unexpected.
             if own is None or (own != name and own in found) or own in names:
                 unexpected.append(name)
@@ -102,8 +103,8 @@ class KeyMap:
             if absent not in names and present in names
         )
         optional = {*missing_copies, *self.constants}
-        missing = [name for name in self.key if name not in names and name not in optional]
-        pairs = [(name, self.key[own], found[name]) for own, name in names.items()]
+        missing = [name for name in keys if name not in names and name not in optional]
+        pairs = [(name, keys[own], found[name]) for own, name in names.items()]
         return Fit(
             names=names,
             missing=tuple(missing),
