@@ -11,7 +11,6 @@ from click.testing import CliRunner, Result
 from sam21convert.commands.main import main
 
 from ..support.checkpoints import DEBUG, DEBUG_20, official_pt
-from ..support.paths import ROOT
 
 
 def run(*arguments: object) -> Result:
@@ -30,12 +29,6 @@ def pt(tmp_path: Path) -> Path:
 def test_every_command_has_help_with_an_example(command: str) -> None:
     text = run(command, "--help").output
     assert re.search(rf"Examples?:\n\s+sam21convert {command}", text)
-
-
-@pytest.mark.parametrize("command", sorted(main.commands))
-def test_every_command_stands_in_the_readme(command: str) -> None:
-    text = (ROOT / "README.md").read_text()
-    assert re.search(rf"^(\$ |.*/)?sam21convert {command}\b", text, re.MULTILINE)
 
 
 def test_the_exit_codes_are_documented() -> None:
