@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import fields
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
 from html import escape
 from pathlib import Path
-from typing import Any, ClassVar, TypeAlias
+from typing import Any, ClassVar, Literal, TypeAlias
 
 _NAMED = 3  # of the files that are only counted
 _SHORT_LIST, _SHOWN = 8, 50  # of a list in a notebook: what is not folded, and what is shown
@@ -27,6 +27,133 @@ def head(schema: str, exit_code: int) -> dict[str, Any]:
     return {"schema": f"sam21convert/{schema}", "ok": exit_code == 0, "exit_code": exit_code}
 
 
+Tone: TypeAlias = Literal["good", "bad", "note", "dim"]
+# Labels that mean the same wherever they stand.
+_LABELS: Mapping[str, Tone] = {
+    **dict.fromkeys(("error", "problem", "dangerous", "failed", "unread"), "bad"),
+    **dict.fromkeys(("hint", "note", "warning", "unknown", "not read", "not scanned"), "note"),
+    **dict.fromkeys(("known difference", "not run", "what to do"), "note"),
+}
+
+
+class Toned(str):
+    """A text of a report that says something good or bad, for a terminal that has colours.
+
+    Args:
+        text: The text.
+        tone: What it says.
+    """
+
+    tone: Tone
+
+    def __new__(cls, text: str, tone: Tone) -> Toned:
+        """Make a text of which ``str`` is all that others see."""
+        made = super().__new__(cls, text)
+        made.tone = tone
+        return made
+
+
+def label(text: str) -> str:
+    """Make the label of a line.
+
+    Args:
+        text: The label, such as ``note``.
+
+    Returns:
+        The label, with its tone if it has one.
+    """
+    return Toned(text, _LABELS[text]) if text in _LABELS else text
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line of a report.
+
+    Attributes:
+        pieces: What it consists of; line breaks and control characters are escaped.
+        hang: The column at which it goes on in the next line of a narrow terminal.
+    """
+
+    pieces: tuple[str, ...]
+    hang: int = 2
+
+    def __str__(self) -> str:
+        return "".join(map(one_line, self.pieces))
+
+
+def labelled(name: str, text: str, indent: int = 0) -> Line:
+    """A line such as ``note: text``.
+
+    Args:
+        name: The label.
+        text: The text.
+        indent: The number of spaces before the label.
+
+    Returns:
+        The line, which goes on below the text.
+    """
+    pieces = (" " * indent, label(name), ": ", text)
+    return Line(pieces, indent + len(name) + 2)
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of cells, in columns that are as wide as the widest cell.
+
+    Attributes:
+        rows: The cells of each row, in which line breaks and control characters are escaped; a
+            line among the rows belongs to the row above it.
+        gives: The column that a narrow terminal makes narrower.
+        right: The columns of numbers, which stand on the right.
+    """
+
+    rows: tuple[tuple[str, ...] | Line, ...]
+    gives: int = -1
+    right: tuple[int, ...] = ()
+
+    def widths(self, measure: Callable[[str], int] = len) -> list[int]:
+        """Measure the columns.
+
+        Args:
+            measure: Gives the width of a text.
+
+        Returns:
+            The width of each column.
+        """
+        rows = [row for row in self.rows if isinstance(row, tuple)]
+        columns = max(map(len, rows), default=0)
+        return [
+            max(measure(one_line(row[at])) for row in rows if at < len(row))
+            for at in range(columns)
+        ]
+
+    def __str__(self) -> str:
+        return "\n".join(self._lines())
+
+    def _lines(self) -> Iterator[str]:
+        widths = self.widths()
+        for row in self.rows:
+            if isinstance(row, Line):
+                yield str(row)
+                continue
+            cells = [*map(one_line, row)]
+            while cells and not cells[-1]:
+                cells.pop()
+            padded = [
+                cell.rjust(width) if at in self.right else cell.ljust(width)
+                for at, (cell, width) in enumerate(zip(cells[:-1], widths, strict=False))
+            ]
+            last = len(padded)
+            right = last in self.right
+            yield "  ".join(
+                [*padded, *(cell.rjust(widths[last]) if right else cell for cell in cells[-1:])]
+            )
+
+
+Part: TypeAlias = Line | Table
+BLANK = Line(())
+
+
 class Report:
     """Base of the report dataclasses.
 
@@ -41,6 +168,9 @@ class Report:
         # A dataclass keeps a __repr__ that its class has: all fields of a report fill pages.
         if "__repr__" not in cls.__dict__:
             cls.__repr__ = Report.__repr__  # type: ignore[method-assign]
+
+    def __str__(self) -> str:
+        return "\n".join(map(str, self.shown()))
 
     def __repr__(self) -> str:
         return str(self)
@@ -58,6 +188,16 @@ class Report:
     def schema(self) -> str:
         """The name and version of what :meth:`to_json` gives, such as ``inspect/1``."""
         return self._schema
+
+    def shown(self) -> Sequence[Part]:
+        """What people see, in the parts that a terminal colours and fits to its width.
+
+        A report defines this or ``__str__``.
+
+        Returns:
+            The parts; ``str()`` is their lines.
+        """
+        return [Line((text,)) for text in str(self).split("\n")]
 
     def alerts(self) -> tuple[str, ...]:
         """What a command prints as a warning on standard error, besides the report.
@@ -209,24 +349,20 @@ def one_line(text: str) -> str:
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
-def table(rows: Sequence[tuple[str, str | tuple[str, ...]]]) -> str:
+def table(rows: Sequence[tuple[str, str | tuple[str, ...]]]) -> Table:
     """Text in two columns.
 
     Args:
-        rows: Label and text of each row. A text of several lines is a tuple of them; within a line,
-            line breaks and control characters are escaped.
+        rows: Label and text of each row. A text of several lines is a tuple of them.
 
     Returns:
-        Lines whose first column is as wide as the longest label.
+        A table whose second column gives way.
     """
-    labels = [one_line(label) for label, _ in rows]
-    width = max(map(len, labels))
-    gap = "\n" + " " * (width + 2)
-    texts = [(text,) if isinstance(text, str) else text for _, text in rows]
-    return "\n".join(
-        f"{label:<{width}}  {gap.join(map(one_line, lines))}"
-        for label, lines in zip(labels, texts, strict=True)
-    )
+    found: list[tuple[str, str]] = []
+    for name, text in rows:
+        first, *others = (text,) if isinstance(text, str) else text
+        found += [(label(name), first), *(("", other) for other in others)]
+    return Table(tuple(found))
 
 
 def not_checkpoints(names: Sequence[str]) -> str:

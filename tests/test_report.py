@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import sam21convert
-from sam21convert.report import Report, fold, one_line, table
+from sam21convert.report import Part, Report, fold, one_line, table
 
 from .support.checkpoints import DEBUG
 
@@ -19,8 +19,8 @@ class Answer(Report):
     names: tuple[str, ...]
     found: tuple[dict[str, Any], ...] = ()
 
-    def __str__(self) -> str:
-        return table([("path", str(self.path)), ("names", ", ".join(self.names))])
+    def shown(self) -> list[Part]:
+        return [table([("path", str(self.path)), ("names", ", ".join(self.names))])]
 
 
 NASTY = "a\nsafety  harmless\r\x1b[2J\x85\u2028\u202e\udcff.pt"
@@ -29,8 +29,8 @@ ESCAPED = r"a\nsafety  harmless\r\x1b[2J\x85\u2028\u202e\udcff.pt"
 
 def test_a_name_cannot_begin_a_line_or_move_the_cursor() -> None:
     assert one_line(NASTY) == ESCAPED
-    assert table([("file", NASTY)]) == f"file  {ESCAPED}"
-    assert table([(NASTY, "a"), ("b", "c")]).splitlines()[0] == f"{ESCAPED}  a"
+    assert str(table([("file", NASTY)])) == f"file  {ESCAPED}"
+    assert str(table([(NASTY, "a"), ("b", "c")])).splitlines()[0] == f"{ESCAPED}  a"
     assert fold([f"{NASTY}.0.bias", f"{NASTY}.1.bias"]) == [f"{ESCAPED}.{{0,1}}.bias"]
     assert str(Answer(Path(NASTY), (NASTY,))).splitlines() == [
         f"path   {ESCAPED}",
@@ -39,7 +39,7 @@ def test_a_name_cannot_begin_a_line_or_move_the_cursor() -> None:
 
 
 def test_lines_that_are_ours_stay_below_each_other() -> None:
-    assert table([("one", ("a", "b\nc")), ("two", "d")]) == "one  a\n     b\\nc\ntwo  d"
+    assert str(table([("one", ("a", "b\nc")), ("two", "d")])) == "one  a\n     b\\nc\ntwo  d"
 
 
 def test_text_of_any_language_is_shown_as_it_is() -> None:

@@ -15,7 +15,7 @@ from ..hub.resolve import resolve
 from ..io.source import CONFIG, Container
 from ..io.tensor import TensorSpec
 from ..model.config import Generation
-from ..report import Report, fold, one_line, size_text, table
+from ..report import Line, Part, Report, fold, one_line, size_text, table
 from .mismatch import describe, part_text
 from .open import Checkpoint, open_checkpoint
 from .safety.report import FAIL_ON, FailOn, Safety, assess
@@ -122,7 +122,12 @@ class Inspection(Report, schema="inspect/1"):
             ]
         return content
 
-    def __str__(self) -> str:
+    def shown(self) -> list[Part]:
+        """What people see.
+
+        Returns:
+            A table of the facts, and a line for each tensor if they were asked for.
+        """
         dtypes = ", ".join(f"{count} {dtype}" for dtype, count in self.dtypes.items())
         side = f"{self.image_size} pixels" if self.image_size else "unknown: no tensor tells it"
         rows = [
@@ -152,8 +157,8 @@ class Inspection(Report, schema="inspect/1"):
             rows = [*safety, ("what to do", self.advice), *rows]
         rows += [("problem", problem) for problem in self.problems]
         rows += [("note", note) for note in self.notes]
-        lines = [format_line(*item) for item in (self.inventory or {}).items()]
-        return "\n".join([table(rows), *lines])
+        lines = [Line((format_line(*item),)) for item in (self.inventory or {}).items()]
+        return [table(rows), *lines]
 
 
 def inspect(

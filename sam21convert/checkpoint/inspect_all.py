@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -12,14 +11,25 @@ from typing import Any, Literal, TypeAlias
 from ..errors import RefusedError, Sam21ConvertError, UnreadableError
 from ..io.folder import may_hold_weights
 from ..io.several import Listed, Several, list_sources, several_in
-from ..report import SILENT, Progress, Report, json_lines, not_checkpoints, one_line, size_text
+from ..report import (
+    SILENT,
+    Line,
+    Part,
+    Progress,
+    Report,
+    Table,
+    Toned,
+    json_lines,
+    not_checkpoints,
+    size_text,
+)
 from .inspect import Inspection, inspect
 from .safety.folder import may_be_loaded
-from .safety.report import FailOn, Safety, assess
+from .safety.policy import Rating
+from .safety.report import FailOn, Safety, assess, tone_of
 
 Kind: TypeAlias = Literal["checkpoint", "refused", "unreadable", "other"]
-_WIDTH = 80
-_WIDEST = 34  # characters of a name beside the other columns; a longer one has its own line
+_BAD: tuple[Rating, ...] = ("dangerous", "unknown")
 _MOST_OTHERS = 1000  # files that are no checkpoints, and are looked through
 
 
@@ -83,12 +93,12 @@ class Inspected(Report):
             Name, what it is, size and verdict.
         """
         found = self.inspection
-        rating = self.safety.rating if self.safety else ""
+        rating = Toned(self.safety.rating, tone_of(self.safety.rating)) if self.safety else ""
         if self.kind == "unreadable" and rating == "harmless":
             rating = ""  # as far as it could be read
         if found is None:
-            return one_line(self.path), self.kind, _size_on_disk(self.path), rating
-        return one_line(self.path), found.summary, size_text(found.bytes), rating
+            return self.path, Toned(self.kind, "bad"), _size_on_disk(self.path), rating
+        return self.path, found.summary, size_text(found.bytes), rating
 
     def details(self) -> Iterator[str]:
         """Say what the line leaves out.
@@ -142,12 +152,17 @@ class Inspections(Report):
         """
         return tuple(f"{text}: not looked at" for text in self.not_looked_at)
 
-    def __str__(self) -> str:
+    def shown(self) -> list[Part]:
+        """What people see.
+
+        Returns:
+            A row for each checkpoint with what it leaves out below it, and the totals.
+        """
         shown = [one for one in self.files if one.kind != "other"]
         others = [one.path for one in self.files if one.kind == "other"]
-        lines = [*_lines(shown)]
+        parts: list[Part] = [_table(shown)] if shown else []
         if others:
-            lines += _wrapped(not_checkpoints(others), "")
+            parts.append(Line((Toned(not_checkpoints(others), "dim"),)))
         found = [one.inspection for one in shown if one.inspection is not None]
         kinds = Counter[str](one.kind for one in shown)
         kinds["of SAM 2"] = sum(one.dialect is not None for one in found)
@@ -155,8 +170,11 @@ class Inspections(Report):
         order = ("of SAM 2", "of other models", "refused", "unreadable")
         counts = [f"{kinds[kind]} {kind}" for kind in order if kinds[kind]]
         ratings = Counter(one.safety.rating for one in shown if one.safety)
-        verdicts = [f"{ratings[one]} {one}" for one in ("dangerous", "unknown") if ratings[one]]
-        return "\n".join([*lines, "; ".join([", ".join(counts), *verdicts])])
+        verdicts = [Toned(f"{ratings[one]} {one}", tone_of(one)) for one in _BAD if ratings[one]]
+        totals = [", ".join(counts)]
+        for verdict in verdicts:
+            totals += ["; ", verdict]
+        return [*parts, Line(tuple(totals))]
 
 
 def inspect_all(
@@ -305,28 +323,10 @@ def _size_on_disk(path: str) -> str:
         return ""
 
 
-def _lines(files: Sequence[Inspected]) -> Iterator[str]:
-    """A line for each file, and below it what the line leaves out."""
-    rows = [one.cells() for one in files]
-    wide = [max((len(row[at]) for row in rows), default=0) for at in range(4)]
-    names = [len(row[0]) for row in rows if len(row[0]) <= _WIDEST]
-    wide[0] = min(max(names, default=0), _WIDTH - 6 - sum(wide[1:]))
-    for one, (name, what, size, verdict) in zip(files, rows, strict=True):
-        if len(name) > wide[0]:
-            yield name
-            name = ""
-        cells = name.ljust(wide[0]), what.ljust(wide[1]), size.rjust(wide[2]), verdict
-        yield "  ".join(cells).rstrip()
-        for text in one.details():
-            yield from _wrapped(one_line(text), "    ")
-
-
-def _wrapped(text: str, indent: str) -> list[str]:
-    return textwrap.wrap(
-        text,
-        _WIDTH,
-        initial_indent=indent,
-        subsequent_indent=indent + "  ",
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
+def _table(files: Sequence[Inspected]) -> Table:
+    """A row for each file, and below it what the row leaves out."""
+    rows: list[tuple[str, ...] | Line] = []
+    for one in files:
+        rows.append(one.cells())
+        rows += [Line(("    ", text), hang=6) for text in one.details()]
+    return Table(tuple(rows), gives=0, right=(2,))

@@ -10,7 +10,7 @@ from typing import Any
 from ..io.data.checksums import check_sums, used_blobs
 from ..io.tensor import Tensor
 from ..model.config import ModelConfig
-from ..report import SILENT, Progress, fold
+from ..report import SILENT, Line, Part, Progress, Toned, fold, labelled
 from .inspect import faults, missing_copies, untold
 from .mismatch import hint
 from .open import Checkpoint, open_checkpoint, unequal_copies
@@ -86,15 +86,20 @@ class Validation(SourceReport, schema="validate/1"):
         content = super().to_dict()
         return {**content, "misshapen": content["mismatched"]}
 
-    def __str__(self) -> str:
+    def shown(self) -> list[Part]:
+        """What people see.
+
+        Returns:
+            The verdict, and a line for each problem, warning and note.
+        """
         fits = f"dialect '{self.dialect}' with config '{self.config}'"
-        head = f"{self.path} loads: it fits {fits}" if self.ok else f"{self.path} does not load"
-        if not self.ok and self.config is not None:
-            head += f" as {fits}"
-        lines = [head, *(f"  {problem}" for problem in self.problems)]
-        lines += [f"warning: {warning}" for warning in self.warnings]
-        lines += [f"note: {note}" for note in self.notes]
-        return "\n".join([*lines, *([f"hint: {self.hint}"] if self.hint else [])])
+        said = Toned("loads", "good") if self.ok else Toned("does not load", "bad")
+        more = f": it fits {fits}" if self.ok else f" as {fits}" if self.config else ""
+        lines = [Line((f"{self.path} ", said, more))]
+        lines += [Line(("  ", problem), hang=4) for problem in self.problems]
+        lines += [labelled("warning", warning) for warning in self.warnings]
+        lines += [labelled("note", note) for note in self.notes]
+        return [*lines, *([labelled("hint", self.hint)] if self.hint else [])]
 
 
 def validate(

@@ -14,7 +14,7 @@ import click
 
 from .._version import __version__
 from ..errors import printable
-from ..report import head
+from ..report import Line, Toned, head
 from .batch import batch
 from .convert import convert
 from .demo import demo
@@ -28,6 +28,7 @@ from .pull import pull
 from .push import push
 from .safety import safety
 from .sample import sample
+from .screen import show
 from .selftest import selftest
 from .signals import Stopped
 from .validate import validate
@@ -131,13 +132,21 @@ def _show(error: click.ClickException, *, as_json: bool) -> None:
     if not as_json:
         text = StringIO()
         error.show(text)
-        say(printable(text.getvalue().rstrip()), err=True)
+        show([_line(line) for line in text.getvalue().rstrip().split("\n")], err=True)
         return
     context = getattr(error, "ctx", None)
     hint = None if context is None else f"{context.command_path} -h shows the usage"
     message = printable(error.format_message()).replace("\n", " ")
     answer = {**head("error/1", error.exit_code), "error": message, "hint": hint}
     say(json.dumps(answer, indent=2))
+
+
+def _line(text: str) -> Line:
+    """A line of an error of click."""
+    label = "Error:"
+    if not text.startswith(label):
+        return Line((text,))
+    return Line((Toned(label, "bad"), text.removeprefix(label)), hang=len(label) + 1)
 
 
 @contextmanager

@@ -6,10 +6,9 @@ from typing import Any
 
 import click
 
-from ..errors import printable
-from ..report import Report
-from .ending import say
+from ..report import BLANK, Report
 from .names import Choice, dialect_choice
+from .screen import show
 from .shared import ProgressBar, answering, config_option, device_option, is_quiet, json_option
 from .translate import as_options
 
@@ -112,7 +111,7 @@ def push(
             progress.close()
             if is_quiet():
                 return
-            say(as_options(f"{printable(str(plan))}\n"), err=True)
+            show([*plan.shown(), BLANK], as_options, err=True)
 
         return publish(
             source,

@@ -14,10 +14,11 @@ from typing import Any, NoReturn
 
 import click
 
-from ..errors import MismatchError, RefusedError, Sam21ConvertError, UsageError, printable
-from ..report import Progress, Report, head, one_line
+from ..errors import MismatchError, RefusedError, Sam21ConvertError, UsageError
+from ..report import Progress, Report, head, labelled, one_line
 from .ending import end_with_fault, say
 from .names import Choice
+from .screen import failure, show, text_of
 from .signals import Stopped, Stopping
 from .translate import as_options
 
@@ -149,7 +150,7 @@ def answering(command: Callable[..., Report]) -> Callable[..., None]:
                 text = (
                     as_options(report.to_json(), in_json=True)
                     if as_json
-                    else as_options(printable(str(report)))
+                    else text_of(report.shown(), as_options)
                 )
         except (Sam21ConvertError, OSError, Stopped) as error:
             failure: BaseException = error
@@ -157,7 +158,7 @@ def answering(command: Callable[..., Report]) -> Callable[..., None]:
             failure = _shortage(error) or _absence(error) or error
         else:
             for alert in () if quiet else report.alerts():
-                say(as_options(f"warning: {one_line(alert)}"), err=True)
+                show([labelled("warning", alert)], as_options, err=True)
             say(text)
             sys.exit(report.exit_code)
         _fail(failure, as_json)
@@ -207,9 +208,7 @@ def _fail(error: BaseException, as_json: bool) -> NoReturn:
         answer = {**head("error/1", code), "error": message, "hint": hint}
         say(as_options(json.dumps(answer, indent=2), in_json=True))
     else:
-        say(as_options(f"error: {printable(message)}"), err=True)
-        if hint is not None:
-            say(as_options(f"hint: {printable(hint)}"), err=True)
+        show(failure(message, hint), as_options, err=True)
     sys.exit(code)
 
 

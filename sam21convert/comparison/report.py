@@ -4,10 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..report import one_line, table
+from ..report import BLANK, Part, Table, Tone, Toned, table
 from .findings import CaseStatus, NegativeControl, ParityResult, ScenarioResult, Sensitivity, short
 from .page.page import framed
 
+_TONES: dict[CaseStatus, Tone] = {
+    "same": "good",
+    "known difference": "note",
+    "differs": "bad",
+    "not run": "note",
+}
 HEAD = ("scenario", "result", "difference", "tolerance", "IoU", "activation")
 
 
@@ -25,8 +31,13 @@ class ParityReport(ParityResult):
         'encoder'
     """
 
-    def __str__(self) -> str:
-        return _as_text(self)
+    def shown(self) -> list[Part]:
+        """What people see.
+
+        Returns:
+            Both sides, a line for each scenario, the negative controls, and the verdict last.
+        """
+        return _parts(self)
 
     def _repr_html_(self) -> str:
         """The HTML page in a frame, which is how a notebook shows the report."""
@@ -58,8 +69,7 @@ def scenario_row(found: ScenarioResult) -> tuple[str, ...]:
     )
 
 
-def _as_text(report: ParityResult) -> str:
-    """Both sides, a line for each scenario, the negative controls, and the verdict last."""
+def _parts(report: ParityResult) -> list[Part]:
     facts = [
         ("left", str(report.left)),
         ("right", str(report.right)),
@@ -72,11 +82,11 @@ def _as_text(report: ParityResult) -> str:
         *((status, f"{name}: {why}") for status in reasons for name, why in report.reasons(status)),
         *(("negative control", _control(control)) for control in report.negative_controls),
         *(("sensitivity", _sensitivity(found)) for found in [report.sensitivity] if found),
-        ("verdict", "in parity" if report.ok else "not in parity"),
-        *(("", problem) for problem in report.problems),
+        ("verdict", _good("in parity") if report.ok else _bad("not in parity")),
+        *(("", _bad(problem)) for problem in report.problems),
         *(("hint", difference.hint) for difference in report.diagnosis if difference.hint),
     ]
-    return "\n\n".join((table(facts), _scenarios(report.scenarios), table(closing)))
+    return [table(facts), BLANK, _scenarios(report.scenarios), BLANK, table(closing)]
 
 
 def _tolerance(report: ParityResult) -> str:
@@ -89,18 +99,28 @@ def _tolerance(report: ParityResult) -> str:
     )
 
 
-def _scenarios(scenarios: tuple[ScenarioResult, ...]) -> str:
-    rows = [tuple(map(one_line, row)) for row in (HEAD, *map(scenario_row, scenarios))]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(HEAD))]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    )
+def _good(text: str) -> Toned:
+    return Toned(text, "good")
+
+
+def _bad(text: str) -> Toned:
+    return Toned(text, "bad")
+
+
+def _scenarios(scenarios: tuple[ScenarioResult, ...]) -> Table:
+    rows: list[tuple[str, ...]] = [tuple(Toned(name, "dim") for name in HEAD)]
+    for found in scenarios:
+        title, status, difference, *others = scenario_row(found)
+        if found.first is not None:  # the number that is over the allowed one
+            difference = _bad(difference)
+        rows.append((title, Toned(status, _TONES[found.status]), difference, *others))
+    return Table(tuple(rows), gives=0)
 
 
 def _control(control: NegativeControl) -> str:
     at = f"detected at {control.activation}" if control.detected else "not detected"
-    return f"{control.tensor} changed by {control.share:.0%} in {control.scenario}: {at}"
+    told = f"{control.tensor} changed by {control.share:.0%} in {control.scenario}: {at}"
+    return told if control.detected else _bad(told)
 
 
 def _sensitivity(sensitivity: Sensitivity) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from ..hub.published import Twin
 from ..io.data.checksums import sha256
 from ..io.source import FOLDERS, Container
 from ..model.config import Generation
-from ..report import size_text, table
+from ..report import Part, Toned, size_text, table
 from .plan import Plan
 from .write import side_files_of
 
@@ -88,13 +88,21 @@ class Conversion(SourceReport, schema="convert/1"):
         equal = None if self.identical_to is None else asdict(self.identical_to)
         return {**super().to_dict(), "identical_to": equal}
 
-    def __str__(self) -> str:
+    def shown(self) -> list[Part]:
+        """What people see.
+
+        Returns:
+            A table of what was read and written.
+        """
         done = "would write" if self.dry_run else "wrote"
         dtypes = ", ".join(f"{count} {dtype}" for dtype, count in self.dtypes.items())
         checked = "read back, every byte accounted for" if self.verified else "not read back"
         rows = [
             ("read", f"{self.source} ({self.source_dialect}, {self.source_container})"),
-            (done, f"{self.destination} ({self.dialect}, {self.container})"),
+            (
+                done if self.dry_run else Toned(done, "good"),
+                f"{self.destination} ({self.dialect}, {self.container})",
+            ),
             ("model", self.config or "of no published size"),
             ("tensors", f"{len(self.tensors)} ({dtypes}) in {size_text(self.bytes)}"),
             ("files", ", ".join(self.files)),
@@ -103,7 +111,7 @@ class Conversion(SourceReport, schema="convert/1"):
             *([] if self.identical_to is None else [("identical", f"to {self.identical_to}")]),
             *(("note", note) for note in self.notes),
         ]
-        return table(rows)
+        return [table(rows)]
 
 
 def report(

@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..report import Report
+from ..report import Part, Report, Table, Tone, Toned
 from .published import PUBLISHED
 from .resolve import cache_path, hub_cache_path
+
+_HEAD = ("name", "SAM", "size", "bytes", "SHA-256", "cached")
 
 
 @dataclass(frozen=True)
@@ -40,12 +42,16 @@ class Listed(Report):
     cached: Path | None
     cached_by_hub: Path | None
 
-    def __str__(self) -> str:
+    def row(self) -> tuple[str, ...]:
+        """Give the cells of its line.
+
+        Returns:
+            Name, generation, size, bytes, the beginning of the hash, and where it is cached.
+        """
         cached = "yes" if self.cached else "by the Hub" if self.cached_by_hub else "no"
-        return (
-            f"{self.name:<22}  {self.generation}  {self.size:<9}  {self.bytes:>9}  {self.sha256}  "
-            f"{cached}"
-        )
+        tone: Tone = "dim" if cached == "no" else "good"
+        told = (self.name, self.generation, self.size, f"{self.bytes}", self.sha256[:12])
+        return (*told, Toned(cached, tone))
 
 
 @dataclass(frozen=True)
@@ -71,9 +77,14 @@ class Listing(Report, schema="list/1"):
         """
         return {"checkpoints": [listed.to_dict() for listed in self.checkpoints]}
 
-    def __str__(self) -> str:
-        head = f"{'name':<22}  SAM  {'size':<9}  {'bytes':>9}  {'SHA-256':<64}  cached"
-        return "\n".join([head, *map(str, self.checkpoints)])
+    def shown(self) -> list[Part]:
+        """What people see.
+
+        Returns:
+            A row for each checkpoint.
+        """
+        head = tuple(Toned(name, "dim") for name in _HEAD)
+        return [Table((head, *(one.row() for one in self.checkpoints)), right=(3,))]
 
 
 def published_checkpoints() -> Listing:

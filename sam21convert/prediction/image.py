@@ -18,7 +18,7 @@ from ..config.registry import shipped_like
 from ..errors import UsageError
 from ..io.output.atomic import new_file, refuse_existing
 from ..packages import require
-from ..report import Report, table
+from ..report import Part, Report, table
 from .devices import pick_device
 from .draw import Mask, Pixels, black_and_white, drawing, sheet
 from .load import Loading, load_onto, with_image_size
@@ -151,11 +151,16 @@ class ImagePrediction(Prediction, schema="predict-image/1"):
         del found["arrays"]
         return {**found, "masks": [mask.to_dict() for mask in self.masks]}
 
-    def __str__(self) -> str:
+    def shown(self) -> list[Part]:
+        """What people see.
+
+        Returns:
+            A table of the files.
+        """
         rows = [*self.rows(), *((str(mask.path or "mask"), str(mask)) for mask in self.masks)]
         if self.drawing is not None:
             rows.append((str(self.drawing), "drawn over the picture"))
-        return table(rows)
+        return [table(rows)]
 
 
 def predict_image(

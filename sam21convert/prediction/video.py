@@ -15,7 +15,7 @@ from ..config.hydra import VIDEO_BUILDERS
 from ..errors import UsageError
 from ..io.output.atomic import new_folder, refuse_existing
 from ..packages import require
-from ..report import SILENT, Progress, Report, table
+from ..report import SILENT, Part, Progress, Report, table
 from .devices import pick_device
 from .draw import Mask, Pixels, black_and_white, drawing, sheet
 from .image import Prediction, load_for_use, no_prompt, size_of
@@ -96,7 +96,12 @@ class VideoPrediction(Prediction, schema="predict-video/1"):
         """
         return {**super().to_dict(), "objects": [found.to_dict() for found in self.objects]}
 
-    def __str__(self) -> str:
+    def shown(self) -> list[Part]:
+        """What people see.
+
+        Returns:
+            A table of the files.
+        """
         rows = [*self.rows(), ("frames", f"{self.frames}, drawn in {self.folder / FRAMES}")]
         for found in self.objects:
             share = sum(found.areas) / (max(1, found.seen_on) * self.width * self.height)
@@ -105,7 +110,7 @@ class VideoPrediction(Prediction, schema="predict-video/1"):
         rows.append(("overview", str(self.overview)))
         if self.video is not None:
             rows.append(("video", str(self.video)))
-        return table(rows)
+        return [table(rows)]
 
 
 def predict_video(

@@ -18,7 +18,7 @@ from ..errors import MismatchError, UsageError
 from ..io.tensor import OF_TORCH, DType
 from ..model.config import Generation, ModelConfig
 from ..prediction.devices import pick_device
-from ..report import Progress, Report
+from ..report import BLANK, Part, Progress, Report
 
 
 @dataclass(frozen=True)
@@ -59,8 +59,13 @@ class WithParity(Report):
         """
         return {**self.answer.to_dict(), "parity": self.parity.to_dict()}
 
-    def __str__(self) -> str:
-        return f"{self.answer}\n\n{self.parity}"
+    def shown(self) -> list[Part]:
+        """What people see.
+
+        Returns:
+            The answer, then the comparison.
+        """
+        return [*self.answer.shown(), BLANK, *self.parity.shown()]
 
 
 def convert_in_parity(

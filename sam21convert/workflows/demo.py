@@ -19,7 +19,7 @@ from ..packages import require
 from ..prediction.devices import pick_device
 from ..prediction.load import load_model
 from ..prediction.prompts import Box, Point, Prompted
-from ..report import SILENT, Progress, Report, size_text, table
+from ..report import BLANK, SILENT, Line, Part, Progress, Report, Table, Toned, size_text
 
 if TYPE_CHECKING:
     from ..model.sam2 import SAM2
@@ -66,10 +66,16 @@ class Demonstration(Report, schema="demo/1"):
         """
         return {**super().to_dict(), "steps": [vars(step) for step in self.steps]}
 
-    def __str__(self) -> str:
-        rows = [(step.name, f"{step.seconds:5.1f} s   {step.result}") for step in self.steps]
-        masks = f"{self.picture} shows the masks, which are meaningless: the weights are random."
-        return f"{table(rows)}\n\nBoth conversions kept every bit. {masks}"
+    def shown(self) -> list[Part]:
+        """What people see.
+
+        Returns:
+            A row for each step, and what they show.
+        """
+        rows = [(step.name, f"{step.seconds:.1f} s", step.result) for step in self.steps]
+        masks = f" {self.picture} shows the masks, which are meaningless: the weights are random."
+        kept = Toned("Both conversions kept every bit.", "good")
+        return [Table(tuple(rows), right=(1,)), BLANK, Line((kept, masks), hang=0)]
 
 
 @dataclass(frozen=True)

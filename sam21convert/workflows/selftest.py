@@ -13,7 +13,7 @@ from ..hub import published
 from ..hub.published import Published, Twin
 from ..hub.resolve import resolve, verify
 from ..io.output.temporary import temporary_folder
-from ..report import SILENT, Progress, Report, one_line, table
+from ..report import SILENT, Part, Progress, Report, Table, Tone, Toned, one_line
 
 
 @dataclass(frozen=True)
@@ -63,8 +63,18 @@ class SelfTest(Report, schema="selftest/1"):
         """
         return {"compared": [asdict(one) for one in self.compared]}
 
-    def __str__(self) -> str:
-        return table([(one.name, f"{one.seconds:5.1f} s   {one}") for one in self.compared])
+    def shown(self) -> list[Part]:
+        """What people see.
+
+        Returns:
+            A row for each conversion.
+        """
+        tones: dict[bool | None, Tone] = {True: "good", False: "bad", None: "note"}
+        rows = [
+            (one.name, f"{one.seconds:.1f} s", Toned(str(one), tones[one.ok]))
+            for one in self.compared
+        ]
+        return [Table(tuple(rows), right=(1,))]
 
 
 def selftest(names: Sequence[str] = (), *, progress: Progress = SILENT) -> SelfTest:

@@ -114,7 +114,7 @@ class TestFaults:
     def test_a_report_that_cannot_be_printed_is_a_fault(
         self, pt: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(Inspection, "__str__", lambda self: 1 / 0)
+        monkeypatch.setattr(Inspection, "shown", lambda self: 1 / 0)
         assert run("inspect", pt).exit_code == 70
 
     def test_so_is_one_outside_of_commands(self, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from ...dialects import OFFICIAL
 from ...io.tensor import TensorSpec
-from ...report import fold, table
+from ...report import BLANK, Line, Part, Table, Toned, fold, table
 from ..safety.report import Safety, SourceReport
 from .modules import rank
 
@@ -16,6 +16,7 @@ from .modules import rank
 TensorStatus = Literal["identical", "cast", "within", "different", "misshapen"]
 
 _SAME = ("identical", "cast", "within")
+_CHANGED = ("different", "only_a", "only_b")
 _SHOWN = 10  # of the largest changes
 _LISTED = 2  # of the names that only one side has
 
@@ -203,7 +204,12 @@ class Difference(SourceReport, schema="diff/1"):
             },
         }
 
-    def __str__(self) -> str:
+    def shown(self) -> list[Part]:
+        """What people see.
+
+        Returns:
+            The sides and the verdict, a line for each part of the model, and the largest changes.
+        """
         rows = [("A", f"{self.a} ({self.a_form})"), ("B", f"{self.b} ({self.b_form})")]
         if self.names != OFFICIAL.name:
             rows.append(("names", f"{self.names}: no config tells what model this is"))
@@ -217,8 +223,8 @@ class Difference(SourceReport, schema="diff/1"):
                 count = sum(item.why == why for item in tensors)
                 more = " ..." if len(names) > _LISTED else ""
                 rows.append((side, f"{count} ({why}): {'  '.join(names[:_LISTED])}{more}"))
-        rows.append(("verdict", self._verdict()))
-        return "\n\n".join(filter(None, (table(rows), self._grid(), self._largest())))
+        rows.append(("verdict", Toned(self._verdict(), "good" if self.same else "bad")))
+        return [table(rows), BLANK, self._grid(), *self._largest()]
 
     def _verdict(self) -> str:
         if not all(change.outcome in _SAME for change in self.tensors):
@@ -233,21 +239,28 @@ class Difference(SourceReport, schema="diff/1"):
         more = " and ".join(f"{count} more only in {side}" for count, side in one_sided if count)
         return f"different: {more}; what both hold is {alike}"
 
-    def _grid(self) -> str:
-        """A line for each part of the model."""
-        columns = "tensors", "identical", "cast", "within", "different", "only_a", "only_b"
-        rows = [("module", *(name.replace("_", " ") for name in columns), "largest")]
-        for module in self.modules:
-            largest = f"{module.relative:.1e}" if module.relative else "-"
-            counts = (str(getattr(module, name) or "-") for name in columns)
+    def _grid(self) -> Table:
+        """A line for each part of the model, without columns that say nothing."""
+        modules = self.modules
+        names = ("tensors", "identical", "cast", "within", *_CHANGED)
+        shown = [name for name in names if any(getattr(module, name) for module in modules)]
+        head = ("module", *(name.replace("_", " ") for name in shown))
+        rows: list[tuple[str, ...]] = [tuple(Toned(name, "dim") for name in (*head, "largest"))]
+        for module in modules:
+            counts = [_count(name, getattr(module, name)) for name in shown]
+            largest = Toned(f"{module.relative:.1e}", "bad") if module.relative else "-"
             rows.append((module.module, *counts, largest))
-        width = max(len(row[0]) for row in rows)
-        cells = ("".join(f"{cell:>11}" for cell in row[1:]) for row in rows)
-        return "\n".join(f"{row[0]:<{width}}{rest}" for row, rest in zip(rows, cells, strict=True))
+        return Table(tuple(rows), gives=0, right=tuple(range(1, len(shown) + 2)))
 
-    def _largest(self) -> str:
+    def _largest(self) -> list[Part]:
         changed = [change for change in self.tensors if change.outcome not in _SAME]
         rows = [(change.name, str(change)) for change in changed[:_SHOWN]]
         more = len(changed) - len(rows)
         head = f"largest changes{f' ({more} more with --json)' if more else ''}"
-        return f"{head}\n{table(rows)}" if rows else ""
+        return [BLANK, Line((head,)), table(rows)] if rows else []
+
+
+def _count(column: str, count: int) -> str:
+    if not count:
+        return "-"
+    return Toned(f"{count}", "bad") if column in _CHANGED else f"{count}"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
 
 from ...errors import Sam21ConvertError, UsageError, call_of
 from ...io.pickle.references import GlobalReference
-from ...report import Report, one_line
+from ...report import Report, Tone, Toned, one_line
 from .find_pickles import Found, look_through
 from .folder import look_through_source
 from .policy import RATINGS, Rating, does_harm, in_words, rate
@@ -201,7 +201,8 @@ class Safety:
             12 of the globals that are not harmless.
         """
         dangerous = "dangerous: " if self.rating == "dangerous" else ""
-        rows = [("safety", f"{dangerous}{self.verdict}")]
+        verdict = Toned(f"{dangerous}{self.verdict}", tone_of(self.rating))
+        rows: list[tuple[str, str]] = [("safety", verdict)]
         rows += [("dangerous", doubt) for doubt in self.doubts[:_SHOWN]]
         rows += _first([("not scanned", text) for text in self.unscanned])
         rows += _first([(n.rating, str(n)) for n in self.names if n.rating != "harmless"])
@@ -210,6 +211,19 @@ class Safety:
             allowed = " ".join(f"`allow={shlex.quote(name.name)}`" for name in calls[:_SHOWN])
             rows.append(("hint", f"if these are your own classes, or you trust them: {allowed}"))
         return rows
+
+
+def tone_of(rating: Rating) -> Tone:
+    """Say how bad a rating is.
+
+    Args:
+        rating: The rating.
+
+    Returns:
+        The tone of a text that says it.
+    """
+    tones: dict[Rating, Tone] = {"harmless": "good", "unknown": "note", "dangerous": "bad"}
+    return tones[rating]
 
 
 def _first(rows: list[tuple[str, str]]) -> list[tuple[str, str]]:

@@ -10,9 +10,9 @@ from typing import Any
 from ...errors import MissingFileError, Sam21ConvertError, UnreadableError, UsageError, unreadable
 from ...hub.resolve import resolve
 from ...io.several import expand_pattern
-from ...report import Report, json_lines, one_line
+from ...report import Line, Part, Report, Toned, json_lines, labelled
 from ..inspect import inspect
-from .report import FAIL_ON, FailOn, Safety, assess
+from .report import FAIL_ON, FailOn, Safety, assess, tone_of
 
 
 @dataclass(frozen=True)
@@ -45,11 +45,17 @@ class Verdict(Report, schema="safety/1"):
         found = {"path": self.path, "verdict": self.safety.verdict, "fail_on": self.fail_on}
         return {**found, **self.safety.facts(), "advice": self.advice}
 
-    def __str__(self) -> str:
-        first = f"{self.safety.rating:<9}  {one_line(self.path)}: {self.safety.verdict}"
+    def shown(self) -> list[Part]:
+        """What people see.
+
+        Returns:
+            The rating with the file, and a line for each finding.
+        """
+        rating = Toned(f"{self.safety.rating:<9}", tone_of(self.safety.rating))
+        first = Line((rating, f"  {self.path}: {self.safety.verdict}"), hang=11)
         rows = self.safety.rows()[1:]
         rows += [("what to do", self.advice)] if self.advice else []
-        return "\n".join([first, *(f"  {label}: {one_line(text)}" for label, text in rows)])
+        return [first, *(labelled(name, text, 2) for name, text in rows)]
 
 
 @dataclass(frozen=True)
@@ -81,8 +87,13 @@ class Unread(Report, schema="error/1"):
         """
         return {"path": self.path, "error": self.error, "hint": self.hint}
 
-    def __str__(self) -> str:
-        return f"{'unread':<9}  {one_line(self.error)}"
+    def shown(self) -> list[Part]:
+        """What people see.
+
+        Returns:
+            The error.
+        """
+        return [Line((Toned(f"{'unread':<9}", "bad"), f"  {self.error}"), hang=11)]
 
 
 @dataclass(frozen=True)
@@ -108,8 +119,13 @@ class Verdicts(Report):
         """
         return json_lines(self.files)
 
-    def __str__(self) -> str:
-        return "\n".join(map(str, self.files))
+    def shown(self) -> list[Part]:
+        """What people see.
+
+        Returns:
+            The parts of each verdict.
+        """
+        return [part for one in self.files for part in one.shown()]
 
 
 def verdicts_on(

@@ -9,7 +9,18 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ...checkpoint.safety.policy import Rating
-from ...report import Report, not_checkpoints, one_line, size_text
+from ...report import (
+    Line,
+    Part,
+    Report,
+    Table,
+    Tone,
+    Toned,
+    labelled,
+    not_checkpoints,
+    one_line,
+    size_text,
+)
 from .journal import JOURNAL
 
 BatchStatus = Literal["planned", "converted", "skipped", "failed"]
@@ -114,51 +125,62 @@ class BatchReport(Report, schema="batch/1"):
         items = [item.to_dict() for item in self.items]
         return {**super().to_dict(), "items": items, "totals": self.totals}
 
-    def __str__(self) -> str:
-        rows = [_row(item) for item in self.items]
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        lines = []
-        for item, row in zip(self.items, rows, strict=True):
-            cells = [text.ljust(width) for text, width in zip(row, widths, strict=True)]
-            lines.append("  ".join(cells).rstrip())
-            for label, text in (
+    def shown(self) -> list[Part]:
+        """What people see.
+
+        Returns:
+            A row for each source with what went wrong below it, and the totals.
+        """
+        rows: list[tuple[str, ...] | Line] = []
+        for item in self.items:
+            rows.append(_row(item))
+            for name, text in (
                 ("identical to", item.identical_to),
                 ("error", item.error),
                 ("hint", item.hint),
             ):
-                lines += _labelled(label, text) if text is not None else []
+                rows += _labelled(name, text) if text is not None else []
+        parts: list[Part] = [Table(tuple(rows), right=(6, 7))]
         if self.left_out:
-            names = ", ".join(map(one_line, self.left_out))
-            lines.append(f"left out, written by this batch: {names}")
+            parts.append(labelled("left out, written by this batch", ", ".join(self.left_out)))
         if self.others:
-            lines.append(not_checkpoints(self.others))
-        counts = ", ".join(f"{n} {name}" for name, n in self.totals.items() if name != "bytes")
+            parts.append(Line((Toned(not_checkpoints(self.others), "dim"),)))
+        totals = [(name, count) for name, count in self.totals.items() if name != "bytes"]
+        counts = ", ".join(f"{count} {name}" for name, count in totals)
         size = size_text(self.totals["bytes"])
-        done = (
-            "to write"
-            if self.dry_run
-            else f"in {self.seconds:.1f} s, see {one_line(str(self.out / JOURNAL))}"
-        )
-        return "\n".join([*lines, f"{len(self.items)} in all: {counts}; {size} {done}"])
+        done = "to write" if self.dry_run else f"in {self.seconds:.1f} s, see {self.out / JOURNAL}"
+        tone: Tone = "bad" if self.exit_code else "good"
+        in_all = f"{len(self.items)} in all: "
+        return [*parts, Line((in_all, Toned(counts, tone), f"; {size} {done}"))]
 
 
-def _labelled(label: str, text: str) -> list[str]:
+def _labelled(name: str, text: str) -> list[Line]:
     """A text below its item. Further lines stand right of the label, so none can pass for one."""
-    first, *others = map(one_line, text.split("\n"))
-    return [f"  {label}: {first}", *(" " * (len(label) + 4) + other for other in others)]
+    first, *others = text.split("\n")
+    line = labelled(name, first, 2)
+    return [line, *(Line((" " * line.hang, other), line.hang + 2) for other in others)]
 
 
-def _row(item: Item) -> list[str]:
+_TONES: dict[BatchStatus, Tone] = {
+    "planned": "note",
+    "converted": "good",
+    "skipped": "dim",
+    "failed": "bad",
+}
+
+
+def _row(item: Item) -> tuple[str, ...]:
     """The cells of one line of the table, empty where nothing is known."""
+    outcome = Toned(item.outcome, _TONES[item.outcome])
     if item.outcome == "failed":
-        return [item.outcome, one_line(item.source), *[""] * 6]
-    return [
-        item.outcome,
-        one_line(item.source),
-        one_line(str(item.output)),
+        return (outcome, item.source)
+    return (
+        outcome,
+        item.source,
+        str(item.output),
         f"{item.source_dialect} to {item.dialect}",
         item.config or "custom config",
         ", ".join(item.dtypes),
         size_text(item.bytes),
         f"{item.seconds:.1f} s" if item.outcome == "converted" else "",
-    ]
+    )

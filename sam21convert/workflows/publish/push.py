@@ -23,7 +23,7 @@ from ...hub.retry import bounded, retry
 from ...io.output.temporary import temporary_folder
 from ...io.source import WEIGHTS
 from ...prediction.devices import pick_device
-from ...report import SILENT, Progress, size_text, table
+from ...report import SILENT, Part, Progress, Tone, Toned, size_text, table
 from .needs import check_packages
 from .readme import NAME
 from .replace import (
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from ...prediction.prompts import Prompt
     from .example import Example
 
+_TONES: dict[FileChange, Tone] = {"new": "good", "changed": "note", "same": "dim"}
 MESSAGE = "Upload with sam21convert"
 _NEW_PROPOSAL = "a new pull request"  # shown as the revision until it has one
 
@@ -94,7 +95,12 @@ class Publication(SourceReport, schema="push/1"):
         """What loading the source with torch or pickle would import and call."""
         return self.repository.safety
 
-    def __str__(self) -> str:
+    def shown(self) -> list[Part]:
+        """What people see.
+
+        Returns:
+            A table of what is, or would be, on the Hub.
+        """
         if self.uploaded:
             done = "uploaded; every size and hash on the Hub equals that of the local file"
         elif set(self.changes.values()) == {"same"}:
@@ -109,15 +115,15 @@ class Publication(SourceReport, schema="push/1"):
             ("repository", self.repo_id + (", to be created" if self.creates else "")),
             ("revision", self.revision),
             *(
-                (change, f"{name}, {size_text(files[name].size)}")
+                (Toned(change, _TONES[change]), f"{name}, {size_text(files[name].size)}")
                 for name, change in self.changes.items()
             ),
             *(("kept", name) for name in self.foreign),
             *(("note", note) for note in (*self.notes, *self.repository.notes)),
-            ("done", done),
+            ("done", Toned(done, "good") if self.uploaded else done),
             ("url", self.url),
         ]
-        return table(rows)
+        return [table(rows)]
 
 
 @bounded()

@@ -28,7 +28,7 @@ from ...dialects.rules import Dialect
 from ...errors import MismatchError, RefusedError, UsageError, call_of
 from ...io.nearby import expanded
 from ...io.source import CONFIG
-from ...report import SILENT, Progress, one_line, size_text, table
+from ...report import SILENT, Part, Progress, one_line, size_text, table
 from .card import Facts, OfficialFiles, Picture, metadata, section
 from .manifest import MANIFEST, FileFact, write_manifest
 from .proposals import proposals
@@ -78,7 +78,12 @@ class Repository(SourceReport):
             "parity": [report.to_dict() for report in self.parity],
         }
 
-    def __str__(self) -> str:
+    def shown(self) -> list[Part]:
+        """What people see.
+
+        Returns:
+            A table of what was read and written.
+        """
         verdict = "in parity with its source" if self.parity else "not compared with its source"
         rows = [
             ("read", str(self.source)),
@@ -87,7 +92,7 @@ class Repository(SourceReport):
             ("checked", f"loads strictly, {verdict}"),
             *(("note", note) for note in self.notes),
         ]
-        return table(rows)
+        return [table(rows)]
 
 
 class _Form(NamedTuple):

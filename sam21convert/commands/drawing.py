@@ -1,0 +1,126 @@
+"""The parts of an answer as a terminal shows them, with rich."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeAlias
+
+from rich.console import Console
+from rich.text import Text
+
+from ..report import Line, Part, Table, Tone, Toned, one_line
+
+_STYLES: dict[Tone, str] = {"good": "green", "bad": "red", "note": "yellow", "dim": "dim"}
+_LEAST = 0.3  # of the width, for a cell that is wrapped; with less room, a row goes on below
+_NARROWEST = 20  # columns; a narrower terminal wraps by itself
+_GAP = "  "
+_ANY = 1 << 20  # columns of what is not wrapped
+
+_Words: TypeAlias = Callable[[str], str]
+
+
+def drawn(parts: Sequence[Part], width: int | None, *, colours: bool, words: _Words) -> str:
+    """Draw the parts of an answer.
+
+    Args:
+        parts: The parts.
+        width: The columns of the terminal; None to leave lines as long as they are.
+        colours: Whether to colour what has a tone.
+        words: What is made of each text.
+
+    Returns:
+        The lines, with escape sequences if there are colours.
+    """
+    console = Console(
+        width=_ANY,
+        color_system="standard" if colours else None,
+        force_terminal=colours,
+        no_color=not colours,
+        highlight=False,
+        legacy_windows=False,
+    )
+    drawing = _Drawing(console, max(width or _ANY, _NARROWEST), words)
+    with console.capture() as captured:
+        for part in parts:
+            for line in drawing.table(part) if isinstance(part, Table) else drawing.line(part):
+                line.rstrip()
+                console.print(line, soft_wrap=True)
+    return captured.get().removesuffix("\n")
+
+
+class _Drawing:
+    """What the parts become on a terminal of a width."""
+
+    def __init__(self, console: Console, width: int, words: _Words) -> None:
+        self.console, self.width, self.words = console, width, words
+
+    def text(self, piece: str) -> Text:
+        """A piece or a cell, escaped before it is looked at any closer."""
+        style = _STYLES[piece.tone] if isinstance(piece, Toned) else ""
+        return Text(self.words(one_line(piece)), style)
+
+    def hanging(self, text: Text, width: int, hang: int) -> list[Text]:
+        """A text in lines, of which all but the first are indented."""
+        if text.cell_len <= width:
+            return [text]
+        hang = min(hang, width // 2)
+        start, rest = text[:hang], text[hang:]
+        first, *others = rest.wrap(self.console, width - hang, overflow="fold")
+        return [start + first, *(Text(" " * hang) + other for other in others)]
+
+    def line(self, line: Line) -> list[Text]:
+        text = Text.assemble(*map(self.text, line.pieces))
+        return self.hanging(text, self.width, line.hang)
+
+    def table(self, table: Table) -> Iterator[Text]:
+        rows = [row if isinstance(row, Line) else [*map(self.text, row)] for row in table.rows]
+        widths = self.widths([row for row in rows if not isinstance(row, Line)])
+        first, gives = widths[0], table.gives % len(widths)
+        room = self.width - sum(widths) - len(_GAP) * (len(widths) - 1)
+        fits = room >= 0 or widths[gives] + room >= _LEAST * self.width
+        widths[gives] += min(room, 0)
+        for row in rows:
+            if isinstance(row, Line):
+                yield from self.line(row)
+            elif fits:
+                yield from self.aligned(row, widths, table.right)
+            else:
+                yield from self.flowing(row, first)
+
+    def widths(self, rows: Sequence[Sequence[Text]]) -> list[int]:
+        columns = max(map(len, rows))
+        return [max(row[at].cell_len for row in rows if at < len(row)) for at in range(columns)]
+
+    def aligned(
+        self, row: Sequence[Text], widths: Sequence[int], right: Sequence[int]
+    ) -> Iterator[Text]:
+        """A row in columns; a cell that is wider than its column is wrapped within it."""
+        cells = [
+            self.hanging(cell, width, 0 if at else 2)
+            for at, (cell, width) in enumerate(zip(row, widths, strict=False))
+        ]
+        for below in range(max(map(len, cells))):
+            line, end = Text(), 0
+            for at, lines in enumerate(cells):
+                cell = lines[below] if below < len(lines) else Text()
+                pad = widths[at] - cell.cell_len if at in right else 0
+                if cell:
+                    line.append(" " * (end - line.cell_len + pad)).append_text(cell)
+                end += widths[at] + len(_GAP)
+            yield line
+
+    def flowing(self, row: Sequence[Text], first: int) -> Iterator[Text]:
+        """A row whose cells follow each other, and go on below the second."""
+        hang = first + len(_GAP)
+        if hang > self.width // 2:
+            hang = 2 * len(_GAP)
+        *lines, line = self.hanging(row[0], self.width, hang)
+        for cell in filter(None, row[1:]):
+            start = max(line.cell_len + len(_GAP), hang)
+            if start + cell.cell_len > self.width:
+                lines.append(line)
+                *more, cell = self.hanging(cell, self.width - hang, 0)
+                lines += [Text.assemble(" " * hang, one) for one in more]
+                line, start = Text(), hang
+            line = Text.assemble(line, " " * (start - line.cell_len), cell)
+        yield from (*lines, line)
