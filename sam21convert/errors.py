@@ -9,6 +9,7 @@
     ├── RefusedError           exit code 3   the file is intact, but not supported
     ├── MismatchError          exit code 1   two things that should agree do not
     └── UsageError             exit code 2   the request itself cannot be met
+        ├── SeveralCheckpointsError exit code 2  one checkpoint was expected, and there are several
         └── MissingPackageError exit code 2  a package is not installed; also a
                                              ModuleNotFoundError
 
@@ -152,19 +153,22 @@ class MissingFileError(UnreadableError, FileNotFoundError):
         self.errno, self.strerror = errno.ENOENT, os.strerror(errno.ENOENT)
 
 
-def unreadable(path: Path, error: OSError) -> UnreadableError:
-    """Make the error for a file that the operating system does not let us read.
+def unreadable(path: str | Path, error: OSError) -> UnreadableError:
+    """Make the error for a file that cannot be read.
 
     Args:
         path: The file, as the user gave it.
-        error: The error of the operating system.
+        error: The error of the operating system; or one that says what the file is, for a kind
+            of file that is not read.
 
     Returns:
         The error to raise: a :class:`MissingFileError` if there is no such file, otherwise an
         :class:`UnreadableError`.
     """
     missing = isinstance(error, FileNotFoundError)
-    return (MissingFileError if missing else UnreadableError)(f"{path}: {error.strerror}")
+    return (MissingFileError if missing else UnreadableError)(
+        f"{path}: {error.strerror or f'is {error}'}"
+    )
 
 
 class UnreachableError(UnreadableError):
@@ -209,6 +213,20 @@ class UsageError(Sam21ConvertError):
     """
 
     exit_code = 2
+
+
+class SeveralCheckpointsError(UsageError):
+    """A repository or folder holds several checkpoints, where one was expected.
+
+    Args:
+        message: What was expected and what was found.
+        hint: What to do next.
+        sources: What to give in order to read each of them.
+    """
+
+    def __init__(self, message: str, *, hint: str | None = None, sources: Sequence[str]) -> None:
+        super().__init__(message, hint=hint)
+        self.sources = tuple(sources)
 
 
 class MissingPackageError(UsageError, ModuleNotFoundError):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
-from ..errors import RefusedError, Sam21ConvertError, UnreadableError
+from ..errors import RefusedError, Sam21ConvertError, SeveralCheckpointsError, unreadable
 from ..io.folder import may_hold_weights
 from ..io.several import Listed, Several, list_sources, several_in
 from ..report import (
@@ -30,6 +30,7 @@ from .safety.report import FailOn, Safety, assess, tone_of
 
 Kind: TypeAlias = Literal["checkpoint", "refused", "unreadable", "other"]
 _BAD: tuple[Rating, ...] = ("dangerous", "unknown")
+_MOST_OF_A_REPOSITORY = 100  # checkpoints; each takes several requests
 _MOST_OTHERS = 1000  # files that are no checkpoints, and are looked through
 
 
@@ -241,7 +242,13 @@ def inspect_listed(
     files = []
     for source in listed.sources:
         progress.advance(0, source)
-        files.append(_inspected(source, allow, fail_on, options))
+        try:
+            files.append(_inspected(source, allow, fail_on, options))
+        except SeveralCheckpointsError as error:  # of a repository, whose files are now known
+            found = error.sources[:_MOST_OF_A_REPOSITORY]
+            files += [_inspected(one, allow, fail_on, options, several=False) for one in found]
+            if len(found) < len(error.sources):
+                cut = (*cut, f"{source}: the checkpoints beyond the first {len(found):,}")
         progress.advance(1)
     looked_at = {*[path for path in listed.others if may_be_loaded(Path(path).name)][:_MOST_OTHERS]}
     for path in listed.others:
@@ -276,10 +283,20 @@ def _inside(folder: Path) -> Several | None:
 
 
 def _inspected(
-    source: str, allow: Collection[str], fail_on: FailOn, options: dict[str, Any]
+    source: str,
+    allow: Collection[str],
+    fail_on: FailOn,
+    options: dict[str, Any],
+    *,
+    several: bool = True,
 ) -> Inspected:
+    """What one source is; it may only be several checkpoints where that is asked for."""
     try:
         found = inspect(source, allow=allow, fail_on=fail_on, **options)
+    except SeveralCheckpointsError as error:
+        if several and len(error.sources) > 1:
+            raise
+        return _failed(source, error, allow, fail_on)
     except (Sam21ConvertError, OSError) as error:
         return _failed(source, error, allow, fail_on)
     return Inspected(source, "checkpoint", found, found.safety, code=found.exit_code)
@@ -291,7 +308,7 @@ def _failed(
     """A file that is no checkpoint, or cannot be read."""
     safety = _assessed(source, allow) if Path(source).exists() else None
     if isinstance(error, OSError) and not isinstance(error, Sam21ConvertError):
-        error = UnreadableError(f"{source}: {error.strerror or error}")
+        error = unreadable(source, error)
     if isinstance(error, RefusedError) and not may_hold_weights(source) and Path(source).is_file():
         return _other(source, safety or Safety(), fail_on)
     kind: Kind = "refused" if isinstance(error, RefusedError) else "unreadable"

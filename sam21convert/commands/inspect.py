@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import click
 
-from ..errors import UsageError
+from ..errors import SeveralCheckpointsError, UsageError
 from ..report import Report
 from .shared import (
     ProgressBar,
@@ -35,8 +36,9 @@ def inspect(sources: tuple[str, ...], json: bool, **options: Any) -> Report:
     or any source that sam21convert pull accepts. Only headers are read; a file in a repository of
     the Hub (hf://) is not downloaded. Facts that the file does not contain are shown as unknown.
 
-    Several sources, a pattern, and a folder that is not one checkpoint give one line a file, or one
-    JSON object a line. Files that are no checkpoints are counted. The exit code is the worst.
+    Several sources, a pattern, and a folder or repository of several checkpoints give one line a
+    file, or one JSON object a line. Files that are no checkpoints are counted. The exit code is the
+    worst.
 
     No code in the file is run. For a pickle, inspect lists every name that
     torch.load(weights_only=False) would import and call, with its position, and exits with 1 if one
@@ -58,7 +60,8 @@ def inspect(sources: tuple[str, ...], json: bool, **options: Any) -> Report:
     gc.set_threshold(100_000)  # a header makes many objects, and no cycles
     listed = find_all(sources)
     if len(listed.sources) == 1 and not listed.others:
-        return report_on(listed.sources[0], **options)
+        with suppress(SeveralCheckpointsError):
+            return report_on(listed.sources[0], **options)
     if options["tensors"] and not json:
         raise UsageError(
             "`tensors` lists the tensors of one source, and here are several",

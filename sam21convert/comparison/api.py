@@ -13,7 +13,9 @@ from pathlib import Path
 import torch
 
 from ..io.date import date_of_output
+from ..io.nearby import expanded
 from ..io.output.atomic import refuse_existing
+from ..io.output.folders import refuse_file_name
 from ..io.tensor import DType
 from ..prediction.devices import pick_device
 from ..report import SILENT, Progress
@@ -97,8 +99,7 @@ def parity(
         >>> assert report.ok, report.problems
     """
     start, date = time.perf_counter(), date_of_output()
-    if report is not None:
-        refuse_existing(Path(report), overwrite=overwrite)
+    page = None if report is None else _folder(report, overwrite=overwrite)
     wanted = chosen(scenarios or ("full" if sensitivity else "quick"))
     arithmetic = Arithmetic(pick_device(device, to_compare=True), dtype)
     named = parse(left, config), parse(right, config if right_config is None else right_config)
@@ -134,9 +135,17 @@ def parity(
         seconds=round(time.perf_counter() - start, 2),
         date=date,
     )
-    if report is not None:
-        write_folder(result, Path(report), overwrite=overwrite)
+    if page is not None:
+        write_folder(result, page, overwrite=overwrite)
     return result
+
+
+def _folder(report: str | Path, *, overwrite: bool) -> Path:
+    """The folder of the report, if it may be written."""
+    folder = expanded(Path(report))
+    refuse_file_name(folder)
+    refuse_existing(folder, overwrite=overwrite)
+    return folder
 
 
 def _run(
@@ -200,8 +209,9 @@ def _cases(
     lengths = [s.frames for s in wanted if isinstance(s, VideoScenario)]
     moving = [s for s in wanted if isinstance(s, PixelScenario) and s.video]
     length = max([*lengths, *(PIXEL_FRAMES for _ in moving)], default=0)
-    drawn = pictures(None if images is None else Path(images), size)
-    played = clip(None if video is None else Path(video), size, length) if length else None
+    drawn = pictures(None if images is None else expanded(Path(images)), size)
+    shown = None if video is None else expanded(Path(video))
+    played = clip(shown, size, length) if length else None
     return list(cases(wanted, drawn, played))
 
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..errors import UnreadableError, UsageError
+from ..io.nearby import missing
 from ..model.image_predictor import pixels_of
 from ..model.video_frames import load_frames
 from ..prediction.draw import Mask, Pixels, scene
@@ -106,12 +107,15 @@ def pictures(folder: Path | None, image_size: int) -> tuple[Picture, ...]:
         The pictures in the order of their names.
 
     Raises:
-        UsageError: When the path is not a folder, or has no pictures.
+        MissingFileError: When the path does not exist.
+        UsageError: When it is not a folder, or has no pictures.
         UnreadableError: For a picture that cannot be read.
     """
     if folder is None:
         drawn = scene(image_size * 3 // 4)  # not of the model's size, so that it is resized
         return (Picture("", drawn, pixels_of(drawn, image_size)),)
+    if not folder.exists():
+        raise missing(folder)
     if not folder.is_dir():
         raise UsageError(f"{folder}: expected a folder of pictures")
     paths = [path for path in sorted(folder.iterdir()) if path.suffix.lower() in _SUFFIXES]
@@ -135,14 +139,14 @@ def clip(video: Path | None, image_size: int, length: int) -> Clip:
         The first frames of the video.
 
     Raises:
-        UsageError: When the path does not exist.
+        MissingFileError: When the path does not exist.
         UnreadableError: When it is not a video.
     """
     frames: Sequence[Pixels]
     if video is None:
         frames = [drawn_frame(number) for number in range(length)]
     elif not video.exists():
-        raise UsageError(f"{video}: no such file or folder")
+        raise missing(video)
     else:
         try:
             frames = list(islice(frames_of(video), length))

@@ -20,6 +20,7 @@ from ..dialects.keymap import covers
 from ..dialects.rules import Dialect
 from ..errors import UsageError
 from ..hub.resolve import locate
+from ..io.nearby import expanded
 from ..io.open import Blob, Source
 from ..io.output.atomic import refuse_existing
 from ..io.output.unchanged import Fingerprints, fingerprints, fingerprints_at
@@ -133,7 +134,7 @@ def make_plan(source: str | Path, destination: str | Path, options: ConvertOptio
             no base.
         MismatchError: when the tensors do not fit the config, or something would be lost.
     """
-    destination = Path(destination)
+    destination = expanded(Path(destination))
     container, dialect = pick_target(destination, options.to)
     options.check()
     if not Path(source).exists() and not dialect.file:

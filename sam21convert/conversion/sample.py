@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from ..config.load import load_config
 from ..config.registry import tensors_of
+from ..io.nearby import expanded
 from ..io.output.atomic import refuse_existing, scratch
 from ..io.tensor import TensorSpec
 from ..model.config import ModelConfig
@@ -100,7 +101,7 @@ def sample(
         >>> made.path
         PosixPath('random.pt')
     """
-    path = Path(path)
+    path = expanded(Path(path))
     model = load_config(config)
     refuse_existing(path, overwrite=overwrite)
     with scratch(path) as home:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os.path
-import re
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,6 +16,7 @@ from ..dialects.keymap import covers
 from ..dialects.rules import Dialect
 from ..errors import UsageError
 from ..io.output.atomic import refuse_existing
+from ..io.output.folders import meant_for_a_file
 from ..io.source import FOLDERS, INDEX, WEIGHTS, Container
 
 _SUFFIXES: Mapping[str, Container] = {
@@ -31,15 +31,6 @@ _FORMS: Mapping[Container, str] = {
     "timm folder": "a folder",
 }
 _PRECISIONS = {"F32": "", "F16": "-fp16", "BF16": "-bf16"}
-# Endings of formats that are not written here: such a name is not meant for a folder, nor is one
-# that ends in almost the same. An ending with a digit first, as in model-v1.2, is part of a name.
-_ARCHIVES = "7z bz2 gz rar tar tgz xz zip zst"
-_FOREIGN = (
-    "bin ckpt gguf ggml h5 json mlmodel msgpack npy npz onnx pb pickle pkl pt2 sft tflite "
-    f"torchscript txt yaml yml csv html jpeg jpg md mp4 pdf png {_ARCHIVES}"
-)
-_PACKED = re.compile(rf"(\.({_ARCHIVES.replace(' ', '|')}))+$", re.IGNORECASE)
-_ALIKE = 0.75  # of a ratio of difflib: .safetensor and .onx are, .ema and .hf are not
 
 
 def pick_target(destination: Path, to: str | None) -> tuple[Container, Dialect]:
@@ -76,27 +67,6 @@ def pick_target(destination: Path, to: str | None) -> tuple[Container, Dialect]:
             hint="name one, or leave `to` out",
         )
     return container, dialect
-
-
-def meant_for_a_file(name: str) -> str | None:
-    """Tell the name of a folder from one that looks like a file's that is not written here.
-
-    Args:
-        name: the last part of a path, which ends in nothing that is written.
-
-    Returns:
-        The nearest name of a file that can be written; None where the name is that of a folder.
-    """
-    from difflib import get_close_matches
-
-    whole = _PACKED.sub("", name)
-    ending = Path(whole).suffix.lower().removeprefix(".")
-    ours = [suffix.removeprefix(".") for suffix in _SUFFIXES]
-    near = get_close_matches(ending, [*ours, *_FOREIGN.split()], 1, _ALIKE)
-    if not near and whole == name:
-        return None
-    written = ".safetensors" if near in (["safetensors"], ["sft"]) else ".pt"
-    return f"{whole.removesuffix(Path(whole).suffix) if near else whole}{written}"
 
 
 def of_image_model(dialect: Dialect, checkpoint: Checkpoint) -> Dialect:

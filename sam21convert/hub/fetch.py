@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from ..config.beside import YAML, names_beside
 from ..config.transformers_folder import PROCESSORS
-from ..errors import RefusedError, UsageError
+from ..errors import RefusedError, SeveralCheckpointsError
 from ..io.data.checksums import git_hash
 from ..io.folder import ADAPTER, Found, Listing, Weights, find_weights, is_index, list_folder
 from ..io.nearby import expanded
@@ -277,13 +277,17 @@ def choose(where: str, names: Sequence[str], *, complete: bool = True) -> Chosen
 
     Raises:
         RefusedError: when there is no checkpoint.
-        UsageError: when there are several.
+        SeveralCheckpointsError: when there are several.
     """
     found = find_weights(where, Listing(names, complete))
     weights = found.weights
     if weights is None:
         message, hint = found.problem()
-        raise (UsageError if found.candidates else RefusedError)(message, hint=hint)
+        if not found.candidates:
+            raise RefusedError(message, hint=hint)
+        start = f"{where.rstrip('/')}/"
+        sources = [start + one.place if one.place else where for one in found.candidates]
+        raise SeveralCheckpointsError(message, hint=hint, sources=sources)
     yamls = [name for name in names if PurePosixPath(name).suffix in YAML]
     chosen = Chosen(weights, yamls[0] if len(yamls) == 1 else None, found)
     if weights.is_file:

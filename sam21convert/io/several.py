@@ -13,6 +13,7 @@ from typing import NamedTuple
 from ..errors import UsageError
 from .deepspeed import find_deepspeed
 from .folder import find_weights, is_index, is_shard, list_folder
+from .nearby import expanded
 from .sharded_by_process import has_processes
 
 
@@ -58,6 +59,7 @@ def expand_pattern(text: str) -> Sequence[str]:
     Raises:
         UsageError: If nothing matches.
     """
+    text = str(expanded(Path(text))) if text.startswith("~") else text
     if "://" in text or not glob.has_magic(text) or os.path.lexists(text):
         return [text]
     found = sorted(glob.glob(text, recursive=True), key=_by_number)  # noqa: PTH207 - any root

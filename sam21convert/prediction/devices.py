@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..errors import UsageError
+from ..errors import UsageError, did_you_mean, nearest
 
 if TYPE_CHECKING:
     import torch
+
+_AUTO = "`device=auto` takes the best of what is there"
+_KINDS = ("cpu", "cuda", "gpu", "mps", "xpu")  # of torch, and what people call some of them
 
 
 def pick_device(device: str | torch.device, *, to_compare: bool = False) -> str:
@@ -41,9 +44,16 @@ def pick_device(device: str | torch.device, *, to_compare: bool = False) -> str:
     if not there:
         raise UsageError(
             f"device {device}: torch {torch.__version__} finds only {' and '.join(found)} here",
-            hint="`device=auto` takes the best of what is there",
+            hint=did_you_mean(_meant(str(device), found), _AUTO),
         )
     return str(wanted)
+
+
+def _meant(device: str, found: list[str]) -> list[str]:
+    """What a misspelt device may mean, if that is there."""
+    kinds = {one.partition(":")[0] for one in found}
+    near = nearest(device, ["auto", *_KINDS, *kinds])[: int(":" not in device)]
+    return [one for one in near if one == "auto" or one in kinds]
 
 
 def place_model(device: str | torch.device) -> str:

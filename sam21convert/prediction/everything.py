@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
+from ..io.nearby import expanded
 from ..io.output.atomic import new_file
 from ..packages import require
 from ..report import SILENT, Progress
@@ -91,7 +92,7 @@ def predict_everything(
     from ..model.sam2 import SAM2
 
     device = pick_device(device)
-    image, drawn = Path(image), None if out is None else Path(out)
+    image, drawn = expanded(Path(image)), None if out is None else expanded(Path(out))
     coco = None if drawn is None else drawn.with_suffix(".coco.json")
     if drawn is not None and coco is not None:
         refuse_outputs([drawn, coco], [image, checkpoint], overwrite=overwrite)

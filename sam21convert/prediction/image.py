@@ -16,6 +16,7 @@ from PIL import Image
 from ..checkpoint.safety.report import Safety, SourceReport
 from ..config.registry import shipped_like
 from ..errors import UsageError
+from ..io.nearby import expanded
 from ..io.output.atomic import new_file, refuse_existing
 from ..packages import require
 from ..report import Part, Report, table
@@ -219,7 +220,8 @@ def predict_image(
     from ..model.sam2 import SAM2
 
     device = pick_device(device)
-    image, drawn = Path(image), None if out is None else Path(out)
+    image, drawn = expanded(Path(image)), None if out is None else expanded(Path(out))
+    mask = None if mask is None else expanded(Path(mask))
     objects = objects_of(prompts, mask)
     candidates = _wants_candidates(objects, mask, multimask)
     paths: list[Path] = []
@@ -229,7 +231,7 @@ def predict_image(
     pixels = read_picture(image)
     height, width = pixels.shape[:2]
     check_inside(prompts, width, height)
-    guess = None if mask is None else read_mask(Path(mask), width, height)
+    guess = None if mask is None else read_mask(mask, width, height)
     model, loading = load_for_use(SAM2, checkpoint, config, image_size, device, images_only=True)
     found = _segmented(model, pixels, objects, guess, candidates=candidates)
     arrays = tuple(mask for _, mask, _ in found)

@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from ..errors import MissingFileError, RefusedError, Sam21ConvertError, UnreadableError, UsageError
+from ..io.nearby import missing
 from ..model.pictures import MediaError, load_picture, rgb
 from .draw import Mask, Pixels
 
@@ -160,6 +161,8 @@ def as_ours(error: FileNotFoundError | ValueError) -> Sam21ConvertError:
 
 
 def _opened(path: Path) -> Image.Image:
+    if not path.exists():
+        raise missing(path)
     try:
         return load_picture(path, upright=True)
     except (FileNotFoundError, MediaError) as error:

@@ -13,7 +13,9 @@ from PIL import Image
 
 from ..config.hydra import VIDEO_BUILDERS
 from ..errors import UsageError
+from ..io.nearby import expanded
 from ..io.output.atomic import new_folder, refuse_existing
+from ..io.output.folders import refuse_file_name
 from ..packages import require
 from ..report import SILENT, Part, Progress, Report, table
 from .devices import pick_device
@@ -164,7 +166,7 @@ def predict_video(
     """
     require("torch", "predict_video")
     device = pick_device(device)
-    source, folder = Path(video), Path(out)
+    source, folder = expanded(Path(video)), expanded(Path(out))
     objects = grouped(prompts)
     if not objects:
         raise no_prompt()
@@ -291,6 +293,7 @@ def _film(
 
 def _refuse_occupied(folder: Path, inputs: Sequence[Path], *, overwrite: bool) -> None:
     """Raise :class:`UsageError` unless ``folder`` is free or holds an earlier prediction only."""
+    refuse_file_name(folder)
     refuse_existing(folder, overwrite=overwrite)
     if not folder.exists():
         return

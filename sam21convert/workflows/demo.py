@@ -15,6 +15,8 @@ from ..conversion.api import convert
 from ..conversion.sample import DEFAULT_CONFIG, sample
 from ..errors import MismatchError, UsageError
 from ..io.data.checksums import same_bytes
+from ..io.nearby import expanded
+from ..io.output.folders import refuse_file_name
 from ..packages import require
 from ..prediction.devices import pick_device
 from ..prediction.load import load_model
@@ -179,7 +181,8 @@ def demonstrate(
     """
     require("torch", "demo")
     device = pick_device(device, to_compare=True)
-    home = Path(folder)
+    home = expanded(Path(folder))
+    refuse_file_name(home)
     if home.exists() and (not home.is_dir() or any(home.iterdir())):
         raise UsageError(f"{home}: exists", hint="name a new folder: sam21convert demo FOLDER")
     home.mkdir(parents=True, exist_ok=True)

@@ -12,6 +12,7 @@ from ..config.transformers_folder import PROCESSORS
 from ..errors import UsageError
 from ..hub.resolve import resolve, verify
 from ..io.data.checksums import sha256
+from ..io.nearby import expanded
 from ..io.open import open_source
 from ..io.output.atomic import new_file, new_folder, refuse_existing
 from ..io.source import CONFIG, INDEX
@@ -73,19 +74,20 @@ def pull(source: str, destination: str | Path | None = None, *, overwrite: bool 
         >>> sam21convert.pull("hf://org/my-sam2", "copy").path
         PosixPath('copy')
     """
-    if destination is not None:
-        refuse_existing(Path(destination), overwrite=overwrite)
+    out = None if destination is None else expanded(Path(destination))
+    if out is not None:
+        refuse_existing(out, overwrite=overwrite)
     located = resolve(source)
     path = located.path
-    if path == Path(source):
+    if path == expanded(Path(source)):
         raise UsageError(
             f"{source}: is a path, so there is nothing to download",
             hint="pull takes a name that sam21convert list shows, hf://org/repo or https://...",
         )
     verify(located)
     files = _files(path) if path.is_dir() else [path]
-    if destination is not None:
-        path = _copy(path, files, Path(destination), overwrite=overwrite)
+    if out is not None:
+        path = _copy(path, files, out, overwrite=overwrite)
         files = [path / file.name for file in files] if path.is_dir() else [path]
     return Pulled(
         source=source,

@@ -8,10 +8,11 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from ..conversion.api import convert
-from ..errors import MismatchError, UsageError
+from ..errors import MismatchError, UsageError, did_you_mean, nearest
 from ..hub import published
 from ..hub.published import Published, Twin
 from ..hub.resolve import resolve, verify
+from ..hub.spelling import published_named, spelt
 from ..io.output.temporary import temporary_folder
 from ..report import SILENT, Part, Progress, Report, Table, Tone, Toned, one_line
 
@@ -107,12 +108,15 @@ def selftest(names: Sequence[str] = (), *, progress: Progress = SILENT) -> SelfT
 
 def _named(name: str) -> Published:
     comparable = [known.name for known in published.PUBLISHED if known.twins]
-    for known in published.PUBLISHED:
-        if known.name == name and known.twins:
-            return known
+    taken = spelt(name)
+    known = None if taken is None else published_named(taken)
+    on_hub = {f"hf://{one.repo}": one for one in published.PUBLISHED}
+    known = known or on_hub.get(taken or "")
+    if known is not None and known.twins:
+        return known
     raise UsageError(
-        f"{name}: expected a published checkpoint of which another form is known: "
-        f"{', '.join(comparable)}"
+        f"{name}: expected a published checkpoint of which another form is known",
+        hint=did_you_mean(nearest(name, comparable), f"one of {', '.join(comparable)}"),
     )
 
 

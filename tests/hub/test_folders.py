@@ -197,7 +197,7 @@ def test_a_config_of_another_model_is_noted(world: World, tmp_path: Path) -> Non
     assert world.downloaded("org/large") == WEIGHTS
 
 
-@pytest.mark.parametrize("command", ["inspect", "pull"])
+@pytest.mark.parametrize("command", ["validate", "pull"])
 @pytest.mark.parametrize("end", ["", "@main", "/"])
 def test_several_are_listed_with_references_that_work(world: World, command: str, end: str) -> None:
     answer = world.run(command, f"hf://org/steps{end}")

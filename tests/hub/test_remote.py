@@ -94,17 +94,22 @@ class World:
 
     def run(self, *words: str) -> tuple[dict[str, Any], list[Request]]:
         """The JSON that a command prints for its result or error, and its requests to the Hub."""
+        code, out, requests = self.told(*words, "--json")
+        answer: dict[str, Any] = json.loads(out)
+        assert code == answer["exit_code"]
+        return answer, requests
+
+    def told(self, *words: str) -> tuple[int, str, list[Request]]:
+        """The exit code of a command, what it prints, and its requests to the Hub."""
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         self.hub.requests.clear()
-        self.process.stdin.write(json.dumps([*words, "--json"]) + "\n")
+        self.process.stdin.write(json.dumps(words) + "\n")
         self.process.stdin.flush()
         code, out, err = json.loads(self.process.stdout.readline())
         assert out, err
-        answer: dict[str, Any] = json.loads(out)
-        assert code == answer["exit_code"]
         assert WRITER.token not in out + err
-        return answer, list(self.hub.requests)
+        return code, out, list(self.hub.requests)
 
     def inspect(self, reference: str) -> tuple[dict[str, Any], list[Request]]:
         answer, requests = self.run("inspect", reference, "--tensors")
@@ -325,7 +330,6 @@ def test_a_failure_in_the_middle_names_the_file_once(
         ("hf://org/zip/gone.pt", "does not hold this file"),
         ("hf://org/several/gone", "does not hold this file"),
         ("hf://some/gated", "is gated"),
-        ("hf://org/several", "several checkpoints: a.pt, empty.pt, sub/b.safetensors"),
         ("hf://org/nothing", "no checkpoint among its 2 files"),
         ("hf://org/nothing/README.md", "is text"),
         ("hf://org/several/empty.pt", "is empty"),
@@ -334,6 +338,28 @@ def test_a_failure_in_the_middle_names_the_file_once(
 )
 def test_an_error_names_its_reason(world: World, reference: str, says: str) -> None:
     assert says in world.error(reference)
+
+
+@pytest.mark.parametrize("reference", ["hf://org/several", "org/several", "hf://org/several@main"])
+def test_a_repository_of_several_checkpoints_is_summed_up(world: World, reference: str) -> None:
+    code, out, requests = world.told("inspect", reference, "--json")
+    assert code == 3  # of the empty one
+    found = {one["path"].removeprefix("hf://"): one for one in map(json.loads, out.splitlines())}
+    where = reference.removeprefix("hf://")
+    assert list(found) == [f"{where}/{name}" for name in ("a.pt", "empty.pt", "sub/b.safetensors")]
+    empty = found.pop(f"{where}/empty.pt")
+    assert "is empty" in empty["error"]
+    assert {one["dialect"] for one in found.values()} == {"official"}
+    assert sum(request.sent for request in requests) < 3 * KILOBYTES
+    _, text, _ = world.told("inspect", reference)
+    assert text.splitlines()[-1] == "2 of SAM 2, 1 unreadable"
+
+
+def test_a_long_repository_is_summed_up_in_part(world: World) -> None:
+    world.hub.create("org/long", {f"empty_{number}.pt": b"" for number in range(102)})
+    code, out, _ = world.told("inspect", "hf://org/long", "--json")
+    assert code == 3
+    assert len(out.splitlines()) == 100
 
 
 def damaged_zips(intact: bytes) -> dict[str, tuple[bytes, str]]:

@@ -11,6 +11,8 @@ import torch
 from safetensors.torch import save_file
 
 import sam21convert
+from sam21convert.errors import UsageError
+from sam21convert.workflows.selftest import _named
 
 from ..support.answers import conforms
 from ..support.checkpoints import DEBUG
@@ -98,3 +100,19 @@ def test_downloaded_converted_and_compared(
 def test_the_published_weights(name: str, tmp_path: Path) -> None:
     code, out, err = child(REAL, [name], environment(tmp_path))
     assert (code, err) == (0, ""), out
+
+
+@pytest.mark.parametrize(
+    "name", ["sam2.1_hiera_tiny", "sam2.1-hiera-tiny", "facebook/sam2.1-hiera-tiny", "sam2.1_t"]
+)
+def test_other_spellings_of_a_name_are_understood(name: str) -> None:
+    assert _named(name).name == NAME
+
+
+def test_a_misspelt_name_is_told_with_what_is_alike() -> None:
+    with pytest.raises(UsageError) as refused:
+        _named("sam2.1_hiera_tyni")
+    assert str(refused.value.hint).startswith(f"did you mean {NAME}")
+    with pytest.raises(UsageError) as refused:
+        _named("sam3")
+    assert str(refused.value.hint).startswith("one of sam2.1_hiera_tiny, ")

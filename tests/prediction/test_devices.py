@@ -75,6 +75,24 @@ def test_one_that_is_not_there_is_refused_by_naming_those_that_are(
     assert refused.value.message == said
 
 
+@pytest.mark.parametrize(
+    ("device", "hint"),
+    [
+        ("cud", "did you mean cuda?"),
+        ("cpuu", "did you mean cpu?"),
+        ("atuo", "did you mean auto?"),
+        *((word, "takes the best of what is there") for word in ("gpu", "mps", "x", "cuda:7")),
+    ],
+)
+def test_what_is_spelt_alike_is_named_if_it_is_there(
+    device: str, hint: str, machine: Machine
+) -> None:
+    machine("cuda", 2)
+    with pytest.raises(UsageError) as refused:
+        pick_device(device)
+    assert hint in str(refused.value.hint)
+
+
 def test_a_model_may_be_built_without_values() -> None:
     assert place_model("meta") == "meta"
     assert place_model("cpu") == "cpu"

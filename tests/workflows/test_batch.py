@@ -421,6 +421,31 @@ class TestNames:
         assert list(tree(sweep / "aus gabe")) == ["größe 東京.safetensors"]
 
 
+class TestPattern:
+    def test_what_is_no_checkpoint_is_counted_and_no_failure(self, sweep: Path) -> None:
+        Path("runs/README.md").write_text("# Runs\n")
+        Path("runs/cat.jpg").write_bytes(b"\xff\xd8\xff\xe0" + bytes(99))
+        shutil.copy("runs/epoch_1.pt", "runs/epoch_1.pth.tar")
+        Path("runs/cut.pt").write_bytes(b"PK\x03\x04")
+        report = sam21convert.batch("runs/*", "out", dry_run=True)
+        found = {item.source.removeprefix("runs/"): item.outcome for item in report.items}
+        good = ("epoch_1.pt", "epoch_2.pt", "epoch_10.pt", "epoch_1.pth.tar")
+        assert found == {**dict.fromkeys(good, "planned"), "cut.pt": "failed"}
+        assert report.others == ("runs/README.md", "runs/cat.jpg")
+        assert "no checkpoints: 2 files: runs/README.md, runs/cat.jpg" in str(report)
+
+    def test_a_file_that_is_named_is_one_that_fails(self, sweep: Path) -> None:
+        Path("notes.md").write_text("# Notes\n")
+        report = sam21convert.batch(["notes.md", "runs/epoch_1.pt"], "out", dry_run=True)
+        assert outcomes(report) == ["failed", "planned"]
+
+    def test_one_that_matches_nothing_else_is_refused(self, sweep: Path) -> None:
+        Path("a.md").write_text("# A\n")
+        with pytest.raises(UsageError, match=r"\*\.md: no checkpoints: 1 file: a\.md"):
+            sam21convert.batch("*.md", "out")
+        assert not Path("out").exists()
+
+
 class TestManifest:
     @pytest.mark.parametrize("suffix", ["yaml", "yml", "json"])
     def test_lists_entries_with_options_of_their_own(self, sweep: Path, suffix: str) -> None:
@@ -447,6 +472,20 @@ class TestManifest:
         listed = [entry.source for entry in read_sources(["runs/list.txt"]).entries]
         assert listed == ["runs/epoch_1.pt", "sam2.1_hiera_tiny", "hf://a/b"]
 
+    def test_understands_what_names_something_published_or_on_the_hub(self, sweep: Path) -> None:
+        names = ("facebook/sam2.1-hiera-tiny", "me/my-sam2@v2", "sam2.1_b", "hf.co/a/b")
+        page = "https://huggingface.co/a/b/blob/main/m.pt"
+        paths = ("lists/a.pt", "lists/none", "gone.pt", "../runs/epoch_1.pt")
+        Path("runs/lists").mkdir()
+        Path("runs/list.txt").write_text("\n".join([*names, page, *paths, "~/m.pt"]))
+        listed = [entry.source for entry in read_sources(["runs/list.txt"]).entries]
+        expected = [*names, page, *(f"runs/{path}" for path in paths), str(Path.home() / "m.pt")]
+        assert listed == expected
+        Path("me").mkdir()  # beside it, not beside the manifest
+        Path("runs/list.json").write_text(json.dumps([{"source": "x.pt", "base": names[0]}]))
+        (entry,) = read_sources(["runs/list.json"]).entries
+        assert entry.options["base"] == names[0]
+
     def test_is_a_single_argument_and_no_index(self, sweep: Path) -> None:
         for name in ("a.yaml", "b.txt", "model.safetensors.index.json"):
             Path(name).write_text("[]")
@@ -465,7 +504,8 @@ class TestManifest:
             (b"source: a.pt", UnreadableError, "not a list"),
             (b"- 3", UnreadableError, "entry 1: has no source"),
             (b"- a.pt\n- name: x", UnreadableError, "entry 2: has no source"),
-            (b"- {source: a.pt, typo: 1}", UnreadableError, "'typo' is unknown"),
+            (b"- {source: a.pt, zzz: 1}", UnreadableError, "'zzz' is unknown\nhint: one of"),
+            (b"- {source: a.pt, dtyp: x}", UnreadableError, "unknown\nhint: did you mean dtype"),
             (b"- {source: a.pt, image_size: big}", UnreadableError, "expected a whole number"),
             (b"- {source: a.pt, image_size: true}", UnreadableError, "expected a whole number"),
             (b"- {source: a.pt, dtype: 16}", UnreadableError, "expected text"),

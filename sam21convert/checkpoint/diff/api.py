@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from ...errors import UsageError
 from ...io.data.checksums import check_sums, used_blobs
 from ...io.data.copy import Files
+from ...io.nearby import expanded
 from ...io.source import refuse_input
 from ...io.tensor import Tensor
 from ...report import SILENT, Progress
@@ -62,15 +63,16 @@ def diff(
     """
     if tolerance is not None and not (isfinite(tolerance) and tolerance >= 0):
         raise UsageError(f"`tolerance={tolerance}`: must be a finite number, 0 or more")
+    plot = None if plot is None else expanded(Path(plot))
     if plot is not None:
         from .plot import prepare
 
-        prepare(Path(plot), overwrite=overwrite)
+        prepare(plot, overwrite=overwrite)
     one, other = open_pair(a, b)
     for side in (one, other):
         if plot is not None:
             # Any container of a single file has the same rule.
-            refuse_input(Path(plot), "safetensors", side.checkpoint.source)
+            refuse_input(plot, "safetensors", side.checkpoint.source)
         tensors = [Tensor(ref.spec, (ref,)) for ref in side.tensors.values()]
         check_sums(used_blobs(side.checkpoint.source.blobs, tensors), SILENT)
     progress.start("comparing", _nbytes(one) + _nbytes(other))
@@ -90,7 +92,7 @@ def diff(
     if plot is not None:
         from .plot import draw
 
-        draw(result, Path(plot), overwrite=overwrite)
+        draw(result, plot, overwrite=overwrite)
     return result
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from ...errors import MissingFileError, Sam21ConvertError, UnreadableError, UsageError, unreadable
@@ -170,9 +169,7 @@ def _verdict_on(source: str, allow: Collection[str], fail_on: FailOn) -> Verdict
     except Sam21ConvertError:
         raise
     except OSError as error:
-        if error.strerror is None:
-            raise UnreadableError(f"{source}: is {error}") from error
-        raise unreadable(Path(source), error) from error
+        raise unreadable(source, error) from error
     if safety.passes(fail_on):
         return Verdict(source, safety, fail_on)
     return Verdict(source, safety, fail_on, _advice(source, safety))

@@ -14,6 +14,8 @@ from ...conversion.target import pick_target
 from ...dialects import HF_VIDEO, named
 from ...errors import UsageError
 from ...hub.resolve import locate
+from ...io.nearby import expanded
+from ...io.output.folders import refuse_file_name
 from ...io.source import FOLDERS
 from ...io.tensor import DType
 from ...model.config import Generation
@@ -95,7 +97,8 @@ def batch(
         >>> [item.outcome for item in report.items]
         ['converted', 'converted']
     """
-    out = Path(out)
+    out = expanded(Path(out))
+    refuse_file_name(out)
     if jobs < 1:
         raise UsageError(f"`jobs`: expected a number from 1, found {jobs}")
     common = ConvertOptions(

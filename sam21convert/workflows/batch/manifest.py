@@ -14,16 +14,28 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, NamedTuple
 
-from ...errors import RefusedError, UnreadableError, UsageError
-from ...hub.published import PUBLISHED
+from ...errors import (
+    RefusedError,
+    Sam21ConvertError,
+    UnreadableError,
+    UsageError,
+    did_you_mean,
+    nearest,
+)
+from ...hub.spelling import spelt
+from ...io.folder import is_index, may_hold_weights
+from ...io.nearby import expanded
+from ...io.open import open_source
 from ...io.several import list_sources, several_in
 from ...io.source import is_file_name
 from ...io.text import parse_json, read_text
 from ...io.yaml_text import parse_yaml
+from ...report import not_checkpoints
 
 # The options that an entry may set for its own conversion, and the types of their values.
 OPTIONS: Mapping[str, type] = {
@@ -40,7 +52,6 @@ _YAML = (".yaml", ".yml")
 _MAX_BYTES = 2 << 20
 _MAX_ENTRIES = 10_000
 _SHOWN = 60  # characters of a wrong value that an error message shows
-_NAMES = {name for published in PUBLISHED for name in (published.name, published.url)}
 
 
 @dataclass(frozen=True)
@@ -63,7 +74,7 @@ class Sources(NamedTuple):
 
     Attributes:
         entries: one for each checkpoint.
-        others: files of the given folders that are no checkpoints.
+        others: files that patterns match, and those in folders, which are no checkpoints.
     """
 
     entries: list[ManifestEntry]
@@ -85,30 +96,54 @@ def read_sources(
         with numbers by value, so that epoch_2 comes before epoch_10.
 
     Raises:
-        UsageError: If there is no source, or a pattern matches nothing.
+        UsageError: If there is no source, or a pattern matches no checkpoint.
         UnreadableError: As :func:`read_manifest` does.
         RefusedError: As :func:`read_manifest` does.
     """
     texts = [str(source) for source in ([given] if isinstance(given, (str, Path)) else given)]
     if not texts:
         raise UsageError("no source is given", hint="name checkpoints, a pattern or a manifest")
-    if len(texts) == 1 and _is_manifest(Path(texts[0])):
-        return Sources(read_manifest(Path(texts[0])))
+    first = expanded(Path(texts[0]))
+    if len(texts) == 1 and _is_manifest(first):
+        return Sources(read_manifest(first))
     listed = list_sources(texts, lambda folder: None if own(str(folder)) else several_in(folder))
-    beside = tuple(name for name in listed.others if not own(name))
-    return Sources([ManifestEntry(source) for source in listed.sources], beside)
+    named = {*texts, *(str(expanded(Path(text))) for text in texts)}
+    found = {s: s in named or own(s) or _may_be_checkpoint(Path(s)) for s in listed.sources}
+    others = [*(s for s, taken in found.items() if not taken), *listed.others]
+    if not any(found.values()):
+        raise UsageError(f"{' '.join(texts)}: {not_checkpoints(others)}")
+    entries = [ManifestEntry(source) for source, taken in found.items() if taken]
+    return Sources(entries, tuple(name for name in others if not own(name)))
 
 
 def identity(source: str) -> str:
     """Normalise a source, so that two ways to write it compare as equal.
 
     Args:
-        source: A path, URL or published name.
+        source: A path, URL, published name or repository.
 
     Returns:
-        The absolute path; URLs and published names as they are.
+        The absolute path; URLs as they are, and other names as
+        :func:`~sam21convert.hub.spelling.spelt` brings them to one spelling.
     """
-    return source if "://" in source or source in _NAMES else os.path.abspath(source)  # noqa: PTH100
+    if "://" in source:
+        return source
+    path = expanded(Path(source))
+    taken = None if os.path.lexists(path) else _spelt(source)
+    return taken or os.path.abspath(path)  # noqa: PTH100 - of links too
+
+
+def _may_be_checkpoint(path: Path) -> bool:
+    """Whether what a pattern matches is named like a checkpoint, or is no other file by content."""
+    if path.is_dir() or may_hold_weights(path.name) or is_index(path.name):
+        return True
+    try:
+        open_source(path)
+    except RefusedError:
+        return False
+    except (Sam21ConvertError, OSError):
+        pass  # what is damaged fails in its turn
+    return True
 
 
 def _is_manifest(path: Path) -> bool:
@@ -170,7 +205,8 @@ def _entry(path: Path, number: int, item: Any) -> ManifestEntry:
     for key, value in values.items():
         if key not in known:
             raise UnreadableError(
-                f"{where}: {_short(key)} is unknown", hint=f"one of {', '.join(known)}"
+                f"{where}: {_short(key)} is unknown",
+                hint=did_you_mean(nearest(str(key)[:_SHOWN], known), f"one of {', '.join(known)}"),
             )
         if type(value) is not known[key]:
             kind = "a whole number" if known[key] is int else "text"
@@ -185,10 +221,11 @@ def _entry(path: Path, number: int, item: Any) -> ManifestEntry:
         raise UnreadableError(
             f"{where}: {_short(name)} is not a file name", hint="write the name without folders"
         )
-    source = _beside(path, values.pop("source"), also_names=_NAMES)
-    for key in values.keys() & {"base", "config"}:
-        names = _NAMES if key == "base" else {values[key]}
-        values[key] = _beside(path, values[key], also_names=names)
+    source = _beside(path, values.pop("source"))
+    if "base" in values:
+        values["base"] = _beside(path, values["base"])
+    if "config" in values and os.path.lexists(there := _inside(path, values["config"])):
+        values["config"] = str(there)
     return ManifestEntry(source, name, values)
 
 
@@ -203,9 +240,22 @@ def _short(value: Any) -> str:
     return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 3]}..."
 
 
-def _beside(path: Path, text: str, *, also_names: Iterable[str]) -> str:
-    """A path relative to the manifest; names that no file has are left as they are."""
-    there = path.parent / text
-    if "://" in text or (text in also_names and not there.exists()):
+def _beside(path: Path, text: str) -> str:
+    """A path relative to the manifest; what names something published or on the Hub, as it is."""
+    there = _inside(path, text)
+    first = path.parent.joinpath(*PurePath(text).parts[:1])
+    is_path = os.path.lexists(there) or ("/" in text and os.path.lexists(first))
+    if "://" in text or (not is_path and _spelt(text) is not None):
         return text
     return str(there)
+
+
+def _inside(path: Path, text: str) -> Path:
+    return path.parent / expanded(Path(text))
+
+
+def _spelt(text: str) -> str | None:
+    """What a text names if it is no path; None too for an address that fails in its turn."""
+    with suppress(UsageError):
+        return spelt(text)
+    return None

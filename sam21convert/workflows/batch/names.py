@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from itertools import takewhile
 from urllib.parse import unquote
 
-from ...conversion.target import meant_for_a_file
 from ...errors import UsageError
 from ...io.names import folded
+from ...io.output.folders import meant_for_a_file
 from .manifest import ManifestEntry, identity
 
 # Extensions of files that may be mistaken for checkpoints; any other ending is part of the name, as
@@ -66,13 +66,14 @@ def name_outputs(
 
 def _parts(source: str) -> list[str]:
     """The parts of the path of a source, of whatever form, without ``.`` and ``..``."""
+    source = identity(source)
     if source.startswith("hf://"):
         path = _REVISION.sub(r"@\1-\2", source.removeprefix("hf://"))
     elif "://" in source:
         # not urlsplit: an address that is not valid fails alone, when it is its turn
         path = unquote(re.split("[?#]", source.partition("://")[2])[0].partition("/")[2])
     else:
-        path = identity(source)
+        path = source
     path = "".join(char if char.isprintable() else "_" for char in path)
     return [part for part in path.split("/") if part.strip(".")] or ["checkpoint"]
 

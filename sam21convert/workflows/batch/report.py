@@ -76,7 +76,7 @@ class BatchReport(Report, schema="batch/1"):
         left_out: Sources that the batch itself has written.
         seconds: The duration of the whole batch.
         dry_run: Whether nothing was written.
-        others: Files of the given folders that are no checkpoints.
+        others: Files that patterns match, and those in folders, which are no checkpoints.
 
     Example:
         >>> report = sam21convert.batch("*.pt", "converted", suffix=".safetensors")

@@ -27,6 +27,7 @@ from ...dialects import EITHER, HF_IMAGE, HF_VIDEO, OFFICIAL, named
 from ...dialects.rules import Dialect
 from ...errors import MismatchError, RefusedError, UsageError, call_of
 from ...io.nearby import expanded
+from ...io.output.folders import refuse_file_name
 from ...io.source import CONFIG
 from ...report import SILENT, Part, Progress, one_line, size_text, table
 from .card import Facts, OfficialFiles, Picture, metadata, section
@@ -158,7 +159,7 @@ def compose(
     if config is None and checkpoint.config_from not in (None, CONFIG):
         config = checkpoint.config  # from the YAML beside it on the Hub
     given, source = str(source), checkpoint.source.path.absolute()
-    folder = Path(folder).absolute()
+    folder = expanded(Path(folder)).absolute()
     dialect = _pick(checkpoint, to)
     with _new(folder):
         official = _write_weights(checkpoint, dialect, config, folder, with_official=with_official)
@@ -207,6 +208,7 @@ def _pick(checkpoint: Checkpoint, to: str | None) -> Dialect:
 @contextmanager
 def _new(folder: Path) -> Iterator[None]:
     """Make a folder, and remove it when the block fails."""
+    refuse_file_name(folder)
     try:
         folder.mkdir()
     except OSError as error:
