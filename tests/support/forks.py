@@ -1,7 +1,7 @@
 """Programs in processes of their own that need not import again what all of them import.
 
-The processes are forks of one that has imported the client of the Hub and what it needs. The client
-itself and the package are imported anew in each, because they read the environment then.
+The processes are forks of one that has imported torch, and the client of the Hub with what it needs.
+The client itself and the package are imported anew in each, because they read the environment then.
 """
 
 from __future__ import annotations
@@ -19,7 +19,12 @@ from typing import Any
 _ANEW = ("huggingface_hub", "sam21convert")
 _FORKS = multiprocessing.get_context("forkserver")
 _FORKS.set_forkserver_preload(
-    ["huggingface_hub.file_download", "huggingface_hub.hf_api", "sam21convert.commands.main"]
+    [
+        "huggingface_hub.file_download",
+        "huggingface_hub.hf_api",
+        "sam21convert.commands.main",
+        "torch",
+    ]
 )
 
 
