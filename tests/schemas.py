@@ -17,6 +17,8 @@ from sam21convert.checkpoint.inspect import Inspection
 from sam21convert.checkpoint.safety.policy import Rating
 from sam21convert.checkpoint.safety.report import Global, Safety, SourceReport
 from sam21convert.checkpoint.safety.verdict import Verdict
+from sam21convert.checkpoint.stats import Statistics
+from sam21convert.checkpoint.tree import Module
 from sam21convert.checkpoint.validate import Validation
 from sam21convert.comparison import findings
 from sam21convert.conversion.report import Conversion
@@ -57,7 +59,13 @@ FINITE = float | None  # JSON has no other numbers
 # What to_dict() adds to the fields, or writes in another way.
 WRITTEN: Mapping[type, Mapping[str, Any]] = {
     SourceReport: {"safety": Rating},
-    Inspection: {**FACTS, "advice": str | None, "inventory": Maybe([ENTRY])},
+    Inspection: {
+        **FACTS,
+        "advice": str | None,
+        "inventory": Maybe([ENTRY]),
+        "tree": Maybe(Module),
+        "stats": Maybe(Statistics),
+    },
     Verdict: {**FACTS, "verdict": str},
     Validation: {
         "misshapen": get_type_hints(Validation)["mismatched"],
@@ -115,7 +123,8 @@ OTHERS: Mapping[str, Mapping[str, Any]] = {
 
 def written(cls: type) -> dict[str, Any]:
     """The fields of a dataclass and their types, as ``to_dict()`` gives them."""
-    late = {"Resampled": Any, "ParityReport": findings.ParityResult}  # for type checkers alone
+    # Imported for type checkers alone.
+    late = {"Resampled": Any, "ParityReport": findings.ParityResult, "Statistics": Statistics}
     hints = get_type_hints(cls, localns=late)
     found = {field.name: hints[field.name] for field in fields(cls)}
     for base in reversed(cls.__mro__):

@@ -483,6 +483,7 @@ PROPOSED = "tests/workflows/test_proposals.py::test_each_proposal_is_followed_as
 IN_PYTHON = "tests/conversion/test_lora_settings.py::test_the_ways_out_of_a_refusal_lead_out"
 EXEMPT: Mapping[tuple[str, str], str] = {
     ("checkpoint/diff/report.py", "more with --json"): NO_HINT,
+    ("checkpoint/tree.py", "deeper lines with --json"): NO_HINT,
     ("checkpoint/open.py", "ask for the checkpoint alone"): NETWORK,
     ("checkpoint/quantised.py", "sam21convert pull"): NETWORK,
     ("checkpoint/safety/folder.py", "sam21convert pull"): NETWORK,

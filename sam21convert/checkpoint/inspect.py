@@ -1,12 +1,12 @@
-"""Say what a checkpoint is, from headers alone and without torch."""
+"""Say what a checkpoint is, without torch; but for statistics, from headers alone."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..config.registry import format_line
 from ..dialects import OFFICIAL
@@ -15,10 +15,26 @@ from ..hub.resolve import resolve
 from ..io.source import CONFIG, Container
 from ..io.tensor import TensorSpec
 from ..model.config import Generation
-from ..report import Line, Part, Report, fold, one_line, size_text, table
+from ..report import (
+    BLANK,
+    SILENT,
+    Line,
+    Part,
+    Progress,
+    Report,
+    fold,
+    one_line,
+    size_text,
+    table,
+)
 from .mismatch import describe, part_text
 from .open import Checkpoint, open_checkpoint
+from .order import in_model_order
 from .safety.report import FAIL_ON, FailOn, Safety, assess
+from .tree import Module, tree_of
+
+if TYPE_CHECKING:
+    from .stats import Statistics
 
 _SHOWN = 8  # names on a line
 
@@ -49,6 +65,8 @@ class Inspection(Report, schema="inspect/1"):
         safety: what loading the file with torch or pickle would import and call.
         fail_on: the rating from which on the answer is no.
         inventory: name -> type and shape of each tensor; None unless asked for.
+        tree: the tensors by module; None unless asked for.
+        stats: statistics of the values of each tensor; None unless asked for.
 
     Example:
         >>> found = sam21convert.inspect("model.pt")
@@ -77,6 +95,8 @@ class Inspection(Report, schema="inspect/1"):
     safety: Safety
     fail_on: FailOn = "unknown"
     inventory: dict[str, TensorSpec] | None = field(default=None, repr=False)
+    tree: Module | None = field(default=None, repr=False)
+    stats: Statistics | None = field(default=None, repr=False)
 
     @property
     def exit_code(self) -> int:
@@ -108,9 +128,9 @@ class Inspection(Report, schema="inspect/1"):
         """Give the report as plain data.
 
         Returns:
-            The fields. ``safety`` is the rating alone, and ``inventory`` is there if it was asked
-            for. ``pickle``, ``doubts``, ``not_scanned`` and ``other_entries`` say what is behind
-            the rating.
+            The fields. ``safety`` is the rating alone, and ``inventory``, ``tree`` and ``stats``
+            are there if they were asked for. ``pickle``, ``doubts``, ``not_scanned`` and
+            ``other_entries`` say what is behind the rating.
         """
         content = super().to_dict()
         content |= {**self.safety.facts(), "advice": self.advice}
@@ -120,13 +140,23 @@ class Inspection(Report, schema="inspect/1"):
                 {"name": name, "dtype": spec.dtype, "shape": list(spec.shape)}
                 for name, spec in inventory.items()
             ]
+        for name in ("tree", "stats"):
+            found = content.pop(name)
+            if found is not None:
+                content[name] = asdict(found)
         return content
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the facts in a table, the tree unfolded with clicks."""
+        facts = Report._repr_html_(replace(self, tree=None, stats=None))
+        return "".join([facts, *(part.to_html() for part in (self.tree, self.stats) if part)])
 
     def shown(self) -> list[Part]:
         """What people see.
 
         Returns:
-            A table of the facts, and a line for each tensor if they were asked for.
+            A table of the facts, and what was asked for: a line for each tensor, the tree, the
+            statistics.
         """
         dtypes = ", ".join(f"{count} {dtype}" for dtype, count in self.dtypes.items())
         side = f"{self.image_size} pixels" if self.image_size else "unknown: no tensor tells it"
@@ -157,26 +187,35 @@ class Inspection(Report, schema="inspect/1"):
             rows = [*safety, ("what to do", self.advice), *rows]
         rows += [("problem", problem) for problem in self.problems]
         rows += [("note", note) for note in self.notes]
-        lines = [Line((format_line(*item),)) for item in (self.inventory or {}).items()]
-        return [table(rows), *lines]
+        parts: list[Part] = [table(rows)]
+        parts += [Line((format_line(*item),)) for item in (self.inventory or {}).items()]
+        for more in (self.tree, self.stats):
+            parts += [BLANK, *more.shown()] if more else []
+        return parts
 
 
 def inspect(
     path: str | Path,
     *,
     tensors: bool = False,
+    tree: bool = False,
+    stats: bool = False,
     weights: str | None = None,
     prefix: str | None = None,
     allow: Collection[str] = (),
     fail_on: FailOn = "unknown",
+    progress: Progress = SILENT,
 ) -> Inspection:
     """Say what a checkpoint is.
 
-    A repository of the Hub (``hf://``) is not downloaded: reading some kilobytes of it is enough.
+    A repository of the Hub (``hf://``) is not downloaded: reading some kilobytes of it is enough,
+    unless statistics are asked for.
 
     Args:
         path: a path, a published name, ``hf://org/repo`` or ``https://...``.
         tensors: whether to list every tensor of the state dict.
+        tree: whether to show the tensors by module, modules that are alike once.
+        stats: whether to read all tensors, for statistics of their values.
         weights: the keys that lead to one of several state dicts in the file, such as ``model`` or
             ``a.b``; or ``ema`` for averaged weights, ``model`` for the others.
         prefix: the prefix of the names in one of several state dicts.
@@ -184,6 +223,7 @@ def inspect(
         fail_on: ``"unknown"`` if the answer is no when a pickle calls something that is not known
             to be harmless, or when something was not looked through; ``"dangerous"`` if it is no
             only for what is known to do harm.
+        progress: is told the number of bytes read for ``stats``.
 
     Returns:
         What the file tells.
@@ -201,9 +241,9 @@ def inspect(
     """
     if fail_on not in FAIL_ON:
         raise UsageError(f"`fail_on={fail_on}`: must be one of {', '.join(FAIL_ON)}")
-    located = resolve(path, header_only=True)
+    located = resolve(path, header_only=not stats)
     checkpoint = open_checkpoint(
-        located, header_only=True, weights=weights, prefix=prefix, with_lora=True
+        located, header_only=not stats, weights=weights, prefix=prefix, with_lora=True
     )
     inventory = checkpoint.inventory
     dialect, shipped = checkpoint.dialect, checkpoint.shipped
@@ -231,7 +271,17 @@ def inspect(
         safety=assess(checkpoint.source.path, allow),
         fail_on=fail_on,
         inventory=dict(inventory) if tensors else None,
+        tree=tree_of({name: inventory[name] for name in in_model_order(checkpoint)})
+        if tree
+        else None,
+        stats=_statistics(checkpoint, progress) if stats else None,
     )
+
+
+def _statistics(checkpoint: Checkpoint, progress: Progress) -> Statistics:
+    from .stats import statistics  # numpy
+
+    return statistics(checkpoint, progress)
 
 
 def faults(checkpoint: Checkpoint) -> list[str]:

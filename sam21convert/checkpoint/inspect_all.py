@@ -182,6 +182,8 @@ def inspect_all(
     sources: Iterable[str | Path],
     *,
     tensors: bool = False,
+    tree: bool = False,
+    stats: bool = False,
     weights: str | None = None,
     prefix: str | None = None,
     allow: Collection[str] = (),
@@ -194,6 +196,8 @@ def inspect_all(
         sources: what :func:`~sam21convert.inspect` takes; patterns such as ``runs/*.pt``; folders
             that hold several checkpoints.
         tensors: as for :func:`~sam21convert.inspect`.
+        tree: as for :func:`~sam21convert.inspect`.
+        stats: as for :func:`~sam21convert.inspect`.
         weights: as for :func:`~sam21convert.inspect`.
         prefix: as for :func:`~sam21convert.inspect`.
         allow: as for :func:`~sam21convert.inspect`.
@@ -211,7 +215,8 @@ def inspect_all(
         >>> sam21convert.inspect_all(["*.pt"]).exit_code
         0
     """
-    options: dict[str, Any] = {"weights": weights, "prefix": prefix, "tensors": tensors}
+    options: dict[str, Any] = {"tensors": tensors, "tree": tree, "stats": stats}
+    options |= {"weights": weights, "prefix": prefix}
     return inspect_listed(find_all(sources), allow, fail_on, progress, **options)
 
 

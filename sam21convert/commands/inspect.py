@@ -23,6 +23,15 @@ from .shared import (
 @click.command()
 @click.argument("sources", nargs=-1, required=True, metavar="SOURCE|FOLDER|PATTERN...")
 @click.option("--tensors", is_flag=True, help="List every tensor: name, type, shape.")
+@click.option(
+    "--tree", is_flag=True, help="Show the tensors by module; blocks that are alike stand once."
+)
+@click.option(
+    "--stats",
+    is_flag=True,
+    help="Read all tensors: mean, standard deviation, range, NaN, infinities, zeros, and which "
+    "tensors are unusual.",
+)
 @weights_option
 @prefix_option
 @allow_option
@@ -33,8 +42,9 @@ def inspect(sources: tuple[str, ...], json: bool, **options: Any) -> Report:
     """Show what SOURCE is: format, dialect, generation, size, and whether it is safe to load.
 
     SOURCE is a .pt or .safetensors file, a folder of transformers or torch.distributed.checkpoint,
-    or any source that sam21convert pull accepts. Only headers are read; a file in a repository of
-    the Hub (hf://) is not downloaded. Facts that the file does not contain are shown as unknown.
+    or any source that sam21convert pull accepts. Without --stats only headers are read, and a file
+    in a repository of the Hub (hf://) is not downloaded. Facts that the file does not contain are
+    shown as unknown.
 
     Several sources, a pattern, and a folder or repository of several checkpoints give one line a
     file, or one JSON object a line. Files that are no checkpoints are counted. The exit code is the
@@ -48,6 +58,7 @@ def inspect(sources: tuple[str, ...], json: bool, **options: Any) -> Report:
     \b
     Examples:
       sam21convert inspect sam2.1_hiera_tiny.pt
+      sam21convert inspect sam2.1_hiera_tiny.pt --tree --stats
       sam21convert inspect training.ckpt --weights ema
       sam21convert inspect mine.pt --allow my_project.config.Options
       sam21convert inspect models/ 'runs/*.pt'
@@ -60,12 +71,13 @@ def inspect(sources: tuple[str, ...], json: bool, **options: Any) -> Report:
     gc.set_threshold(100_000)  # a header makes many objects, and no cycles
     listed = find_all(sources)
     if len(listed.sources) == 1 and not listed.others:
-        with suppress(SeveralCheckpointsError):
-            return report_on(listed.sources[0], **options)
-    if options["tensors"] and not json:
-        raise UsageError(
-            "`tensors` lists the tensors of one source, and here are several",
-            hint="--json has those of each",
-        )
+        with suppress(SeveralCheckpointsError), ProgressBar() as progress:
+            return report_on(listed.sources[0], **options, progress=progress)
+    for name in ("tensors", "tree", "stats"):
+        if options[name] and not json:
+            raise UsageError(
+                f"`{name}` lists the tensors of one source, and here are several",
+                hint="--json has those of each",
+            )
     with ProgressBar() as progress:
         return inspect_listed(listed, **options, progress=progress)

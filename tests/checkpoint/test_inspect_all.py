@@ -157,10 +157,15 @@ def test_a_folder_that_is_one_checkpoint_stays_one(mixed: Path, tmp_path: Path) 
     assert found.checkpoints == (home / "best.safetensors", home / "checkpoint-1")
 
 
-def test_tensors_are_listed_for_one_source_or_as_json(mixed: Path) -> None:
-    answer = run("inspect", mixed, "--tensors")
+@pytest.mark.parametrize(
+    ("option", "key"), [("--tensors", "inventory"), ("--tree", "tree"), ("--stats", "stats")]
+)
+def test_tensors_are_listed_for_one_source_or_as_json(mixed: Path, option: str, key: str) -> None:
+    answer = run("inspect", mixed, option)
     assert (answer.exit_code, "lists the tensors of one source" in answer.stderr) == (2, True)
-    assert objects("inspect", mixed, "--tensors")[str(mixed / "model.pt")]["inventory"]
+    found = objects("inspect", mixed, option)
+    assert found[str(mixed / "model.pt")][key]
+    assert found[str(mixed / "other.safetensors")][key]
 
 
 def test_names_cannot_begin_a_line(mixed: Path, tmp_path: Path) -> None:

@@ -112,7 +112,7 @@ class World:
         return code, out, list(self.hub.requests)
 
     def inspect(self, reference: str) -> tuple[dict[str, Any], list[Request]]:
-        answer, requests = self.run("inspect", reference, "--tensors")
+        answer, requests = self.run("inspect", reference, "--tensors", "--tree")
         assert sum(request.sent for request in requests) < KILOBYTES
         assert not (self.home / "hub").exists()
         return answer, requests
@@ -222,7 +222,7 @@ def test_a_repository_is_reported_like_its_copy(
     world: World, reference: str, shown: str | None, copy: str
 ) -> None:
     answer, requests = world.inspect(reference)
-    wanted = read_back(inspect(world.copies / copy, tensors=True).to_answer())
+    wanted = read_back(inspect(world.copies / copy, tensors=True, tree=True).to_answer())
     told, local = answer.pop("advice"), wanted.pop("advice")  # with a command for its own source
     assert (told is None) == (local is None)
     assert told is None or reference in told
