@@ -23,7 +23,8 @@ def in_model_order(checkpoint: Checkpoint) -> list[str]:
         before 10.
     """
     canonical = _canonical_names(checkpoint)
-    place = {name: at for at, name in enumerate(checkpoint.keymap.canonical)} if canonical else {}
+    keymap = checkpoint.keymap
+    place = {name: at for at, name in enumerate(keymap.canonical if keymap else ())}
 
     def key(name: str) -> tuple[int, int, _Natural]:
         known = canonical.get(name, name)

@@ -124,8 +124,8 @@ def _children(found: Mapping[str, list[_Named]]) -> Iterator[Module]:
     for name, tensors in found.items():
         kind = "" if name.isdecimal() else name
         alike.setdefault((kind, tuple(tensors)), []).append(name)
-    for (kind, tensors), names in alike.items():
-        made = _module(kind or _braced(names), len(names), tensors)
+    for (kind, inside), names in alike.items():
+        made = _module(kind or _braced(names), len(names), inside)
         # A list, or what is around a single module, is no level of its own.
         numbered = all(one.name[0].isdecimal() or one.name[0] == "{" for one in made.modules)
         if made.leaves or made.copies > 1 or not (numbered or len(made.modules) == 1):

@@ -98,7 +98,8 @@ def _add(found: Measures, raw: memoryview, dtype: str) -> None:
     if dtype in _INTEGERS:
         whole = np.frombuffer(raw, _INTEGERS[dtype])
         values = whole.astype(np.float64)
-        least, most = int(whole.min()), int(whole.max())
+        least: float = int(whole.min())
+        most: float = int(whole.max())
     else:
         with np.errstate(invalid="ignore"):  # a signalling NaN is no error
             values = to_float(raw, dtype).astype(np.float64)
