@@ -18,7 +18,7 @@ from ..config.plain_yaml import naming
 from ..config.registry import shipped_like
 from ..errors import MismatchError, RefusedError, UsageError, call_of
 from ..io.data.copy import Files, payload
-from ..io.tensor import TORCH_NAMES, Tensor, TensorRef
+from ..io.tensor import TORCH_NAMES, Tensor
 from ..model.config import ConfigError, ModelConfig
 from ..packages import require
 from .devices import place_model
@@ -216,7 +216,9 @@ def load_onto(
         model = make(wanted)
     with Files() as files:
         state_dict = {
-            name: tensor_of(files, truth[name]) if name in truth else torch.zeros(spec.shape)
+            name: read_tensor(files, Tensor(ref.spec, (ref,)))
+            if (ref := truth.get(name)) is not None
+            else torch.zeros(spec.shape)
             for name, spec in keymap.canonical.items()
         }
     resampled = resample(state_dict, wanted)
@@ -291,22 +293,21 @@ def _notes(checkpoint: IdentifiedCheckpoint, dtypes: set[str]) -> Iterator[str]:
     yield from untold(checkpoint, sized=checkpoint.config is not None)
 
 
-def tensor_of(files: Files, ref: TensorRef) -> torch.Tensor:
-    """Read one tensor of a checkpoint.
+def read_tensor(files: Files, tensor: Tensor) -> torch.Tensor:
+    """Read a tensor of a checkpoint, or put it together.
 
     Args:
         files: The open files of the checkpoint.
-        ref: Where the tensor is stored.
+        tensor: What it is made of.
 
     Returns:
-        A copy in torch's own memory, of the stored type and shape.
+        A copy in torch's own memory.
     """
     import torch
 
     data = bytearray()
-    for chunk in payload(files, Tensor(ref.spec, (ref,))):
+    for chunk in payload(files, tensor):
         data += chunk
-    tensor = torch.frombuffer(data, dtype=getattr(torch, TORCH_NAMES[ref.spec.dtype])).reshape(
-        ref.spec.shape
-    )
-    return tensor.clone()  # in memory of torch's own: on a CPU, alignment changes the rounding
+    found = torch.frombuffer(data, dtype=getattr(torch, TORCH_NAMES[tensor.spec.dtype]))
+    # in memory of torch's own: on a CPU, alignment changes the rounding
+    return found.reshape(tensor.spec.shape).clone()

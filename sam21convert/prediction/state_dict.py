@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..checkpoint.identify import identify
-from ..checkpoint.mismatch import mismatch
-from ..checkpoint.open import Checkpoint, open_checkpoint, recognise
+from ..checkpoint.identify import IdentifiedCheckpoint, identify
+from ..checkpoint.open import open_checkpoint, recognise
+from ..checkpoint.remap import CanonicalTensors, refuse_unequal_copies
 from ..dialects import EITHER, HF_IMAGE, named
-from ..dialects.keymap import KeyMap, compile_keymap
+from ..dialects.keymap import compile_keymap
 from ..errors import MismatchError, RefusedError
 from ..io.data.copy import Files
 from ..io.source import Source
-from ..io.tensor import OF_TORCH, TORCH_NAMES, TensorRef, TensorSpec
+from ..io.tensor import DTYPES, OF_TORCH, TORCH_NAMES, Constant, Part, TensorRef, TensorSpec
+from ..io.tensor import Tensor as Planned
 from ..model.config import ModelConfig
 from ..packages import require
-from .load import tensor_of
+from .load import read_tensor
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -55,10 +57,11 @@ def load_state_dict(
         torch.Size([1, 1, 128])
     """
     require("torch", "load_state_dict")
-    checkpoint = open_checkpoint(source, config)
+    checkpoint = identify(open_checkpoint(source, config))
+    refuse_unequal_copies(checkpoint)
+    planned = _planned(checkpoint, dialect)
     with Files() as files:
-        tensors = {name: tensor_of(files, ref) for name, ref in checkpoint.tensors.items()}
-    return _renamed(checkpoint, tensors, dialect)
+        return _each_once(planned, lambda tensor: read_tensor(files, tensor))
 
 
 def convert_state_dict(
@@ -92,15 +95,31 @@ def convert_state_dict(
         >>> all(bool((back[name] == official[name]).all()) for name in official)
         True
     """
+    import torch
+
     tensors = list(state_dict.values())
-    # The offset says which tensor is meant once wrappers are taken off its name.
+    # The path says which tensor is meant once wrappers are taken off its name.
     root = {
-        name: TensorRef(_spec(name, tensor), _IN_MEMORY, at)
+        name: TensorRef(_spec(name, tensor), _IN_MEMORY / str(at), 0)
         for at, (name, tensor) in enumerate(state_dict.items())
     }
-    checkpoint = recognise(Source(_IN_MEMORY, "memory", (), root), config)
-    named = {name: tensors[ref.offset] for name, ref in checkpoint.tensors.items()}
-    return _renamed(checkpoint, named, to)
+    checkpoint = identify(recognise(Source(_IN_MEMORY, "memory", (), root), config))
+
+    def view(part: Part) -> Tensor:
+        if isinstance(part, TensorRef):
+            return _view(part, tensors[int(part.path.name)])
+        assert isinstance(part, Constant)
+        dtype = getattr(torch, TORCH_NAMES[part.spec.dtype])
+        return torch.full(part.spec.shape, part.value, dtype=dtype, device=tensors[0].device)
+
+    def joined(tensor: Planned) -> Tensor:
+        parts = [view(part) for part in tensor.parts]
+        return torch.cat(parts) if len(parts) > 1 else parts[0].contiguous()
+
+    for one, other in checkpoint.fit.repeats:
+        if not view(checkpoint.tensors[one]).equal(view(checkpoint.tensors[other])):
+            raise MismatchError(f"{_IN_MEMORY}: {one} and {other} should be equal and differ")
+    return _each_once(_planned(checkpoint, to), joined)
 
 
 def _spec(name: str, tensor: Tensor) -> TensorSpec:
@@ -110,63 +129,41 @@ def _spec(name: str, tensor: Tensor) -> TensorSpec:
     return TensorSpec(OF_TORCH[dtype], tuple(tensor.shape))
 
 
-def _renamed(
-    checkpoint: Checkpoint, tensors: Mapping[str, Tensor], dialect: str
-) -> dict[str, Tensor]:
+def _view(ref: TensorRef, tensor: Tensor) -> Tensor:
+    """The elements of a tensor that a reference to it means."""
+    whole = tensor.contiguous()
+    steps = ref.stride or tuple(prod(ref.spec.shape[at + 1 :]) for at in range(len(ref.spec.shape)))
+    first = whole.storage_offset() + ref.offset // DTYPES[ref.spec.dtype]
+    return whole.as_strided(ref.spec.shape, steps, first)
+
+
+def _planned(checkpoint: IdentifiedCheckpoint, dialect: str) -> dict[str, Planned]:
+    """The tensors of a dialect, by name, and what of the checkpoint they are made of."""
     image = dialect in EITHER and checkpoint.dialect is HF_IMAGE
     wanted = HF_IMAGE if image else named(dialect)
-    identified = identify(checkpoint)
-    keymap, fit = identified.keymap, identified.fit
-    if fit.faults:
-        raise mismatch(checkpoint)
-    for one, other in fit.repeats:
-        if not tensors[one].equal(tensors[other]):
-            raise MismatchError(
-                f"{checkpoint.source.path}: {one} and {other} should be equal and differ"
-            )
-    target = compile_keymap(wanted, keymap.canonical)
-    copies = {of: fit.names[name] for name, of in keymap.tied.items() if name in fit.names}
-    names = {**copies, **fit.names}
-    canonical = _canonical(keymap, {key: tensors[name] for key, name in names.items()})
-    absent = [n for entry in target.entries for n in entry.canonical if n not in canonical]
+    canonical = CanonicalTensors.from_checkpoint(checkpoint)
+    target = compile_keymap(wanted, checkpoint.keymap.canonical)
+    absent = [n for entry in target.entries for n in entry.canonical if n not in canonical.parts]
     if absent:
         raise RefusedError(
             f"{checkpoint.source.path}: {dialect} needs {len(absent)} tensors that it lacks, "
             f"{absent[0]} first",
             hint="`convert(..., base=CHECKPOINT)` takes them from a whole checkpoint",
         )
-    return _named_for(target, canonical)
+    try:
+        return canonical.named_for(target, None)
+    except MismatchError as error:  # parts of several types, which neither function casts
+        raise MismatchError(
+            f"{checkpoint.source.path}: {error.message}", hint="cast them first, as by .float()"
+        ) from error
 
 
-def _canonical(keymap: KeyMap, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors of a dialect under the canonical names."""
-    import torch
-
-    found: dict[str, Tensor] = {}
-    for entry in keymap.entries:
-        tensor = tensors[entry.key]
-        if entry.axes:
-            tensor = tensor.permute(*map(entry.axes.index, range(len(entry.axes))))
-        rows = [keymap.canonical[name].shape[0] for name in entry.canonical]
-        parts = torch.split(tensor, rows) if len(rows) > 1 else (tensor,)
-        found.update(zip(entry.canonical, parts, strict=True))
-    return found
-
-
-def _named_for(target: KeyMap, canonical: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors under canonical names as a dialect has them."""
-    import torch
-
-    named: dict[str, Tensor] = {}
-    for entry in target.entries:
-        parts = [canonical[name] for name in entry.canonical]
-        if entry.axes:
-            parts = [part.permute(*entry.axes) for part in parts]
-        named[entry.key] = torch.cat(parts) if len(parts) > 1 else parts[0].contiguous()
-    for tied, of in target.tied.items():
-        named[tied] = named[of]
-    like = next(iter(canonical.values()))
-    for name, constant in target.constants.items():
-        dtype = getattr(torch, TORCH_NAMES[constant.spec.dtype])
-        named[name] = torch.full(constant.spec.shape, constant.value, dtype=dtype).to(like)
-    return named
+def _each_once(
+    planned: Mapping[str, Planned], make: Callable[[Planned], Tensor]
+) -> dict[str, Tensor]:
+    """Make all tensors; one that stands under two names is made once."""
+    made: dict[int, Tensor] = {}
+    for tensor in planned.values():
+        if id(tensor) not in made:
+            made[id(tensor)] = make(tensor)
+    return {name: made[id(tensor)] for name, tensor in planned.items()}

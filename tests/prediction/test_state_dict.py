@@ -74,6 +74,24 @@ def test_types_stay(model: Path) -> None:
     assert {tensor.dtype for tensor in renamed.values()} == {torch.float16}
 
 
+def test_parts_of_several_types_are_not_joined() -> None:
+    official = state_dict()
+    name = "sam_prompt_encoder.point_embeddings.0.weight"
+    official[name] = official[name].half()
+    assert convert_state_dict(official)[name].dtype == torch.float16
+    with pytest.raises(MismatchError, match="different types\nhint: cast them first"):
+        convert_state_dict(official, to="hf-video")
+
+
+def test_memory_is_shared_where_no_element_moves() -> None:
+    official = state_dict()
+    renamed = convert_state_dict(official, to="hf-video")
+    at = official["no_mem_embed"].data_ptr()
+    assert renamed["no_memory_embedding"].data_ptr() == at
+    twice = [tensor.data_ptr() for tensor in renamed.values()]
+    assert len({*twice}) < len(twice)
+
+
 def test_a_missing_tensor_is_named() -> None:
     official = state_dict()
     del official["memory_encoder.out_proj.bias"]
