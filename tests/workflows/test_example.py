@@ -15,8 +15,8 @@ import sam21convert
 from sam21convert import Box, Point, UsageError
 from sam21convert.prediction.draw import scene
 from sam21convert.prediction.prompts import Prompt
-from sam21convert.workflows.publish import repository
-from sam21convert.workflows.publish.example import read_example
+from sam21convert.workflows.publish import push, repository
+from sam21convert.workflows.publish.example import Example, read_example
 from sam21convert.workflows.publish.repository import Repository, compose
 
 from ..commands.test_commands import run
@@ -134,6 +134,24 @@ def test_the_card_says_what_is_shown(published: Mapping[str, Repository]) -> Non
     assert not any("scene" in note for made in published.values() for note in made.notes)
     x, y = (value * 1024 / WIDTH for value in HOUSE)
     assert f"[[[[{int(x * 10) / 10}, {int(y * 10) / 10}]]]]" in text["candidates"]
+
+
+def test_the_command_hands_it_to_what_composes_the_repository(
+    photo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Example | None] = []
+
+    def enough(*_: object, example: Example | None, **__: object) -> None:
+        seen.append(example)
+        raise UsageError("enough")
+
+    monkeypatch.setattr(push, "_present", lambda *_: (None, None))
+    monkeypatch.setattr(push, "compose", enough)
+    asked = ["--example", photo, "--point", "525,330,0", "--box", "300,300,750,600"]
+    assert run("push", "m.pt", REPO, *asked).exit_code == 2
+    assert run("push", "m.pt", REPO).exit_code == 2
+    expected = read_example(photo, [*reversed(PROMPTS["one mask"])])
+    assert seen == [expected, None]
 
 
 def test_a_small_photo_and_its_prompts_stay_as_they_are(tmp_path: Path) -> None:
