@@ -22,7 +22,7 @@ from .shared import ProgressBar, answering, json_option, overwrite_option
 @click.option(
     "--plot",
     type=click.Path(path_type=Path),
-    metavar="OUT.png",
+    metavar="OUT.png|svg|pdf",
     help="Draw the change of each layer. Needs matplotlib.",
 )
 @overwrite_option

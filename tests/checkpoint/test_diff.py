@@ -20,7 +20,7 @@ from safetensors.torch import save_file
 
 from sam21convert import convert, diff
 from sam21convert.checkpoint.diff.modules import MODULES, OTHER, layer_of, module_of
-from sam21convert.checkpoint.diff.plot import figure, layers
+from sam21convert.checkpoint.diff.plot import draw, figure, layers, rows_of, scale_of, title_of
 from sam21convert.checkpoint.diff.report import Difference
 from sam21convert.commands.main import main
 from sam21convert.config.registry import SHIPPED, shipped_config, shipped_tensors, tensors_of
@@ -89,6 +89,16 @@ def pair(tmp_path: Path) -> Pair:
         return paths
 
     return make
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory: pytest.TempPathFactory) -> Difference:
+    """Of two checkpoints, in which a tensor of block 0 and one of block 4 differ by 1 %."""
+    home, tensors = tmp_path_factory.mktemp("found"), state_dict()
+    one = official_pt(home / "a.pt", tensors)
+    for block in (0, 4):
+        tensors[f"image_encoder.trunk.blocks.{block}.norm1.weight"] *= 0.99
+    return diff(one, official_pt(home / "b.pt", tensors))
 
 
 @pytest.mark.parametrize(("task", "count"), [("video", 5), ("image", 2), ("trunk", 2)])
@@ -443,24 +453,32 @@ class TestModules:
 
 
 class TestPlot:
-    def test_is_a_png_that_shows_the_change(
-        self, tmp_path: Path, pt: Path, tensors: dict[str, torch.Tensor]
+    @pytest.mark.parametrize(
+        ("ending", "start"), [(".png", b"\x89PNG\r\n"), (".svg", b"<?xml"), (".PDF", b"%PDF-")]
+    )
+    def test_is_the_same_file_each_time_and_shows_the_change(
+        self,
+        tmp_path: Path,
+        found: Difference,
+        monkeypatch: pytest.MonkeyPatch,
+        ending: str,
+        start: bytes,
     ) -> None:
         pictures = []
-        for number, name in enumerate((NAME, NAME, "no_mem_embed")):
-            changed = {**tensors, name: 1.01 * tensors[name]}
-            other = official_pt(tmp_path / "b.pt", changed)
-            diff(pt, other, plot=tmp_path / f"{number}.png")
-            pictures.append((tmp_path / f"{number}.png").read_bytes())
-        assert pictures[0].startswith(b"\x89PNG\r\n")
-        assert pictures[0] == pictures[1] != pictures[2]
+        for number, shown in enumerate((2, 2, 1)):
+            monkeypatch.setenv("SOURCE_DATE_EPOCH", str(10**9 * number))  # matplotlib takes it
+            path = tmp_path / f"{number}{ending}"
+            draw(replace(found, tensors=found.tensors[:shown]), path, overwrite=False)
+            pictures.append(path.read_bytes())
+        assert pictures[0].startswith(start)
+        assert (pictures[0] == pictures[1]) is True
+        assert (pictures[0] == pictures[2]) is False
 
     def test_has_bars_as_long_as_the_largest_change(self, pair: Pair) -> None:
         found = diff(*pair([4], [3]))
         [axes] = figure(found).axes
-        lengths = {bar.get_width() for bar in axes.patches}  # type: ignore[attr-defined]
-        assert lengths == {0, 0.25}
-        assert len(axes.patches) == len(axes.get_yticklabels()) == len(layers(found))
+        bars = {bar.get_width() for bar in axes.containers for bar in bar}
+        assert bars == {0, 0.25}
 
     def test_has_the_layers_in_the_order_of_the_data_flow(self, pt: Path) -> None:
         found = list(layers(diff(pt, pt)))
@@ -468,6 +486,81 @@ class TestPlot:
         assert found[: len(trunk)] == trunk
         assert trunk[-7:] == [f"image_encoder.trunk.blocks.{number}" for number in range(7)]
         assert found[-1] == "memory_attention.norm"
+
+    def test_says_which_files_and_how_much_changed(self, found: Difference) -> None:
+        assert title_of(found).splitlines() == [
+            f"A: {found.a.name}",
+            f"B: {found.b.name}",
+            f"2 of {len(found.tensors)} tensors differ, by up to 1.0e-02 of scale",
+        ]
+        twins = replace(found, a=Path("one/m.pt"), b=Path("x" * 200, "m.pt"), tensors=())
+        one, other, totals = title_of(twins).splitlines()
+        assert (one, totals) == ("A: one/m.pt", "0 of 0 tensors differ")
+        assert other.startswith("B: …xxx")
+        assert other.endswith("x/m.pt")
+        assert len(other) < 110
+
+    def test_has_a_heading_for_each_part_and_one_line_for_neighbours_that_are_the_same(
+        self, found: Difference
+    ) -> None:
+        rows = rows_of(found)
+        assert [row.label for row in rows if not row.changes] == [*MODULES]
+        blocks = [row for row in rows if row.label.startswith("blocks.")]
+        assert [(row.label, row.note) for row in blocks] == [
+            ("blocks.0", "1.0e-02, 1 of 12 differ"),
+            ("blocks.1 ... blocks.3", "the same, every bit"),
+            ("blocks.4", "1.0e-02, 1 of 12 differ"),
+            ("blocks.5 ... blocks.6", "the same, every bit"),
+        ]
+        untouched = rows[-1]
+        assert (untouched.label, untouched.note) == ("memory_attention", "the same, every bit")
+
+    def test_of_more_layers_than_it_can_show_has_those_that_changed_most(
+        self, found: Difference
+    ) -> None:
+        one = next(change for change in found.tensors if change.outcome == "different")
+        many = tuple(
+            replace(one, name=f"layer{n}.weight", module="other", relative=n / 1000)
+            for n in range(1, 1001)
+        )
+        rows = rows_of(replace(found, tensors=many))
+        assert rows[0].label == "other"
+        assert rows[-1].label == "701 more with smaller changes or none"
+        assert min(row.largest for row in rows[1:-1]) == 0.702
+
+    @pytest.mark.parametrize(
+        ("lengths", "scale"),
+        [
+            ([], "linear"),
+            ([0.0, 0.0], "linear"),
+            ([0.3], "linear"),
+            ([0.3, 0.4, 0.5, 0.9], "linear"),
+            ([1e-7, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9], "linear"),  # one of them is too short
+            ([1e-7, 1e-5, 1e-3, 0.1], "log"),
+            ([1e-5, 2e-5, 3e-4, 0.0, 0.2], "log"),
+        ],
+    )
+    def test_has_the_axis_that_tells_more_bars_apart(
+        self, found: Difference, lengths: list[float], scale: str
+    ) -> None:
+        assert scale_of(lengths) == scale
+        changes = tuple(
+            replace(found.tensors[0], name=f"l{n}.x", module="other", relative=length)
+            for n, length in enumerate(lengths)
+        )
+        [axes] = figure(replace(found, tensors=changes)).axes
+        assert axes.get_xscale() == scale
+        assert f"({'logarithmic' if scale == 'log' else scale} axis)" in axes.get_xlabel()
+
+    def test_shows_names_of_files_and_tensors_as_they_are(
+        self, tmp_path: Path, found: Difference
+    ) -> None:
+        """Neither as formulas of matplotlib, nor with a warning for letters that no font has."""
+        one = replace(found.tensors[0], name="$\\frac{x$\n東京.y", module="other")
+        odd = replace(found, tensors=(one,), a=Path("$x_1$\u0007東京.pt"))
+        [axes] = figure(odd).axes
+        assert axes.get_title(loc="left").startswith("A: $x_1$\\x07東京.pt\nB: ")
+        draw(odd, tmp_path / "x.svg", overwrite=False)
 
     @pytest.mark.parametrize("other", [[2, NAN], [2, -0.0], [3]])
     def test_is_drawn_for_changes_that_have_no_bar(
@@ -489,9 +582,22 @@ class TestPlot:
         with pytest.raises(UsageError, match="is the input, which is never changed"):
             diff(source, source, plot=source, overwrite=True)
 
-    def test_must_be_named_png(self, tmp_path: Path, pt: Path) -> None:
-        with pytest.raises(UsageError, match=r"end the name in \.png"):
-            diff(pt, pt, plot=tmp_path / "x.svg")
+    @pytest.mark.parametrize(
+        ("name", "near"),
+        [
+            ("x.pgn", "x.png"),
+            ("x.svgz", "x.svg"),
+            ("my x.jpg", "'my x.png'"),
+            ("x", "x.png"),
+            ("x.pdf.gz", "x.pdf.png"),
+        ],
+    )
+    def test_of_another_kind_is_refused_with_the_nearest_name(
+        self, tmp_path: Path, name: str, near: str
+    ) -> None:
+        with pytest.raises(UsageError, match=r"a plot is a \.png, \.svg or \.pdf") as refused:
+            diff(tmp_path / "gone.pt", tmp_path / "gone.pt", plot=Path(name))
+        assert refused.value.hint == f"the nearest is {near}"
 
     def test_needs_matplotlib(
         self, tmp_path: Path, pt: Path, monkeypatch: pytest.MonkeyPatch

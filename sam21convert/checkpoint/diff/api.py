@@ -44,7 +44,7 @@ def diff(
         tolerance: the largest difference of two elements that still counts as the same, in units of
             the largest magnitude in either tensor; 0 asks for equal values (0 equals -0). None asks
             for equal bits.
-        plot: a PNG file to draw the change of each layer in; needs matplotlib.
+        plot: a .png, .svg or .pdf to draw the change of each layer in; needs matplotlib.
         overwrite: whether an existing file ``plot`` may be replaced.
         progress: is told the number of bytes compared.
 

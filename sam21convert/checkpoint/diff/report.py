@@ -15,7 +15,7 @@ from .modules import rank
 # "misshapen" means mismatched shapes; the word stays because it is part of the JSON output.
 TensorStatus = Literal["identical", "cast", "within", "different", "misshapen"]
 
-_SAME = ("identical", "cast", "within")
+SAME = ("identical", "cast", "within")
 _CHANGED = ("different", "only_a", "only_b")
 _SHOWN = 10  # of the largest changes
 _LISTED = 2  # of the names that only one side has
@@ -160,7 +160,7 @@ class Difference(SourceReport, schema="diff/1"):
     @property
     def same(self) -> bool:
         """Whether both hold the same tensors with the same values."""
-        shared = all(change.outcome in _SAME for change in self.tensors)
+        shared = all(change.outcome in SAME for change in self.tensors)
         return shared and not self.only_a and not self.only_b
 
     @property
@@ -177,7 +177,7 @@ class Difference(SourceReport, schema="diff/1"):
 
     def _module(self, module: str) -> ModuleChange:
         own = [change for change in self.tensors if change.module == module]
-        count = {kind: sum(c.outcome == kind for c in own) for kind in _SAME}
+        count = {kind: sum(c.outcome == kind for c in own) for kind in SAME}
         return ModuleChange(
             module,
             len(own),
@@ -227,7 +227,7 @@ class Difference(SourceReport, schema="diff/1"):
         return [table(rows), BLANK, self._grid(), *self._largest()]
 
     def _verdict(self) -> str:
-        if not all(change.outcome in _SAME for change in self.tensors):
+        if not all(change.outcome in SAME for change in self.tensors):
             return "different"
         casts = dict.fromkeys(f"{c.cast[0]} to {c.cast[1]}" for c in self.tensors if c.cast)
         alike = f"the same after a cast, {', '.join(casts)}" if casts else "the same, every bit"
@@ -253,7 +253,7 @@ class Difference(SourceReport, schema="diff/1"):
         return Table(tuple(rows), gives=0, right=tuple(range(1, len(shown) + 2)))
 
     def _largest(self) -> list[Part]:
-        changed = [change for change in self.tensors if change.outcome not in _SAME]
+        changed = [change for change in self.tensors if change.outcome not in SAME]
         rows = [(change.name, str(change)) for change in changed[:_SHOWN]]
         more = len(changed) - len(rows)
         head = f"largest changes{f' ({more} more with --json)' if more else ''}"
