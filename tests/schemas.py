@@ -24,7 +24,7 @@ from sam21convert.comparison import findings
 from sam21convert.conversion.report import Conversion
 from sam21convert.conversion.sample import Sample
 from sam21convert.hub.listing import Listing
-from sam21convert.prediction.image import ImagePrediction
+from sam21convert.prediction.image import FoundMask, ImagePrediction
 from sam21convert.prediction.load import Loading
 from sam21convert.prediction.video import FollowedObject, VideoPrediction
 from sam21convert.workflows.batch.report import BatchReport
@@ -75,6 +75,7 @@ WRITTEN: Mapping[type, Mapping[str, Any]] = {
     Difference: {"same": bool, "modules": list[ModuleChange]},
     BatchReport: {"totals": dict[str, int]},
     FollowedObject: {"seen_on": int},
+    ImagePrediction: {"masks": list[FoundMask]},
     Loading: {"resampled": [{"tensor": str, "stored": Shape, "shape": Shape, "how": str}]},
     findings.ActivationResult: {
         **dict.fromkeys(("max_abs", "relative", "cosine", "noise", "tolerance"), FINITE),
@@ -100,7 +101,7 @@ WRITTEN: Mapping[type, Mapping[str, Any]] = {
     },
 }
 LEFT_OUT: Mapping[type, set[str]] = {
-    ImagePrediction: {"arrays"},
+    ImagePrediction: {"arrays", "details", "draw"},
     findings.ScenarioResult: {"views"},
     Repository: {"folder"},  # it was temporary
 }

@@ -3,7 +3,7 @@
     python docs/pictures/make.py [docs/pictures/same.png]
 
 Masks of random weights show nothing, and published weights are not needed for this: the smallest
-model is taught for two minutes to find the house, the sun and the hill in the drawn scene of
+model is taught for some minutes to find the house, the sun and the hill in the drawn scene of
 ``demo``. The checkpoint is converted, and ``parity`` runs it in the official code, and what came
 of it in transformers. The masks are those that the comparison has seen.
 """
@@ -25,10 +25,10 @@ import sam21convert
 from sam21convert.comparison.findings import View
 from sam21convert.model.image_predictor import pixels_of
 from sam21convert.model.sam2 import SAM2
-from sam21convert.prediction.draw import Mask, Pixels, drawing, scene, sheet, with_mask
+from sam21convert.prediction.draw import COLOURS, Mask, Pixels, drawing, scene, sheet, with_mask
 
 CONFIG, SIDE, STEPS, BATCH = "debug/sam2.1_debug", 256, 400, 6
-COLOURS = {  # of each object in the drawn scene
+DRAWN_IN = {  # the colours of each object in the scene
     "house": ((191, 76, 64), (102, 51, 51), (76, 38, 26)),
     "sun": ((255, 217, 76),),
     "hill": ((76, 115, 64),),
@@ -40,7 +40,7 @@ def targets(pixels: Pixels) -> dict[str, Mask]:
     """The masks of the objects, which are drawn in colours of their own."""
     near = {
         name: [np.abs(pixels.astype(int) - colour).max(axis=2) <= 1 for colour in colours]
-        for name, colours in COLOURS.items()
+        for name, colours in DRAWN_IN.items()
     }
     return {name: np.any(masks, axis=0) for name, masks in near.items()}
 
@@ -116,12 +116,14 @@ def picture(view: View) -> Image.Image:
     """The question, both answers, and the pixels in which they differ."""
     assert view.prompts is not None
     differing = view.left != view.right
-    count = int(differing.sum())
+    dim = np.asarray(Image.fromarray(view.picture).convert("L").convert("RGB")) // 3
     panels = {
         "a picture and a box": drawing(view.picture, {"": view.left & False}, {"": view.prompts}),
         "my_finetune.pt in sam2": with_mask(view.picture, view.left),
         "my-model in transformers": with_mask(view.picture, view.right),
-        f"{count} of {differing.size:,} pixels differ": Image.fromarray(differing),
+        f"{differing.sum():,} of {differing.size:,} pixels differ": with_mask(
+            dim, differing, COLOURS[3]
+        ),
     }
     size = (PANEL, PANEL)
     shown = [one.convert("RGB").resize(size, Image.Resampling.LANCZOS) for one in panels.values()]
@@ -132,7 +134,8 @@ def main() -> None:
     """Make the picture and save it."""
     out = Path(sys.argv[1] if sys.argv[1:] else Path(__file__).with_name("same.png"))
     with TemporaryDirectory() as folder:
-        picture(compared(Path(folder))).quantize(64).save(out, optimize=True)
+        made = picture(compared(Path(folder)))
+    made.quantize(256, dither=Image.Dither.NONE).save(out, optimize=True)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections.abc import Iterable, Mapping, Sequence
+from io import BytesIO
 from itertools import chain, cycle
 from math import ceil, sqrt
 
@@ -120,6 +122,22 @@ def black_and_white(mask: Mask) -> Image.Image:
         A grey picture of 0 and 255 (the object).
     """
     return Image.fromarray(mask.astype(np.uint8) * 255)
+
+
+def as_html(picture: Image.Image, side: int = 800) -> str:
+    """Put a picture into a page, for notebooks.
+
+    Args:
+        picture: The picture; it is not changed.
+        side: The longest side that is shown, in pixels; a larger picture is made smaller.
+
+    Returns:
+        HTML that needs no other file.
+    """
+    small, data = picture.convert("RGB"), BytesIO()
+    small.thumbnail((side, side))
+    small.save(data, "JPEG", quality=90, subsampling=0)  # outlines are thin
+    return f'<img src="data:image/jpeg;base64,{b64encode(data.getvalue()).decode()}">'
 
 
 def _tint(drawn: Pixels, mask: Mask, colour: Colour) -> None:

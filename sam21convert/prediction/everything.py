@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
@@ -84,7 +85,7 @@ def predict_everything(
     Example:
         >>> grid = {"points_per_side": 2, "pred_iou_thresh": 0, "stability_score_thresh": 0}
         >>> found = sam21convert.predict_everything("picture.jpg", "model.pt", settings=grid)
-        >>> len(found.masks) == len(found.arrays)
+        >>> len(found.details) == len(found.arrays)
         True
     """
     require("torch", "predict_everything")
@@ -125,10 +126,11 @@ def predict_everything(
         size=size_of(loading),
         model=loading,
         drawing=drawn,
-        masks=tuple(
+        details=tuple(
             _mask(number, one, coco, width * height) for number, one in enumerate(found, 1)
         ),
         arrays=masks,
+        draw=partial(drawing_of, pixels, masks),
     )
 
 

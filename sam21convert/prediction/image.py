@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import cached_property, partial
 from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -21,7 +22,7 @@ from ..io.output.atomic import new_file, refuse_existing
 from ..packages import require
 from ..report import Part, Report, table
 from .devices import pick_device
-from .draw import Mask, Pixels, black_and_white, drawing, sheet
+from .draw import Mask, Pixels, as_html, black_and_white, drawing, sheet
 from .load import Loading, load_onto, with_image_size
 from .media import read_mask, read_picture
 from .prompts import HOW_TO_PROMPT, Prompt, Prompted, check_inside, grouped
@@ -123,34 +124,59 @@ class FoundMask(Report):
 class ImagePrediction(Prediction, schema="predict-image/1"):
     """The answer of :func:`predict_image`.
 
+    ``masks`` are numpy arrays and ``overlay`` is a picture, whether anything was written or not. A
+    notebook shows the picture.
+
     Attributes:
         drawing: The PNG with masks and prompts drawn; None when nothing was written.
-        masks: One mask per object, in the order of their first prompts, or three candidates for one
-            object.
-        arrays: The masks as numpy bools, ``H x W`` each, in the order of ``masks``. If everything
+        details: What is known about each mask: one per object, in the order of their first prompts,
+            or three candidates for one object.
+        arrays: The masks as numpy bools, ``H x W`` each, in the order of ``details``. If everything
             was segmented, each is unpacked when it is looked at.
+        draw: Makes :attr:`overlay`.
 
     Example:
         >>> box = sam21convert.Box(20, 20, 70, 70)
         >>> found = sam21convert.predict_image("picture.jpg", "model.pt", "drawn.png", [box])
         >>> found.drawing
         PosixPath('drawn.png')
+        >>> found.masks.shape, found.overlay.size
+        ((1, 96, 96), (96, 96))
     """
 
     drawing: Path | None
-    masks: tuple[FoundMask, ...]
+    details: tuple[FoundMask, ...]
     # Equality of arrays is no bool, so they take no part in that of reports.
-    arrays: Sequence[Mask] = field(default=(), repr=False, compare=False)
+    arrays: Sequence[Mask] = field(repr=False, compare=False)
+    draw: Callable[[], Image.Image] = field(repr=False, compare=False)
+
+    @cached_property
+    def masks(self) -> Mask:
+        """All masks, ``N x H x W`` bools.
+
+        Of everything in a large picture that may be gigabytes; ``arrays`` has them one by one.
+        """
+        return np.array([*self.arrays], bool).reshape(-1, self.height, self.width)
+
+    @cached_property
+    def overlay(self) -> Image.Image:
+        """The picture with masks and prompts drawn; several candidates side by side."""
+        return self.draw()
+
+    def _repr_html_(self) -> str:
+        return as_html(self.overlay) + super()._repr_html_()
 
     def to_dict(self) -> dict[str, Any]:
         """Give the fields as plain data.
 
         Returns:
-            Field name to value, each mask as a dict, without ``arrays``.
+            Field name to value, without ``arrays`` and ``draw``; ``masks`` has the details of each
+            as a dict.
         """
         found = super().to_dict()
-        del found["arrays"]
-        return {**found, "masks": [mask.to_dict() for mask in self.masks]}
+        for name in ("arrays", "details", "draw"):
+            del found[name]
+        return {**found, "masks": [mask.to_dict() for mask in self.details]}
 
     def shown(self) -> list[Part]:
         """What people see.
@@ -158,7 +184,7 @@ class ImagePrediction(Prediction, schema="predict-image/1"):
         Returns:
             A table of the files.
         """
-        rows = [*self.rows(), *((str(mask.path or "mask"), str(mask)) for mask in self.masks)]
+        rows = [*self.rows(), *((str(mask.path or "mask"), str(mask)) for mask in self.details)]
         if self.drawing is not None:
             rows.append((str(self.drawing), "drawn over the picture"))
         return [table(rows)]
@@ -213,8 +239,8 @@ def predict_image(
     Example:
         >>> point = sam21convert.Point(48, 48)
         >>> found = sam21convert.predict_image("picture.jpg", "model.pt", prompts=[point])
-        >>> [mask.shape for mask in found.arrays]
-        [(96, 96), (96, 96), (96, 96)]
+        >>> found.masks.shape
+        (3, 96, 96)
     """
     require("torch", "predict_image")
     from ..model.sam2 import SAM2
@@ -235,9 +261,10 @@ def predict_image(
     model, loading = load_for_use(SAM2, checkpoint, config, image_size, device, images_only=True)
     found = _segmented(model, pixels, objects, guess, candidates=candidates)
     arrays = tuple(mask for _, mask, _ in found)
+    draw = partial(_drawn, pixels, objects, found)
     if drawn is not None:
         saved = {path: black_and_white(mask) for path, mask in zip(paths, arrays, strict=True)}
-        _write({drawn: _drawn(pixels, objects, found), **saved}, overwrite)
+        _write({drawn: draw(), **saved}, overwrite)
     return ImagePrediction(
         source=image,
         width=width,
@@ -245,11 +272,12 @@ def predict_image(
         size=size_of(loading),
         model=loading,
         drawing=drawn,
-        masks=tuple(
+        details=tuple(
             FoundMask(obj_id, path, iou, int(mask.sum()), float(mask.mean()), _bbox(mask))
             for path, (obj_id, mask, iou) in zip_longest(paths, found)
         ),
         arrays=arrays,
+        draw=draw,
     )
 
 

@@ -19,7 +19,7 @@ from ..io.output.folders import refuse_file_name
 from ..packages import require
 from ..report import SILENT, Part, Progress, Report, table
 from .devices import pick_device
-from .draw import Mask, Pixels, black_and_white, drawing, sheet
+from .draw import Mask, Pixels, as_html, black_and_white, drawing, sheet
 from .image import Prediction, load_for_use, no_prompt, size_of
 from .media import as_ours, frame_rate, frames_of, new_video
 from .prompts import Prompt, Prompted, check_inside, grouped
@@ -89,6 +89,13 @@ class VideoPrediction(Prediction, schema="predict-video/1"):
     overview: Path
     video: Path | None
     objects: tuple[FollowedObject, ...]
+
+    def _repr_html_(self) -> str:
+        facts = super()._repr_html_()
+        if not self.overview.exists():  # it may have been moved since
+            return facts
+        with Image.open(self.overview) as picture:
+            return as_html(picture) + facts
 
     def to_dict(self) -> dict[str, Any]:
         """Give the fields as plain data.

@@ -114,6 +114,8 @@ def test_in_python_with_progress_and_without_files(everything: Everything) -> No
     )
     assert sorted(everything.home.iterdir()) == before
     assert all(map(np.array_equal, found.arrays, everything.masks))
+    assert np.array_equal(found.masks, np.stack(everything.masks))
+    assert np.array_equal(np.asarray(found.overlay), shown(everything.masks))
     assert len(found.arrays) == len(found.arrays[:]) == len(everything.masks)
     assert (progress.label, progress.total, progress.done) == ("segmenting", 9, 9)
 

@@ -21,7 +21,7 @@ from sam21convert import Box, Point, UsageError, convert, predict_image, predict
 from sam21convert.commands.main import main
 from sam21convert.model import SAM2ImagePredictor, build_sam2, build_sam2_video_predictor
 from sam21convert.model.boxes import boxes_of
-from sam21convert.prediction.draw import drawing, scene
+from sam21convert.prediction.draw import as_html, drawing, scene
 from sam21convert.prediction.image import FoundMask
 from sam21convert.prediction.media import frame_rate, frames_of, new_video, read_picture
 from sam21convert.prediction.prompts import Prompt, grouped
@@ -123,9 +123,9 @@ class TestPicture:
         masks, ious, _ = predictor.predict(**{k: _array(v) for k, v in asked.items()})
         done = predict_image(picture, checkpoint, tmp_path / "out.png", prompts, **options)
         names = ["out.mask.png"] if len(masks) == 1 else [f"out.mask{n}.png" for n in range(3)]
-        assert [path_of(found).name for found in done.masks] == names
+        assert [path_of(found).name for found in done.details] == names
         assert sorted(os.listdir(tmp_path)) == sorted(["out.png", "scene.png", *names])
-        for found, mask, iou in zip(done.masks, masks, ious, strict=True):
+        for found, mask, iou in zip(done.details, masks, ious, strict=True):
             assert np.array_equal(read_mask(path_of(found)), mask > 0)
             assert (found.area, found.iou) == (int(mask.sum()), float(iou))
             assert 0 < found.share == mask.sum() / (80 * 96) < 1
@@ -145,12 +145,13 @@ class TestPicture:
         done = predict_image(
             picture, checkpoint, tmp_path / "out.png", [Point(33, 60)], multimask=multimask
         )
-        assert len(done.arrays) == len(done.masks) == (3 if multimask else 1)
-        for array, found in zip(done.arrays, done.masks, strict=True):
+        assert len(done.arrays) == len(done.details) == (3 if multimask else 1)
+        for array, found in zip(done.arrays, done.details, strict=True):
             assert array.dtype == bool
             assert array.shape == (80, 96)
             assert np.array_equal(array, read_mask(path_of(found)))
-        assert "arrays" not in done.to_dict()
+        assert np.array_equal(done.masks, np.stack(done.arrays))
+        assert not {"arrays", "details", "draw"} & {*done.to_dict()}
         assert "arrays=" not in repr(done)
         assert "arrays" not in json.loads(done.to_json())
 
@@ -163,7 +164,7 @@ class TestPicture:
         done = predict_image(picture, checkpoint, prompts=prompts)
         assert tree(tmp_path) == before
         assert done.drawing is None
-        assert [found.path for found in done.masks] == [None, None]
+        assert [found.path for found in done.details] == [None, None]
         assert "drawn over" not in str(done)
         answer = json.loads(done.to_json())
         assert answer["drawing"] is None
@@ -171,7 +172,24 @@ class TestPicture:
         written = predict_image(picture, checkpoint, "out.png", prompts)
         for array, other in zip(done.arrays, written.arrays, strict=True):
             assert np.array_equal(array, other)
-        assert [found.iou for found in done.masks] == [found.iou for found in written.masks]
+        assert [found.iou for found in done.details] == [found.iou for found in written.details]
+
+    def test_a_notebook_shows_what_would_be_drawn(
+        self, tmp_path: Path, checkpoint: Path, picture: Path
+    ) -> None:
+        prompts: list[Prompt] = [Point(33, 60), Box(20, 40, 50, 75)]
+        drawn = []
+        for number, prompt in enumerate(prompts):
+            out = tmp_path / f"{number}.png"
+            predict_image(picture, checkpoint, out, [prompt])
+            done = predict_image(picture, checkpoint, prompts=[prompt])
+            drawn.append(np.asarray(Image.open(out)))
+            assert np.array_equal(np.asarray(done.overlay), drawn[-1])
+            assert as_html(done.overlay) in done._repr_html_()
+            assert done.masks.shape == ((3, 1)[number], 80, 96)
+            assert done.masks.dtype == bool
+        assert drawn[0].shape[1] > 3 * 96, "three candidates, side by side"
+        assert drawn[1].shape == (80, 96, 3)
 
     def test_an_image_model_is_enough(
         self, tmp_path: Path, checkpoint: Path, picture: Path
@@ -180,7 +198,7 @@ class TestPicture:
         masks = []
         for number, source in enumerate((checkpoint, tmp_path / "image")):
             done = predict_image(picture, source, tmp_path / f"{number}.png", [Point(33, 60)])
-            masks.append([path_of(found).read_bytes() for found in done.masks])
+            masks.append([path_of(found).read_bytes() for found in done.details])
         assert masks[0] == masks[1]
         assert "can only segment images" in str(done)
 
@@ -193,7 +211,7 @@ class TestPicture:
             done = predict_image(
                 picture, checkpoint, tmp_path / f"{number}.png", given, multimask=False
             )
-            masks.add(path_of(done.masks[0]).read_bytes())
+            masks.add(path_of(done.details[0]).read_bytes())
         assert len(masks) == len(prompts)
 
     def test_several_objects_are_segmented_each_by_itself(
@@ -201,16 +219,16 @@ class TestPicture:
     ) -> None:
         sun, house = Point(75, 19, obj_id="sun"), Box(20, 40, 50, 75, obj_id="house")
         both = predict_image(picture, checkpoint, tmp_path / "both.png", [sun, house])
-        assert [path_of(found).name for found in both.masks] == [
+        assert [path_of(found).name for found in both.details] == [
             "both.mask-sun.png",
             "both.mask-house.png",
         ]
         prompts: list[Prompt] = [sun, house]
-        for prompt, found in zip(prompts, both.masks, strict=True):
+        for prompt, found in zip(prompts, both.details, strict=True):
             out = tmp_path / "one.png"
             one = predict_image(picture, checkpoint, out, [prompt], multimask=False, overwrite=True)
-            assert path_of(one.masks[0]).read_bytes() == path_of(found).read_bytes()
-            assert one.masks[0].iou == found.iou
+            assert path_of(one.details[0]).read_bytes() == path_of(found).read_bytes()
+            assert one.details[0].iou == found.iou
 
     def test_a_mask_is_a_prompt(self, tmp_path: Path, checkpoint: Path, picture: Path) -> None:
         """In a picture as large as the model's mask every pixel is one logit, -10 or 10."""
@@ -233,8 +251,8 @@ class TestPicture:
                 mask=tmp_path / "mask.png", overwrite=True,
             )  # fmt: skip
             masks, ious, _ = predictor.predict(**asked, mask_input=given, multimask_output=False)
-            assert np.array_equal(read_mask(path_of(done.masks[0])), masks[0] > 0)
-            assert done.masks[0].iou == float(ious[0]) != plain.masks[0].iou
+            assert np.array_equal(read_mask(path_of(done.details[0])), masks[0] > 0)
+            assert done.details[0].iou == float(ious[0]) != plain.details[0].iou
 
     def test_the_drawing_has_the_size_of_the_picture(
         self, tmp_path: Path, checkpoint: Path, picture: Path
@@ -274,8 +292,8 @@ class TestPicture:
             for source, size in ((tmp_path / "hf", 128), (checkpoint, 256))
         )
         plain = predict_image(picture, checkpoint, tmp_path / "plain.png", [Point(33, 60)])
-        assert [found.iou for found in same.masks] == [found.iou for found in plain.masks]
-        assert [found.iou for found in other.masks] != [found.iou for found in plain.masks]
+        assert [found.iou for found in same.details] == [found.iou for found in plain.details]
+        assert [found.iou for found in other.details] != [found.iou for found in plain.details]
         assert (same.model.image_size, other.model.image_size) == (128, 256)
 
 
@@ -361,6 +379,7 @@ class TestVideo:
                 *(f"masks/{name}/{number}.png" for name in ("disc", "waves") for number in numbers),
             ]
         )
+        assert done._repr_html_().startswith(as_html(Image.open(done.overview)))
         height, width, _ = read_picture(done.overview).shape
         assert width > 4 * 360
         assert height > 2 * 360 * HEIGHT / WIDTH
@@ -595,7 +614,7 @@ class TestCommands:
             Box(20, 40, 50, 75, 0, "house"),
         ]
         report = predict_image(picture, checkpoint, tmp_path / "again.png", prompts)
-        for found, told in zip(report.masks, answer["masks"], strict=True):
+        for found, told in zip(report.details, answer["masks"], strict=True):
             assert path_of(found).read_bytes() == Path(told["path"]).read_bytes()
             assert (found.iou, found.area) == (told["iou"], told["area"])
 

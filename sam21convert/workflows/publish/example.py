@@ -116,7 +116,7 @@ def draw(example: Example, checkpoint: Path, config: Path | None, folder: Path) 
         with Image.open(drawn) as picture:
             picture.thumbnail((_WIDEST, _WIDEST), Image.Resampling.LANCZOS)
             picture.save(folder / EXAMPLE)
-    ious = tuple(mask.iou for mask in found.masks)
+    ious = tuple(mask.iou for mask in found.details)
     return Picture(example.objects, ious, example.photo, memory.peak)
 
 
