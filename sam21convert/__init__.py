@@ -33,8 +33,8 @@ In memory:
 Reports: Inspection, Inspections, Validation, Difference, Conversion, BatchReport, Pulled, Listing,
 Sample, ParityReport, Publication, ImagePrediction, VideoPrediction, Loading. Errors:
 Sam21ConvertError and below it UnreadableError, MissingFileError, RefusedError, MismatchError,
-UsageError, MissingPackageError. Progress is what to subclass to watch long
-work.
+UsageError, MissingPackageError. ProgressBar shows long work, on a terminal or in a notebook, and
+Progress is what to subclass to watch it otherwise.
 
 The model itself, and the API of the official package, are in ``sam21convert.model``. Names are
 loaded when they are first used, so that a program that only inspects files does not import torch.
@@ -85,6 +85,7 @@ if TYPE_CHECKING:
     from .prediction.state_dict import load_state_dict as load_state_dict
     from .prediction.video import VideoPrediction as VideoPrediction
     from .prediction.video import predict_video as predict_video
+    from .progress import ProgressBar as ProgressBar
     from .report import Progress as Progress
     from .workflows.batch.api import batch as batch
     from .workflows.batch.report import BatchReport as BatchReport
@@ -122,6 +123,7 @@ _NAMES = {
     "prediction.prompts": ("Box", "Point"),
     "prediction.state_dict": ("convert_state_dict", "load_state_dict"),
     "prediction.video": ("VideoPrediction", "predict_video"),
+    "progress": ("ProgressBar",),
     "report": ("Progress",),
     "workflows.batch.api": ("batch",),
     "workflows.batch.report": ("BatchReport",),

@@ -33,13 +33,13 @@ FLOORS = (
     {"checkpoint"},
     {"hub"},
     {"config", "dialects"},
-    {"io", "packages"},
+    {"io", "packages", "progress"},
     {"model", "errors", "report"},
 )
 LEVEL = {room: level for level, floor in enumerate(reversed(FLOORS)) for room in floor}
 # A face names what is public, lazily, wherever it stands.
 FACES = {"sam21convert", "sam21convert.model"}
-LOOSE = {"__init__", "__main__", "_version", "errors", "packages", "report"}
+LOOSE = {"__init__", "__main__", "_version", "errors", "packages", "progress", "report"}
 
 # What modules of the model import beyond torch and the standard library.
 MODEL_IMPORTS = {

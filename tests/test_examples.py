@@ -37,7 +37,7 @@ PUBLIC = {
     *("BatchReport", "Conversion", "Difference", "ImagePrediction", "Inspection", "Inspections"),
     *("Listing",),
     *("Loading", "ParityReport", "Publication", "Pulled", "Sample", "Validation"),
-    *("VideoPrediction", "Box", "ModelConfig", "Point", "Progress"),
+    *("VideoPrediction", "Box", "ModelConfig", "Point", "Progress", "ProgressBar"),
     *("MismatchError", "MissingFileError", "MissingPackageError"),
     *("RefusedError", "Sam21ConvertError", "UnreadableError", "UsageError"),
     "__version__",

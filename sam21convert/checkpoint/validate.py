@@ -159,7 +159,9 @@ def examine(checkpoint: Checkpoint, progress: Progress = SILENT) -> Validation:
     from .values import survey  # numpy
 
     tensors = {name: Tensor(ref.spec, (ref,)) for name, ref in checkpoint.tensors.items()}
-    check_sums(used_blobs(checkpoint.source.blobs, tensors.values()), SILENT)
+    blobs = used_blobs(checkpoint.source.blobs, tensors.values())
+    progress.start("checking", sum(blob.nbytes for blob in blobs))
+    check_sums(blobs, progress)
     progress.start("reading", sum(ref.spec.nbytes for ref in checkpoint.tensors.values()))
     values = survey(checkpoint.tensors, progress)
     fit = checkpoint.fit

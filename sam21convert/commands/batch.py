@@ -8,9 +8,10 @@ from typing import Any
 import click
 
 from ..dialects import BY_NAME
+from ..progress import ProgressBar
 from ..report import Report
 from .names import Choice, dialect_choice, dtype_choice
-from .shared import ProgressBar, answering, config_option, device_option, json_option
+from .shared import answering, config_option, device_option, json_option
 
 
 @click.command()
@@ -70,7 +71,12 @@ from .shared import ProgressBar, answering, config_option, device_option, json_o
 @json_option
 @answering
 def batch(
-    sources: tuple[str, ...], out: Path, no_verify: bool, jobs: int | None, **options: Any
+    sources: tuple[str, ...],
+    out: Path,
+    no_verify: bool,
+    jobs: int | None,
+    progress: ProgressBar,
+    **options: Any,
 ) -> Report:
     """Convert many checkpoints into the folder DIR, each named after its source.
 
@@ -96,7 +102,6 @@ def batch(
     from ..workflows.batch.api import JOBS
     from ..workflows.batch.api import batch as convert_all
 
-    with ProgressBar() as progress:
-        return convert_all(
-            sources, out, verify=not no_verify, jobs=jobs or JOBS, **options, progress=progress
-        )
+    return convert_all(
+        sources, out, verify=not no_verify, jobs=jobs or JOBS, **options, progress=progress
+    )

@@ -8,10 +8,10 @@ from typing import Any
 import click
 
 from ..dialects import BY_NAME
+from ..progress import ProgressBar
 from ..report import Report
 from .names import Choice, dialect_choice, dtype_choice
 from .shared import (
-    ProgressBar,
     answering,
     config_option,
     device_option,
@@ -104,6 +104,7 @@ def convert(
     parity: bool,
     device: str,
     json: bool,
+    progress: ProgressBar,
     **options: Any,
 ) -> Report:
     """Convert SOURCE to DESTINATION, bit for bit.
@@ -143,17 +144,16 @@ def convert(
     verify = not no_verify
     if dry_run:
         return report(plan, dry_run=True, verified=False, hashes=json)
-    with ProgressBar() as progress:
-        if not parity:
-            equal = carry_out(plan, overwrite=overwrite, verify=verify, progress=progress)
-            return report(plan, dry_run=False, verified=verify, hashes=json, identical_to=equal)
-        from ..workflows.convert_and_compare import convert_in_parity
+    if not parity:
+        equal = carry_out(plan, overwrite=overwrite, verify=verify, progress=progress)
+        return report(plan, dry_run=False, verified=verify, hashes=json, identical_to=equal)
+    from ..workflows.convert_and_compare import convert_in_parity
 
-        return convert_in_parity(
-            plan,
-            overwrite=overwrite,
-            verify=verify,
-            hashes=json,
-            device=device,
-            progress=progress,
-        )
+    return convert_in_parity(
+        plan,
+        overwrite=overwrite,
+        verify=verify,
+        hashes=json,
+        device=device,
+        progress=progress,
+    )

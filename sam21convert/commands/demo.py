@@ -6,8 +6,9 @@ from pathlib import Path
 
 import click
 
+from ..progress import ProgressBar
 from ..report import Report
-from .shared import ProgressBar, answering, device_option, json_option
+from .shared import answering, device_option, json_option
 
 
 @click.command()
@@ -15,7 +16,7 @@ from .shared import ProgressBar, answering, device_option, json_option
 @device_option("to run both files on")
 @json_option
 @answering
-def demo(folder: Path, device: str) -> Report:
+def demo(folder: Path, device: str, progress: ProgressBar) -> Report:
     """Demonstrate the tools on a sample checkpoint, in FOLDER.
 
     Writes a SAM 2.1 tiny checkpoint with random weights, converts it to a transformers folder and
@@ -29,7 +30,7 @@ def demo(folder: Path, device: str) -> Report:
     from ..packages import require
 
     require("torch", "demo")
+    progress.start("importing torch", 0)
     from ..workflows.demo import demonstrate
 
-    with ProgressBar() as progress:
-        return demonstrate(folder, device=device, progress=progress)
+    return demonstrate(folder, device=device, progress=progress)

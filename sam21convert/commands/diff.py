@@ -6,8 +6,9 @@ from pathlib import Path
 
 import click
 
+from ..progress import ProgressBar
 from ..report import Report
-from .shared import ProgressBar, answering, json_option, overwrite_option
+from .shared import answering, json_option, overwrite_option
 
 
 @click.command()
@@ -28,7 +29,14 @@ from .shared import ProgressBar, answering, json_option, overwrite_option
 @overwrite_option
 @json_option
 @answering
-def diff(a: str, b: str, tolerance: float | None, plot: Path | None, overwrite: bool) -> Report:
+def diff(
+    a: str,
+    b: str,
+    tolerance: float | None,
+    plot: Path | None,
+    overwrite: bool,
+    progress: ProgressBar,
+) -> Report:
     """Show what changed between the checkpoints A and B, tensor by tensor.
 
     A and B are paths or sources that sam21convert pull accepts, each in any format. Tensors are
@@ -53,11 +61,10 @@ def diff(a: str, b: str, tolerance: float | None, plot: Path | None, overwrite: 
     from ..checkpoint.inspect import inspect
 
     found = inspect(a), inspect(b)
-    with ProgressBar() as progress:
-        return compare(
-            *(one.path for one in found),
-            tolerance=tolerance,
-            plot=plot,
-            overwrite=overwrite,
-            progress=progress,
-        )
+    return compare(
+        *(one.path for one in found),
+        tolerance=tolerance,
+        plot=plot,
+        overwrite=overwrite,
+        progress=progress,
+    )

@@ -8,9 +8,9 @@ from typing import Any
 import click
 
 from ..errors import SeveralCheckpointsError, UsageError
+from ..progress import ProgressBar
 from ..report import Report
 from .shared import (
-    ProgressBar,
     allow_option,
     answering,
     fail_on_option,
@@ -38,7 +38,7 @@ from .shared import (
 @fail_on_option
 @json_option
 @answering
-def inspect(sources: tuple[str, ...], json: bool, **options: Any) -> Report:
+def inspect(sources: tuple[str, ...], json: bool, progress: ProgressBar, **options: Any) -> Report:
     """Show what SOURCE is: format, dialect, generation, size, and whether it is safe to load.
 
     SOURCE is a .pt or .safetensors file, a folder of transformers or torch.distributed.checkpoint,
@@ -71,7 +71,7 @@ def inspect(sources: tuple[str, ...], json: bool, **options: Any) -> Report:
     gc.set_threshold(100_000)  # a header makes many objects, and no cycles
     listed = find_all(sources)
     if len(listed.sources) == 1 and not listed.others:
-        with suppress(SeveralCheckpointsError), ProgressBar() as progress:
+        with suppress(SeveralCheckpointsError):
             return report_on(listed.sources[0], **options, progress=progress)
     for name in ("tensors", "tree", "stats"):
         if options[name] and not json:
@@ -79,5 +79,4 @@ def inspect(sources: tuple[str, ...], json: bool, **options: Any) -> Report:
                 f"`{name}` lists the tensors of one source, and here are several",
                 hint="--json has those of each",
             )
-    with ProgressBar() as progress:
-        return inspect_listed(listed, **options, progress=progress)
+    return inspect_listed(listed, **options, progress=progress)

@@ -7,10 +7,10 @@ from typing import Any
 
 import click
 
+from ..progress import ProgressBar
 from ..report import Report
 from .names import dtype_choice
 from .shared import (
-    ProgressBar,
     RenamedOption,
     answering,
     config_option,
@@ -69,7 +69,7 @@ from .shared import (
 @overwrite_option
 @json_option
 @answering
-def parity(left: str, right: str, **options: Any) -> Report:
+def parity(left: str, right: str, progress: ProgressBar, **options: Any) -> Report:
     """Check whether LEFT and RIGHT compute the same, and show where they first differ.
 
     Each is BACKEND:SOURCE. SOURCE is any readable checkpoint. BACKEND is the package that runs the
@@ -90,7 +90,7 @@ def parity(left: str, right: str, **options: Any) -> Report:
     from ..packages import require
 
     require("torch", "parity")
+    progress.start("importing torch", 0)
     from ..comparison.api import parity as prove_parity
 
-    with ProgressBar() as progress:
-        return prove_parity(left, right, **options, progress=progress)
+    return prove_parity(left, right, **options, progress=progress)

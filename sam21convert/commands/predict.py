@@ -8,10 +8,10 @@ from typing import Any
 
 import click
 
+from ..progress import ProgressBar
 from ..report import Report
 from .names import Predict
 from .shared import (
-    ProgressBar,
     answering,
     config_option,
     device_option,
@@ -117,6 +117,7 @@ def image(
     checkpoint: str,
     output: Path,
     everything: bool,
+    progress: ProgressBar,
     **options: Any,
 ) -> Report:
     """Segment objects of PICTURE by points and boxes.
@@ -139,6 +140,7 @@ def image(
     from ..packages import require
 
     require("torch", "predict image")
+    progress.start("importing torch", 0)
     from ..prediction.everything import predict_everything
     from ..prediction.image import predict_image
     from ..prediction.prompts import parse_prompts
@@ -148,13 +150,13 @@ def image(
     if everything:
         if points or boxes or options.pop("mask") or options.pop("multimask") is not None:
             raise UsageError("--everything: takes no point, box, mask or number of masks")
-        with ProgressBar() as progress:
-            return predict_everything(
-                picture, checkpoint, output, settings=given, progress=progress, **options
-            )
+        return predict_everything(
+            picture, checkpoint, output, settings=given, progress=progress, **options
+        )
     if given:
         raise UsageError("--points-per-side and the like need --everything")
 
+    progress.start("segmenting", 0)
     return predict_image(picture, checkpoint, output, parse_prompts(points, boxes), **options)
 
 
@@ -190,6 +192,7 @@ def video(
     boxes: tuple[str, ...],
     checkpoint: str,
     output: Path,
+    progress: ProgressBar,
     **options: Any,
 ) -> Report:
     """Follow objects through the video SOURCE, from points and boxes.
@@ -212,9 +215,9 @@ def video(
     from ..packages import require
 
     require("torch", "predict video")
+    progress.start("importing torch", 0)
     from ..prediction.prompts import parse_prompts
     from ..prediction.video import predict_video
 
     prompts = parse_prompts(points, boxes)
-    with ProgressBar() as progress:
-        return predict_video(source, checkpoint, output, prompts, progress=progress, **options)
+    return predict_video(source, checkpoint, output, prompts, progress=progress, **options)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from ..progress import ProgressBar
 from ..report import Report
 from .shared import answering, json_option, overwrite_option
 
@@ -16,7 +17,7 @@ from .shared import answering, json_option, overwrite_option
 @overwrite_option
 @json_option
 @answering
-def pull(source: str, destination: Path | None, overwrite: bool) -> Report:
+def pull(source: str, destination: Path | None, overwrite: bool, progress: ProgressBar) -> Report:
     """Download SOURCE, check it, and print its path.
 
     SOURCE is a name that sam21convert list shows, hf://org/repo[@revision][/file], or
@@ -33,4 +34,4 @@ def pull(source: str, destination: Path | None, overwrite: bool) -> Report:
     """
     from ..workflows.pull import pull as download
 
-    return download(source, destination, overwrite=overwrite)
+    return download(source, destination, overwrite=overwrite, progress=progress)

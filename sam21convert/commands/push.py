@@ -6,10 +6,11 @@ from typing import Any
 
 import click
 
+from ..progress import ProgressBar
 from ..report import BLANK, Report
 from .names import Choice, dialect_choice
 from .screen import show
-from .shared import ProgressBar, answering, config_option, device_option, is_quiet, json_option
+from .shared import answering, config_option, device_option, is_quiet, json_option
 from .translate import as_options
 
 
@@ -80,6 +81,7 @@ def push(
     message: str | None,
     points: tuple[str, ...],
     boxes: tuple[str, ...],
+    progress: ProgressBar,
     **options: Any,
 ) -> Report:
     """Publish SRC as the repository REPO_ID of the Hugging Face Hub.
@@ -105,20 +107,19 @@ def push(
     from ..workflows.publish.push import MESSAGE
     from ..workflows.publish.push import push as publish
 
-    with ProgressBar() as progress:
-
-        def announce(plan: Report) -> None:
-            progress.close()
-            if is_quiet():
-                return
+    def announce(plan: Report) -> None:
+        progress.close()
+        if not is_quiet():
             show([*plan.shown(), BLANK], as_options, err=True)
+        progress.start("uploading", 0)
 
-        return publish(
-            source,
-            repo_id,
-            message=message or MESSAGE,
-            prompts=parse_prompts(points, boxes),
-            **options,
-            progress=progress,
-            announce=announce,
-        )
+    progress.start("asking the Hub", 0)
+    return publish(
+        source,
+        repo_id,
+        message=message or MESSAGE,
+        prompts=parse_prompts(points, boxes),
+        **options,
+        progress=progress,
+        announce=announce,
+    )

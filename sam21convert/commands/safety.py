@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from ..progress import ProgressBar
 from ..report import Report
 from .shared import allow_option, answering, fail_on_option, json_option
 
@@ -16,7 +17,7 @@ from .shared import allow_option, answering, fail_on_option, json_option
 @fail_on_option
 @json_option
 @answering
-def safety(sources: tuple[str, ...], **options: Any) -> Report:
+def safety(sources: tuple[str, ...], progress: ProgressBar, **options: Any) -> Report:
     """Check what loading FILE with torch or pickle would run, without running it.
 
     FILE is of any kind: it need not be a checkpoint, nor SAM 2. In a folder, everything is looked
@@ -32,4 +33,4 @@ def safety(sources: tuple[str, ...], **options: Any) -> Report:
     """
     from ..checkpoint.safety.verdict import verdicts_on
 
-    return verdicts_on(sources, **options)
+    return verdicts_on(sources, **options, progress=progress)

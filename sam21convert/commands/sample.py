@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from ..progress import ProgressBar
 from ..report import Report
 from .shared import answering, json_option, overwrite_option
 
@@ -23,7 +24,7 @@ from .shared import answering, json_option, overwrite_option
 @overwrite_option
 @json_option
 @answering
-def sample(out: Path, config: str, seed: int, overwrite: bool) -> Report:
+def sample(out: Path, config: str, seed: int, overwrite: bool, progress: ProgressBar) -> Report:
     """Write a checkpoint with random weights, to try the other commands.
 
     It has all tensors of the real model. The extension of OUT chooses the format, as in convert.
@@ -34,4 +35,5 @@ def sample(out: Path, config: str, seed: int, overwrite: bool) -> Report:
     """
     from ..conversion.sample import sample as draw
 
+    progress.start("drawing", 0)
     return draw(out, config, seed, overwrite=overwrite)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import click
 
 from ..errors import UsageError
+from ..progress import ProgressBar
 from ..report import Report
-from .shared import ProgressBar, answering, json_option
+from .shared import answering, json_option
 
 
 @click.command()
@@ -18,7 +19,7 @@ from .shared import ProgressBar, answering, json_option
 )
 @json_option
 @answering
-def selftest(names: tuple[str, ...], published: bool) -> Report:
+def selftest(names: tuple[str, ...], published: bool, progress: ProgressBar) -> Report:
     """Test this installation against what is published.
 
     Downloads each NAME, a checkpoint that sam21convert list shows, to the cache, converts it in a
@@ -38,5 +39,4 @@ def selftest(names: tuple[str, ...], published: bool) -> Report:
         )
     from ..workflows.selftest import selftest as compare
 
-    with ProgressBar() as progress:
-        return compare(names, progress=progress)
+    return compare(names, progress=progress)

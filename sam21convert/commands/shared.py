@@ -1,4 +1,4 @@
-"""What the commands share: printing reports and errors, exit codes, progress bars."""
+"""What the commands share: options, and printing reports and errors, with exit codes."""
 
 from __future__ import annotations
 
@@ -7,15 +7,14 @@ import json
 import os
 import shlex
 import sys
-import threading
 from collections.abc import Callable
-from contextlib import ExitStack, suppress
 from typing import Any, NoReturn
 
 import click
 
 from ..errors import MismatchError, RefusedError, Sam21ConvertError, UsageError
-from ..report import Progress, Report, head, labelled, one_line
+from ..progress import ProgressBar
+from ..report import Report, head, labelled, one_line
 from .ending import end_with_fault, say
 from .names import Choice
 from .screen import failure, show, text_of
@@ -131,7 +130,8 @@ def answering(command: Callable[..., Report]) -> Callable[..., None]:
 
     Args:
         command: A function that returns a report. If it has a parameter ``json``, it is told
-            whether the answer is printed as JSON.
+            whether the answer is printed as JSON; if it has a parameter ``progress``, that is a
+            bar for its phases. Downloads are shown in any case.
 
     Returns:
         The function for click, with ``as_json`` and ``quiet`` as additional parameters, and the
@@ -141,11 +141,12 @@ def answering(command: Callable[..., Report]) -> Callable[..., None]:
     @functools.wraps(command)
     def run(*args: Any, as_json: bool = False, quiet: bool = False, **kwargs: Any) -> None:
         try:
-            if quiet:
-                os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"  # before it is imported
-            with Stopping():
-                if "json" in command.__annotations__:
-                    kwargs["json"] = as_json
+            os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"  # before it is imported
+            if "json" in command.__annotations__:
+                kwargs["json"] = as_json
+            with Stopping(), ProgressBar(hidden=quiet) as progress:
+                if "progress" in command.__annotations__:
+                    kwargs["progress"] = progress
                 report = command(*args, **kwargs)
                 text = (
                     as_options(report.to_json(), in_json=True)
@@ -210,60 +211,3 @@ def _fail(error: BaseException, as_json: bool) -> NoReturn:
     else:
         show(failure(message, hint), as_options, err=True)
     sys.exit(code)
-
-
-class ProgressBar(Progress):
-    """A progress bar on standard error, one for each stage, if that is a terminal.
-
-    Use it as a context manager, which closes the last bar. If the terminal is gone, the work goes
-    on.
-    """
-
-    def __init__(self) -> None:
-        self._hidden = sys.stderr is None or not sys.stderr.isatty() or is_quiet()
-        self._lock = threading.Lock()
-        self._bars = ExitStack()
-        self._bar: Any = None
-
-    def __enter__(self) -> ProgressBar:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close the present bar; :meth:`start` may open another."""
-        with self._lock, suppress(OSError):
-            self._bar = None
-            self._bars.close()
-
-    def start(self, label: str, total: int) -> None:
-        """Open a bar in place of the present one.
-
-        Args:
-            label: What is done.
-            total: How much there is to do: bytes, frames or steps.
-        """
-        self.close()
-        with self._lock, suppress(OSError):
-            self._bar = self._bars.enter_context(
-                click.progressbar(
-                    length=total,
-                    label=one_line(label),
-                    file=sys.stderr,
-                    hidden=self._hidden,
-                    update_min_steps=max(1, total // 200),
-                    item_show_func=lambda doing: doing and one_line(doing),
-                )
-            )
-
-    def advance(self, count: int, doing: str = "") -> None:
-        """Move the bar.
-
-        Args:
-            count: How much of the total was done since the last call.
-            doing: The name of the step that begins now.
-        """
-        with self._lock, suppress(OSError):
-            if self._bar is not None:
-                self._bar.update(count, doing or self._bar.current_item)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import click
 
+from ..progress import ProgressBar
 from ..report import Report
 from .shared import (
-    ProgressBar,
     answering,
     config_option,
     drop_option,
@@ -38,6 +38,7 @@ def validate(
     weights: str | None,
     prefix: str | None,
     drop: tuple[str, ...],
+    progress: ProgressBar,
 ) -> Report:
     """Check whether SOURCE loads strictly and whether its values are sound.
 
@@ -58,11 +59,10 @@ def validate(
     opened = open_checkpoint(
         source, config, weights=weights, prefix=prefix, drop=drop, with_lora=True
     )
-    with ProgressBar() as progress:
-        answer = examine(opened, progress)
-        if right is None or not answer.ok:
-            return answer
-        from ..comparison.api import parity
-        from ..workflows.convert_and_compare import WithParity
+    answer = examine(opened, progress)
+    if right is None or not answer.ok:
+        return answer
+    from ..comparison.api import parity
+    from ..workflows.convert_and_compare import WithParity
 
-        return WithParity(answer, parity(source, right, config=config, progress=progress))
+    return WithParity(answer, parity(source, right, config=config, progress=progress))

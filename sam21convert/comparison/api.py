@@ -103,7 +103,7 @@ def parity(
     wanted = chosen(scenarios or ("full" if sensitivity else "quick"))
     arithmetic = Arithmetic(pick_device(device, to_compare=True), dtype)
     named = parse(left, config), parse(right, config if right_config is None else right_config)
-    comparison = _load_sides(named, image_size, arithmetic, rounded_to)
+    comparison = _load_sides(named, image_size, arithmetic, rounded_to, progress)
     planned = _cases(comparison, wanted, images, video)
     results, controls, measured = _run(comparison, planned, progress, sensitivity=sensitivity)
     options = {
@@ -116,6 +116,7 @@ def parity(
         "--video": video,
     }
     sides = comparison.sides
+    progress.start("hashing", 0)
     result = ParityReport(
         left=named[0].described(sides[0]),
         right=named[1].described(sides[1]),
@@ -152,17 +153,18 @@ def _run(
     comparison: Comparison, planned: Sequence[Case], progress: Progress, *, sensitivity: bool
 ) -> tuple[tuple[ScenarioResult, ...], tuple[NegativeControl, ...], Sensitivity | None]:
     """Judge all cases, run the negative controls, and measure the sensitivity if asked for."""
-    steps = len(planned) + 1 + (len(perturbable(comparison)) if sensitivity else 0)
-    progress.start("comparing", steps)
+    progress.start("comparing", len(planned))
     results = []
     for case in planned:
         progress.advance(0, case.title)
         results.append(comparison.judge(case))
         progress.advance(1)
-    progress.advance(0, "negative controls")
+    progress.start("checking that faults are detected", 0)
     controls = tuple(run_controls(comparison))
-    progress.advance(1)
-    measured = measure_sensitivity(comparison, progress) if sensitivity else None
+    measured = None
+    if sensitivity:
+        progress.start("changing", len(perturbable(comparison)))
+        measured = measure_sensitivity(comparison, progress)
     return tuple(results), controls, measured
 
 
@@ -171,6 +173,7 @@ def _load_sides(
     image_size: int | None,
     arithmetic: Arithmetic,
     rounded_to: DType | None,
+    progress: Progress,
 ) -> Comparison:
     """Load both sides, and the ground truth where noise must be measured.
 
@@ -179,7 +182,10 @@ def _load_sides(
     """
     left, right = named
     device = arithmetic.device
-    sides = left.load(image_size, device, rounded_to), right.load(image_size, device)
+    sides = (
+        left.load(image_size, device, rounded_to, progress),
+        right.load(image_size, device, progress=progress),
+    )
     swap = left.backend not in _SAME_ARITHMETIC and right.backend in _SAME_ARITHMETIC
     reference, other = reversed(sides) if swap else sides
     truth = None

@@ -19,6 +19,7 @@ from ..io.data.checksums import sha256
 from ..io.source import CONFIG
 from ..io.text import read_json
 from ..model.config import ModelConfig
+from ..report import SILENT, Progress
 from .backends.base import Backend, LoadOptions, held
 from .findings import ParitySide
 
@@ -73,7 +74,13 @@ class Named:
     source: Path
     config: Config = None
 
-    def load(self, image_size: int | None, device: str, rounded_to: str | None = None) -> Backend:
+    def load(
+        self,
+        image_size: int | None,
+        device: str,
+        rounded_to: str | None = None,
+        progress: Progress = SILENT,
+    ) -> Backend:
         """Load the side.
 
         Args:
@@ -81,6 +88,7 @@ class Named:
             device: Device to run on.
             rounded_to: Round the weights to this type and back, as casting the file would; None to
                 leave them.
+            progress: Told that the package is imported, and that the weights are loaded.
 
         Returns:
             The backend with the weights loaded.
@@ -90,9 +98,11 @@ class Named:
             UnreadableError: When the source cannot be read.
             MismatchError: When the checkpoint does not fit its config.
         """
-        backend = BACKENDS[self.backend]()(
-            self.source, LoadOptions(self.config, image_size, device)
-        )
+        if self.backend != "truth":
+            progress.start(f"importing {self.backend}", 0)
+        load = BACKENDS[self.backend]()
+        progress.start(f"loading {self.source}", 0)
+        backend = load(self.source, LoadOptions(self.config, image_size, device))
         if rounded_to is not None:
             _round_weights(backend, getattr(torch, rounded_to))
         return backend

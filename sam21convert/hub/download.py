@@ -21,6 +21,7 @@ from urllib.parse import urlsplit
 from ..errors import UnreadableError
 from ..io.data.checksums import sha256
 from ..report import size_text
+from .watching import Download
 
 MAX_FILE = 16 * 10**9  # bytes: the training checkpoints of SAM 2.1 large have some 3 GB
 _RESERVE = 10**9  # bytes of the disk that a file of unknown size must leave free
@@ -215,8 +216,6 @@ def _fetch(url: str, part: Path, validator: Path, nbytes: int | None) -> None:
 
 def _request_rest(url: str, part: Path, validator: Path, nbytes: int | None) -> None:
     """Send one request for the bytes that ``part`` does not have yet, and append them."""
-    from huggingface_hub.utils import tqdm  # type: ignore[attr-defined]
-
     start = _size(part)
     headers = {"Accept-Encoding": "identity"}
     if start:
@@ -234,17 +233,14 @@ def _request_rest(url: str, part: Path, validator: Path, nbytes: int | None) -> 
             _save_validator(response.headers, validator)
         file = stack.enter_context(part.open("r+b" if start else "wb"))
         file.seek(start)
-        bar = tqdm(  # type: ignore[no-untyped-call]
-            total=total, initial=start, unit="B", unit_scale=True, desc=part.stem, disable=None
-        )
-        stack.enter_context(bar)
+        told = stack.enter_context(Download(part.stem, total, start))
         for chunk in _chunks(response):
             if file.tell() + len(chunk) > most:
                 part.unlink()
                 validator.unlink(missing_ok=True)
                 raise BadAnswerError(f"the server sends more than {most:,} bytes")
             file.write(chunk)
-            bar.update(len(chunk))
+            told.arrived(len(chunk))
         file.flush()
         os.fsync(file.fileno())
         if total is not None and file.tell() < total:

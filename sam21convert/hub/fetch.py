@@ -26,6 +26,7 @@ from .errors import Failure, invalid_id_error, translate_read_errors
 from .published import PUBLISHED
 from .retry import retry
 from .spelling import parse, published_named, spelt
+from .watching import watched
 
 # Repository -> config and checkpoint file, as in HF_MODEL_ID_TO_FILENAMES of build_sam.py.
 OFFICIAL: Mapping[str, tuple[str, str]] = {
@@ -328,7 +329,10 @@ def fetch_file(repo: str, revision: str | None, name: str) -> Path:
         if not isinstance(before, str) and not huggingface_hub.constants.HF_HUB_OFFLINE:
             _refuse_large(repo, revision, name)
         path = retry(
-            lambda: huggingface_hub.hf_hub_download(repo, name, revision=revision), _was_not_retried
+            lambda: huggingface_hub.hf_hub_download(
+                repo, name, revision=revision, **watched(huggingface_hub.hf_hub_download)
+            ),
+            _was_not_retried,
         )
     if path != before:
         check_cached(Path(path), repo, name)

@@ -99,6 +99,7 @@ def predict_everything(
         refuse_outputs([drawn, coco], [image, checkpoint], overwrite=overwrite)
     pixels = read_picture(image)
     height, width = pixels.shape[:2]
+    progress.start("loading", 0)
     model, loading = load_for_use(SAM2, checkpoint, config, image_size, device, images_only=True)
     options = {**(settings or {}), "output_mode": "uncompressed_rle"}
     generator = SAM2AutomaticMaskGenerator(model, **options)

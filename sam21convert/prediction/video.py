@@ -152,7 +152,7 @@ def predict_video(
         image_size: As for :func:`~sam21convert.load_model`.
         device: ``"auto"`` for a GPU if there is one, or a device as torch names it.
         overwrite: Whether an earlier prediction in ``out`` may be replaced.
-        progress: Receives the number of frames, in two stages.
+        progress: Receives the number of frames, once followed and once drawn.
 
     Returns:
         The objects, their areas, and where the files are.
@@ -178,7 +178,9 @@ def predict_video(
     if not objects:
         raise no_prompt()
     _refuse_occupied(folder, [source, Path(checkpoint)], overwrite=overwrite)
+    progress.start("loading", 0)
     predictor, loading = load_for_use(_predictor, checkpoint, config, image_size, device)
+    progress.start("reading", 0)
     with _naming_faults():
         state = predictor.init_state(str(source))
     _point(predictor, state, objects)

@@ -190,6 +190,7 @@ def demonstrate(
     progress.start("demo", len(_STEPS))
     for name in _STEPS:
         start = time.perf_counter()
+        progress.advance(0, name.replace("_", " "))
         result = getattr(demo, name)()
         steps.append(Step(name.replace("_", " "), result, round(time.perf_counter() - start, 2)))
         progress.advance(1)

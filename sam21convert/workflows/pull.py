@@ -16,6 +16,7 @@ from ..io.nearby import expanded
 from ..io.open import open_source
 from ..io.output.atomic import new_file, new_folder, refuse_existing
 from ..io.source import CONFIG, INDEX
+from ..report import SILENT, Progress
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,13 @@ class Pulled(SourceReport, schema="pull/1"):
         return str(self.path)
 
 
-def pull(source: str, destination: str | Path | None = None, *, overwrite: bool = False) -> Pulled:
+def pull(
+    source: str,
+    destination: str | Path | None = None,
+    *,
+    overwrite: bool = False,
+    progress: Progress = SILENT,
+) -> Pulled:
     """Download a checkpoint to the cache, verify it, and copy it to a path if one is given.
 
     A published checkpoint is checked against its known hash, and a file of the Hub against the hash
@@ -60,6 +67,7 @@ def pull(source: str, destination: str | Path | None = None, *, overwrite: bool 
         destination: where to copy it: a file, or a folder for a transformers repository. Without
             one, it stays in the cache only.
         overwrite: whether an existing ``destination`` is replaced.
+        progress: is told what is done with what has arrived.
 
     Returns:
         Where the checkpoint is now, with the hashes of its files.
@@ -84,9 +92,11 @@ def pull(source: str, destination: str | Path | None = None, *, overwrite: bool 
             f"{source}: is a path, so there is nothing to download",
             hint="pull takes a name that sam21convert list shows, hf://org/repo or https://...",
         )
+    progress.start("checking", 0)
     verify(located)
     files = _files(path) if path.is_dir() else [path]
     if out is not None:
+        progress.start("copying", 0)
         path = _copy(path, files, out, overwrite=overwrite)
         files = [path / file.name for file in files] if path.is_dir() else [path]
     return Pulled(

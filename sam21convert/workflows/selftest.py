@@ -84,7 +84,7 @@ def selftest(names: Sequence[str] = (), *, progress: Progress = SILENT) -> SelfT
     Args:
         names: Names of published checkpoints; empty means all whose conversion is known to the
             byte. Each is downloaded to the cache, if it is not there, and its SHA-256 is checked.
-        progress: Receives the number of finished checkpoints.
+        progress: Told of each step.
 
     Returns:
         The comparisons.
@@ -98,11 +98,8 @@ def selftest(names: Sequence[str] = (), *, progress: Progress = SILENT) -> SelfT
         known for known in published.PUBLISHED if any(twin.binding for twin in known.twins)
     ]
     compared: list[Compared] = []
-    progress.start("selftest", len(chosen))
     for known in chosen:
-        progress.advance(0, known.name)
-        compared += _compared(known)
-        progress.advance(1)
+        compared += _compared(known, progress)
     return SelfTest(tuple(compared))
 
 
@@ -120,8 +117,9 @@ def _named(name: str) -> Published:
     )
 
 
-def _compared(known: Published) -> Iterator[Compared]:
+def _compared(known: Published, progress: Progress) -> Iterator[Compared]:
     located = resolve(known.name)
+    progress.start(f"checking {known.name}", 0)
     verify(located)
     for twin in known.twins:
         start = time.perf_counter()
@@ -130,7 +128,7 @@ def _compared(known: Published) -> Iterator[Compared]:
         with temporary_folder() as scratch:
             target = scratch / ("model" if twin.dialect == "hf-video" else twin.file)
             try:
-                done = convert(located.path, target, to=twin.dialect)
+                done = convert(located.path, target, to=twin.dialect, progress=progress)
                 ok = done.identical_to == twin or None
             except MismatchError as error:
                 ok, fault = False, error.message

@@ -15,7 +15,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from sam21convert.commands.main import main
-from sam21convert.commands.shared import ProgressBar
+from sam21convert.progress import ProgressBar
 
 from .. import schemas
 from ..checkpoint.test_inspect_all import Payload
@@ -145,7 +145,5 @@ def test_quiet_prints_the_answer_alone(
     failed = run("validate", tmp_path / "gone.pt", "-q")
     assert failed.stderr.startswith("error: ")
     monkeypatch.setattr("sys.stderr.isatty", lambda: True)
-    with click.Context(main.commands["validate"]) as context:
-        assert not ProgressBar()._hidden
-        context.params["quiet"] = True
-        assert ProgressBar()._hidden
+    assert ProgressBar().visible
+    assert not ProgressBar(hidden=True).visible

@@ -61,7 +61,7 @@ def _arm(moment: Moment) -> None:
         home = vars(import_module(module))
         home[name] = _counted(home[name], moment)
         return
-    from sam21convert.commands.shared import ProgressBar
+    from sam21convert.progress import ProgressBar
 
     begin, advance = ProgressBar.start, ProgressBar.advance
     steps = {"": 0}

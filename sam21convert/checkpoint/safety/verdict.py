@@ -9,7 +9,7 @@ from typing import Any
 from ...errors import MissingFileError, Sam21ConvertError, UnreadableError, UsageError, unreadable
 from ...hub.resolve import resolve
 from ...io.several import expand_pattern
-from ...report import Line, Part, Report, Toned, json_lines, labelled
+from ...report import SILENT, Line, Part, Progress, Report, Toned, json_lines, labelled
 from ..inspect import inspect
 from .report import FAIL_ON, FailOn, Safety, assess, tone_of
 
@@ -128,7 +128,10 @@ class Verdicts(Report):
 
 
 def verdicts_on(
-    sources: Iterable[str], allow: Collection[str] = (), fail_on: FailOn = "unknown"
+    sources: Iterable[str],
+    allow: Collection[str] = (),
+    fail_on: FailOn = "unknown",
+    progress: Progress = SILENT,
 ) -> Verdict | Verdicts:
     """Rate what files would import and call if torch or pickle loaded them.
 
@@ -136,6 +139,7 @@ def verdicts_on(
         sources: Files of any kind, folders, patterns, and what else is accepted as a source.
         allow: Full names that a pickle may call: your own classes.
         fail_on: ``"unknown"`` or ``"dangerous"``, as for :func:`~sam21convert.inspect`.
+        progress: Receives the number of finished sources, and their names.
 
     Returns:
         The verdict on one source, or on each of several.
@@ -150,13 +154,16 @@ def verdicts_on(
     if len(given) == 1:
         return _verdict_on(given[0], allow, fail_on)
     found: list[Verdict | Unread] = []
+    progress.start("looking through", len(given))
     for source in given:
+        progress.advance(0, source)
         try:
             found.append(_verdict_on(source, allow, fail_on))
         except Sam21ConvertError as error:
             if error.exit_code != UnreadableError.exit_code:  # a wrong option, for instance
                 raise
             found.append(Unread(source, error.message, error.hint, error.exit_code))
+        progress.advance(1)
     return Verdicts(tuple(found))
 
 

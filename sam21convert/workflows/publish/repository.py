@@ -162,8 +162,8 @@ def compose(
     folder = expanded(Path(folder)).absolute()
     dialect = _pick(checkpoint, to)
     with _new(folder):
-        official = _write_weights(checkpoint, dialect, config, folder, with_official=with_official)
-        forms = _forms(dialect, folder, official)
+        official = _write_weights(checkpoint, dialect, config, folder, progress, both=with_official)
+        forms = _forms(dialect, folder, official, progress)
         main = forms[0]
         image_size = _image_size(main)
         picture = None if scenarios == "none" else _drawn(main, example, folder)
@@ -221,16 +221,25 @@ def _new(folder: Path) -> Iterator[None]:
 
 
 def _write_weights(
-    checkpoint: Checkpoint, dialect: Dialect, given: Config, folder: Path, *, with_official: bool
+    checkpoint: Checkpoint,
+    dialect: Dialect,
+    given: Config,
+    folder: Path,
+    progress: Progress,
+    *,
+    both: bool,
 ) -> OfficialFiles | None:
     """Write all forms of the model; returns the files of the official one, if it is wanted."""
     if dialect is not OFFICIAL:
-        convert(checkpoint.source.path, folder, to=dialect.name, config=given)
-    wanted = with_official or dialect is OFFICIAL
-    return _write_official(checkpoint, given, folder) if wanted else None
+        source = checkpoint.source.path
+        convert(source, folder, to=dialect.name, config=given, progress=progress)
+    official = both or dialect is OFFICIAL
+    return _write_official(checkpoint, given, folder, progress) if official else None
 
 
-def _write_official(checkpoint: Checkpoint, given: Config, folder: Path) -> OfficialFiles:
+def _write_official(
+    checkpoint: Checkpoint, given: Config, folder: Path, progress: Progress
+) -> OfficialFiles:
     """Write the ``.pt`` and its YAML, named as the official code names such a model."""
     config = identify(checkpoint).model_config
     shipped = shipped_like(config)
@@ -241,7 +250,8 @@ def _write_official(checkpoint: Checkpoint, given: Config, folder: Path) -> Offi
         stem = f"{short.rpartition('_')[0]}_{shipped.size}"
         published = config == shipped_config(shipped.name) and shipped.size != "debug"
         names = OfficialFiles(f"{stem}.pt", f"{short if published else stem}.yaml")
-    convert(checkpoint.source.path, folder / names.checkpoint, config=given)
+    target = folder / names.checkpoint
+    convert(checkpoint.source.path, target, config=given, progress=progress)
     if not (folder / names.config).exists():
         (folder / names.config).write_text(to_hydra(config), encoding="utf-8", newline="\n")
     if replace(config, **BUILDERS) != config:
@@ -253,13 +263,15 @@ def _write_official(checkpoint: Checkpoint, given: Config, folder: Path) -> Offi
     return names
 
 
-def _forms(dialect: Dialect, folder: Path, official: OfficialFiles | None) -> list[_Form]:
+def _forms(
+    dialect: Dialect, folder: Path, official: OfficialFiles | None, progress: Progress
+) -> list[_Form]:
     """The checkpoints of the folder, the main one first, each checked to be sound."""
     forms = [] if dialect is OFFICIAL else [_Form(folder, None)]
     if official is not None:
         forms.append(_Form(folder / official.checkpoint, folder / official.config))
     for form in forms:
-        _check_values(form)
+        _check_values(form, progress)
     return forms
 
 
@@ -267,8 +279,8 @@ def _image_size(form: _Form) -> int:
     return identify(open_checkpoint(form.path, form.config)).model_config.image_size
 
 
-def _check_values(form: _Form) -> None:
-    found = validate(form.path, form.config)
+def _check_values(form: _Form, progress: Progress) -> None:
+    found = validate(form.path, form.config, progress=progress)
     if not found.ok:
         raise MismatchError(str(found), hint="the written files were removed")
 
