@@ -475,7 +475,7 @@ class TestManifest:
     def test_understands_what_names_something_published_or_on_the_hub(self, sweep: Path) -> None:
         names = ("facebook/sam2.1-hiera-tiny", "me/my-sam2@v2", "sam2.1_b", "hf.co/a/b")
         page = "https://huggingface.co/a/b/blob/main/m.pt"
-        paths = ("lists/a.pt", "lists/none", "gone.pt", "../runs/epoch_1.pt")
+        paths = ("lists/a.pt", "lists/none", "gone.pt", "../runs/epoch_1.pt", f"{'n' * 300}/m")
         Path("runs/lists").mkdir()
         Path("runs/list.txt").write_text("\n".join([*names, page, *paths, "~/m.pt"]))
         listed = [entry.source for entry in read_sources(["runs/list.txt"]).entries]

@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 import sam21convert
 from sam21convert.checkpoint.open import open_checkpoint
 from sam21convert.hub.published import PUBLISHED
+from sam21convert.workflows.publish import repository
 from sam21convert.workflows.publish.proposals import proposals
 
 from ..support.checkpoints import DEBUG, random_bits, state_dict
@@ -104,6 +105,12 @@ def test_the_config_and_the_metadata_of_the_source_are_read(folder: Path, tmp_pa
 def test_an_odd_card_proposes_nothing(folder: Path, card: bytes) -> None:
     (folder / "README.md").write_bytes(card)
     assert proposed(folder) == []
+
+
+def test_an_address_on_the_web_may_be_longer_than_a_path(model: Path) -> None:
+    address = f"https://host/{'x/' * 4000}m.pt?signature={'y' * 999}"
+    assert proposed(address, model) == []
+    assert repository._readme(address) is None
 
 
 def test_what_is_stated_is_not_proposed(tiny: Path) -> None:

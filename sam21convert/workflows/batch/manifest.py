@@ -255,7 +255,7 @@ def _inside(path: Path, text: str) -> Path:
 
 
 def _spelt(text: str) -> str | None:
-    """What a text names if it is no path; None too for an address that fails in its turn."""
-    with suppress(UsageError):
+    """What a text names if it is no path; None too for what fails in its turn."""
+    with suppress(UsageError, OSError):  # an odd address, or longer than a name can be
         return spelt(text)
     return None

@@ -5,6 +5,7 @@ Only the user knows what the model was trained from, and under which license it 
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -53,7 +54,7 @@ def proposals(
     Yields:
         A note for each field, with the argument that states it.
     """
-    there = None if expanded(Path(given)).exists() else spelt(given)
+    there = None if os.path.lexists(expanded(Path(given))) else spelt(given)
     card = _card(there, checkpoint.source.path)
     bases = (_of_source(there), _base_in(card, checkpoint), _of_size(checkpoint))
     base = next((one for one in bases if one is not None and one.value != repo_id), None)

@@ -6,6 +6,7 @@ compute what its source does, no folder remains.
 
 from __future__ import annotations
 
+import os.path
 import shlex
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
@@ -344,7 +345,8 @@ def _about_the_picture(picture: Picture | None) -> Iterator[str]:
 def _readme(given: str) -> bytes | None:
     """The README of a source that is a folder of the user's, if it has one."""
     path = expanded(Path(given)) / NAME
-    return path.read_bytes() if path.is_file() else None
+    there = os.path.lexists(path)  # an address may be too long for a path, which is no error here
+    return path.read_bytes() if there and path.is_file() else None
 
 
 def _listed(folder: Path, earlier: Iterable[FileFact]) -> dict[str, FileFact]:
