@@ -410,6 +410,37 @@ class TestInABrowser:
         assert (count(screen, LOUD) > 500) is (verdict == "no")
         assert (count(screen, LOUD) == 0) is (verdict == "yes")
 
+    def test_nothing_that_belongs_together_is_split_between_printed_pages(
+        self, tmp_path: Path
+    ) -> None:
+        """Columns as high as letter paper break where its pages do, and a script sees them."""
+        shown = report(image(), image("box", apart=0.2), KNOWN, NOT_RUN, video("two", 9), video())
+        sheet = "main { columns: 700px; column-fill: auto; column-gap: 100px; height: 940px; }"
+        paper = page(shown).replace("@media print", "@media all")
+        paper = paper.replace("</style>", f"{sheet}</style>")
+        anywhere = re.sub(r"break-(inside|after): avoid;", "", paper)
+        script = """
+            const place = at => Math.floor(at.left / 800);
+            const columns = box => new Set([...box.getClientRects()].map(place));
+            const count = page => {
+              const boxes = [...page.querySelectorAll("figure, article, tr, .verdict, .panels")];
+              const heads = [...page.querySelectorAll("h2")].filter(one => one.nextElementSibling);
+              const alone = heads.filter(head =>
+                columns(head).isDisjointFrom(columns(head.nextElementSibling)));
+              return boxes.filter(box => columns(box).size > 1).length + alone.length;
+            };
+            document.title = [0, 1].map(at => count(frames[at].document)).join(" ");"""
+        shells = "".join(
+            f"<iframe width=700 height=980 srcdoc='{escape(one)}'></iframe>"
+            for one in (paper, anywhere)
+        )
+        around = f"<!doctype html>{shells}<script>onload = () => {{ {script} }}</script>"
+        found = re.search(r"<title>(.*)</title>", browse(tmp_path, around, "--dump-dom"))
+        assert found is not None
+        ours, control = map(int, found[1].split())
+        assert ours == 0
+        assert control > 0
+
     def test_a_page_without_its_style_fails_the_check(self, shoot: Callable[[str], Screen]) -> None:
         plain = shoot(re.sub("<style>.*</style>", "", page(PASSING), flags=re.DOTALL))
         assert not has_edge(plain[:220], EDGES["yes"][0])
