@@ -64,7 +64,9 @@ def test_the_overview_links_every_page() -> None:
 def test_the_reference_has_every_public_name(site: Path) -> None:
     page = (site / "api" / "index.html").read_text()
     shown = {*re.findall(r'id="sam21convert\.(?:model\.)?(\w+)"', page)}
-    assert shown == {*sam21convert.__all__, *sam21convert.model.__all__} - {"__version__"}
+    public = {*sam21convert.__all__, *sam21convert.model.__all__} - {"__version__"}
+    assert not public - shown, f"add to docs/api.md: {sorted(public - shown)}"
+    assert not shown - public, f"remove from docs/api.md: {sorted(shown - public)}"
     assert not re.findall(r":(?:func|class|meth|attr|mod):`[^<]*", page)
     assert 'href="#sam21convert.load_model"' in page  # a reference in a docstring
 
