@@ -6,6 +6,7 @@ import signal
 from collections.abc import Callable, Iterable
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 # Read when torch is first imported: threads that wait for work let others compute, where two of
 # them share a busy processor.
@@ -82,7 +83,11 @@ def _quiet_torch() -> None:
 @pytest.fixture(autouse=True, scope="session")
 def _without_waiting_for_the_disk() -> None:
     """Let files stay in memory: nothing that is written here has to outlive the machine."""
-    os.fsync = lambda fd: os.fstat(fd) and None
+
+    def only_look(fd: Any) -> None:
+        os.fstat(fd if isinstance(fd, int) else fd.fileno())
+
+    os.fsync = only_look
 
 
 @pytest.fixture(scope="session")

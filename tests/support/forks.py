@@ -1,7 +1,8 @@
 """Programs in processes of their own that need not import again what all of them import.
 
-The processes are forks of one that has imported torch, and the client of the Hub with what it needs.
-The client itself and the package are imported anew in each, because they read the environment then.
+The processes are forks of one that has imported torch, and the client of the Hub with what it
+needs. The client itself and the package are imported anew in each, because they read the
+environment then.
 """
 
 from __future__ import annotations
