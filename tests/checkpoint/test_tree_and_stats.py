@@ -23,9 +23,9 @@ from sam21convert.checkpoint.stats import Statistics
 from sam21convert.checkpoint.tree import Module, tree_of
 from sam21convert.commands.main import main
 from sam21convert.config.registry import shipped_tensors
-from sam21convert.io.tensor import TORCH_NAMES, TensorSpec
+from sam21convert.io.tensor import DTYPES, TORCH_NAMES, TensorSpec
 
-from ..support.checkpoints import DEBUG, sparse
+from ..support.checkpoints import DEBUG, random_bits, sparse
 from ..support.hub_server import Hub
 
 Saved = Callable[..., Path]
@@ -239,6 +239,16 @@ class TestStats:
         assert (one.mean, one.std, one.min, one.max, one.furthest) == (None,) * 5
         assert json.loads(run("inspect", path, "--stats", "--json").stdout)["stats"]["tensors"]
 
+    def test_any_bits_of_any_type_are_read_and_give_valid_json(self, tmp_path: Path) -> None:
+        types = {dtype: TensorSpec(dtype, (3, 700)) for dtype in DTYPES}
+        path = random_bits(tmp_path / "a.safetensors", types)
+        found = stats_of(path)
+        unmeasured = {one.dtype for one in found.tensors if one.mean is None}
+        assert unmeasured - {"F64"} == {"C64"}  # the sum of the largest is beyond float64
+        text = run("inspect", path, "--stats", "--json").stdout
+        json.loads(text, parse_constant=pytest.fail)
+        assert {"F32", "BF16", "F8_E5M2"} <= {*kinds(found)}
+
     def test_a_view_that_claims_more_than_its_file_is_not_read(self, saved: Saved) -> None:
         huge = torch.zeros(1).expand(1 << 40)
         (one,) = stats_of(saved({"a": huge}, "own.pt")).tensors
@@ -279,6 +289,21 @@ class TestStats:
         blocks = [int(name.split(".")[3]) for name in official if ".blocks." in name]
         assert blocks == sorted(blocks)
         assert max(blocks) > 0
+
+    def test_memory_is_bounded_and_torch_not_imported(self, tmp_path: Path) -> None:
+        """With a tensor of 64 MB."""
+        path = sparse(tmp_path / "a.safetensors", {"a": TensorSpec("F32", (16, 1 << 20))})
+        program = (
+            "import sys, tracemalloc, numpy, sam21convert; tracemalloc.start(); "
+            f"found = sam21convert.inspect({str(path)!r}, stats=True).stats; "
+            "print(found.tensors[0].zeros, tracemalloc.get_traced_memory()[1], "
+            "'torch' in sys.modules)"
+        )
+        command = [sys.executable, "-c", program]
+        done = subprocess.run(command, check=True, capture_output=True, text=True)
+        zeros, peak, imported = done.stdout.split()
+        assert (int(zeros), imported) == (16 << 20, "False")
+        assert int(peak) < 8e6
 
     def test_of_a_repository_all_of_it_is_read(
         self, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -88,39 +89,36 @@ def measure(files: Files, ref: TensorRef, progress: Progress) -> Measures:
     found, dtype = Measures(), ref.spec.dtype
     step = _STEP * DTYPES[dtype]
     for chunk in payload(files, Tensor(ref.spec, (ref,))):
-        for start in range(0, len(chunk), step):
-            _add(found, chunk[start : start + step], dtype)
+        # Of a signalling NaN, and of squares beyond float64.
+        with np.errstate(over="ignore", invalid="ignore"):
+            for start in range(0, len(chunk), step):
+                _add(found, chunk[start : start + step], dtype)
         progress.advance(len(chunk))
     return found
 
 
 def _add(found: Measures, raw: memoryview, dtype: str) -> None:
-    if dtype in _INTEGERS:
-        whole = np.frombuffer(raw, _INTEGERS[dtype])
-        values = whole.astype(np.float64)
-        least: float = int(whole.min())
-        most: float = int(whole.max())
-    else:
-        with np.errstate(invalid="ignore"):  # a signalling NaN is no error
-            values = to_float(raw, dtype).astype(np.float64)
-        finite = np.isfinite(values)
-        if not finite.all():
-            found.nan += int(np.count_nonzero(np.isnan(values)))
-            found.inf += int(np.count_nonzero(np.isinf(values)))
-            values = values[finite]
+    values: NDArray[Any] = (
+        np.frombuffer(raw, _INTEGERS[dtype]) if dtype in _INTEGERS else to_float(raw, dtype)
+    )
+    least, most = values.min(), values.max()  # NaN when there is one
+    if not (np.isfinite(least) and np.isfinite(most)):
+        found.nan += int(np.count_nonzero(np.isnan(values)))
+        found.inf += int(np.count_nonzero(np.isinf(values)))
+        values = values[np.isfinite(values)]
         if not values.size:
             return
-        least, most = float(values.min()), float(values.max())
+        least, most = values.min(), values.max()
     found.zeros += values.size - int(np.count_nonzero(values))
-    found.least, found.most = min(found.least, least), max(found.most, most)
-    _combine(found, values)
+    found.least, found.most = min(found.least, least.item()), max(found.most, most.item())
+    _combine(found, values.astype(np.float64))
 
 
 def _combine(found: Measures, values: NDArray[np.float64]) -> None:
     """Add the mean and the squares of some elements, as Chan, Golub and LeVeque do (1979)."""
-    with np.errstate(over="ignore", invalid="ignore"):  # of the largest float64
-        mean = float(values.mean())
-        squares = float(np.square(values - mean).sum())
+    mean = float(values.mean())
+    values -= mean
+    squares = float(np.square(values, out=values).sum())
     before, count = found.count, found.count + values.size
     apart = mean - found.mean
     found.mean += apart * values.size / count
