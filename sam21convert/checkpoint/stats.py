@@ -108,7 +108,8 @@ class Statistics:
             for one in self.tensors
         )
         table = f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
-        return f'<ul>{odd}</ul><div style="max-height: 30em; overflow: auto">{table}</div>'
+        style = "max-height: 30em; overflow: auto; white-space: nowrap"
+        return f'<ul>{odd}</ul><div style="{style}">{table}</div>'
 
     def _unusual(self) -> Iterator[tuple[str, str]]:
         if not self.unusual:

@@ -14,6 +14,7 @@ from ..report import Line, Part, Table, size_text
 _LINES = 100  # of a tree as text
 _DEEPEST = 1000
 _Named: TypeAlias = tuple[tuple[str, ...], TensorSpec]  # segments of a name, from a module on
+_INDENTED = 'style="margin-left: 1em"'
 _OPEN = 2  # levels that a notebook shows without a click
 
 
@@ -82,7 +83,7 @@ class Module:
         Returns:
             Nested ``details`` elements, the first levels open.
         """
-        return "".join(_html(module, 1) for module in self.modules) + _leaves_html(self.leaves)
+        return _leaves_html(self.leaves) + "".join(_html(module, 1) for module in self.modules)
 
 
 def tree_of(inventory: Mapping[str, TensorSpec]) -> Module:
@@ -165,15 +166,20 @@ def _rows(module: Module, depth: int, indent: str = "") -> Iterator[tuple[str, s
 
 
 def _html(module: Module, level: int) -> str:
-    head = (
-        f"<code>{escape(module.name)}</code> {module.tensors:,} tensors, "
-        f"{size_text(module.bytes)}, {escape(', '.join(module.dtypes))}"
-    )
+    size = f"{size_text(module.bytes)}, {', '.join(module.dtypes)}"
+    name = f"<code>{escape(module.name)}</code>"
+    if not module.modules:
+        content = ", ".join(map(str, module.leaves))
+        return f"<div {_INDENTED}>{name} {escape(content)}: {escape(size)}</div>"
     inside = _leaves_html(module.leaves) + "".join(_html(m, level + 1) for m in module.modules)
+    head = f"{name} {module.tensors:,} tensors: {escape(size)}"
     state = " open" if level < _OPEN else ""
-    return f'<details{state} style="margin-left: 1em"><summary>{head}</summary>{inside}</details>'
+    return f"<details{state} {_INDENTED}><summary>{head}</summary>{inside}</details>"
 
 
 def _leaves_html(leaves: Sequence[Leaf]) -> str:
-    items = (f"<li><code>{escape(str(leaf))}</code> {escape(leaf.dtype)}</li>" for leaf in leaves)
-    return f"<ul>{''.join(items)}</ul>" if leaves else ""
+    return "".join(
+        f"<div {_INDENTED}><code>{escape(leaf.name)}</code> {list(leaf.shape)}: "
+        f"{size_text(TensorSpec(leaf.dtype, leaf.shape).nbytes)}, {escape(leaf.dtype)}</div>"
+        for leaf in leaves
+    )

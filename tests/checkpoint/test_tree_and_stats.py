@@ -331,11 +331,13 @@ class TestStats:
 class TestNotebook:
     def test_the_tree_opens_with_clicks_and_the_table_scrolls(self, model: Path) -> None:
         plain = inspect(model)._repr_html_()
-        shown = inspect(model, tree=True, stats=True)._repr_html_()
+        found = inspect(model, tree=True, stats=True)
+        shown = found._repr_html_()
+        assert found.tree is not None
         assert shown.startswith(plain)
         tree, _, stats = shown.removeprefix(plain).partition("overflow: auto")
-        assert tree.count("<details") == tree.count("</details>") > 50
-        assert tree.count("<details open") == len(inspect(model, tree=True).tree.modules)  # type: ignore[union-attr]
+        assert tree.count("<details") == tree.count("</details>") > 20
+        assert tree.count("<details open") == sum(bool(one.modules) for one in found.tree.modules)
         assert stats.count("<tr>") == 1 + len(shipped_tensors(DEBUG))
 
     def test_names_are_escaped(self, saved: Saved) -> None:
