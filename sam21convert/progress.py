@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 _PATIENCE = 0.5  # seconds that work may take without anything to see
 _EVERY = 0.1  # seconds between two pictures
-_BAR = 20  # columns
+_BAR = 20  # columns, and at most a quarter of the terminal
 _REST = 16  # columns of what stands beside the bar and the phase
 _SHORTEST = 8  # columns of the name of a step that is cut
 _MOST = 99  # per cent, while work goes on
@@ -187,16 +187,17 @@ class ProgressBar(Progress):
         from rich.progress import Progress as Display
 
         console = Console(stderr=True)
+        bar = min(_BAR, console.width // 4)
         display = Display(
             TextColumn("{task.description}", markup=False),
-            BarColumn(_BAR),
+            BarColumn(bar),
             TextColumn("{task.fields[beside]}"),
             console=console,
             transient=True,
             auto_refresh=False,
             redirect_stdout=False,
         )
-        room = console.width - _BAR - _REST
+        room = console.width - bar - _REST
         drawn, task = self._phase, self._add(display, room)
         assert self._picture is not None
         with suppress(OSError), self._picture(display) as refresh:

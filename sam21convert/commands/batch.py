@@ -10,12 +10,19 @@ import click
 from ..dialects import BY_NAME
 from ..progress import ProgressBar
 from ..report import Report
+from . import completion
 from .names import Choice, dialect_choice, dtype_choice
 from .shared import answering, config_option, device_option, json_option
 
 
 @click.command()
-@click.argument("sources", nargs=-1, required=True, metavar="SOURCE|PATTERN|FOLDER|MANIFEST...")
+@click.argument(
+    "sources",
+    nargs=-1,
+    required=True,
+    metavar="SOURCE|PATTERN|FOLDER|MANIFEST...",
+    shell_complete=completion.sources,
+)
 @click.option(
     "--out",
     required=True,
@@ -38,6 +45,7 @@ from .shared import answering, config_option, device_option, json_option
     "--base",
     metavar="CHECKPOINT",
     type=click.Path(),
+    shell_complete=completion.sources,
     help="Take missing tensors from this checkpoint, as in convert.",
 )
 @click.option("--generation", type=Choice(["2.1", "2.0"]), help="Generation to write.")

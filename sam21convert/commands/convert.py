@@ -10,6 +10,7 @@ import click
 from ..dialects import BY_NAME
 from ..progress import ProgressBar
 from ..report import Report
+from . import completion
 from .names import Choice, dialect_choice, dtype_choice
 from .shared import (
     answering,
@@ -25,7 +26,7 @@ from .shared import (
 
 
 @click.command()
-@click.argument("source", type=click.Path())
+@click.argument("source", type=click.Path(), shell_complete=completion.sources)
 @click.argument("destination", type=click.Path(path_type=Path))
 @click.option(
     "--to",
@@ -38,6 +39,7 @@ from .shared import (
     "--base",
     metavar="CHECKPOINT",
     type=click.Path(),
+    shell_complete=completion.sources,
     help="Take missing tensors from this checkpoint: those that the dialect of SOURCE does not "
     "have (hf-image has no memory) or a training did not save. A LoRA adapter is merged into it.",
 )

@@ -8,12 +8,13 @@ import click
 
 from ..progress import ProgressBar
 from ..report import Report
+from . import completion
 from .shared import answering, json_option, overwrite_option
 
 
 @click.command()
-@click.argument("a", type=click.Path())
-@click.argument("b", type=click.Path())
+@click.argument("a", type=click.Path(), shell_complete=completion.sources)
+@click.argument("b", type=click.Path(), shell_complete=completion.sources)
 @click.option(
     "--tolerance",
     type=float,

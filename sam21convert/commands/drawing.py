@@ -11,7 +11,8 @@ from rich.text import Text
 from ..report import Line, Part, Table, Tone, Toned, one_line
 
 _STYLES: dict[Tone, str] = {"good": "green", "bad": "red", "note": "yellow", "dim": "dim"}
-_LEAST = 0.3  # of the width, for a cell that is wrapped; with less room, a row goes on below
+# What a column keeps that is made narrower, of the terminal or of itself; or a row goes on below.
+_LEAST, _LEAST_OF_ITSELF = 0.3, 0.5
 _NARROWEST = 20  # columns; a narrower terminal wraps by itself
 _GAP = "  "
 _ANY = 1 << 20  # columns of what is not wrapped
@@ -77,7 +78,8 @@ class _Drawing:
         widths = self.widths([row for row in rows if not isinstance(row, Line)])
         first, gives = widths[0], table.gives % len(widths)
         room = self.width - sum(widths) - len(_GAP) * (len(widths) - 1)
-        fits = room >= 0 or widths[gives] + room >= _LEAST * self.width
+        least = min(_LEAST * self.width, _LEAST_OF_ITSELF * widths[gives])
+        fits = room >= 0 or widths[gives] + room >= least
         widths[gives] += min(room, 0)
         for row in rows:
             if isinstance(row, Line):
@@ -117,10 +119,12 @@ class _Drawing:
         *lines, line = self.hanging(row[0], self.width, hang)
         for cell in filter(None, row[1:]):
             start = max(line.cell_len + len(_GAP), hang)
-            if start + cell.cell_len > self.width:
+            if start > hang and start + cell.cell_len > self.width:
                 lines.append(line)
-                *more, cell = self.hanging(cell, self.width - hang, 0)
-                lines += [Text.assemble(" " * hang, one) for one in more]
                 line, start = Text(), hang
-            line = Text.assemble(line, " " * (start - line.cell_len), cell)
+            here, *below = self.hanging(cell, self.width - start, 0)
+            line = Text.assemble(line, " " * (start - line.cell_len), here)
+            for one in below:
+                lines.append(line)
+                line = Text.assemble(" " * hang, one)
         yield from (*lines, line)

@@ -10,6 +10,7 @@ import click
 from ..errors import SeveralCheckpointsError, UsageError
 from ..progress import ProgressBar
 from ..report import Report
+from . import completion
 from .shared import (
     allow_option,
     answering,
@@ -21,7 +22,13 @@ from .shared import (
 
 
 @click.command()
-@click.argument("sources", nargs=-1, required=True, metavar="SOURCE|FOLDER|PATTERN...")
+@click.argument(
+    "sources",
+    nargs=-1,
+    required=True,
+    metavar="SOURCE|FOLDER|PATTERN...",
+    shell_complete=completion.sources,
+)
 @click.option("--tensors", is_flag=True, help="List every tensor: name, type, shape.")
 @click.option(
     "--tree", is_flag=True, help="Show the tensors by module; blocks that are alike stand once."

@@ -9,6 +9,7 @@ import click
 
 from ..progress import ProgressBar
 from ..report import Report
+from . import completion
 from .names import dtype_choice
 from .shared import (
     RenamedOption,
@@ -21,8 +22,8 @@ from .shared import (
 
 
 @click.command()
-@click.argument("left")
-@click.argument("right")
+@click.argument("left", shell_complete=completion.sides)
+@click.argument("right", shell_complete=completion.sides)
 @click.option(
     "--scenarios",
     metavar="quick|full|NAME,...",

@@ -10,6 +10,7 @@ import click
 
 from ..progress import ProgressBar
 from ..report import Report
+from . import completion
 from .names import Predict
 from .shared import (
     answering,
@@ -38,6 +39,7 @@ def _common(command: _Command) -> _Command:
             required=True,
             metavar="SOURCE",
             type=click.Path(),
+            shell_complete=completion.sources,
             help="A checkpoint, as for convert.",
         ),
         config_option,

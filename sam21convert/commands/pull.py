@@ -8,11 +8,12 @@ import click
 
 from ..progress import ProgressBar
 from ..report import Report
+from . import completion
 from .shared import answering, json_option, overwrite_option
 
 
 @click.command()
-@click.argument("source")
+@click.argument("source", shell_complete=completion.published)
 @click.argument("destination", required=False, type=click.Path(path_type=Path))
 @overwrite_option
 @json_option

@@ -8,6 +8,7 @@ import click
 
 from ..progress import ProgressBar
 from ..report import BLANK, Report
+from . import completion
 from .names import Choice, dialect_choice
 from .screen import show
 from .shared import answering, config_option, device_option, is_quiet, json_option
@@ -15,7 +16,7 @@ from .translate import as_options
 
 
 @click.command()
-@click.argument("source", metavar="SRC")
+@click.argument("source", metavar="SRC", shell_complete=completion.sources)
 @click.argument("repo_id")
 @click.option(
     "--to",

@@ -8,11 +8,18 @@ import click
 
 from ..progress import ProgressBar
 from ..report import Report
+from . import completion
 from .shared import allow_option, answering, fail_on_option, json_option
 
 
 @click.command()
-@click.argument("sources", nargs=-1, required=True, metavar="FILE|FOLDER|PATTERN...")
+@click.argument(
+    "sources",
+    nargs=-1,
+    required=True,
+    metavar="FILE|FOLDER|PATTERN...",
+    shell_complete=completion.sources,
+)
 @allow_option
 @fail_on_option
 @json_option

@@ -8,6 +8,7 @@ import click
 
 from ..progress import ProgressBar
 from ..report import Report
+from . import completion
 from .shared import answering, json_option, overwrite_option
 
 
@@ -18,6 +19,7 @@ from .shared import answering, json_option, overwrite_option
     default="sam2.1/sam2.1_hiera_t",
     show_default=True,
     metavar="NAME|FILE",
+    shell_complete=completion.configs,
     help="The model to make weights for; debug/sam2.1_debug is the smallest.",
 )
 @click.option("--seed", default=0, show_default=True, help="The same seed gives the same bytes.")

@@ -7,11 +7,12 @@ import click
 from ..errors import UsageError
 from ..progress import ProgressBar
 from ..report import Report
+from . import completion
 from .shared import answering, json_option
 
 
 @click.command()
-@click.argument("names", nargs=-1, metavar="[NAME]...")
+@click.argument("names", nargs=-1, metavar="[NAME]...", shell_complete=completion.published)
 @click.option(
     "--published",
     is_flag=True,

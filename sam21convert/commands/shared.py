@@ -15,6 +15,7 @@ import click
 from ..errors import MismatchError, RefusedError, Sam21ConvertError, UsageError
 from ..progress import ProgressBar
 from ..report import Report, head, labelled, one_line
+from . import completion
 from .ending import end_with_fault, say
 from .names import Choice
 from .screen import failure, show, text_of
@@ -25,6 +26,7 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print the an
 config_option = click.option(
     "--config",
     metavar="NAME|FILE",
+    shell_complete=completion.configs,
     help="A shipped config (sam2.1/sam2.1_hiera_t), a YAML file, or a config.json.",
 )
 weights_option = click.option(

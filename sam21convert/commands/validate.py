@@ -6,6 +6,7 @@ import click
 
 from ..progress import ProgressBar
 from ..report import Report
+from . import completion
 from .shared import (
     answering,
     config_option,
@@ -18,7 +19,7 @@ from .shared import (
 
 
 @click.command()
-@click.argument("source", type=click.Path())
+@click.argument("source", type=click.Path(), shell_complete=completion.sources)
 @config_option
 @weights_option
 @prefix_option
@@ -27,6 +28,7 @@ from .shared import (
     "--parity",
     "right",
     metavar="RIGHT",
+    shell_complete=completion.sides,
     help="Also run both models on the same inputs and compare: see sam21convert parity.",
 )
 @json_option

@@ -114,7 +114,7 @@ def _scenarios(scenarios: tuple[ScenarioResult, ...]) -> Table:
         if found.first is not None:  # the number that is over the allowed one
             difference = _bad(difference)
         rows.append((title, Toned(status, _TONES[found.status]), difference, *others))
-    return Table(tuple(rows), gives=0)
+    return Table(tuple(rows))
 
 
 def _control(control: NegativeControl) -> str:
