@@ -44,4 +44,5 @@ def _canonical_names(checkpoint: Checkpoint) -> dict[str, str]:
 
 
 def _natural(name: str) -> _Natural:
-    return [(int(s) if s.isdecimal() else -1, s) for s in re.split(r"[./]", name)]
+    segments = re.split(r"[./]", name)
+    return [(int(s) if re.fullmatch("[0-9]{1,9}", s) else -1, s) for s in segments]

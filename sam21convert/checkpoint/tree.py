@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -12,7 +13,9 @@ from ..io.tensor import TensorSpec
 from ..report import Line, Part, Table, size_text
 
 _LINES = 100  # of a tree as text
-_DEEPEST = 1000
+_DEEPEST = 50  # levels; what a name has beyond stays together
+_NUMBER = re.compile(r"0|[1-9][0-9]{0,8}")
+_NUMBERED = re.compile(rf"({_NUMBER.pattern}|\{{[0-9,-]+\}})(\.|\Z)")
 _Named: TypeAlias = tuple[tuple[str, ...], TensorSpec]  # segments of a name, from a module on
 _INDENTED = 'style="margin-left: 1em"'
 _OPEN = 2  # levels that a notebook shows without a click
@@ -95,7 +98,8 @@ def tree_of(inventory: Mapping[str, TensorSpec]) -> Module:
     Returns:
         The module that holds all of them.
     """
-    return _module("", 1, [(tuple(name.split(".")), spec) for name, spec in inventory.items()])
+    named = [(tuple(name.split(".", _DEEPEST - 1)), spec) for name, spec in inventory.items()]
+    return _module("", 1, named)
 
 
 def _module(name: str, copies: int, tensors: Sequence[_Named]) -> Module:
@@ -121,14 +125,14 @@ def _module(name: str, copies: int, tensors: Sequence[_Named]) -> Module:
 
 def _children(found: Mapping[str, list[_Named]]) -> Iterator[Module]:
     """Make the modules in a module: one for those that are alike but for their number."""
-    alike: dict[tuple[str, tuple[_Named, ...]], list[str]] = {}
+    alike: dict[tuple[str | None, tuple[_Named, ...]], list[str]] = {}
     for name, tensors in found.items():
-        kind = "" if name.isdecimal() else name
+        kind = None if _NUMBER.fullmatch(name) else name
         alike.setdefault((kind, tuple(tensors)), []).append(name)
     for (kind, inside), names in alike.items():
-        made = _module(kind or _braced(names), len(names), inside)
+        made = _module(_braced(names) if kind is None else kind, len(names), inside)
         # A list, or what is around a single module, is no level of its own.
-        numbered = all(one.name[0].isdecimal() or one.name[0] == "{" for one in made.modules)
+        numbered = all(_NUMBERED.match(one.name) for one in made.modules)
         if made.leaves or made.copies > 1 or not (numbered or len(made.modules) == 1):
             yield made
         else:

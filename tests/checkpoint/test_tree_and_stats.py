@@ -179,6 +179,19 @@ class TestTree:
         )
         subprocess.run([sys.executable, "-c", program], check=True)
 
+    @pytest.mark.parametrize(
+        "name",
+        ["a." * 9000 + "b", "", ".", "..", "a..b", "1" * 9000 + ".b", "a.01", "a.²", "{.}", "a/b"],
+    )
+    def test_any_name_has_its_place(self, saved: Saved, name: str) -> None:
+        names = [name, f"{name}.x", "plain.weight"]
+        assert sorted(n for n, _ in flat(tree_of(specs(*names)))) == sorted(names)
+        path = saved({one: torch.ones(1) for one in names}, "own.pt")
+        found = inspect(path, tree=True, stats=True)
+        assert found.stats is not None
+        assert {one.name for one in found.stats.tensors} == {*names}
+        json.loads(found.to_json())
+
     def test_text_has_names_that_move_no_cursor(self, saved: Saved) -> None:
         path = saved({"a\nb.\x1b[2Jc.w": torch.ones(2), "a\nb.d.w": torch.ones(2)}, "a.pt")
         for option in ("--tree", "--stats"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -131,7 +132,7 @@ def layers(difference: Difference) -> dict[str, list[TensorChange]]:
 def _place(name: str, module: str) -> tuple[int, bool, list[tuple[int, str]]]:
     """Sort key: module, then blocks after the layers before them, then name and number."""
     segments = layer_of(name).split(".")
-    numbered = [(int(s) if s.isdecimal() else -1, s) for s in segments]
+    numbered = [(int(s) if re.fullmatch("[0-9]{1,9}", s) else -1, s) for s in segments]
     return rank(module), "blocks" in segments, numbered
 
 
