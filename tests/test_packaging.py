@@ -127,6 +127,10 @@ def test_classifiers_are_what_is_tested() -> None:
     assert not [one for one in about["classifiers"] if one.startswith("License")]  # PEP 639
 
 
+def test_the_readme_names_the_wheel(wheel: Path) -> None:
+    assert f"pip install '{wheel.name}[torch]'" in (ROOT / "README.md").read_text()
+
+
 def test_the_citation_agrees() -> None:
     cited = yaml.safe_load((ROOT / "CITATION.cff").read_text())
     about = installs.project()

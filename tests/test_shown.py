@@ -24,7 +24,6 @@ DOCUMENTS = (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.glob("*.
 SESSIONS = ("README.md", "docs/commands.md", "docs/compatibility.md")
 # Scenarios of the one command that takes long; of the others the documents leave the lines out.
 FEW = ("--scenarios", "image-pixels,encoder,point")
-
 SHOWN = re.compile(r"^\$ (sam21convert .*)\n((?:(?!\$ ).*\n)*)", re.MULTILINE)
 
 
@@ -36,9 +35,7 @@ def blocks(document: Path) -> list[str]:
 def shown(document: Path) -> Iterator[tuple[list[str], str]]:
     """Commands whose output is shown, and that output."""
     for block in blocks(document):
-        for command, output in re.findall(
-            r"^\$ (sam21convert .*)\n((?:(?!\$ ).*\n)*)", block, re.M
-        ):
+        for command, output in SHOWN.findall(block):
             yield shlex.split(command)[1:], output
 
 
