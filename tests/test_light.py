@@ -125,6 +125,7 @@ def test_all_brings_every_extra() -> None:
 
 LIGHT: Mapping[str, tuple[str, ...]] = {
     "inspect": ("inspect", "model.pt"),
+    "inspect --stats": ("inspect", "model.pt", "--tree", "--stats"),
     "validate": ("validate", "model.pt"),
     "convert": ("convert", "model.pt", "folder"),
     "diff": ("diff", "model.pt", "model.pt"),
