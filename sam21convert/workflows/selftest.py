@@ -111,9 +111,10 @@ def _named(name: str) -> Published:
     known = known or on_hub.get(taken or "")
     if known is not None and known.twins:
         return known
+    one_of = f"one of {', '.join(comparable)}"
     raise UsageError(
         f"{name}: expected a published checkpoint of which another form is known",
-        hint=did_you_mean(nearest(name, comparable), f"one of {', '.join(comparable)}"),
+        hint=did_you_mean([] if known else nearest(name, comparable), one_of),
     )
 
 

@@ -88,7 +88,7 @@ def test_downloaded_converted_and_compared(
         assert f"expected SHA-256 {'0' * 64}, found {right}" in hub["fault"]
         code, _, err = run("--published", "sam2_hiera_tiny")
         assert code == 2
-        assert f"another form is known: {NAME}\n" in err
+        assert f"another form is known\nhint: one of {NAME}\n" in err
         code, _, err = run()
         assert (code, "give --published" in err) == (2, True)
     code, _, err = run("--published", home="elsewhere")
