@@ -154,7 +154,7 @@ def test_an_only_checkpoint_comes_with_its_only_yaml(
 @pytest.mark.parametrize(
     ("name", "kind", "says"),
     [
-        ("some/files", "UsageError", "several checkpoints: first.pt, last.pt"),
+        ("some/files", "SeveralCheckpointsError", "several checkpoints: first.pt, last.pt"),
         ("some/nothing", "RefusedError", "no checkpoint among its 3 files"),
         ("some/gated", "UnreadableError", "is gated"),
         ("no/such", "UnreadableError", "no such repository"),
