@@ -5,7 +5,6 @@ rich draws it, and is imported when there is something to draw.
 
 from __future__ import annotations
 
-import contextvars
 import os
 import sys
 import threading
@@ -138,9 +137,13 @@ class ProgressBar(Progress):
         with self._lock:
             before, self._phase = self._phase, Phase(one_line(label), total)
         if self.visible and self._thread is None:
+            import contextvars
+
             self._ended = threading.Event()
+            # rich is imported here: two threads that import at once may get in each other's way.
+            drawing = self._draw, *_display()
             context = contextvars.copy_context()  # a notebook finds its cell in it
-            self._thread = threading.Thread(target=context.run, args=(self._draw,), daemon=True)
+            self._thread = threading.Thread(target=context.run, args=drawing, daemon=True)
             self._thread.start()
         return before
 
@@ -179,25 +182,9 @@ class ProgressBar(Progress):
             return None if os.environ.get("TERM") in ("dumb", "unknown") else _on_terminal
         return _in_notebook if "ipykernel" in sys.modules else None
 
-    def _draw(self) -> None:
+    def _draw(self, display: Display, room: int) -> None:
         if self._ended.wait(_PATIENCE):
             return
-        from rich.console import Console
-        from rich.progress import BarColumn, TextColumn
-        from rich.progress import Progress as Display
-
-        console = Console(stderr=True)
-        bar = min(_BAR, console.width // 4)
-        display = Display(
-            TextColumn("{task.description}", markup=False),
-            BarColumn(bar),
-            TextColumn("{task.fields[beside]}"),
-            console=console,
-            transient=True,
-            auto_refresh=False,
-            redirect_stdout=False,
-        )
-        room = console.width - bar - _REST
         drawn, task = self._phase, self._add(display, room)
         assert self._picture is not None
         with suppress(OSError), self._picture(display) as refresh:
@@ -224,6 +211,26 @@ class ProgressBar(Progress):
                 "completed": min(phase.done, most),
                 "beside": phase.beside(),
             }
+
+
+def _display() -> tuple[Display, int]:
+    """What is drawn, and the number of columns that the phase has in it."""
+    from rich.console import Console
+    from rich.progress import BarColumn, TextColumn
+    from rich.progress import Progress as Display
+
+    console = Console(stderr=True)
+    bar = min(_BAR, console.width // 4)
+    display = Display(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar),
+        TextColumn("{task.fields[beside]}"),
+        console=console,
+        transient=True,
+        auto_refresh=False,
+        redirect_stdout=False,
+    )
+    return display, console.width - bar - _REST
 
 
 _open: list[ProgressBar] = []

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
-from click.shell_completion import CompletionItem
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 
 def sources(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
@@ -82,9 +85,13 @@ def _published() -> list[str]:
 
 
 def _that_begin(incomplete: str, names: Iterable[str]) -> list[CompletionItem]:
+    from click.shell_completion import CompletionItem
+
     return [CompletionItem(name) for name in names if name.startswith(incomplete)]
 
 
 def _or_files(incomplete: str, names: Iterable[str]) -> list[CompletionItem]:
     """Names, and the files that the shell knows; bash offers those only without a name."""
+    from click.shell_completion import CompletionItem
+
     return [CompletionItem(incomplete, type="file"), *_that_begin(incomplete, names)]

@@ -16,6 +16,7 @@ import struct
 import subprocess
 import sys
 import termios
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -24,6 +25,7 @@ from typing import Any
 
 import pytest
 import torch
+from huggingface_hub import hf_hub_download
 
 import sam21convert
 from sam21convert.checkpoint.safety.report import Safety
@@ -36,6 +38,7 @@ from sam21convert.comparison.findings import (
     ScenarioResult,
 )
 from sam21convert.comparison.report import ParityReport
+from sam21convert.hub.watching import Download, watched
 
 from ..support.checkpoints import DEBUG
 from ..support.paths import ROOT
@@ -285,6 +288,27 @@ def test_progress_tells_the_truth_and_is_gone_in_the_end(
     assert "100" not in told
     dumb = in_terminal(work, monkeypatch, 80, TERM="dumb")
     assert dumb.raw.split() == ["done"]
+
+
+def test_a_download_is_shown_while_it_lasts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sam21convert.progress._PATIENCE", 0)
+    monkeypatch.setattr("sam21convert.progress._EVERY", 0.01)
+
+    def work() -> None:
+        with sam21convert.ProgressBar() as progress:
+            progress.start("inspecting", 2)
+            with Download("model.pt", 1000) as download:
+                download.arrived(500)
+                time.sleep(0.1)
+            elsewhere = threading.Thread(target=Download, args=("other.pt", 1000))
+            elsewhere.start()
+            elsewhere.join()
+            time.sleep(0.1)
+
+    told = ESCAPE_SEQUENCE.sub("", in_terminal(work, monkeypatch, 80).raw)
+    assert told.index("downloading model.pt") < told.index("50 %") < told.rindex("inspecting")
+    assert "other.pt" not in told  # of another thread, whose work has its own name
+    assert watched(hf_hub_download) == {}  # nobody watches any more
 
 
 def test_progress_that_is_short_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
