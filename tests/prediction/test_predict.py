@@ -484,7 +484,7 @@ class TestRefusals:
         return tmp_path
 
     IMAGE = (
-        ("gone.png --point 1,1", 3, "gone.png: no such file"),
+        ("gone.png --point 1,1", 3, "gone.png: No such file or directory"),
         ("text.png --point 1,1", 3, "text.png: cannot be read as a picture"),
         ("cut.png --point 1,1", 3, "cut.png: cannot be read as a picture"),
         ("deep.png --point 1,1", 3, "deep.png: expected 8 bits per channel, found"),
@@ -507,7 +507,7 @@ class TestRefusals:
         ("scene.png --box 1,1,5,5 --box 6,6,9,9", 2, "object 1 has a box on frame 0 already"),
         ("scene.png --mask black.png", 2, "black.png: expected an object that is not black"),
         ("scene.png --mask other.png", 2, "other.png: expected 96 x 80 pixels (width x height)"),
-        ("scene.png --mask gone.png", 3, "gone.png: no such file"),
+        ("scene.png --mask gone.png", 3, "gone.png: No such file or directory"),
         ("scene.png --mask other.png --point a:1,1 --point b:2,2", 2, "goes with one object"),
         (
             "scene.png --multimask --point a:1,1 --point b:2,2",
@@ -542,7 +542,7 @@ class TestRefusals:
         ("jpegs --point 1,1 -o taken", 2, "taken: exists"),
         ("jpegs --point 1,1 -o taken --overwrite", 2, "taken: holds mine.txt"),
         ("jpegs --point 1,1 -o jpegs --overwrite", 2, "jpegs: holds 00000.jpg"),
-        ("jpegs --point 1,1 -o scene.png --overwrite", 2, "scene.png: is a file"),
+        ("jpegs --point 1,1 -o scene.png --overwrite", 2, "scene.png: the output is a folder"),
         ("jpegs --point 1,1 -o gone/out", 2, "the folder gone does not exist"),
         ("jpegs --point 1,1 --checkpoint gone.pt", 3, "gone.pt"),
         ("jpegs --point 1,1 --checkpoint hf-image", 3, "is an image model"),
@@ -578,9 +578,11 @@ class TestRefusals:
         assert tree(place) == before
 
     def test_no_frame_comes_before_the_first(self, place: Path, checkpoint: Path) -> None:
-        for predict, source in ((predict_image, "scene.png"), (predict_video, "jpegs")):
-            with pytest.raises(UsageError, match="is for frame -1"):
-                predict(place / source, checkpoint, place / "out.png", [Point(1, 1, frame_idx=-1)])
+        early = [Point(1, 1, frame_idx=-1)]
+        with pytest.raises(UsageError, match="is for frame -1"):
+            predict_image(place / "scene.png", checkpoint, place / "out.png", early)
+        with pytest.raises(UsageError, match="is for frame -1"):
+            predict_video(place / "jpegs", checkpoint, place / "out", early)
 
     def test_as_json(self, place: Path, checkpoint: Path) -> None:
         result = run(
