@@ -88,6 +88,7 @@ def test_an_answer_fits_its_schema(case: str, home: Path, monkeypatch: pytest.Mo
 
 def test_so_does_each_line_about_many(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(home)
+    monkeypatch.setenv("SAM21CONVERT_TRACEBACK", "1")
     (home / "cut.pt").write_bytes((home / "model.pt").read_bytes()[:900])
     for command in ("inspect", "safety"):
         result = run(command, "*.*", "gone.pt", "--json")
