@@ -172,9 +172,9 @@ def _importing(name: str, attribute: str = "") -> Iterator[None]:
         cause = _first(error)
         absent = (isinstance(cause, ModuleNotFoundError) and cause.name) or ""
         if absent.partition(".")[0] == package:
-            raise MissingPackageError(
-                f"{package}: is not installed, or lacks {absent}", hint=install(extra)
-            ) from error
+            gone = find_spec(package) is None
+            said = f"{package}: is not installed" if gone else f"{titled(package)}: has no {absent}"
+            raise MissingPackageError(said, hint=install(extra)) from error
         reason = " ".join(str(cause).split())
         raise UsageError(
             f"{titled(package)}: cannot be imported: {type(cause).__name__}: {reason}",

@@ -185,6 +185,11 @@ class Report:
         return 0
 
     @property
+    def ok(self) -> bool:
+        """Whether the answer is yes: the ``ok`` of the JSON."""
+        return self.exit_code == 0
+
+    @property
     def schema(self) -> str:
         """The name and version of what :meth:`to_json` gives, such as ``inspect/1``."""
         return self._schema

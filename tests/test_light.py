@@ -101,7 +101,8 @@ def test_a_real_one_is_small_and_its_hint_adds_what_is_missing(work: Path) -> No
     missing = command(python, *words, cwd=work)
     error, hint = missing.err.splitlines()
     assert error == f"error: {said}"
-    subprocess.run(hint.removeprefix("hint: "), shell=True, cwd=work, check=True)
+    adding = hint.removeprefix("hint: ").partition("; or ")[0]
+    subprocess.run(adding, shell=True, cwd=work, check=True)
     assert command(python, *words, cwd=work).code == 0
 
 
@@ -197,6 +198,7 @@ def assert_said(python: Path, work: Path, words: Sequence[str], said: str) -> fl
     assert hint.startswith("hint: ")
     assert " install " in hint
     assert ("--parity none" in hint) == (words[0] == "push")
+    assert ("; or leave --plot out" in hint) == (words[0] == "diff")
     assert sorted(os.listdir(work)) == there
     return done.seconds
 

@@ -62,6 +62,40 @@ def test_every_report_of_the_package_has_its_text_as_its_repr() -> None:
     assert all(cls.__repr__ is Report.__repr__ for cls in ours - {Report})
 
 
+class Refusal(Answer):
+    """An answer that is no."""
+
+    @property
+    def exit_code(self) -> int:
+        """1."""
+        return 1
+
+
+def test_every_report_has_the_ok_of_its_json(tmp_path: Path) -> None:
+    for answer in (Answer(Path("a"), ()), Refusal(Path("a"), ())):
+        assert answer.ok == (not isinstance(answer, Refusal)) == answer.to_answer()["ok"]
+    model, other = (sam21convert.sample(tmp_path / f"{n}.pt", DEBUG, seed=n) for n in (0, 1))
+    answers = [
+        model,
+        sam21convert.inspect(model.path),
+        sam21convert.inspect_all([model.path, tmp_path / "gone.pt"]),
+        sam21convert.validate(model.path),
+        sam21convert.validate(model.path, "debug/sam2_debug"),
+        sam21convert.diff(model.path, model.path),
+        sam21convert.diff(model.path, other.path),
+    ]
+    assert [one.ok for one in answers] == [True, True, False, True, False, True, False]
+    assert [one.ok for one in answers] == [one.exit_code == 0 for one in answers]
+
+
+def test_a_change_is_printed_with_its_name(tmp_path: Path) -> None:
+    a, b = (sam21convert.sample(tmp_path / f"{n}.pt", DEBUG, seed=n).path for n in (0, 1))
+    found = sam21convert.diff(a, b)
+    for change in found.tensors:
+        assert str(change) == f"{change.name}  {change.size}"
+    assert "of scale" in found.tensors[0].size
+
+
 def test_a_notebook_shows_a_table() -> None:
     shown = Answer(Path("<a>.pt"), ("one", "two"))._repr_html_()
     assert shown.startswith("<table><tr><th>path</th><td>&lt;a&gt;.pt</td></tr>")

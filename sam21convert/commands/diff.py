@@ -25,7 +25,7 @@ from .shared import answering, json_option, overwrite_option
     "--plot",
     type=click.Path(path_type=Path),
     metavar="OUT.png|svg|pdf",
-    help="Draw the change of each layer. Needs matplotlib.",
+    help="Draw the change of each layer. Needs the extra [plot]; without it nothing is compared.",
 )
 @overwrite_option
 @json_option
@@ -57,7 +57,7 @@ def diff(
     if plot is not None:
         from ..packages import require
 
-        require("plot", "`plot`")
+        require("plot", "`plot`", "leave `plot` out")
     from ..checkpoint.diff.api import diff as compare
     from ..checkpoint.inspect import inspect
 

@@ -37,7 +37,7 @@ _EPILOG = """\b
 Exit codes, the same for every command:
   0    success: the work is done, or the answer is yes
   1    the answer is no: the checkpoint does not load, or the two differ
-  2    wrong usage, or the output exists
+  2    wrong usage, or the output exists, or the folder for it does not
   3    the input cannot be read or is refused, or the output cannot be written
   70   a fault of sam21convert; SAM21CONVERT_TRACEBACK=1 shows where it is
   130  interrupted by Ctrl-C

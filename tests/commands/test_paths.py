@@ -52,6 +52,8 @@ OUTPUTS = {
     "sample": ["sample", "PATH.pt", "--config", DEBUG],
     "batch": ["batch", "in.pt", "--out", "PATH"],
     "plot": ["diff", "in.pt", "in.pt", "--plot", "PATH.png"],
+    "report": ["parity", "in.pt", "in.pt", "--report", "PATH"],
+    "pull": ["pull", "in.pt", "PATH.pt"],
     "image": [
         *("predict", "image", "in.png", "--checkpoint", "in.pt"),
         *("--point", "3,3", "-o", "PATH.png"),
@@ -95,12 +97,21 @@ def test_as_a_source(home: Path, command: str, path: str, monkeypatch: pytest.Mo
     refused(home, SOURCES[command], path, monkeypatch)
 
 
-@pytest.mark.parametrize("path", ["shut/o", "in.pt/o", "loop/o", "n" * 300, "no/o", "y/" * 2100])
+@pytest.mark.parametrize("path", ["shut/o", "in.pt/o", "loop/o", "n" * 300, "y/" * 2100])
 @pytest.mark.parametrize("command", OUTPUTS)
 def test_as_an_output(home: Path, command: str, path: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    if command == "batch" and path == "no/o":
-        return  # it makes the folders
     refused(home, OUTPUTS[command], path, monkeypatch)
+
+
+@pytest.mark.parametrize("command", [name for name in OUTPUTS if name != "batch"])
+def test_a_folder_that_is_missing_is_wrong_usage(
+    home: Path, command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    result = refused(home, OUTPUTS[command], "no/o", monkeypatch)
+    assert result.stderr.endswith(": the folder no does not exist\n")
+    assert result.exit_code == 2
+    written = refused(home, OUTPUTS[command], "shut/o", monkeypatch)
+    assert written.exit_code == 3
 
 
 @pytest.mark.parametrize("path", PATHS)

@@ -85,7 +85,7 @@ def prepare(path: Path, *, overwrite: bool) -> None:
             hint=f"the nearest is {shlex.quote(str(meant))}",
         )
     refuse_existing(path, overwrite=overwrite)
-    require("plot", "`plot`")
+    require("plot", "`plot`", "leave `plot` out")
 
 
 def draw(difference: Difference, path: Path, *, overwrite: bool) -> None:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from ...dialects import OFFICIAL
 from ...io.tensor import TensorSpec
-from ...report import BLANK, Line, Part, Table, Toned, fold, table
+from ...report import BLANK, Line, Part, Table, Toned, fold, one_line, table
 from ..safety.report import Safety, SourceReport
 from .modules import rank
 
@@ -63,6 +63,11 @@ class TensorChange:
         return self.outcome == "misshapen", different, self.unmatched, self.relative or 0.0
 
     def __str__(self) -> str:
+        return one_line(f"{self.name}  {self.size}")
+
+    @property
+    def size(self) -> str:
+        """How far apart the two are; their types and shapes where nothing can be measured."""
         if self.relative is None:
             return f"{self.a} in A, {self.b} in B"
         numbers = f"{self.relative:.1e} of scale  max {self.largest:.2e}  mean {self.mean:.2e}"
@@ -254,7 +259,7 @@ class Difference(SourceReport, schema="diff/1"):
 
     def _largest(self) -> list[Part]:
         changed = [change for change in self.tensors if change.outcome not in SAME]
-        rows = [(change.name, str(change)) for change in changed[:_SHOWN]]
+        rows = [(change.name, change.size) for change in changed[:_SHOWN]]
         more = len(changed) - len(rows)
         head = f"largest changes{f' ({more} more with --json)' if more else ''}"
         return [BLANK, Line((head,)), table(rows)] if rows else []
