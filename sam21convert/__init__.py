@@ -7,6 +7,7 @@ its fields, or call ``to_dict()``; ``report.exit_code`` is 0 for yes and 1 for n
 Look at a checkpoint, without torch:
     inspect                what the file is, and whether loading it with pickle would be safe
     inspect_all            the same for many files and folders, a line each
+    safety                 whether loading a file of any kind would be safe
     validate               whether it loads strictly, and whether its values are sound
     diff                   what changed between two checkpoints
 
@@ -30,8 +31,8 @@ In memory:
     convert_state_dict     the same for tensors that are in memory already
     load_config            the settings of a model: a ModelConfig
 
-Reports: Inspection, Inspections, Validation, Difference, Conversion, BatchReport, Pulled, Listing,
-Sample, ParityReport, Publication, ImagePrediction, VideoPrediction, Loading. Errors:
+Reports: Inspection, Inspections, Verdict, Validation, Difference, Conversion, BatchReport, Pulled,
+Listing, Sample, ParityReport, Publication, ImagePrediction, VideoPrediction, Loading. Errors:
 Sam21ConvertError and below it UnreadableError, MissingFileError, RefusedError, MismatchError,
 UsageError, MissingPackageError. ProgressBar shows long work, on a terminal or in a notebook, and
 Progress is what to subclass to watch it otherwise.
@@ -55,6 +56,8 @@ if TYPE_CHECKING:
     from .checkpoint.inspect import inspect as inspect
     from .checkpoint.inspect_all import Inspections as Inspections
     from .checkpoint.inspect_all import inspect_all as inspect_all
+    from .checkpoint.safety.verdict import Verdict as Verdict
+    from .checkpoint.safety.verdict import safety as safety
     from .checkpoint.validate import Validation as Validation
     from .checkpoint.validate import validate as validate
     from .comparison.api import parity as parity
@@ -99,6 +102,7 @@ _NAMES = {
     "checkpoint.diff.report": ("Difference",),
     "checkpoint.inspect": ("Inspection", "inspect"),
     "checkpoint.inspect_all": ("Inspections", "inspect_all"),
+    "checkpoint.safety.verdict": ("Verdict", "safety"),
     "checkpoint.validate": ("Validation", "validate"),
     "comparison.api": ("parity",),
     "comparison.report": ("ParityReport",),

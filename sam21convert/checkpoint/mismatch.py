@@ -15,6 +15,7 @@ from ..report import fold
 from .drop import drop_options, is_within
 from .open import Checkpoint, shipped_keymap
 from .parts import folded, names_of
+from .safety.report import with_harm
 
 _SHOWN = 3
 _WHOLE = "from a complete checkpoint of the same size"
@@ -27,7 +28,7 @@ def mismatch(checkpoint: Checkpoint) -> MismatchError:
         checkpoint: a checkpoint that is not identified, or whose ``fit`` has faults.
 
     Returns:
-        The error, to be raised.
+        The error, to be raised. It also says what in the file could do harm.
     """
     lines = [f"{checkpoint.source.path} does not fit {_asked(checkpoint)}"]
     if checkpoint.parts:
@@ -35,7 +36,8 @@ def mismatch(checkpoint: Checkpoint) -> MismatchError:
     if checkpoint.fit is not None:
         fit = replace(checkpoint.fit, missing=()) if checkpoint.parts else checkpoint.fit
         lines += [f"  {line}" for line in describe(fit)]
-    return MismatchError("\n".join(lines), hint=hint(checkpoint))
+    error = MismatchError("\n".join(lines), hint=hint(checkpoint))
+    return with_harm(error, checkpoint.source.path)
 
 
 def part_text(checkpoint: Checkpoint) -> str:

@@ -75,6 +75,7 @@ class _Present:
             if self.name is None:
                 return " ".join([function, *(_written(self.any, one) for one in given)])
             own = self.source is not None and found["path"] != self.base
+            own = own and not self._within(found["path"])
             if self.name == function and own and given:
                 return " ".join(_written(self.own, one) for one in given)
             return self._whole(function, None if own else found["path"], given)
@@ -87,6 +88,12 @@ class _Present:
             return self._whole("convert", None, given)
         options = {**self.any, **self.own}
         return " ".join(_written(options, one) for one in given)
+
+    def _within(self, path: str) -> bool:
+        """Whether it is a file of the given folder: ``safety`` advises on each by itself."""
+        folders = [str(one).rstrip("/") for one in self.given.get("sources") or ()]
+        plain = path.strip("'")
+        return self.name == "safety" and any(plain.startswith(f"{one}/") for one in folders)
 
     def _whole(self, function: str, path: str | None, given: list[_Given]) -> str:
         """Another command for a path, or for the present source with the choices made for it."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from ..checkpoint.safety.report import naming_harm
 from ..io.tensor import DType
 from ..model.config import Generation, ModelConfig
 from ..report import SILENT, Progress
@@ -122,5 +123,6 @@ def convert(
     plan = make_plan(source, destination, options)
     if dry_run:
         return report(plan, dry_run=True, verified=False, hashes=hashes)
-    equal = carry_out(plan, overwrite=overwrite, verify=verify, progress=progress, check=check)
+    with naming_harm(*(one.path for one in plan.sources)):
+        equal = carry_out(plan, overwrite=overwrite, verify=verify, progress=progress, check=check)
     return report(plan, dry_run=False, verified=verify, hashes=hashes, identical_to=equal)

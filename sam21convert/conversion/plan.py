@@ -14,6 +14,7 @@ from ..checkpoint.identify import IdentifiedCheckpoint, identify
 from ..checkpoint.lora import Adapter, find_adapter
 from ..checkpoint.open import Checkpoint, open_checkpoint
 from ..checkpoint.remap import CanonicalTensors, usual_type
+from ..checkpoint.safety.report import naming_harm
 from ..config.registry import Shipped
 from ..dialects import EITHER
 from ..dialects.keymap import covers
@@ -141,6 +142,18 @@ def make_plan(source: str | Path, destination: str | Path, options: ConvertOptio
         # The source may have to be downloaded: fail before that, not after it.
         refuse_occupied(destination, container, overwrite=options.overwrite)
     inputs = _open(source, options)
+    with naming_harm(*inputs.paths):
+        return _planned(inputs, destination, options, container, dialect)
+
+
+def _planned(
+    inputs: _Inputs,
+    destination: Path,
+    options: ConvertOptions,
+    container: Container,
+    dialect: Dialect,
+) -> Plan:
+    """Plan the conversion of what is open."""
     checkpoint = inputs.checkpoint
     if options.to in (None, *EITHER) and inputs.base is None:
         dialect = of_image_model(dialect, checkpoint)
@@ -203,6 +216,12 @@ class _Inputs:
     adapter: Adapter | None
     inside: Adapter | None
     before: Fingerprints
+
+    @property
+    def paths(self) -> list[Path]:
+        """The files and folders that are open."""
+        opened = (self.checkpoint, self.base, self.adapter)
+        return [one.source.path for one in opened if one is not None]
 
 
 def _open(source: str | Path, options: ConvertOptions) -> _Inputs:

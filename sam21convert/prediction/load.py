@@ -13,7 +13,7 @@ from ..checkpoint.inspect import left_out, untold
 from ..checkpoint.mismatch import mismatch, missing_text
 from ..checkpoint.open import open_checkpoint
 from ..checkpoint.remap import CanonicalTensors, refuse_unequal_copies
-from ..checkpoint.safety.report import Safety, SourceReport
+from ..checkpoint.safety.report import Safety, SourceReport, naming_harm
 from ..config.plain_yaml import naming
 from ..config.registry import shipped_like
 from ..errors import MismatchError, RefusedError, UsageError, call_of
@@ -200,18 +200,19 @@ def load_onto(
 
     device = place_model(device)
     checkpoint = identify(open_checkpoint(source, config))
-    checkpoint = _with_config(checkpoint, change(checkpoint.model_config))
-    stored = _as_stored(checkpoint, allowed=resample_positions)
-    truth = CanonicalTensors.from_checkpoint(stored).parts
-    refuse_unequal_copies(stored)
-    keymap, wanted = stored.keymap, checkpoint.model_config
-    if keymap.dropped and not (images_only and keymap.dialect.task == "image"):
-        path = checkpoint.source.path
-        raise RefusedError(
-            f"{source}: is {missing_text(keymap.dialect, len(keymap.dropped))}",
-            hint=f"{call_of('convert', path, 'base=CHECKPOINT')} takes them from another "
-            "checkpoint; load what it writes",
-        )
+    path = checkpoint.source.path
+    with naming_harm(path):
+        checkpoint = _with_config(checkpoint, change(checkpoint.model_config))
+        stored = _as_stored(checkpoint, allowed=resample_positions)
+        truth = CanonicalTensors.from_checkpoint(stored).parts
+        refuse_unequal_copies(stored)
+        keymap, wanted = stored.keymap, checkpoint.model_config
+        if keymap.dropped and not (images_only and keymap.dialect.task == "image"):
+            raise RefusedError(
+                f"{source}: is {missing_text(keymap.dialect, len(keymap.dropped))}",
+                hint=f"{call_of('convert', path, 'base=CHECKPOINT')} takes them from another "
+                "checkpoint; load what it writes",
+            )
     with torch.device("meta"):
         model = make(wanted)
     with Files() as files:
@@ -227,7 +228,7 @@ def load_onto(
     model.load_state_dict(state_dict, strict=True, assign=True)
     model = model.to(device=device, dtype=dtype).eval()
     return model, Loading(
-        path=checkpoint.source.path,
+        path=path,
         dialect=keymap.dialect.name,
         container=checkpoint.source.container,
         generation=wanted.generation,

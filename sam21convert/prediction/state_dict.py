@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from ..checkpoint.identify import IdentifiedCheckpoint, identify
 from ..checkpoint.open import open_checkpoint, recognise
 from ..checkpoint.remap import CanonicalTensors, refuse_unequal_copies
+from ..checkpoint.safety.report import naming_harm
 from ..dialects import EITHER, HF_IMAGE, named
 from ..dialects.keymap import compile_keymap
 from ..errors import MismatchError, RefusedError
@@ -58,8 +59,9 @@ def load_state_dict(
     """
     require("torch", "load_state_dict")
     checkpoint = identify(open_checkpoint(source, config))
-    refuse_unequal_copies(checkpoint)
-    planned = _planned(checkpoint, dialect)
+    with naming_harm(checkpoint.source.path):
+        refuse_unequal_copies(checkpoint)
+        planned = _planned(checkpoint, dialect)
     with Files() as files:
         return _each_once(planned, lambda tensor: read_tensor(files, tensor))
 

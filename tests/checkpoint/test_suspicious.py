@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import re
 import shlex
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ from typing import Any
 import pytest
 import torch
 
+import sam21convert
 from sam21convert import inspect
 from sam21convert.checkpoint.safety.policy import _WORDS, does_harm, in_words
 from sam21convert.checkpoint.safety.report import Safety, assess
@@ -62,6 +65,23 @@ def test_what_to_do_is_a_command_that_gives_a_clean_copy(
     assert (program, run(*words).exit_code) == ("sam21convert", 0)
     assert run("safety", "OUT").stdout.startswith("harmless ")
     assert inspect("OUT").tensors == inspect(sent.name).tensors - 2  # transformers holds two less
+
+
+def test_in_a_folder_each_file_that_does_harm_has_its_own_advice(
+    sent: Path, checkpoints: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = sent.parent
+    monkeypatch.chdir(home.parent)
+    for name in ("good.pt", "another.pt"):
+        shutil.copy(checkpoints(DEBUG), home / name)
+    assert run("safety", f"{home.name}/good.pt", home.name).exit_code == 1
+    (home / "x.pkl").write_bytes(pickle.dumps(Payload()))
+    advice = json.loads(run("safety", home.name, "--json").stdout)["advice"]
+    assert "x.pkl: do not load it with anything that runs pickles" in advice
+    assert "good" not in advice
+    (printed,) = re.findall(r"do not load it; sam21convert (.*) writes a clean copy", advice)
+    assert run(*shlex.split(printed)).exit_code == 0
+    assert run("safety", "OUT").exit_code == 0
 
 
 def test_without_tensors_no_copy_is_promised(tmp_path: Path) -> None:
@@ -173,3 +193,57 @@ def test_a_harmless_name_has_no_such_words(tmp_path: Path) -> None:
     (tmp_path / "x.pkl").write_bytes(pickle.dumps(Path("a")))
     found: Safety = assess(tmp_path / "x.pkl")
     assert [(one.rating, one.does) for one in found.names] == [("harmless", None)]
+
+
+def other_model(path: Path, *extra: object) -> Path:
+    """A state dict that is not of SAM 2."""
+    torch.save({"fc.weight": torch.ones(2), "notes": [*extra]}, path)
+    return path
+
+
+def of_another_size(path: Path, source: Path, *extra: object) -> Path:
+    """A SAM 2 with a tensor too few."""
+    content = torch.load(source, weights_only=True)
+    content["model"].popitem()
+    torch.save({**content, "notes": [*extra]}, path)
+    return path
+
+
+class TestWhatDoesNotFit:
+    """An error about a file that was read says what it does to others."""
+
+    def errors(self, path: Path, good: Path) -> dict[str, str]:
+        out = path.with_suffix("")
+        calls: dict[str, Callable[[], object]] = {
+            "convert": lambda: sam21convert.convert(path, out),
+            "base": lambda: sam21convert.convert(path, out, base=good),
+            "diff": lambda: sam21convert.diff(path, good),
+            "load_model": lambda: sam21convert.load_model(path),
+            "load_state_dict": lambda: sam21convert.load_state_dict(path),
+        }
+        said = {}
+        for name, call in calls.items():
+            try:
+                call()
+            except sam21convert.Sam21ConvertError as error:
+                said[name] = str(error)
+        return said
+
+    @pytest.mark.parametrize("kind", ["another model", "a tensor too few"])
+    def test_every_error_names_the_harm_once(
+        self, kind: str, checkpoints: Callable[[str], Path], tmp_path: Path
+    ) -> None:
+        good = checkpoints(DEBUG)
+
+        def made(name: str, *extra: object) -> Path:
+            if kind == "another model":
+                return other_model(tmp_path / name, *extra)
+            return of_another_size(tmp_path / name, good, *extra)
+
+        bad = self.errors(made("bad.pt", Payload()), good)
+        fine = self.errors(made("fine.pt"), good)
+        assert {"convert", "load_model", "load_state_dict"} <= set(bad) == set(fine)
+        for name, text in bad.items():
+            assert text.count(f'runs a command: {os.name}.system("{COMMAND}")') == 1, name
+            assert "ask where it came from" in text, name
+            assert "do harm" not in fine[name], name

@@ -14,6 +14,7 @@ from ..detect import GENERATION_TENSORS
 from ..identify import identify
 from ..open import Checkpoint, open_checkpoint
 from ..remap import CanonicalTensors, refuse_unequal_copies
+from ..safety.report import naming_harm
 
 _SIZED = "image_encoder.trunk.blocks."  # tensors whose shapes depend on the size of the model
 
@@ -83,6 +84,11 @@ def open_pair(a: str | Path, b: str | Path) -> tuple[DiffSide, DiffSide]:
         Sam21ConvertError: when a checkpoint cannot be opened.
     """
     one, other = open_checkpoint(a), open_checkpoint(b)
+    with naming_harm(one.source.path, other.source.path):
+        return _aligned(one, other)
+
+
+def _aligned(one: Checkpoint, other: Checkpoint) -> tuple[DiffSide, DiffSide]:
     if one.keymap is None:
         one = _like(one, other)
     elif other.keymap is None:

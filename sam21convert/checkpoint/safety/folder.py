@@ -66,7 +66,7 @@ def look_through_source(path: Path, found: Found) -> None:
         return
     if (path / METADATA).is_file():
         look_through_distributed(path, found)
-    files = [*_files(path, found)]
+    files = [*files_of(path, found)]
     _look_for_code(files, found)
     for name, file in files:
         if not may_be_loaded(file.name):
@@ -128,8 +128,17 @@ def _remote_files(folder: HubPath, found: Found) -> Iterator[tuple[str, Path]]:
         )
 
 
-def _files(folder: Path, found: Found) -> Iterator[tuple[str, Path]]:
-    """The files of a folder and those below it, by their paths in it."""
+def files_of(folder: Path, found: Found | None = None) -> Iterator[tuple[str, Path]]:
+    """List the files of a folder and those below it.
+
+    Args:
+        folder: The folder, also one of the Hub.
+        found: Takes what is there and not listed, because it is too much.
+
+    Yields:
+        The path of each file in the folder, and the file.
+    """
+    found = Found() if found is None else found
     if isinstance(folder, HubPath):
         yield from _remote_files(folder, found)
         return

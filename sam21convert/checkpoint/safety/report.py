@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
 
-from ...errors import Sam21ConvertError, UsageError, call_of
+from ...errors import RefusedError, Sam21ConvertError, UnreadableError, UsageError, call_of
 from ...io.pickle.references import GlobalReference
 from ...report import Report, Tone, Toned, one_line
 from .find_pickles import Found, look_through
@@ -164,6 +165,18 @@ class Safety:
         """
         names = [str(name) for name in self.names if name.rating != "harmless"]
         return [*names, *self.doubts, *self.unscanned]
+
+    def speaks_of(self, file: str) -> bool:
+        """Check whether something was found in a file of the folder.
+
+        Args:
+            file: Its path in the folder.
+
+        Returns:
+            True if a name, a doubt or a place that was not looked through is in it.
+        """
+        said = (*(name.entry for name in self.names), *self.doubts, *self.unscanned)
+        return any(text == file or text.startswith(f"{file}: ") for text in said)
 
     def facts(self) -> dict[str, Any]:
         """Give the findings as plain data, for a report of this file.
@@ -328,14 +341,15 @@ _Error = TypeVar("_Error", bound=Sam21ConvertError)
 
 
 def with_harm(error: _Error, path: Path) -> _Error:
-    """Add to an error what the refused file would do if something else loaded it.
+    """Add to an error what the file would do if something else loaded it.
 
     Args:
-        error: Why the file is refused.
+        error: Why the file is refused, or does not do for what was asked.
         path: The file or folder.
 
     Returns:
-        An error of the same kind; ``error`` itself if nothing is known against the file.
+        The same error. Nothing is added if nothing is known against the file, or it is said
+        already.
     """
     try:
         found = assess(path)
@@ -343,12 +357,41 @@ def with_harm(error: _Error, path: Path) -> _Error:
     except (OSError, Sam21ConvertError):
         return error
     worst = found.dangerous or (() if is_text else found.unknown_calls)
-    if not worst:
+    if not worst or str(worst[0]) in error.message:
         return error
     can = "it can do harm" if found.dangerous else "it runs what is not known to be safe"
     more = f", and {len(worst) - 1} more such names" if len(worst) > 1 else ""
-    message = f"{error.message}; loaded with torch or pickle {can}: {worst[0]}{more}"
-    return type(error)(message, hint=WARN if found.dangerous else error.hint)
+    first, *lines = error.message.split("\n")  # a list of tensors may follow the sentence
+    named = "" if str(path) in first else f"{path}, "
+    first = f"{first}; {named}loaded with torch or pickle {can}: {worst[0]}{more}"
+    error.message = "\n".join([first, *lines])
+    error.args = (error.message,)
+    if found.dangerous:
+        # What is refused is not read at all; any other file can be, as the hint says.
+        refused = isinstance(error, (RefusedError, UnreadableError))
+        error.hint = WARN if refused or not error.hint else f"{error.hint}; {WARN}"
+    return error
+
+
+@contextmanager
+def naming_harm(*paths: Path) -> Iterator[None]:
+    """Let every error about files that are open say what they would do if something loaded them.
+
+    Args:
+        *paths: The files or folders.
+
+    Yields:
+        Nothing.
+
+    Raises:
+        Sam21ConvertError: What is raised within, with what :func:`with_harm` adds.
+    """
+    try:
+        yield
+    except Sam21ConvertError as error:
+        for path in paths:
+            with_harm(error, path)
+        raise
 
 
 def _begins_like_a_checkpoint(path: Path) -> bool:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from ...errors import MissingFileError, Sam21ConvertError, UnreadableError, UsageError, unreadable
+from ...hub.remote import HubPath
 from ...hub.resolve import resolve
 from ...io.several import expand_pattern
 from ...report import SILENT, Line, Part, Progress, Report, Toned, json_lines, labelled
 from ..inspect import inspect
+from .folder import files_of
 from .report import FAIL_ON, FailOn, Safety, assess, tone_of
 
 
@@ -23,12 +26,21 @@ class Verdict(Report, schema="safety/1"):
         safety: What loading it would import and call.
         fail_on: The rating from which on the answer is no.
         advice: What to do with it; None if the answer is yes.
+
+    Example:
+        >>> print(sam21convert.safety("model.pt"))
+        harmless   model.pt: nothing but tensors and plain data: ...
     """
 
     path: str
     safety: Safety
     fail_on: FailOn
     advice: str | None = None
+
+    @property
+    def ok(self) -> bool:
+        """Whether it is known to be safe to load."""
+        return self.exit_code == 0
 
     @property
     def exit_code(self) -> int:
@@ -167,25 +179,68 @@ def verdicts_on(
     return Verdicts(tuple(found))
 
 
+def safety(
+    source: str | Path, *, allow: Collection[str] = (), fail_on: FailOn = "unknown"
+) -> Verdict:
+    """Say whether a file is safe to load with torch or pickle, without running any of it.
+
+    The file is of any kind: it need not be a checkpoint, nor SAM 2.
+
+    Args:
+        source: A file; a folder, in which everything is looked through that a library would load
+            or run; and what else :func:`~sam21convert.inspect` takes.
+        allow: Full names that a pickle may call: your own classes.
+        fail_on: ``"unknown"`` or ``"dangerous"``, as for :func:`~sam21convert.inspect`.
+
+    Returns:
+        The verdict. ``ok`` is the answer, ``safety`` has all that was found, and ``to_dict()`` is
+        what the command prints with ``--json``.
+
+    Raises:
+        UsageError: If ``allow`` has a name that is known to do harm.
+        UnreadableError: If the file cannot be opened or downloaded.
+
+    Example:
+        >>> found = sam21convert.safety("model.pt")
+        >>> found.ok, found.safety.rating
+        (True, 'harmless')
+    """
+    if fail_on not in FAIL_ON:
+        raise UsageError(f"`fail_on={fail_on}`: must be one of {', '.join(FAIL_ON)}")
+    return _verdict_on(str(source), allow, fail_on)
+
+
 def _verdict_on(source: str, allow: Collection[str], fail_on: FailOn) -> Verdict:
     path = resolve(source, header_only=True).path
     if not path.exists():
         raise MissingFileError(f"{source}: No such file or directory")
     try:
-        safety = assess(path, allow)
+        found = assess(path, allow)
     except Sam21ConvertError:
         raise
     except OSError as error:
         raise unreadable(source, error) from error
-    if safety.passes(fail_on):
-        return Verdict(source, safety, fail_on)
-    return Verdict(source, safety, fail_on, _advice(source, safety))
+    if found.passes(fail_on):
+        return Verdict(source, found, fail_on)
+    return Verdict(source, found, fail_on, _advice(source, path, found, allow, fail_on))
 
 
-def _advice(source: str, safety: Safety) -> str:
-    """What to do with a file: whether its tensors can be converted is seen from its header."""
+def _advice(source: str, path: Path, found: Safety, allow: Collection[str], fail_on: FailOn) -> str:
+    """What to do with a source: whether its tensors can be converted is seen from its header."""
+    if _converts(source) or isinstance(path, HubPath) or not path.is_dir():
+        return found.advice(source, readable=_converts(source))
+    told = []
+    for name, file in files_of(path):
+        if not found.speaks_of(name):
+            continue
+        one = assess(file, allow)
+        if not one.passes(fail_on):
+            told.append(f"{name}: {one.advice(file, readable=_converts(str(file)))}")
+    return "; ".join(told) or found.advice(source, readable=False)
+
+
+def _converts(source: str) -> bool:
     try:
-        found = inspect(source)
+        return inspect(source).converts
     except (Sam21ConvertError, OSError):
-        return safety.advice(source, readable=False)
-    return safety.advice(source, readable=found.converts)
+        return False

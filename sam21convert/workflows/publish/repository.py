@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from ...checkpoint.identify import identify
 from ...checkpoint.inspect import inspect
 from ...checkpoint.open import Checkpoint, open_checkpoint
-from ...checkpoint.safety.report import Safety, SourceReport
+from ...checkpoint.safety.report import Safety, SourceReport, naming_harm
 from ...checkpoint.validate import validate
 from ...config.hydra import BUILDERS
 from ...config.hydra_writer import to_hydra
@@ -162,7 +162,7 @@ def compose(
     given, source = str(source), checkpoint.source.path.absolute()
     folder = expanded(Path(folder)).absolute()
     dialect = _pick(checkpoint, to)
-    with _new(folder):
+    with naming_harm(source), _new(folder):
         official = _write_weights(checkpoint, dialect, config, folder, progress, both=with_official)
         forms = _forms(dialect, folder, official, progress)
         main = forms[0]
