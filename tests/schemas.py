@@ -53,6 +53,7 @@ FACTS: Mapping[str, Any] = {
     "pickle": list[Global],
     "doubts": list[str],
     "not_scanned": list[str],
+    "unreadable": list[str],
     "other_entries": list[str],
 }
 FINITE = float | None  # JSON has no other numbers

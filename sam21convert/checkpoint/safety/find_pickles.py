@@ -22,8 +22,10 @@ from ...io.pickle.load import Scan, scan
 from ...io.pickle.references import GlobalReference
 from ...io.torch_distributed import METADATA, stretches
 from ...io.torch_zip import Stretch
+from ...io.unsupported import HEAD
 from ...io.zip_directory import MAX_DIRECTORY, NOT_A_ZIP, claimed_directory
 from ...io.zip_entries import may_be_pickle, others
+from .intact import begins_like_a_pickle, is_named, is_text, kind_of, legacy_fault
 from .policy import rate
 
 _HEADER = struct.Struct("<4s4xH8xI4xHH")  # magic, method, stored size, lengths of name and extra
@@ -51,6 +53,8 @@ class Found:
         doubts: Why two programs may read a pickle differently.
         unscanned: What was not looked through, and why.
         others: Entries of archives that ``torch.save`` does not write.
+        unreadable: What begins or is named like a checkpoint, and cannot be read to its end.
+        other: What the only file is, if it is no checkpoint; else empty.
         opcodes: How many opcodes may still be looked at.
         entries: How many entries may still be looked at.
     """
@@ -59,6 +63,8 @@ class Found:
     doubts: list[str] = field(default_factory=list)
     unscanned: list[str] = field(default_factory=list)
     others: list[str] = field(default_factory=list)
+    unreadable: list[str] = field(default_factory=list)
+    other: str = ""
     opcodes: int = _MOST_OPCODES
     entries: int = _MOST_ENTRIES
     _ended: bool = False
@@ -90,6 +96,7 @@ class _Place:
         stop: Position behind its last.
         where: What it is, for people; empty if it is all of the file that was given.
         named: Whether its name is that of a pickle.
+        other: Whether it is a whole file without the name of a checkpoint or pickle.
         archives: How many archives it is in.
     """
 
@@ -98,6 +105,7 @@ class _Place:
     stop: int
     where: str
     named: bool = False
+    other: bool = False
     archives: int = 0
 
     def about(self, text: str) -> str:
@@ -118,7 +126,25 @@ def look_through(path: Path, found: Found, where: str = "") -> None:
     """
     with path.open("rb") as file:
         size = file.seek(0, io.SEEK_END)
-        _look(_Place(file, 0, size, where, _PICKLE.fullmatch(path.name) is not None), found)
+        named, other = _PICKLE.fullmatch(path.name) is not None, not is_named(path.name)
+        place = _Place(file, 0, size, where, named, other)
+        pickles, legacy = _look(place, found), _is_legacy(file)
+    kind, why = (None, legacy_fault(path)) if legacy else kind_of(path, pickles=pickles)
+    if why is not None:
+        found.unreadable.append(place.about(why))
+    if not where:
+        found.other = kind or ""
+
+
+def _is_legacy(file: IO[bytes]) -> bool:
+    file.seek(0)
+    return _begins_legacy(file.read(HEAD))
+
+
+def _begins_legacy(head: bytes) -> bool:
+    """Whether it begins with the magic number, which protocols 4 and 5 put into a frame."""
+    framed = head[2:3] == b"\x95" and head[11:].startswith(_LEGACY)
+    return begins_like_a_pickle(head) and (framed or head[2:].startswith(_LEGACY))
 
 
 def look_through_distributed(folder: Path, found: Found) -> None:
@@ -145,21 +171,25 @@ def look_through_distributed(folder: Path, found: Found) -> None:
         found.unscanned.append(f"the pieces of the folder: {error.message}")
 
 
-def _look(place: _Place, found: Found) -> None:
-    """Look through a stretch of a file, as a pickle and as an archive."""
+def _look(place: _Place, found: Found) -> bool:
+    """Look through a stretch of a file, as a pickle and as an archive.
+
+    False if it is neither an archive nor pickles to its end.
+    """
     if found.spent(place.where):
-        return
+        return True  # which is said already
     found.entries -= 1
     place.file.seek(place.start)
     is_archive = place.file.read(4) == _ARCHIVE
+    whole_pickles = True
     if not is_archive:
-        _look_at_pickles(place, found)
+        whole_pickles = _look_at_pickles(place, found)
         place.file.seek(max(place.start, place.stop - _SEARCHED))
         if _END not in place.file.read(min(_SEARCHED, place.stop - place.start)):
-            return  # no program that looks for the end of an archive finds one
+            return whole_pickles  # no program that looks for the end of an archive finds one
     if place.archives > 1:
         found.unscanned.append(place.about("is an archive in an archive in an archive"))
-        return
+        return whole_pickles
     whole = place.file
     if place.archives:
         whole = io.BytesIO(_bytes_of(place, found))
@@ -169,6 +199,7 @@ def _look(place: _Place, found: Found) -> None:
             _look_at_entry(whole, place, entry, found)
     if is_archive:
         found.others += [place.about(name) for name in others([name for name, *_ in entries])]
+    return whole_pickles
 
 
 def _bytes_of(place: _Place, found: Found) -> bytes:
@@ -197,46 +228,66 @@ def _look_at_entry(file: IO[bytes], place: _Place, entry: _Stored, found: Found)
     elif method != zipfile.ZIP_STORED:
         found.unscanned.append(f"{where}: is compressed in a way that PyTorch does not read")
     named = _PICKLE.fullmatch(name) is not None
-    _look(_Place(file, start, stop, where, named, place.archives + 1), found)
+    whole = _look(_Place(file, start, stop, where, named, archives=place.archives + 1), found)
+    file.seek(start)
+    if not whole and (named or begins_like_a_pickle(file.read(2))):
+        found.unreadable.append(f"{where}: cannot be read to its end as a pickle")
 
 
-def _look_at_pickles(place: _Place, found: Found) -> None:
-    """Look through pickles that follow each other; in the legacy format, data follows the fifth."""
+def _look_at_pickles(place: _Place, found: Found) -> bool:
+    """Look through pickles that follow each other; in the legacy format, data follows the fifth.
+
+    True if they go on to the end, or what was not looked through is named.
+    """
     place.file.seek(place.start)
-    head = place.file.read(2 + len(_LEGACY))
-    legacy = head[2:] == _LEGACY
-    begins = place.named or (head[:1] == b"\x80" and head[1:2] <= b"\5")
+    head = place.file.read(min(HEAD, place.stop - place.start))
+    legacy = _begins_legacy(head)
+    text = place.other and is_text(head)
+    begins = place.named or begins_like_a_pickle(head)
     position, count = place.start, 0
     while position < place.stop and not (legacy and count == _LEGACY_PICKLES):
         if count == _MOST_PICKLES:
             found.unscanned.append(place.about(_MORE))
-            return
+            return True
         if found.opcodes <= 0 and found.spent(place.where):
-            return
+            return True
         pickle = scan(place.file, position, place.stop, found.opcodes)
         found.opcodes -= pickle.opcodes
-        _add(pickle, place, found, begins=begins and count == 0)
+        _add(pickle, place, found, begins=begins and count == 0, text=text)
         if pickle.end is None:
-            return
+            return not pickle.complete
         position, count = pickle.end, count + 1
+    return True
 
 
-def _add(pickle: Scan, place: _Place, found: Found, *, begins: bool) -> None:
+def _add(pickle: Scan, place: _Place, found: Found, *, begins: bool, text: bool) -> None:
     """Add the globals of a pickle.
 
-    Any text has bytes that are opcodes. So of files beside others, what neither ends like a pickle,
-    nor begins or is named like one, is reported only if it does harm.
+    Any text has bytes that are opcodes: ``import torch`` is an INST. So of texts and of files
+    beside others, what neither ends like a pickle, nor begins or is named like one, is reported
+    only if it does harm. In a text that never ends like one, a line that no import statement can
+    name is no name: every unpickler asks the import system for it before it goes on, which fails
+    unless a file with such a name is installed. Names that can be are reported from any text, and
+    all names from what has the name of a checkpoint.
     """
     ends = pickle.end is not None or not pickle.complete
-    is_one = ends or begins or not place.where
+    is_one = ends or begins or not (place.where or text)
     for reference in pickle.references:
         reference.offset -= place.start
+        if text and not ends and not _can_be_imported(reference):
+            continue
         if is_one or rate(reference.module, reference.name) == "dangerous":
             found.names.append((place.where, reference))
     if is_one:
         found.doubts += [place.about(doubt) for doubt in pickle.doubts]
         if not pickle.complete:
             found.unscanned.append(place.about("the pickle is too large to be looked through"))
+
+
+def _can_be_imported(found: GlobalReference) -> bool:
+    """Whether module and name are identifiers with dots; what is computed may be anything."""
+    module = found.module.split(".")
+    return found.computed or not found.module or all(part.isidentifier() for part in module)
 
 
 def _entries(file: IO[bytes]) -> Iterator[_Stored]:

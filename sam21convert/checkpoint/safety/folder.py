@@ -18,6 +18,7 @@ from ...io.text import read_json
 from ...io.torch_distributed import METADATA
 from ...io.unsupported import HEAD, UNSUPPORTED
 from .find_pickles import Found, look_through, look_through_distributed
+from .intact import begins_like_a_checkpoint
 from .policy import rate
 
 _MOST_FILES = 1000
@@ -30,6 +31,7 @@ _INERT = re.compile(
     r"|\.git(attributes|ignore)|\.metadata|LICENSE|NOTICE|README",
     re.IGNORECASE,
 )
+_WEIGHTS = re.compile(r".*\.safetensors", re.IGNORECASE)  # inert, and to be read to its end
 _SKIPPED = (".git", ".cache", "__pycache__")
 _CODE = re.compile(r".*\.(py|so|pyd|dll|dylib)", re.IGNORECASE)
 _NOT_LOADED = "training_args.bin"  # the Trainer writes it, and no library loads it
@@ -60,8 +62,11 @@ def look_through_source(path: Path, found: Found) -> None:
     if not path.is_dir():
         if not path.is_file():
             raise OSError("not a regular file")  # opening a pipe would block
-        look_through(path, found)
+        _look_through_file("", path, found)
+        if not (may_be_loaded(path.name) or _WEIGHTS.fullmatch(path.name)):
+            _take_for_another_kind(path, found)
         if is_index(path.name):
+            found.other = ""
             _look_through_shards(path, found)
         return
     if (path / METADATA).is_file():
@@ -69,12 +74,22 @@ def look_through_source(path: Path, found: Found) -> None:
     files = [*files_of(path, found)]
     _look_for_code(files, found)
     for name, file in files:
-        if not may_be_loaded(file.name):
+        weights = _WEIGHTS.fullmatch(file.name) and not isinstance(file, HubPath)
+        if not (weights or may_be_loaded(file.name)):
             continue
         try:
             _look_through_file(name, file, found)
         except OSError as error:
             found.unscanned.append(f"{name}: {error.strerror or error}")
+
+
+def _take_for_another_kind(path: Path, found: Found) -> None:
+    """Let a file whose name no library loads be no checkpoint, unless it begins like one."""
+    with path.open("rb") as file:
+        head = file.read(HEAD)
+    if found.unreadable and not begins_like_a_checkpoint(head):
+        found.unreadable.clear()
+        found.other = found.other or "a file of a kind that no library loads"
 
 
 def _look_through_shards(index: Path, found: Found) -> None:
@@ -182,12 +197,14 @@ def _look_through_file(name: str, file: Path, found: Found) -> None:
         head = opened.read(HEAD)
     kind = next((kind.what for kind in UNSUPPORTED if kind.tells(head)), "")
     if kind in _PACKED:
-        found.unscanned.append(f"{name}: is {kind}")
+        found.unscanned.append(f"{name}: is {kind}".removeprefix(": "))
     elif kind == _ARRAY and _OBJECTS.search(head):
-        found.unscanned.append(f"{name}: is {kind} of objects, which are pickled in it")
-    before = len(found.names)
+        text = f"{name}: is {kind} of objects, which are pickled in it"
+        found.unscanned.append(text.removeprefix(": "))
+    before, unread = len(found.names), len(found.unreadable)
     look_through(file, found, name)  # also what looks like another format: it can be both
     if file.name == _NOT_LOADED:
+        del found.unreadable[unread:]
         found.names[before:] = [
             (where, reference)
             for where, reference in found.names[before:]

@@ -76,6 +76,8 @@ class Safety:
         unscanned: What was not looked through, and why.
         others: Entries of archives that ``torch.save`` does not write. They were looked through.
         source: The file or folder.
+        unreadable: What begins or is named like a checkpoint, and cannot be read to its end.
+        other: What the file is, if it is no checkpoint; else empty.
     """
 
     names: tuple[Global, ...] = ()
@@ -83,11 +85,13 @@ class Safety:
     unscanned: tuple[str, ...] = ()
     others: tuple[str, ...] = ()
     source: str = ""
+    unreadable: tuple[str, ...] = ()
+    other: str = ""
 
     @property
     def complete(self) -> bool:
         """Whether everything that a library would load was looked through."""
-        return not self.unscanned
+        return not (self.unscanned or self.unreadable)
 
     @property
     def rating(self) -> Rating:
@@ -124,9 +128,9 @@ class Safety:
 
         Returns:
             True if nothing is dangerous and, for ``"unknown"``, nothing that is called is unknown
-            and everything was looked through.
+            and everything was looked through; never if something cannot be read to its end.
         """
-        if self.rating == "dangerous":
+        if self.rating == "dangerous" or self.unreadable:
             return False
         return fail_on == "dangerous" or not (self.unknown_calls or self.unscanned)
 
@@ -141,6 +145,10 @@ class Safety:
             return "torch.load(weights_only=False) runs code that is not known to be safe"
         if self.unscanned:
             return "not known to be safe: not all of it was looked through"
+        if self.unreadable:
+            return "not known to be safe: it cannot be read to its end"
+        if self.other:
+            return f"no checkpoint, but {self.other}, and nothing that a loader would run"
         if self.rating == "unknown":
             return "tensors and plain data, and names that are unknown but not called"
         return f"nothing but tensors and plain data: {len({n.name for n in self.names})} names"
@@ -164,7 +172,7 @@ class Safety:
             A line for each name, doubt and place that was not looked through, the worst first.
         """
         names = [str(name) for name in self.names if name.rating != "harmless"]
-        return [*names, *self.doubts, *self.unscanned]
+        return [*names, *self.doubts, *self.unscanned, *self.unreadable]
 
     def speaks_of(self, file: str) -> bool:
         """Check whether something was found in a file of the folder.
@@ -175,7 +183,12 @@ class Safety:
         Returns:
             True if a name, a doubt or a place that was not looked through is in it.
         """
-        said = (*(name.entry for name in self.names), *self.doubts, *self.unscanned)
+        said = (
+            *(name.entry for name in self.names),
+            *self.doubts,
+            *self.unscanned,
+            *self.unreadable,
+        )
         return any(text == file or text.startswith(f"{file}: ") for text in said)
 
     def facts(self) -> dict[str, Any]:
@@ -189,6 +202,7 @@ class Safety:
             "pickle": [asdict(name) for name in self.names],
             "doubts": list(self.doubts),
             "not_scanned": list(self.unscanned),
+            "unreadable": list(self.unreadable),
             "other_entries": list(self.others),
         }
 
@@ -202,6 +216,8 @@ class Safety:
         Returns:
             A sentence, with the call that writes a clean copy if there can be one.
         """
+        if self.unreadable and replace(self, unreadable=()).passes():
+            return "do not load it as it is: download or copy it again from where it came from"
         if readable:
             return f"do not load it; {call_of('convert', path)} writes a clean copy: tensors alone"
         return f"{WARN}; no clean copy can be made: it does not convert as SAM 2"
@@ -219,6 +235,7 @@ class Safety:
         rows += [("dangerous", doubt) for doubt in self.doubts[:_SHOWN]]
         rows += _first([("not scanned", text) for text in self.unscanned])
         rows += _first([(n.rating, str(n)) for n in self.names if n.rating != "harmless"])
+        rows += _first([("unreadable", text) for text in self.unreadable])
         rows += _first([("other entry", name) for name in self.others])
         if calls := self.unknown_calls:
             allowed = " ".join(f"`allow={shlex.quote(name.name)}`" for name in calls[:_SHOWN])
@@ -279,6 +296,8 @@ def assess(path: Path, allow: Collection[str] = (), *, loose: bool = False) -> S
         tuple(found.unscanned),
         tuple(found.others),
         str(path),
+        tuple(found.unreadable),
+        found.other,
     )
 
 
@@ -303,6 +322,7 @@ def together(found: Iterable[Safety]) -> Safety:
         tuple(f"{at}: {text}" for at, one in distinct.items() for text in one.unscanned),
         tuple(f"{at}: {text}" for at, one in distinct.items() for text in one.others),
         ", ".join(at for at, one in distinct.items() if not one.clean),
+        tuple(f"{at}: {text}" for at, one in distinct.items() for text in one.unreadable),
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -44,8 +44,11 @@ class Verdict(Report, schema="safety/1"):
 
     @property
     def exit_code(self) -> int:
-        """1 if it is not known to be safe."""
-        return 0 if self.safety.passes(self.fail_on) else 1
+        """1 if it is not known to be safe; 3 if that is only as it cannot be read to its end."""
+        if self.safety.passes(self.fail_on):
+            return 0
+        found = replace(self.safety, unreadable=())
+        return UnreadableError.exit_code if found.passes(self.fail_on) else 1
 
     def to_dict(self) -> dict[str, Any]:
         """Give the verdict as plain data.
