@@ -30,8 +30,8 @@ def safety(sources: tuple[str, ...], progress: ProgressBar, **options: Any) -> R
     FILE is of any kind: it need not be a checkpoint, nor SAM 2. In a folder, everything is looked
     through that a library would load. The exit code is 1 if something that is called is not known
     to be harmless, or not all could be looked through; with --fail-on dangerous, only if something
-    is known to do harm; 3 if it cannot be read to its end. Several files give a line each, or one JSON object a line; the exit code is
-    the worst.
+    is known to do harm; 3 if it cannot be read to its end. Several files give a line each, or one
+    JSON object a line; the exit code is the worst.
 
     \b
     Examples:
