@@ -127,3 +127,14 @@ def test_a_folder_and_the_files_in_it_give_the_same_answer(tmp_path: Path) -> No
     assert [text.partition(":")[0] for text in answer["unreadable"]] == ["noise.pt"]
     (tmp_path / "noise.pt").write_bytes(HARM)
     assert codes() == {1}
+
+
+def test_a_file_beside_several_checkpoints_that_nobody_named_need_not_be_readable(
+    tmp_path: Path,
+) -> None:
+    for name in ("a.pt", "b.pt"):
+        sam21convert.sample(tmp_path / name, "debug/sam2.1_debug")
+    (tmp_path / "events.log.1").write_bytes(NOISE)
+    assert sam21convert.inspect_all([tmp_path]).exit_code == 0
+    (tmp_path / "events.log.1").write_bytes(HARM)
+    assert sam21convert.inspect_all([tmp_path]).exit_code == 1

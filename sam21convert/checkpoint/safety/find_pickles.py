@@ -55,6 +55,7 @@ class Found:
         others: Entries of archives that ``torch.save`` does not write.
         unreadable: What begins or is named like a checkpoint, and cannot be read to its end.
         other: What the only file is, if it is no checkpoint; else empty.
+        headers: Whether the headers of safetensors files are read, which hold no pickle.
         opcodes: How many opcodes may still be looked at.
         entries: How many entries may still be looked at.
     """
@@ -65,6 +66,7 @@ class Found:
     others: list[str] = field(default_factory=list)
     unreadable: list[str] = field(default_factory=list)
     other: str = ""
+    headers: bool = False
     opcodes: int = _MOST_OPCODES
     entries: int = _MOST_ENTRIES
     _ended: bool = False
@@ -129,7 +131,10 @@ def look_through(path: Path, found: Found, where: str = "") -> None:
         named, other = _PICKLE.fullmatch(path.name) is not None, not is_named(path.name)
         place = _Place(file, 0, size, where, named, other)
         pickles, legacy = _look(place, found), _is_legacy(file)
-    kind, why = (None, legacy_fault(path)) if legacy else kind_of(path, pickles=pickles)
+    if legacy:
+        kind, why = None, legacy_fault(path)
+    else:
+        kind, why = kind_of(path, pickles=pickles, headers=found.headers)
     if why is not None:
         found.unreadable.append(place.about(why))
     if not where:

@@ -261,7 +261,9 @@ def _first(rows: list[tuple[str, str]]) -> list[tuple[str, str]]:
     return [*rows[:_SHOWN], *([("", f"... {left} more")] if left > 0 else [])]
 
 
-def assess(path: Path, allow: Collection[str] = (), *, loose: bool = False) -> Safety:
+def assess(
+    path: Path, allow: Collection[str] = (), *, loose: bool = False, headers: bool = False
+) -> Safety:
     """Rate what the pickles in a file would import and call, without running any of it.
 
     Args:
@@ -270,6 +272,7 @@ def assess(path: Path, allow: Collection[str] = (), *, loose: bool = False) -> S
         allow: Full names that are taken for harmless: those of your own classes.
         loose: Whether it is a regular file that nobody named. As it may be any text, whose bytes
             are opcodes by chance, it then counts only if it is plainly a pickle or does harm.
+        headers: Whether safetensors files must be readable as well, for a caller that opens none.
 
     Returns:
         The rated globals; none for a file without pickles.
@@ -284,9 +287,10 @@ def assess(path: Path, allow: Collection[str] = (), *, loose: bool = False) -> S
                 f"{name}: is known to do harm, whatever it is used for",
                 hint="only your own classes can be allowed, by the names that inspect prints",
             )
-    found = Found()
+    found = Found(headers=headers)
     if loose:
         look_through(path, found, path.name)
+        found.unreadable.clear()  # nobody said that it can be read
     else:
         look_through_source(path, found)
     names = [_rated(entry, reference, allow) for entry, reference in found.names]

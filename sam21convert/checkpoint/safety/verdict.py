@@ -218,7 +218,7 @@ def _verdict_on(source: str, allow: Collection[str], fail_on: FailOn) -> Verdict
     if not path.exists():
         raise MissingFileError(f"{source}: No such file or directory")
     try:
-        found = assess(path, allow)
+        found = assess(path, allow, headers=True)
     except Sam21ConvertError:
         raise
     except OSError as error:
@@ -236,7 +236,7 @@ def _advice(source: str, path: Path, found: Safety, allow: Collection[str], fail
     for name, file in files_of(path):
         if not found.speaks_of(name):
             continue
-        one = assess(file, allow)
+        one = assess(file, allow, headers=True)
         if not one.passes(fail_on):
             told.append(f"{name}: {one.advice(file, readable=_converts(str(file)))}")
     return "; ".join(told) or found.advice(source, readable=False)
