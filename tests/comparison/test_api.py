@@ -328,7 +328,7 @@ class TestOwnInputs:
     @pytest.mark.parametrize("option", ["--images", "--video"])
     def test_a_path_that_does_not_exist(self, home: Path, option: str, tmp_path: Path) -> None:
         result = run("parity", home / "model.pt", home / "model.pt", option, tmp_path / "none")
-        assert result.exit_code == 2
+        assert result.exit_code == 3
         assert str(tmp_path / "none") in result.stderr
 
     def test_a_folder_without_pictures(self, home: Path, tmp_path: Path) -> None:
