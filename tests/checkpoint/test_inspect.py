@@ -37,7 +37,8 @@ KEYS = {
         "image_size",
     ),
     *("parts", "wrappers", "tensors", "parameters", "bytes", "dtypes", "extras", "placeholders"),
-    *("problems", "notes", "safety", "pickle", "doubts", "not_scanned", "other_entries", "fail_on"),
+    *("problems", "notes", "safety", "pickle", "doubts", "not_scanned", "unreadable"),
+    *("other_entries", "fail_on"),
 }
 
 

@@ -55,7 +55,7 @@ class Found:
         others: Entries of archives that ``torch.save`` does not write.
         unreadable: What begins or is named like a checkpoint, and cannot be read to its end.
         other: What the only file is, if it is no checkpoint; else empty.
-        headers: Whether the headers of safetensors files are read, which hold no pickle.
+        headers: Whether what a reader checks of safetensors and legacy files is checked, too.
         opcodes: How many opcodes may still be looked at.
         entries: How many entries may still be looked at.
     """
@@ -132,7 +132,7 @@ def look_through(path: Path, found: Found, where: str = "") -> None:
         place = _Place(file, 0, size, where, named, other)
         pickles, legacy = _look(place, found), _is_legacy(file)
     if legacy:
-        kind, why = None, legacy_fault(path)
+        kind, why = None, legacy_fault(path) if found.headers else None
     else:
         kind, why = kind_of(path, pickles=pickles, headers=found.headers)
     if why is not None:

@@ -272,7 +272,8 @@ def assess(
         allow: Full names that are taken for harmless: those of your own classes.
         loose: Whether it is a regular file that nobody named. As it may be any text, whose bytes
             are opcodes by chance, it then counts only if it is plainly a pickle or does harm.
-        headers: Whether safetensors files must be readable as well, for a caller that opens none.
+        headers: Whether safetensors and legacy files must be readable as well, for a caller that
+            opens none.
 
     Returns:
         The rated globals; none for a file without pickles.
