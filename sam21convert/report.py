@@ -31,7 +31,7 @@ Tone: TypeAlias = Literal["good", "bad", "note", "dim"]
 # Labels that mean the same wherever they stand.
 _LABELS: Mapping[str, Tone] = {
     **dict.fromkeys(("error", "problem", "dangerous", "failed", "unread"), "bad"),
-    **dict.fromkeys(("hint", "note", "warning", "unknown", "not read", "not scanned"), "note"),
+    **dict.fromkeys(("hint", "note", "warning", "unknown", "left out", "not scanned"), "note"),
     **dict.fromkeys(("known difference", "not run", "what to do"), "note"),
 }
 

@@ -494,6 +494,9 @@ EXEMPT: Mapping[tuple[str, str], str] = {
         "tests/checkpoint/test_quantised.py::test_the_way_out_of_torchao_works"
     ),
     ("checkpoint/quantised.py", "get_model_state_dict"): THEIRS,
+    ("commands/main.py", "--help shows the usage"): (
+        "tests/commands/test_ending.py::test_wrong_usage_is_an_error_like_any_other"
+    ),
     ("packages.py", "pip install"): (
         "tests/test_light.py::test_a_real_one_is_small_and_its_hint_adds_what_is_missing"
     ),

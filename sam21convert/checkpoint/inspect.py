@@ -173,13 +173,14 @@ class Inspection(Report, schema="inspect/1"):
             ("tensors", f"{self.tensors} ({dtypes})"),
             ("parameters", f"{self.parameters:,} in {size_text(self.bytes)}"),
         ]
-        for label, items in (
-            ("wrappers", self.wrappers),
-            ("extras", tuple(fold(self.extras))),
-            ("not read", tuple(f"objects of {name}" for name in self.placeholders)),
+        for label, what, items in (
+            ("wrappers", "", self.wrappers),
+            ("extras", "", tuple(fold(self.extras))),
+            ("left out", "values that only code can make: ", self.placeholders),
         ):
             if items:
-                rows.append((label, ", ".join(items[:12]) + (" ..." if len(items) > 12 else "")))
+                end = " ..." if len(items) > 12 else ""
+                rows.append((label, f"{what}{', '.join(items[:12])}{end}"))
         safety = self.safety.rows()
         if self.advice is None:
             rows += safety

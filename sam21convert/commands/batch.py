@@ -15,7 +15,7 @@ from .names import Choice, dialect_choice, dtype_choice
 from .shared import answering, config_option, device_option, json_option
 
 
-@click.command()
+@click.command(short_help="Convert many checkpoints into one folder.")
 @click.argument(
     "sources",
     nargs=-1,

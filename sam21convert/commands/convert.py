@@ -25,7 +25,7 @@ from .shared import (
 )
 
 
-@click.command()
+@click.command(short_help="Convert a checkpoint to another format, bit for bit.")
 @click.argument("source", type=click.Path(), shell_complete=completion.sources)
 @click.argument("destination", type=click.Path(path_type=Path))
 @click.option(

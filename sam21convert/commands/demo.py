@@ -11,7 +11,7 @@ from ..report import Report
 from .shared import answering, device_option, json_option
 
 
-@click.command()
+@click.command(short_help="Demonstrate the tools on a sample checkpoint.")
 @click.argument("folder", type=click.Path(path_type=Path), default="sam21convert-demo")
 @device_option("to run both files on")
 @json_option

@@ -12,7 +12,7 @@ from . import completion
 from .shared import answering, json_option, overwrite_option
 
 
-@click.command()
+@click.command(short_help="Show what changed between two checkpoints, tensor by tensor.")
 @click.argument("a", type=click.Path(), shell_complete=completion.sources)
 @click.argument("b", type=click.Path(), shell_complete=completion.sources)
 @click.option(

@@ -21,7 +21,7 @@ from .shared import (
 )
 
 
-@click.command()
+@click.command(short_help="Show what a file is, and whether it is safe to load.")
 @click.argument(
     "sources",
     nargs=-1,

@@ -8,7 +8,7 @@ from ..report import Report
 from .shared import answering, json_option
 
 
-@click.command("list")
+@click.command("list", short_help="Show the published checkpoints, which stand in for a path.")
 @json_option
 @answering
 def list_published() -> Report:

@@ -7,14 +7,14 @@ import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from io import StringIO
 from typing import Any, NoReturn
 
 import click
+from click.exceptions import NoArgsIsHelpError
 
 from .._version import __version__
 from ..errors import printable
-from ..report import Line, Toned, head
+from ..report import head
 from .batch import batch
 from .convert import convert
 from .demo import demo
@@ -22,13 +22,14 @@ from .diff import diff
 from .ending import end_with_fault, end_without_output, say
 from .inspect import inspect
 from .list import list_published
+from .names import Commands
 from .parity import parity
 from .predict import predict
 from .pull import pull
 from .push import push
 from .safety import safety
 from .sample import sample
-from .screen import show
+from .screen import failure, show
 from .selftest import selftest
 from .signals import Stopped
 from .validate import validate
@@ -46,7 +47,7 @@ Exit codes, the same for every command:
 """
 
 
-class Program(click.Group):
+class Program(Commands):
     """A group that never ends with a traceback, nor with exit code 1 for anything but a no."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
@@ -128,25 +129,19 @@ class Program(click.Group):
 
 
 def _show(error: click.ClickException, *, as_json: bool) -> None:
-    """Print what is wrong with a command line."""
-    if not as_json:
-        text = StringIO()
-        error.show(text)
-        show([_line(line) for line in text.getvalue().rstrip().split("\n")], err=True)
+    """Print what is wrong with a command line, as other errors are printed."""
+    if isinstance(error, NoArgsIsHelpError) and not as_json:
+        error.show()
         return
     context = getattr(error, "ctx", None)
-    hint = None if context is None else f"{context.command_path} -h shows the usage"
-    message = printable(error.format_message()).replace("\n", " ")
+    hint = None if context is None else f"{context.command_path} --help shows the usage"
+    text = printable(error.format_message()).replace("\n", " ").strip().removesuffix(".")
+    message = text[:1].lower() + text[1:]
+    if not as_json:
+        show(failure(message, hint), err=True)
+        return
     answer = {**head("error/1", error.exit_code), "error": message, "hint": hint}
     say(json.dumps(answer, indent=2))
-
-
-def _line(text: str) -> Line:
-    """A line of an error of click."""
-    label = "Error:"
-    if not text.startswith(label):
-        return Line((text,))
-    return Line((Toned(label, "bad"), text.removeprefix(label)), hang=len(label) + 1)
 
 
 @contextmanager

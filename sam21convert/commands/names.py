@@ -76,7 +76,33 @@ def dtype_choice() -> Choice:
     return Choice(("float32", "float16", "bfloat16"), _DTYPES)
 
 
-class Predict(click.Group):
+class Commands(click.Group):
+    """A group whose error about a misspelt command names the nearest."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command.
+
+        Args:
+            ctx: The context of the group.
+            args: The name of the command, and its arguments.
+
+        Returns:
+            As for :class:`click.Group`.
+
+        Raises:
+            click.UsageError: If there is no such command.
+        """
+        name = args[0]
+        if self.get_command(ctx, name) is None and not name.startswith("-"):
+            near = " or ".join(nearest(name, self.commands))
+            meant = f"Did you mean {near}?" if near else ""
+            raise click.UsageError(f"no such command {name!r}. {meant}", ctx)
+        return super().resolve_command(ctx, args)
+
+
+class Predict(Commands):
     """The group of ``predict``: a file in place of a command is told from a misspelt command."""
 
     def resolve_command(
@@ -100,5 +126,5 @@ class Predict(click.Group):
 
             kind = "video" if path.suffix.lower() in _VIDEOS else "image"
             meant = shlex.join(["sam21convert", "predict", kind, *args])
-            raise click.UsageError(f"{path}: is no command. Did you mean: {meant}", ctx)
+            raise click.UsageError(f"no such command {args[0]!r}. Did you mean: {meant}", ctx)
         return super().resolve_command(ctx, args)

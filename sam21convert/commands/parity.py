@@ -21,7 +21,7 @@ from .shared import (
 )
 
 
-@click.command()
+@click.command(short_help="Check whether two checkpoints compute the same.")
 @click.argument("left", shell_complete=completion.sides)
 @click.argument("right", shell_complete=completion.sides)
 @click.option(

@@ -54,7 +54,7 @@ def _common(command: _Command) -> _Command:
     return command
 
 
-@click.group(cls=Predict)
+@click.group(cls=Predict, short_help="Segment a picture, or follow objects through a video.")
 def predict() -> None:
     """Segment a picture, or follow objects through a video.
 
@@ -65,7 +65,7 @@ def predict() -> None:
     """
 
 
-@predict.command()
+@predict.command(short_help="Segment a picture, from points and boxes or everything in it.")
 @click.argument("picture", type=click.Path(path_type=Path))
 @click.option(
     "--point",
@@ -162,7 +162,7 @@ def image(
     return predict_image(picture, checkpoint, output, parse_prompts(points, boxes), **options)
 
 
-@predict.command()
+@predict.command(short_help="Follow objects through a video, from points and boxes.")
 @click.argument("source", type=click.Path(path_type=Path))
 @click.option(
     "--point",

@@ -12,7 +12,7 @@ from . import completion
 from .shared import answering, json_option, overwrite_option
 
 
-@click.command()
+@click.command(short_help="Download a checkpoint, check it, and print its path.")
 @click.argument("source", shell_complete=completion.published)
 @click.argument("destination", required=False, type=click.Path(path_type=Path))
 @overwrite_option

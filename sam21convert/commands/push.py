@@ -15,7 +15,7 @@ from .shared import answering, config_option, device_option, is_quiet, json_opti
 from .translate import as_options
 
 
-@click.command()
+@click.command(short_help="Publish a checkpoint on the Hugging Face Hub.")
 @click.argument("source", metavar="SRC", shell_complete=completion.sources)
 @click.argument("repo_id")
 @click.option(

@@ -12,7 +12,7 @@ from . import completion
 from .shared import allow_option, answering, fail_on_option, json_option
 
 
-@click.command()
+@click.command(short_help="Check what loading files would run, without running it.")
 @click.argument(
     "sources",
     nargs=-1,

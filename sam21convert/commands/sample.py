@@ -12,7 +12,7 @@ from . import completion
 from .shared import answering, json_option, overwrite_option
 
 
-@click.command()
+@click.command(short_help="Write a checkpoint with random weights, to try the others.")
 @click.argument("out", type=click.Path(path_type=Path))
 @click.option(
     "--config",

@@ -11,7 +11,7 @@ from . import completion
 from .shared import answering, json_option
 
 
-@click.command()
+@click.command(short_help="Test this installation against what is published.")
 @click.argument("names", nargs=-1, metavar="[NAME]...", shell_complete=completion.published)
 @click.option(
     "--published",

@@ -18,7 +18,7 @@ from .shared import (
 )
 
 
-@click.command()
+@click.command(short_help="Check whether a checkpoint loads and its values are sound.")
 @click.argument("source", type=click.Path(), shell_complete=completion.sources)
 @config_option
 @weights_option

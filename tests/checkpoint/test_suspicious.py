@@ -110,7 +110,7 @@ def test_a_clean_file_gets_no_advice(checkpoints: Callable[[str], Path]) -> None
 
 
 def test_plain_words_for_what_was_not_read(sent: Path) -> None:
-    assert f"not read    objects of {os.name}.system\n" in f"{inspect(sent)}\n"
+    assert f"left out    values that only code can make: {os.name}.system\n" in f"{inspect(sent)}\n"
 
 
 def call(arguments: bytes, name: bytes = b"os\nsystem") -> bytes:

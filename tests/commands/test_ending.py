@@ -161,6 +161,30 @@ class TestFaults:
         assert run("inspect", pt).exit_code == 130
 
 
+@pytest.mark.parametrize(
+    ("line", "path", "said"),
+    [
+        ("frob", "", "no such command 'frob'"),
+        ("help frob", "", "no such command 'frob'"),
+        ("help convrt", "", "no such command 'convrt'. Did you mean convert?"),
+        ("predict imag", "predict", "no such command 'imag'. Did you mean image?"),
+        ("convert a b --tp hf", "convert", "no such option '--tp'"),
+        ("convert a b --to hf-vidio", "convert", "invalid value for '--to': 'hf-vidio' is"),
+        ("inspect", "inspect", "missing argument 'SOURCE|FOLDER|PATTERN...'"),
+        ("sample out.pt --seed a", "sample", "invalid value for '--seed': 'a' is"),
+    ],
+)
+def test_wrong_usage_is_an_error_like_any_other(line: str, path: str, said: str) -> None:
+    result = run(*line.split())
+    error, hint = result.stderr.splitlines()
+    command = " ".join(["main", *path.split(), "--help"])
+    assert result.exit_code == 2
+    assert error.startswith(f"error: {said}")
+    assert not error.endswith(".")
+    assert hint == f"hint: {command} shows the usage"
+    assert run(*command.split()[1:]).exit_code == 0
+
+
 class TestUsage:
     @pytest.mark.parametrize(
         "words",
@@ -169,7 +193,7 @@ class TestUsage:
     def test_no_argument_holds_a_zero_byte(self, words: list[str]) -> None:
         result = run(*words)
         assert result.exit_code == 2
-        assert result.stderr.endswith("Error: an argument cannot hold a zero byte\n")
+        assert result.stderr.startswith("error: an argument cannot hold a zero byte\n")
 
     @pytest.mark.parametrize("words", [["\x1b[31m"], ["inspect", "--\x1b[31m"], ["list", "\x1b"]])
     def test_arguments_are_shown_escaped(self, words: list[str]) -> None:

@@ -52,8 +52,23 @@ def test_help_of_a_command_and_the_version() -> None:
     assert run("help", "convert").output == run("convert", "--help").output
     assert run("help", "predict", "image").output == run("predict", "image", "--help").output
     assert run("help").output == run("--help").output
-    assert run("help", "convrt").exit_code == 2
     assert __version__ in run("-V").output
+
+
+@pytest.mark.parametrize("group", [[], ["predict"]])
+def test_summaries_of_commands_fit_a_line(
+    group: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """click cuts the first sentence of a help text, where no shorter one is given."""
+    monkeypatch.setenv("COLUMNS", "80")
+    shown = run(*group, "--help").output.partition("Commands:\n")[2].partition("\n\n")[0]
+    command = main.commands["predict"] if group else main
+    assert isinstance(command, click.Group)
+    lines = [line.strip() for line in shown.splitlines()]
+    assert [line.split()[0] for line in lines] == sorted(command.commands)
+    assert all(line.endswith(".") and "..." not in line for line in lines)
+    monkeypatch.setattr(main.commands["inspect"], "short_help", None)
+    assert "..." in run("--help").output
 
 
 @pytest.mark.parametrize(("file", "kind"), [("my cat.jpg", "image"), ("cat.MP4", "video")])
