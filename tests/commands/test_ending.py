@@ -41,6 +41,8 @@ def breaking(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
     def fail(*_: object, **__: object) -> None:
         raise error
 
+    # Imported before that, or it would keep what stands in here.
+    monkeypatch.setattr("sam21convert.checkpoint.inspect_all.inspect", fail)
     monkeypatch.setattr("sam21convert.checkpoint.inspect.inspect", fail)
 
 
