@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import pickle
 import re
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -79,7 +80,9 @@ class World:
         self._open.enter_context(self.web)
         self.hub.create(REPO, {f"{NAME}.pt": self.body, **self.files})
         self.hub.repo(REPO).write({f"{NAME}.pt": b"v1"}, "v1")
-        self.hub.create("some/folder", {**self.files, "training.pt": b"x" * (1 << 20)})
+        self.hub.create(
+            "some/folder", {**self.files, "training.pt": pickle.dumps(b"x" * (1 << 20))}
+        )
         self.hub.repo("some/folder").write(self.files, "refs/pr/1")
         self.hub.create("some/files", {"a.pt": self.body, "sub/b.pt": self.body})
         larger = CONFIG.read_text().replace("image_size: 128", "image_size: 256").encode()
