@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from ..config.registry import format_line
 from ..dialects import OFFICIAL
-from ..errors import UsageError
 from ..hub.resolve import resolve
 from ..io.source import CONFIG, Container
 from ..io.tensor import TensorSpec
@@ -30,7 +29,7 @@ from ..report import (
 from .mismatch import describe, part_text
 from .open import Checkpoint, open_checkpoint
 from .order import in_model_order
-from .safety.report import FAIL_ON, FailOn, Safety, assess
+from .safety.report import FailOn, Safety, assess, check_fail_on
 from .tree import Module, tree_of
 
 if TYPE_CHECKING:
@@ -240,8 +239,7 @@ def inspect(
         >>> found.dialect, found.generation
         ('official', '2.1')
     """
-    if fail_on not in FAIL_ON:
-        raise UsageError(f"`fail_on={fail_on}`: must be one of {', '.join(FAIL_ON)}")
+    check_fail_on(fail_on)
     located = resolve(path, header_only=not stats)
     checkpoint = open_checkpoint(
         located, header_only=not stats, weights=weights, prefix=prefix, with_lora=True

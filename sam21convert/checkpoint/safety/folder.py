@@ -196,11 +196,11 @@ def _look_through_file(name: str, file: Path, found: Found) -> None:
     with file.open("rb") as opened:
         head = opened.read(HEAD)
     kind = next((kind.what for kind in UNSUPPORTED if kind.tells(head)), "")
+    where = f"{name}: " if name else ""
     if kind in _PACKED:
-        found.unscanned.append(f"{name}: is {kind}".removeprefix(": "))
+        found.unscanned.append(f"{where}is {kind}")
     elif kind == _ARRAY and _OBJECTS.search(head):
-        text = f"{name}: is {kind} of objects, which are pickled in it"
-        found.unscanned.append(text.removeprefix(": "))
+        found.unscanned.append(f"{where}is {kind} of objects, which are pickled in it")
     before, unread = len(found.names), len(found.unreadable)
     look_through(file, found, name)  # also what looks like another format: it can be both
     if file.name == _NOT_LOADED:

@@ -23,6 +23,19 @@ _SHOWN = 12
 _LONGEST = 200  # characters shown of a name
 
 
+def check_fail_on(fail_on: str) -> None:
+    """Check from which rating on the answer is to be no.
+
+    Args:
+        fail_on: What was asked for.
+
+    Raises:
+        UsageError: If it is not one of ``FAIL_ON``.
+    """
+    if fail_on not in FAIL_ON:
+        raise UsageError(f"`fail_on={fail_on}`: must be one of {', '.join(FAIL_ON)}")
+
+
 @dataclass(frozen=True)
 class Global:
     """A global that a pickle in a file imports.

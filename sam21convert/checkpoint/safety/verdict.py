@@ -7,14 +7,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ...errors import MissingFileError, Sam21ConvertError, UnreadableError, UsageError, unreadable
+from ...errors import MissingFileError, Sam21ConvertError, UnreadableError, unreadable
 from ...hub.remote import HubPath
 from ...hub.resolve import resolve
 from ...io.several import expand_pattern
 from ...report import SILENT, Line, Part, Progress, Report, Toned, json_lines, labelled
 from ..inspect import inspect
 from .folder import files_of
-from .report import FAIL_ON, FailOn, Safety, assess, tone_of
+from .report import FailOn, Safety, assess, check_fail_on, tone_of
 
 
 @dataclass(frozen=True)
@@ -36,11 +36,6 @@ class Verdict(Report, schema="safety/1"):
     safety: Safety
     fail_on: FailOn
     advice: str | None = None
-
-    @property
-    def ok(self) -> bool:
-        """Whether it is known to be safe to load."""
-        return self.exit_code == 0
 
     @property
     def exit_code(self) -> int:
@@ -163,8 +158,7 @@ def verdicts_on(
         UsageError: If a pattern matches nothing, or ``allow`` has a name that is known to do harm.
         UnreadableError: If the only source cannot be read.
     """
-    if fail_on not in FAIL_ON:
-        raise UsageError(f"`fail_on={fail_on}`: must be one of {', '.join(FAIL_ON)}")
+    check_fail_on(fail_on)
     given = [one for text in sources for one in expand_pattern(text)]
     if len(given) == 1:
         return _verdict_on(given[0], allow, fail_on)
@@ -208,8 +202,7 @@ def safety(
         >>> found.ok, found.safety.rating
         (True, 'harmless')
     """
-    if fail_on not in FAIL_ON:
-        raise UsageError(f"`fail_on={fail_on}`: must be one of {', '.join(FAIL_ON)}")
+    check_fail_on(fail_on)
     return _verdict_on(str(source), allow, fail_on)
 
 
@@ -230,8 +223,9 @@ def _verdict_on(source: str, allow: Collection[str], fail_on: FailOn) -> Verdict
 
 def _advice(source: str, path: Path, found: Safety, allow: Collection[str], fail_on: FailOn) -> str:
     """What to do with a source: whether its tensors can be converted is seen from its header."""
-    if _converts(source) or isinstance(path, HubPath) or not path.is_dir():
-        return found.advice(source, readable=_converts(source))
+    readable = _converts(source)
+    if readable or isinstance(path, HubPath) or not path.is_dir():
+        return found.advice(source, readable=readable)
     told = []
     for name, file in files_of(path):
         if not found.speaks_of(name):
