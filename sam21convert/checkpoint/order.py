@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import re
-from typing import TypeAlias
 
-from .diff.modules import module_of, rank
+from .diff.modules import module_of, natural, rank
 from .open import Checkpoint
-
-_Natural: TypeAlias = list[tuple[int, str]]
 
 
 def in_model_order(checkpoint: Checkpoint) -> list[str]:
@@ -26,9 +23,13 @@ def in_model_order(checkpoint: Checkpoint) -> list[str]:
     keymap = checkpoint.keymap
     place = {name: at for at, name in enumerate(keymap.canonical if keymap else ())}
 
-    def key(name: str) -> tuple[int, int, _Natural]:
+    def key(name: str) -> tuple[int, int, list[tuple[int, str]]]:
         known = canonical.get(name, name)
-        return rank(module_of(known)), place.get(known, len(place)), _natural(known)
+        return (
+            rank(module_of(known)),
+            place.get(known, len(place)),
+            natural(re.split(r"[./]", known)),
+        )
 
     return sorted(checkpoint.tensors, key=key)
 
@@ -41,8 +42,3 @@ def _canonical_names(checkpoint: Checkpoint) -> dict[str, str]:
     official = {entry.key: entry.canonical[0] for entry in keymap.entries}
     official |= {name: official[of] for name, of in keymap.tied.items()}
     return {name: official[own] for own, name in fit.names.items() if own in official}
-
-
-def _natural(name: str) -> _Natural:
-    segments = re.split(r"[./]", name)
-    return [(int(s) if re.fullmatch("[0-9]{1,9}", s) else -1, s) for s in segments]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 # Module -> the first segments of its tensors, in the order of the data flow.
 MODULES: dict[str, tuple[str, ...]] = {
@@ -22,6 +23,7 @@ MODULES: dict[str, tuple[str, ...]] = {
 }
 OTHER = "other"  # tensors that SAM 2 does not have
 _REPEATED = re.compile(r".*?\.(?:blocks|convs|layers)\.\d+(?=\.)")
+_NUMBER = re.compile("[0-9]{1,9}")
 _LEAF = re.compile(r"\.(?:weight|bias)$")
 
 
@@ -58,6 +60,18 @@ def layer_of(name: str) -> str:
     if repeated is not None and repeated[0].count(".") <= depth:
         return repeated[0]
     return _LEAF.sub("", ".".join(name.split(".")[:depth]))
+
+
+def natural(segments: Sequence[str]) -> list[tuple[int, str]]:
+    """Make a key that sorts names with numbers by their value: 2 before 10.
+
+    Args:
+        segments: the segments of a name.
+
+    Returns:
+        The key. Names come before numbers.
+    """
+    return [(int(s) if _NUMBER.fullmatch(s) else -1, s) for s in segments]
 
 
 def rank(module: str) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -16,7 +15,7 @@ from ...errors import UsageError, nearest
 from ...io.output.atomic import new_file, refuse_existing
 from ...packages import require
 from ...report import one_line
-from .modules import layer_of, rank
+from .modules import layer_of, natural, rank
 from .report import SAME, Difference, TensorChange
 
 if TYPE_CHECKING:
@@ -132,8 +131,7 @@ def layers(difference: Difference) -> dict[str, list[TensorChange]]:
 def _place(name: str, module: str) -> tuple[int, bool, list[tuple[int, str]]]:
     """Sort key: module, then blocks after the layers before them, then name and number."""
     segments = layer_of(name).split(".")
-    numbered = [(int(s) if re.fullmatch("[0-9]{1,9}", s) else -1, s) for s in segments]
-    return rank(module), "blocks" in segments, numbered
+    return rank(module), "blocks" in segments, natural(segments)
 
 
 def rows_of(difference: Difference) -> list[Row]:
