@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from html import escape
 from pathlib import Path
@@ -111,27 +111,13 @@ class Table:
     gives: int = -1
     right: tuple[int, ...] = ()
 
-    def widths(self, measure: Callable[[str], int] = len) -> list[int]:
-        """Measure the columns.
-
-        Args:
-            measure: Gives the width of a text.
-
-        Returns:
-            The width of each column.
-        """
-        rows = [row for row in self.rows if isinstance(row, tuple)]
-        columns = max(map(len, rows), default=0)
-        return [
-            max(measure(one_line(row[at])) for row in rows if at < len(row))
-            for at in range(columns)
-        ]
-
     def __str__(self) -> str:
         return "\n".join(self._lines())
 
     def _lines(self) -> Iterator[str]:
-        widths = self.widths()
+        rows = [row for row in self.rows if isinstance(row, tuple)]
+        columns = range(max(map(len, rows), default=0))
+        widths = [max(len(one_line(row[at])) for row in rows if at < len(row)) for at in columns]
         for row in self.rows:
             if isinstance(row, Line):
                 yield str(row)
@@ -148,6 +134,18 @@ class Table:
             yield "  ".join(
                 [*padded, *(cell.rjust(widths[last]) if right else cell for cell in cells[-1:])]
             )
+
+
+def heading(names: Iterable[str]) -> tuple[str, ...]:
+    """Make the first row of a table.
+
+    Args:
+        names: What the columns hold.
+
+    Returns:
+        The cells.
+    """
+    return tuple(Toned(name, "dim") for name in names)
 
 
 Part: TypeAlias = Line | Table

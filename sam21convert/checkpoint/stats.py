@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import escape
 from math import isfinite
 from typing import Literal, TypeAlias
@@ -11,8 +11,8 @@ from typing import Literal, TypeAlias
 from ..io.data.checksums import check_sums, used_blobs
 from ..io.data.copy import Files
 from ..io.data.measure import Measures, can_be_measured, measure
-from ..io.tensor import Tensor, TensorRef
-from ..report import BLANK, SILENT, Part, Progress, Table, Toned, fold, labelled
+from ..io.tensor import TensorRef
+from ..report import BLANK, SILENT, Part, Progress, Table, fold, heading, labelled
 from .open import Checkpoint
 from .order import in_model_order
 
@@ -91,8 +91,9 @@ class Statistics:
         Returns:
             A row for each tensor, the name last, and what is unusual below them.
         """
-        head = tuple(Toned(name, "dim") for name in _HEAD)
-        rows = Table((head, *map(_cells, self.tensors)), right=tuple(range(len(_HEAD) - 1)))
+        rows = Table(
+            (heading(_HEAD), *map(_cells, self.tensors)), right=tuple(range(len(_HEAD) - 1))
+        )
         return [rows, BLANK, *(labelled(kind, text) for kind, text in self._unusual())]
 
     def to_html(self) -> str:
@@ -138,10 +139,7 @@ def statistics(checkpoint: Checkpoint, progress: Progress = SILENT) -> Statistic
         UnreadableError: when the file is damaged, or a checksum in it does not match.
     """
     refs = {name: checkpoint.tensors[name] for name in in_model_order(checkpoint)}
-    check_sums(
-        used_blobs(checkpoint.source.blobs, [Tensor(ref.spec, (ref,)) for ref in refs.values()]),
-        SILENT,
-    )
+    check_sums(used_blobs(checkpoint.source.blobs, refs.values()), SILENT)
     found = {name: Measures() for name in refs}
     measured = {name: ref for name, ref in refs.items() if can_be_measured(ref)}
     progress.start("reading", sum(ref.spec.nbytes for ref in measured.values()))
@@ -159,10 +157,8 @@ def _stats(name: str, ref: TensorRef, found: Measures, measured: bool) -> Tensor
     if not measured:
         return plain
     there = found.count > 0
-    return TensorStats(
-        plain.name,
-        plain.dtype,
-        plain.shape,
+    return replace(
+        plain,
         mean=_finite(found.mean) if there else None,
         std=_finite(found.deviation),
         min=_finite(found.least),

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from ..io.data.checksums import check_sums, used_blobs
-from ..io.tensor import Tensor
 from ..model.config import ModelConfig
 from ..report import SILENT, Line, Part, Progress, Toned, fold, labelled
 from .inspect import faults, missing_copies, untold
@@ -158,8 +157,7 @@ def examine(checkpoint: Checkpoint, progress: Progress = SILENT) -> Validation:
     """
     from .values import survey  # numpy
 
-    tensors = {name: Tensor(ref.spec, (ref,)) for name, ref in checkpoint.tensors.items()}
-    blobs = used_blobs(checkpoint.source.blobs, tensors.values())
+    blobs = used_blobs(checkpoint.source.blobs, checkpoint.tensors.values())
     progress.start("checking", sum(blob.nbytes for blob in blobs))
     check_sums(blobs, progress)
     progress.start("reading", sum(ref.spec.nbytes for ref in checkpoint.tensors.values()))

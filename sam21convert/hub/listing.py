@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..report import Part, Report, Table, Tone, Toned
+from ..report import Part, Report, Table, Tone, Toned, heading
 from .published import PUBLISHED
 from .resolve import cache_path, hub_cache_path
 
@@ -83,8 +83,7 @@ class Listing(Report, schema="list/1"):
         Returns:
             A row for each checkpoint.
         """
-        head = tuple(Toned(name, "dim") for name in _HEAD)
-        return [Table((head, *(one.row() for one in self.checkpoints)), right=(3,))]
+        return [Table((heading(_HEAD), *(one.row() for one in self.checkpoints)), right=(3,))]
 
 
 def published_checkpoints() -> Listing:

@@ -13,7 +13,6 @@ from ...io.data.checksums import check_sums, used_blobs
 from ...io.data.copy import Files
 from ...io.nearby import expanded
 from ...io.source import refuse_input
-from ...io.tensor import Tensor
 from ...report import SILENT, Progress
 from ..safety.report import together
 from .align import DiffSide, open_pair
@@ -73,8 +72,7 @@ def diff(
         if plot is not None:
             # Any container of a single file has the same rule.
             refuse_input(plot, "safetensors", side.checkpoint.source)
-        tensors = [Tensor(ref.spec, (ref,)) for ref in side.tensors.values()]
-        check_sums(used_blobs(side.checkpoint.source.blobs, tensors), SILENT)
+        check_sums(used_blobs(side.checkpoint.source.blobs, side.tensors.values()), SILENT)
     progress.start("comparing", _nbytes(one) + _nbytes(other))
     changes = list(_changes(one, other, tolerance, progress))
     result = Difference(

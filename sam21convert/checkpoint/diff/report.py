@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from ...dialects import OFFICIAL
 from ...io.tensor import TensorSpec
-from ...report import BLANK, Line, Part, Table, Toned, fold, one_line, table
+from ...report import BLANK, Line, Part, Table, Toned, fold, heading, one_line, table
 from ..safety.report import Safety, SourceReport
 from .modules import rank
 
@@ -250,7 +250,7 @@ class Difference(SourceReport, schema="diff/1"):
         names = ("tensors", "identical", "cast", "within", *_CHANGED)
         shown = [name for name in names if any(getattr(module, name) for module in modules)]
         head = ("module", *(name.replace("_", " ") for name in shown))
-        rows: list[tuple[str, ...]] = [tuple(Toned(name, "dim") for name in (*head, "largest"))]
+        rows: list[tuple[str, ...]] = [heading((*head, "largest"))]
         for module in modules:
             counts = [_count(name, getattr(module, name)) for name in shown]
             largest = Toned(f"{module.relative:.1e}", "bad") if module.relative else "-"

@@ -39,18 +39,17 @@ def check_sums(blobs: Iterable[Blob], progress: Progress) -> None:
                 )
 
 
-def used_blobs(blobs: Iterable[Blob], tensors: Iterable[Tensor]) -> list[Blob]:
+def used_blobs(blobs: Iterable[Blob], refs: Iterable[TensorRef]) -> list[Blob]:
     """Select the blobs that contain tensors.
 
     Args:
         blobs: All blobs of a source.
-        tensors: The tensors to be written.
+        refs: The tensors to be read.
 
     Returns:
         The blobs in which a tensor begins that is needed, in the same order.
     """
     offsets: dict[Path, list[int]] = {}
-    refs = (ref for tensor in tensors for part in tensor.parts for ref in part.refs)
     for path, offset in sorted({(ref.path, ref.offset) for ref in refs}):
         offsets.setdefault(path, []).append(offset)
 
@@ -150,7 +149,8 @@ class ReadBack:
                     at += TensorSpec(ref.spec.dtype, part.spec.shape).nbytes
         for check in self._checks:
             check.result()
-        used = used_blobs(self._blobs.values(), wanted.values())
+        refs = (ref for tensor in wanted.values() for part in tensor.parts for ref in part.refs)
+        used = used_blobs(self._blobs.values(), refs)
         check_sums([blob for blob in used if blob not in self._verified], SILENT)
 
     def _check(self, name: str, part: Part, dtype: str, offset: int, sums: Sums | None) -> None:
