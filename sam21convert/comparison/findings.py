@@ -128,6 +128,16 @@ class ScenarioResult:
             default=None,
         )
 
+    @property
+    def telling(self) -> ActivationResult | None:
+        """The first activation out of tolerance, or else the one nearest to its tolerance."""
+        return self.first or self.furthest
+
+    @property
+    def iou(self) -> float | None:
+        """The smallest IoU of all masks; None without any."""
+        return min((one.iou for one in self.activations if one.iou is not None), default=None)
+
     def to_dict(self) -> dict[str, Any]:
         """The fields but for the pictures, for JSON.
 
@@ -345,22 +355,21 @@ class ParityResult(SourceReport, schema="parity/1"):
         apart = (found for found in self.scenarios if found.status == "differs")
         return tuple(sorted(apart, key=_place_of_first_mismatch))
 
-    def reasons(self, status: CaseStatus) -> Iterator[tuple[str, str]]:
-        """Give the reasons for a status, one for all scenarios with the same reason.
-
-        Args:
-            status: The status.
+    def reasons(self) -> Iterator[tuple[CaseStatus, str, str]]:
+        """Give the reasons for known differences, and then for what was not run.
 
         Yields:
-            Titles of scenarios, and the reason.
+            The status, the titles of all scenarios with the same reason, and the reason.
         """
-        together: dict[str, list[str]] = {}
-        for found in self.scenarios:
-            if found.status == status:
-                size = "" if found.apart is None else f" (difference {short(found.apart)})"
-                together.setdefault(f"{found.why}{size}", []).append(found.title)
-        for why, titles in together.items():
-            yield ", ".join(titles), why
+        statuses: tuple[CaseStatus, ...] = ("known difference", "not run")
+        for status in statuses:
+            together: dict[str, list[str]] = {}
+            for found in self.scenarios:
+                if found.status == status:
+                    size = "" if found.apart is None else f" (difference {short(found.apart)})"
+                    together.setdefault(f"{found.why}{size}", []).append(found.title)
+            for why, titles in together.items():
+                yield status, ", ".join(titles), why
 
     @property
     def problems(self) -> tuple[str, ...]:

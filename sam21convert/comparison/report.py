@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..report import BLANK, Part, Table, Tone, Toned, table
+from ..report import BLANK, Part, Table, Tone, Toned, heading, table
 from .findings import CaseStatus, NegativeControl, ParityResult, ScenarioResult, Sensitivity, short
 from .page.page import framed
 
@@ -55,16 +55,15 @@ def scenario_row(found: ScenarioResult) -> tuple[str, ...]:
         out of tolerance, or else the one nearest to its tolerance. ``IoU`` is the smallest of
         all masks. Cells without a value are empty.
     """
-    shown = found.first or found.furthest
+    shown, iou = found.telling, found.iou
     if shown is None:
         return (found.title, found.status, "", "", "", "")
-    overlaps = [activation.iou for activation in found.activations if activation.iou is not None]
     return (
         found.title,
         found.status,
         short(shown.relative),
         short(shown.tolerance),
-        f"{min(overlaps):.4f}" if overlaps else "",
+        "" if iou is None else f"{iou:.4f}",
         shown.name,
     )
 
@@ -77,9 +76,8 @@ def _parts(report: ParityResult) -> list[Part]:
         ("tolerance", _tolerance(report)),
         *(("note", note) for side in (report.left, report.right) for note in side.notes),
     ]
-    reasons: tuple[CaseStatus, ...] = ("known difference", "not run")
     closing: list[tuple[str, str | tuple[str, ...]]] = [
-        *((status, f"{name}: {why}") for status in reasons for name, why in report.reasons(status)),
+        *((status, f"{titles}: {why}") for status, titles, why in report.reasons()),
         *(("negative control", _control(control)) for control in report.negative_controls),
         *(("sensitivity", _sensitivity(found)) for found in [report.sensitivity] if found),
         ("verdict", _good("in parity") if report.ok else _bad("not in parity")),
@@ -108,7 +106,7 @@ def _bad(text: str) -> Toned:
 
 
 def _scenarios(scenarios: tuple[ScenarioResult, ...]) -> Table:
-    rows: list[tuple[str, ...]] = [tuple(Toned(name, "dim") for name in HEAD)]
+    rows: list[tuple[str, ...]] = [heading(HEAD)]
     for found in scenarios:
         title, status, difference, *others = scenario_row(found)
         if found.first is not None:  # the number that is over the allowed one

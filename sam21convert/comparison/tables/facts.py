@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from typing import TypeAlias
 
-from ..findings import ActivationResult, CaseStatus, ParityResult, ParitySide, ScenarioResult
+from ..findings import ParityResult, ParitySide, ScenarioResult
+from ..page.markup import share
 
 HEAD = ("scenario", "result", "activations", "difference", "tolerance", "IoU")
-_REASONS: tuple[CaseStatus, ...] = ("known difference", "not run")
 
 
 class Verbatim(str):
@@ -21,43 +20,24 @@ class Verbatim(str):
 Sentence: TypeAlias = tuple[str, ...]  # words and names, one after another
 
 
-@dataclass(frozen=True)
-class Row:
-    """One scenario.
+def cells(found: ScenarioResult, number: Callable[[float], str]) -> tuple[str, ...]:
+    """Sum up a scenario.
 
-    Attributes:
-        scenario: Its title.
-        result: Its status.
-        activations: How many activations were compared.
-        shown: The first activation out of tolerance, or else the one nearest to its tolerance;
-            None if none was compared.
-        iou: The smallest IoU of all masks; None without any.
+    Args:
+        found: Its result.
+        number: Writes a number.
+
+    Returns:
+        The cells of all columns after the title. They are those of the first activation out of
+        tolerance, or else of the one nearest to its tolerance.
     """
-
-    scenario: str
-    result: CaseStatus
-    activations: int
-    shown: ActivationResult | None
-    iou: float | None
-
-    @classmethod
-    def of(cls, found: ScenarioResult) -> Row:
-        """Sum up a scenario.
-
-        Args:
-            found: Its result.
-
-        Returns:
-            Its row.
-        """
-        overlaps = [one.iou for one in found.activations if one.iou is not None]
-        return cls(
-            scenario=found.title,
-            result=found.status,
-            activations=len(found.activations),
-            shown=found.first or found.furthest,
-            iou=min(overlaps, default=None),
-        )
+    shown = found.telling
+    numbers = (
+        (str(len(found.activations)), number(shown.relative), number(shown.tolerance))
+        if shown
+        else ("", "", "")
+    )
+    return found.status, *numbers, share(found.iou)
 
 
 def sides(report: ParityResult) -> Sentence:
@@ -114,9 +94,8 @@ def statements(report: ParityResult) -> Iterator[tuple[str, Sentence]]:
     yield "run", (f"{report.date} {on}; {versions}",)
     for problem in report.problems:
         yield "problem", (problem,)
-    for status in _REASONS:
-        for titles, why in report.reasons(status):
-            yield status, (f"{titles}: {why}",)
+    for status, titles, why in report.reasons():
+        yield status, (f"{titles}: {why}",)
     controls = report.negative_controls
     detected = sum(control.detected for control in controls)
     yield "negative controls", (f"{detected} of {len(controls)} detected",)

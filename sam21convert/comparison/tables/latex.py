@@ -9,8 +9,7 @@ from math import isfinite, isnan
 
 from ...report import one_line
 from ..findings import ParityResult, short
-from ..page.markup import share
-from .facts import HEAD, Row, Verbatim, explanation, sides, statements
+from .facts import HEAD, Verbatim, cells, explanation, sides, statements
 
 _BREAK_HERE = "\\allowbreak{}"
 _LONG = 24  # characters of a name that may be broken
@@ -62,7 +61,7 @@ def latex(report: ParityResult) -> str:
     Returns:
         A ``table`` environment with caption and label.
     """
-    rows = [_cells(Row.of(found)) for found in report.scenarios]
+    rows = [(prose(found.title), *cells(found, _number)) for found in report.scenarios]
     notes = [
         f"\\emph{{{prose(label)}:}} {_sentence(text)}\\par" for label, text in statements(report)
     ]
@@ -142,15 +141,6 @@ def _code(text: str) -> str:
     shown = one_line(text)
     pieces = _BREAK.sub("\\1\0", shown).split("\0") if len(shown) > _LONG else [shown]
     return f"\\texttt{{{_BREAK_HERE.join(map(prose, pieces))}}}"
-
-
-def _cells(row: Row) -> tuple[str, ...]:
-    numbers = (
-        (str(row.activations), _number(row.shown.relative), _number(row.shown.tolerance))
-        if row.shown
-        else ("", "", "")
-    )
-    return prose(row.scenario), row.result, *numbers, share(row.iou)
 
 
 def _number(value: float) -> str:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from ...io.markdown import code, prose, table
-from ..findings import ParityResult, short
-from ..page.markup import share
-from .facts import HEAD, Row, Verbatim, explanation, sides, statements
+from ..findings import ParityResult, ScenarioResult, short
+from .facts import HEAD, Verbatim, cells, explanation, sides, statements
 
 
 def markdown(report: ParityResult) -> str:
@@ -19,7 +18,7 @@ def markdown(report: ParityResult) -> str:
     Returns:
         The verdict, the table, and a list of what belongs to it.
     """
-    rows = (_cells(Row.of(found)) for found in report.scenarios)
+    rows = (_row(found) for found in report.scenarios)
     return (
         "\n\n".join(
             (
@@ -44,11 +43,6 @@ def _words(text: str) -> str:
     return f"{start}{prose(text)}{end}" if text.strip(" ") else text
 
 
-def _cells(row: Row) -> tuple[str, ...]:
-    numbers = (
-        (str(row.activations), short(row.shown.relative), short(row.shown.tolerance))
-        if row.shown
-        else ("", "", "")
-    )
-    name = code(row.shown.name) if row.shown else ""
-    return prose(row.scenario), row.result, *numbers, share(row.iou), name
+def _row(found: ScenarioResult) -> tuple[str, ...]:
+    name = code(found.telling.name) if found.telling else ""
+    return prose(found.title), *cells(found, short), name
