@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 
 import click
 import pytest
 
+import sam21convert
+import sam21convert.model
 from sam21convert.checkpoint.lookalikes import FAMILIES, ModelFamily, Signature
 from sam21convert.checkpoint.state_dict import ANCHORS
 from sam21convert.commands.main import main
@@ -20,6 +23,8 @@ from sam21convert.io.unsupported import ARCHIVES, UNSUPPORTED
 
 from .support.paths import DOCS, ROOT
 
+# Roles and literals of docstrings.
+MARKUP = re.compile(r":\w+:`~?(?:\w+\.)*(\w+)`|``(.+?)``")
 FORMS = {
     "torch zip": "`.pt`",
     "safetensors": "`.safetensors`",
@@ -118,6 +123,27 @@ def test_every_path_exists(file: str) -> None:
     linked = {(ROOT / file).parent / link for link in links}
     missing = [path for path in [*(ROOT / name for name in named), *linked] if not path.exists()]
     assert not missing
+
+
+def first_line(name: str) -> str:
+    home = sam21convert.model if "model" in name.split(".") else sam21convert
+    text = inspect.getdoc(getattr(home, name.rpartition(".")[2])) or ""
+    return MARKUP.sub(lambda found: f"`{found[1] or found[2]}`", text.partition("\n")[0])
+
+
+def test_the_reference_says_in_a_line_what_each_name_is() -> None:
+    text = (DOCS / "api.md").read_text()
+    names = re.findall(r"^::: (\S+)$", text, re.MULTILINE)
+    listed = re.findall(r"^- `(\w+)`: (.+)$", text, re.MULTILINE)
+    assert listed == [(name.rpartition(".")[2], first_line(name)) for name in names]
+
+
+def test_how_long_a_comparison_takes_is_what_was_measured() -> None:
+    (_, seconds, encodings), *_ = rows("## Comparing", "performance.md")[-2:]
+    said = f"about as long as {round(int(encodings.strip(' |')), -1)} encodings of an image"
+    assert said in (ROOT / "README.md").read_text().replace("\n", " ")
+    assert said in (DOCS / "parity.md").read_text()
+    assert 50 <= int(seconds) <= 70  # "a minute"
 
 
 def test_every_test_that_is_named_exists() -> None:

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
-from ..errors import RefusedError, Sam21ConvertError, SeveralCheckpointsError, unreadable
-from ..io.folder import may_hold_weights
-from ..io.several import Listed, Several, list_sources, several_in
+from ..errors import RefusedError, Sam21ConvertError
+from ..io.several import Listed
 from ..report import (
     SILENT,
     Line,
@@ -24,13 +23,13 @@ from ..report import (
     size_text,
 )
 from .inspect import Inspection, inspect
+from .many import find_all, is_no_checkpoint, look_at_all
 from .safety.folder import may_be_loaded
 from .safety.policy import Rating
 from .safety.report import FailOn, Safety, assess, tone_of
 
 Kind: TypeAlias = Literal["checkpoint", "refused", "unreadable", "other"]
 _BAD: tuple[Rating, ...] = ("dangerous", "unknown")
-_MOST_OF_A_REPOSITORY = 100  # checkpoints; each takes several requests
 _MOST_OTHERS = 1000  # files that are no checkpoints, and are looked through
 
 
@@ -242,19 +241,16 @@ def inspect_listed(
     Raises:
         UsageError: when ``allow`` has a name that is known to do harm.
     """
-    cut = tuple(f"{folder}: the files beyond the first 20,000" for folder in listed.cut)
+
+    def look(source: str) -> Inspected:
+        found = inspect(source, allow=allow, fail_on=fail_on, **options)
+        return Inspected(source, "checkpoint", found, found.safety, code=found.exit_code)
+
+    def fail(source: str, error: Sam21ConvertError) -> Inspected:
+        return _failed(source, error, allow, fail_on)
+
     progress.start("inspecting", len(listed.sources) + len(listed.others))
-    files = []
-    for source in listed.sources:
-        progress.advance(0, source)
-        try:
-            files.append(_inspected(source, allow, fail_on, options))
-        except SeveralCheckpointsError as error:  # of a repository, whose files are now known
-            found = error.sources[:_MOST_OF_A_REPOSITORY]
-            files += [_inspected(one, allow, fail_on, options, several=False) for one in found]
-            if len(found) < len(error.sources):
-                cut = (*cut, f"{source}: the checkpoints beyond the first {len(found):,}")
-        progress.advance(1)
+    files, cut = look_at_all(listed, look, fail, progress)
     looked_at = {*[path for path in listed.others if may_be_loaded(Path(path).name)][:_MOST_OTHERS]}
     for path in listed.others:
         safety = _assessed(path, allow, loose=True) if path in looked_at else Safety()
@@ -265,56 +261,12 @@ def inspect_listed(
     return Inspections(tuple(files), cut)
 
 
-def find_all(sources: Iterable[str | Path]) -> Listed:
-    """Expand patterns, and folders that hold several checkpoints.
-
-    Args:
-        sources: as for :func:`inspect_all`.
-
-    Returns:
-        What is to be inspected, and what is beside it.
-
-    Raises:
-        UsageError: when a pattern matches nothing.
-    """
-    return list_sources(map(str, sources), _inside)
-
-
-def _inside(folder: Path) -> Several | None:
-    try:
-        return several_in(folder)
-    except Sam21ConvertError:
-        return None  # inspecting it says the same
-
-
-def _inspected(
-    source: str,
-    allow: Collection[str],
-    fail_on: FailOn,
-    options: dict[str, Any],
-    *,
-    several: bool = True,
-) -> Inspected:
-    """What one source is; it may only be several checkpoints where that is asked for."""
-    try:
-        found = inspect(source, allow=allow, fail_on=fail_on, **options)
-    except SeveralCheckpointsError as error:
-        if several and len(error.sources) > 1:
-            raise
-        return _failed(source, error, allow, fail_on)
-    except (Sam21ConvertError, OSError) as error:
-        return _failed(source, error, allow, fail_on)
-    return Inspected(source, "checkpoint", found, found.safety, code=found.exit_code)
-
-
 def _failed(
-    source: str, error: Sam21ConvertError | OSError, allow: Collection[str], fail_on: FailOn
+    source: str, error: Sam21ConvertError, allow: Collection[str], fail_on: FailOn
 ) -> Inspected:
     """A file that is no checkpoint, or cannot be read."""
     safety = _assessed(source, allow) if Path(source).exists() else None
-    if isinstance(error, OSError) and not isinstance(error, Sam21ConvertError):
-        error = unreadable(source, error)
-    if isinstance(error, RefusedError) and not may_hold_weights(source) and Path(source).is_file():
+    if is_no_checkpoint(source, error):
         return _other(source, safety or Safety(), fail_on)
     kind: Kind = "refused" if isinstance(error, RefusedError) else "unreadable"
     return Inspected(source, kind, None, safety, error.message, error.hint, code=error.exit_code)

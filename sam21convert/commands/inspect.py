@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..errors import SeveralCheckpointsError, UsageError
+from ..errors import UsageError
 from ..progress import ProgressBar
 from ..report import Report
 from . import completion
@@ -16,9 +15,13 @@ from .shared import (
     answering,
     fail_on_option,
     json_option,
+    one_or_all,
     prefix_option,
     weights_option,
 )
+
+if TYPE_CHECKING:
+    from ..io.several import Listed
 
 
 @click.command(short_help="Show what a file is, and whether it is safe to load.")
@@ -73,17 +76,22 @@ def inspect(sources: tuple[str, ...], json: bool, progress: ProgressBar, **optio
     import gc
 
     from ..checkpoint.inspect import inspect as report_on
-    from ..checkpoint.inspect_all import find_all, inspect_listed
+    from ..checkpoint.inspect_all import inspect_listed
+    from ..checkpoint.many import find_all
 
     gc.set_threshold(100_000)  # a header makes many objects, and no cycles
-    listed = find_all(sources)
-    if len(listed.sources) == 1 and not listed.others:
-        with suppress(SeveralCheckpointsError):
-            return report_on(listed.sources[0], **options, progress=progress)
-    for name in ("tensors", "tree", "stats"):
-        if options[name] and not json:
-            raise UsageError(
-                f"`{name}` lists the tensors of one source, and here are several",
-                hint="--json has those of each",
-            )
-    return inspect_listed(listed, **options, progress=progress)
+
+    def inspect_several(listed: Listed) -> Report:
+        for name in ("tensors", "tree", "stats"):
+            if options[name] and not json:
+                raise UsageError(
+                    f"`{name}` lists the tensors of one source, and here are several",
+                    hint="--json has those of each",
+                )
+        return inspect_listed(listed, **options, progress=progress)
+
+    return one_or_all(
+        find_all(sources),
+        lambda source: report_on(source, **options, progress=progress),
+        inspect_several,
+    )

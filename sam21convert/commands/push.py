@@ -73,7 +73,17 @@ from .translate import as_options
     "card has no picture either; it does not need torch.",
 )
 @device_option("to compare them on")
-@click.option("--dry-run", is_flag=True, help="Do everything except writing to the Hub.")
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="Do everything except writing to the Hub; works without a token or a network too.",
+)
+@click.option(
+    "--output",
+    type=click.Path(),
+    metavar="FOLDER",
+    help="With --dry-run: write what would be uploaded to this new folder.",
+)
 @json_option
 @answering
 def push(
@@ -99,7 +109,7 @@ def push(
     Examples:
       sam21convert push my_finetune.pt me/my-sam2 --license apache-2.0 --with-official
       sam21convert push my_finetune.pt me/my-sam2 --example cells.png --point 210,350
-      sam21convert push my_finetune.pt someone/sam2 --create-pr --dry-run
+      sam21convert push my_finetune.pt someone/sam2 --create-pr --dry-run --output look
     """
     from ..workflows.publish.needs import check_packages
 

@@ -8,11 +8,17 @@ import os
 import shlex
 import sys
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from ..errors import MismatchError, RefusedError, Sam21ConvertError, UsageError
+from ..errors import (
+    MismatchError,
+    RefusedError,
+    Sam21ConvertError,
+    SeveralCheckpointsError,
+    UsageError,
+)
 from ..progress import ProgressBar
 from ..report import Report, head, labelled, one_line
 from . import completion
@@ -21,6 +27,9 @@ from .names import Choice
 from .screen import failure, show, text_of
 from .signals import Stopped, Stopping
 from .translate import as_options
+
+if TYPE_CHECKING:
+    from ..io.several import Listed
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the answer as JSON.")
 config_option = click.option(
@@ -125,6 +134,29 @@ def refuse_choice(
             "file",
             hint=f"{shlex.join(words)} writes those alone; then use OUT.pt",
         )
+
+
+def one_or_all(
+    listed: Listed, one: Callable[[str], Report], several: Callable[[Listed], Report]
+) -> Report:
+    """Answer at length about one checkpoint, or in a line about each of several.
+
+    Args:
+        listed: What the arguments of the command stand for.
+        one: Answers about one. It raises ``SeveralCheckpointsError`` for a repository of several.
+        several: Answers about several.
+
+    Returns:
+        The answer.
+    """
+    if len(listed.sources) == 1 and not listed.others:
+        try:
+            return one(listed.sources[0])
+        except SeveralCheckpointsError as error:
+            if len(error.sources) < 2:
+                raise
+            listed = listed._replace(inside={listed.sources[0]: error.sources})
+    return several(listed)
 
 
 def answering(command: Callable[..., Report]) -> Callable[..., None]:

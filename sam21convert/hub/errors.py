@@ -148,6 +148,19 @@ def translate_errors(what: str) -> Iterator[None]:
         raise _error_for(what, failure) from error
 
 
+def gave_no_answer(error: Sam21ConvertError) -> bool:
+    """Tell whether an error says nothing about what the Hub has.
+
+    Args:
+        error: what :func:`translate_errors` raised.
+
+    Returns:
+        True when the Hub was not reached, is busy, or wants to know first who asks.
+    """
+    cause = error.__cause__
+    return isinstance(cause, Exception) and Failure.of(cause).status in (None, 401, *BUSY)
+
+
 def _error_for(what: str, failure: Failure) -> Sam21ConvertError:
     """The error to raise for a failure to read or write ``what``."""
     from huggingface_hub import errors

@@ -5,9 +5,10 @@ from __future__ import annotations
 import glob
 import os
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 from ..errors import UsageError
@@ -39,11 +40,13 @@ class Listed(NamedTuple):
         sources: what may be checkpoints, as it was written.
         others: the other files of the folders that hold several.
         cut: the folders that have more files than were looked at.
+        inside: the checkpoints in those repositories that were asked already.
     """
 
     sources: tuple[str, ...]
     others: tuple[str, ...]
     cut: tuple[str, ...]
+    inside: Mapping[str, Sequence[str]] = MappingProxyType({})
 
 
 def expand_pattern(text: str) -> Sequence[str]:

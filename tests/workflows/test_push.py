@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -34,6 +37,7 @@ from ..support.hub_server import (
 )
 from ..support.hub_server.policy import WRITER
 from ..support.nasty import NASTY
+from ..support.paths import ROOT
 from ..support.pushing import Commands, running
 
 REPO = "org/my-sam2"
@@ -119,6 +123,66 @@ def test_a_repository_is_created_and_holds_what_was_composed(hub: Hub, push: Pus
     assert not again["uploaded"]
     assert set(again["changes"].values()) == {"same"}
     assert (len(hub.asked("POST", "*/commit/*")), len(hub.asked("PUT"))) == (commits, uploads)
+
+
+@pytest.mark.parametrize("status", [401, 503])
+def test_a_dry_run_goes_on_without_an_answer_and_says_so(
+    hub: Hub, push: Push, tmp_path: Path, status: int
+) -> None:
+    push()
+    hub.inject(Fault("GET", "/api/*", Status(status), ALWAYS))
+    refused = push("--create-pr")
+    planned = push("--create-pr", "--dry-run", "--output", str(tmp_path / "look"))
+    assert (refused["exit_code"], planned["exit_code"]) == (3, 0)
+    assert not planned["asked"]
+    assert planned["changes"] == dict.fromkeys(FILES, "upload")
+    assert (planned["creates"], planned["foreign"], planned["uploaded"]) == (False, [], False)
+    assert planned["notes"][0].startswith("what the repository has is not known, since it was not")
+    assert planned["output"] == str(tmp_path / "look")
+
+
+def test_a_dry_run_needs_neither_network_nor_token(commands: Commands, tmp_path: Path) -> None:
+    unreachable = {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path)}
+    words = ["push", str(commands.source), REPO, "--to", "hf-image", "--parity", "none"]
+    done = subprocess.run(
+        [sys.executable, "-m", "sam21convert", *words, "--dry-run", "--output", "look"],
+        env={**os.environ, **unreachable, "PYTHONPATH": str(ROOT)},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert re.search(r"^upload +model.safetensors, ", done.stdout, re.MULTILINE)
+    assert "since it was not asked: org/my-sam2: the Hub cannot be reached" in done.stdout
+    assert {path.name for path in (tmp_path / "look").iterdir()} == FILES
+
+
+def test_a_dry_run_writes_what_would_be_uploaded(hub: Hub, push: Push, tmp_path: Path) -> None:
+    look = tmp_path / "look"
+    planned = push("--dry-run", "--output", str(look))
+    assert planned["asked"]
+    assert planned["output"] == str(look)
+    assert not hub.store.repos
+    hashes = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in look.iterdir()}
+    assert hashes == sent(planned)
+    push()
+    assert held(hub) == hashes
+
+
+def test_what_the_hub_says_for_sure_ends_a_dry_run_too(hub: Hub, push: Push) -> None:
+    assert push("--dry-run", "--create-pr", repo="org/none")["exit_code"] == 3
+    hub.create(REPO, {"model.safetensors": b"theirs"})
+    assert "would replace files" in push("--dry-run")["error"]
+
+
+def test_only_a_dry_run_writes_to_a_new_folder(hub: Hub, push: Push, tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there" / "mine").touch()
+    assert push("--output", str(tmp_path / "look"))["exit_code"] == 2
+    for name in ("there", "look.safetensors"):
+        assert push("--dry-run", "--output", str(tmp_path / name))["exit_code"] == 2
+    assert not hub.requests
+    assert [path.name for path in tmp_path.iterdir()] == ["there"]
 
 
 def test_a_proposal_is_continued_and_not_doubled(hub: Hub, push: Push) -> None:

@@ -13,6 +13,7 @@ from ...hub.resolve import resolve
 from ...io.several import expand_pattern
 from ...report import SILENT, Line, Part, Progress, Report, Toned, json_lines, labelled
 from ..inspect import inspect
+from ..many import Unread
 from .folder import files_of
 from .report import FailOn, Safety, assess, check_fail_on, tone_of
 
@@ -65,44 +66,6 @@ class Verdict(Report, schema="safety/1"):
         rows = self.safety.rows()[1:]
         rows += [("what to do", self.advice)] if self.advice else []
         return [first, *(labelled(name, text, 2) for name, text in rows)]
-
-
-@dataclass(frozen=True)
-class Unread(Report, schema="error/1"):
-    """A file that could not be looked through, among several.
-
-    Attributes:
-        path: The source, as it was given.
-        error: Why.
-        hint: What to do about it.
-        code: The exit code that it would have alone.
-    """
-
-    path: str
-    error: str
-    hint: str | None
-    code: int
-
-    @property
-    def exit_code(self) -> int:
-        """That of its error."""
-        return self.code
-
-    def to_dict(self) -> dict[str, Any]:
-        """Give the error as plain data.
-
-        Returns:
-            The path, the error and its hint.
-        """
-        return {"path": self.path, "error": self.error, "hint": self.hint}
-
-    def shown(self) -> list[Part]:
-        """What people see.
-
-        Returns:
-            The error.
-        """
-        return [Line((Toned(f"{'unread':<9}", "bad"), f"  {self.error}"), hang=11)]
 
 
 @dataclass(frozen=True)
@@ -171,7 +134,7 @@ def verdicts_on(
         except Sam21ConvertError as error:
             if error.exit_code != UnreadableError.exit_code:  # a wrong option, for instance
                 raise
-            found.append(Unread(source, error.message, error.hint, error.exit_code))
+            found.append(Unread.of(source, error))
         progress.advance(1)
     return Verdicts(tuple(found))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -20,28 +21,30 @@ from ...hub.download import redacted
 from ...hub.errors import translate_errors
 from ...hub.redaction import redacted_logs, redacted_warnings
 from ...hub.retry import bounded, retry
+from ...io.nearby import expanded
+from ...io.output.atomic import new_folder, refuse_existing
+from ...io.output.folders import refuse_file_name
 from ...io.output.temporary import temporary_folder
 from ...io.source import WEIGHTS
 from ...prediction.devices import pick_device
 from ...report import SILENT, Part, Progress, Tone, Toned, size_text, table
 from .needs import check_packages
-from .readme import NAME
-from .replace import (
-    FileChange,
-    fetched,
-    refuse_contradiction,
-    refuse_foreign,
-    written_before,
-)
+from .present import Present, ask
+from .replace import FileChange, refuse_contradiction, refuse_foreign
 from .repository import Repository, Scenarios, compose
-from .upload import RemoteState, commit, fetch_state, own_proposal
+from .upload import RemoteState, commit, fetch_state
 
 if TYPE_CHECKING:
     from ...comparison.sides import Config
     from ...prediction.prompts import Prompt
     from .example import Example
 
-_TONES: dict[FileChange, Tone] = {"new": "good", "changed": "note", "same": "dim"}
+_TONES: dict[FileChange, Tone] = {
+    "new": "good",
+    "changed": "note",
+    "same": "dim",
+    "upload": "note",
+}
 MESSAGE = "Upload with sam21convert"
 _NEW_PROPOSAL = "a new pull request"  # shown as the revision until it has one
 
@@ -56,11 +59,13 @@ class Publication(SourceReport, schema="push/1"):
         url: The page that shows it.
         repository: The local folder that is uploaded.
         changes: Name of each local file to what the upload does: ``"new"``, ``"changed"`` or
-            ``"same"``.
+            ``"same"``; ``"upload"`` if the repository could not be asked.
         foreign: Other files of the repository, which stay as they are.
         creates: Whether the repository does not exist yet.
         uploaded: False for a dry run, if nothing had to change, and in the announcement.
         dry_run: Whether writing was turned off.
+        asked: False for a dry run in which the Hub gave no answer about the repository.
+        output: The folder to which a dry run has written the files, if one was given.
         notes: What else the user has to know.
 
     Example:
@@ -78,6 +83,8 @@ class Publication(SourceReport, schema="push/1"):
     creates: bool
     uploaded: bool
     dry_run: bool
+    asked: bool
+    output: Path | None
     notes: tuple[str, ...]
 
     def to_dict(self) -> dict[str, Any]:
@@ -106,7 +113,7 @@ class Publication(SourceReport, schema="push/1"):
         elif set(self.changes.values()) == {"same"}:
             done = "nothing to upload: the Hub has all files already"
         elif self.dry_run:
-            done = "a dry run: nothing was written"
+            done = "a dry run: nothing was uploaded"
         else:
             done = "to be uploaded"
         files = self.repository.files
@@ -120,6 +127,7 @@ class Publication(SourceReport, schema="push/1"):
             ),
             *(("kept", name) for name in self.foreign),
             *(("note", note) for note in (*self.notes, *self.repository.notes)),
+            *([] if self.output is None else [("wrote", str(self.output))]),
             ("done", Toned(done, "good") if self.uploaded else done),
             ("url", self.url),
         ]
@@ -148,6 +156,7 @@ def push(
     scenarios: Scenarios = "quick",
     device: str = "auto",
     dry_run: bool = False,
+    output: str | Path | None = None,
     progress: Progress = SILENT,
     announce: Callable[[Publication], None] = lambda plan: None,
 ) -> Publication:
@@ -182,7 +191,9 @@ def push(
         scenarios: How thoroughly to compare the result with the source: ``"quick"``, ``"full"`` or
             ``"none"``, which runs no model: nothing is compared, and the card has no picture.
         device: The device to compare on, as for :func:`~sam21convert.parity`.
-        dry_run: Whether to do everything except writing to the Hub.
+        dry_run: Whether to do everything except writing to the Hub. If the Hub cannot be reached
+            or asks for a token, the answer says what would be uploaded, and not what that changes.
+        output: A new folder, to which a dry run writes what would be uploaded, to look at.
         progress: As for :func:`~sam21convert.parity`.
         announce: Called with what will be uploaded, before anything is written to the Hub.
 
@@ -209,10 +220,9 @@ def push(
     check_packages(to, scenarios)
     device = device if scenarios == "none" else pick_device(device, to_compare=True)
     shown = _example(example, prompts, scenarios)
+    wanted = _wanted(output, dry_run=dry_run)
     api = HfApi(library_name="sam21convert")
-    state, proposal = _present(api, repo_id, revision, message if create_pr else None)
-    readme = _readme(repo_id, state)
-    ours = {} if state is None or create_pr else written_before(repo_id, state, readme)
+    there = ask(api, repo_id, revision, message if create_pr else None, dry_run=dry_run)
     with _scratch() as scratch:
         repository = compose(
             source,
@@ -223,25 +233,22 @@ def push(
             with_official=with_official,
             scenarios=scenarios,
             device=device,
-            readme=readme,
-            earlier=ours.values(),
+            readme=there.readme,
+            earlier=there.ours.values(),
             license=license,
             base_model=base_model,
             datasets=datasets,
             example=shown,
             progress=progress,
         )
-        proposing = create_pr and proposal is None
-        target = revision or proposal or (_NEW_PROPOSAL if proposing else "main")
-        plan = _plan(repository, state, target, _url(api, repo_id, target), private=private)
-        if state is not None:
-            refuse_contradiction(repo_id, state, plan.changes)
-            if not create_pr:
-                refuse_foreign(repo_id, state, plan.changes, ours)
+        proposing = create_pr and there.proposal is None
+        target = revision or there.proposal or (_NEW_PROPOSAL if proposing else "main")
+        plan = _plan(repository, there, target, _url(api, repo_id, target), private=private)
+        _refuse(plan, there, proposed=create_pr)
         if dry_run or {*plan.changes.values()} == {"same"}:
-            return replace(plan, dry_run=dry_run)
+            return replace(plan, dry_run=dry_run, output=_written(repository, wanted))
         announce(plan)
-        base = _created(api, repo_id, private=private) if state is None else state
+        base = there.state or _created(api, repo_id, private=private)
         return _uploaded(api, plan, base, message, propose=proposing)
 
 
@@ -266,27 +273,41 @@ def _example(
     return read_example(photo, prompts)
 
 
-def _present(
-    api: HfApi, repo_id: str, revision: str | None, title: str | None
-) -> tuple[RemoteState | None, str | None]:
-    """The state to change, and the user's open pull request with this title, if one is wanted."""
-    state = fetch_state(api, repo_id, revision or "main")
-    if state is None and (title is not None or revision is not None):
-        raise UnreadableError(
-            f"{repo_id}: no such repository, or your token cannot see it",
-            hint="check the spelling; without `create_pr` and `revision` it is created",
+def _wanted(output: str | Path | None, *, dry_run: bool) -> Path | None:
+    """The folder for the files of a dry run, which must not exist."""
+    if output is None:
+        return None
+    if not dry_run:
+        raise UsageError(
+            f"{output}: the files are written to a folder instead of the Hub, and `dry_run` was "
+            "not asked for",
+            hint="`dry_run=True` uploads nothing",
         )
-    proposal = None if title is None else own_proposal(api, repo_id, title)
-    return (state if proposal is None else fetch_state(api, repo_id, proposal)), proposal
+    folder = expanded(Path(output))
+    refuse_existing(folder, overwrite=False)
+    refuse_file_name(folder)
+    return folder
+
+
+def _written(repository: Repository, output: Path | None) -> Path | None:
+    """Copy the files of the repository to the folder that was asked for."""
+    if output is not None:
+        with new_folder(output, overwrite=False) as temporary:
+            for name in repository.files:
+                shutil.copyfile(repository.folder / name, temporary / name)
+    return output
 
 
 def _plan(
-    repository: Repository, state: RemoteState | None, revision: str, url: str, *, private: bool
+    repository: Repository, there: Present, revision: str, url: str, *, private: bool
 ) -> Publication:
     """What an upload changes in the repository, before anything is written."""
-    changes = _changes(repository, state)
+    state, silence = there.state, there.silence
+    changes = _changes(repository, there)
     remaining = [name for name in (state.files if state else ()) if name not in changes]
     notes = ("the repository exists: its visibility is not changed",) if private and state else ()
+    if silence is not None:
+        notes = (f"what the repository has is not known, since it was not asked: {silence}",)
     return Publication(
         repo_id=repository.repo_id,
         revision=revision,
@@ -294,11 +315,21 @@ def _plan(
         repository=repository,
         changes=changes,
         foreign=tuple(name for name in remaining if name != ".gitattributes"),
-        creates=state is None,
+        creates=state is None and silence is None,
         uploaded=False,
         dry_run=False,
+        asked=silence is None,
+        output=None,
         notes=notes,
     )
+
+
+def _refuse(plan: Publication, there: Present, *, proposed: bool) -> None:
+    """Refuse what would harm files of someone else."""
+    if there.state is not None:
+        refuse_contradiction(plan.repo_id, there.state, plan.changes)
+        if not proposed:
+            refuse_foreign(plan.repo_id, there.state, plan.changes, there.ours)
 
 
 def _check_request(repo_id: str, revision: str | None, *, create_pr: bool) -> None:
@@ -329,15 +360,12 @@ def _scratch() -> Iterator[Path]:
             ) from error
 
 
-def _readme(repo_id: str, state: RemoteState | None) -> bytes | None:
-    """The README of the repository, if it has one."""
-    if state is None or NAME not in state.files:
-        return None
-    return fetched(repo_id, NAME, state).read_bytes()
+def _changes(repository: Repository, there: Present) -> dict[str, FileChange]:
+    state = there.state
 
-
-def _changes(repository: Repository, state: RemoteState | None) -> dict[str, FileChange]:
     def change(name: str) -> FileChange:
+        if there.silence is not None:
+            return "upload"
         if state is None or name not in state.files:
             return "new"
         return "same" if state.holds(repository.folder / name) else "changed"

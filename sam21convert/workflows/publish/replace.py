@@ -18,7 +18,7 @@ from .manifest import LARGEST, MANIFEST, FileFact, read_manifest
 from .readme import NAME
 from .upload import RemoteState
 
-FileChange = Literal["new", "same", "changed"]
+FileChange = Literal["new", "same", "changed", "upload"]
 
 
 def fetched(repo_id: str, name: str, state: RemoteState) -> Path:
