@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from html import escape
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeAlias
@@ -34,6 +34,9 @@ _LABELS: Mapping[str, Tone] = {
     **dict.fromkeys(("hint", "note", "warning", "unknown", "left out", "not scanned"), "note"),
     **dict.fromkeys(("known difference", "not run", "what to do"), "note"),
 }
+
+
+_REMARKS = ("note", "warning")
 
 
 class Toned(str):
@@ -150,6 +153,43 @@ def heading(names: Iterable[str]) -> tuple[str, ...]:
 
 Part: TypeAlias = Line | Table
 BLANK = Line(())
+
+
+def without_remarks(parts: Iterable[Part]) -> list[Part]:
+    """Leave out notes and warnings, for who asked for the answer alone.
+
+    Args:
+        parts: The parts of a report.
+
+    Returns:
+        The others; a table without its rows of notes and what stands below them.
+    """
+    found: list[Part] = []
+    for part in parts:
+        if isinstance(part, Table):
+            rows = tuple(_answering(part.rows))
+            found += [replace(part, rows=rows)] if rows else []
+        elif not _is_remark(part):
+            found.append(part)
+    return found
+
+
+def _answering(
+    rows: Iterable[tuple[str, ...] | Line],
+) -> Iterator[tuple[str, ...] | Line]:
+    left_out = False
+    for row in rows:
+        goes_on = isinstance(row, tuple) and bool(row) and not row[0]
+        left_out = left_out if goes_on else _is_remark(row)
+        if not left_out:
+            yield row
+
+
+def _is_remark(row: tuple[str, ...] | Line) -> bool:
+    """Whether a row has the label of a note; a file may have such a name, but has no tone."""
+    pieces = row.pieces if isinstance(row, Line) else row[:1]
+    first = next(filter(str.strip, pieces), "")
+    return isinstance(first, Toned) and first in _REMARKS
 
 
 class Report:

@@ -7,7 +7,9 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
@@ -20,7 +22,7 @@ from ..errors import (
     UsageError,
 )
 from ..progress import ProgressBar
-from ..report import Report, head, labelled, one_line
+from ..report import Report, head, labelled, one_line, without_remarks
 from . import completion
 from .ending import end_with_fault, say
 from .names import Choice
@@ -68,7 +70,10 @@ fail_on_option = click.option(
     help="Answer no for what is not known to be harmless, or only for what is known to do harm.",
 )
 _quiet_option = click.option(
-    "-q", "--quiet", is_flag=True, help="Print the answer and errors; no progress, no warnings."
+    "-q",
+    "--quiet",
+    is_flag=True,
+    help="Print the answer and errors; no progress, notes or warnings.",
 )
 overwrite_option = click.option("--overwrite", is_flag=True, help="Replace an existing output.")
 
@@ -178,15 +183,15 @@ def answering(command: Callable[..., Report]) -> Callable[..., None]:
             os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"  # before it is imported
             if "json" in command.__annotations__:
                 kwargs["json"] = as_json
-            with Stopping(), ProgressBar(hidden=quiet) as progress:
+            with Stopping(), _hushed(quiet), ProgressBar(hidden=quiet) as progress:
                 if "progress" in command.__annotations__:
                     kwargs["progress"] = progress
                 report = command(*args, **kwargs)
-                text = (
-                    as_options(report.to_json(), in_json=True)
-                    if as_json
-                    else text_of(report.shown(), as_options)
-                )
+                if as_json:
+                    text = as_options(report.to_json(), in_json=True)
+                else:
+                    shown = report.shown()
+                    text = text_of(without_remarks(shown) if quiet else shown, as_options)
         except (Sam21ConvertError, OSError, Stopped) as error:
             failure: BaseException = error
         except (Exception, SystemExit) as error:
@@ -199,6 +204,15 @@ def answering(command: Callable[..., Report]) -> Callable[..., None]:
         _fail(failure, as_json)
 
     return _quiet_option(run)
+
+
+@contextmanager
+def _hushed(quiet: bool) -> Iterator[None]:
+    """Keep the warnings of libraries from standard error as well."""
+    with warnings.catch_warnings():
+        if quiet:
+            warnings.simplefilter("ignore")
+        yield
 
 
 def is_quiet() -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from safetensors.torch import save_file
 
 from sam21convert.commands.main import main
 from sam21convert.progress import ProgressBar
+from sam21convert.report import Line, Table, labelled, table, without_remarks
 
 from .. import schemas
 from ..checkpoint.test_inspect_all import Payload
@@ -136,13 +138,48 @@ def test_what_does_not_fit_is_seen(home: Path, change: dict[str, Any], said: str
         conforms(json.dumps(answer))
 
 
+REMARK = re.compile(r"^ *(?:note|warning)\b", re.MULTILINE)
+QUIET = {**ANSWERS, "convert, a note": ("convert model.pt image --to hf-image", 0)}
+REMARKED = ("validate", "convert, a note", "predict image")
+
+
+@pytest.mark.parametrize("case", QUIET)
+def test_quiet_leaves_out_notes_and_warnings(
+    case: str, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line, code = QUIET[case]
+    said = {}
+    for how in ("--quiet", *(() if case not in REMARKED else ("--no-quiet",))):
+        there = tmp_path / how
+        there.mkdir()
+        for path in home.iterdir():
+            (there / path.name).symlink_to(path)
+        monkeypatch.chdir(there)
+        result = run(*line.split(), *(("--quiet",) if how == "--quiet" else ()))
+        assert result.exit_code == code, result.output
+        said[how] = result.stdout + result.stderr
+    assert said["--quiet"].strip() or code == 0
+    assert not REMARK.search(said["--quiet"])
+    assert case not in REMARKED or REMARK.search(said["--no-quiet"])
+
+
+def test_what_is_no_label_stays() -> None:
+    """A file of the name ``note``, and a note that goes on in rows below it."""
+    rows = table([("file", "note"), ("note", ("one", "two")), ("done", "yes")])
+    named = Table((("note", "harmless"), Line(("    ", "warning"), 6)))
+    lines = [labelled("warning", "w"), Line(("note",)), labelled("hint", "h")]
+    kept = [str(part) for part in without_remarks([rows, named, *lines])]
+    assert kept == ["file  note\ndone  yes", "note  harmless\n    warning", "note", "hint: h"]
+
+
 def test_quiet_prints_the_answer_alone(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     torch.save({"model": torch.load(home / "model.pt")["model"], "x": Payload()}, tmp_path / "x.pt")
     loud, quiet = (run("validate", tmp_path / "x.pt", *more) for more in ((), ("--quiet",)))
     assert loud.stderr.startswith("warning: ")
-    assert (quiet.stderr, quiet.stdout, quiet.exit_code) == ("", loud.stdout, loud.exit_code)
+    assert (quiet.stderr, quiet.exit_code) == ("", loud.exit_code)
+    assert quiet.stdout == f"{loud.stdout.splitlines()[0]}\n"
     failed = run("validate", tmp_path / "gone.pt", "-q")
     assert failed.stderr.startswith("error: ")
     monkeypatch.setattr("sys.stderr.isatty", lambda: True)
