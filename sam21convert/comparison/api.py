@@ -223,7 +223,7 @@ def _cases(
 
 def _file_faults(named: Iterable[Named], sides: Iterable[Backend]) -> Iterator[Diagnosis]:
     for name, side in zip(named, sides, strict=True):
-        yield from file_faults(side.name, side.version, name.opened())
+        yield from file_faults(side.name, side.version, name.opened)
 
 
 def _command(

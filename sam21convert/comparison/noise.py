@@ -100,7 +100,7 @@ def variants(
         return found  # there is no float64
     if arithmetic.dtype == "float32":
         if arithmetic.device != "cpu" or _work(truth) <= _AFFORDABLE:
-            found.append(NumericalVariant("float64", truth.in_float64()))
+            found.append(NumericalVariant("float64", truth.in_float64))
         elif not video:
             found.append(NumericalVariant("float64 after the encoder", _ExactPrompts(truth)))
     elif arithmetic.device == "cpu":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -102,7 +103,7 @@ class Named:
             progress.start(f"importing {self.backend}", 0)
         load = BACKENDS[self.backend]()
         progress.start(f"loading {self.source}", 0)
-        backend = load(self.source, LoadOptions(self.config, image_size, device))
+        backend = load(self.source, LoadOptions(self.config, image_size, device, self.opened))
         if rounded_to is not None:
             _round_weights(backend, getattr(torch, rounded_to))
         return backend
@@ -116,7 +117,7 @@ class Named:
         Returns:
             Its facts, with the SHA-256 of every file of the source.
         """
-        checkpoint = self.opened()
+        checkpoint = self.opened
         shipped = shipped_like(backend.config)
         return ParitySide(
             backend=backend.name,
@@ -132,12 +133,9 @@ class Named:
             safety=checkpoint.safety,
         )
 
+    @cached_property
     def opened(self) -> Checkpoint:
-        """Open the source; only headers are read.
-
-        Returns:
-            The checkpoint.
-        """
+        """The source, opened once; only headers are read."""
         return open_checkpoint(self.source, self.config)
 
 

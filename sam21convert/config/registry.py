@@ -14,6 +14,7 @@ from pathlib import Path
 from ..configs import ROOT
 from ..io.tensor import OF_TORCH, TensorSpec
 from ..model.config import Generation, ModelConfig
+from .skeleton import skeleton
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,12 +199,9 @@ def _build(config: ModelConfig) -> dict[str, TensorSpec]:
     from ..packages import require
 
     require("torch", "a size that is not published")
-    import torch
-
     from ..model.sam2 import SAM2
 
-    with torch.device("meta"):
-        state_dict = SAM2(config).state_dict()
+    state_dict = skeleton(lambda: SAM2(config)).state_dict()
     return {
         name: TensorSpec(OF_TORCH[str(tensor.dtype).removeprefix("torch.")], tuple(tensor.shape))
         for name, tensor in state_dict.items()

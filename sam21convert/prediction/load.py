@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from ..checkpoint.identify import IdentifiedCheckpoint, identify
 from ..checkpoint.inspect import left_out, untold
 from ..checkpoint.mismatch import mismatch, missing_text
-from ..checkpoint.open import open_checkpoint
+from ..checkpoint.open import Checkpoint, open_checkpoint
 from ..checkpoint.remap import CanonicalTensors, refuse_unequal_copies
 from ..checkpoint.safety.report import Safety, SourceReport, naming_harm
 from ..config.plain_yaml import naming
 from ..config.registry import shipped_like
+from ..config.skeleton import skeleton
 from ..errors import MismatchError, RefusedError, UsageError, call_of
 from ..io.data.copy import Files, payload
 from ..io.tensor import TORCH_NAMES, Tensor
@@ -169,6 +170,7 @@ def load_onto(
     dtype: torch.dtype | None,
     resample_positions: bool = False,
     images_only: bool = False,
+    opened: Checkpoint | None = None,
 ) -> tuple[Model, Loading]:
     """Load a checkpoint, strictly, onto the model that ``make`` builds.
 
@@ -183,6 +185,7 @@ def load_onto(
         resample_positions: As for :func:`load_model`.
         images_only: Whether an image model is accepted as well. The tensors of the memory, which no
             image needs, are then zeros, and the report says so.
+        opened: ``source`` as it was opened with ``config`` before; None to open it.
 
     Returns:
         The model, in evaluation mode, and a report of how it was loaded.
@@ -199,7 +202,8 @@ def load_onto(
     from .resample import resample
 
     device = place_model(device)
-    checkpoint = identify(open_checkpoint(source, config))
+    opened = opened or open_checkpoint(source, config)
+    checkpoint = identify(opened)
     path = checkpoint.source.path
     with naming_harm(path):
         checkpoint = _with_config(checkpoint, change(checkpoint.model_config))
@@ -213,8 +217,7 @@ def load_onto(
                 hint=f"{call_of('convert', path, 'base=CHECKPOINT')} takes them from another "
                 "checkpoint; load what it writes",
             )
-    with torch.device("meta"):
-        model = make(wanted)
+    model = skeleton(lambda: make(wanted))
     with Files() as files:
         state_dict = {
             name: read_tensor(files, Tensor(ref.spec, (ref,)))
@@ -239,7 +242,7 @@ def load_onto(
         device=device,
         resampled=resampled,
         notes=tuple(_notes(checkpoint, set(map(str, found)))),
-        safety=checkpoint.safety,
+        safety=opened.safety,
     )
 
 

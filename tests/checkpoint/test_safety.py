@@ -29,6 +29,7 @@ from click.testing import CliRunner
 from torch.distributed.checkpoint.state_dict_saver import save
 
 from sam21convert import inspect
+from sam21convert.checkpoint.safety import find_pickles
 from sam21convert.checkpoint.safety.find_pickles import Found
 from sam21convert.checkpoint.safety.folder import look_through_source
 from sam21convert.checkpoint.safety.policy import rate
@@ -619,3 +620,15 @@ class TestTheBound:
         look_through_source(tmp_path / "many.zip", found)
         assert len(found.unscanned) == 1
         assert 0 < len({where for where, _ in found.names}) < 9
+
+
+def test_the_same_bytes_are_scanned_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("once.pkl", call("os:system"))
+    with monkeypatch.context() as nothing_is_remembered:
+        nothing_is_remembered.setattr(find_pickles, "_REMEMBERED", 0)
+        expected = assess(path)
+    assert assess(path) == expected
+    monkeypatch.setattr(find_pickles, "scan", None)
+    assert assess(path) == expected

@@ -18,12 +18,15 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 import sam21convert
+from sam21convert.checkpoint.open import Checkpoint, open_checkpoint
 from sam21convert.commands.main import main
+from sam21convert.comparison import sides
 from sam21convert.comparison.backends import base as backend
 from sam21convert.comparison.backends import sam2
 from sam21convert.comparison.inputs import drawn_frame
 from sam21convert.comparison.scenarios import BY_NAME, QUICK
 from sam21convert.conversion import write as writing
+from sam21convert.prediction import load
 
 from ..support.official import DEBUG
 from .test_tables import FILES
@@ -146,6 +149,20 @@ class TestVerdict:
         sam21convert.sample(tmp_path / "old.pt", "debug/sam2_debug")
         sam21convert.convert(tmp_path / "old.pt", tmp_path / "new.pt", generation="2.1")
         assert sam21convert.parity(tmp_path / "old.pt", tmp_path / "new.pt", scenarios="full").ok
+
+
+def test_each_side_is_opened_once(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = []
+
+    def counted(source: Path, *given: Any) -> Checkpoint:
+        opened.append(source)
+        return open_checkpoint(source, *given)
+
+    for module in (sides, backend, load):
+        monkeypatch.setattr(module, "open_checkpoint", counted)
+    pair = home / "model.pt", home / "hf"
+    assert sam21convert.parity(pair[0], f"transformers:{pair[1]}", scenarios="point").ok
+    assert opened == [*pair]
 
 
 class TestFaults:

@@ -13,7 +13,8 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import IO, TypeAlias
 
@@ -38,6 +39,7 @@ _MOST_OPCODES = 3_000_000  # in all, which take a second
 _MOST_ENTRIES = 100_000  # in all
 _MOST_INFLATED = 1 << 24
 _SEARCHED = 1 << 16
+_REMEMBERED = 1 << 20  # bytes of a stretch: an ordinary data.pkl, of which large models have 200 KB
 _MORE = "there is more than is looked through"
 
 _Stored: TypeAlias = tuple[str, int, int, int]  # name, first byte, byte behind the last, method
@@ -256,13 +258,36 @@ def _look_at_pickles(place: _Place, found: Found) -> bool:
             return True
         if found.opcodes <= 0 and found.spent(place.where):
             return True
-        pickle = scan(place.file, position, place.stop, found.opcodes)
+        look = scan if count else _first
+        pickle = look(place.file, position, place.stop, found.opcodes)
         found.opcodes -= pickle.opcodes
         _add(pickle, place, found, begins=begins and count == 0, text=text)
         if pickle.end is None:
             return not pickle.complete
         position, count = pickle.end, count + 1
     return True
+
+
+def _first(file: IO[bytes], start: int, stop: int, most: int) -> Scan:
+    """Scan the first pickle of a stretch: once, if a command meets the same bytes again."""
+    if stop - start > _REMEMBERED:
+        return scan(file, start, stop, most)
+    file.seek(start)
+    stretch = file.read(stop - start)
+    if len(stretch) < stop - start:  # the file ends before
+        return scan(file, start, stop, most)
+    found = _scanned(stretch, most)
+    references = [
+        replace(one, offset=start + one.offset, arguments=[*one.arguments])
+        for one in found.references
+    ]
+    end = None if found.end is None else start + found.end
+    return replace(found, references=tuple(references), end=end)
+
+
+@lru_cache(maxsize=8)
+def _scanned(stretch: bytes, most: int) -> Scan:
+    return scan(stretch, most=most)
 
 
 def _add(pickle: Scan, place: _Place, found: Found, *, begins: bool, text: bool) -> None:

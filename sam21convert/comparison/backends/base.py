@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ...checkpoint.open import Checkpoint, open_checkpoint
 from ...model.config import ModelConfig
 from ...prediction.load import Loading, load_onto, with_image_size
 from ..activations import Activations, Recorder
@@ -30,11 +31,27 @@ class LoadOptions:
             own.
         image_size: Side of the model's input in pixels; None for what the config says.
         device: Device to run on.
+        opened: The checkpoint as it was opened with ``config`` before; None to open it.
     """
 
     config: str | Path | ModelConfig | None = None
     image_size: int | None = None
     device: str = "cpu"
+    opened: Checkpoint | None = None
+
+    def open(self, source: Path) -> Checkpoint:
+        """Open a checkpoint, unless it was opened before.
+
+        Args:
+            source: The checkpoint.
+
+        Returns:
+            The opened checkpoint.
+
+        Raises:
+            UnreadableError: When the source cannot be read.
+        """
+        return self.opened or open_checkpoint(source, self.config)
 
     def onto(self, make: Callable[[ModelConfig], Model], source: Path) -> tuple[Model, Loading]:
         """Load a checkpoint in float32; image models are allowed.
@@ -59,6 +76,7 @@ class LoadOptions:
             device=self.device,
             dtype=torch.float32,
             images_only=True,
+            opened=self.opened,
         )
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ...checkpoint.mismatch import mismatch
-from ...checkpoint.open import Checkpoint, open_checkpoint
+from ...checkpoint.open import Checkpoint
 from ...config.timm import arguments_of, published_size
 from ...dialects import TIMM
 from ...dialects.keymap import target_name
@@ -72,12 +72,12 @@ class Timm:
             UsageError: When timm is not installed, or the trunk of the installed version has other
                 tensors.
         """
-        checkpoint = open_checkpoint(source, options.config)
+        checkpoint = options.open(source)
         if checkpoint.dialect is TIMM:
             model, config = _load_own(checkpoint)
             config = with_image_size(options.image_size)(config)
             return cls(source, model.float().to(options.device).eval(), config)
-        sam2, loading = replace(options, device="cpu").onto(SAM2, source)
+        sam2, loading = replace(options, device="cpu", opened=checkpoint).onto(SAM2, source)
         weights = {
             renamed: tensor
             for name, tensor in sam2.state_dict().items()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -9,7 +10,6 @@ from torch import Tensor
 
 from ... import packages
 from ...checkpoint.identify import identify
-from ...checkpoint.open import open_checkpoint
 from ...config import transformers
 from ...config.plain_yaml import naming
 from ...config.registry import tensors_of
@@ -86,14 +86,15 @@ class Transformers:
             MismatchError: When the checkpoint does not fit its config.
             UsageError: When transformers is not installed.
         """
+        alone = replace(options, config=None, opened=None)
         if (source / CONFIG).exists():
-            return cls._of_folder(source, source, options)
-        image = open_checkpoint(source, options.config).dialect is HF_IMAGE
+            return cls._of_folder(source, source, options if options.config is None else alone)
+        image = options.open(source).dialect is HF_IMAGE
         with temporary_folder() as home:
             folder = home / "converted"
             convert(source, folder, to=HF_IMAGE.name if image else None, config=options.config)
             note = "the source was converted to a transformers folder, and the folder was loaded"
-            return cls._of_folder(source, folder, options, note)
+            return cls._of_folder(source, folder, alone, note)
 
     @classmethod
     def _of_folder(
@@ -102,7 +103,7 @@ class Transformers:
         content = read_json(folder / CONFIG)
         with naming(folder / CONFIG):
             kind = transformers.model_type(content)
-        found = identify(open_checkpoint(folder)).model_config
+        found = identify(options.open(folder)).model_config
         config = with_image_size(options.image_size)(found)
         resized = options.image_size is not None
         loaded = load_folder(folder, kind, config, options.device, resized=resized)

@@ -6,7 +6,6 @@ import shlex
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from copy import deepcopy
 from operator import attrgetter
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -86,11 +85,11 @@ def load_folder(
         video = None
         if kind == "sam2_video":
             video, more_missing, more_notes = _model("Sam2VideoModel", folder, size)
-            video = deepcopy(video).to(device)
+            video = _in_own_memory(video).to(device)
             missing |= more_missing
             notes += more_notes + _share(image.to(device), video, missing)
         else:
-            image = deepcopy(image).to(device)
+            image = _in_own_memory(image).to(device)
         processor, more_notes = _processor(folder, kind, config, size)
     return Loaded(image, video, processor, tuple(dict.fromkeys(notes + more_notes)))
 
@@ -116,7 +115,7 @@ def _model(name: str, folder: Path, size: int | None) -> tuple[Any, set[str], tu
     """A model, the names of tensors with random values, and notes.
 
     Weights are mapped from the file and may lie at any address, and kernels round differently by
-    alignment. So the model must be copied before it is run.
+    alignment. So they must be copied before the model is run.
     """
     kind = member(PACKAGE, name)
     with _explained(folder):
@@ -142,6 +141,13 @@ def _model(name: str, folder: Path, size: int | None) -> tuple[Any, set[str], tu
     )
     notes = tuple(text.format(_listed(names)) for names, text in texts if names)
     return model.eval(), missing | mismatched, notes
+
+
+def _in_own_memory(model: Any) -> Any:
+    """The model, with its weights copied to memory of torch's own."""
+    for held in (*model.parameters(), *model.buffers()):
+        held.data = held.data.clone()
+    return model
 
 
 def _listed(names: set[str]) -> str:

@@ -6,9 +6,11 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from copy import deepcopy
+from functools import cached_property
 from pathlib import Path
 
 from torch import Tensor
+from torch.nn import Parameter
 
 from ..._version import __version__
 from ...config.hydra import VIDEO_BUILDERS
@@ -81,12 +83,9 @@ class Truth:
         images_only = "videos" not in self.abilities
         return Truth(self.source, model or self.model, images_only=images_only)
 
+    @cached_property
     def in_float64(self) -> Truth:
-        """Make a backend that computes in double precision.
-
-        Returns:
-            A backend with a copy of the model.
-        """
+        """A backend that computes in double precision, with a copy of the model."""
         return self.twin(in_double(self.model))
 
     def picture_pixels(self, picture: Picture) -> Tensor:
@@ -195,12 +194,18 @@ def in_double(model: SAM2VideoPredictor) -> SAM2VideoPredictor:
     Returns:
         A copy with float64 weights that also encodes the places of points in float64.
     """
-    exact = deepcopy(model).double()
+    doubles = {id(held): _double(held) for held in (*model.parameters(), *model.buffers())}
+    exact = deepcopy(model, doubles)
     position = exact.sam_prompt_encoder.pe_layer
     # The model encodes places in float32 whatever the type of its weights, so this is replaced.
     encode = position.forward
     position.forward = lambda places: encode(places.double())  # type: ignore[method-assign]
     return exact
+
+
+def _double(held: Tensor) -> Tensor:
+    exact = held.detach().double() if held.is_floating_point() else held.detach().clone()
+    return Parameter(exact, requires_grad=False) if isinstance(held, Parameter) else exact
 
 
 class EncodedFrames:

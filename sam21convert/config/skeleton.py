@@ -1,0 +1,39 @@
+"""Build a model whose tensors have no values yet."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    import torch
+
+    Model = TypeVar("Model", bound=torch.nn.Module)
+
+
+def skeleton(make: Callable[[], Model]) -> Model:
+    """Build a model on torch's device without memory, and draw no initial values.
+
+    On that device torch draws them in Python, and imports its compiler for it.
+
+    Args:
+        make: Builds the model. What it puts on another device gets its values, but for those that
+            ``torch.nn.init`` draws.
+
+    Returns:
+        The model, whose parameters and buffers are to be assigned.
+    """
+    import torch
+    from torch.overrides import TorchFunctionMode
+
+    class Undrawn(TorchFunctionMode):
+        """Every function of ``torch.nn.init`` returns its tensor as it is."""
+
+        def __torch_function__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+            given = kwargs or {}
+            if getattr(func, "__module__", None) == "torch.nn.init":
+                return given["tensor"] if "tensor" in given else args[0]
+            return func(*args, **given)
+
+    with torch.device("meta"), Undrawn():
+        return make()
