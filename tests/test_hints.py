@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 import sam21convert
 from sam21convert.commands import shared
@@ -162,6 +162,20 @@ def mixed_types() -> str:
     tensors = whole()
     name = "sam_prompt_encoder.point_embeddings.0.weight"
     return saved({**tensors, name: tensors[name].half()})
+
+
+def too_large(kind: torch.dtype = torch.float32, value: float = 1e6) -> str:
+    tensors = {name: tensor.to(kind) for name, tensor in whole().items()}
+    tensors["no_mem_embed"][:] = value
+    return saved(tensors)
+
+
+def with_a_head() -> str:
+    """An adapter of PEFT with ``modules_to_save=["head"]``."""
+    name = adapter("my lora")
+    path = Path(name) / "adapter_model.safetensors"
+    save_file({**load_file(path), "base_model.model.head.weight": torch.ones(2)}, path)
+    return name
 
 
 def two_yamls() -> str:
@@ -367,6 +381,9 @@ CASES: dict[str, Case] = {
     "an adapter of another shape": Case(
         lambda: ["convert", adapter(), "o.safetensors", "--base", trunk_of_other_width()], BASE
     ),
+    "an adapter with a head": Case(
+        lambda: ["convert", with_a_head(), "o.safetensors", "--base", "base.safetensors"]
+    ),
     "LoRA inside, inspected": Case(lambda: ["inspect", lora_inside()], line="(.*still inside.*)"),
     "LoRA inside, converted": Case(lambda: ["convert", lora_inside(), "o.safetensors"]),
     "LoRA inside, compared": Case(
@@ -401,6 +418,12 @@ CASES: dict[str, Case] = {
     "lossy": Case(lambda: ["convert", plain(), "o.safetensors", "--generation", "2.0"]),
     "lossless": Case(
         lambda: ["convert", older(), "o.safetensors", "--generation", "2.1", "--allow-lossy"],
+    ),
+    "a number too large for float16": Case(
+        lambda: ["convert", too_large(), "o.safetensors", "--dtype", "float16"], exits=(0, 0)
+    ),
+    "a number too large for float32": Case(
+        lambda: ["convert", too_large(torch.float64, 1e39), "o.safetensors", "--dtype", "float32"]
     ),
     "mixed types": Case(lambda: ["convert", mixed_types(), "a folder"]),
     "a debug model for ultralytics": Case(

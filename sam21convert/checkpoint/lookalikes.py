@@ -18,7 +18,7 @@ from ..dialects.keymap import target_name
 from ..errors import RefusedError, call_of
 from ..io.open import Source
 from ..io.tensor import Inventory
-from .parts import COMPILED
+from .parts import bare
 from .state_dict import ANCHORS, walk
 
 _CALL = call_of("convert", "...", "drop_hq=True")
@@ -236,7 +236,7 @@ def family_of(tensors: Inventory) -> ModelFamily | None:
     Returns:
         The family; None when it may be a SAM 2.
     """
-    clean = {name.replace(COMPILED, ""): spec for name, spec in tensors.items()}
+    clean = {bare(name): spec for name, spec in tensors.items()}
     prefix = _prefix(clean)
     if prefix:
         clean = {n.removeprefix(prefix): s for n, s in clean.items() if n.startswith(prefix)}
@@ -282,7 +282,7 @@ def _prefix(names: Iterable[str]) -> str | None:
     found = [
         clean.removesuffix(anchor)
         for name in names
-        for clean in [name.replace(COMPILED, "")]
+        for clean in [bare(name)]
         for anchor in _anchors()
         if clean == anchor or clean.endswith(f".{anchor}")
     ]

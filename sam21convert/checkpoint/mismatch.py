@@ -91,9 +91,10 @@ def hint(checkpoint: Checkpoint) -> str:
         written = call_of("convert", path)
         return f"{written} writes a new folder, with the names that transformers loads"
     if checkpoint.fit is not None and checkpoint.fit.faults == len(_of_8_bits(checkpoint.fit)):
+        powers = any(spec.dtype == "F8_E8M0" for _, spec in checkpoint.fit.wrong_type)
         return (
             f"no model runs in these types of 8 bits: {call_of('convert', path, 'dtype=float32')} "
-            "casts them, exactly; so do float16 and bfloat16"
+            f"casts them, exactly; so {'does' if powers else 'do float16 and'} bfloat16"
         )
     own = _own_tensors(checkpoint)
     if own is not None:

@@ -7,6 +7,7 @@ tell the dialect and the part, and so the names that the tensors have in a whole
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
@@ -15,7 +16,10 @@ from ..config.registry import shipped_tensors
 from ..dialects.keymap import compile_keymap, covers, target_name
 from ..dialects.rules import Dialect
 
-COMPILED = "_orig_mod."  # what torch.compile puts into names, anywhere
+# What torch.compile, FSDP and activation checkpointing put into names, anywhere.
+_WRAPPED = re.compile(
+    r"(?:(?<=\.)|^)(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\."
+)
 MAX_IN_ONE = 20  # models, or parts of one kind, that are told apart in one dict
 _EXAMPLE = "debug/sam2.1_debug"  # all models have its names, apart from numbers in them
 
@@ -91,6 +95,31 @@ class _Hit:
     form: _Form
     prefix: str
     known: int
+
+
+def bare(name: str) -> str:
+    """Take out of a name what wraps a module within a model.
+
+    Args:
+        name: a name with dots.
+
+    Returns:
+        The name without ``_orig_mod.``, ``_fsdp_wrapped_module.`` and their like.
+    """
+    return _WRAPPED.sub("", name) if "_mod" in name else name
+
+
+def wrapped_in(name: str) -> str | None:
+    """Tell what wraps a module within a model, by the name of a tensor.
+
+    Args:
+        name: a name with dots.
+
+    Returns:
+        The first of ``_orig_mod.`` and its like in the name, if there is one.
+    """
+    found = _WRAPPED.search(name)
+    return found and found[0]
 
 
 @lru_cache(maxsize=8192)
@@ -176,7 +205,7 @@ def parts_alone(names: Iterable[str], dialects: tuple[Dialect, ...]) -> list[Pla
         All parts together if each is there once. If one is there twice, those with the same prefix
         together, or else each alone.
     """
-    clean = {name: name.replace(COMPILED, "") for name in names}
+    clean = {name: bare(name) for name in names}
     if not any(name.endswith(_ends(dialects)) for name in clean.values()):
         return []
     tried = (_hits(list(clean.values()), dialect) for dialect in namings(dialects))
@@ -303,16 +332,16 @@ def _placed(clean: Mapping[str, str], group: Sequence[_Hit], hits: Sequence[_Hit
         if hit.form.dialect.task == "video"
     }
     prefix = around
-    if len(group) == 1:  # as it is written, with what torch.compile put into it
+    if len(group) == 1:  # as it is written, with what is put into it
         name = next(name for name in names if clean[name].startswith(group[0].prefix))
         prefix = name[: len(name) - len(_tail(name, clean[name].removeprefix(group[0].prefix)))]
     return Placed(prefix, names, parts)
 
 
 def _tail(name: str, clean: str) -> str:
-    """The shortest end of a name that is ``clean`` without ``COMPILED``."""
+    """The shortest end of a name that is ``clean`` when it is :func:`bare`."""
     start = len(name)
-    while name[start:].replace(COMPILED, "") != clean:
+    while bare(name[start:]) != clean:
         start -= 1
     return name[start:]
 

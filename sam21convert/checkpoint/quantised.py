@@ -20,7 +20,7 @@ from ..errors import RefusedError
 from ..hub.remote import HubPath
 from ..io.source import CONFIG, WEIGHTS, Placeholder, Source
 from ..io.tensor import TensorRef
-from .parts import COMPILED
+from .parts import bare
 from .state_dict import ANCHORS
 
 _MAX_DEPTH = 4
@@ -101,7 +101,7 @@ def _state_dicts(root: Any) -> Iterator[tuple[tuple[str, ...], Mapping[Any, Any]
         if not isinstance(node, dict) or id(node) in seen:
             continue
         seen.add(id(node))
-        if any(isinstance(n, str) and n.replace(COMPILED, "").endswith(_anchors()) for n in node):
+        if any(isinstance(n, str) and bare(n).endswith(_anchors()) for n in node):
             yield keys, node
         if len(keys) < _MAX_DEPTH:
             waiting += [((*keys, str(k)), v) for k, v in node.items() if isinstance(v, dict)]

@@ -14,7 +14,7 @@ from ..errors import RefusedError
 from ..io.open import Source
 from ..io.source import tensors_of
 from ..io.tensor import TensorRef
-from .parts import COMPILED, MAX_IN_ONE, parts_alone, with_own_names
+from .parts import MAX_IN_ONE, bare, parts_alone, with_own_names, wrapped_in
 
 # Tensors by whose names a state dict is found, the most characteristic first.
 ANCHORS = (
@@ -79,13 +79,13 @@ def unwrap(source: Source, *, weights: str | None = None, prefix: str | None = N
         if clean in tensors:
             raise RefusedError(f"{source.path}: {name} and another tensor are both {clean}")
         tensors[clean] = found.tensors[name]
-    infix = any(COMPILED in name.removeprefix(found.prefix) for name in found.names)
-    wrappers = (*found.path, *filter(None, (found.prefix, COMPILED if infix else "")))
+    inside = (wrapped_in(name.removeprefix(found.prefix)) for name in found.names)
+    wrappers = (*found.path, *filter(None, (found.prefix, *dict.fromkeys(inside))))
     left = [name for name in found.tensors if name not in found.names]
     beside = _siblings(source.root, found)
     holding = [name for name, value in beside if _holds_tensors(value)]
     stubs = {
-        name.removeprefix(found.prefix).replace(COMPILED, ""): value
+        bare(name.removeprefix(found.prefix)): value
         for name, value in _node(source.root, found.path).items()
         if isinstance(name, str) and not isinstance(value, TensorRef)
     }
@@ -170,7 +170,7 @@ def _state_dicts(root: Any) -> Iterator[_Found]:
     found = _joined(root, found)
     if holders and not found:
         path, tensors = max(holders, key=lambda holder: len(holder[1]))
-        names = {name: name.replace(COMPILED, "") for name in tensors}
+        names = {name: bare(name) for name in tensors}
         yield _Found(path, tensors, "", names, is_known=False)
     for one in found:
         swapped = one.path == ("state_dict",) and _TRAINED in root
@@ -186,7 +186,7 @@ def _whole(holders: Sequence[tuple[tuple[str, ...], Mapping[str, TensorRef]]]) -
         ends = tuple(anchors)
         for path, tensors in holders:
             for name in tensors:
-                if not name.replace(COMPILED, "").endswith(ends):
+                if not bare(name).endswith(ends):
                     continue
                 anchor = next((one for one in anchors if _tail(name, one)), "")
                 if anchor:
@@ -197,7 +197,7 @@ def _whole(holders: Sequence[tuple[tuple[str, ...], Mapping[str, TensorRef]]]) -
         for prefix in several:
             longer = tuple(p for p in several if p != prefix and p.startswith(prefix))
             clean = {
-                name: name.removeprefix(prefix).replace(COMPILED, "")
+                name: bare(name.removeprefix(prefix))
                 for name in tensors
                 if name.startswith(prefix) and not name.startswith(longer)
             }
@@ -247,12 +247,12 @@ def _words(key: str) -> set[str]:
 
 
 def _tail(name: str, anchor: str) -> str:
-    """The end of ``name`` that equals ``anchor`` without ``COMPILED``, or an empty string."""
-    clean = name.replace(COMPILED, "")
+    """The end of ``name`` that equals ``anchor`` when it is bare, or an empty string."""
+    clean = bare(name)
     if clean != anchor and not clean.endswith(f".{anchor}"):
         return ""
     start = len(name)
-    while name[start:].replace(COMPILED, "") != anchor:
+    while bare(name[start:]) != anchor:
         start -= 1
     return name[start:]
 

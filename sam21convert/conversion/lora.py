@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from itertools import accumulate
 from pathlib import Path
-from typing import TypeAlias
 
 from ..checkpoint.identify import IdentifiedCheckpoint
 from ..checkpoint.lora import Adapter
-from ..checkpoint.lora_names import LoraChange
-from ..checkpoint.lora_settings import scale_of
 from ..checkpoint.remap import CanonicalTensors
-from ..dialects import DIALECTS
-from ..dialects.keymap import KeyMap, KeyMapEntry, compile_keymap
 from ..errors import MismatchError
 from ..io.data.checksums import same_bytes
-from ..io.tensor import Factors, Inventory, Merged, Part, TensorRef, TensorSpec
+from ..io.tensor import Merged, Part, TensorRef
 from ..packages import require
-
-Update: TypeAlias = tuple[Factors, ...]
+from .lora_places import Update, check_shapes, find_places
 
 
 @dataclass(frozen=True)
@@ -31,15 +26,20 @@ class MergedAdapter:
         tensors: the tensors of the base, changed.
         repeats: pairs of names in the adapter whose tensors replace the same tensor of the base, so
             that they must be equal.
+        notes: where its tensors belong, where their names do not say it.
     """
 
     adapter: Adapter
     tensors: CanonicalTensors[Part]
     repeats: tuple[tuple[str, str], ...]
+    notes: tuple[str, ...] = ()
 
 
 def merge(
-    tensors: CanonicalTensors[TensorRef], adapter: Adapter, base: IdentifiedCheckpoint
+    tensors: CanonicalTensors[TensorRef],
+    adapter: Adapter,
+    base: IdentifiedCheckpoint,
+    dropped: Collection[str] = (),
 ) -> MergedAdapter:
     """Merge an adapter into the tensors of its base. Reads no data.
 
@@ -47,6 +47,7 @@ def merge(
         tensors: the tensors of ``base``.
         adapter: the adapter, of a model in any dialect, which need not be that of ``base``.
         base: the checkpoint that it is merged into.
+        dropped: names in the adapter that are left out because the caller asked for it.
 
     Returns:
         The changed tensors. The origins are prefixed with the path of the base, unless the adapter
@@ -54,22 +55,24 @@ def merge(
 
     Raises:
         MismatchError: when a tensor of the adapter has no place in the base, or another shape.
+        RefusedError: when a tensor to be left out is one of SAM 2.
         MissingPackageError: when torch has to compute how the adapter began, and is not installed.
     """
     path, inside = adapter.source.path, adapter.source is base.source
+    found = find_places(adapter, base.keymap.canonical, dropped)
     parts: dict[str, Part] = {}
     origins = {
         name: names if inside else tuple(f"{base.source.path}: {one}" for one in names)
         for name, names in tensors.origins.items()
     }
-    places, repeats = _places(adapter, base.keymap.canonical)
-    for name, (entry, change) in places.items():
+    for name, entry in found.entries.items():
+        change = adapter.changes[name]
         if not set(entry.canonical) <= set(tensors.parts):
             raise MismatchError(
                 f"{path}: {name} has no place in {base.source.path}",
                 hint="`base=CHECKPOINT` takes the whole model that the adapter was made for",
             )
-        _check_shapes(adapter, name, entry.spec, change.how)
+        check_shapes(adapter, name, entry.spec, change.how)
         rows = [tensors.parts[one].spec.shape[0] for one in entry.canonical]
         for one, start, count in zip(entry.canonical, accumulate([0, *rows]), rows, strict=False):
             whole = len(entry.canonical) == 1
@@ -77,7 +80,7 @@ def merge(
             parts[one] = _merged(path, tensors.parts[one], how)
             kept = () if isinstance(how, TensorRef) else origins[one]
             origins[one] = (*kept, *change.names)
-    return MergedAdapter(adapter, tensors.updated(parts, origins), tuple(repeats))
+    return MergedAdapter(adapter, tensors.updated(parts, origins), found.repeats, found.notes)
 
 
 def refuse_unequal_changes(merged: MergedAdapter) -> None:
@@ -100,101 +103,10 @@ def refuse_unequal_changes(merged: MergedAdapter) -> None:
             )
 
 
-def _places(
-    adapter: Adapter, inventory: Inventory
-) -> tuple[dict[str, tuple[KeyMapEntry, LoraChange]], list[tuple[str, str]]]:
-    """For each name in the adapter, its place in the dialect that has most of the names.
-
-    Of several names with one place the first counts; the pairs of names come second.
-    Raises :class:`MismatchError` when the dialect does not have all of them.
-    """
-    names = list(adapter.changes)
-    tables = [_table(compile_keymap(d, inventory)) for d in DIALECTS if not d.permutes]
-    read = max(
-        (
-            {name: table.get(name.removeprefix(prefix)) for name in names}
-            for prefix in _prefixes(names)
-            for table in tables
-        ),
-        key=lambda reading: sum(entry is not None for entry in reading.values()),
-    )
-    if unknown := [name for name, entry in read.items() if entry is None]:
-        more = f", and {len(unknown) - 4} more" if len(unknown) > 4 else ""
-        raise MismatchError(
-            f"{adapter.source.path}: {', '.join(unknown[:4])}{more}: a SAM 2 of the size of the "
-            "base has no tensors of these names",
-            hint="`base=CHECKPOINT` takes the model that the adapter was made for",
-        )
-    places: dict[str, tuple[KeyMapEntry, LoraChange]] = {}
-    repeats: list[tuple[str, str]] = []
-    taken: dict[str, str] = {}
-    for name, entry in read.items():
-        if entry is None:
-            continue
-        before = taken.setdefault(entry.key, name)
-        if before == name:
-            places[name] = (entry, adapter.changes[name])
-        else:
-            repeats.append((before, name))
-    return places, repeats
-
-
-def _prefixes(names: list[str]) -> list[str]:
-    """Prefixes that a model around SAM 2 may have added: what all names begin with, or less."""
-    split = [name.split(".")[:-1] for name in names]
-    common = []
-    for segments in zip(*split, strict=False):
-        if len(set(segments)) > 1:
-            break
-        common.append(f"{segments[0]}.")
-    return ["".join(common[:count]) for count in range(len(common) + 1)]
-
-
-def _table(keymap: KeyMap) -> dict[str, KeyMapEntry]:
-    """The entries of a dialect by every name that they may have."""
-    own = {entry.key: entry for entry in keymap.entries}
-    others = {**keymap.aliases, **keymap.tied}
-    return {**{name: own[of] for name, of in others.items()}, **own}
-
-
 def _alike(one: Update | TensorRef, other: Update | TensorRef) -> bool:
     """Whether two changes are equal tensors; factors never count as equal."""
     both = isinstance(one, TensorRef) and isinstance(other, TensorRef)
     return both and same_bytes(one, other)  # type: ignore[arg-type]
-
-
-def _check_shapes(adapter: Adapter, name: str, spec: TensorSpec, how: Update | TensorRef) -> None:
-    if isinstance(how, TensorRef):
-        fits, found = how.spec.shape == spec.shape, str(how.spec)
-    else:
-        fits = all(_fits(one, spec) for one in how)
-        if any(one.start is not None for one in how):
-            rank = min(scale_of(adapter.settings, name.removesuffix(".weight"))[0], *spec.shape)
-            fits = fits and {one.right.spec.shape[0] for one in how} == {rank}
-        found = ", ".join(
-            f"the product of {one.left.spec} and {one.right.spec}"
-            + (f", {one.magnitude.spec}" if one.magnitude else "")
-            for one in how
-        )
-    if not fits:
-        raise MismatchError(
-            f"{adapter.source.path}: {name} is {list(spec.shape)} in the base, and in the adapter "
-            f"{found}",
-            hint="`base=CHECKPOINT` takes the model that the adapter was made for; the change of a "
-            "grouped convolution is not merged, here as in PEFT",
-        )
-
-
-def _fits(factors: Factors, spec: TensorSpec) -> bool:
-    """Whether factors change a weight of this shape: all of its rows, or the part they name."""
-    left, right, length = factors.left.spec, factors.right.spec, factors.magnitude
-    rows = left.shape[0]
-    end = rows if factors.first is None else spec.shape[0]
-    return (
-        (factors.first or 0) + rows <= spec.shape[0] <= end
-        and right.shape[1:] == spec.shape[1:]
-        and (length is None or length.spec.numel == rows)
-    )
 
 
 def _rows(how: Update | TensorRef, start: int, count: int) -> Update | TensorRef:

@@ -6,8 +6,9 @@ Headers decide it, and the values of a few small tensors, which are read in one 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from ..checkpoint.identify import IdentifiedCheckpoint, identify
@@ -29,6 +30,7 @@ from ..io.sharded import Shards, split
 from ..io.source import CONFIG, FOLDERS, Container, refuse_input
 from ..io.tensor import OF_TORCH, Part, Tensor
 from ..model.config import Generation, ModelConfig
+from ..report import fold
 from .base import adopt_size_of, complete_from
 from .generation import (
     GenerationChange,
@@ -208,13 +210,15 @@ def _planned(
 class _Inputs:
     """What is read. ``before`` is the state of the given files before they were opened.
 
-    ``adapter`` is merged into the checkpoint, or a LoRA that is ``inside`` it.
+    ``adapter`` is merged into the checkpoint, or a LoRA that is ``inside`` it; without the tensors
+    in it that are ``dropped``.
     """
 
     checkpoint: Checkpoint
     base: Checkpoint | None
     adapter: Adapter | None
     inside: Adapter | None
+    dropped: Sequence[str]
     before: Fingerprints
 
     @property
@@ -229,6 +233,7 @@ def _open(source: str | Path, options: ConvertOptions) -> _Inputs:
     before = {file: state for path in given for file, state in fingerprints_at(path).items()}
     base = options.base
     adapter = None if base is None else find_adapter(locate(source))
+    dropped, of_adapter = _dropped(adapter, options.drop)
     if adapter is not None and base is not None:
         source, base = base, None
     opened_base = None if base is None else open_checkpoint(base)
@@ -236,7 +241,7 @@ def _open(source: str | Path, options: ConvertOptions) -> _Inputs:
         source,
         options.config,
         drop_hq=options.drop_hq,
-        drop=options.drop,
+        drop=tuple(pattern for pattern in options.drop if pattern not in of_adapter),
         weights=options.weights,
         prefix=options.prefix,
         with_lora=adapter is None,
@@ -249,7 +254,15 @@ def _open(source: str | Path, options: ConvertOptions) -> _Inputs:
             hint="leave it out",
         )
     opened = assume_generation(adopt_size_of(opened, opened_base), options.generation)
-    return _Inputs(opened, opened_base, adapter, inside, before)
+    return _Inputs(opened, opened_base, adapter, inside, dropped, before)
+
+
+def _dropped(adapter: Adapter | None, patterns: Sequence[str]) -> tuple[list[str], set[str]]:
+    """Names in an adapter that are to be left out, and the patterns that name any."""
+    names = list(adapter.changes) if adapter else []
+    hits = {pattern: [n for n in names if fnmatchcase(n, pattern)] for pattern in patterns}
+    used = {pattern for pattern, found in hits.items() if found}
+    return [name for name in names if any(name in hits[one] for one in used)], used
 
 
 @dataclass(frozen=True)
@@ -275,7 +288,9 @@ def _make(
     completed = complete_from(base, read, source, dialect)
     model = completed.model
     lora = adapter or inputs.inside
-    merged = None if lora is None else merge(completed.tensors, lora, source)
+    merged = None
+    if lora is not None:
+        merged = merge(completed.tensors, lora, source, inputs.dropped)
     tensors: CanonicalTensors[Part] = completed.tensors if merged is None else merged.tensors
     change = plan_generation(options.generation, model, tensors, dialect)
     small = read_small_tensors(source, model, tensors, change.removed, merged)
@@ -293,6 +308,8 @@ def _make(
         output.origins_for(target),
         (
             *_notes_on_lora(source, adapter, options.lora_alpha),
+            *(merged.notes if merged else ()),
+            *_notes_on_dropped(inputs.dropped),
             *change.notes(),
             *notes_on_source(source, small.trained),
             *notes_on_base(model, [name for name in completed.added if covers(dialect, name)]),
@@ -309,6 +326,11 @@ def _notes_on_lora(
         yield f"merged into {source.source.path}: {adapter}"
     if source.lora is not None:
         yield source.lora.note(alpha)
+
+
+def _notes_on_dropped(names: Sequence[str]) -> Iterator[str]:
+    if names:
+        yield f"left out of the adapter, not part of the model: {', '.join(fold(names))}"
 
 
 def _with_all_files(plan: Plan) -> Plan:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -40,6 +41,14 @@ def prefixed(prefix: str) -> Callable[[State], State]:
     return lambda state: {f"{prefix}{name}": value for name, value in state.items()}
 
 
+def within(mark: str) -> Callable[[State], State]:
+    """Each block of the trunk is wrapped."""
+    return lambda state: {
+        re.sub(r"(?<![a-z_.])((?:.*\.)?blocks\.\d+\.)", rf"\1{mark}", name): value
+        for name, value in state.items()
+    }
+
+
 def under(
     key: str, inner: Callable[[State], State] = dict, beside: State | None = None
 ) -> Callable[[State], State]:
@@ -58,6 +67,14 @@ WRAPPERS: dict[str, list[tuple[Callable[[State], State], tuple[str, ...]]]] = {
         (prefixed("_orig_mod."), ("_orig_mod.",)),
         (prefixed("module._orig_mod."), ("module._orig_mod.",)),
         (prefixed("_orig_mod.module."), ("_orig_mod.module.",)),
+        (within("_orig_mod."), ("_orig_mod.",)),
+    ],
+    "FSDP, checkpointing": [
+        (within("_fsdp_wrapped_module."), ("_fsdp_wrapped_module.",)),
+        (
+            lambda s: prefixed("module.")(within("_checkpoint_wrapped_module.")(s)),
+            ("module.", "_checkpoint_wrapped_module."),
+        ),
     ],
     "EMA": [
         (lambda s: {**prefixed("module.")(s), "n_averaged": ONE}, ("module.",)),

@@ -16,6 +16,13 @@ Read: TypeAlias = Callable[[TensorRef], bytes | bytearray]  # returns the extent
 
 _NUMPY = {"F16": "<f2", "F32": "<f4", "F64": "<f8"}
 _BLOCK = 1 << 14  # elements computed at a time, few enough to stay in the cache
+# Types that others may be too large for: their bits, and the exponent of infinity and NaN.
+_EXPONENTS = {"F16": ("<u2", 0x7C00), "BF16": ("<u2", 0x7F80), "F32": ("<u4", 0x7F800000)}
+_LARGER = {
+    "F16": {"F64", "F32", "BF16", "F8_E8M0"},
+    "BF16": {"F64", "F32"},
+    "F32": {"F64"},
+}
 
 
 def contiguous_bytes(raw: bytes | bytearray, ref: TensorRef) -> memoryview:
@@ -57,6 +64,28 @@ def cast(raw: bytes | memoryview, source: str, target: str) -> bytes:
     )
 
 
+def became_infinite(raw: bytes | memoryview, source: str, made: bytes, target: str) -> bool:
+    """Tell whether a cast made a number infinite.
+
+    Args:
+        raw: Little-endian elements.
+        source: Their type.
+        made: The same elements, cast.
+        target: Their type now.
+
+    Returns:
+        True if an element that was finite is not any more.
+    """
+    if source not in _LARGER.get(target, ()):
+        return False
+    kind, exponent = _EXPONENTS[target]
+    bits = np.frombuffer(made, kind) & np.array(exponent, kind)
+    if not bits.size or int(bits.max()) != exponent:
+        return False
+    lost = np.isinf(to_float32(made, target)) & np.isfinite(to_float(raw, source))
+    return bool(lost.any())
+
+
 def constant_bytes(constant: Constant, dtype: str) -> bytes:
     """Make the elements of a constant tensor.
 
@@ -88,6 +117,7 @@ def merged_bytes(part: Merged, dtype: str, read: Read) -> Iterator[bytes]:
 
     Raises:
         RefusedError: If a start that has to be taken off is not determined.
+        OverflowError: If a number is too large for the type.
     """
     values = _values(part.base, read)
     for update in part.updates:
@@ -100,7 +130,11 @@ def merged_bytes(part: Merged, dtype: str, read: Read) -> Iterator[bytes]:
         values = np.ascontiguousarray(values.transpose(part.axes))
     values = values.reshape(-1)
     for start in range(0, len(values), _BLOCK):
-        yield from_float32(values[start : start + _BLOCK], dtype)
+        block = values[start : start + _BLOCK]
+        made = from_float32(block, dtype)
+        if became_infinite(block.tobytes() if dtype in _LARGER else b"", "F32", made, dtype):
+            raise OverflowError
+        yield made
 
 
 def _change(rows: NDArray[np.float32], factors: Factors, read: Read) -> None:

@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeAlias, TypeGuard
 
-from ...errors import UnreadableError
+from ...errors import RefusedError, UnreadableError
 from ...report import Progress
 from ..tensor import Constant, Joined, Merged, Part, Tensor, TensorRef
 
@@ -149,7 +149,7 @@ def read_bytes(files: Files, ref: TensorRef) -> bytearray:
     return raw
 
 
-def payload(files: Files, tensor: Tensor) -> Iterator[memoryview]:
+def payload(files: Files, tensor: Tensor, name: str = "a tensor") -> Iterator[memoryview]:
     """Compute the bytes of a tensor as they are in an output.
 
     Read all pieces of one tensor before those of the next: a lock is held in between, so that only
@@ -158,6 +158,7 @@ def payload(files: Files, tensor: Tensor) -> Iterator[memoryview]:
     Args:
         files: Opens the files.
         tensor: The tensor.
+        name: What an error calls it.
 
     Yields:
         Its bytes in row-major order, piece by piece; each piece is valid until the next is
@@ -165,24 +166,35 @@ def payload(files: Files, tensor: Tensor) -> Iterator[memoryview]:
 
     Raises:
         UnreadableError: If a file ends too early or cannot be read.
+        RefusedError: If a number is too large for the type of the output.
     """
     dtype = tensor.spec.dtype
     for part in tensor.parts:
-        if is_plain(part, dtype):
-            yield from read_chunks(files, part.path, part.offset, part.spec.nbytes)
-        elif isinstance(part, TensorRef) and part.stride is None:
-            from .cast import cast
+        try:
+            yield from _pieces(files, part, dtype)
+        except OverflowError:
+            wider = {"F16": "`dtype=bfloat16` or `dtype=float32` holds them"}
+            raise RefusedError(
+                f"{part.refs[0].path}: {name} has numbers that are too large for {dtype}, and "
+                "would be infinite",
+                hint=wider.get(dtype, "without `dtype` they stay as they are"),
+            ) from None
 
-            for chunk in read_chunks(files, part.path, part.offset, part.spec.nbytes):
-                yield memoryview(cast(chunk, part.spec.dtype, dtype))
-        else:
-            with _IN_MEMORY:
-                for piece in _computed(files, part, dtype):
-                    yield memoryview(piece)
+
+def _pieces(files: Files, part: Part, dtype: str) -> Iterator[memoryview]:
+    if is_plain(part, dtype):
+        yield from read_chunks(files, part.path, part.offset, part.spec.nbytes)
+    elif isinstance(part, TensorRef) and part.stride is None:
+        for chunk in read_chunks(files, part.path, part.offset, part.spec.nbytes):
+            yield memoryview(_cast(chunk, part, dtype))
+    else:
+        with _IN_MEMORY:
+            for piece in _computed(files, part, dtype):
+                yield memoryview(piece)
 
 
 def _computed(files: Files, part: Part, dtype: str) -> Iterator[bytes]:
-    from .cast import cast, constant_bytes, contiguous_bytes, merged_bytes
+    from .cast import constant_bytes, contiguous_bytes, merged_bytes
 
     if isinstance(part, Constant):
         yield constant_bytes(part, dtype)
@@ -191,7 +203,17 @@ def _computed(files: Files, part: Part, dtype: str) -> Iterator[bytes]:
     else:
         contiguous = contiguous_bytes(read_bytes(files, part), part)
         for start in range(0, len(contiguous), CHUNK):
-            yield cast(contiguous[start : start + CHUNK], part.spec.dtype, dtype)
+            yield _cast(contiguous[start : start + CHUNK], part, dtype)
+
+
+def _cast(chunk: memoryview, part: TensorRef, dtype: str) -> bytes:
+    """Some elements of a tensor in another type, which must hold them."""
+    from .cast import became_infinite, cast
+
+    made = cast(chunk, part.spec.dtype, dtype)
+    if became_infinite(chunk, part.spec.dtype, made, dtype):
+        raise OverflowError
+    return made
 
 
 def _batches(placed: Mapping[str, tuple[Tensor, int]]) -> list[list[_Placed]]:
@@ -246,7 +268,7 @@ def copy_tensors(
                 _copy(files, part, out, offset, progress, writing)
                 offset += part.spec.nbytes
             else:
-                for chunk in payload(files, Tensor(tensor.spec, (part,))):
+                for chunk in payload(files, Tensor(tensor.spec, (part,)), name):
                     crc = crc32(chunk, crc)
                     with writing:
                         write_at(out, chunk, offset)
