@@ -166,7 +166,7 @@ def mixed_types() -> str:
 
 def too_large(kind: torch.dtype = torch.float32, value: float = 1e6) -> str:
     tensors = {name: tensor.to(kind) for name, tensor in whole().items()}
-    tensors["no_mem_embed"][:] = value
+    tensors["no_mem_embed"] = torch.full_like(tensors["no_mem_embed"], value)
     return saved(tensors)
 
 
