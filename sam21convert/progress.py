@@ -54,17 +54,20 @@ class Phase:
         """Name the phase, its step, and which of how many that is.
 
         Args:
-            room: A number of columns, in which the name of the step is cut.
+            room: The number of columns. The name of the step is cut, then left out, and then the
+                label is cut.
 
         Returns:
-            A text such as ``comparing point (3 of 14)``.
+            A text such as ``comparing point (3 of 14)``, which is not longer.
         """
         count = f" ({self.steps} of {self.total})" if self.doing and self.total else ""
-        room -= len(count) + len(self.label) + 1
-        doing = self.doing
-        if len(doing) > max(room, _SHORTEST):
-            doing = f"...{doing[3 - max(room, _SHORTEST) :]}"
-        return f"{self.label} {doing}".rstrip() + count
+        label, doing = self.label, f" {self.doing}" if self.doing else ""
+        left = room - len(label) - len(count)
+        if len(doing) > left:
+            doing = f" ...{doing[4 - left :]}" if left > _SHORTEST else ""
+        if len(label) + len(doing) + len(count) > room:
+            label = f"{label[: max(room - len(count) - 3, 0)]}..."
+        return f"{label}{doing}{count}"[: max(room, 0)]
 
     def beside(self) -> str:
         """Say how long the phase takes, and how much was done where that is no number of steps.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from html import escape
@@ -108,11 +107,13 @@ class Table:
             line among the rows belongs to the row above it.
         gives: The column that a narrow terminal makes narrower.
         right: The columns of numbers, which stand on the right.
+        cut: Whether a cell that is too long loses its beginning instead of going on below.
     """
 
     rows: tuple[tuple[str, ...] | Line, ...]
     gives: int = -1
     right: tuple[int, ...] = ()
+    cut: bool = False
 
     def __str__(self) -> str:
         return "\n".join(self._lines())
@@ -420,61 +421,3 @@ def not_checkpoints(names: Sequence[str]) -> str:
     files = "1 file" if len(names) == 1 else f"{len(names):,} files"
     more = ", ..." if len(names) > _NAMED else ""
     return f"no checkpoints: {files}: {', '.join(map(one_line, names[:_NAMED]))}{more}"
-
-
-_Pattern: TypeAlias = tuple[tuple[str, ...], ...]  # the choices at each position
-
-
-def fold(names: Iterable[str]) -> list[str]:
-    """Shorten a list of names for printing.
-
-    ``blocks.0.norm1.weight`` ... ``blocks.11.norm2.bias`` become
-    ``blocks.{0...11}.norm{1,2}.{bias,weight}``. Names are only joined when all combinations in the
-    braces occur, so that the short form never says more than the list did.
-
-    Args:
-        names: The names, each of which counts once.
-
-    Returns:
-        Names with braces, in the order in which they occur first. Line breaks and control
-        characters are escaped.
-    """
-    patterns: list[_Pattern] = [
-        tuple((piece,) for piece in _pieces(name)) for name in dict.fromkeys(names)
-    ]
-    for position in reversed(range(max(map(len, patterns), default=0))):
-        patterns = _merge(patterns, position)
-    return [one_line("".join(map(_brace, pattern))) for pattern in patterns]
-
-
-def _pieces(name: str) -> list[str]:
-    """Cut a name into text, number, text, ... and its last segment."""
-    stem, dot, last = name.rpartition(".")
-    return [*re.split(r"(\d+)", stem + dot), *re.split(r"(\d+)", last)]
-
-
-def _merge(patterns: list[_Pattern], position: int) -> list[_Pattern]:
-    """Join the patterns that are alike but for a number or last segment at ``position``."""
-    choices: dict[tuple[_Pattern, _Pattern | None], list[str]] = {}
-    for pattern in patterns:
-        last = position == len(pattern) - 1
-        if position < len(pattern) and (last or all(map(str.isdecimal, pattern[position]))):
-            alike = (pattern[:position], pattern[position + 1 :])
-            choices.setdefault(alike, []).extend(pattern[position])
-        else:
-            choices[pattern, None] = []
-    return [
-        before if after is None else (*before, tuple(found), *after)
-        for (before, after), found in choices.items()
-    ]
-
-
-def _brace(choices: tuple[str, ...]) -> str:
-    if len(choices) == 1:
-        return choices[0]
-    if all(map(str.isdecimal, choices)):
-        numbers = sorted(map(int, choices))
-        if len(numbers) > 2 and numbers == list(range(numbers[0], numbers[-1] + 1)):
-            return f"{{{numbers[0]}...{numbers[-1]}}}"
-        return f"{{{','.join(map(str, numbers))}}}"
-    return f"{{{','.join(sorted(choices))}}}"

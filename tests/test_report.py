@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import sam21convert
-from sam21convert.report import Part, Report, fold, one_line, table
+from sam21convert.io.folding import fold
+from sam21convert.report import Part, Report, one_line, table
 
 from .support.checkpoints import DEBUG
 

@@ -11,21 +11,11 @@ from typing import TYPE_CHECKING, Any
 from ..config.registry import format_line
 from ..dialects import OFFICIAL
 from ..hub.resolve import resolve
+from ..io.folding import fold
 from ..io.source import CONFIG, Container
 from ..io.tensor import TensorSpec
 from ..model.config import Generation
-from ..report import (
-    BLANK,
-    SILENT,
-    Line,
-    Part,
-    Progress,
-    Report,
-    fold,
-    one_line,
-    size_text,
-    table,
-)
+from ..report import BLANK, SILENT, Line, Part, Progress, Report, one_line, size_text, table
 from .mismatch import describe, part_text
 from .open import Checkpoint, open_checkpoint
 from .order import in_model_order

@@ -10,8 +10,8 @@ from ..dialects import DIALECTS
 from ..dialects.keymap import Fit
 from ..dialects.rules import Dialect
 from ..errors import MismatchError, call_of
+from ..io.folding import fold
 from ..io.tensor import FLOAT8_DTYPES
-from ..report import fold
 from .drop import drop_options, is_within
 from .open import Checkpoint, shipped_keymap
 from .parts import folded, names_of

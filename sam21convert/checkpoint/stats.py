@@ -11,8 +11,9 @@ from typing import Literal, TypeAlias
 from ..io.data.checksums import check_sums, used_blobs
 from ..io.data.copy import Files
 from ..io.data.measure import Measures, can_be_measured, measure
+from ..io.folding import few
 from ..io.tensor import TensorRef
-from ..report import BLANK, SILENT, Part, Progress, Table, fold, heading, labelled
+from ..report import BLANK, SILENT, Part, Progress, Table, heading, labelled
 from .open import Checkpoint
 from .order import in_model_order
 
@@ -91,10 +92,9 @@ class Statistics:
         Returns:
             A row for each tensor, the name last, and what is unusual below them.
         """
-        rows = Table(
-            (heading(_HEAD), *map(_cells, self.tensors)), right=tuple(range(len(_HEAD) - 1))
-        )
-        return [rows, BLANK, *(labelled(kind, text) for kind, text in self._unusual())]
+        rows = (heading(_HEAD), *map(_cells, self.tensors))
+        numbers = Table(rows, right=tuple(range(len(_HEAD) - 1)), cut=True)
+        return [numbers, BLANK, *(labelled(kind, text) for kind, text in self._unusual())]
 
     def to_html(self) -> str:
         """Give the statistics for a notebook.
@@ -120,9 +120,10 @@ class Statistics:
             if one.kind != "constant":
                 yield one.kind, f"{one.name}: {one.why}"
             elif one.name == constant[0]:
-                names = fold(constant)
-                more = " ..." if len(names) > _SHOWN else ""
-                yield "constant", f"{len(constant)}: {', '.join(names[:_SHOWN])}{more}"
+                yield (
+                    "constant",
+                    f"{len(constant)} of {len(self.tensors):,} tensors: {few(constant, _SHOWN)}",
+                )
 
 
 def statistics(checkpoint: Checkpoint, progress: Progress = SILENT) -> Statistics:
@@ -197,7 +198,7 @@ def _unusual(refs: Mapping[str, TensorRef], found: Mapping[str, Measures]) -> It
 def _cells(one: TensorStats) -> tuple[str, ...]:
     numbers = (_number(value) for value in (one.mean, one.std, one.min, one.max))
     counts = ("-" if value is None else f"{value:,}" for value in (one.nan, one.inf, one.zeros))
-    return *numbers, *counts, f"{one.name} {one.dtype} {list(one.shape)}"
+    return *numbers, *counts, one.name
 
 
 def _number(value: float | None) -> str:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from html import escape
 from typing import TypeAlias
 
+from ..io.folding import braced
 from ..io.tensor import TensorSpec
 from ..report import Line, Part, Table, size_text
 
@@ -130,7 +131,7 @@ def _children(found: Mapping[str, list[_Named]]) -> Iterator[Module]:
         kind = None if _NUMBER.fullmatch(name) else name
         alike.setdefault((kind, tuple(tensors)), []).append(name)
     for (kind, inside), names in alike.items():
-        made = _module(_braced(names) if kind is None else kind, len(names), inside)
+        made = _module(braced(map(int, names)) if kind is None else kind, len(names), inside)
         # A list, or what is around a single module, is no level of its own.
         numbered = all(_NUMBERED.match(one.name) for one in made.modules)
         if made.leaves or made.copies > 1 or not (numbered or len(made.modules) == 1):
@@ -138,19 +139,6 @@ def _children(found: Mapping[str, list[_Named]]) -> Iterator[Module]:
         else:
             for one in made.modules:
                 yield replace(one, name=f"{made.name}.{one.name}")
-
-
-def _braced(numbers: Sequence[str]) -> str:
-    """Numbers in braces: ``{0-2,5}``; a single one as it is."""
-    if len(numbers) == 1:
-        return numbers[0]
-    runs: list[list[int]] = []
-    for number in sorted(map(int, numbers)):
-        if runs and number == runs[-1][-1] + 1:
-            runs[-1].append(number)
-        else:
-            runs.append([number])
-    return "{" + ",".join(f"{run[0]}-{run[-1]}" if run[1:] else f"{run[0]}" for run in runs) + "}"
 
 
 def _rows(module: Module, depth: int, indent: str = "") -> Iterator[tuple[str, str, str, str]]:

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from ..io.data.checksums import check_sums, used_blobs
+from ..io.folding import fold
 from ..model.config import ModelConfig
-from ..report import SILENT, Line, Part, Progress, Toned, fold, labelled
+from ..report import SILENT, Line, Part, Progress, Toned, labelled
 from .inspect import faults, missing_copies, untold
 from .mismatch import hint
 from .open import Checkpoint, open_checkpoint, unequal_copies

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeAlias
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
@@ -13,9 +15,14 @@ from ..report import Line, Part, Table, Tone, Toned, one_line
 _STYLES: dict[Tone, str] = {"good": "green", "bad": "red", "note": "yellow", "dim": "dim"}
 # What a column keeps that is made narrower, of the terminal or of itself; or a row goes on below.
 _LEAST, _LEAST_OF_ITSELF = 0.3, 0.5
+_LEAST_CUT = 16  # columns of what loses its beginning
 _NARROWEST = 20  # columns; a narrower terminal wraps by itself
 _GAP = "  "
 _ANY = 1 << 20  # columns of what is not wrapped
+
+_CUT = "..."
+_WORD = re.compile(r"\S+")
+_SEAM = re.compile(r"[./_,:}-]")
 
 _Words: TypeAlias = Callable[[str], str]
 
@@ -49,6 +56,38 @@ def drawn(parts: Sequence[Part], width: int | None, *, colours: bool, words: _Wo
     return captured.get().removesuffix("\n")
 
 
+def _breaks(text: str, width: int) -> list[int]:
+    """Where a text goes on in the next line.
+
+    It does between words; and within a word that is wider than a line, after a dot or the like.
+    """
+    breaks, start = [], 0
+    for word in _WORD.finditer(text):
+        if cell_len(text[start : word.end()]) <= width:
+            continue
+        if word.start() > start:
+            start = word.start()
+            breaks.append(start)
+        while cell_len(text[start : word.end()]) > width:
+            end = start + 1
+            while cell_len(text[start : end + 1]) <= width:
+                end += 1
+            seams = [seam.end() for seam in _SEAM.finditer(text, start + 1, end)]
+            start = seams[-1] if seams else end
+            breaks.append(start)
+    return breaks
+
+
+def _cut(cell: Text, width: int) -> Text:
+    """The end of a cell that is too wide: a tensor is told from others by the end of its name."""
+    if cell.cell_len <= width:
+        return cell
+    end = cell[len(cell) - width + len(_CUT) :]
+    while cell_len(_CUT) + end.cell_len > width:
+        end = end[1:]
+    return Text.assemble(_CUT, end)
+
+
 class _Drawing:
     """What the parts become on a terminal of a width."""
 
@@ -66,7 +105,9 @@ class _Drawing:
             return [text]
         hang = min(hang, width // 2)
         start, rest = text[:hang], text[hang:]
-        first, *others = rest.wrap(self.console, width - hang, overflow="fold")
+        first, *others = rest.divide(_breaks(rest.plain, width - hang))
+        for line in (first, *others):
+            line.rstrip()
         return [start + first, *(Text(" " * hang) + other for other in others)]
 
     def line(self, line: Line) -> list[Text]:
@@ -79,8 +120,14 @@ class _Drawing:
         first, gives = widths[0], table.gives % len(widths)
         room = self.width - sum(widths) - len(_GAP) * (len(widths) - 1)
         least = min(_LEAST * self.width, _LEAST_OF_ITSELF * widths[gives])
+        if table.cut:
+            least = min(least, _LEAST_CUT)
         fits = room >= 0 or widths[gives] + room >= least
         widths[gives] += min(room, 0)
+        if table.cut and fits:
+            for row in rows:
+                if not isinstance(row, Line):
+                    row[gives] = _cut(row[gives], widths[gives])
         for row in rows:
             if isinstance(row, Line):
                 yield from self.line(row)

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, fields
 from math import isfinite
 from pathlib import Path
 from typing import Any, Literal
 
 from ..checkpoint.safety.report import Safety, SourceReport, together
+from ..io.folding import few
 from ..prediction.draw import Mask, Pixels
 from ..prediction.prompts import Prompted
-from ..report import fold
 from .activations import kind, rank
 
 CaseStatus = Literal["same", "known difference", "differs", "not run"]
@@ -132,6 +132,21 @@ class ScenarioResult:
     def telling(self) -> ActivationResult | None:
         """The first activation out of tolerance, or else the one nearest to its tolerance."""
         return self.first or self.furthest
+
+    def differences(self, number: Callable[[float], str]) -> str:
+        """Give the difference of the telling activation.
+
+        Args:
+            number: Writes a number.
+
+        Returns:
+            The number; for a known difference, which was emulated, in parentheses also how far the
+            results are apart without that. Empty if nothing was compared.
+        """
+        if self.telling is None:
+            return ""
+        real = "" if self.apart is None else f" ({number(self.apart)})"
+        return f"{number(self.telling.relative)}{real}"
 
     @property
     def iou(self) -> float | None:
@@ -285,6 +300,20 @@ def _place_of_first_mismatch(found: ScenarioResult) -> int:
     return rank(kind(found.first_mismatch) if found.first_mismatch else None)
 
 
+def share(value: float | None) -> str:
+    """An IoU as text.
+
+    Args:
+        value: The IoU; None for none.
+
+    Returns:
+        Four digits, ``1`` only for exactly 1 and ``0`` only for exactly 0; empty for None.
+    """
+    if value is None:
+        return ""
+    return f"{value:g}" if value in (0, 1) else f"{min(value, 0.9999):.4f}"
+
+
 def short(number: float) -> str:
     """A difference in few characters.
 
@@ -393,8 +422,9 @@ class ParityResult(SourceReport, schema="parity/1"):
                     f"of its scale in {control.scenario}, and this was not detected"
                 )
         if self.sensitivity is not None and self.sensitivity.unexpected:
-            names = ", ".join(fold(self.sensitivity.unexpected))
-            yield f"no scenario of this run detected a change of {names}"
+            unseen = self.sensitivity.unexpected
+            count = f"{len(unseen)} of {self.sensitivity.tensors} tensors"
+            yield f"no scenario of this run detected a change of {count}: {few(unseen)}"
         if not any(found.status in ("same", "known difference") for found in self.scenarios):
             yield "no scenario was the same on both sides: none could be run, or all differ"
 

@@ -4,8 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ..io.folding import few
 from ..report import BLANK, Part, Table, Tone, Toned, heading, table
-from .findings import CaseStatus, NegativeControl, ParityResult, ScenarioResult, Sensitivity, short
+from .findings import (
+    CaseStatus,
+    NegativeControl,
+    ParityResult,
+    ScenarioResult,
+    Sensitivity,
+    share,
+    short,
+)
 from .page.page import framed
 
 _TONES: dict[CaseStatus, Tone] = {
@@ -52,18 +61,19 @@ def scenario_row(found: ScenarioResult) -> tuple[str, ...]:
 
     Returns:
         Title, status, and the difference and tolerance of an activation with its name: the first
-        out of tolerance, or else the one nearest to its tolerance. ``IoU`` is the smallest of
+        out of tolerance, or else the one nearest to its tolerance. For a known difference, which
+        is emulated, the difference without that stands in parentheses. ``IoU`` is the smallest of
         all masks. Cells without a value are empty.
     """
-    shown, iou = found.telling, found.iou
+    shown = found.telling
     if shown is None:
         return (found.title, found.status, "", "", "", "")
     return (
         found.title,
         found.status,
-        short(shown.relative),
+        found.differences(short),
         short(shown.tolerance),
-        "" if iou is None else f"{iou:.4f}",
+        share(found.iou),
         shown.name,
     )
 
@@ -126,5 +136,5 @@ def _sensitivity(sensitivity: Sensitivity) -> tuple[str, ...]:
     lines = [f"{sensitivity.tensors} tensors changed one at a time, {detected} changes detected"]
     for reason in dict.fromkeys(sensitivity.expected.values()):
         names = [name for name, why in sensitivity.expected.items() if why == reason]
-        lines.append(f"cannot be detected ({reason}): {', '.join(names)}")
+        lines.append(f"cannot be detected ({reason}): {few(names)}")
     return tuple(lines)

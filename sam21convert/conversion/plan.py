@@ -22,6 +22,7 @@ from ..dialects.keymap import covers
 from ..dialects.rules import Dialect
 from ..errors import UsageError
 from ..hub.resolve import locate
+from ..io.folding import fold
 from ..io.nearby import expanded
 from ..io.open import Blob, Source
 from ..io.output.atomic import refuse_existing
@@ -30,7 +31,6 @@ from ..io.sharded import Shards, split
 from ..io.source import CONFIG, FOLDERS, Container, refuse_input
 from ..io.tensor import OF_TORCH, Part, Tensor
 from ..model.config import Generation, ModelConfig
-from ..report import fold
 from .base import adopt_size_of, complete_from
 from .generation import (
     GenerationChange,

@@ -25,9 +25,10 @@ from sam21convert.comparison.findings import (
     NegativeControl,
     Sensitivity,
     View,
+    share,
 )
 from sam21convert.comparison.page.heatmap import band
-from sam21convert.comparison.page.markup import percent, ratio, share
+from sam21convert.comparison.page.markup import percent, ratio
 from sam21convert.comparison.page.page import page
 from sam21convert.comparison.page.pictures import LOUD, views
 from sam21convert.comparison.report import ParityReport

@@ -70,7 +70,9 @@ def numbers(scenario: dict[str, Any]) -> list[str]:
     overlaps = [one["iou"] for one in activations if one["iou"] is not None]
     least = min(overlaps, default=None)
     iou = "" if least is None else "1" if least == 1 else f"{min(least, 0.9999):.4f}"
-    return [str(len(activations)), short(shown["relative"]), short(shown["tolerance"]), iou]
+    real = "" if scenario["apart"] is None else f" ({short(scenario['apart'])})"
+    difference = f"{short(shown['relative'])}{real}"
+    return [str(len(activations)), difference, short(shown["tolerance"]), iou]
 
 
 def nearness(activation: dict[str, Any]) -> float:
@@ -164,7 +166,7 @@ def in_csv(shown: ParityReport) -> list[dict[str, str]]:
 
 def to_latex(number: str) -> str:
     """A number of the JSON as it stands in a paper."""
-    return re.sub(r"e([+-]\d+)$", lambda found: f"×10{int(found[1])}", number)
+    return re.sub(r"e([+-]\d+)(?=\)?$| \()", lambda found: f"×10{int(found[1])}", number)
 
 
 @ALL

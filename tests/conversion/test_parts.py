@@ -431,7 +431,7 @@ def test_notes_list_tensors_first_and_hide_none(tmp_path: Path) -> None:
     heads = {f"heads.{i}.{end}": torch.ones(1) for i in range(12) for end in ("weight", "bias")}
     many = {f"net{i}.x{j}.w": torch.ones(1) for i in range(2) for j in "abcdefgh"}
     for extra, listed in (
-        (heads, "heads.{0...11}.{bias,weight}"),
+        (heads, "heads.{0-11}.{bias,weight}"),
         ({"fc.weight": torch.ones(1)}, "fc.weight"),
         (many, "net{0,1}.xa.w, net{0,1}.xb.w, net{0,1}.xc.w"),
         ({**many, "last.weight": torch.ones(1)}, "net0 (8), net1 (8), last (1)"),

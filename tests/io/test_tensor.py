@@ -4,13 +4,13 @@ from pathlib import Path
 
 import pytest
 
+from sam21convert.io.folding import fold
 from sam21convert.io.tensor import TensorRef, TensorSpec
-from sam21convert.report import fold
 
 
 def test_a_run_of_numbers_and_endings_is_folded() -> None:
     names = [f"b.{i}.norm{n}.{t}" for i in range(12) for n in (1, 2) for t in ("weight", "bias")]
-    assert fold(names) == ["b.{0...11}.norm{1,2}.{bias,weight}"]
+    assert fold(names) == ["b.{0-11}.norm{1,2}.{bias,weight}"]
 
 
 def test_only_a_full_product_is_folded() -> None:
@@ -24,7 +24,7 @@ def test_names_without_a_common_form_are_not_folded() -> None:
 
 def test_folded_names_stand_for_exactly_the_list() -> None:
     names = [f"x.{i}.w" for i in (0, 1, 2, 5)] + ["x.7.b"]
-    assert fold(names) == ["x.{0,1,2,5}.w", "x.7.b"]
+    assert fold(names) == ["x.{0-2,5}.w", "x.7.b"]
 
 
 def test_a_spec_knows_its_size() -> None:

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ...dialects import OFFICIAL
+from ...io.folding import fold
 from ...io.tensor import TensorSpec
-from ...report import BLANK, Line, Part, Table, Toned, fold, heading, one_line, table
+from ...report import BLANK, Line, Part, Table, Toned, heading, one_line, table
 from ..safety.report import Safety, SourceReport
 from .modules import rank
 

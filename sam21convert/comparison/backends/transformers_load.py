@@ -15,10 +15,10 @@ import torch
 from ...config.transformers import ModelType
 from ...config.transformers_folder import side_files
 from ...errors import UnreadableError, UsageError
+from ...io.folding import fold
 from ...io.output.temporary import temporary_folder
 from ...model.config import ModelConfig
 from ...packages import install, member, module, titled
-from ...report import fold
 from .transformers_hooks import PACKAGE
 
 _SILENT = 50  # logging.CRITICAL

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ...checkpoint.detect import GENERATION_TENSORS
 from ...config.registry import tensors_of
-from ...report import fold
+from ...io.folding import few
 from .. import influence
 from ..activations import rank
 from ..backends.base import Backend, held
@@ -106,8 +106,8 @@ def _tensors(left: Backend, right: Backend) -> Iterator[Diagnosis]:
     for side, extra in alone.items():
         if extra:
             activation = min((influence.of_tensor(name, left.config) for name in extra), key=rank)
-            listed = ", ".join(fold(extra)[:_LISTED])
-            yield Diagnosis(f"only the {side} has {len(extra)} tensors: {listed}", activation)
+            count = f"{len(extra)} of {len(names)} tensors"
+            yield Diagnosis(f"only the {side} has {count}: {few(extra, _LISTED)}", activation)
     rounded = _rounding(differing)
     if rounded is not None:
         activations = [influence.of_tensor(name, left.config) for name in differing]
@@ -152,8 +152,8 @@ def _by_activation(
         groups.setdefault(influence.of_tensor(name, left.config), []).append(name)
     for activation, names in groups.items():
         if len(names) > _LISTED:
-            more = ", ".join(fold(names)[:_LISTED])
-            yield Diagnosis(f"{len(names)} tensors differ: {more} ...", activation)
+            count = f"{len(names)} of {len(tensors_of(left.config))} tensors differ"
+            yield Diagnosis(f"{count}: {few(names, _LISTED)}", activation)
             continue
         for name in names:
             yield Diagnosis(f"{name} {_description(name, differing)}", activation)

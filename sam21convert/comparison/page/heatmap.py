@@ -8,8 +8,8 @@ from itertools import pairwise
 from math import isfinite
 
 from ..activations import ORDER, kind
-from ..findings import ActivationResult, ParityResult, ScenarioResult, short
-from .markup import Markup, counted, element, joined, percent, ratio, share
+from ..findings import ActivationResult, ParityResult, ScenarioResult, share, short
+from .markup import Markup, counted, element, joined, percent, ratio
 
 _FRAME = re.compile(r"frame(\d+)\.")
 _ULP = 2.0**-23  # the last place of float32: the unit of colours beyond a tolerance of 0

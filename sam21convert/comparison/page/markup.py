@@ -73,20 +73,6 @@ def ratio(activation: ActivationResult) -> str:
     return f"{times:.2f}" if 0.01 <= times < 100 else short(times) if times else ""
 
 
-def share(value: float | None) -> str:
-    """An IoU as text.
-
-    Args:
-        value: The IoU; None for none.
-
-    Returns:
-        Four digits, ``1`` only for exactly 1 and ``0`` only for exactly 0; empty for None.
-    """
-    if value is None:
-        return ""
-    return f"{value:g}" if value in (0, 1) else f"{min(value, 0.9999):.4f}"
-
-
 def percent(value: float | None) -> str:
     """A share of pixels as text.
 

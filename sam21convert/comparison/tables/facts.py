@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TypeAlias
 
-from ..findings import ParityResult, ParitySide, ScenarioResult
-from ..page.markup import share
+from ..findings import ParityResult, ParitySide, ScenarioResult, share
 
 HEAD = ("scenario", "result", "activations", "difference", "tolerance", "IoU")
 
@@ -33,7 +32,7 @@ def cells(found: ScenarioResult, number: Callable[[float], str]) -> tuple[str, .
     """
     shown = found.telling
     numbers = (
-        (str(len(found.activations)), number(shown.relative), number(shown.tolerance))
+        (str(len(found.activations)), found.differences(number), number(shown.tolerance))
         if shown
         else ("", "", "")
     )
@@ -74,7 +73,8 @@ def explanation(report: ParityResult) -> str:
     return (
         "Difference: the largest of any element, divided by the largest magnitude of the "
         f"activation on the {report.reference} side. Of each scenario, the first activation out of "
-        f"tolerance is shown, or else the one nearest to it. {tolerance}"
+        "tolerance is shown, or else the one nearest to it. A known difference is emulated; in "
+        f"parentheses, how far the results are apart without that. {tolerance}"
     )
 
 
