@@ -31,7 +31,8 @@ def safety(sources: tuple[str, ...], progress: ProgressBar, **options: Any) -> R
     through that a library would load. The exit code is 1 if something that is called is not known
     to be harmless, or not all could be looked through; with --fail-on dangerous, only if something
     is known to do harm; 3 if it cannot be read to its end. Several files give a line each, or one
-    JSON object a line; the exit code is the worst.
+    JSON object a line; the exit code is that of a folder with them: 1 if any is a no, else 3 if any
+    cannot be read.
 
     \b
     Examples:

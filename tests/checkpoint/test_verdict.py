@@ -19,6 +19,7 @@ from click.testing import CliRunner, Result
 
 import sam21convert
 from sam21convert.checkpoint.safety.report import assess
+from sam21convert.checkpoint.safety.verdict import verdicts_on
 from sam21convert.commands.main import main
 from sam21convert.errors import UsageError
 from sam21convert.io.pickle.load import scan, unpickle
@@ -319,3 +320,25 @@ def picture() -> Callable[[Path], Path]:
         return home / "white.png"
 
     return draw
+
+
+@pytest.mark.parametrize(
+    ("names", "code"),
+    [
+        (("good.pkl", "cut.pt"), 3),
+        (("bad.pkl", "cut.pt"), 1),
+    ],
+)
+def test_files_have_the_exit_code_of_their_folder(
+    tmp_path: Path, names: tuple[str, ...], code: int
+) -> None:
+    contents = {
+        "good.pkl": pickle.dumps({"a": 1}),
+        "bad.pkl": b"cos\nsystem\n(S'true'\ntR.",
+        "cut.pt": b"PK\3\4abcdefgh",
+    }
+    for name in names:
+        (tmp_path / name).write_bytes(contents[name])
+    paths = [str(tmp_path / name) for name in names]
+    assert verdicts_on([str(tmp_path)]).exit_code == code
+    assert verdicts_on(paths).exit_code == code

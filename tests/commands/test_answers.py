@@ -94,11 +94,12 @@ def test_so_does_each_line_about_many(home: Path, monkeypatch: pytest.MonkeyPatc
     (home / "cut.pt").write_bytes((home / "model.pt").read_bytes()[:900])
     for command in ("inspect", "safety"):
         result = run(command, "*.*", "gone.pt", "--json")
-        assert result.exit_code == 3, result.output
+        code = 1 if command == "safety" else 3  # evil.pkl does harm, which comes first
+        assert result.exit_code == code, result.output
         answers = [conforms(line) for line in result.stdout.splitlines()]
         kinds = {answer["schema"].split("/")[1] for answer in answers} - {"file"}
         assert kinds == {command, "error"}
-        assert result.exit_code == max(answer["exit_code"] for answer in answers) == 3
+        assert max(answer["exit_code"] for answer in answers) == 3
 
 
 def test_every_command_is_here() -> None:

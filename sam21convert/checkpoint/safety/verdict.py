@@ -80,8 +80,9 @@ class Verdicts(Report):
 
     @property
     def exit_code(self) -> int:
-        """The worst of the files."""
-        return max(one.exit_code for one in self.files)
+        """1 if any file is a no, as for a folder with both; else the worst of the files."""
+        codes = {one.exit_code for one in self.files}
+        return 1 if 1 in codes else max(codes)
 
     def to_json(self) -> str:
         """One object for each file, each on a line.
