@@ -17,8 +17,8 @@ def skeleton(make: Callable[[], Model]) -> Model:
     On that device torch draws them in Python, and imports its compiler for it.
 
     Args:
-        make: Builds the model. What it puts on another device gets its values, but for those that
-            ``torch.nn.init`` draws.
+        make: Builds the model. What it puts on another device gets its values, unless they are
+            drawn.
 
     Returns:
         The model, whose parameters and buffers are to be assigned.
@@ -27,13 +27,13 @@ def skeleton(make: Callable[[], Model]) -> Model:
     from torch.overrides import TorchFunctionMode
 
     class Undrawn(TorchFunctionMode):
-        """Every function of ``torch.nn.init`` returns its tensor as it is."""
+        """Nothing is drawn: functions of ``torch.nn.init`` return their tensor as it is."""
 
         def __torch_function__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
             given = kwargs or {}
             if getattr(func, "__module__", None) == "torch.nn.init":
                 return given["tensor"] if "tensor" in given else args[0]
-            return func(*args, **given)
+            return (torch.empty if func is torch.randn else func)(*args, **given)
 
     with torch.device("meta"), Undrawn():
         return make()

@@ -19,8 +19,12 @@ def test_tensors_have_shapes_and_no_values() -> None:
 
 
 def test_no_initial_value_is_drawn() -> None:
+    def make() -> torch.nn.Module:
+        torch.randn(2, device="cpu")
+        return torch.nn.Linear(2, 2, device="cpu")
+
     before = torch.get_rng_state()
-    skeleton(lambda: torch.nn.Linear(2, 2, device="cpu"))
+    skeleton(make)
     assert torch.equal(torch.get_rng_state(), before)
-    torch.nn.Linear(2, 2)
+    make()
     assert not torch.equal(torch.get_rng_state(), before)

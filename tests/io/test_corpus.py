@@ -146,20 +146,23 @@ def test_a_file_cut_at_any_byte_raises_one_of_our_errors(name: str, tmp_path: Pa
     assert open_source(path)
 
 
+CONTROL = Case("control", "control", written(torch_zip(b"N.")), ("holds no tensors",))
+
+
+@pytest.fixture(scope="module")
+def asked(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    path = tmp_path_factory.mktemp("control") / "a.pt"
+    CONTROL.build(path)
+    return ask({CONTROL: path})[CONTROL]
+
+
 class TestControls:
     """Negative controls: the checks above fail when they should."""
 
-    CASE = Case("control", "control", written(torch_zip(b"N.")), ("holds no tensors",))
-
-    def asked(self, tmp_path: Path) -> list[dict[str, Any]]:
-        self.CASE.build(tmp_path / "a.pt")
-        return ask({self.CASE: tmp_path / "a.pt"})[self.CASE]
-
-    def test_a_wrong_manifest_is_detected(self, tmp_path: Path) -> None:
-        answers = self.asked(tmp_path)
-        assert wrong(self.CASE, answers) == []
-        assert len(wrong(replace(self.CASE, codes=(0, 3, 3)), answers)) == 1
-        assert len(wrong(replace(self.CASE, says=("another cause",)), answers)) == 3
+    def test_a_wrong_manifest_is_detected(self, asked: list[dict[str, Any]]) -> None:
+        assert wrong(CONTROL, asked) == []
+        assert len(wrong(replace(CONTROL, codes=(0, 3, 3)), asked)) == 1
+        assert len(wrong(replace(CONTROL, says=("another cause",)), asked)) == 3
 
     @pytest.mark.parametrize(
         ("change", "count"),
@@ -173,10 +176,10 @@ class TestControls:
         ],
     )
     def test_a_wrong_answer_is_detected(
-        self, tmp_path: Path, change: dict[str, Any], count: int
+        self, asked: list[dict[str, Any]], change: dict[str, Any], count: int
     ) -> None:
-        first, *rest = self.asked(tmp_path)
-        assert len(wrong(self.CASE, [{**first, **change}, *rest])) == count
+        first, *rest = asked
+        assert len(wrong(CONTROL, [{**first, **change}, *rest])) == count
 
     def test_a_reader_that_runs_code_is_detected(self, tmp_path: Path) -> None:
         """A malicious file is loaded with torch in the observed folder."""

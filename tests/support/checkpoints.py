@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
+from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
 
@@ -49,7 +50,12 @@ def sparse(path: Path, inventory: Inventory) -> Path:
 
 
 def state_dict(config: str = DEBUG, seed: int = 0) -> dict[str, torch.Tensor]:
-    """Finite random values under the official names."""
+    """Finite random values under the official names, drawn once; the tensors are the caller's."""
+    return {name: tensor.clone() for name, tensor in _drawn(config, seed).items()}
+
+
+@lru_cache(maxsize=4)
+def _drawn(config: str, seed: int) -> dict[str, torch.Tensor]:
     rng = np.random.default_rng(seed)
     return {
         name: torch.from_numpy(rng.standard_normal(spec.shape, dtype=np.float32))
