@@ -384,6 +384,11 @@ CASES: dict[str, Case] = {
     "an adapter with a head": Case(
         lambda: ["convert", with_a_head(), "o.safetensors", "--base", "base.safetensors"]
     ),
+    "a folder of timm at another size": Case(
+        lambda: ["convert", as_folder("trunk", to="timm", image_size=256), "out", "--to", "timm"],
+        {"FILE": DEBUG},
+        line="(.*input_size in.*)",
+    ),
     "LoRA inside, inspected": Case(lambda: ["inspect", lora_inside()], line="(.*still inside.*)"),
     "LoRA inside, converted": Case(lambda: ["convert", lora_inside(), "o.safetensors"]),
     "LoRA inside, compared": Case(

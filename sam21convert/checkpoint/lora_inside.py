@@ -25,6 +25,7 @@ from .state_dict import MAX_DEPTH, Unwrapped
 _SAMED = re.compile(r"(?P<module>.+)\.linear_(?P<side>[ab])_(?P<part>[qkv])\.weight")
 _SAMED_WEIGHT = re.compile(r"\.qkv\.qkv(?=\.(weight|bias)$)")
 _AROUND_A_PART = re.compile(r"(?<=\.)base_model\.model\.")
+_KEPT_BY_PEFT = re.compile(r"\.(base_layer|token_adapter)\.")
 PEFT_ALPHA = 8  # the default of ``lora_alpha`` in ``LoraConfig``
 
 
@@ -120,7 +121,7 @@ class LoraInside:
             return f"{merged} with the scale 1 of SAMed; {alpha_of_training}"
         return (
             f"{merged} with the scale {alpha:g} / rank; with use_rslora it is alpha / sqrt(rank), "
-            "which nothing in the file tells"
+            "and with alpha_pattern another for some layers, which nothing in the file tells"
         )
 
 
@@ -160,6 +161,7 @@ def take_out(source: Source, found: Unwrapped) -> tuple[Unwrapped, LoraInside | 
     samed = {name: ref for name, ref in found.tensors.items() if _SAMED.fullmatch(name)}
     lora = {name: ref for name, ref in found.tensors.items() if ".lora_" in name}
     if not samed and factor_in(lora) is None:
+        _refuse_other_kinds(path, found.tensors)
         return found, None
     weights = {n: ref for n, ref in found.tensors.items() if n not in samed and n not in lora}
     if samed and lora:
@@ -170,6 +172,17 @@ def take_out(source: Source, found: Unwrapped) -> tuple[Unwrapped, LoraInside | 
     changes = _samed_changes(path, samed, weights) if samed else _peft_changes(path, lora, weights)
     inside = LoraInside(source, "SAMed" if samed else "PEFT", changes)
     return replace(found, tensors=weights), inside
+
+
+def _refuse_other_kinds(path: Path, names: Iterable[str]) -> None:
+    """Raise :class:`RefusedError` where PEFT keeps a weight beside what changes it."""
+    kept = next((name for name in names if _KEPT_BY_PEFT.search(name)), None)
+    if kept is not None:
+        raise RefusedError(
+            f"{path}: an adapter of PEFT that is no LoRA is still inside: {kept} is a weight that "
+            "the adapter changes, and this tool cannot merge it",
+            hint=WHILE_TRAINED,
+        )
 
 
 def _renamed(path: Path, root: Any, depth: int, done: dict[int, Any]) -> Any:

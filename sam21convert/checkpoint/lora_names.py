@@ -14,7 +14,7 @@ from pathlib import Path
 
 from ..errors import RefusedError, UnreadableError
 from ..io.tensor import WEIGHT_DTYPES, Factors, Start, TensorRef
-from .lora_settings import ADAPTER_CONFIG
+from .lora_settings import ADAPTER_CONFIG, WHILE_TRAINED
 
 PREFIX = "base_model.model."  # of every name in a file of PEFT, before the name in the model
 # PEFT leaves the name of the adapter, "default", out of files; state dicts saved by hand keep it.
@@ -131,7 +131,8 @@ def sort_tensors(path: Path, tensors: Mapping[str, TensorRef]) -> LoraTensors:
             kinds[hit["kind"]] = (name, ref)
         elif any(part.startswith("lora_") for part in short.split(".")):
             raise RefusedError(
-                f"{path}: {name} belongs to a variant of LoRA that this tool cannot merge"
+                f"{path}: {name} belongs to a variant of LoRA that this tool cannot merge",
+                hint=WHILE_TRAINED,
             )
         elif own in whole:
             repeats.append(Repeat((whole[own][0], name), (whole[own][1], ref)))

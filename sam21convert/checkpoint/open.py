@@ -25,7 +25,7 @@ from ..config.beside import (
 from ..config.load import load_config
 from ..config.plain_yaml import naming, tells_generation, unread_settings
 from ..config.registry import Shipped
-from ..config.timm import generation_of, of_timm, trunk_of
+from ..config.timm import generation_of, notes_on_size, of_timm, trunk_of
 from ..config.transformers_folder import other_preprocessing
 from ..dialects import HF_IMAGE, HF_VIDEO, TIMM
 from ..dialects.keymap import Fit, KeyMap, compile_keymap
@@ -476,10 +476,7 @@ def _with_json(checkpoint: Checkpoint, content: dict[str, Any], path: Path) -> C
 
 
 def _with_timm(checkpoint: Checkpoint, content: dict[str, Any], path: Path) -> Checkpoint:
-    """The checkpoint with what timm's ``config.json`` tells: the generation and a trunk of its own.
-
-    Its image size is not read: timm runs the trunk at any size.
-    """
+    """The checkpoint with what timm's ``config.json`` tells: generation and a trunk of its own."""
     with naming(path):
         generation, trunk = generation_of(content), trunk_of(content)
     source, shipped, config = checkpoint.source, checkpoint.shipped, checkpoint.config
@@ -490,6 +487,8 @@ def _with_timm(checkpoint: Checkpoint, content: dict[str, Any], path: Path) -> C
         model = replace(model, generation=generation or model.generation)
         shipped = registry.shipped_like(model)
         config = None if trunk is None else replace(model, trunk=trunk)
+        sizes = notes_on_size(path.name, content, model)
+        source = replace(source, notes=(*source.notes, *sizes))
     return replace(
         checkpoint,
         source=source,

@@ -6,13 +6,14 @@ Source: ``timm/models/hieradet_sam2.py`` and ``_hub.py``.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ..model.config import ConfigError, Generation, ModelConfig, TrunkConfig
 from .registry import SHIPPED, shipped_config
 
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, also used by SAM 2
+_USUAL_SIDE = 896  # pixels, in the config of timm's own tags
 _STRIDE = 32  # pixels per token of the last stage, along each side
 # Arguments of timm's HieraDet -> the fields of a trunk that they set.
 _ARGUMENTS = {
@@ -118,6 +119,27 @@ def generation_of(content: Mapping[str, Any]) -> Generation | None:
         if tag in (f"fb_r896{suffix}", f"fb_r1024{suffix}"):
             return generation
     return None
+
+
+def notes_on_size(name: str, content: Mapping[str, Any], model: ModelConfig) -> Iterator[str]:
+    """Say that a ``config.json`` of timm has another size of pictures than is usual.
+
+    Args:
+        name: the name of the file.
+        content: the parsed file.
+        model: the config that is assumed.
+
+    Yields:
+        A sentence, if its size is neither timm's own nor that of the model.
+    """
+    pretrained = content.get("pretrained_cfg")
+    size = pretrained.get("input_size") if isinstance(pretrained, dict) else None
+    side = size[-1] if isinstance(size, list) and size else None
+    if side not in (None, _USUAL_SIDE, model.image_size):
+        yield (
+            f"input_size in {name} is {side} pixels, and is not read, as timm runs a trunk at any "
+            "size: `config=FILE` gives the image size"
+        )
 
 
 def trunk_of(content: Mapping[str, Any]) -> TrunkConfig | None:

@@ -94,6 +94,11 @@ def notes_on_assumptions(source: Checkpoint, complete: Checkpoint, *, sized: boo
         yield from untold(complete, sized=sized)
     elif complete is not source and complete.config_from is None:
         yield ("the settings of the memory are those of the published model: no tensor tells them")
+    if source.config is not None and complete.config is not None and not sized:
+        size, other = source.config.image_size, complete.config.image_size
+        if size != other:
+            path = complete.source.path
+            yield f"image size {size} is that of {source.source.path}; that of {path} is {other}"
 
 
 def notes_on_yaml(dialect: Dialect, config: ModelConfig | None) -> Iterator[str]:

@@ -295,6 +295,26 @@ def test_parity_does_not_run_it(tmp_path: Path) -> None:
     assert "cannot run a model with a LoRA inside" in answer.output
 
 
+@pytest.mark.parametrize(
+    "config",
+    [
+        peft.LoHaConfig(r=2, target_modules=["qkv"]),
+        peft.IA3Config(target_modules=["qkv"], feedforward_modules=[]),
+        peft.OFTConfig(r=0, oft_block_size=4, target_modules=["qkv"]),
+        peft.LoraConfig(r=2, target_modules=["qkv"], lora_bias=True),
+    ],
+    ids=lambda config: str(config.peft_type.value),
+)
+def test_other_adapters_of_peft_are_refused_by_name(
+    tmp_path: Path, base: Path, config: Any
+) -> None:
+    model = peft.get_peft_model(whole_image_model(base).unload(), config)
+    torch.save(model.state_dict(), tmp_path / "inside.pt")
+    with pytest.raises(RefusedError, match=r"base_layer|lora_B.default.bias") as caught:
+        sam21convert.inspect(tmp_path / "inside.pt")
+    assert "merge_and_unload" in str(caught.value.hint)
+
+
 def test_base_completes_a_part_with_a_lora(tmp_path: Path, base: Path) -> None:
     """Only the trained part was saved; the rest is that of the base. The base itself needs none."""
     tensors = {n: t for n, t in samed().items() if n.startswith("image_encoder.")}

@@ -54,6 +54,17 @@ def memory(home: Path, pt: Path) -> list[str | Path]:
     return [home / "image", "--base", pt]
 
 
+def two_sizes(home: Path, pt: Path) -> list[str | Path]:
+    convert(pt, home / "image", to="hf-image", image_size=256)
+    convert(pt, home / "base", image_size=192)
+    return [home / "image", "--base", home / "base"]
+
+
+def trunk(home: Path, pt: Path) -> list[str | Path]:
+    convert(pt, home / "trunk", to="timm", image_size=256)
+    return [home / "trunk", "--base", pt]
+
+
 def multimask(home: Path, pt: Path) -> list[str | Path]:
     own = replace(CONFIG, dynamic_multimask_stability_thresh=0.5)
     convert(pt, home / "hf", config=own)
@@ -101,6 +112,8 @@ MADE: Mapping[str, Callable[[Path, Path], list[str | Path]]] = {
     "a config with another name": another_name,
     "a `config.json` beside several checkpoints": among_others,
     "settings of the memory, for an image model": memory,
+    "image size, if the source and `--base` have two": two_sizes,
+    "image size of a trunk in a folder of timm": trunk,
     "multimask stability": multimask,
     "settings that SAM 2 does not have": foreign,
     "how pictures are prepared": pictures,
