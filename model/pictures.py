@@ -28,6 +28,7 @@ FORMATS = "JPEG, PNG, WebP, BMP or TIFF"
 _MAX_BYTES = 2**29  # of a file, as some headers are read whole; MAX_PIXELS need half of it
 _MAX_SCANS = 100  # of a JPEG: programs write about ten, and each takes time for the whole picture
 _BAND = 2**20  # pixels that are copied at once
+_FRAME_SUFFIXES = (".jpg", ".jpeg")
 
 _MAGIC: tuple[tuple[re.Pattern[bytes], Callable[..., ImageFile.ImageFile]], ...] = (
     (re.compile(rb"\xff\xd8\xff"), JpegImageFile),
@@ -116,6 +117,35 @@ def rgb(picture: Image.Image) -> NDArray[np.uint8]:
         band = picture.crop((0, top, picture.width, bottom))
         pixels[top:bottom] = np.asarray(band.convert("RGB"))
     return pixels
+
+
+def numbered(folder: Path) -> list[Path]:
+    """List the pictures ``<number>.jpg`` or ``.jpeg`` of a folder in the order of their numbers.
+
+    Args:
+        folder: The folder; files with other suffixes are ignored.
+
+    Returns:
+        The paths of the pictures.
+
+    Raises:
+        ValueError: If there is no picture, the name of one is not a number, or two have the same
+            number; it names the file.
+    """
+    found: dict[int, Path] = {}
+    for path in sorted(folder.iterdir()):
+        if path.suffix.lower() not in _FRAME_SUFFIXES:
+            continue
+        try:
+            number = int(path.stem)
+        except ValueError:
+            raise ValueError(f"{path}: expected a frame number as name, as in 00012.jpg") from None
+        if number in found:
+            raise ValueError(f"{path}: expected one frame {number}, found {found[number].name} too")
+        found[number] = path
+    if not found:
+        raise ValueError(f"{folder}: expected pictures named <number>.jpg, found none")
+    return [found[number] for number in sorted(found)]
 
 
 def refuse_special(path: Path) -> None:

@@ -20,7 +20,7 @@ from PIL import Image
 from torch import Tensor
 
 from .config import PIXEL_MEAN, PIXEL_STD
-from .pictures import load_picture
+from .pictures import load_picture, numbered
 from .video_files import most_frames, open_video, stated_frames, too_many, undecodable
 
 if TYPE_CHECKING:
@@ -33,8 +33,6 @@ Video = str | os.PathLike[str] | bytes | Pixels | Tensor | Sequence[Picture]
 # On the CPU, whatever torch's default device is.
 MEAN = torch.tensor(PIXEL_MEAN, dtype=torch.float32, device="cpu")[:, None, None]
 STD = torch.tensor(PIXEL_STD, dtype=torch.float32, device="cpu")[:, None, None]
-
-_PICTURE_SUFFIXES = (".jpg", ".jpeg")
 
 
 @dataclass(frozen=True)
@@ -221,35 +219,6 @@ def _expect_size(square: _Square, height: int, width: int) -> None:
             f"{square.name}: expected {height} x {width} pixels (height x width) as in the first "
             f"frame, found {square.height} x {square.width}"
         )
-
-
-def numbered(folder: Path) -> list[Path]:
-    """List the pictures ``<number>.jpg`` or ``.jpeg`` of a folder in the order of their numbers.
-
-    Args:
-        folder: The folder; files with other suffixes are ignored.
-
-    Returns:
-        The paths of the pictures.
-
-    Raises:
-        ValueError: If there is no picture, the name of one is not a number, or two have the same
-            number; it names the file.
-    """
-    found: dict[int, Path] = {}
-    for path in sorted(folder.iterdir()):
-        if path.suffix.lower() not in _PICTURE_SUFFIXES:
-            continue
-        try:
-            number = int(path.stem)
-        except ValueError:
-            raise ValueError(f"{path}: expected a frame number as name, as in 00012.jpg") from None
-        if number in found:
-            raise ValueError(f"{path}: expected one frame {number}, found {found[number].name} too")
-        found[number] = path
-    if not found:
-        raise ValueError(f"{folder}: expected pictures named <number>.jpg, found none")
-    return [found[number] for number in sorted(found)]
 
 
 def _picture_file(path: Path, image_size: int) -> _Square:

@@ -24,6 +24,8 @@ Prove it, use it, publish it:
     predict_image          masks of what points and boxes show in a picture
     predict_everything     masks of all that is in a picture
     predict_video          objects followed through a video; prompts are Point and Box
+    export_onnx            a program for onnxruntime, Node and browsers, proved on this machine
+    page                   a web page that runs an exported model in a browser
 
 In memory:
     load_model             the model of this package with the weights of a checkpoint
@@ -32,10 +34,10 @@ In memory:
     load_config            the settings of a model: a ModelConfig
 
 Reports: Inspection, Inspections, Verdict, Validation, Difference, Conversion, BatchReport, Pulled,
-Listing, Sample, ParityReport, Publication, ImagePrediction, VideoPrediction, Loading. Errors:
-Sam21ConvertError and below it UnreadableError, MissingFileError, RefusedError, MismatchError,
-UsageError, MissingPackageError. ProgressBar shows long work, on a terminal or in a notebook, and
-Progress is what to subclass to watch it otherwise.
+Listing, Sample, Exported, Page, ParityReport, Publication, ImagePrediction, VideoPrediction,
+Loading. Errors: Sam21ConvertError and below it UnreadableError, MissingFileError, RefusedError,
+MismatchError, UsageError, MissingPackageError. ProgressBar shows long work, on a terminal or in a
+notebook, and Progress is what to subclass to watch it otherwise.
 
 The model itself, and the API of the official package, are in ``sam21convert.model``. Names are
 loaded when they are first used, so that a program that only inspects files does not import torch.
@@ -74,6 +76,9 @@ if TYPE_CHECKING:
     from .errors import Sam21ConvertError as Sam21ConvertError
     from .errors import UnreadableError as UnreadableError
     from .errors import UsageError as UsageError
+    from .export.page.site import Page as Page
+    from .export.page.site import page as page
+    from .export.report import Exported as Exported
     from .hub.listing import Listing as Listing
     from .hub.listing import published_checkpoints as published_checkpoints
     from .model.config import ModelConfig as ModelConfig
@@ -92,6 +97,7 @@ if TYPE_CHECKING:
     from .report import Progress as Progress
     from .workflows.batch.api import batch as batch
     from .workflows.batch.report import BatchReport as BatchReport
+    from .workflows.export_onnx import export_onnx as export_onnx
     from .workflows.publish.push import Publication as Publication
     from .workflows.publish.push import push as push
     from .workflows.pull import Pulled as Pulled
@@ -110,6 +116,7 @@ _NAMES = {
     "conversion.api": ("convert",),
     "conversion.report": ("Conversion",),
     "conversion.sample": ("Sample", "sample"),
+    "export.report": ("Exported",),
     "errors": (
         "MismatchError",
         "MissingFileError",
@@ -119,6 +126,7 @@ _NAMES = {
         "UnreadableError",
         "UsageError",
     ),
+    "export.page.site": ("Page", "page"),
     "hub.listing": ("Listing", "published_checkpoints"),
     "model.config": ("ModelConfig",),
     "prediction.everything": ("predict_everything",),
@@ -131,6 +139,7 @@ _NAMES = {
     "report": ("Progress",),
     "workflows.batch.api": ("batch",),
     "workflows.batch.report": ("BatchReport",),
+    "workflows.export_onnx": ("export_onnx",),
     "workflows.publish.push": ("Publication", "push"),
     "workflows.pull": ("Pulled", "pull"),
 }

@@ -14,7 +14,7 @@ import json
 import shlex
 import shutil
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import import_module, metadata
 from importlib.util import find_spec
@@ -30,6 +30,7 @@ EXTRAS: Mapping[str, tuple[str, ...]] = {
     "transformers": (*_TORCH, "transformers", "torchvision"),
     "sam2": (*_TORCH, "sam2", "torchvision"),
     "timm": (*_TORCH, "timm", "torchvision"),
+    "onnx": ("onnxruntime", "onnx", "onnxscript", "scipy", "PIL"),
     "plot": ("matplotlib",),
 }
 BACKENDS = ("sam2", "timm", "transformers")  # the packages to compare with
@@ -51,18 +52,19 @@ def install(extra: str) -> str:
     return f"{start}{_installer()} {_wanted(extra)}"
 
 
-def require(extra: str, who: str, otherwise: str = "") -> None:
+def require(extra: str, who: str, otherwise: str = "", *, packages: Sequence[str] = ()) -> None:
     """Check that the packages of an extra are there, without importing them.
 
     Args:
         extra: Name of the extra.
         who: What needs it: a function, a command or an option.
         otherwise: What else the user can do, for the hint.
+        packages: Those of the extra that are needed; all if empty.
 
     Raises:
         MissingPackageError: If one is missing. It names all that are.
     """
-    if absent := _absent(extra):
+    if absent := [name for name in _absent(extra) if name in (packages or EXTRAS[extra])]:
         raise _missing(who, absent, extra, otherwise)
 
 

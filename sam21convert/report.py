@@ -376,6 +376,20 @@ def size_text(nbytes: int) -> str:
     return f"{size:.2f} GB"
 
 
+def share(value: float | None) -> str:
+    """An IoU as text.
+
+    Args:
+        value: The IoU; None for none.
+
+    Returns:
+        Four digits, ``1`` only for exactly 1 and ``0`` only for exactly 0; empty for None.
+    """
+    if value is None:
+        return ""
+    return f"{value:g}" if value in (0, 1) else f"{min(value, 0.9999):.4f}"
+
+
 def one_line(text: str) -> str:
     """Escape line breaks and every other character that a terminal might interpret.
 

@@ -23,6 +23,8 @@ from sam21convert.checkpoint.validate import Validation
 from sam21convert.comparison import findings
 from sam21convert.conversion.report import Conversion
 from sam21convert.conversion.sample import Sample
+from sam21convert.export.page.site import Page
+from sam21convert.export.report import Exported
 from sam21convert.hub.listing import Listing
 from sam21convert.prediction.image import FoundMask, ImagePrediction
 from sam21convert.prediction.load import Loading
@@ -107,8 +109,18 @@ LEFT_OUT: Mapping[type, set[str]] = {
     Repository: {"folder"},  # it was temporary
 }
 ANSWERS: tuple[type, ...] = (
-    *(BatchReport, Conversion, Demonstration, Difference, ImagePrediction, Inspection, Listing),
-    *(findings.ParityResult, Publication, Pulled, Sample, SelfTest, Validation, Verdict),
+    *(BatchReport, Conversion, Demonstration, Difference, Exported, ImagePrediction, Inspection),
+    *(
+        Listing,
+        findings.ParityResult,
+        Page,
+        Publication,
+        Pulled,
+        Sample,
+        SelfTest,
+        Validation,
+        Verdict,
+    ),
     VideoPrediction,
 )
 # Of files that cannot be read, and of those that are only counted.

@@ -29,7 +29,7 @@ FLOORS = (
     {"commands"},
     {"workflows"},
     {"comparison"},
-    {"conversion", "prediction"},
+    {"conversion", "export", "prediction"},
     {"checkpoint"},
     {"hub"},
     {"config", "dialects"},

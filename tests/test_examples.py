@@ -19,11 +19,12 @@ from sam21convert.prediction.draw import scene
 
 from .support import videos
 from .support.checkpoints import DEBUG
+from .support.exports import describe
 from .support.hub_server import Hub
 from .support.paths import ROOT
 
 PUBLIC = {
-    *("batch", "convert", "convert_state_dict", "diff", "inspect", "inspect_all"),
+    *("batch", "convert", "convert_state_dict", "diff", "export_onnx", "inspect", "inspect_all"),
     *("load_config", "load_model"),
     *(
         "load_state_dict",
@@ -33,10 +34,18 @@ PUBLIC = {
         "predict_video",
         "published_checkpoints",
     ),
-    *("pull", "push", "safety", "sample", "validate"),
+    *("page", "pull", "push", "safety", "sample", "validate"),
     *("BatchReport", "Conversion", "Difference", "ImagePrediction", "Inspection", "Inspections"),
-    *("Listing",),
-    *("Loading", "ParityReport", "Publication", "Pulled", "Sample", "Validation", "Verdict"),
+    *("Exported", "Listing", "Page"),
+    *(
+        "Loading",
+        "ParityReport",
+        "Publication",
+        "Pulled",
+        "Sample",
+        "Validation",
+        "Verdict",
+    ),
     *("VideoPrediction", "Box", "ModelConfig", "Point", "Progress", "ProgressBar"),
     *("MismatchError", "MissingFileError", "MissingPackageError"),
     *("RefusedError", "Sam21ConvertError", "UnreadableError", "UsageError"),
@@ -96,6 +105,7 @@ def results(
     (home / "model.pt").write_bytes(checkpoints(DEBUG).read_bytes())
     sam21convert.sample(home / "my_finetune.pt", DEBUG, seed=1)
     Image.fromarray(scene(96)).save(home / "picture.jpg")
+    describe(home / "onnx", 128)
     (home / "frames").mkdir()
     for number in range(3):
         Image.fromarray(videos.frame(number)).save(home / "frames" / f"{number}.jpg")

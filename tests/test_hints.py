@@ -551,6 +551,29 @@ EXEMPT: Mapping[tuple[str, str], str] = {
     ),
     ("comparison/explain/diagnosis.py", "no tensor shows the image size"): NO_HINT,
     ("comparison/explain/known_differences.py", "writes both copies"): NO_HINT,
+    ("commands/convert.py", "to=onnx"): (
+        "tests/export/test_export.py::test_options_of_graphs_are_for_graphs"
+    ),
+    ("export/runtime/model.py", "--with-video"): (
+        "tests/export/test_export.py::test_what_has_no_graph_is_not_run"
+    ),
+    ("io/onnx.py", "--to onnx"): "tests/export/test_export.py::test_operators_that_are_not_of_onnx",
+    ("workflows/export_onnx.py", "to=onnx"): MISSING,
+    (
+        "workflows/export_onnx.py",
+        "`variants`",
+    ): "tests/export/test_export.py::test_what_cannot_be_is_refused_at_once",
+    ("workflows/export_onnx.py", "give `base`"): (
+        "tests/export/test_export.py::test_an_image_model_has_no_videos"
+    ),
+    ("export/page/folders.py", "to=onnx"): (
+        "tests/export/test_page.py::test_a_checkpoint_and_the_way_out"
+    ),
+    ("export/page/runtime.py", "`cdn=True`"): "tests/export/test_page.py::test_there_is_no_npm",
+    ("export/page/runtime.py", "leave `runtime` out"): (
+        "tests/export/test_page.py::test_it_comes_from_npm_and_is_checked"
+    ),
+    ("export/page/site.py", "http.server"): NO_HINT,
     ("hub/errors.py", "propose the change"): (
         "tests/workflows/test_push.py::test_who_may_not_write_is_told_so"
     ),

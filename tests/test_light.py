@@ -20,6 +20,7 @@ from sam21convert.config.registry import shipped_config
 
 from .support import installs
 from .support.checkpoints import DEBUG
+from .support.exports import describe
 from .support.hub_server import Hub
 from .support.paths import PACKAGE
 from .test_hints import adapter
@@ -77,6 +78,7 @@ def work(model: Path, tmp_path: Path) -> Path:
     deeper = replace(config, trunk=replace(config.trunk, stages=(first + 1, *more)))
     (tmp_path / "own").mkdir()
     (tmp_path / "own" / "size.yaml").write_text(to_hydra(deeper))
+    describe(tmp_path / "onnx", 128)
     adapter(str(tmp_path / "pissa"), init_lora_weights="pissa")
     return tmp_path
 
@@ -133,6 +135,7 @@ LIGHT: Mapping[str, tuple[str, ...]] = {
     "batch": ("batch", "model.pt", "--out", "all"),
     "list": ("list",),
     "sample": ("sample", "sample.pt", "--config", DEBUG),
+    "page": ("page", "onnx", "site", "--cdn"),
     "pull": ("pull", "hf://org/model", "pulled.pt"),
     "push": ("push", "model.pt", "org/new", "--parity", "none", "--with-official"),
 }

@@ -298,7 +298,13 @@ def faults(checkpoint: Checkpoint) -> list[str]:
     if checkpoint.lora is not None:
         found.insert(0, f"{checkpoint.lora.problem}; {checkpoint.lora.hint}")
     folder = checkpoint.config_file is None
-    if checkpoint.dialect is OFFICIAL and checkpoint.config_from == CONFIG and folder:
+    graphs = checkpoint.source.container == "onnx folder"
+    if (
+        checkpoint.dialect is OFFICIAL
+        and checkpoint.config_from == CONFIG
+        and folder
+        and not graphs
+    ):
         found.append("the tensors have the official names, which transformers does not load")
     return found
 

@@ -207,7 +207,7 @@ def _opened(
     refuse_adapter(located.path)
     source = open_source(located.path, place=not isinstance(located.path, HubPath))
     source = replace(source, notes=_joined_notes(located.notes, source.notes))
-    inside = source.path / CONFIG
+    inside = source.config
     content = read_json(inside) if source.path.is_dir() and inside.exists() else None
     _refuse_lookalikes(source, content, drop_hq=drop_hq)
     refuse_quantised(source, content)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import click
 
 from ..dialects import BY_NAME
+from ..errors import UsageError
+from ..export.options import LAYOUTS, ONNX, USUAL, Layout
+from ..io.nearby import expanded
 from ..progress import ProgressBar
 from ..report import Report
 from . import completion
@@ -30,10 +34,21 @@ from .shared import (
 @click.argument("destination", type=click.Path(path_type=Path))
 @click.option(
     "--to",
-    type=dialect_choice(BY_NAME),
-    help="Dialect to write; hf is either of transformers'. Default: official for a file, hf for a "
-    "folder.",
+    type=dialect_choice([*BY_NAME, ONNX]),
+    help="Dialect to write; hf is either of transformers'. onnx is a program for other runtimes. "
+    "Default: official for a file, hf for a folder.",
 )
+@click.option(
+    "--layout",
+    type=Choice(LAYOUTS),
+    help="With --to onnx: for transformers.js (the default), or for labelling tools.",
+)
+@click.option(
+    "--variants",
+    metavar="LIST",
+    help="With --to onnx: some of fp32, fp16 and q8, separated by commas. Default: fp32,q8.",
+)
+@click.option("--with-video", is_flag=True, help="With --to onnx: graphs for videos as well.")
 @config_option
 @click.option(
     "--base",
@@ -107,6 +122,9 @@ def convert(
     device: str,
     json: bool,
     progress: ProgressBar,
+    layout: Layout | None,
+    variants: str | None,
+    with_video: bool,
     **options: Any,
 ) -> Report:
     """Convert SOURCE to DESTINATION, bit for bit.
@@ -130,7 +148,24 @@ def convert(
       sam21convert convert decoder_only.pt whole.pt --base sam2.1_hiera_tiny.pt
       sam21convert convert with_a_head.pt plain.pt --drop 'cls_head.*'
       sam21convert convert my-lora/ merged.pt --base sam2.1_hiera_tiny
+      sam21convert convert my_finetune.pt my-onnx --to onnx --with-video
     """
+    if options["to"] == ONNX:
+        refused = {"dry_run": dry_run, "no_verify": no_verify}
+        refused |= {name: options[name] for name in ("allow_lossy", "dtype", "shard_size")}
+        _refuse(refused, "has no effect on graphs: leave it out")
+        return _export(
+            source,
+            destination,
+            {**options, "overwrite": overwrite, "to": None},
+            layout or LAYOUTS[0],
+            variants or ",".join(USUAL),
+            with_video=with_video,
+            parity=parity,
+            progress=progress,
+        )
+    only = {"layout": layout, "variants": variants, "with_video": with_video}
+    _refuse(only, "is for `to=onnx`: add that")
     if parity:
         from ..packages import require
 
@@ -159,3 +194,37 @@ def convert(
         device=device,
         progress=progress,
     )
+
+
+def _export(
+    source: str,
+    destination: Path,
+    options: dict[str, Any],
+    layout: Layout,
+    variants: str,
+    *,
+    with_video: bool,
+    parity: bool,
+    progress: ProgressBar,
+) -> Report:
+    """Write graphs; ``options`` are those of a conversion."""
+    from ..conversion.options import ConvertOptions
+    from ..workflows.export_onnx import carry_out_export
+
+    return carry_out_export(
+        source,
+        expanded(destination),
+        ConvertOptions(**options),
+        layout,
+        tuple(variants.split(",")),
+        with_video=with_video,
+        parity=parity,
+        progress=progress,
+    )
+
+
+def _refuse(options: Mapping[str, Any], why: str) -> None:
+    """Refuse options that have no effect."""
+    for name, value in options.items():
+        if value:
+            raise UsageError(f"`{name}`: {why}")

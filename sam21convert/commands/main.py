@@ -23,6 +23,7 @@ from .ending import end_with_fault, end_without_output, say
 from .inspect import inspect
 from .list import list_published
 from .names import Commands
+from .page import page
 from .parity import parity
 from .predict import predict
 from .pull import pull
@@ -173,6 +174,7 @@ for command in (
     predict,
     pull,
     push,
+    page,
     list_published,
     sample,
     demo,

@@ -26,6 +26,7 @@ ORDER = (
     "pixels",
     *(f"trunk.stage{i}" for i in range(4)),
     *(f"neck.level{i}" for i in range(3)),
+    *(f"features.level{i}" for i in range(3)),
     "memory_attention.memory",
     "memory_attention.position",
     "memory_attention.output",
@@ -38,6 +39,7 @@ ORDER = (
     "pointer",
     "memory_encoder.output",
     "memory",
+    "iou",
     "masks",
 )
 # An object begins with a prompt, so prompt activations come before those of memory attention.

@@ -66,8 +66,9 @@ def parity(
     Args:
         left: One side as ``backend:source``. The backend is the package that runs the model:
             ``truth`` (the model of this package, and the default), ``sam2`` (the official code),
-            ``transformers``, or ``timm`` (the trunk only). The source is any checkpoint that can be
-            read.
+            ``transformers``, ``timm`` (the trunk only), or ``onnx`` (a folder that
+            :func:`~sam21convert.export_onnx` wrote, run by onnxruntime). The source is any
+            checkpoint that can be read.
         right: The other side, in the same form.
         scenarios: ``"quick"``, ``"full"`` or names of scenarios, as a list or separated by commas.
             None means quick, or full with ``sensitivity``.
@@ -186,7 +187,9 @@ def _load_sides(
         left.load(image_size, device, rounded_to, progress),
         right.load(image_size, device, progress=progress),
     )
+    # Weights of a graph cannot be changed for negative controls, so it is never the reference.
     swap = left.backend not in _SAME_ARITHMETIC and right.backend in _SAME_ARITHMETIC
+    swap = swap or left.backend == "onnx"
     reference, other = reversed(sides) if swap else sides
     truth = None
     if not _exact(left, right, arithmetic):

@@ -300,20 +300,6 @@ def _place_of_first_mismatch(found: ScenarioResult) -> int:
     return rank(kind(found.first_mismatch) if found.first_mismatch else None)
 
 
-def share(value: float | None) -> str:
-    """An IoU as text.
-
-    Args:
-        value: The IoU; None for none.
-
-    Returns:
-        Four digits, ``1`` only for exactly 1 and ``0`` only for exactly 0; empty for None.
-    """
-    if value is None:
-        return ""
-    return f"{value:g}" if value in (0, 1) else f"{min(value, 0.9999):.4f}"
-
-
 def short(number: float) -> str:
     """A difference in few characters.
 

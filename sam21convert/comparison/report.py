@@ -5,14 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..io.folding import few
-from ..report import BLANK, Part, Table, Tone, Toned, heading, table
+from ..report import BLANK, Part, Table, Tone, Toned, heading, share, table
 from .findings import (
     CaseStatus,
     NegativeControl,
     ParityResult,
     ScenarioResult,
     Sensitivity,
-    share,
     short,
 )
 from .page.page import framed

@@ -52,11 +52,18 @@ def _timm() -> Load:
     return Timm.load
 
 
+def _onnx() -> Load:
+    from .backends.onnx import Onnx
+
+    return Onnx.load
+
+
 BACKENDS: dict[str, Callable[[], Load]] = {
     "truth": _truth,
     "sam2": _sam2,
     "transformers": _transformers,
     "timm": _timm,
+    "onnx": _onnx,
 }
 ALIASES = {"hf": "transformers", "official": "sam2"}
 

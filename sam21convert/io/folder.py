@@ -16,6 +16,8 @@ from typing import NamedTuple
 
 from ..errors import unreadable
 from ..report import one_line
+from .onnx import CONFIG_OF_ALL, REST
+from .onnx import FOLDER as ONNX
 from .side_files import is_side_file
 from .source import INDEX, WEIGHTS, Container
 from .torch_distributed import METADATA
@@ -25,7 +27,7 @@ BIN_INDEX = "pytorch_model.bin.index.json"
 _MOST = 20_000  # files of a folder and those below it whose names are looked at
 _DEEPEST = 3  # folders below the given one: lightning_logs/version_0/checkpoints
 _SHOWN = 8  # names in a message
-_SKIPPED = ("__pycache__", "com.apple.CoreML")
+_SKIPPED = ("__pycache__", "com.apple.CoreML", ONNX)  # folders without checkpoints of their own
 _SUFFIXES = (".bin", ".ckpt", ".pt", ".pth", ".safetensors")
 # Without a variant, in the order in which transformers looks for them.
 _FORMS: tuple[tuple[str, Container], ...] = (
@@ -218,6 +220,8 @@ def find_weights(where: str, listing: Listing) -> Found:
     facts = (len(listing.names), listing.complete, shards)
     if top and top[0].place == "":
         return Found(where, tuple(top[:1]), (*top[1:], *below), *facts)
+    if {f"{ONNX}/{CONFIG_OF_ALL}", f"{ONNX}/{REST}"} <= {*listing.names}:
+        return Found(where, (Weights("", "", "onnx folder"),), (*top, *below), *facts)
     return Found(where, (*top, *below), (), *facts)
 
 

@@ -16,6 +16,7 @@ from ..errors import (
 )
 from .deepspeed import find_deepspeed, read_deepspeed, with_masters
 from .folder import ADAPTER, BIN_INDEX, find_weights, is_index, is_shard, list_folder
+from .onnx import read_onnx, read_onnx_folder
 from .safetensors import read_safetensors, read_sharded, read_weight_map
 from .sharded_by_process import has_processes, read_processes, with_other_processes
 from .side_files import known_as, named_as
@@ -23,7 +24,7 @@ from .source import INDEX, Blob, Placeholder, Source, refuse_special
 from .torch_distributed import read_distributed
 from .torch_legacy import read_torch_legacy
 from .torch_zip import read_torch_zip
-from .unsupported import HEAD, archive, refusal_of
+from .unsupported import HEAD, archive, is_onnx, refusal_of
 
 __all__ = ["Blob", "Placeholder", "Source", "open_source"]
 
@@ -75,6 +76,8 @@ def _open_file(path: Path, place: bool) -> Source:
         return with_masters(source) if place else source
     if start[:1] == b"\x80":
         return read_torch_legacy(path, place=place)
+    if is_onnx(start):
+        return read_onnx(path)
     refusal = refusal_of(path, start)
     if refusal is not None:
         raise refusal
@@ -133,6 +136,8 @@ def _open_folder(path: Path, place: bool) -> Source:
         source = read_distributed(path)
         _refuse_side_file(source)
         return source
+    if weights.container == "onnx folder":
+        return read_onnx_folder(path)
     source = _open_file(path / weights.file, place)
     notes = (*found.notes([file.name for file in source.files]), *source.notes)
     files = source.files

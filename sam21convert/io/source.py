@@ -24,6 +24,8 @@ Container: TypeAlias = Literal[
     "sharded pytorch_model.bin",
     "timm folder",
     "PEFT adapter",
+    "onnx",
+    "onnx folder",
     "memory",
 ]
 FOLDERS: tuple[Container, ...] = ("transformers folder", "timm folder")
@@ -93,6 +95,11 @@ class Source:
     blobs: tuple[Blob, ...] = ()
     placeholders: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+
+    @property
+    def config(self) -> Path:
+        """Where the ``config.json`` of a folder is, if it has one."""
+        return self.path / ("onnx/config.json" if self.container == "onnx folder" else CONFIG)
 
 
 def is_file_name(name: Any) -> bool:

@@ -78,7 +78,7 @@ def _protobuf(telling: Callable[[bytes, bytes], bool]) -> Callable[[bytes], bool
     return tells
 
 
-def _is_onnx(tag: bytes, content: bytes) -> bool:
+def _producer_or_graph(tag: bytes, content: bytes) -> bool:
     """Field 2 is the name of the producer, 7 the graph (``ModelProto`` in onnx.proto)."""
     return (tag == b"\x12" and content.isascii() and content.decode().isprintable()) or (
         tag == b"\x3a" and content[:1] == b"\x0a"
@@ -89,6 +89,8 @@ def _is_coreml(tag: bytes, content: bytes) -> bool:
     """Field 2 is a description, which begins with its inputs (``Model`` in Model.proto)."""
     return tag == b"\x12" and content[:1] == b"\x0a"
 
+
+is_onnx = _protobuf(_producer_or_graph)  # takes the first ``HEAD`` bytes of a file
 
 # The first match counts. The magic numbers are from the description of each format.
 UNSUPPORTED: tuple[UnsupportedFormat, ...] = (
@@ -110,7 +112,6 @@ UNSUPPORTED: tuple[UnsupportedFormat, ...] = (
         "convert the checkpoint that it was made from",
         _at(0, b"lmgg", b"fmgg", b"tjgg", b"algg"),
     ),
-    UnsupportedFormat("an ONNX model", _EXPORTED, _protobuf(_is_onnx)),
     UnsupportedFormat("a Core ML model", _EXPORTED, _protobuf(_is_coreml)),
     UnsupportedFormat("a TensorFlow Lite model", _EXPORTED, _at(4, b"TFL3")),
     UnsupportedFormat("an ExecuTorch program", _EXPORTED, _at(4, b"ET12")),

@@ -12,7 +12,7 @@ from PIL import Image
 
 from ..errors import MissingFileError, RefusedError, Sam21ConvertError, UnreadableError, UsageError
 from ..io.nearby import missing
-from ..model.pictures import MediaError, load_picture, rgb
+from ..model.pictures import MediaError, load_picture, numbered, rgb
 from .draw import Mask, Pixels
 
 _SLOWEST, _FASTEST = Fraction(1, 3600), 1000  # frames per second, of time lapses and slow motion
@@ -79,8 +79,6 @@ def frames_of(video: Path) -> Iterator[Pixels]:
         RGB frames, ``H x W x 3`` bytes, in the order of that function.
     """
     if video.is_dir():
-        from ..model.video_frames import numbered
-
         for path in numbered(video):
             yield rgb(load_picture(path))
         return

@@ -104,6 +104,30 @@ def convert_in_parity(
         Sam21ConvertError: Otherwise as :func:`~sam21convert.convert` and
             :func:`~sam21convert.parity` do.
     """
+    refuse_unrunnable(plan)
+    for backend in {backend_for(plan.source.dialect), backend_for(plan.dialect)} - {"truth"}:
+        packages.module(backend)  # fails before anything is written if it is missing
+    device = pick_device(device, to_compare=True)
+    found: list[ParityReport] = []
+
+    def check(written: Path) -> None:
+        with alone or nullcontext():
+            found.append(_compare(plan, written, device, progress))
+
+    equal = carry_out(plan, overwrite=overwrite, verify=verify, progress=progress, check=check)
+    done = report(plan, dry_run=False, verified=verify, hashes=hashes, identical_to=equal)
+    return WithParity(done, found[0])
+
+
+def refuse_unrunnable(plan: Plan) -> None:
+    """Check that the source of a conversion is a model that a backend can run as it is.
+
+    Args:
+        plan: The conversion.
+
+    Raises:
+        UsageError: If it is an HQ-SAM 2, a part of a model, or an adapter.
+    """
     if plan.source.dropped:
         raise UsageError(
             f"{plan.source.source.path}: `parity` cannot run an HQ-SAM 2",
@@ -124,18 +148,36 @@ def convert_in_parity(
             f"{plan.adapter.source.path}: `parity` cannot run an adapter, which is not a model",
             hint="convert it without `parity`",
         )
-    for backend in {backend_for(plan.source.dialect), backend_for(plan.dialect)} - {"truth"}:
-        packages.module(backend)  # fails before anything is written if it is missing
-    device = pick_device(device, to_compare=True)
-    found: list[ParityReport] = []
 
-    def check(written: Path) -> None:
-        with alone or nullcontext():
-            found.append(_compare(plan, written, device, progress))
 
-    equal = carry_out(plan, overwrite=overwrite, verify=verify, progress=progress, check=check)
-    done = report(plan, dry_run=False, verified=verify, hashes=hashes, identical_to=equal)
-    return WithParity(done, found[0])
+def compare_with_output(
+    plan: Plan, folder: Path, destination: Path, progress: Progress
+) -> ParityReport:
+    """Run the source of a conversion and graphs that were made of it on the same inputs.
+
+    Args:
+        plan: The conversion of the source.
+        folder: The folder of the graphs, under its temporary name.
+        destination: The folder under its final name.
+        progress: Receives the steps of the comparison.
+
+    Returns:
+        The comparison.
+
+    Raises:
+        MismatchError: If the two do not compute the same.
+    """
+    left = f"{backend_for(plan.source.dialect)}:{plan.source.source.path}"
+    size = plan.config.image_size if plan.config is not None else None
+    result = parity(
+        left,
+        f"onnx:{folder}",
+        device="cpu",
+        image_size=size,
+        config=plan.source.config,
+        progress=progress,
+    )
+    return _refuse_difference(_under_its_name(result, folder, destination), plan, destination)
 
 
 def _compare(plan: Plan, written: Path, device: str, progress: Progress) -> ParityReport:
@@ -154,9 +196,13 @@ def _compare(plan: Plan, written: Path, device: str, progress: Progress) -> Pari
         progress=progress,
     )
     result = _under_its_name(result, written, plan.destination)
+    return _refuse_difference(result, plan, plan.destination)
+
+
+def _refuse_difference(result: ParityReport, plan: Plan, destination: Path) -> ParityReport:
     if not result.ok:
         raise MismatchError(
-            f"{plan.destination}: does not compute what {source.source.path} does\n\n{result}",
+            f"{destination}: does not compute what {plan.source.source.path} does\n\n{result}",
             hint="nothing was written; without `parity` it is, and then "
             f"{result.command} --report FOLDER shows more",
         )

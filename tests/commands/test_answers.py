@@ -23,6 +23,7 @@ from .. import schemas
 from ..checkpoint.test_inspect_all import Payload
 from ..support.answers import conforms
 from ..support.checkpoints import DEBUG, DEBUG_20
+from ..support.exports import describe
 from .test_commands import run
 
 # Options of each command, and its exit code; in a folder with model.pt, picture.png and more.
@@ -41,6 +42,7 @@ ANSWERS: Mapping[str, tuple[str, int]] = {
     "diff, a no": ("diff model.pt another.pt", 1),
     "batch": ("batch model.pt other.safetensors --out made --to official", 1),
     "list": ("list", 0),
+    "page": ("page onnx site --cdn", 0),
     "sample": (f"sample drawn.pt --config {DEBUG} --seed 1", 0),
     "parity": ("parity model.pt another.pt --scenarios point", 1),
     "predict image": (
@@ -67,6 +69,7 @@ def home(checkpoints: Callable[[str], Path], tmp_path_factory: pytest.TempPathFa
     assert run("sample", home / "another.pt", "--config", DEBUG, "--seed", 1).exit_code == 0
     assert run("convert", home / "model.pt", home / "folder").exit_code == 0
     save_file({"a.weight": torch.ones(2)}, home / "other.safetensors")
+    describe(home / "onnx", 128)
     (home / "evil.pkl").write_bytes(pickle.dumps(Payload()))
     Image.new("RGB", (32, 32), "white").save(home / "picture.png")
     return home
@@ -141,6 +144,7 @@ def test_what_does_not_fit_is_seen(home: Path, change: dict[str, Any], said: str
 
 REMARK = re.compile(r"^ *(?:note|warning)\b", re.MULTILINE)
 QUIET = {**ANSWERS, "convert, a note": ("convert model.pt image --to hf-image", 0)}
+READ = ("model.pt", "another.pt", "folder", "other.safetensors", "onnx", "evil.pkl", "picture.png")
 REMARKED = ("validate", "convert, a note", "predict image")
 
 
@@ -153,8 +157,8 @@ def test_quiet_leaves_out_notes_and_warnings(
     for how in ("--quiet", *(() if case not in REMARKED else ("--no-quiet",))):
         there = tmp_path / how
         there.mkdir()
-        for path in home.iterdir():
-            (there / path.name).symlink_to(path)
+        for name in READ:
+            (there / name).symlink_to(home / name)
         monkeypatch.chdir(there)
         result = run(*line.split(), *(("--quiet",) if how == "--quiet" else ()))
         assert result.exit_code == code, result.output

@@ -37,6 +37,7 @@ SOURCES = {
     "config": ["convert", "in.pt", "out.pt", "--config", "PATH"],
     "diff": ["diff", "PATH", "in.pt"],
     "parity": ["parity", "in.pt", "truth:PATH"],
+    "page": ["page", "PATH", "out", "--cdn"],
     "pull": ["pull", "PATH", "out.pt"],
     "image": ["predict", "image", "PATH", "--checkpoint", "in.pt", "--point", "3,3", "-o", "o.png"],
     "checkpoint": [

@@ -8,12 +8,11 @@ import pytest
 
 from sam21convert.checkpoint.stats import Statistics, TensorStats
 from sam21convert.commands.drawing import drawn
-from sam21convert.comparison.findings import share
 from sam21convert.comparison.report import scenario_row
 from sam21convert.comparison.tables.facts import cells
 from sam21convert.io.folding import braced, few, fold
 from sam21convert.progress import Phase
-from sam21convert.report import Line, Part, Table
+from sam21convert.report import Line, Part, Table, share
 
 from ..support.reports import KNOWN, PASSING
 

@@ -25,7 +25,6 @@ from sam21convert.comparison.findings import (
     NegativeControl,
     Sensitivity,
     View,
-    share,
 )
 from sam21convert.comparison.page.heatmap import band
 from sam21convert.comparison.page.markup import percent, ratio
@@ -34,6 +33,7 @@ from sam21convert.comparison.page.pictures import LOUD, views
 from sam21convert.comparison.report import ParityReport
 from sam21convert.comparison.scenarios import QUICK
 from sam21convert.prediction.draw import Pixels, scene
+from sam21convert.report import share
 
 from ..support.paths import ROOT
 from ..support.reports import (

@@ -90,7 +90,6 @@ def field(number: int, content: bytes) -> bytes:
     return bytes([number << 3 | 2]) + size + content
 
 
-GRAPH = field(1, field(1, b"x") + field(4, b"Conv")) + field(2, b"main")
 INPUTS = field(1, field(1, b"image")) + field(10, field(1, b"mask"))
 
 # Name of the format, and how a file is made; by its own library if that is installed.
@@ -109,8 +108,6 @@ CASES: tuple[tuple[str, Make], ...] = (
     ("JSON", written(json.dumps({"a": "\N{LATIN SMALL LETTER E WITH ACUTE}" * 700}).encode())),
     ("a GGUF file", written(b"GGUF\x03\0\0\0" + bytes(16))),
     ("a ggml file", written((0x67676D6C).to_bytes(4, "little") + bytes(16))),
-    ("an ONNX model", written(b"\x08\x0a" + field(2, b"pytorch") + field(7, GRAPH))),
-    ("an ONNX model", written(b"\x08\x08" + field(7, GRAPH * 40))),
     ("a Core ML model", written(b"\x08\x06" + field(2, INPUTS))),
     ("a Core ML model", written(b"\x08\x04" + field(2, INPUTS * 20))),
     ("a TensorFlow Lite model", written(b"\x1c\0\0\0TFL3" + bytes(16))),

@@ -269,7 +269,7 @@ def play(
     """
     for step in scenario.steps:
         for frame, _, masks in _answers(predictor, state, clip, step):
-            recorder.add(f"frame{frame}.masks", masks)
+            recorder.add(f"frame{frame}.masks", torch.as_tensor(masks))
 
 
 def _answers(

@@ -122,7 +122,9 @@ class Truth:
             Activations of the image encoder.
         """
         activations = Recorder()
-        self.features = self.model.encode_image(pixels.to(self.model.device), activations)
+        self.features = found = self.model.encode_image(pixels.to(self.model.device), activations)
+        for level, features in enumerate((*found.high_res, found.embedding)):
+            activations.add(f"features.level{level}", features)
         return activations
 
     def segment(self, picture: Picture, scenario: ImageScenario) -> Activations:
@@ -145,6 +147,7 @@ class Truth:
         masks = self.model.predict_masks(
             self.features, **given, multimask_output=scenario.multimask, activations=activations
         )
+        activations.add("iou", masks.iou)
         activations.add("masks", masks.logits)
         return activations
 

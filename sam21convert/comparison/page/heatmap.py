@@ -7,8 +7,9 @@ from collections.abc import Iterable
 from itertools import pairwise
 from math import isfinite
 
+from ...report import share
 from ..activations import ORDER, kind
-from ..findings import ActivationResult, ParityResult, ScenarioResult, share, short
+from ..findings import ActivationResult, ParityResult, ScenarioResult, short
 from .markup import Markup, counted, element, joined, percent, ratio
 
 _FRAME = re.compile(r"frame(\d+)\.")

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TypeAlias
 
-from ..findings import ParityResult, ParitySide, ScenarioResult, share
+from ...report import share
+from ..findings import ParityResult, ParitySide, ScenarioResult
 
 HEAD = ("scenario", "result", "activations", "difference", "tolerance", "IoU")
 

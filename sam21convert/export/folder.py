@@ -1,0 +1,162 @@
+"""Write the folder of an export: the graphs, their settings, and an example.
+
+The layout is that of transformers.js: ``config.json``, ``preprocessor_config.json`` and two graphs
+in ``onnx/``. What is ours beside them: the graphs for videos, ``onnx/config.json`` with all
+settings of the model, ``onnx/model.safetensors`` with the tensors that no graph holds, and
+``golden/``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..config.transformers_folder import IMAGES, side_files
+from ..dialects import HF_IMAGE
+from ..dialects.keymap import covers
+from ..io.onnx import CONFIG_OF_ALL, FOLDER, FP32, REST
+from ..io.source import CONFIG
+from ..report import Progress
+from .check import check
+from .golden import Apart, Golden, Pixels, measure
+from .graphs import Graph, PromptDecoder, VisionEncoder
+from .options import VARIANTS
+from .video_graphs import VIDEO_GRAPHS
+from .write import export, save
+
+_SHARED = "no_obj_ptr"  # in a graph, and needed outside it: where a given mask is empty
+
+if TYPE_CHECKING:
+    from ..model.sam2 import SAM2
+
+
+@dataclass(frozen=True)
+class ExportedFile:
+    """A graph that was written.
+
+    Attributes:
+        name: Its path in the folder.
+        variant: How its numbers are stored.
+        bytes: Its size.
+        apart: The largest difference of an output from the model's, relative to its scale, over
+            all sizes that were tried, with random inputs.
+    """
+
+    name: str
+    variant: str
+    bytes: int
+    apart: float
+
+
+@dataclass(frozen=True)
+class Written:
+    """What a folder was filled with.
+
+    Attributes:
+        graphs: The graphs.
+        others: Paths of the other files.
+        golden: How far each variant is from the model, on the example.
+    """
+
+    graphs: tuple[ExportedFile, ...]
+    others: tuple[str, ...]
+    golden: tuple[Apart, ...]
+
+
+def write_folder(
+    model: SAM2,
+    folder: Path,
+    variants: Sequence[str],
+    metadata: Mapping[str, str],
+    progress: Progress,
+    picture: Pixels,
+    point: tuple[float, float],
+    *,
+    with_video: bool,
+) -> Written:
+    """Fill a folder, and run every file before it counts as written.
+
+    Args:
+        model: The model, in evaluation mode and float32.
+        folder: An empty folder.
+        variants: Keys of ``VARIANTS``. Graphs for videos are written in float32 only.
+        metadata: Where the model comes from, for the metadata of each graph.
+        progress: Told of each graph.
+        picture: The picture of the example, ``S x S x 3`` bytes.
+        point: The point on it, x and y as shares of the side.
+        with_video: Whether the graphs for videos are written.
+
+    Returns:
+        What was written.
+
+    Raises:
+        MismatchError: If a graph in float32 computes something else than the model.
+    """
+    (folder / FOLDER).mkdir()
+    graphs: list[Graph] = [VisionEncoder(model, frames=with_video), PromptDecoder(model)]
+    graphs += [kind(model) for kind in VIDEO_GRAPHS] if with_video else []
+    progress.start("exporting", 2 * len(graphs))
+    files: list[ExportedFile] = []
+    held: set[str] = set()
+    for graph in graphs:
+        own = variants if isinstance(graph, (VisionEncoder, PromptDecoder)) else (FP32,)
+        files += _write(graph.eval(), folder, own, metadata, progress, held)
+    golden = Golden.of(model, picture, point)
+    others = (*_settings(model, folder, held, with_video=with_video), *golden.write(folder))
+    measured = [
+        measure(golden, _path(folder, graphs[0], one), _path(folder, graphs[1], one), one)
+        for one in variants
+    ]
+    return Written(tuple(files), others, tuple(measured))
+
+
+def _path(folder: Path, graph: Graph, variant: str) -> Path:
+    return folder / FOLDER / f"{graph.file}{VARIANTS[variant]}.onnx"
+
+
+def _write(
+    graph: Graph,
+    folder: Path,
+    variants: Sequence[str],
+    metadata: Mapping[str, str],
+    progress: Progress,
+    held: set[str],
+) -> Iterator[ExportedFile]:
+    progress.advance(0, graph.file)
+    program = export(graph)
+    held |= {*program.model.graph.initializers}
+    # The others are made of the program by changing it, so the exact one comes first.
+    ordered = sorted(variants, key=[*VARIANTS].index)
+    files = {variant: _path(folder, graph, variant) for variant in ordered}
+    for variant, path in files.items():
+        save(program, path, variant, {**metadata, "graph": graph.file})
+    progress.advance(1, f"running {graph.file}")
+    apart = check(graph, files)
+    for variant, path in files.items():
+        yield ExportedFile(f"{FOLDER}/{path.name}", variant, path.stat().st_size, apart[variant])
+    progress.advance(1)
+
+
+def _settings(model: SAM2, folder: Path, held: set[str], *, with_video: bool) -> Iterator[str]:
+    """Write the settings, and the tensors of the image or video model that no graph holds."""
+    from safetensors.torch import save_file
+
+    config = model.config
+    plain = side_files(config, "sam2", "float32", generation=True)
+    for name in (CONFIG, IMAGES):
+        (folder / name).write_text(plain[name], encoding="utf-8", newline="\n")
+        yield name
+    home = folder / FOLDER
+    whole = side_files(config, "sam2_video", "float32", generation=True)[CONFIG]
+    (home / CONFIG_OF_ALL).write_text(whole, encoding="utf-8", newline="\n")
+    yield f"{FOLDER}/{CONFIG_OF_ALL}"
+    rest = {
+        name: tensor
+        for name, tensor in model.state_dict().items()
+        if (name not in held and (with_video or covers(HF_IMAGE, name)))
+        or (with_video and name == _SHARED)
+    }
+    save_file({name: tensor.contiguous() for name, tensor in rest.items()}, home / REST)
+    yield f"{FOLDER}/{REST}"

@@ -1,0 +1,1 @@
+"""A web page that runs exported models in a browser."""

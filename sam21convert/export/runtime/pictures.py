@@ -1,0 +1,187 @@
+"""Pictures and frames of videos as the model takes them: square, normalised, in float32.
+
+Equal to ``pixels_of`` of :mod:`~sam21convert.model.image_predictor` and to
+:mod:`~sam21convert.model.video_frames`, without torch. Pillow is imported for videos only.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...errors import RefusedError, UnreadableError, UsageError
+from ...io.nearby import missing
+from ...model.config import PIXEL_MEAN, PIXEL_STD
+from ...packages import require
+from .resize import Floats, resize
+
+Bytes = NDArray[np.uint8]
+
+_MEAN = np.array(PIXEL_MEAN, np.float32)[:, None, None]
+_STD = np.array(PIXEL_STD, np.float32)[:, None, None]
+
+
+class Frames(NamedTuple):
+    """The frames of a video.
+
+    Attributes:
+        images: ``images[n]`` is frame ``n`` as the model takes it, ``3 x S x S`` in float32;
+            ``len(images)`` is the number of frames. An array ``T x 3 x S x S`` is one.
+        height: Height of the video before it was resized, in pixels.
+        width: Width of the video before it was resized, in pixels.
+    """
+
+    images: Floats | Squares
+    height: int
+    width: int
+
+
+class Squares:
+    """Frames that are kept as bytes, and normalised whenever one is asked for.
+
+    Args:
+        squares: The frames, ``S x S x 3`` each.
+    """
+
+    def __init__(self, squares: Sequence[Bytes]) -> None:
+        self._squares = squares
+
+    def __len__(self) -> int:
+        return len(self._squares)
+
+    def __getitem__(self, number: int) -> Floats:
+        """Get a frame by its number, ``3 x S x S``."""
+        return _normalised(_unit(self._squares[number]))
+
+
+def pixels_of(image: Any, side: int) -> Floats:
+    """Prepare an image for the model: resized in floats and normalised.
+
+    Args:
+        image: RGB as ``H x W x 3``, uint8 or floats from 0 to 1, or a PIL image.
+        side: Side ``S`` of the model's input, in pixels.
+
+    Returns:
+        ``1 x 3 x S x S``.
+
+    Raises:
+        ValueError: If ``image`` is not an image.
+    """
+    if hasattr(image, "convert"):
+        image = np.asarray(image.convert("RGB"))
+    if not isinstance(image, np.ndarray):
+        raise ValueError(f"image: expected an array or a PIL image, found {type(image).__name__}")
+    if image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
+        found = " x ".join(map(str, image.shape))
+        raise ValueError(f"image: expected height x width x 3, found {found}")
+    if image.dtype != np.uint8 and image.dtype.kind != "f":
+        raise ValueError(f"image: expected bytes or floats, found {image.dtype}")
+    return _normalised(resize(_unit(image), side, side, antialias=True))[None]
+
+
+def load_frames(video: Any, side: int) -> Frames:
+    """Read a video and resize its frames to squares.
+
+    Args:
+        video: A folder of pictures ``<number>.jpg`` or ``.jpeg``, which are taken in the order of
+            their numbers; frames in memory, a sequence of PIL images or of ``H x W x 3`` uint8 RGB,
+            or an array ``T x H x W x 3``; or :class:`Frames`, which are taken as they are.
+        side: Side ``S`` of the model's input, in pixels.
+
+    Returns:
+        The frames.
+
+    Raises:
+        MissingFileError: If there is no such folder.
+        UnreadableError: If a picture cannot be read or has another size than the first.
+        RefusedError: If a picture is too large or in another format.
+        UsageError: If ``video`` is a file.
+        ValueError: If frames in memory are not pictures of one size.
+    """
+    if isinstance(video, Frames):
+        return _checked(video, side)
+    require("onnx", "reading a video", packages=("PIL",))
+    if isinstance(video, (str, os.PathLike)):
+        return _from_folder(Path(video), side)
+    if not isinstance(video, (np.ndarray, Sequence)) or isinstance(video, bytes):
+        raise ValueError(f"video: expected a folder or frames, found {type(video).__name__}")
+    return _squared(((f"frame {n}", _picture(n, frame)) for n, frame in enumerate(video)), side)
+
+
+def _from_folder(folder: Path, side: int) -> Frames:
+    if not folder.exists():
+        raise missing(folder)
+    if not folder.is_dir():
+        raise UsageError(
+            f"{folder}: expected a folder of pictures, found a file",
+            hint=f"write its frames to a folder: "
+            f"ffmpeg -i {folder} -q:v 2 -start_number 0 FOLDER/%05d.jpg",
+        )
+    from ...model.pictures import MediaError, load_picture, numbered
+
+    try:
+        pictures = ((str(path), load_picture(path)) for path in numbered(folder))
+        return _squared(pictures, side)
+    except MediaError as error:
+        kind = RefusedError if error.intact else UnreadableError
+        raise kind(str(error), hint=error.hint) from error
+    except ValueError as error:
+        raise UnreadableError(str(error)) from error
+
+
+def _picture(number: int, frame: Any) -> Any:
+    from PIL import Image
+
+    if isinstance(frame, Image.Image):
+        return frame
+    pixels = np.asarray(frame)
+    if pixels.dtype == np.uint8 and pixels.ndim == 3 and pixels.shape[2] == 3 and pixels.size:
+        return Image.fromarray(pixels)
+    found = f"{' x '.join(map(str, pixels.shape)) or 'a scalar'} {pixels.dtype}"
+    raise ValueError(f"frame {number}: expected H x W x 3 uint8 or a PIL image, found {found}")
+
+
+def _squared(pictures: Iterable[tuple[str, Any]], side: int) -> Frames:
+    """Resize pictures with names, which must have one size."""
+    from PIL import Image
+
+    squares: list[Bytes] = []
+    size = None
+    for name, picture in pictures:
+        size = size or picture.size
+        if picture.size != size:
+            (width, height), (w, h) = size, picture.size
+            raise ValueError(
+                f"{name}: expected {height} x {width} pixels (height x width) as in the first "
+                f"frame, found {h} x {w}"
+            )
+        # The official loader names no filter; bicubic is Pillow's default.
+        square = picture.convert("RGB").resize((side, side), Image.Resampling.BICUBIC)
+        squares.append(np.asarray(square))
+    if size is None:
+        raise ValueError("video: expected at least one frame, found none")
+    return Frames(Squares(squares), size[1], size[0])
+
+
+def _checked(frames: Frames, side: int) -> Frames:
+    shape = (3, side, side)
+    if not len(frames.images) or frames.images[0].shape != shape:
+        found = np.shape(frames.images[0]) if len(frames.images) else "no frame"
+        raise ValueError(f"video: expected frames of the shape {shape}, found {found}")
+    return frames
+
+
+def _unit(pixels: NDArray[Any]) -> Floats:
+    """``H x W x 3`` bytes or floats to ``3 x H x W`` floats from 0 to 1."""
+    planes = pixels.transpose(2, 0, 1).astype(np.float32)
+    return planes / np.float32(255) if pixels.dtype == np.uint8 else planes
+
+
+def _normalised(unit: Floats) -> Floats:
+    planes: Floats = (unit - _MEAN) / _STD
+    return np.ascontiguousarray(planes)

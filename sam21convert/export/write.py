@@ -1,0 +1,145 @@
+"""Write a graph as an ONNX file, and the same with smaller numbers."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.export import Dim
+
+from ..errors import UsageError
+from ..io.onnx import CONSTANT, FP32, PREFIX
+from ..packages import titled
+from .graphs import Graph
+
+_NOISY = ("torch.onnx", "torch.export", "onnxscript", "onnx_ir", "root")
+
+
+def export(graph: Graph) -> Any:
+    """Make a program of a graph, whose initialisers have the names of the model's tensors.
+
+    The exporter's own optimisation is left out: it folds weights together, and then they could not
+    be told apart. Runtimes do the same when they load a file.
+
+    Args:
+        graph: The graph, in evaluation mode.
+
+    Returns:
+        A ``torch.onnx.ONNXProgram``.
+
+    Raises:
+        UsageError: If the installed version of torch cannot export it.
+    """
+    free = tuple(dict.fromkeys(one.axes, Dim.AUTO) for one in graph.inputs)
+    try:
+        with torch.no_grad(), _quietly():
+            program: Any = torch.onnx.export(
+                graph,
+                graph.example(),
+                dynamo=True,
+                external_data=False,
+                input_names=[one.name for one in graph.inputs],
+                output_names=[one.name for one in graph.outputs],
+                dynamic_shapes=free,
+                optimize=False,
+                verbose=False,
+            )
+    except Exception as error:  # whatever the exporter raises, its text fills a screen
+        raise UsageError(
+            f"{titled('torch')}: cannot export {graph.file} with {titled('onnxscript')}: "
+            f"{type(error).__name__}",
+            hint="install the newest torch and onnxscript",
+        ) from error
+    _tidy(program.model, graph)
+    return program
+
+
+def _tidy(model: Any, graph: Graph) -> None:
+    """Name free axes, and drop what the exporter notes about the program that it came from."""
+    from onnx_ir import SymbolicDim
+
+    for value, stated in zip(
+        (*model.graph.inputs, *model.graph.outputs), (*graph.inputs, *graph.outputs), strict=True
+    ):
+        for axis, name in stated.axes.items():
+            value.shape[axis] = SymbolicDim(name)
+        value.metadata_props.clear()
+    model.graph.metadata_props.clear()
+    for node in model.graph.all_nodes():
+        node.metadata_props.clear()
+        node.doc_string = None
+        for value in node.outputs:
+            value.metadata_props.clear()
+    for name, value in [*model.graph.initializers.items()]:
+        value.metadata_props.clear()
+        if name not in graph.weights:
+            value.name = f"{CONSTANT}{name}"
+
+
+def save(program: Any, path: Path, variant: str, metadata: Mapping[str, str]) -> None:
+    """Write a program to a file.
+
+    Args:
+        program: Of :func:`export`. It is optimised in place for any variant but ``fp32``, which
+            must be written first.
+        path: The file.
+        variant: A key of ``VARIANTS``.
+        metadata: What else the file says about itself.
+    """
+    import onnx
+
+    if variant == FP32:
+        model = program.model_proto
+    else:
+        with _quietly():
+            program.optimize()
+            model = _half(program.model_proto) if variant == "fp16" else _bytes(program.model_proto)
+    del model.metadata_props[:]
+    onnx.helper.set_model_props(
+        model, {f"{PREFIX}{key}": value for key, value in {**metadata, "variant": variant}.items()}
+    )
+    path.write_bytes(model.SerializeToString(deterministic=True))
+
+
+def _half(model: Any) -> Any:
+    """Compute in float16; what goes in and comes out stays float32."""
+    from onnxruntime.transformers.float16 import convert_float_to_float16
+
+    return convert_float_to_float16(model, keep_io_types=True)
+
+
+def _bytes(model: Any) -> Any:
+    """Store weights of matrix products as bytes.
+
+    Unsigned, because products of signed bytes saturate on processors without VNNI.
+    """
+    from tempfile import TemporaryDirectory
+
+    import onnx
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    with TemporaryDirectory() as folder:
+        file = Path(folder) / "quantised.onnx"
+        quantize_dynamic(model, file, weight_type=QuantType.QUInt8)
+        return onnx.load(str(file))
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Keep what exporters print and warn about from the user: the files are tried afterwards."""
+    loggers = [logging.getLogger(name) for name in _NOISY]
+    before = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, before, strict=True):
+            logger.setLevel(level)
