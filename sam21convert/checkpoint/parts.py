@@ -163,6 +163,31 @@ def modules_of(dialect: Dialect) -> frozenset[str]:
     return frozenset(name.partition(".")[0] for name in keymap.key if name not in keymap.constants)
 
 
+def within_a_model(names: Sequence[str], dialects: Iterable[Dialect]) -> Placed | None:
+    """Place tensors whose names are all those of one dialect, behind one prefix at most.
+
+    Args:
+        names: names of all tensors in a dict.
+        dialects: the dialects to look for; those of a trunk alone are left out, as their names are
+            those of many models.
+
+    Returns:
+        The names in a model, with the modules that they belong to as the only part; None if one of
+        the names is unknown.
+    """
+    clean = {name: bare(name) for name in names}
+    common = _common(list(clean.values())).split(".")[:-1]
+    for cut in range(len(common) + 1):
+        prefix = "".join(f"{segment}." for segment in common[:cut])
+        short = {name: text.removeprefix(prefix) for name, text in clean.items()}
+        for dialect in dialects:
+            if dialect.task != "trunk" and known(short.values(), dialect) == len(short):
+                tops = dict.fromkeys(text.partition(".")[0] for text in short.values())
+                module = ".".join(common[cut:]) or " and ".join(tops)
+                return Placed(prefix, short, {f"tensors of {module}": ("", "")})
+    return None
+
+
 def known(names: Iterable[str], dialect: Dialect) -> int:
     """Count the names that a dialect has.
 

@@ -14,7 +14,14 @@ from ..errors import RefusedError
 from ..io.open import Source
 from ..io.source import tensors_of
 from ..io.tensor import TensorRef
-from .parts import MAX_IN_ONE, bare, parts_alone, with_own_names, wrapped_in
+from .parts import (
+    MAX_IN_ONE,
+    bare,
+    parts_alone,
+    with_own_names,
+    within_a_model,
+    wrapped_in,
+)
 
 # Tensors by whose names a state dict is found, the most characteristic first.
 ANCHORS = (
@@ -167,7 +174,7 @@ def _state_dicts(root: Any) -> Iterator[_Found]:
             _Found(path, tensors, one.prefix, one.names, True, not one.parts, one.parts)
             for one in parts_alone(others, DIALECTS)
         ]
-    found = _joined(root, found)
+    found = _joined(root, found) or list(_some(holders))
     if holders and not found:
         path, tensors = max(holders, key=lambda holder: len(holder[1]))
         names = {name: bare(name) for name in tensors}
@@ -204,6 +211,17 @@ def _whole(holders: Sequence[tuple[tuple[str, ...], Mapping[str, TensorRef]]]) -
             own = with_own_names(list(clean.values()), DIALECTS)
             names = {name: own.names[short] for name, short in clean.items()}
             yield _Found(path, tensors, prefix, names, parts=own.parts)
+
+
+def _some(holders: Sequence[tuple[tuple[str, ...], Mapping[str, TensorRef]]]) -> Iterator[_Found]:
+    """Dicts that have no part as a whole, but nothing else than tensors with their full names.
+
+    Programs that save what was trained leave such: a neck, the attention of a decoder.
+    """
+    for path, tensors in holders:
+        placed = within_a_model(list(tensors), DIALECTS)
+        if placed is not None:
+            yield _Found(path, tensors, placed.prefix, placed.names, True, False, placed.parts)
 
 
 def _joined(root: Any, found: list[_Found]) -> list[_Found]:

@@ -442,3 +442,38 @@ def test_notes_list_tensors_first_and_hide_none(tmp_path: Path) -> None:
         assert note.startswith(f"left out, not part of the model: {listed}")
         assert note.endswith("2 more that are no tensors")
         assert next(iter(inspect(tmp_path / "m.pt").extras)) in extra
+
+
+SOME = {  # less than a part, with the full names: what programs leave that save what was trained
+    "official": ("sam_mask_decoder.transformer.", "image_encoder.neck.", "obj_ptr_proj."),
+    "hf-video": ("mask_decoder.transformer.", "vision_encoder.neck.", "object_pointer_proj."),
+}
+
+
+@pytest.mark.parametrize("wrapper", ["nothing", "a key", "DDP"])
+@pytest.mark.parametrize("dialect", SOME)
+def test_some_tensors_with_their_full_names(
+    dialect: str, wrapper: str, states: dict[str, State], tmp_path: Path
+) -> None:
+    base = tmp_path / "base.pt"
+    torch.save({"model": zeros(states["official"])}, base)
+    for start in SOME[dialect]:
+        some = {name: t for name, t in states[dialect].items() if name.startswith(start)}
+        assert some, start
+        torch.save(WRAPPED[wrapper](some), tmp_path / "some.pt")
+        (part,) = inspect(tmp_path / "some.pt").parts
+        assert part.startswith(f"tensors of {start.rstrip('.')}")
+        convert(tmp_path / "some.pt", tmp_path / "whole.pt", base=base, overwrite=True)
+        found = torch.load(tmp_path / "whole.pt")["model"]
+        wanted = {"official": start, "hf-video": SOME["official"][SOME[dialect].index(start)]}
+        for name, tensor in states["official"].items():
+            trained = name.startswith(wanted[dialect])
+            assert torch.equal(found[name], tensor if trained else torch.zeros_like(tensor)), name
+
+
+def test_names_of_which_one_is_unknown_are_no_part_of_a_model(
+    states: dict[str, State], tmp_path: Path
+) -> None:
+    some = {n: t for n, t in states["official"].items() if n.startswith("obj_ptr_proj.")}
+    torch.save({**some, "own.weight": torch.ones(2)}, tmp_path / "some.pt")
+    assert inspect(tmp_path / "some.pt").dialect is None
