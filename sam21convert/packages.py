@@ -11,6 +11,7 @@ The packages to compare with are imported by this module only, and only when the
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import shutil
 import sys
@@ -117,6 +118,20 @@ def member(name: str, attribute: str) -> Any:
     """
     with _importing(name, attribute):
         return getattr(import_module(name), attribute)
+
+
+def onnxruntime() -> Any:
+    """Import onnxruntime, without the record that it keeps of what it runs.
+
+    Returns:
+        The module. When it is imported in the usual way, 1.32 writes a number for this machine and
+        a database of events below the user's home.
+
+    Raises:
+        ModuleNotFoundError: If it is not installed; :func:`require` says so in better words.
+    """
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    return import_module("onnxruntime")
 
 
 def version(package: str) -> str:

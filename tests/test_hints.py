@@ -554,6 +554,9 @@ EXEMPT: Mapping[tuple[str, str], str] = {
     ("commands/convert.py", "to=onnx"): (
         "tests/export/test_export.py::test_options_of_graphs_are_for_graphs"
     ),
+    ("conversion/target.py", "to=onnx"): (
+        "tests/export/test_export.py::test_whoever_asks_convert_for_it_is_shown_the_way"
+    ),
     ("export/runtime/model.py", "--with-video"): (
         "tests/export/test_export.py::test_what_has_no_graph_is_not_run"
     ),

@@ -198,6 +198,8 @@ def _load_sides(
         rounding = None if swap else rounded_to
         truth = reference if loaded else same.load(image_size, device, rounding)
     assert truth is None or isinstance(truth, Truth)
+    if truth is not None:
+        truth.for_exports = "onnx" in (left.backend, right.backend)
     return Comparison(reference, other, not swap, arithmetic, truth)
 
 

@@ -51,11 +51,17 @@ def pick_target(destination: Path, to: str | None) -> tuple[Container, Dialect]:
     if container is None and not destination.is_dir():
         nearest = meant_for_a_file(destination.name)
         if nearest is not None:
-            raise UsageError(
-                f"{destination}: no file of this kind is written",
-                hint=f"the nearest is {shlex.quote(nearest)}; a folder has a name without such an "
-                "ending",
-            )
+            hint = f"the nearest is {shlex.quote(nearest)}; "
+            if destination.suffix.lower() == ".onnx":
+                hint += f"`to=onnx` writes graphs to a folder, such as {destination.stem}"
+            else:
+                hint += "a folder has a name without such an ending"
+            raise UsageError(f"{destination}: no file of this kind is written", hint=hint)
+    if to == "onnx":
+        raise UsageError(
+            "`to=onnx`: this function writes checkpoints",
+            hint="call sam21convert.export_onnx(SOURCE, FOLDER)",
+        )
     dialect = dialect_named(to) if to is not None else (OFFICIAL if container else HF_VIDEO)
     usual = dialect.containers[0]
     if container is None and (usual in FOLDERS or dialect.file):

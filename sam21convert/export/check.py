@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ..errors import MismatchError
 from ..io.onnx import FP32
+from ..packages import onnxruntime
 from ..report import one_line
 from .graphs import Graph
 
@@ -34,11 +35,10 @@ def session(path: Path) -> Any:
     Returns:
         An ``onnxruntime.InferenceSession``.
     """
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
+    runtime = onnxruntime()
+    options = runtime.SessionOptions()
     options.log_severity_level = 4
-    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    return runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 
 def check(graph: Graph, files: Mapping[str, Path]) -> dict[str, float]:

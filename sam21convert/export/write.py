@@ -14,7 +14,7 @@ from torch.export import Dim
 
 from ..errors import UsageError
 from ..io.onnx import CONSTANT, FP32, PREFIX
-from ..packages import titled
+from ..packages import onnxruntime, titled
 from .graphs import Graph
 
 _NOISY = ("torch.onnx", "torch.export", "onnxscript", "onnx_ir", "root")
@@ -108,6 +108,7 @@ def save(program: Any, path: Path, variant: str, metadata: Mapping[str, str]) ->
 
 def _half(model: Any) -> Any:
     """Compute in float16; what goes in and comes out stays float32."""
+    onnxruntime()
     from onnxruntime.transformers.float16 import convert_float_to_float16
 
     return convert_float_to_float16(model, keep_io_types=True)
@@ -121,6 +122,8 @@ def _bytes(model: Any) -> Any:
     from tempfile import TemporaryDirectory
 
     import onnx
+
+    onnxruntime()
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     with TemporaryDirectory() as folder:

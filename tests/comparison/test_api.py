@@ -311,7 +311,7 @@ class TestSensitivity:
         assert not found.ok
         assert found.sensitivity is not None
         assert "memory_encoder.out_proj.weight" in found.sensitivity.unexpected
-        assert "memory_encoder" in found.problems[0]
+        assert "a change of 120 of 359 tensors" in found.problems[0]
 
 
 class TestOwnInputs:

@@ -340,6 +340,13 @@ class TestRequests:
             assert done.exit_code == 2
             assert f"{option[0]}: has no effect on graphs" in done.output
 
+    def test_whoever_asks_convert_for_it_is_shown_the_way(self, tmp_path: Path) -> None:
+        with pytest.raises(UsageError) as asked:
+            sam21convert.convert(tmp_path / "no.pt", tmp_path / "out", to="onnx")
+        assert "export_onnx" in str(asked.value.hint)
+        said = run("convert", tmp_path / "no.pt", tmp_path / "out.onnx").output
+        assert "--to onnx writes graphs to a folder, such as out" in said
+
     def test_a_folder_with_the_name_of_a_file(self, newer: Exported, tmp_path: Path) -> None:
         with pytest.raises(UsageError, match="this is the name of a file"):
             sam21convert.export_onnx(newer.weights, tmp_path / "model.onnx")

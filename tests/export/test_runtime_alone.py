@@ -79,6 +79,25 @@ def test_all_of_it_runs_where_torch_cannot_be_imported(newer: Exported) -> None:
     seconds(BLOCKED.format(blocked=blocked) + RUNS, newer.folder)
 
 
+HOME = """
+import os, sys
+from sam21convert.export.runtime import load
+import numpy as np
+model = load(sys.argv[1])
+model.encode(np.zeros((1, 3, model.image_size, model.image_size), np.float32))
+sys.exit(bool([name for _, _, names in os.walk(os.environ["HOME"]) for name in names]))
+"""
+
+
+def test_nothing_is_left_in_the_home_of_the_user(
+    newer: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.delenv("ORT_DISABLE_TELEMETRY", raising=False)
+    seconds(HOME, newer.folder)
+
+
 def test_a_package_that_it_needs_is_missed(newer: Exported) -> None:
     seconds(BLOCKED.format(blocked=["onnxruntime"]) + RUNS, newer.folder, fails=True)
 

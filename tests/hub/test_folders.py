@@ -197,10 +197,13 @@ def test_a_config_of_another_model_is_noted(world: World, tmp_path: Path) -> Non
     assert world.downloaded("org/large") == WEIGHTS
 
 
-@pytest.mark.parametrize("command", ["validate", "pull"])
+@pytest.mark.parametrize("command", ["convert", "pull"])
 @pytest.mark.parametrize("end", ["", "@main", "/"])
-def test_several_are_listed_with_references_that_work(world: World, command: str, end: str) -> None:
-    answer = world.run(command, f"hf://org/steps{end}")
+def test_several_are_listed_with_references_that_work(
+    world: World, command: str, end: str, tmp_path: Path
+) -> None:
+    written = [str(tmp_path / "out.pt")] if command == "convert" else []
+    answer = world.run(command, f"hf://org/steps{end}", *written)
     assert answer["exit_code"] == 2
     assert "several checkpoints: checkpoint-9, checkpoint-10" in answer["error"]
     reference = answer["hint"].split()[-1]

@@ -212,10 +212,11 @@ def test_the_steps_of_a_trainer_are_listed_and_the_newest_is_offered(
         inspect(output)
     assert named_in(caught.value.hint) == output / "checkpoint-1000"
     assert inspect(named_in(caught.value.hint)).config == DEBUG
-    assert run("validate", output).exit_code == 3
-    summed = run("inspect", output)  # the command has a line for each
-    assert summed.exit_code == 0
-    assert all(f"checkpoint-{step}" in summed.output for step in (900, 1000))
+    assert run("convert", output, tmp_path / "out.pt").exit_code == 3
+    for command in ("inspect", "validate"):  # these have a line for each
+        summed = run(command, output)
+        assert summed.exit_code == 0
+        assert all(f"checkpoint-{step}" in summed.output for step in (900, 1000))
     shutil.copy(made / "hf" / "model.safetensors", output)
     (note,) = inspect(output).notes
     assert "checkpoint-900, checkpoint-1000" in note

@@ -17,6 +17,7 @@ from sam21convert.prediction.draw import scene
 from sam21convert.prediction.prompts import Prompt
 from sam21convert.workflows.publish import push, repository
 from sam21convert.workflows.publish.example import Example, read_example
+from sam21convert.workflows.publish.present import Present
 from sam21convert.workflows.publish.repository import Repository, compose
 
 from ..commands.test_commands import run
@@ -145,7 +146,7 @@ def test_the_command_hands_it_to_what_composes_the_repository(
         seen.append(example)
         raise UsageError("enough")
 
-    monkeypatch.setattr(push, "_present", lambda *_: (None, None))
+    monkeypatch.setattr(push, "ask", lambda *_, **__: Present())
     monkeypatch.setattr(push, "compose", enough)
     asked = ["--example", photo, "--point", "525,330,0", "--box", "300,300,750,600"]
     assert run("push", "m.pt", REPO, *asked).exit_code == 2

@@ -38,12 +38,22 @@ class Truth:
         source: The checkpoint, for messages.
         model: The model with its weights.
         images_only: Whether the checkpoint lacks the weights for videos.
+        for_exports: Whether features and expected IoU are recorded as exports give them:
+            ``features.level0`` to ``2`` and ``iou``.
     """
 
     name, version = "truth", __version__
 
-    def __init__(self, source: Path, model: SAM2VideoPredictor, *, images_only: bool) -> None:
+    def __init__(
+        self,
+        source: Path,
+        model: SAM2VideoPredictor,
+        *,
+        images_only: bool,
+        for_exports: bool = False,
+    ) -> None:
         self.source = source
+        self.for_exports = for_exports
         self.model = model
         self.abilities = frozenset({"encode", "images"} | (set() if images_only else {"videos"}))
         self.notes: tuple[str, ...] = ()
@@ -81,7 +91,12 @@ class Truth:
             The backend.
         """
         images_only = "videos" not in self.abilities
-        return Truth(self.source, model or self.model, images_only=images_only)
+        return Truth(
+            self.source,
+            model or self.model,
+            images_only=images_only,
+            for_exports=self.for_exports,
+        )
 
     @cached_property
     def in_float64(self) -> Truth:
@@ -123,8 +138,9 @@ class Truth:
         """
         activations = Recorder()
         self.features = found = self.model.encode_image(pixels.to(self.model.device), activations)
-        for level, features in enumerate((*found.high_res, found.embedding)):
-            activations.add(f"features.level{level}", features)
+        if self.for_exports:
+            for level, features in enumerate((*found.high_res, found.embedding)):
+                activations.add(f"features.level{level}", features)
         return activations
 
     def segment(self, picture: Picture, scenario: ImageScenario) -> Activations:
@@ -147,7 +163,8 @@ class Truth:
         masks = self.model.predict_masks(
             self.features, **given, multimask_output=scenario.multimask, activations=activations
         )
-        activations.add("iou", masks.iou)
+        if self.for_exports:
+            activations.add("iou", masks.iou)
         activations.add("masks", masks.logits)
         return activations
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from ...errors import RefusedError, UnreadableError, UsageError, printable
 from ...io.nearby import missing
 from ...io.onnx import runnable
-from ...packages import require
+from ...packages import onnxruntime, require
 from .resize import Floats
 
 PROVIDERS = ("CPUExecutionProvider",)
@@ -61,21 +61,19 @@ class Graph:
         self, path: Path, layout: Layout, threads: int | None, providers: Sequence[str]
     ) -> None:
         require("onnx", "running an export", packages=("onnxruntime",))
-        import onnxruntime
-
-        onnxruntime.disable_telemetry_events()  # it would keep a record of what is run
-        unknown = {*providers} - {*onnxruntime.get_available_providers()}
+        runtime = onnxruntime()
+        unknown = {*providers} - {*runtime.get_available_providers()}
         if unknown:
             raise UsageError(
                 f"providers: onnxruntime has no {', '.join(sorted(unknown))} here",
-                hint=f"use some of {', '.join(onnxruntime.get_available_providers())}",
+                hint=f"use some of {', '.join(runtime.get_available_providers())}",
             )
-        options = onnxruntime.SessionOptions()
+        options = runtime.SessionOptions()
         options.log_severity_level = _ERRORS_ONLY
         if threads is not None:
             options.intra_op_num_threads = threads
         try:
-            self._session = onnxruntime.InferenceSession(
+            self._session = runtime.InferenceSession(
                 str(_checked(path)), options, providers=[*providers]
             )
         except (UnreadableError, RefusedError):
