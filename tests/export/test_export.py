@@ -19,10 +19,12 @@ from sam21convert import MismatchError, RefusedError, UnreadableError, UsageErro
 from sam21convert.config.registry import SHIPPED
 from sam21convert.dialects import HF_IMAGE
 from sam21convert.dialects.keymap import covers
-from sam21convert.export.check import BOUND, check
+from sam21convert.export.check import BOUND, check, noise_of
 from sam21convert.export.graphs import PromptDecoder
 from sam21convert.export.runtime import OnnxImagePredictor, load
 from sam21convert.io.onnx import read_graph, runnable
+from sam21convert.io.output.atomic import new_folder
+from sam21convert.workflows.export_onnx import graphs_of
 
 from ..commands.test_commands import run
 from ..support.checkpoints import DEBUG
@@ -80,6 +82,28 @@ class TestWhatIsWritten:
         found = pytest.raises(MismatchError, match="iou_scores is .* of its scale")
         with changed(newer.model, name), found:
             check(graph, files)
+
+
+class TestNoise:
+    def test_what_rounding_alone_moves_further_is_kept(
+        self, newer: Exported, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """As with weights that are sharper than these."""
+        monkeypatch.setattr("sam21convert.export.check.BOUND", 1e-9)
+        graph = PromptDecoder(newer.model).eval()
+        files = {"fp32": newer.folder / "onnx" / f"{GRAPHS[1]}.onnx"}
+        assert 1e-9 < check(graph, files)["fp32"] <= BOUND
+        name = "sam_mask_decoder.iou_prediction_head.layers.2.bias"
+        with changed(newer.model, name), pytest.raises(MismatchError, match="of its scale"):
+            check(graph, files)
+
+    def test_it_is_that_of_the_graph(self, newer: Exported) -> None:
+        graph = PromptDecoder(newer.model).eval()
+        with torch.inference_mode():
+            inputs = graph.example()
+            noise = noise_of(graph, inputs, graph(*inputs))
+        assert {*noise} == {"iou_scores", "pred_masks", "object_score_logits"}
+        assert all(0 < value < BOUND for value in noise.values())
 
 
 class changed:  # noqa: N801  # a context, not a class of things
@@ -302,6 +326,19 @@ def keep_elsewhere(tensor: onnx.TensorProto, location: str) -> None:
     tensor.data_location = TensorProto.EXTERNAL
     entry = tensor.external_data.add()
     entry.key, entry.value = "location", location
+
+
+def test_graphs_of_an_earlier_export_do_not_stay(newer: Exported, tmp_path: Path) -> None:
+    folder = shutil.copytree(newer.folder, tmp_path / "copy")
+    (folder / "sam2.encoder.onnx").write_bytes(b"")
+    stale = graphs_of(folder)
+    assert {"sam2.encoder.onnx", "onnx/vision_encoder_fp16.onnx"} < {*stale}
+    with new_folder(folder, overwrite=True, without=stale) as new:
+        (new / "onnx").mkdir()
+        (new / "onnx" / "vision_encoder.onnx").write_bytes(b"new")
+    assert graphs_of(folder) == ["onnx/vision_encoder.onnx"]
+    assert (folder / "config.json").exists()
+    assert graphs_of(tmp_path / "none") == []
 
 
 class TestRequests:
