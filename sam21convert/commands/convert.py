@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import click
 
@@ -12,6 +12,7 @@ from ..dialects import BY_NAME
 from ..errors import UsageError
 from ..export.options import LAYOUTS, ONNX, USUAL, Layout
 from ..io.nearby import expanded
+from ..io.onnx import Variant
 from ..progress import ProgressBar
 from ..report import Report
 from . import completion
@@ -216,7 +217,7 @@ def _export(
         expanded(destination),
         ConvertOptions(**options),
         layout,
-        tuple(variants.split(",")),
+        tuple(cast(Variant, one) for one in variants.split(",")),  # checked there
         with_video=with_video,
         parity=parity,
         progress=progress,

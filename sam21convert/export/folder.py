@@ -16,13 +16,12 @@ from typing import TYPE_CHECKING
 from ..config.transformers_folder import IMAGES, side_files
 from ..dialects import HF_IMAGE
 from ..dialects.keymap import covers
-from ..io.onnx import CONFIG_OF_ALL, FOLDER, FP32, REST
+from ..io.onnx import CONFIG_OF_ALL, FOLDER, FP32, REST, VARIANTS, Variant
 from ..io.source import CONFIG
 from ..report import Progress
 from .check import check
 from .golden import Apart, Golden, Pixels, measure
 from .graphs import Graph, PromptDecoder, VisionEncoder
-from .options import VARIANTS
 from .video_graphs import VIDEO_GRAPHS
 from .write import export, save
 
@@ -68,7 +67,7 @@ class Written:
 def write_folder(
     model: SAM2,
     folder: Path,
-    variants: Sequence[str],
+    variants: Sequence[Variant],
     metadata: Mapping[str, str],
     progress: Progress,
     picture: Pixels,
@@ -102,40 +101,52 @@ def write_folder(
     held: set[str] = set()
     for graph in graphs:
         own = variants if isinstance(graph, (VisionEncoder, PromptDecoder)) else (FP32,)
-        files += _write(graph.eval(), folder, own, metadata, progress, held)
+        stem = f"{FOLDER}/{graph.file}"
+        files += write_graph(graph, folder, stem, own, metadata, progress, held)
     golden = Golden.of(model, picture, point)
     others = (*_settings(model, folder, held, with_video=with_video), *golden.write(folder))
-    measured = [
-        measure(golden, _path(folder, graphs[0], one), _path(folder, graphs[1], one), one)
-        for one in variants
-    ]
-    return Written(tuple(files), others, tuple(measured))
+    return Written(tuple(files), others, tuple(measure(golden, folder, one) for one in variants))
 
 
-def _path(folder: Path, graph: Graph, variant: str) -> Path:
-    return folder / FOLDER / f"{graph.file}{VARIANTS[variant]}.onnx"
-
-
-def _write(
+def write_graph(
     graph: Graph,
     folder: Path,
-    variants: Sequence[str],
+    stem: str,
+    variants: Sequence[Variant],
     metadata: Mapping[str, str],
     progress: Progress,
     held: set[str],
 ) -> Iterator[ExportedFile]:
+    """Write a graph in each variant, and run the files at several sizes.
+
+    Args:
+        graph: The graph.
+        folder: The folder to fill.
+        stem: The path of the graph in it, without what tells the variant.
+        variants: Keys of ``VARIANTS``.
+        metadata: Where the model comes from.
+        progress: Told of two steps.
+        held: Receives the names of the tensors that the graph holds.
+
+    Yields:
+        What was written, the exact one first.
+
+    Raises:
+        MismatchError: If a graph in float32 computes something else than the model.
+        UsageError: If the installed version of torch cannot export it.
+    """
     progress.advance(0, graph.file)
-    program = export(graph)
+    program = export(graph.eval())
     held |= {*program.model.graph.initializers}
     # The others are made of the program by changing it, so the exact one comes first.
-    ordered = sorted(variants, key=[*VARIANTS].index)
-    files = {variant: _path(folder, graph, variant) for variant in ordered}
+    names = {one: f"{stem}{end}.onnx" for one, end in VARIANTS.items() if one in variants}
+    files = {variant: folder / name for variant, name in names.items()}
     for variant, path in files.items():
         save(program, path, variant, {**metadata, "graph": graph.file})
     progress.advance(1, f"running {graph.file}")
     apart = check(graph, files)
     for variant, path in files.items():
-        yield ExportedFile(f"{FOLDER}/{path.name}", variant, path.stat().st_size, apart[variant])
+        yield ExportedFile(names[variant], variant, path.stat().st_size, apart[variant])
     progress.advance(1)
 
 

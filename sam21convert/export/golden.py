@@ -16,11 +16,12 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from ..io.onnx import Variant
 from ..model.image_predictor import pixels_of
 from ..model.run_lengths import encode
 from ..model.sam2 import SAM2
-from .check import Array, relative, session
-from .graphs import EMBEDDINGS, PromptDecoder
+from .check import Array, relative
+from .runtime import load
 
 Pixels = NDArray[np.uint8]
 
@@ -119,36 +120,28 @@ class Apart:
     mask_iou: float
 
 
-def measure(golden: Golden, encoder: Path, decoder: Path, variant: str) -> Apart:
-    """Run a variant on the example.
+def measure(golden: Golden, folder: Path, variant: Variant) -> Apart:
+    """Run a variant on the example, by the driver that users run it with.
 
     Args:
         golden: The example.
-        encoder: The file of the image encoder.
-        decoder: The file of the decoder.
-        variant: What the two are.
+        folder: The export, with its settings.
+        variant: Which graphs.
 
     Returns:
         The differences.
     """
-    names = [one.name for one in EMBEDDINGS]
-    features = session(encoder).run(names, {"pixel_values": golden.pixels})
-    inputs = {
-        "input_points": np.array([[[golden.point]]], np.float32),
-        "input_labels": np.ones((1, 1, 1), np.int64),
-        "input_boxes": np.zeros((1, 0, 4), np.float32),
-        **dict(zip(names, features, strict=True)),
-    }
-    outputs = [one.name for one in PromptDecoder.outputs]
-    iou, logits, score = session(decoder).run(outputs, inputs)
+    model = load(folder, variant=variant)
+    point, label = np.array([[golden.point]], np.float32), np.ones((1, 1), np.int64)
+    none = np.zeros((0, 4), np.float32)
+    found = model.candidates(model.encode(golden.pixels), point, label, none)
+    logits = found.logits[0]
     return Apart(
         variant,
-        relative(golden.logits, logits[0, 0]),
-        float(np.abs(golden.iou - iou[0, 0]).max()),
-        abs(golden.object_score - float(score[0, 0, 0])),
-        min(
-            _iou(own > 0, other > 0) for own, other in zip(golden.logits, logits[0, 0], strict=True)
-        ),
+        relative(golden.logits, logits),
+        float(np.abs(golden.iou - found.iou[0]).max()),
+        abs(golden.object_score - float(found.object_score[0, 0])),
+        min(_iou(own > 0, other > 0) for own, other in zip(golden.logits, logits, strict=True)),
     )
 
 

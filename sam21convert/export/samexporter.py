@@ -13,12 +13,10 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from ..io.onnx import Variant
 from ..report import Progress
-from .check import check
-from .folder import ExportedFile, Written
+from .folder import ExportedFile, Written, write_graph
 from .graphs import Axes, Graph
-from .options import VARIANTS
-from .write import export, save
 
 if TYPE_CHECKING:
     from ..model.sam2 import SAM2
@@ -128,7 +126,7 @@ def write_samexporter(
     model: SAM2,
     folder: Path,
     name: str,
-    variants: Sequence[str],
+    variants: Sequence[Variant],
     metadata: Mapping[str, str],
     progress: Progress,
 ) -> Written:
@@ -151,14 +149,6 @@ def write_samexporter(
     graphs, found = (Encoder(model), Decoder(model)), list[ExportedFile]()
     progress.start("exporting", 2 * len(graphs))
     for graph in graphs:
-        progress.advance(0, graph.file)
-        program = export(graph.eval())
-        ordered = sorted(variants, key=[*VARIANTS].index)
-        files = {one: folder / f"{name}.{graph.file}{VARIANTS[one]}.onnx" for one in ordered}
-        for variant, path in files.items():
-            save(program, path, variant, {**metadata, "graph": graph.file})
-        progress.advance(1, f"running {graph.file}")
-        apart = check(graph, files)
-        found += [ExportedFile(p.name, v, p.stat().st_size, apart[v]) for v, p in files.items()]
-        progress.advance(1)
+        stem = f"{name}.{graph.file}"
+        found += write_graph(graph, folder, stem, variants, metadata, progress, set())
     return Written(tuple(found), (), ())

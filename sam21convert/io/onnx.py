@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
+from typing import Literal, TypeAlias
 
 from ..errors import RefusedError, UnreadableError, unreadable
 from ..report import one_line
@@ -24,7 +25,10 @@ from .tensor import DTYPES, TensorRef, TensorSpec
 FOLDER, REST, CONFIG_OF_ALL = "onnx", "model.safetensors", "config.json"
 PREFIX = "sam21convert."  # of the entries that this package writes into the metadata of a graph
 CONSTANT = "constant."  # begins the names of initialisers that are no tensor of the model
-FP32 = "fp32"
+Variant: TypeAlias = Literal["fp32", "fp16", "q8"]
+FP32: Variant = "fp32"
+# Endings of the names of graphs, by how their numbers are stored.
+VARIANTS: Mapping[str, str] = {FP32: "", "fp16": "_fp16", "q8": "_quantized"}
 
 _MODEL_GRAPH, _MODEL_METADATA = 7, 14
 _NODE, _INITIALIZER, _INPUT, _OUTPUT = 1, 5, 11, 12

@@ -16,10 +16,10 @@ from ..conversion.plan import Plan, make_plan
 from ..conversion.write import carry_out
 from ..dialects import HF_IMAGE
 from ..errors import UsageError, did_you_mean, nearest
-from ..export.options import LAYOUTS, USUAL, VARIANTS, Layout
+from ..export.options import LAYOUTS, USUAL, Layout
 from ..io.data.checksums import sha256
 from ..io.nearby import expanded
-from ..io.onnx import FOLDER, FP32
+from ..io.onnx import FOLDER, FP32, VARIANTS, Variant
 from ..io.output.atomic import new_folder, refuse_existing, scratch
 from ..io.output.folders import refuse_file_name
 from ..io.output.unchanged import refuse_changed
@@ -40,7 +40,7 @@ def export_onnx(
     destination: str | Path,
     *,
     layout: Layout = "transformers.js",
-    variants: Sequence[str] = USUAL,
+    variants: Sequence[Variant] = USUAL,
     with_video: bool = False,
     config: str | Path | ModelConfig | None = None,
     base: str | Path | None = None,
@@ -126,7 +126,7 @@ def carry_out_export(
     destination: Path,
     options: ConvertOptions,
     layout: Layout,
-    variants: tuple[str, ...],
+    variants: tuple[Variant, ...],
     *,
     with_video: bool,
     parity: bool,
@@ -240,7 +240,7 @@ def _export(
     folder: Path,
     destination: Path,
     layout: Layout,
-    variants: Sequence[str],
+    variants: Sequence[Variant],
     progress: Progress,
     *,
     with_video: bool,

@@ -15,6 +15,7 @@ import torch
 from sam21convert import export_onnx
 from sam21convert.config.registry import shipped_config
 from sam21convert.conversion.sample import sample_tensors
+from sam21convert.io.onnx import Variant
 from sam21convert.model.config import PIXEL_MEAN, PIXEL_STD, ModelConfig
 from sam21convert.model.video_predictor import SAM2VideoPredictor
 
@@ -23,7 +24,7 @@ from .checkpoints import DEBUG, DEBUG_20
 
 LENGTH = 8  # frames
 SIDES = {DEBUG: 128, DEBUG_20: 192}  # of the input, in pixels
-VARIANTS = {DEBUG: ("fp32", "fp16", "q8"), DEBUG_20: ("fp32",)}
+VARIANTS: dict[str, tuple[Variant, ...]] = {DEBUG: ("fp32", "fp16", "q8"), DEBUG_20: ("fp32",)}
 _MARGIN = 0.01  # of the scores around 0, which rounding must not cross
 _SCORES = "sam_mask_decoder.pred_obj_score_head.layers.2.bias"
 

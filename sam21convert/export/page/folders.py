@@ -10,11 +10,10 @@ from typing import Any, TypeAlias
 
 from ...errors import RefusedError, UnreadableError, call_of
 from ...io.nearby import missing
+from ...io.onnx import VARIANTS
 from ...io.text import read_json
 from ...report import size_text
 
-# What transformers.js adds to the names of the graphs, by variant.
-SUFFIXES: Mapping[str, str] = {"fp32": "", "fp16": "_fp16", "q8": "_quantized"}
 GRAPHS = ("vision_encoder", "prompt_encoder_mask_decoder")
 PROCESSOR = "preprocessor_config.json"
 Colours: TypeAlias = tuple[float, float, float]  # of red, green and blue
@@ -104,7 +103,7 @@ def read_export(folder: Path) -> Exported:
 
 
 def _variants(folder: Path) -> Iterator[Variant]:
-    for name, suffix in SUFFIXES.items():
+    for name, suffix in VARIANTS.items():
         paths = [folder / path for path in _paths(suffix)]
         if all(path.is_file() for path in paths):
             files = [
@@ -123,7 +122,7 @@ def _absent(folder: Path) -> str:
     """What is missing of the variant that is most complete."""
     variants = (
         [path for path in _paths(suffix) if not (folder / path).is_file()]
-        for suffix in SUFFIXES.values()
+        for suffix in VARIANTS.values()
     )
     fewest = sorted(variants, key=len)[0]
     return f"no {' and no '.join(fewest)}"

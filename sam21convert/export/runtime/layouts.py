@@ -2,13 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from .sessions import Layout
-
-Variant = Literal["fp32", "fp16", "q8"]
-
-SUFFIXES: dict[Variant, str] = {"fp32": "", "fp16": "_fp16", "q8": "_quantized"}
 
 _LEVELS = tuple(f"image_embeddings.{level}" for level in range(3))
 

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ...errors import MissingFileError, UsageError, did_you_mean
-from ...io.onnx import CONFIG_OF_ALL, FOLDER, REST
+from ...io.onnx import CONFIG_OF_ALL, FOLDER, FP32, REST, VARIANTS, Variant
 from ...model.config import ModelConfig
 from .layouts import (
     FRAME_DECODER,
@@ -23,10 +23,8 @@ from .layouts import (
     MEMORY_ATTENTION,
     MEMORY_ENCODER,
     PROMPT_DECODER,
-    SUFFIXES,
     VIDEOS,
     VISION_ENCODER,
-    Variant,
 )
 from .masks import Decoded
 from .prompts import Labels
@@ -248,7 +246,7 @@ class OnnxModel:
 
     def _path(self, name: str) -> Path:
         """The file of a graph. Those for videos exist in full precision only."""
-        suffix = SUFFIXES["fp32" if name in VIDEOS else self._variant]
+        suffix = VARIANTS[FP32 if name in VIDEOS else self._variant]
         return self.folder / FOLDER / f"{name}{suffix}.onnx"
 
     def _graph(self, name: str) -> Graph:
@@ -287,8 +285,8 @@ def load(
         RefusedError: If its config is none that a model can have.
         UsageError: If there is no such variant, or ``threads`` is not above 0.
     """
-    if variant not in SUFFIXES:
-        raise UsageError(f"variant: expected {', '.join(SUFFIXES)}, found {variant!r}")
+    if variant not in VARIANTS:
+        raise UsageError(f"variant: expected {', '.join(VARIANTS)}, found {variant!r}")
     if threads is not None and threads < 1:
         raise UsageError(f"threads: expected at least 1, found {threads}")
     path = Path(folder)
@@ -301,9 +299,9 @@ def load(
 
 def _check_variant(folder: Path, name: str, variant: Variant) -> None:
     """Check that a file exists; if not, name the variants that do."""
-    wanted = folder / f"{name}{SUFFIXES[variant]}.onnx"
+    wanted = folder / f"{name}{VARIANTS[variant]}.onnx"
     if not wanted.exists():
-        there = [one for one, end in SUFFIXES.items() if (folder / f"{name}{end}.onnx").exists()]
+        there = [one for one, end in VARIANTS.items() if (folder / f"{name}{end}.onnx").exists()]
         choice = did_you_mean([f"variant={one}" for one in there], "export the model again")
         raise MissingFileError(f"{wanted}: no such file", hint=choice)
 
