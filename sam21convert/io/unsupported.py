@@ -23,6 +23,7 @@ _TEXT = (
 )
 _EXPORTED = "it is a compiled program: convert the checkpoint that it was exported from"
 _UNPACK = "unpack it and give the checkpoint in it"
+_RUNS = "it is no checkpoint: do not run it, and ask where it came from"
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,8 +91,24 @@ def _is_coreml(tag: bytes, content: bytes) -> bool:
     return tag == b"\x12" and content[:1] == b"\x0a"
 
 
+def _riff(*kinds: bytes) -> Callable[[bytes], bool]:
+    """Match a RIFF file, which names its kind behind its length."""
+    return lambda start: start[:4] == b"RIFF" and start[8:12] in kinds
+
+
+def _any(*tests: Callable[[bytes], bool]) -> Callable[[bytes], bool]:
+    return lambda start: any(tells(start) for tells in tests)
+
+
+def _is_program(start: bytes) -> bool:
+    """ELF, Mach-O, Java or WebAssembly; two letters are enough for Windows, unless it is text."""
+    magics = (b"\x7fELF", b"\xcf\xfa\xed\xfe", b"\xce\xfa\xed\xfe", b"\xca\xfe\xba\xbe", b"\0asm")
+    return start[:4] in magics or (start[:2] == b"MZ" and b"\0" in start)
+
+
 is_onnx = _protobuf(_producer_or_graph)  # takes the first ``HEAD`` bytes of a file
 
+PROGRAMS = ("a program", "the text of a program")
 # The first match counts. The magic numbers are from the description of each format.
 UNSUPPORTED: tuple[UnsupportedFormat, ...] = (
     UnsupportedFormat(
@@ -137,16 +154,64 @@ UNSUPPORTED: tuple[UnsupportedFormat, ...] = (
         "a picture",
         "give a checkpoint here, and the picture to sam21convert predict image FILE "
         "--checkpoint CHECKPOINT --point X,Y -o OUT.png",
-        lambda start: (
-            _at(0, b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF8")(start)
-            or (start[:4] == b"RIFF" and start[8:12] == b"WEBP")
+        _any(
+            _at(0, b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF8", b"II*\0", b"MM\0*", b"8BPS\0\1"),
+            lambda start: start[:4] == b"\0\0\1\0" and start[4:5] != b"\0",  # icons
+            _at(4, b"ftypheic", b"ftypmif1", b"ftypavif"),
+            _riff(b"WEBP"),
+            lambda start: start[:2] == b"BM" and start[6:10] == bytes(4),
+        ),
+    ),
+    UnsupportedFormat("a medical scan", _WEIGHTS, _any(_at(128, b"DICM"), _at(344, b"n+1\0"))),
+    UnsupportedFormat(
+        "a sound",
+        _WEIGHTS,
+        _any(
+            _at(0, b"ID3", b"\xff\xfb", b"\xff\xf3", b"\xff\xf2", b"fLaC", b"OggS"),
+            _at(4, b"ftypM4A "),
+            _riff(b"WAVE"),
         ),
     ),
     UnsupportedFormat(
         "a video",
         "give a checkpoint here, and the video to sam21convert predict video FILE "
         "--checkpoint CHECKPOINT --point X,Y -o OUT",
-        _at(4, b"ftyp"),
+        _any(_at(4, b"ftyp"), _at(0, b"\x1aE\xdf\xa3", b"\0\0\1\xba"), _riff(b"AVI ")),
+    ),
+    UnsupportedFormat(
+        "a font",
+        _WEIGHTS,
+        _any(
+            _at(0, b"OTTO", b"ttcf", b"wOFF", b"wOF2"),
+            lambda start: start[:5] == b"\0\1\0\0\0" and start[5:6] != b"\0",  # TrueType
+        ),
+    ),
+    UnsupportedFormat(
+        "a tokenizer of SentencePiece",
+        _WEIGHTS,
+        lambda start: re.match(rb"\n.\n.<[a-z/]{1,8}>\x15", start, re.DOTALL) is not None,
+    ),
+    UnsupportedFormat(
+        "a log of TensorBoard", _WEIGHTS, lambda start: b"\x1a\x0dbrain.Event:" in start[12:64]
+    ),
+    UnsupportedFormat("a log of Weights & Biases", _WEIGHTS, _at(0, b":W&B")),
+    UnsupportedFormat(
+        "a table or database",
+        _WEIGHTS,
+        _any(
+            _at(0, b"SQLite format 3\0", b"PAR1", b"ARROW1", b"MATLAB 5.0 MAT-file"),
+            _at(8, b"\x10\0\0\0\0\0\x0a\0"),  # a stream of Arrow, as datasets writes it
+        ),
+    ),
+    UnsupportedFormat(
+        "a document of Microsoft Office", _WEIGHTS, _at(0, b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1")
+    ),
+    UnsupportedFormat("what macOS knows of a folder", _WEIGHTS, _at(0, b"\0\0\0\1Bud1")),
+    UnsupportedFormat(PROGRAMS[0], _RUNS, _is_program),
+    UnsupportedFormat(
+        PROGRAMS[1],
+        _RUNS,
+        _text(r"#!|(?:.*\n)*?(?:import [\w.]+|from [\w.]+ import )"),
     ),
     UnsupportedFormat("text", _TEXT, _text(r".")),
 )

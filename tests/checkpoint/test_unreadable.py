@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 import pickle
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -42,14 +44,26 @@ BROKEN: dict[str, bytes] = {
     "noise.pt": NOISE,
     "noise": NOISE,
     "empty.pt": b"",
+}
+# Name -> content of another kind of file with the name of a checkpoint, or of a program.
+MISNAMED: dict[str, bytes] = {
     "text.pt": b"hello, world\n",
     "picture.pth": b"\x89PNG\r\n\x1a\n" + bytes(90),
+    "python.pt": PROGRAM,
+    "python.pkl": b'import os\nos.system("ls")\n',
+    "perl.bin": b"package A;\nuse strict;\n1;\n",
+    "shell.ckpt": b"#!/bin/sh\nuname -a\n",
+    "program.pt": b"\x7fELF\2\1\1" + bytes(90),
+    "program": b"\x7fELF\2\1\1" + bytes(90),
 }
 OTHER: dict[str, bytes] = {
     "README.md": b"(Vtext\nabout this model\n",
     "cat.png": b"\x89PNG\r\n\x1a\n" + bytes(90),
     "train.py": PROGRAM,
     "program": PROGRAM,
+    "font": b"\0\1\0\0\0\x0f\0\x80\0\3\0\x70GDEF",
+    "sound.mp3": b"ID3\4\0\0\0\0\0\0" + NOISE,
+    "table.csv.gz": gzip.compress(b"a,b\n1,2\n"),
 }
 
 
@@ -74,6 +88,18 @@ def test_what_cannot_be_read_is_unreadable(name: str, tmp_path: Path) -> None:
     said = str(sam21convert.safety(tmp_path / name))
     assert "cannot be read to its end" in said
     assert "harmless" not in said
+
+
+@pytest.mark.parametrize("name", MISNAMED)
+def test_another_kind_of_file_with_the_name_of_a_checkpoint(name: str, tmp_path: Path) -> None:
+    assert code_of(tmp_path / name, MISNAMED[name]) == 3
+    found = sam21convert.safety(tmp_path / name)
+    first, *more = str(found).splitlines()
+    assert re.search("^unknown .* no checkpoint, but .*, and run nothing of it$", first)
+    assert found.safety.against() == list(found.safety.unreadable)
+    assert ("do not run it" in more[-1]) == ("program" in first)
+    with pytest.raises(Exception):  # noqa: B017, PT011  # as is said: each loader fails
+        torch.load(tmp_path / name, weights_only=False)
 
 
 def test_harm_in_what_cannot_be_read_is_said_first(tmp_path: Path) -> None:

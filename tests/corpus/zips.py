@@ -179,7 +179,7 @@ def _archives() -> Iterator[Case]:
     whole = model_zip()
     end = "not an intact zip archive"
     for name, made, *says in (
-        ("data before it", b"\x7fELF" + whole, "neither"),
+        ("data before it", b"\x7fELF" + whole, "is a program"),
         ("a zip before it", zipped([Entry("x")]) + whole, end),
         ("an entry before it", zipped([Entry("x")])[:31] + whole, end),
         ("data after it", whole + b"rest", end),

@@ -8,15 +8,21 @@ import io
 import json
 import lzma
 import pickle
+import shutil
+import sqlite3
+import sys
 import tarfile
 import warnings
+import wave
 import zipfile
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from matplotlib.font_manager import findfont
 from PIL import Image
 from torch.package.package_exporter import PackageExporter
 
@@ -90,6 +96,24 @@ def field(number: int, content: bytes) -> bytes:
     return bytes([number << 3 | 2]) + size + content
 
 
+def sound(buffer: io.BytesIO) -> None:
+    with wave.open(buffer, "wb") as file:
+        file.setparams((1, 2, 8000, 0, "NONE", ""))
+        file.writeframes(bytes(80))
+
+
+def tensorboard(path: Path) -> None:
+    """As `SummaryWriter` begins a log: length, checksum, and an event with the version."""
+    event = b"\x09\0\0\0\0\0\0\xd8A\x1a\x0dbrain.Event:2"
+    path.write_bytes(len(event).to_bytes(8, "little") + b"\1\2\3\4" + event + bytes(4))
+
+
+def database(path: Path) -> None:
+    path.unlink(missing_ok=True)
+    with closing(sqlite3.connect(path)) as made:
+        made.execute("CREATE TABLE a (b)")
+
+
 INPUTS = field(1, field(1, b"image")) + field(10, field(1, b"mask"))
 
 # Name of the format, and how a file is made; by its own library if that is installed.
@@ -128,7 +152,30 @@ CASES: tuple[tuple[str, Make], ...] = (
         ("a picture", buffered(lambda buffer, k=kind: Image.new("RGB", (8, 8)).save(buffer, k)))  # type: ignore[misc]
         for kind in ("png", "jpeg", "gif", "webp")
     ),
+    ("a picture", buffered(lambda buffer: Image.new("RGB", (8, 8)).save(buffer, "bmp"))),
+    ("a picture", buffered(lambda buffer: Image.new("RGB", (16, 16)).save(buffer, "ico"))),
+    ("a picture", buffered(lambda buffer: Image.new("RGB", (8, 8)).save(buffer, "tiff"))),
+    ("a picture", written(b"\0\0\0\x18ftypheic" + bytes(16))),
+    ("a medical scan", written(bytes(128) + b"DICM" + bytes(16))),
+    ("a medical scan", written(b"\x5c\1\0\0" + bytes(340) + b"n+1\0" + bytes(16))),
+    ("a sound", buffered(sound)),
+    ("a sound", written(b"ID3\x04\0" + bytes(16))),
     ("a video", written(b"\0\0\0\x20ftypisom" + bytes(16))),
+    ("a video", written(b"\x1aE\xdf\xa3" + bytes(16))),
+    ("a font", lambda path: shutil.copy(findfont("DejaVu Sans"), path)),
+    ("a font", written(b"wOF2\0\1\0\0" + bytes(16))),
+    ("a tokenizer of SentencePiece", written(b"\n\x0e\n\5<unk>\x15\0\0\0\0\x18\2")),
+    ("a log of TensorBoard", tensorboard),
+    ("a log of Weights & Biases", written(b":W&B\xe1\xbe\0" + bytes(16))),
+    ("a table or database", database),
+    ("a table or database", written(b"PAR1" + bytes(16))),
+    ("a document of Microsoft Office", written(b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(16))),
+    ("what macOS knows of a folder", written(b"\0\0\0\1Bud1" + bytes(16))),
+    ("a program", lambda path: shutil.copy(Path(sys.executable).resolve(), path)),
+    ("a program", written(b"MZ\x90\0" + bytes(60))),
+    ("the text of a program", written(b"#!/bin/sh\nls\n")),
+    ("the text of a program", written(b'"""Train."""\n\nfrom torch import nn\n')),
+    ("text", written(b"MZ is how programs of Windows begin\n")),
     ("text", written(b"Entry not found")),
     ("text", written(b"model:\n  image_size: 1024\n")),
     ("a TorchScript archive", buffered(scripted)),

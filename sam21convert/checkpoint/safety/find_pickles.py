@@ -26,7 +26,7 @@ from ...io.torch_zip import Stretch
 from ...io.unsupported import HEAD
 from ...io.zip_directory import MAX_DIRECTORY, NOT_A_ZIP, claimed_directory
 from ...io.zip_entries import may_be_pickle, others
-from .intact import begins_like_a_pickle, is_named, is_text, kind_of, legacy_fault
+from .intact import begins_like_a_pickle, is_named, is_text, kind_by_head, kind_of, legacy_fault
 from .policy import rate
 
 _HEADER = struct.Struct("<4s4xH8xI4xHH")  # magic, method, stored size, lengths of name and extra
@@ -58,6 +58,7 @@ class Found:
         unreadable: What begins or is named like a checkpoint, and cannot be read to its end.
         other: What the only file is, if it is no checkpoint; else empty.
         headers: Whether what a reader checks of safetensors and legacy files is checked, too.
+        failing: Those of the names at which every unpickler stops, as nothing has such a name.
         opcodes: How many opcodes may still be looked at.
         entries: How many entries may still be looked at.
     """
@@ -69,6 +70,7 @@ class Found:
     unreadable: list[str] = field(default_factory=list)
     other: str = ""
     headers: bool = False
+    failing: set[GlobalReference] = field(default_factory=set)
     opcodes: int = _MOST_OPCODES
     entries: int = _MOST_ENTRIES
     _ended: bool = False
@@ -249,7 +251,7 @@ def _look_at_pickles(place: _Place, found: Found) -> bool:
     place.file.seek(place.start)
     head = place.file.read(min(HEAD, place.stop - place.start))
     legacy = _begins_legacy(head)
-    text = place.other and is_text(head)
+    text, known = place.other and is_text(head), kind_by_head(head) is not None
     begins = place.named or begins_like_a_pickle(head)
     position, count = place.start, 0
     while position < place.stop and not (legacy and count == _LEGACY_PICKLES):
@@ -261,7 +263,7 @@ def _look_at_pickles(place: _Place, found: Found) -> bool:
         look = scan if count else _first
         pickle = look(place.file, position, place.stop, found.opcodes)
         found.opcodes -= pickle.opcodes
-        _add(pickle, place, found, begins=begins and count == 0, text=text)
+        _add(pickle, place, found, begins=begins and count == 0, text=text, known=known)
         if pickle.end is None:
             return not pickle.complete
         position, count = pickle.end, count + 1
@@ -290,22 +292,23 @@ def _scanned(stretch: bytes, most: int) -> Scan:
     return scan(stretch, most=most)
 
 
-def _add(pickle: Scan, place: _Place, found: Found, *, begins: bool, text: bool) -> None:
+def _add(
+    pickle: Scan, place: _Place, found: Found, *, begins: bool, text: bool, known: bool
+) -> None:
     """Add the globals of a pickle.
 
-    Any text has bytes that are opcodes: ``import torch`` is an INST. So of texts and of files
-    beside others, what neither ends like a pickle, nor begins or is named like one, is reported
-    only if it does harm. In a text that never ends like one, a line that no import statement can
-    name is no name: every unpickler asks the import system for it before it goes on, which fails
-    unless a file with such a name is installed. Names that can be are reported from any text, and
-    all names from what has the name of a checkpoint.
+    Any file has bytes that are opcodes: the text ``import torch`` is an INST. So of texts and of
+    files beside others, what neither ends like a pickle, nor begins or is named like one, is
+    reported only if it does harm. In a file of a known other kind that never ends like a pickle, a
+    line that no import statement can name is no name: every unpickler asks the import system for it
+    before it goes on, which fails unless a file with such a name is installed.
     """
     ends = pickle.end is not None or not pickle.complete
     is_one = ends or begins or not (place.where or text)
     for reference in pickle.references:
         reference.offset -= place.start
-        if text and not ends and not _can_be_imported(reference):
-            continue
+        if known and not ends and not _can_be_imported(reference):
+            found.failing.add(reference)
         if is_one or rate(reference.module, reference.name) == "dangerous":
             found.names.append((place.where, reference))
     if is_one:

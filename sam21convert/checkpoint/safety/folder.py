@@ -16,9 +16,9 @@ from ...io.safetensors import read_weight_map
 from ...io.source import CONFIG
 from ...io.text import read_json
 from ...io.torch_distributed import METADATA
-from ...io.unsupported import HEAD, UNSUPPORTED
+from ...io.unsupported import HEAD
 from .find_pickles import Found, look_through, look_through_distributed
-from .intact import begins_like_a_checkpoint
+from .intact import begins_like_a_checkpoint, kind_by_head
 from .policy import rate
 
 _MOST_FILES = 1000
@@ -27,7 +27,7 @@ _DEEPEST = 3  # folders below the given one
 # Files that no library unpickles or runs. The content of all others decides.
 _INERT = re.compile(
     r".*\.(safetensors|json|jsonl|ya?ml|toml|txt|md|rst|csv|tsv|log|lock|sh|ipynb|html|css|js|svg"
-    r"|png|jpe?g|gif|webp|bmp|tiff?|mp4|mov|avi|mkv|webm|onnx|gguf|distcp)"
+    r"|png|jpe?g|gif|webp|bmp|tiff?|mp4|mov|avi|mkv|webm|onnx|onnx_data|onnx\.data|gguf|distcp)"
     r"|\.git(attributes|ignore)|\.metadata|LICENSE|NOTICE|README",
     re.IGNORECASE,
 )
@@ -36,9 +36,11 @@ _SKIPPED = (".git", ".cache", "__pycache__")
 _CODE = re.compile(r".*\.(py|so|pyd|dll|dylib)", re.IGNORECASE)
 _NOT_LOADED = "training_args.bin"  # the Trainer writes it, and no library loads it
 _NAMES_CODE = ("auto_map", "custom_pipelines", "custom_generate")
+_GZIP = "a gzip archive"
+_PACKED_TEXT = re.compile(r".*\.(txt|csv|tsv|json|jsonl|xml|svg|log|nii)\.gz", re.IGNORECASE)
 _PACKED = (
+    _GZIP,
     "a tar archive",
-    "a gzip archive",
     "a bzip2 archive",
     "an xz archive",
     "a Zstandard archive",
@@ -195,9 +197,10 @@ def _look_through_file(name: str, file: Path, found: Found) -> None:
         raise OSError("not a regular file")
     with file.open("rb") as opened:
         head = opened.read(HEAD)
-    kind = next((kind.what for kind in UNSUPPORTED if kind.tells(head)), "")
+    kind = kind_by_head(head)
     where = f"{name}: " if name else ""
-    if kind in _PACKED:
+    # What unpacks a table or a scan unpickles nothing of it.
+    if kind in _PACKED and not (kind == _GZIP and _PACKED_TEXT.fullmatch(file.name)):
         found.unscanned.append(f"{where}is {kind}")
     elif kind == _ARRAY and _OBJECTS.search(head):
         found.unscanned.append(f"{where}is {kind} of objects, which are pickled in it")

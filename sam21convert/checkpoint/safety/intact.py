@@ -10,12 +10,12 @@ from pathlib import Path
 from ...errors import Sam21ConvertError
 from ...io.safetensors import read_safetensors
 from ...io.torch_legacy import read_torch_legacy
-from ...io.unsupported import HEAD, UNSUPPORTED
+from ...io.unsupported import HEAD, PROGRAMS, UNSUPPORTED
 from ...io.zip_directory import NOT_A_ZIP, check_end
 
 _NAMED = re.compile(r".*\.(pt|pth|pt2|ckpt|bin|pkl|pickle|safetensors|pth\.tar)", re.IGNORECASE)
 _ARCHIVE = b"PK\3\4"
-_TEXTS = ("text", "JSON", "XML", "a web page")
+_TEXTS = ("text", PROGRAMS[1], "JSON", "XML", "a web page")
 
 
 def is_named(name: str) -> bool:
@@ -39,7 +39,19 @@ def is_text(head: bytes) -> bool:
     Returns:
         True if so. A pickle of protocol 0 is text as well.
     """
-    return _kind(head) in _TEXTS
+    return kind_by_head(head) in _TEXTS
+
+
+def kind_by_head(head: bytes) -> str | None:
+    """Say what a file is that is neither a checkpoint nor a pickle.
+
+    Args:
+        head: Its first bytes.
+
+    Returns:
+        What it is, with its article; None if it may be anything.
+    """
+    return next((kind.what for kind in UNSUPPORTED if kind.tells(head)), None)
 
 
 def begins_like_a_pickle(head: bytes) -> bool:
@@ -75,7 +87,8 @@ def kind_of(path: Path, *, pickles: bool, headers: bool) -> tuple[str | None, st
         headers: Whether the header of a safetensors file is read.
 
     Returns:
-        What kind of other file it is; why it cannot be read. At most one of them is not None.
+        What kind of other file it is; why it cannot be read. Both are given for another kind of
+        file that has the name of a checkpoint, and for programs, which are not called harmless.
 
     Raises:
         OSError: ``path`` cannot be read.
@@ -99,14 +112,12 @@ def kind_of(path: Path, *, pickles: bool, headers: bool) -> tuple[str | None, st
         return None, None
     if begins_like_a_pickle(head):
         return None, "begins like a pickle, and is cut short, broken or followed by something else"
-    kind = _kind(head)
+    kind = kind_by_head(head)
     if kind is None:
         return None, "is neither a pickle nor an archive, nor another kind of file that is known"
-    return (
-        (None, f"has the name of a checkpoint, and is {kind}")
-        if is_named(path.name)
-        else (kind, None)
-    )
+    if is_named(path.name):
+        return kind, f"has the name of a checkpoint, and is {kind}"
+    return kind, f"is {kind}" if kind == PROGRAMS[0] else None
 
 
 def legacy_fault(path: Path) -> str | None:
@@ -131,7 +142,3 @@ def _fault(path: Path, read: Callable[[Path], object]) -> str | None:
 
 def _is_safetensors(head: bytes) -> bool:
     return head[4:9] == b"\0\0\0\0{"
-
-
-def _kind(head: bytes) -> str | None:
-    return next((kind.what for kind in UNSUPPORTED if kind.tells(head)), None)

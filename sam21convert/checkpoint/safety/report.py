@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
 
 from ...errors import RefusedError, Sam21ConvertError, UnreadableError, UsageError, call_of
 from ...io.pickle.references import GlobalReference
+from ...io.unsupported import PROGRAMS
 from ...report import Report, Tone, Toned, one_line
 from .find_pickles import Found, look_through
 from .folder import look_through_source
@@ -90,7 +91,7 @@ class Safety:
         others: Entries of archives that ``torch.save`` does not write. They were looked through.
         source: The file or folder.
         unreadable: What begins or is named like a checkpoint, and cannot be read to its end.
-        other: What the file is, if it is no checkpoint; else empty.
+        other: What the only file is, if it is no checkpoint; else empty.
     """
 
     names: tuple[Global, ...] = ()
@@ -158,6 +159,8 @@ class Safety:
             return "torch.load(weights_only=False) runs code that is not known to be safe"
         if self.unscanned:
             return "not known to be safe: not all of it was looked through"
+        if self.unreadable and self.other and not self.names:
+            return f"no checkpoint, but {self.other}: torch and pickle fail, and run nothing of it"
         if self.unreadable:
             return "not known to be safe: it cannot be read to its end"
         if self.other:
@@ -230,6 +233,8 @@ class Safety:
             A sentence, with the call that writes a clean copy if there can be one.
         """
         if self.unreadable and replace(self, unreadable=()).passes():
+            if self.other in PROGRAMS:
+                return "do not run it as a program either; ask where it came from"
             return "do not load it as it is: download or copy it again from where it came from"
         if readable:
             return f"do not load it; {call_of('convert', path)} writes a clean copy: tensors alone"
@@ -307,7 +312,8 @@ def assess(
         found.unreadable.clear()  # nobody said that it can be read
     else:
         look_through_source(path, found)
-    names = [_rated(entry, reference, allow) for entry, reference in found.names]
+    references = [(entry, one) for entry, one in found.names if one not in found.failing]
+    names = [_rated(entry, reference, allow) for entry, reference in references]
     return Safety(
         tuple(sorted(names, key=lambda name: -RATINGS.index(name.rating))),
         tuple(found.doubts),

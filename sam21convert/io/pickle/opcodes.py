@@ -7,6 +7,7 @@ opcode is its name in ``pickletools``.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from struct import Struct
 from typing import Any, TypeAlias
@@ -34,6 +35,7 @@ from .values import (
 _Handler: TypeAlias = Callable[[Machine], object]
 _BYTE, _SHORT, _INT, _UNSIGNED = Struct("<B"), Struct("<H"), Struct("<i"), Struct("<I")
 _LENGTH, _DOUBLE = Struct("<Q"), Struct(">d")
+_NUMBER = re.compile(rb"\s*[-+]?[0-9]")
 _UNKNOWN = Placeholder("?")  # in place of a value that cannot be decoded
 
 
@@ -101,8 +103,9 @@ def _get(packed: Struct) -> _Handler:
 def _memo_line(m: Machine) -> int:
     raw = _line(m)
     number, plain = memo_number(raw) if type(raw) is bytes else (-1, False)
-    if not plain:
-        m.doubt("the number of a memo entry is out of range, or not written plainly")
+    if not plain:  # where no number begins, every program stops
+        tell = m.fault if type(raw) is bytes and not _NUMBER.match(raw) else m.doubt
+        tell("the number of a memo entry is out of range, or not written plainly")
     return number
 
 
