@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
+if TYPE_CHECKING:
+    import torch
 
 _CONTROL_GROUP = Path("/sys/fs/cgroup")
 # Of both versions of control groups: the limit, what is used, and the share of that which is a
@@ -22,18 +24,20 @@ _LIMITS = (
 )
 
 
-def free_memory(device: torch.device) -> int | None:
+def free_memory(device: torch.device | None) -> int | None:
     """Tell how much memory can still be used.
 
     Args:
-        device: The device that the memory belongs to.
+        device: The device that the memory belongs to; None for the processor, without torch.
 
     Returns:
         The number of bytes; None for a device without memory, and if the system does not tell.
     """
-    if device.type == "meta":
+    if device is not None and device.type == "meta":
         return None
-    if device.type == "cuda":
+    if device is not None and device.type == "cuda":
+        import torch
+
         return torch.cuda.mem_get_info(device)[0]
     found = [size for size in (_of_machine(), _of_control_group()) if size is not None]
     return min(found, default=None)

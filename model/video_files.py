@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,9 +19,6 @@ if TYPE_CHECKING:
 
 MAX_FRAME_PIXELS = 8192 * 4352  # the largest frame of any level of H.264, H.265 and AV1
 CONTAINERS = "MP4, MOV, Matroska, WebM, AVI, MPEG, Ogg, FLV or WMV"
-# Bytes of memory for each pixel of the model's input and each frame: the frame in float32, and of
-# one object the mask at a quarter and the memory at a sixteenth of the resolution.
-_BYTES_PER_PIXEL = 13
 
 
 def _starts(pattern: bytes) -> Callable[[bytes], bool]:
@@ -124,43 +122,73 @@ def stated_frames(container: InputContainer) -> int:
     return int(container.duration / 1_000_000 * stream.average_rate)
 
 
-def most_frames(image_size: int, device: torch.device) -> int | None:
-    """Tell how many frames fit into the memory that is free, with one object that is followed.
+@dataclass(frozen=True)
+class Room:
+    """The memory that is free for a video in which objects are followed.
 
-    Args:
+    Attributes:
         image_size: Side of the model's input, in pixels.
-        device: Where the frames go.
-
-    Returns:
-        The number, or None if it is not known how much memory is free.
+        each: What a frame takes, in bytes.
+        most: Number of frames that fit; None if it is not known how much memory is free.
     """
-    free = free_memory(device)
-    return None if free is None else free // (_BYTES_PER_PIXEL * image_size**2)
 
+    image_size: int
+    each: int
+    most: int | None
 
-def too_many(name: str, count: int | None, most: int, image_size: int) -> MediaError:
-    """Make the error for a video that does not fit into memory.
+    @classmethod
+    def on(cls, device: torch.device | None, image_size: int, per_pixel: int) -> Room:
+        """Ask a device.
 
-    Args:
-        name: Path of the file or folder, or what the video is.
-        count: Number of frames; None if it is only known that there are more than ``most``.
-        most: Number of frames that fit.
-        image_size: Side of the model's input, in pixels.
+        Args:
+            device: Where the frames go; None for the processor, without torch.
+            image_size: Side of the model's input, in pixels.
+            per_pixel: What a frame takes for each pixel of the input, in bytes, with what is kept
+                of one object.
 
-    Returns:
-        The error to raise.
-    """
-    each = _BYTES_PER_PIXEL * image_size**2
-    needed = f"{(count or most) * each / 1e9:,.1f} GB"
-    found = f"{count:,} frames, which need {needed}" if count else f"more than {most:,} frames"
-    shorter = f"ffmpeg -i {for_shell(name)} -frames:v {max(1, most)} shorter.mp4"
-    fewer = "take fewer frames, or a smaller image size"
-    return MediaError(
-        f"{name}: has {found}; the memory that is free holds {most:,} frames of {image_size} x "
-        f"{image_size} pixels",
-        hint=f"{fewer}: {shorter}" if Path(name).is_file() else fewer,
-        intact=True,
-    )
+        Returns:
+            The room there.
+        """
+        free, each = free_memory(device), per_pixel * image_size**2
+        return cls(image_size, each, None if free is None else free // each)
+
+    def check(self, name: str, count: int) -> None:
+        """Check that a video fits.
+
+        Args:
+            name: Path of the file or folder, or what the video is.
+            count: Number of frames.
+
+        Raises:
+            MediaError: If it does not.
+        """
+        if self.most is not None and count > self.most:
+            raise self._too_many(name, f"{count:,} frames", count)
+
+    def check_next(self, name: str, number: int) -> None:
+        """Check that one more frame fits, of a video whose length is not known.
+
+        Args:
+            name: As for :meth:`check`.
+            number: Number of the frame, counted from 0.
+
+        Raises:
+            MediaError: If it does not.
+        """
+        if self.most is not None and number >= self.most:
+            raise self._too_many(name, f"more than {self.most:,} frames", None)
+
+    def _too_many(self, name: str, found: str, count: int | None) -> MediaError:
+        needed = "" if count is None else f", which need {count * self.each / 1e9:,.1f} GB"
+        most, side = self.most or 0, self.image_size
+        shorter = f"ffmpeg -i {for_shell(name)} -frames:v {max(1, most)} shorter.mp4"
+        fewer = "take fewer frames, or a smaller image size"
+        return MediaError(
+            f"{name}: has {found}{needed}; the memory that is free holds {most:,} frames of "
+            f"{side} x {side} pixels",
+            hint=f"{fewer}: {shorter}" if Path(name).is_file() else fewer,
+            intact=True,
+        )
 
 
 def _demuxer(file: Path | BytesIO, name: str) -> str:

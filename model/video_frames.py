@@ -10,26 +10,25 @@ from functools import partial
 from io import BytesIO
 from pathlib import Path
 from threading import Event, Thread, current_thread
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any
 from weakref import finalize
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
 from .config import PIXEL_MEAN, PIXEL_STD
-from .pictures import load_picture, numbered
-from .video_files import most_frames, open_video, stated_frames, too_many, undecodable
+from .pictures import numbered
+from .video_files import Room
+from .video_squares import Pixels, Square, decode_squares, read_square, square_of
 
-if TYPE_CHECKING:
-    import av.filter
-
-Pixels = NDArray[np.uint8]
 Picture = Pixels | Tensor | Image.Image
 Video = str | os.PathLike[str] | bytes | Pixels | Tensor | Sequence[Picture]
 
+# Bytes of memory for each pixel of the model's input and each frame: the frame in float32, and of
+# one object the mask at a quarter and the memory at a sixteenth of the resolution.
+_BYTES_PER_PIXEL = 13
 # On the CPU, whatever torch's default device is.
 MEAN = torch.tensor(PIXEL_MEAN, dtype=torch.float32, device="cpu")[:, None, None]
 STD = torch.tensor(PIXEL_STD, dtype=torch.float32, device="cpu")[:, None, None]
@@ -47,15 +46,6 @@ class Frames:
     """
 
     images: Tensor | LazyImages
-    height: int
-    width: int
-
-
-class _Square(NamedTuple):
-    """A frame resized to ``S x S x 3`` bytes, its name for messages, and the size it had."""
-
-    name: str
-    pixels: Pixels
     height: int
     width: int
 
@@ -99,21 +89,22 @@ def load_frames(
             memory that is free, or in a format that is not opened.
     """
     target = torch.device("cpu" if offload_to_cpu else device)
+    room = Room.on(target, image_size, _BYTES_PER_PIXEL)
     if isinstance(video, bytes):
-        return _video_file(BytesIO(video), "video", image_size, target)
+        return _video_file(BytesIO(video), "video", room, target)
     if not isinstance(video, (str, os.PathLike)):
-        return _in_memory(video, image_size, target)
+        return _in_memory(video, room, target)
     path = Path(video)
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such file or folder")
     if not path.is_dir():
-        return _video_file(path, str(path), image_size, target)
+        return _video_file(path, str(path), room, target)
     paths = numbered(path)
-    _room(str(path), len(paths), image_size, target)
+    room.check(str(path), len(paths))
     if async_loading:
         lazy = LazyImages(paths, image_size, target)
         return Frames(lazy, lazy.height, lazy.width)
-    squares = (_picture_file(path, image_size) for path in paths)
+    squares = (read_square(path, image_size) for path in paths)
     return _stacked(str(path), squares, len(paths), image_size, target)
 
 
@@ -135,7 +126,7 @@ class LazyImages:
         self._paths, self._image_size, self._device = paths, image_size, device
         self._images: list[Tensor | None] = [None] * len(paths)
         self._failure: Exception | None = None
-        first = _picture_file(paths[0], image_size)
+        first = read_square(paths[0], image_size)
         self.height, self.width = first.height, first.width
         self._images[0] = self._finished(first)
         stop = Event()
@@ -153,12 +144,12 @@ class LazyImages:
             raise ValueError(str(self._failure)) from self._failure
         image = self._images[number]
         if image is None:
-            square = _picture_file(self._paths[number], self._image_size)
-            _expect_size(square, self.height, self.width)
+            square = read_square(self._paths[number], self._image_size)
+            square.expect_size(self.height, self.width)
             image = self._images[number] = self._finished(square)
         return image
 
-    def _finished(self, square: _Square) -> Tensor:
+    def _finished(self, square: Square) -> Tensor:
         # The official loader computes in float64 here, but in float32 if it reads all at once.
         return _normalised(square.pixels, torch.float64).to(self._device)
 
@@ -179,16 +170,8 @@ def _end(stop: Event, thread: Thread) -> None:
         thread.join()
 
 
-def _room(name: str, count: int, image_size: int, device: torch.device) -> int | None:
-    """How many frames fit into memory, if that is known, and are at least ``count``."""
-    most = most_frames(image_size, device)
-    if most is not None and count > most:
-        raise too_many(name, count, most, image_size)
-    return most
-
-
 def _stacked(
-    name: str, squares: Iterable[_Square], count: int, image_size: int, device: torch.device
+    name: str, squares: Iterable[Square], count: int, image_size: int, device: torch.device
 ) -> Frames:
     """Put ``count`` frames into one tensor on ``device``."""
     if count == 0:
@@ -199,7 +182,7 @@ def _stacked(
     for number, square in enumerate(squares):
         if number == 0:
             height, width = square.height, square.width
-        _expect_size(square, height, width)
+        square.expect_size(height, width)
         images[number] = _normalised(square.pixels, torch.float32)
     return Frames(images, height, width)
 
@@ -213,19 +196,7 @@ def _normalised(pixels: Pixels, precision: torch.dtype) -> Tensor:
     return unit.float()
 
 
-def _expect_size(square: _Square, height: int, width: int) -> None:
-    if (square.height, square.width) != (height, width):
-        raise ValueError(
-            f"{square.name}: expected {height} x {width} pixels (height x width) as in the first "
-            f"frame, found {square.height} x {square.width}"
-        )
-
-
-def _picture_file(path: Path, image_size: int) -> _Square:
-    return _resized(str(path), load_picture(path), image_size)
-
-
-def _in_memory(video: Any, image_size: int, device: torch.device) -> Frames:
+def _in_memory(video: Any, room: Room, device: torch.device) -> Frames:
     if isinstance(video, (np.ndarray, Tensor)):
         if video.ndim != 4:
             shape = " x ".join(map(str, video.shape)) or "a scalar"
@@ -233,12 +204,12 @@ def _in_memory(video: Any, image_size: int, device: torch.device) -> Frames:
     elif not isinstance(video, Sequence):
         found = type(video).__name__
         raise ValueError(f"video: expected a path, the bytes of a file, or frames; found {found}")
-    _room("video", len(video), image_size, device)
+    room.check("video", len(video))
     squares = (
-        _resized(f"frame {number}", _as_picture(number, frame), image_size)
+        square_of(f"frame {number}", _as_picture(number, frame), room.image_size)
         for number, frame in enumerate(video)
     )
-    return _stacked("video", squares, len(video), image_size, device)
+    return _stacked("video", squares, len(video), room.image_size, device)
 
 
 def _as_picture(number: int, frame: Any) -> Image.Image:
@@ -253,65 +224,13 @@ def _as_picture(number: int, frame: Any) -> Image.Image:
     raise ValueError(f"frame {number}: expected H x W x 3 uint8 or a PIL image, found {found}")
 
 
-def _resized(name: str, picture: Image.Image, image_size: int) -> _Square:
-    # The official loader names no filter; bicubic is PIL's default.
-    square = picture.convert("RGB").resize((image_size, image_size), Image.Resampling.BICUBIC)
-    return _Square(name, np.array(square), picture.height, picture.width)
-
-
-def _video_file(file: Path | BytesIO, name: str, image_size: int, device: torch.device) -> Frames:
+def _video_file(file: Path | BytesIO, name: str, room: Room, device: torch.device) -> Frames:
     # Collected as bytes first: the header of a file is not reliable about the number of frames.
-    squares = deque(_decoded(file, name, image_size, device))
-    count = len(squares)
-    return _stacked(name, _emptying(squares), count, image_size, device)
+    squares = deque(decode_squares(file, name, room))
+    return _stacked(name, _emptying(squares), len(squares), room.image_size, device)
 
 
-def _emptying(squares: deque[_Square]) -> Iterator[_Square]:
+def _emptying(squares: deque[Square]) -> Iterator[Square]:
     """Hand out the frames one by one, and keep none that was handed out."""
     while squares:
         yield squares.popleft()
-
-
-def _decoded(
-    file: Path | BytesIO, name: str, image_size: int, device: torch.device
-) -> Iterator[_Square]:
-    import av
-
-    graph = None
-    try:
-        with open_video(file, name) as container:
-            stream = container.streams.video[0]
-            most = _room(name, stated_frames(container), image_size, device)
-            for number, frame in enumerate(container.decode(stream)):
-                if most is not None and number >= most:
-                    raise too_many(name, None, most, image_size)
-                turn = -frame.rotation % 360  # degrees clockwise
-                graph = graph or _resizer(stream, turn, image_size)
-                graph.push(frame)
-                pixels = graph.vpull().to_ndarray().astype(np.uint8, copy=False)  # S, S, 3
-                height, width = frame.height, frame.width
-                if turn in (90, 270):
-                    height, width = width, height
-                yield _Square(f"{name}, frame {number}", pixels, height, width)
-    except av.FFmpegError as error:
-        raise undecodable(name, error) from error
-
-
-def _resizer(stream: av.VideoStream, turn: int, image_size: int) -> av.filter.Graph:
-    """The filters that decord applies: rotate upright, resize, convert to RGB.
-
-    ``VideoFrame.reformat`` assumes other positions of the colour samples, and differs by up to
-    58/255.
-    """
-    import av.filter
-
-    graph = av.filter.Graph()
-    quarters = {90: ["clock"], 180: ["clock", "clock"], 270: ["cclock"]}.get(turn, [])
-    graph.link_nodes(
-        graph.add_buffer(template=stream),
-        *(graph.add("transpose", quarter) for quarter in quarters),
-        graph.add("scale", f"{image_size}:{image_size}:flags=bilinear"),
-        graph.add("format", "rgb24"),
-        graph.add("buffersink"),
-    ).configure()
-    return graph

@@ -78,7 +78,6 @@ if TYPE_CHECKING:
     from .errors import UsageError as UsageError
     from .export.page.site import Page as Page
     from .export.page.site import page as page
-    from .export.report import Exported as Exported
     from .hub.listing import Listing as Listing
     from .hub.listing import published_checkpoints as published_checkpoints
     from .model.config import ModelConfig as ModelConfig
@@ -98,6 +97,7 @@ if TYPE_CHECKING:
     from .workflows.batch.api import batch as batch
     from .workflows.batch.report import BatchReport as BatchReport
     from .workflows.export_onnx import export_onnx as export_onnx
+    from .workflows.exported import Exported as Exported
     from .workflows.publish.push import Publication as Publication
     from .workflows.publish.push import push as push
     from .workflows.pull import Pulled as Pulled
@@ -116,7 +116,6 @@ _NAMES = {
     "conversion.api": ("convert",),
     "conversion.report": ("Conversion",),
     "conversion.sample": ("Sample", "sample"),
-    "export.report": ("Exported",),
     "errors": (
         "MismatchError",
         "MissingFileError",
@@ -140,6 +139,7 @@ _NAMES = {
     "workflows.batch.api": ("batch",),
     "workflows.batch.report": ("BatchReport",),
     "workflows.export_onnx": ("export_onnx",),
+    "workflows.exported": ("Exported",),
     "workflows.publish.push": ("Publication", "push"),
     "workflows.pull": ("Pulled", "pull"),
 }

@@ -31,7 +31,7 @@ EXTRAS: Mapping[str, tuple[str, ...]] = {
     "transformers": (*_TORCH, "transformers", "torchvision"),
     "sam2": (*_TORCH, "sam2", "torchvision"),
     "timm": (*_TORCH, "timm", "torchvision"),
-    "onnx": ("onnxruntime", "onnx", "onnxscript", "scipy", "PIL"),
+    "onnx": ("onnxruntime", "onnx", "onnxscript", "scipy", "av", "PIL"),
     "plot": ("matplotlib",),
 }
 BACKENDS = ("sam2", "timm", "transformers")  # the packages to compare with

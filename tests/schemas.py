@@ -24,13 +24,13 @@ from sam21convert.comparison import findings
 from sam21convert.conversion.report import Conversion
 from sam21convert.conversion.sample import Sample
 from sam21convert.export.page.site import Page
-from sam21convert.export.report import Exported
 from sam21convert.hub.listing import Listing
 from sam21convert.prediction.image import FoundMask, ImagePrediction
 from sam21convert.prediction.load import Loading
 from sam21convert.prediction.video import FollowedObject, VideoPrediction
 from sam21convert.workflows.batch.report import BatchReport
 from sam21convert.workflows.demo import Demonstration
+from sam21convert.workflows.exported import Exported
 from sam21convert.workflows.publish.push import Publication
 from sam21convert.workflows.publish.repository import Repository
 from sam21convert.workflows.pull import Pulled

@@ -29,9 +29,9 @@ FLOORS = (
     {"commands"},
     {"workflows"},
     {"comparison"},
-    {"conversion", "export", "prediction"},
+    {"conversion", "prediction"},
     {"checkpoint"},
-    {"hub"},
+    {"hub", "export"},
     {"config", "dialects"},
     {"io", "packages", "progress"},
     {"model", "errors", "report"},
@@ -48,7 +48,8 @@ MODEL_IMPORTS = {
     "pictures": {"PIL", "numpy"},
     "run_lengths": {"numpy"},
     "video_files": {"av"},
-    "video_frames": {"PIL", "av", "numpy"},
+    "video_frames": {"PIL", "numpy"},
+    "video_squares": {"PIL", "av", "numpy"},
     "image_predictor": {"PIL", "numpy"},
 }
 

@@ -569,6 +569,21 @@ EXEMPT: Mapping[tuple[str, str], str] = {
     ("workflows/export_onnx.py", "give `base`"): (
         "tests/export/test_export.py::test_an_image_model_has_no_videos"
     ),
+    ("commands/predict.py", "leave --runtime and --variant out"): (
+        "tests/export/test_predict.py::test_everything_is_for_torch"
+    ),
+    ("prediction/predictors.py", "call_of"): (
+        "tests/export/test_predict.py::test_what_is_no_export"
+    ),
+    ("prediction/predictors.py", "--with-video"): (
+        "tests/export/test_predict.py::test_an_export_for_pictures_tells_what_it_lacks"
+    ),
+    ("prediction/predictors.py", "multimask=True"): (
+        "tests/export/test_predict.py::test_an_export_for_pictures_tells_what_it_lacks"
+    ),
+    ("prediction/predictors.py", "--image-size"): (
+        "tests/export/test_predict.py::test_what_contradicts_an_export"
+    ),
     ("export/page/folders.py", "to=onnx"): (
         "tests/export/test_page.py::test_a_checkpoint_and_the_way_out"
     ),

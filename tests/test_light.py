@@ -161,6 +161,10 @@ VIDEO = ("predict", "video", "video.mp4", *IMAGE[3:])
 HEAVY: Mapping[str, tuple[tuple[str, ...], str]] = {
     "parity": (("parity", "model.pt", "model.pt"), f"parity: needs {NEEDS_TORCH}"),
     "a picture": (IMAGE, f"predict image: needs {NEEDS_TORCH}"),
+    "graphs": (
+        (*IMAGE[:4], "onnx", "--runtime", "onnx", *IMAGE[5:]),
+        "predict image: needs onnxruntime and pillow, which are not installed",
+    ),
     "a video": (VIDEO, f"predict video: needs {NEEDS_TORCH}"),
     "demo": (("demo",), f"demo: needs {NEEDS_TORCH}"),
     "convert": (("convert", "model.pt", "out", "--parity"), f"--parity: needs {NEEDS_TORCH}"),

@@ -8,10 +8,12 @@ from typing import Any
 
 import click
 
+from ..io.onnx import VARIANTS
+from ..prediction.runtimes import RUNTIMES, Runtime, pick_runtime, require_runtime
 from ..progress import ProgressBar
 from ..report import Report
 from . import completion
-from .names import Predict
+from .names import Choice, Predict
 from .shared import (
     answering,
     config_option,
@@ -40,7 +42,18 @@ def _common(command: _Command) -> _Command:
             metavar="SOURCE",
             type=click.Path(),
             shell_complete=completion.sources,
-            help="A checkpoint, as for convert.",
+            help="A checkpoint, as for convert; or a folder that convert --to onnx wrote.",
+        ),
+        click.option(
+            "--runtime",
+            type=Choice(RUNTIMES),
+            help="What computes. Default: onnx for a folder that convert --to onnx wrote, which "
+            "then needs no torch; torch for anything else.",
+        ),
+        click.option(
+            "--variant",
+            type=Choice(VARIANTS),
+            help="Which graphs of such a folder run. Default: fp32.",
         ),
         config_option,
         click.option(
@@ -137,13 +150,11 @@ def image(
       sam21convert predict image pets.jpg --checkpoint tiny.pt --point dog:90,300 \\
         --box cat:210,40,380,220 -o pets.png
       sam21convert predict image truck.jpg --checkpoint tiny.pt --everything -o truck.png
+      sam21convert predict image truck.jpg --checkpoint my-onnx --point 500,375 -o truck.png
     """
     from ..errors import UsageError
-    from ..packages import require
 
-    require("torch", "predict image")
-    progress.start("importing torch", 0)
-    from ..prediction.everything import predict_everything
+    runtime = _runtime(progress, "predict image", checkpoint, options, everything=everything)
     from ..prediction.image import predict_image
     from ..prediction.prompts import parse_prompts
 
@@ -152,6 +163,8 @@ def image(
     if everything:
         if points or boxes or options.pop("mask") or options.pop("multimask") is not None:
             raise UsageError("--everything: takes no point, box, mask or number of masks")
+        from ..prediction.everything import predict_everything
+
         return predict_everything(
             picture, checkpoint, output, settings=given, progress=progress, **options
         )
@@ -159,7 +172,8 @@ def image(
         raise UsageError("--points-per-side and the like need --everything")
 
     progress.start("segmenting", 0)
-    return predict_image(picture, checkpoint, output, parse_prompts(points, boxes), **options)
+    prompts = parse_prompts(points, boxes)
+    return predict_image(picture, checkpoint, output, prompts, runtime=runtime, **options)
 
 
 @predict.command(short_help="Follow objects through a video, from points and boxes.")
@@ -203,7 +217,7 @@ def video(
     prompt applies to frame 0 unless it names another (@12). Give several objects names, as in
     --point dog:90,300. Objects are followed from the first frame with a prompt to the end, then
     from there back to the beginning. All frames are kept in memory: 12 MB each for a model of 1024
-    pixels.
+    pixels, and 3 MB where graphs are run.
 
     The output FOLDER holds frames/00000.jpg ... with everything drawn, masks/OBJECT/00000.png ...
     in black and white, overview.png and, if SOURCE is a file, video.mp4.
@@ -214,12 +228,37 @@ def video(
       sam21convert predict video frames/ --checkpoint tiny.pt --point boy:210,350 \\
         --point boy:210,200,0@40 --box girl:300,0,500,400 -o children
     """
-    from ..packages import require
-
-    require("torch", "predict video")
-    progress.start("importing torch", 0)
+    runtime = _runtime(progress, "predict video", checkpoint, options, videos=True)
     from ..prediction.prompts import parse_prompts
     from ..prediction.video import predict_video
 
     prompts = parse_prompts(points, boxes)
-    return predict_video(source, checkpoint, output, prompts, progress=progress, **options)
+    return predict_video(
+        source, checkpoint, output, prompts, runtime=runtime, progress=progress, **options
+    )
+
+
+def _runtime(
+    progress: ProgressBar,
+    who: str,
+    checkpoint: str,
+    options: dict[str, Any],
+    *,
+    videos: bool = False,
+    everything: bool = False,
+) -> Runtime:
+    """Choose what computes, and miss its packages before anything is imported."""
+    asked = options.pop("runtime")
+    if everything:
+        from ..errors import UsageError
+
+        if asked == "onnx" or options.pop("variant"):
+            raise UsageError(
+                "--everything: is computed by torch alone, from any checkpoint",
+                hint="leave --runtime and --variant out, or give a point or a box",
+            )
+        asked = "torch"
+    chosen = pick_runtime(checkpoint, asked)
+    require_runtime(chosen, who, videos=videos)
+    progress.start(f"importing {'torch' if chosen == 'torch' else 'onnxruntime'}", 0)
+    return chosen

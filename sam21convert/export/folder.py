@@ -152,7 +152,7 @@ def write_graph(
 
 def _settings(model: SAM2, folder: Path, held: set[str], *, with_video: bool) -> Iterator[str]:
     """Write the settings, and the tensors of the image or video model that no graph holds."""
-    from safetensors.torch import save_file
+    from safetensors.torch import save as to_bytes
 
     config = model.config
     plain = side_files(config, "sam2", "float32", generation=True)
@@ -169,5 +169,6 @@ def _settings(model: SAM2, folder: Path, held: set[str], *, with_video: bool) ->
         if (name not in held and (with_video or covers(HF_IMAGE, name)))
         or (with_video and name == _SHARED)
     }
-    save_file({name: tensor.contiguous() for name, tensor in rest.items()}, home / REST)
+    content = to_bytes({name: tensor.contiguous() for name, tensor in rest.items()})
+    (home / REST).write_bytes(content)  # save_file would write for nobody else to read
     yield f"{FOLDER}/{REST}"

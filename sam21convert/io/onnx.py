@@ -190,9 +190,7 @@ def read_onnx(path: Path) -> Source:
     graph = read_graph(path)
     _refuse_foreign(graph)
     metadata = graph.metadata
-    return Source(
-        path, "onnx", (path,), _weights(graph), dict(metadata), notes=(_origin(metadata),)
-    )
+    return Source(path, "onnx", (path,), _weights(graph), dict(metadata), notes=(origin(metadata),))
 
 
 def read_onnx_folder(path: Path) -> Source:
@@ -231,11 +229,18 @@ def read_onnx_folder(path: Path) -> Source:
             found.setdefault(name, ref)
     files = (home / CONFIG_OF_ALL, rest.path, *(graph.path for graph in exact))
     metadata = exact[0].metadata
-    return Source(path, "onnx folder", files, found, dict(metadata), notes=(_origin(metadata),))
+    return Source(path, "onnx folder", files, found, dict(metadata), notes=(origin(metadata),))
 
 
-def _origin(metadata: Mapping[str, str]) -> str:
-    """Where a graph of ours says that it comes from."""
+def origin(metadata: Mapping[str, str]) -> str:
+    """Tell where a graph of ours says that it comes from.
+
+    Args:
+        metadata: That of the graph.
+
+    Returns:
+        A phrase for a report.
+    """
     source, hashes = (metadata.get(f"{PREFIX}{key}", "") for key in ("source", "sha256"))
     found = re.findall(r'": "([0-9a-f]{64})"', hashes)
     known = f", SHA-256 {', '.join(found)}" if found else ""

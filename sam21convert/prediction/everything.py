@@ -13,10 +13,10 @@ from ..io.nearby import expanded
 from ..io.output.atomic import new_file
 from ..packages import require
 from ..report import SILENT, Progress
-from .devices import pick_device
 from .draw import Mask, drawing_of
-from .image import FoundMask, ImagePrediction, load_for_use, refuse_outputs, size_of
+from .image import FoundMask, ImagePrediction, refuse_outputs
 from .media import read_picture
+from .predictors import Request, load_for_use, size_of
 
 if TYPE_CHECKING:
     from ..model.config import ModelConfig
@@ -92,7 +92,7 @@ def predict_everything(
     from ..model.automatic_mask_generator import SAM2AutomaticMaskGenerator
     from ..model.sam2 import SAM2
 
-    device = pick_device(device)
+    request = Request(checkpoint, "torch", config, image_size, device, None).refuse_impossible()
     image, drawn = expanded(Path(image)), None if out is None else expanded(Path(out))
     coco = None if drawn is None else drawn.with_suffix(".coco.json")
     if drawn is not None and coco is not None:
@@ -100,7 +100,7 @@ def predict_everything(
     pixels = read_picture(image)
     height, width = pixels.shape[:2]
     progress.start("loading", 0)
-    model, loading = load_for_use(SAM2, checkpoint, config, image_size, device, images_only=True)
+    model, loading = load_for_use(SAM2, request, images_only=True)
     options = {**(settings or {}), "output_mode": "uncompressed_rle"}
     generator = SAM2AutomaticMaskGenerator(model, **options)
     progress.start("segmenting", generator.count_points(pixels))

@@ -8,32 +8,27 @@ from dataclasses import dataclass, field
 from functools import cached_property, partial
 from itertools import zip_longest
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from ..checkpoint.safety.report import Safety, SourceReport
-from ..config.registry import shipped_like
 from ..errors import UsageError
+from ..export.runtime.resize import resize
 from ..io.nearby import expanded
+from ..io.onnx import Variant
 from ..io.output.atomic import new_file, refuse_existing
-from ..packages import require
 from ..report import Part, Report, table
-from .devices import pick_device
 from .draw import Mask, Pixels, as_html, black_and_white, drawing, sheet
-from .load import Loading, load_onto, with_image_size
 from .media import read_mask, read_picture
+from .predictors import Loaded, LoadedExport, Opened, Request, open_images, size_of
 from .prompts import HOW_TO_PROMPT, Prompt, Prompted, check_inside, grouped
+from .runtimes import Runtime, pick_runtime, require_runtime
 
 if TYPE_CHECKING:
-    import torch
-
     from ..model.config import ModelConfig
-    from ..model.sam2 import SAM2
-
-    Model = TypeVar("Model", bound=torch.nn.Module)
 
 # The logit for "certainly object"; ``SAM2.use_mask_as_output`` uses the same for a given mask.
 _CERTAIN = 10.0
@@ -48,14 +43,14 @@ class Prediction(SourceReport):
         width: Of the picture or of each frame, in pixels.
         height: Of the picture or of each frame, in pixels.
         size: The published size of the model (``"tiny"``, ...); None for a model of another size.
-        model: How the checkpoint was loaded.
+        model: How the checkpoint was loaded, or the export.
     """
 
     source: Path
     width: int
     height: int
     size: str | None
-    model: Loading
+    model: Loaded
 
     def to_dict(self) -> dict[str, Any]:
         """Give the fields as plain data.
@@ -78,8 +73,11 @@ class Prediction(SourceReport):
         """
         model = self.model
         name = f"SAM {model.generation} {self.size or 'of another size'}"
+        where = f"on {model.device}"
+        if isinstance(model, LoadedExport):
+            where = f"{model.variant}, by {model.runtime} {where}"
         return [
-            ("checkpoint", f"{model.path}: {name}, {model.image_size} pixels, on {model.device}"),
+            ("checkpoint", f"{model.path}: {name}, {model.image_size} pixels, {where}"),
             *(("note", note) for note in model.notes),
             ("source", f"{self.source}: {self.width} x {self.height} pixels"),
         ]
@@ -201,6 +199,8 @@ def predict_image(
     config: str | Path | ModelConfig | None = None,
     image_size: int | None = None,
     device: str = "auto",
+    runtime: Runtime | None = None,
+    variant: Variant | None = None,
     overwrite: bool = False,
 ) -> ImagePrediction:
     """Segment objects of a picture by points and boxes.
@@ -210,8 +210,8 @@ def predict_image(
     Args:
         image: The picture: JPEG, PNG, WebP, BMP or TIFF, with 8 bits per channel, and 67,108,864
             pixels (8192 x 8192) at most.
-        checkpoint: Any checkpoint that :func:`~sam21convert.load_model` takes, or an image model,
-            which has no memory.
+        checkpoint: Any checkpoint that :func:`~sam21convert.load_model` takes; an image model,
+            which has no memory; or the folder that :func:`~sam21convert.export_onnx` wrote.
         out: A PNG for the picture with masks and prompts drawn. Masks (0 and 255) are written
             beside it: ``out.mask.png`` for one, ``out.mask0.png`` and so on for candidates,
             ``out.mask-dog.png`` and so on for several objects. None writes nothing.
@@ -223,18 +223,23 @@ def predict_image(
         config: As for :func:`~sam21convert.load_model`.
         image_size: As for :func:`~sam21convert.load_model`.
         device: ``"auto"`` for a GPU if there is one, or a device as torch names it.
+        runtime: ``"torch"``, or ``"onnx"`` for an export, which needs no torch. None means what
+            ``checkpoint`` is made for. An export has its own config and image size, and runs on the
+            processor.
+        variant: Which graphs of an export to run: ``"fp32"``, the default, ``"fp16"`` or ``"q8"``.
         overwrite: Whether existing files at ``out`` and beside it may be replaced.
 
     Returns:
         The masks and what is known about them.
 
     Raises:
-        UsageError: If the prompts do not fit the picture, an output exists or ``device`` is not
-            available.
+        UsageError: If the prompts do not fit the picture, an output exists, ``device`` is not
+            available, or the export has no graph for what is asked.
         UnreadableError: If ``image`` or ``mask`` is missing or damaged.
         RefusedError: If ``image`` or ``mask`` is in another format or too large, or ``image`` has
             more than 8 bits per channel.
-        Sam21ConvertError: For a checkpoint, as :func:`~sam21convert.load_model` does.
+        Sam21ConvertError: For a checkpoint, as :func:`~sam21convert.load_model` does; for an
+            export, as :func:`~sam21convert.export.runtime.load` does.
 
     Example:
         >>> point = sam21convert.Point(48, 48)
@@ -242,10 +247,9 @@ def predict_image(
         >>> found.masks.shape
         (3, 96, 96)
     """
-    require("torch", "predict_image")
-    from ..model.sam2 import SAM2
-
-    device = pick_device(device)
+    chosen = pick_runtime(checkpoint, runtime)
+    require_runtime(chosen, "predict_image")
+    request = Request(checkpoint, chosen, config, image_size, device, variant).refuse_impossible()
     image, drawn = expanded(Path(image)), None if out is None else expanded(Path(out))
     mask = None if mask is None else expanded(Path(mask))
     objects = objects_of(prompts, mask)
@@ -258,8 +262,8 @@ def predict_image(
     height, width = pixels.shape[:2]
     check_inside(prompts, width, height)
     guess = None if mask is None else read_mask(mask, width, height)
-    model, loading = load_for_use(SAM2, checkpoint, config, image_size, device, images_only=True)
-    found = _segmented(model, pixels, objects, guess, candidates=candidates)
+    opened = open_images(request)
+    found = _segmented(opened, pixels, objects, guess, candidates=candidates)
     arrays = tuple(mask for _, mask, _ in found)
     draw = partial(_drawn, pixels, objects, found)
     if drawn is not None:
@@ -269,8 +273,8 @@ def predict_image(
         source=image,
         width=width,
         height=height,
-        size=size_of(loading),
-        model=loading,
+        size=size_of(opened.loaded),
+        model=opened.loaded,
         drawing=drawn,
         details=tuple(
             FoundMask(obj_id, path, iou, int(mask.sum()), float(mask.mean()), _bbox(mask))
@@ -279,57 +283,6 @@ def predict_image(
         arrays=arrays,
         draw=draw,
     )
-
-
-def load_for_use(
-    make: Callable[[ModelConfig], Model],
-    checkpoint: str | Path,
-    config: str | Path | ModelConfig | None,
-    image_size: int | None,
-    device: str,
-    *,
-    images_only: bool = False,
-) -> tuple[Model, Loading]:
-    """Load a checkpoint in float32 onto a device.
-
-    Args:
-        make: Builds the model from its config.
-        checkpoint: As for :func:`~sam21convert.load_model`.
-        config: As for :func:`~sam21convert.load_model`.
-        image_size: As for :func:`~sam21convert.load_model`.
-        device: The device, as :func:`~sam21convert.prediction.devices.pick_device` returns it.
-        images_only: Whether an image model, without memory, is accepted as well.
-
-    Returns:
-        What ``make`` built, with its weights, and how it was loaded.
-
-    Raises:
-        Sam21ConvertError: As :func:`~sam21convert.load_model` does.
-    """
-    import torch
-
-    return load_onto(
-        make,
-        checkpoint,
-        config,
-        change=with_image_size(image_size),
-        device=device,
-        dtype=torch.float32,
-        images_only=images_only,
-    )
-
-
-def size_of(loading: Loading) -> str | None:
-    """Name the published size of a loaded model.
-
-    Args:
-        loading: How the model was loaded.
-
-    Returns:
-        ``"tiny"``, ``"small"`` and so on; None for a model of another size.
-    """
-    shipped = shipped_like(loading.config)
-    return None if shipped is None else shipped.size
 
 
 def objects_of(prompts: Sequence[Prompt], mask: str | Path | None) -> dict[str, Prompted]:
@@ -395,7 +348,7 @@ def _mask_paths(out: Path, objects: dict[str, Prompted], *, candidates: bool) ->
 
 
 def _segmented(
-    model: SAM2,
+    opened: Opened,
     pixels: Pixels,
     objects: dict[str, Prompted],
     guess: Mask | None,
@@ -403,11 +356,10 @@ def _segmented(
     candidates: bool,
 ) -> list[tuple[str, Mask, float]]:
     """Object, mask and expected IoU of each mask."""
-    from ..model.image_predictor import SAM2ImagePredictor
-
-    predictor = SAM2ImagePredictor(model)
+    opened.require_single(candidates=candidates, from_mask=guess is not None)
+    predictor = opened.predictor
     predictor.set_image(pixels)
-    mask_input = None if guess is None else _as_logits(guess, model.image_size // 4)
+    mask_input = None if guess is None else _as_logits(guess, opened.loaded.image_size // 4)
     found = []
     for obj_id, prompted in objects.items():
         masks, ious, _ = predictor.predict(
@@ -419,7 +371,7 @@ def _segmented(
             return_logits=True,  # masks of 0 and 1 would be made from them, in float32 as well
         )
         for mask, iou in zip(masks, ious, strict=True):
-            found.append((obj_id, mask > 0, float(iou)))
+            found.append((obj_id, opened.positive(mask), float(iou)))
     return found
 
 
@@ -434,13 +386,9 @@ def _bbox(mask: Mask) -> tuple[float, float, float, float]:
 
 def _as_logits(mask: Mask, side: int) -> NDArray[np.float32]:
     """A mask as the model's mask prompt: ``1 x side x side``."""
-    import torch
-
-    share = torch.from_numpy(mask)[None, None].float()  # 1, 1, H, W
-    small = torch.nn.functional.interpolate(
-        share, size=(side, side), mode="bilinear", antialias=True
-    )  # 1, 1, side, side
-    logits: NDArray[np.float32] = (2 * _CERTAIN * small[0] - _CERTAIN).numpy()
+    share = mask[None].astype(np.float32)  # 1, H, W
+    small = resize(share, side, side, antialias=True)  # 1, side, side
+    logits: NDArray[np.float32] = 2 * _CERTAIN * small - _CERTAIN
     return logits
 
 

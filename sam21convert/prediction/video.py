@@ -11,23 +11,25 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from ..config.hydra import VIDEO_BUILDERS
-from ..errors import UsageError
+from ..errors import Sam21ConvertError, UsageError
 from ..io.nearby import expanded
+from ..io.onnx import Variant
 from ..io.output.atomic import new_folder, refuse_existing
 from ..io.output.folders import refuse_file_name
-from ..packages import require
 from ..report import SILENT, Part, Progress, Report, table
-from .devices import pick_device
 from .draw import Mask, Pixels, as_html, black_and_white, drawing, sheet
-from .image import Prediction, load_for_use, no_prompt, size_of
+from .image import Prediction, no_prompt
 from .media import as_ours, frame_rate, frames_of, new_video
+from .predictors import Opened, Request, open_videos, size_of
 from .prompts import Prompt, Prompted, check_inside, grouped
+from .runtimes import Runtime, pick_runtime, require_runtime
 
 if TYPE_CHECKING:
+    from ..export.runtime.state import Session as OnnxSession
     from ..model.config import ModelConfig
-    from ..model.inference_state import Session
-    from ..model.video_predictor import SAM2VideoPredictor
+    from ..model.inference_state import Session as TorchSession
+
+    Session = TorchSession | OnnxSession
 
 Objects = Mapping[str, Mapping[int, Prompted]]
 
@@ -131,6 +133,8 @@ def predict_video(
     config: str | Path | ModelConfig | None = None,
     image_size: int | None = None,
     device: str = "auto",
+    runtime: Runtime | None = None,
+    variant: Variant | None = None,
     overwrite: bool = False,
     progress: Progress = SILENT,
 ) -> VideoPrediction:
@@ -142,7 +146,8 @@ def predict_video(
     Args:
         video: A folder of ``<number>.jpg`` or a video file: MP4, MOV, Matroska, WebM, AVI, MPEG,
             Ogg, FLV or WMV.
-        checkpoint: Any checkpoint that :func:`~sam21convert.load_model` takes.
+        checkpoint: Any checkpoint that :func:`~sam21convert.load_model` takes; or the folder that
+            :func:`~sam21convert.export_onnx` wrote with ``with_video``.
         out: The output folder: ``frames/00000.jpg`` and so on with everything drawn,
             ``masks/<object>/00000.png`` and so on (0 and 255), ``overview.png`` with a few frames
             and, when ``video`` is a file, ``video.mp4``.
@@ -151,6 +156,8 @@ def predict_video(
         config: As for :func:`~sam21convert.load_model`.
         image_size: As for :func:`~sam21convert.load_model`.
         device: ``"auto"`` for a GPU if there is one, or a device as torch names it.
+        runtime: As for :func:`~sam21convert.predict_image`.
+        variant: As for :func:`~sam21convert.predict_image`.
         overwrite: Whether an earlier prediction in ``out`` may be replaced.
         progress: Receives the number of frames, once followed and once drawn.
 
@@ -160,10 +167,12 @@ def predict_video(
     Raises:
         UnreadableError: If ``video`` cannot be read.
         RefusedError: If ``video`` is in another format, has frames of more than 8192 x 4352 pixels,
-            or does not fit into memory, where each frame takes 13 MB at 1024 pixels.
+            or does not fit into memory, where each frame takes 13 MB at 1024 pixels, and 5 MB with
+            an export.
         UsageError: If the prompts do not fit the video, the device is not there or something is in
             the way of the output.
-        Sam21ConvertError: For a checkpoint, as :func:`~sam21convert.load_model` does.
+        Sam21ConvertError: For a checkpoint, as :func:`~sam21convert.load_model` does; for an
+            export, as :func:`~sam21convert.export.runtime.load` does.
 
     Example:
         >>> point = sam21convert.Point(30, 46, obj_id="disc")
@@ -171,28 +180,29 @@ def predict_video(
         >>> found.frames
         3
     """
-    require("torch", "predict_video")
-    device = pick_device(device)
+    chosen = pick_runtime(checkpoint, runtime)
+    require_runtime(chosen, "predict_video", videos=True)
+    request = Request(checkpoint, chosen, config, image_size, device, variant).refuse_impossible()
     source, folder = expanded(Path(video)), expanded(Path(out))
     objects = grouped(prompts)
     if not objects:
         raise no_prompt()
     _refuse_occupied(folder, [source, Path(checkpoint)], overwrite=overwrite)
     progress.start("loading", 0)
-    predictor, loading = load_for_use(_predictor, checkpoint, config, image_size, device)
+    opened = open_videos(request)
     progress.start("reading", 0)
     with _naming_faults():
-        state = predictor.init_state(str(source))
-    _point(predictor, state, objects)
+        state = opened.predictor.init_state(str(source))
+    _point(opened, state, objects)
     with new_folder(folder, overwrite=overwrite, without=_OURS) as home:
-        areas = _follow(predictor, state, home / MASKS, progress)
+        areas = _follow(opened, state, home / MASKS, progress)
         _draw(source, state, objects, home, progress)
     return VideoPrediction(
         source=source,
         width=state.video_width,
         height=state.video_height,
-        size=size_of(loading),
-        model=loading,
+        size=size_of(opened.loaded),
+        model=opened.loaded,
         folder=folder,
         frames=state.num_frames,
         overview=folder / OVERVIEW,
@@ -204,24 +214,18 @@ def predict_video(
     )
 
 
-def _predictor(config: ModelConfig) -> SAM2VideoPredictor:
-    """A video predictor with the settings of the official builder."""
-    from ..model.config import TrackingOptions
-    from ..model.video_predictor import SAM2VideoPredictor
-
-    return SAM2VideoPredictor(config, TrackingOptions(**VIDEO_BUILDERS))
-
-
 @contextmanager
 def _naming_faults() -> Iterator[None]:
     """Turn the model's errors for a video that cannot be read into errors of this package."""
     try:
         yield
+    except Sam21ConvertError:
+        raise
     except (FileNotFoundError, ValueError) as error:
         raise as_ours(error) from error
 
 
-def _point(predictor: SAM2VideoPredictor, state: Session, objects: Objects) -> None:
+def _point(opened: Opened, state: Session, objects: Objects) -> None:
     """Give the predictor all prompts."""
     width, height = state.video_width, state.video_height
     for obj_id, frames in objects.items():
@@ -232,7 +236,7 @@ def _point(predictor: SAM2VideoPredictor, state: Session, objects: Objects) -> N
                     "frames, counted from 0"
                 )
             check_inside(prompted.all, width, height)
-            predictor.add_new_points_or_box(
+            opened.predictor.add_new_points_or_box(
                 state,
                 frame,
                 obj_id,
@@ -243,7 +247,7 @@ def _point(predictor: SAM2VideoPredictor, state: Session, objects: Objects) -> N
 
 
 def _follow(
-    predictor: SAM2VideoPredictor, state: Session, folder: Path, progress: Progress
+    opened: Opened, state: Session, folder: Path, progress: Progress
 ) -> dict[str, list[int]]:
     """Save a mask of each object on each frame; returns their areas in pixels."""
     areas = {str(obj_id): [0] * state.num_frames for obj_id in state.obj_ids}
@@ -252,10 +256,11 @@ def _follow(
     first = min(min(found.points) for found in state.objects.values())
     progress.start("following", state.num_frames)
     for reverse in (False, True):
-        for frame, _, logits in predictor.propagate_in_video(state, first, reverse=reverse):
+        answers = opened.predictor.propagate_in_video(state, first, reverse=reverse)
+        for frame, _, logits in answers:
             if reverse and frame == first:
                 continue
-            masks = (logits[:, 0] > 0).cpu().numpy()
+            masks = opened.positive(logits[:, 0])
             for obj_id, mask in zip(areas, masks, strict=True):
                 black_and_white(mask).save(folder / obj_id / f"{frame:05}.png")
                 areas[obj_id][frame] = int(mask.sum())

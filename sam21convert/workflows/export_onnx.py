@@ -28,8 +28,8 @@ from ..report import SILENT, Progress
 from .convert_and_compare import WithParity, compare_with_output, refuse_unrunnable
 
 if TYPE_CHECKING:
-    from ..export.report import Exported
     from ..model.sam2 import SAM2
+    from .exported import Exported
 
 _EXPORTERS = ("torch", "onnx", "onnxscript")
 _WALL = (0.35, 0.62)  # of the house in the drawn scene, as shares of its side
@@ -246,9 +246,9 @@ def _export(
     with_video: bool,
 ) -> Exported:
     from ..export.folder import write_folder
-    from ..export.report import Exported
     from ..export.samexporter import write_samexporter
     from ..prediction.draw import scene
+    from .exported import Exported
 
     hashes = {file.name: sha256(file) for one in plan.sources for file in one.files}
     metadata = _provenance(plan, model, hashes)

@@ -34,7 +34,7 @@ from ..support.exports import Exported
 from ..support.paths import ROOT
 from ..test_architecture import arrows
 
-ALLOWED = ("config", "memory_bank", "pictures")  # of the model
+ALLOWED = ("config", "memory_bank", "pictures", "video_files", "video_squares")  # of the model
 
 BLOCKED = """
 import sys

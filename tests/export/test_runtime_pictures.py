@@ -10,11 +10,12 @@ import pytest
 import torch
 from PIL import Image
 
-from sam21convert.errors import MissingFileError, RefusedError, UnreadableError, UsageError
+from sam21convert.errors import MissingFileError, RefusedError, UnreadableError
 from sam21convert.export.runtime import Frames
 from sam21convert.export.runtime.pictures import load_frames, pixels_of
-from sam21convert.model import image_predictor, video_frames
+from sam21convert.model import image_predictor, video_files, video_frames
 
+from ..model.test_video_frames import encode
 from ..support import videos
 from ..support.rounding import EPSILON, MULTIPLE
 
@@ -78,6 +79,15 @@ def test_a_folder_and_frames_in_memory(tmp_path: Path) -> None:
     assert not same(load_frames(shots[::-1], SIDE), theirs)
 
 
+def test_a_video_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shots = np.stack([videos.frame(number) for number in range(3)])
+    path = encode(tmp_path / "clip.mp4", "mpeg4", "yuv420p", shots)
+    assert same(load_frames(path, SIDE), video_frames.load_frames(path, SIDE, "cpu"))
+    monkeypatch.setattr(video_files, "free_memory", lambda _: 3 * 5 * SIDE**2 - 1)
+    with pytest.raises(RefusedError, match="has 3 frames, .* holds 2 frames"):
+        load_frames(path, SIDE)
+
+
 def test_frames_that_are_prepared_already_are_taken_as_they_are() -> None:
     prepared = torch.randn(2, 3, SIDE, SIDE).numpy()
     given = Frames(prepared, 90, 120)
@@ -89,10 +99,9 @@ def test_frames_that_are_prepared_already_are_taken_as_they_are() -> None:
 def test_what_is_no_video(tmp_path: Path) -> None:
     with pytest.raises(MissingFileError):
         load_frames(tmp_path / "gone", SIDE)
-    (tmp_path / "video.mp4").write_bytes(b"")
-    with pytest.raises(UsageError, match="expected a folder") as raised:
+    (tmp_path / "video.mp4").write_text("a text")
+    with pytest.raises(RefusedError, match="cannot be decoded as a video"):
         load_frames(tmp_path / "video.mp4", SIDE)
-    assert "ffmpeg" in str(raised.value.hint)
     with pytest.raises(UnreadableError, match="found none"):
         load_frames(tmp_path, SIDE)
     Image.fromarray(videos.frame(0)).save(tmp_path / "0.jpg")

@@ -210,7 +210,7 @@ class TestBounds:
     ) -> None:
         path = encode(tmp_path / "clip.mp4", "mpeg4", "yuv420p", clip(count=7))
         if not stated:
-            monkeypatch.setattr("sam21convert.model.video_frames.stated_frames", lambda _: 0)
+            monkeypatch.setattr("sam21convert.model.video_squares.stated_frames", lambda _: 0)
         monkeypatch.setattr(video_files, "free_memory", lambda _: 7 * EACH - 1)
         error = refusal(path)
         found = "has 7 frames, which need 0.0 GB" if stated else "has more than 6 frames"

@@ -89,7 +89,7 @@ class OnnxModel:
     @property
     def has_video(self) -> bool:
         """Whether the export has the files for videos, which some prompts for images need too."""
-        return all(self._path(name).exists() for name in VIDEOS)
+        return all(self.file_of(name).exists() for name in VIDEOS)
 
     def require_video(self, what: str) -> None:
         """Check that the export has the files for videos.
@@ -244,8 +244,15 @@ class OnnxModel:
         }
         return read_tensors(self.folder / FOLDER / REST, shapes)
 
-    def _path(self, name: str) -> Path:
-        """The file of a graph. Those for videos exist in full precision only."""
+    def file_of(self, name: str) -> Path:
+        """Tell the file of a graph. Those for videos exist in full precision only.
+
+        Args:
+            name: One of :mod:`~.layouts`.
+
+        Returns:
+            Its path.
+        """
         suffix = VARIANTS[FP32 if name in VIDEOS else self._variant]
         return self.folder / FOLDER / f"{name}{suffix}.onnx"
 
@@ -255,7 +262,7 @@ class OnnxModel:
             layout = {**IMAGES, **VIDEOS}[name]
             if name == VISION_ENCODER and self.has_video:
                 layout = layout._replace(outputs=(*layout.outputs, FRAME_EMBEDDING))
-            self._graphs[name] = Graph(self._path(name), layout, self._threads, self._providers)
+            self._graphs[name] = Graph(self.file_of(name), layout, self._threads, self._providers)
         return self._graphs[name]
 
 

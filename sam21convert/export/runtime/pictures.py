@@ -9,18 +9,25 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ...errors import RefusedError, UnreadableError, UsageError
+from ...errors import RefusedError, UnreadableError
 from ...io.nearby import missing
 from ...model.config import PIXEL_MEAN, PIXEL_STD
 from ...packages import require
 from .resize import Floats, resize
 
+if TYPE_CHECKING:
+    from ...model.video_squares import Square
+
 Bytes = NDArray[np.uint8]
+
+# Bytes of memory for each pixel of the input and each frame: the frame, and of one object the mask
+# in float32 at a quarter and the memory at a sixteenth of the resolution.
+_BYTES_PER_PIXEL = 5
 
 _MEAN = np.array(PIXEL_MEAN, np.float32)[:, None, None]
 _STD = np.array(PIXEL_STD, np.float32)[:, None, None]
@@ -89,44 +96,50 @@ def load_frames(video: Any, side: int) -> Frames:
 
     Args:
         video: A folder of pictures ``<number>.jpg`` or ``.jpeg``, which are taken in the order of
-            their numbers; frames in memory, a sequence of PIL images or of ``H x W x 3`` uint8 RGB,
-            or an array ``T x H x W x 3``; or :class:`Frames`, which are taken as they are.
+            their numbers; a file that PyAV decodes, such as an MP4; frames in memory, a sequence of
+            PIL images or of ``H x W x 3`` uint8 RGB, or an array ``T x H x W x 3``; or
+            :class:`Frames`, which are taken as they are.
         side: Side ``S`` of the model's input, in pixels.
 
     Returns:
         The frames.
 
     Raises:
-        MissingFileError: If there is no such folder.
-        UnreadableError: If a picture cannot be read or has another size than the first.
-        RefusedError: If a picture is too large or in another format.
-        UsageError: If ``video`` is a file.
+        MissingFileError: If there is no such folder or file.
+        MissingPackageError: If Pillow, or for a file PyAV, is not installed.
+        UnreadableError: If a file cannot be read, or a picture has another size than the first.
+        RefusedError: If it is in another format, or too large for the memory that is free.
         ValueError: If frames in memory are not pictures of one size.
     """
     if isinstance(video, Frames):
         return _checked(video, side)
     require("onnx", "reading a video", packages=("PIL",))
     if isinstance(video, (str, os.PathLike)):
-        return _from_folder(Path(video), side)
+        return _from_path(Path(video), side)
     if not isinstance(video, (np.ndarray, Sequence)) or isinstance(video, bytes):
-        raise ValueError(f"video: expected a folder or frames, found {type(video).__name__}")
-    return _squared(((f"frame {n}", _picture(n, frame)) for n, frame in enumerate(video)), side)
+        raise ValueError(f"video: expected a path or frames, found {type(video).__name__}")
+    from ...model.video_squares import square_of
+
+    pictures = ((f"frame {n}", _picture(n, frame)) for n, frame in enumerate(video))
+    return _collected("video", (square_of(name, picture, side) for name, picture in pictures))
 
 
-def _from_folder(folder: Path, side: int) -> Frames:
-    if not folder.exists():
-        raise missing(folder)
-    if not folder.is_dir():
-        raise UsageError(
-            f"{folder}: expected a folder of pictures, found a file",
-            hint=f"write its frames to a folder: "
-            f"ffmpeg -i {folder} -q:v 2 -start_number 0 FOLDER/%05d.jpg",
-        )
-    from ...model.pictures import MediaError, load_picture, numbered
+def _from_path(path: Path, side: int) -> Frames:
+    if not path.exists():
+        raise missing(path)
+    if not path.is_dir():
+        require("onnx", f"{path}: a video", "give a folder of <number>.jpg", packages=("av",))
+    from ...model.pictures import MediaError, numbered
+    from ...model.video_files import Room
+    from ...model.video_squares import decode_squares, read_square
 
+    room = Room.on(None, side, _BYTES_PER_PIXEL)
     try:
-        pictures = ((str(path), load_picture(path)) for path in numbered(folder))
-        return _squared(pictures, side)
+        if not path.is_dir():
+            return _collected(str(path), decode_squares(path, str(path), room))
+        paths = numbered(path)
+        room.check(str(path), len(paths))
+        return _collected(str(path), (read_square(each, side) for each in paths))
     except MediaError as error:
         kind = RefusedError if error.intact else UnreadableError
         raise kind(str(error), hint=error.hint) from error
@@ -146,26 +159,18 @@ def _picture(number: int, frame: Any) -> Any:
     raise ValueError(f"frame {number}: expected H x W x 3 uint8 or a PIL image, found {found}")
 
 
-def _squared(pictures: Iterable[tuple[str, Any]], side: int) -> Frames:
-    """Resize pictures with names, which must have one size."""
-    from PIL import Image
-
-    squares: list[Bytes] = []
-    size = None
-    for name, picture in pictures:
-        size = size or picture.size
-        if picture.size != size:
-            (width, height), (w, h) = size, picture.size
-            raise ValueError(
-                f"{name}: expected {height} x {width} pixels (height x width) as in the first "
-                f"frame, found {h} x {w}"
-            )
-        # The official loader names no filter; bicubic is Pillow's default.
-        square = picture.convert("RGB").resize((side, side), Image.Resampling.BICUBIC)
-        squares.append(np.asarray(square))
-    if size is None:
-        raise ValueError("video: expected at least one frame, found none")
-    return Frames(Squares(squares), size[1], size[0])
+def _collected(name: str, squares: Iterable[Square]) -> Frames:
+    """Keep the pixels of frames, which must have one size."""
+    kept: list[Bytes] = []
+    height = width = 0
+    for square in squares:
+        if not kept:
+            height, width = square.height, square.width
+        square.expect_size(height, width)
+        kept.append(square.pixels)
+    if not kept:
+        raise ValueError(f"{name}: expected at least one frame, found none")
+    return Frames(Squares(kept), height, width)
 
 
 def _checked(frames: Frames, side: int) -> Frames:

@@ -69,17 +69,17 @@ class OnnxVideoPredictor(Tracker):
         """Open a video.
 
         Args:
-            video_path: A folder of ``<number>.jpg``, frames in memory, or
+            video_path: A folder of ``<number>.jpg``, a video file, frames in memory, or
                 :class:`~.pictures.Frames`; see :func:`~.pictures.load_frames`.
 
         Returns:
             The state of the video, without objects.
 
         Raises:
-            MissingFileError: If there is no such folder.
-            UnreadableError: If a picture cannot be read or has another size than the first.
-            RefusedError: If a picture is too large or in another format.
-            UsageError: If it is a file.
+            MissingFileError: If there is no such folder or file.
+            MissingPackageError: If Pillow, or for a file PyAV, is not installed.
+            UnreadableError: If it cannot be read, or a picture has another size than the first.
+            RefusedError: If it is too large or in another format.
             ValueError: If frames in memory are not pictures of one size.
         """
         return Session(load_frames(video_path, self.model.image_size))

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from ..checkpoint.safety.report import Safety, SourceReport
+from ..export.folder import ExportedFile
+from ..export.golden import Apart
+from ..export.options import Layout
 from ..model.config import Generation
 from ..report import BLANK, Part, Table, Toned, heading, share, size_text, table
-from .folder import ExportedFile
-from .golden import Apart
-from .options import Layout
 
 # What a variant is expected to keep on the example; one that does not is warned of.
 _EXPECTED = {
