@@ -158,6 +158,11 @@ def small_types() -> str:
     return saved({name: tensor.to(torch.float8_e5m2) for name, tensor in whole().items()})
 
 
+def small_part() -> str:
+    part = {n: t.to(torch.float8_e5m2) for n, t in only("sam_mask_decoder.").items()}
+    return saved(part)
+
+
 def mixed_types() -> str:
     tensors = whole()
     name = "sam_prompt_encoder.point_embeddings.0.weight"
@@ -310,6 +315,7 @@ CASES: dict[str, Case] = {
     "official names in a folder": Case(lambda: ["validate", official_names_in_a_folder()]),
     "8 bits, validated": Case(lambda: ["validate", small_types()]),
     "8 bits, converted": Case(lambda: ["convert", small_types(), "o.safetensors"]),
+    "8 bits, a part": Case(lambda: ["validate", small_part(), "--config", DEBUG], BASE),
     "a SAM 2.1 as SAM 2": Case(lambda: ["convert", plain(), "o.safetensors", "--config", DEBUG_20]),
     "a SAM 2 as SAM 2.1, converted": Case(
         lambda: ["convert", older(), "o.safetensors", "--config", DEBUG], exits=(0, 0)

@@ -11,7 +11,7 @@ from ..dialects.keymap import Fit
 from ..dialects.rules import Dialect
 from ..errors import MismatchError, call_of
 from ..io.folding import fold
-from ..io.tensor import FLOAT8_DTYPES
+from ..io.tensor import FLOAT8_DTYPES, WEIGHT_DTYPES
 from .drop import drop_options, is_within
 from .open import Checkpoint, shipped_keymap
 from .parts import folded, names_of
@@ -90,12 +90,9 @@ def hint(checkpoint: Checkpoint) -> str:
     if checkpoint.fit is not None and checkpoint.fit.faults == 0:
         written = call_of("convert", path)
         return f"{written} writes a new folder, with the names that transformers loads"
-    if checkpoint.fit is not None and checkpoint.fit.faults == len(_of_8_bits(checkpoint.fit)):
-        powers = any(spec.dtype == "F8_E8M0" for _, spec in checkpoint.fit.wrong_type)
-        return (
-            f"no model runs in these types of 8 bits: {call_of('convert', path, 'dtype=float32')} "
-            f"casts them, exactly; so {'does' if powers else 'do float16 and'} bfloat16"
-        )
+    of_types = _about_types(checkpoint)
+    if of_types is not None:
+        return of_types
     own = _own_tensors(checkpoint)
     if own is not None:
         return own
@@ -131,8 +128,37 @@ def hint(checkpoint: Checkpoint) -> str:
     return "nothing near SAM 2 or SAM 2.1 in any dialect this tool knows"
 
 
-def _of_8_bits(fit: Fit) -> list[str]:
-    return [name for name, spec in fit.wrong_type if spec.dtype in FLOAT8_DTYPES]
+def _about_types(checkpoint: Checkpoint) -> str | None:
+    """What to do about tensors of types that no model runs in, if they are what is wrong."""
+    no_floats = _no_floats(checkpoint)
+    if no_floats:
+        more = f" and {len(no_floats) - 1} more hold" if no_floats[1:] else " holds"
+        return (
+            f"{no_floats[0]}{more} no floats, as in quantised weights, which need their scales: "
+            "dequantise them in the program that wrote this and save that, or give the checkpoint "
+            "that they were quantised from"
+        )
+    fit = checkpoint.fit
+    small = [spec for _, spec in fit.wrong_type if spec.dtype in FLOAT8_DTYPES] if fit else []
+    if fit is None or not small or fit.faults > len(small) + len(fit.missing):
+        return None
+    base = ["base=CHECKPOINT"] if fit.missing else []
+    cast = call_of("convert", checkpoint.source.path, *base, "dtype=float32")
+    others = "does" if any(spec.dtype == "F8_E8M0" for spec in small) else "do float16 and"
+    return (
+        f"no model runs in these types of 8 bits: {cast} casts them, exactly; so {others} bfloat16"
+        + (f"; what is missing is taken {_WHOLE}" if base else "")
+    )
+
+
+def _no_floats(checkpoint: Checkpoint) -> list[str]:
+    """Tensors of the model that hold integers, or other numbers that no weight is."""
+    known = names_of(checkpoint.dialect) if checkpoint.dialect else frozenset[str]()
+    return [
+        name
+        for name, spec in checkpoint.inventory.items()
+        if spec.dtype not in WEIGHT_DTYPES | FLOAT8_DTYPES and folded(name) in known
+    ]
 
 
 def _own_tensors(checkpoint: Checkpoint) -> str | None:

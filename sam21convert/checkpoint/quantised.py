@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from ..dialects import DIALECTS
 from ..dialects.keymap import target_name
@@ -28,6 +28,8 @@ _OUT, _OUT_FILE = '"FLOATS"', '"FLOATS.safetensors"'  # what commands call their
 _FILES = ("safetensors", "torch zip")
 _ORIGINAL = "give the checkpoint that it was quantised from"
 _NOT_FOUND = "load it with the program that made it, and save a state dict of floats"
+
+Keys: TypeAlias = tuple[Any, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,18 @@ METHODS: tuple[Method, ...] = (
         "fp8",
     ),
 )
+# How bitsandbytes makes floats of what it saved. The number is its own, about 1 / 127.
+_FROM_8_BITS = (
+    't = {n: v.float() * t[n[:-6] + "SCB"].view(-1, 1) * 7.874015718698502e-3 '
+    'if n[:-6] + "SCB" in t and n[-6:] == "weight" else v.float() '
+    'for n, v in t.items() if not n.endswith((".SCB", ".weight_format"))}; '
+)
+_FROM_4_BITS = (
+    "from bitsandbytes.functional import QuantState as Q, dequantize_4bit as D; "
+    'q = lambda n: {k: v for k, v in t.items() if k.startswith(n + ".")}; '
+    't = {n: D(v, Q.from_dict(q(n), "cpu")).float() if q(n) else v.float() '
+    'for n, v in t.items() if ".weight." not in n}; '
+)
 # Objects that stand in place of a tensor, by what makes them.
 _NUMPY = re.compile(r"numpy\.(_?core\.multiarray\._reconstruct|_?core\.numeric\._frombuffer)")
 _DTENSOR = re.compile(r"torch\.distributed\.(_?tensor)(\.\w+)*\.DTensor")
@@ -93,9 +107,9 @@ def refuse_quantised(source: Source, config: Mapping[str, Any] | None) -> None:
                 _refuse_object(source, keys, name, value.name)
 
 
-def _state_dicts(root: Any) -> Iterator[tuple[tuple[str, ...], Mapping[Any, Any]]]:
+def _state_dicts(root: Any) -> Iterator[tuple[Keys, Mapping[Any, Any]]]:
     """Yield dicts in which a value has a name that a SAM 2 has, whatever the values are."""
-    waiting: list[tuple[tuple[str, ...], Any]] = [((), root)]
+    waiting: list[tuple[Keys, Any]] = [((), root)]
     seen: set[int] = set()
     for keys, node in waiting:
         if not isinstance(node, dict) or id(node) in seen:
@@ -104,7 +118,7 @@ def _state_dicts(root: Any) -> Iterator[tuple[tuple[str, ...], Mapping[Any, Any]
         if any(isinstance(n, str) and bare(n).endswith(_anchors()) for n in node):
             yield keys, node
         if len(keys) < _MAX_DEPTH:
-            waiting += [((*keys, str(k)), v) for k, v in node.items() if isinstance(v, dict)]
+            waiting += [((*keys, k), v) for k, v in node.items() if isinstance(v, dict)]
 
 
 @cache
@@ -127,20 +141,20 @@ def _by_config(
     return RefusedError(f"{source.path}: is quantised by {method}{bits}", hint=hint)
 
 
-def _way_out(source: Source, method: Method, keys: tuple[str, ...], node: Mapping[Any, Any]) -> str:
+def _way_out(source: Source, method: Method, keys: Keys, node: Mapping[Any, Any]) -> str:
     """The hint for a checkpoint that is recognised by its tensors."""
     path = source.path
     if method.quant_method == "bitsandbytes":
-        return (
-            f"put it beside the {CONFIG} that was saved with it, as {WEIGHTS}, and give that folder"
-            if path.is_file() and not (path.parent / CONFIG).exists()
-            else f"give the folder with its {CONFIG}: {path.parent}"
-        )
+        if source.container == "safetensors" and (path.parent / CONFIG).exists():
+            return f"give the folder with its {CONFIG}: {path.parent}"
+        if source.container in _FILES:
+            return _saved(source, keys, _FROM_4_BITS if "4 bits" in method.what else _FROM_8_BITS)
     if method.quant_method == "torchao" and source.container == "safetensors":
         return _through_torchao(path)
     if method.quant_method == "fp8":
         return _scaled(source, keys, node)
-    return _NOT_FOUND if method.quant_method in ("", "torchao", "quanto") else _ORIGINAL
+    known = ("", "torchao", "quanto", "bitsandbytes")
+    return _NOT_FOUND if method.quant_method in known else _ORIGINAL
 
 
 def _through_transformers(folder: Path, config: Mapping[str, Any]) -> str:
@@ -168,7 +182,7 @@ def _through_torchao(file: Path) -> str:
     )
 
 
-def _scaled(source: Source, keys: tuple[str, ...], node: Mapping[Any, Any]) -> str:
+def _scaled(source: Source, keys: Keys, node: Mapping[Any, Any]) -> str:
     """Multiply each weight by its scale; only where there is one scale for a weight or a row."""
     ends = [end for end in ("scale_weight", "weight_scale") if _has(node, end)]
     if len(ends) != 1 or _has(node, "comfy_quant") or source.container not in _FILES:
@@ -189,18 +203,23 @@ def _scaled(source: Source, keys: tuple[str, ...], node: Mapping[Any, Any]) -> s
         "t = {n: v.float() * s(n, v) for n, v in t.items() if not n.endswith("
         '("scale_weight", "weight_scale", "scaled_fp8", "scale_input", "input_scale"))}; '
     )
+    return _saved(source, keys, scaled)
+
+
+def _saved(source: Source, keys: Keys, floats: str) -> str:
+    """A command that saves floats; in its code, ``t`` are the tensors by name."""
     if source.container == "safetensors":
         code = "from safetensors.torch import load_file, save_file; t = load_file(IN); "
-        return _python(source.path, f"{code}{scaled}save_file(t, {_OUT_FILE})")
+        return _python(source.path, f"{code}{floats}save_file(t, {_OUT_FILE})")
     code = f"import torch; t = torch.load(IN){_at(keys)}; "
-    return _python(source.path, f'{code}{scaled}torch.save(t, "FLOATS.pt")')
+    return _python(source.path, f'{code}{floats}torch.save(t, "FLOATS.pt")')
 
 
 def _has(node: Mapping[Any, Any], end: str) -> bool:
     return any(isinstance(name, str) and name.endswith(f".{end}") for name in node)
 
 
-def _refuse_object(source: Source, keys: tuple[str, ...], name: str, maker: str) -> None:
+def _refuse_object(source: Source, keys: Keys, name: str, maker: str) -> None:
     """Refuse what stands in place of a tensor, if it is known what it is."""
     if _NUMPY.fullmatch(maker):
         raise RefusedError(
@@ -232,9 +251,9 @@ def _refuse_object(source: Source, keys: tuple[str, ...], name: str, maker: str)
         )
 
 
-def _at(keys: tuple[str, ...]) -> str:
-    """The expression that reaches what these keys lead to."""
-    return "".join(f"[{_quoted(key)}]" for key in keys)
+def _at(keys: Keys) -> str:
+    """The expression that reaches what these keys lead to; in a list they are numbers."""
+    return "".join(f"[{_quoted(key) if isinstance(key, str) else key}]" for key in keys)
 
 
 def _quoted(text: str) -> str:

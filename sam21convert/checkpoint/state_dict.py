@@ -278,9 +278,7 @@ def _tail(name: str, anchor: str) -> str:
 def _pick(source: Source, found: list[_Found], weights: str | None, prefix: str | None) -> _Found:
     """The state dict that is asked for, if exactly one remains."""
     if not found:
-        makers = ", ".join(source.placeholders[:3])
-        what = makers and f"; its values are made by {makers}, which this tool does not run"
-        raise RefusedError(f"{source.path}: holds no tensors by name{what}")
+        raise _nothing_by_name(source)
     left = found
     if prefix is not None:
         left = [one for one in left if one.prefix.rstrip(".") == prefix.rstrip(".")]
@@ -306,6 +304,22 @@ def _pick(source: Source, found: list[_Found], weights: str | None, prefix: str 
         f"{source.path}: {problem}",
         hint="choose one with " + " or ".join(_options(one, found) for one in left or found),
     )
+
+
+def _nothing_by_name(source: Source) -> RefusedError:
+    """The error for a file in which no dict names a tensor."""
+    what = "holds no tensors by name"
+    if isinstance(source.root, TensorRef):
+        what = "is a single tensor, without a name"
+    elif isinstance(source.root, (list, tuple)) and any(
+        isinstance(one, TensorRef) for one in source.root
+    ):
+        what = "is a list of tensors, without their names"
+    elif source.placeholders:
+        makers = ", ".join(source.placeholders[:3])
+        what += f"; its values are made by {makers}, which this tool does not run"
+    hint = 'save the state dict in the program that wrote it: torch.save(model.state_dict(), "OUT")'
+    return RefusedError(f"{source.path}: {what}", hint=hint)
 
 
 def _options(one: _Found, found: Sequence[_Found]) -> str:

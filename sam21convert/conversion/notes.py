@@ -15,6 +15,7 @@ from ..dialects import EITHER, HF_IMAGE, OFFICIAL
 from ..dialects.keymap import KeyMap
 from ..dialects.rules import Dialect
 from ..model.config import ModelConfig
+from .output_config import tells_trunk_alone
 
 
 def notes_on_source(checkpoint: IdentifiedCheckpoint, trained: Sequence[str]) -> Iterator[str]:
@@ -90,11 +91,12 @@ def notes_on_assumptions(source: Checkpoint, complete: Checkpoint, *, sized: boo
     Yields:
         A sentence, if anything is assumed.
     """
-    if source.config_from is None:
+    trunk_alone = tells_trunk_alone(source)
+    if source.config_from is None or trunk_alone:
         yield from untold(complete, sized=sized)
     elif complete is not source and complete.config_from is None:
         yield ("the settings of the memory are those of the published model: no tensor tells them")
-    if source.config is not None and complete.config is not None and not sized:
+    if source.config and complete.config and not sized and not trunk_alone:
         size, other = source.config.image_size, complete.config.image_size
         if size != other:
             path = complete.source.path

@@ -6,12 +6,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..checkpoint.identify import IdentifiedCheckpoint
+from ..checkpoint.open import Checkpoint
 from ..config.beside import beside, read_sam2_json
 from ..config.load import load_config
 from ..config.registry import shipped_config, shipped_like
+from ..dialects import TIMM
 from ..dialects.rules import Dialect
 from ..errors import Sam21ConvertError, UsageError
-from ..io.source import FOLDERS, Container
+from ..io.source import CONFIG, FOLDERS, Container
 from ..model.config import ConfigError, Generation, ModelConfig
 
 
@@ -88,7 +90,7 @@ def written_config(
         return None
     config = checkpoint.model_config
     if complete is not checkpoint:
-        config = _with_memory(checkpoint.config, complete.model_config)
+        config = _completed(checkpoint, complete.model_config)
     config = replace(config, generation=generation or config.generation)
     try:
         return config if size is None else replace(config, image_size=size)
@@ -96,10 +98,25 @@ def written_config(
         raise UsageError(f"`image_size`: {error.problem}") from error
 
 
-def _with_memory(config: ModelConfig | None, base: ModelConfig) -> ModelConfig:
+def tells_trunk_alone(checkpoint: Checkpoint) -> bool:
+    """Whether the config of a checkpoint says nothing about the rest of the model.
+
+    Args:
+        checkpoint: the checkpoint.
+
+    Returns:
+        True for a folder of timm, whose other settings are assumed.
+    """
+    return checkpoint.dialect is TIMM and checkpoint.config_from == CONFIG
+
+
+def _completed(checkpoint: Checkpoint, base: ModelConfig) -> ModelConfig:
     """The config of the base, with what the config of a part states about that part."""
+    config = checkpoint.config
     if config is None:
         return base
+    if tells_trunk_alone(checkpoint):
+        return replace(base, trunk=config.trunk)
     return replace(
         base,
         image_size=config.image_size,

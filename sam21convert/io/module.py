@@ -15,14 +15,14 @@ from .pickle.load import BUFFERS, MODULES, NOT_SAVED, PARAMETERS, Instance
 _MAX_NAMES = 32 * 2**20  # characters of all names of a file: a module may stand in many places
 _PACKED = "_packed_params"  # holds quantised weights elsewhere than in tensors
 _SHOWN = 3  # modules that notes name
-_MAX_DEPTH = 4  # dicts around a module
+_MAX_DEPTH = 4  # dicts and lists around a module
 
 
 def with_modules_read(root: Any) -> tuple[Any, tuple[str, ...]]:
     """Put a state dict in the place of each module that a file holds.
 
     Args:
-        root: The tree of values of a file. Modules are looked for in nested dicts.
+        root: The tree of values of a file. Modules are looked for in nested dicts and lists.
 
     Returns:
         The tree with a dict of tensors by name for each module, and a note about each.
@@ -60,11 +60,16 @@ def _read(
                 raise RefusedError(f"a pickled module holds {name[:100]!r} twice")
             found[name] = tensor
         done[id(value)] = found
-    elif type(value) is dict and len(keys) < _MAX_DEPTH:
+    elif type(value) in (dict, list) and len(keys) < _MAX_DEPTH:
         done[id(value)] = value
-        for key, inner in value.items():
-            if isinstance(inner, (dict, Instance)):
+        for key, inner in value.items() if type(value) is dict else enumerate(value):
+            if isinstance(inner, (dict, list, tuple, Instance)):
                 value[key] = _read(inner, (*keys, str(key)), left, done, notes)
+    elif type(value) is tuple and len(keys) < _MAX_DEPTH:
+        done[id(value)] = tuple(
+            _read(inner, (*keys, str(number)), left, done, notes)
+            for number, inner in enumerate(value)
+        )
     return done.get(id(value), value)
 
 

@@ -14,6 +14,7 @@ from typing import Any
 from ..errors import RefusedError, UnreadableError
 from .module import with_modules_read
 from .pickle.load import Pickled, unpickle
+from .sequences import with_lists_read
 from .source import Source
 from .torch_storage import STORAGE_TYPES, TORCH, Storages, StorageType, errors_about
 
@@ -42,7 +43,14 @@ def read_torch_legacy(path: Path, *, place: bool = True) -> Source:
     with errors_about(str(path)), path.open("rb", buffering=0) as file:
         found = _read(path, file, place)
         root, notes = with_modules_read(found.value)
-    return Source(path, "torch legacy", (path,), root, placeholders=found.placeholders, notes=notes)
+    return Source(
+        path,
+        "torch legacy",
+        (path,),
+        with_lists_read(root),
+        placeholders=found.placeholders,
+        notes=notes,
+    )
 
 
 def _read(path: Path, file: FileIO, place: bool) -> Pickled:

@@ -17,6 +17,7 @@ from ..errors import RefusedError, UnreadableError
 from . import unsupported
 from .module import with_modules_read
 from .pickle.load import unpickle
+from .sequences import with_lists_read
 from .source import Blob, Placeholder, Source
 from .torch_storage import TORCH, Storages, StorageType, errors_about
 from .zip_directory import MAX_DIRECTORY, NOT_A_ZIP, check_end
@@ -87,7 +88,7 @@ def read_torch_zip(
         path,
         "torch zip",
         (path,),
-        root,
+        with_lists_read(root),
         blobs=tuple(blobs),
         placeholders=found.placeholders,
         notes=notes,

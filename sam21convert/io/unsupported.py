@@ -251,7 +251,12 @@ ARCHIVES: tuple[Archive, ...] = (
     Archive("a Core ML package", _EXPORTED, r"(.+/)?com\.apple\.CoreML(/.*)?"),
     Archive("a TensorFlow SavedModel", _EXPORTED, r"([^/]+/)?saved_model\.pb"),
     Archive("a Keras model", _WEIGHTS, r"model\.weights\.h5"),
-    Archive("a NumPy archive (.npz)", _WEIGHTS, r"[^/]+\.npy"),
+    Archive(
+        "a NumPy archive (.npz)",
+        "if it holds a state dict: torch.save({n: torch.as_tensor(a) for n, a in "
+        'numpy.load("IN.npz").items()}, "OUT.pt") in Python makes a checkpoint of it',
+        r"[^/]+\.npy",
+    ),
 )
 
 

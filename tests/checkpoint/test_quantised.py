@@ -86,6 +86,71 @@ def test_a_model_in_8_bits_is_converted_once_a_type_is_given(
         assert sam21convert.diff(out, plain).exit_code == 0
 
 
+@pytest.mark.parametrize(
+    ("kind", "which"),
+    [
+        (torch.int8, "all"),
+        (torch.uint8, "packed"),
+        (torch.int16, "matrices"),
+        (torch.bool, "one"),
+        (torch.complex64, "one"),
+    ],
+)
+def test_weights_that_hold_no_floats_are_named(
+    kind: torch.dtype, which: str, tmp_path: Path
+) -> None:
+    tensors = state_dict()
+    chosen = {
+        "all": list(tensors),
+        "one": ["sam_mask_decoder.iou_token.weight"],
+    }.get(which) or [name for name, tensor in tensors.items() if tensor.ndim == 2]
+    for name in chosen:
+        columns = tensors[name].shape[-1] // (2 if which == "packed" else 1)
+        tensors[name] = (tensors[name][..., :columns] * 9).to(kind)
+    path = official_pt(tmp_path / "numbers.pt", tensors)
+    found = sam21convert.validate(path)
+    with pytest.raises(MismatchError, match="wrong type") as caught:
+        sam21convert.convert(path, tmp_path / "refused.pt")
+    more = f" and {len(chosen) - 1} more hold" if chosen[1:] else " holds"
+    for hint in (found.hint, caught.value.hint):
+        assert str(hint).startswith(f"{chosen[0]}{more} no floats, as in quantised weights")
+    assert found.exit_code == 1
+
+
+def test_a_part_in_8_bits_is_cast_and_filled_as_its_hint_says(tmp_path: Path) -> None:
+    tensors = state_dict()
+    plain = official_pt(tmp_path / "plain.pt", tensors)
+    start = "image_encoder.trunk."
+    small = {n: t.to(torch.float8_e4m3fn) for n, t in tensors.items() if n.startswith(start)}
+    path = tmp_path / "small.safetensors"
+    save_file({name.removeprefix(start): tensor for name, tensor in small.items()}, path)
+    hint = sam21convert.validate(path, config="debug/sam2.1_debug").hint
+    assert f"`convert({path}, OUT, base=CHECKPOINT, dtype=float32)`" in str(hint)
+    sam21convert.convert(path, tmp_path / "out.pt", base=plain, dtype="float32")
+    wanted = {**tensors, **{name: tensor.float() for name, tensor in small.items()}}
+    official_pt(tmp_path / "wanted.pt", wanted)
+    assert sam21convert.diff(tmp_path / "out.pt", tmp_path / "wanted.pt").exit_code == 0
+
+
+def test_a_file_of_bitsandbytes_alone_becomes_floats(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """8 bits, as ``state_dict()`` of such a model; 4 bits need the library itself."""
+    tensors = state_dict()
+    small: dict[str, Any] = dict(tensors)
+    for name in [name for name in tensors if name.endswith("attn.qkv.weight")]:
+        scale = tensors[name].abs().amax(dim=1)
+        small[name] = (tensors[name] / scale.view(-1, 1) * 127).round().to(torch.int8)
+        small[name.removesuffix("weight") + "SCB"] = scale
+        small[name + "_format"] = torch.tensor(0, dtype=torch.uint8)
+        tensors[name] = small[name].float() * scale.view(-1, 1) * 7.874015718698502e-3
+    path = official_pt(tmp_path / "small.pt", small)
+    monkeypatch.chdir(tmp_path)
+    exec(shlex.split(str(refusal(path).hint))[-1], {})
+    plain = official_pt(tmp_path / "plain.pt", tensors)
+    assert sam21convert.diff(tmp_path / "FLOATS.pt", plain).exit_code == 0
+
+
 @pytest.mark.parametrize("what", QUANTISED)
 def test_quantised_weights_are_named(what: str, tmp_path: Path) -> None:
     tensors = state_dict()
@@ -219,6 +284,12 @@ def test_the_way_out_of_bitsandbytes_works(bits: int, tmp_path: Path) -> None:
     follow(error, tmp_path)
     sam21convert.convert(tmp_path / "FLOATS", tmp_path / "out.pt")
     assert sam21convert.validate(tmp_path / "out.pt").ok
+    (tmp_path / "quantised" / "config.json").unlink()
+    torch.save(model.state_dict(), tmp_path / "quantised.pt")
+    for path in (tmp_path / "quantised.pt", tmp_path / "quantised" / "model.safetensors"):
+        follow(refusal(path), tmp_path)
+        floats = (tmp_path / "FLOATS").with_suffix(path.suffix)
+        assert sam21convert.diff(floats, tmp_path / "FLOATS").exit_code == 0
 
 
 @pytest.mark.slow

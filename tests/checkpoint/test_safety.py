@@ -36,6 +36,7 @@ from sam21convert.checkpoint.safety.folder import look_through_source
 from sam21convert.checkpoint.safety.policy import rate
 from sam21convert.checkpoint.safety.report import Safety, assess
 from sam21convert.commands.main import main
+from sam21convert.io.open import open_source
 
 from ..support.checkpoints import damaged, state_dict
 
@@ -325,6 +326,29 @@ def test_a_refused_file_without_dangerous_globals_gets_no_warning(
 ) -> None:
     (tmp_path / "x.pt").write_bytes(data)
     assert "do harm" not in CliRunner().invoke(main, ["inspect", str(tmp_path / "x.pt")]).stderr
+
+
+@pytest.mark.parametrize("low", [ord("p"), ord("g"), ord("h"), ord("t"), ord("0"), 0x93, 0x86])
+def test_the_length_of_a_header_is_not_held_against_a_file(tmp_path: Path, low: int) -> None:
+    """Safetensors files begin with it, and its bytes are opcodes, which lack a value here."""
+    header = b'{"a":{"dtype":"F32","shape":[64],"data_offsets":[0,256]}}'
+    data = bytes(range(256))
+    path = tmp_path / "a.safetensors"
+    path.write_bytes((0x300 + low).to_bytes(8, "little") + header.ljust(0x300 + low) + data)
+    assert open_source(path).root.keys() == {"a"}
+    assert assess(path).verdict == "nothing but tensors and plain data: 0 names"
+    # What would run is found behind such bytes, if an unpickler comes there.
+    path.write_bytes(b"X" + (0x203).to_bytes(4, "little") + bytes(3) + header.ljust(0x200) + BAD)
+    assert assess(path).rating == "dangerous"
+
+
+def test_numbers_in_an_archive_are_not_held_against_it(tmp_path: Path) -> None:
+    """Exported programs have an entry for each weight, which may begin with any byte."""
+    numbers = {f"m/weight_{i}": bytes([i]) + random.Random(i).randbytes(999) for i in range(256)}
+    (tmp_path / "a.zip").write_bytes(packed(numbers))
+    assert assess(tmp_path / "a.zip").rating != "dangerous"
+    (tmp_path / "a.zip").write_bytes(packed({**numbers, "m/weight_7": BAD}))
+    assert assess(tmp_path / "a.zip").rating == "dangerous"
 
 
 def test_a_pipe_does_not_block(tmp_path: Path) -> None:

@@ -127,11 +127,23 @@ def test_the_source_of_a_program_is_not_taken_for_names(tmp_path: Path) -> None:
             assert "load(" not in answer.stdout + answer.stderr, (command, name)
 
 
-@pytest.mark.parametrize("before", [b"", b"(", b"import torch\nx\n0"])
+@pytest.mark.parametrize("before", [b"", b"(", b"(import torch\nx\n0"])
 def test_names_in_a_text_are_still_found(before: bytes, tmp_path: Path) -> None:
     """A pickle of protocol 0 is text: whole, broken behind a call, and behind a program."""
     for end in (b"", b"and text", b"\n" * 600):
         assert code_of(tmp_path / "x.txt", before + HARM + end) == 1
+
+
+def test_what_no_unpickler_reaches_is_no_name(tmp_path: Path) -> None:
+    """INST makes an object of what stands above a MARK; without one, each unpickler ends there."""
+    before = b"import torch\nx\n0"
+    asked: list[str] = []
+    for unpickler in (pickle.Unpickler, pickle._Unpickler):
+        found = type("Asked", (unpickler,), {"find_class": lambda _, *name: asked.append(name[0])})
+        with pytest.raises((IndexError, pickle.UnpicklingError)):
+            found(io.BytesIO(before + HARM)).load()
+    assert {*asked} <= {"mport torch"}
+    assert code_of(tmp_path / "x.txt", before + HARM) == 0
 
 
 def test_a_name_that_is_not_an_identifier_counts_in_a_whole_pickle(tmp_path: Path) -> None:

@@ -134,8 +134,14 @@ def test_a_header_larger_than_the_file_is_not_read(tmp_path: Path, length: int) 
 
 
 def test_an_unknown_type_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(RefusedError, match="a: unknown element type 'F4'"):
-        read_safetensors(written(tmp_path, {"a": entry(0, 4, [1], "F4")}, bytes(4)))
+    with pytest.raises(RefusedError, match="a: unknown element type 'F3'"):
+        read_safetensors(written(tmp_path, {"a": entry(0, 4, [1], "F3")}, bytes(4)))
+
+
+def test_floats_of_fewer_bits_are_named_as_quantised(tmp_path: Path) -> None:
+    save_file({"a": torch.zeros(4, dtype=torch.float4_e2m1fn_x2)}, tmp_path / "small.safetensors")
+    with pytest.raises(RefusedError, match="a: is quantised to F4, floats of fewer than 8 bits"):
+        read_safetensors(tmp_path / "small.safetensors")
 
 
 def test_a_file_cut_anywhere_raises_one_of_our_errors(tmp_path: Path, reference: Path) -> None:

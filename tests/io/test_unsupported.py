@@ -26,13 +26,13 @@ from matplotlib.font_manager import findfont
 from PIL import Image
 from torch.package.package_exporter import PackageExporter
 
-from sam21convert import inspect
+from sam21convert import diff, inspect
 from sam21convert.errors import RefusedError, UnreadableError
 from sam21convert.io import unsupported
 from sam21convert.io.open import open_source
 from sam21convert.io.unsupported import ARCHIVES, UNSUPPORTED, archive, refusal_of
 
-from ..support.checkpoints import official_pt
+from ..support.checkpoints import official_pt, state_dict
 
 Make = Callable[[Path], object]
 SUFFIXES = (".pt", ".safetensors", ".bin")
@@ -202,6 +202,30 @@ def test_a_format_is_named_and_refused_with_one_hint(tmp_path: Path, what: str, 
         assert caught.value.hint
         assert "\n" not in caught.value.message + caught.value.hint
         assert path.read_bytes() == before
+
+
+def test_nothing_is_said_against_what_libraries_make(tmp_path: Path) -> None:
+    """So their hints lead to a state dict."""
+    for make, way in ((scripted, "torch.jit.load"), (exported, "torch.export.load")):
+        buffered(make)(tmp_path / "a.pt")
+        with pytest.raises(RefusedError) as caught:
+            inspect(tmp_path / "a.pt")
+        assert "harm" not in caught.value.message
+        assert way in str(caught.value.hint)
+
+
+def test_an_archive_of_arrays_becomes_a_checkpoint_as_its_hint_says(tmp_path: Path) -> None:
+    tensors = state_dict()
+    path = tmp_path / "a.npz"
+    np.savez(path, **{name: tensor.numpy() for name, tensor in tensors.items()})  # type: ignore[arg-type]
+    with pytest.raises(RefusedError) as caught:
+        inspect(path)
+    code = str(caught.value.hint).removeprefix("if it holds a state dict: ")
+    code = code.removesuffix(" in Python makes a checkpoint of it")
+    for written, meant in (("IN.npz", path), ("OUT.pt", tmp_path / "out.pt")):
+        code = code.replace(written, str(meant))
+    exec(code, {"torch": torch, "numpy": np})
+    assert diff(tmp_path / "out.pt", official_pt(tmp_path / "plain.pt", tensors)).exit_code == 0
 
 
 def test_every_format_has_a_case() -> None:

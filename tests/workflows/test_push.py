@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 import sam21convert
 from sam21convert.config.hydra_writer import to_hydra
@@ -52,6 +53,10 @@ FILES = {
 
 
 Push = Callable[..., dict[str, Any]]
+
+
+class Own:
+    """What a training keeps beside the weights."""
 
 
 @pytest.fixture(scope="module")
@@ -167,6 +172,21 @@ def test_a_dry_run_writes_what_would_be_uploaded(hub: Hub, push: Push, tmp_path:
     assert hashes == sent(planned)
     push()
     assert held(hub) == hashes
+
+
+def test_a_source_that_would_run_something_is_told(
+    hub: Hub, commands: Commands, tmp_path: Path
+) -> None:
+    own = tmp_path / "own.pt"
+    model = torch.load(commands.source)
+    torch.save({**model, "args": Own()}, own)
+    words = ("push", str(own), REPO, "--to", "hf-image", "--parity", "none")
+    answer = commands.run(*words)
+    assert (answer["safety"], answer["exit_code"]) == ("unknown", 0)
+    assert f"warning: {own}: torch.load(weights_only=False) runs code" in commands.announced
+    assert set(held(hub)) == FILES
+    assert commands.push(REPO, "--dry-run")["safety"] == "harmless"
+    assert "warning" not in commands.announced
 
 
 def test_what_the_hub_says_for_sure_ends_a_dry_run_too(hub: Hub, push: Push) -> None:

@@ -83,7 +83,7 @@ def _in_python3(module: str, name: str) -> str:
 def _is_dangerous(full: str) -> bool:
     if full in HARMLESS or full in EXCEPTIONS:
         return False
-    segments = full.split(".")
+    segments = full.removeprefix("__torch__.").split(".")  # how TorchScript begins its own names
     return (
         any(".".join(segments[:count]) in DANGEROUS for count in range(1, len(segments) + 1))
         or not REACHED.isdisjoint(segments)
@@ -240,6 +240,9 @@ EXCEPTIONS = _names(
         "types": "MappingProxyType GenericAlias NoneType",
         "io": "BytesIO StringIO",
         "_io": "BytesIO StringIO",
+        # What TorchScript calls in its own pickles; each returns what it is given.
+        "torch.jit._pickle": """build_intlist build_tensorlist build_doublelist build_boollist
+            build_tensor_from_id restore_type_tag""",
     }
 )
 

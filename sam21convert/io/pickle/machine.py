@@ -4,7 +4,8 @@ It never imports or calls what a pickle names. To read a checkpoint, a global be
 :class:`Placeholder`, only a :class:`Known` one is evaluated, by a function of this package, and the
 first fault ends the reading. To look for what a pickle would run, the same opcodes are interpreted,
 but a global becomes a :class:`GlobalReference`, and a fault ends nothing: ``pickle.load`` has run
-everything before it, and some unpicklers take for valid what the reader refuses.
+everything before it, and some unpicklers take for valid what the reader refuses. What none of them
+can go on from, such as a stack without a value, does end it: else any data would name something.
 """
 
 from __future__ import annotations
@@ -277,8 +278,7 @@ class Machine(Stream):
         """
         if self.stack:
             return self.stack.pop()
-        self.fault("there is no value on the stack")
-        return _OBJECT
+        raise UnreadableError("there is no value on the stack")
 
     def top(self) -> Any:
         """Look at the value on top of the stack.
@@ -291,8 +291,7 @@ class Machine(Stream):
         """
         if self.stack:
             return self.stack[-1]
-        self.fault("there is no value on the stack")
-        return _OBJECT
+        raise UnreadableError("there is no value on the stack")
 
     def pop_mark(self) -> list[Any]:
         """Remove the last MARK and everything above it.
@@ -304,8 +303,7 @@ class Machine(Stream):
             UnreadableError: If there is no MARK.
         """
         if not self.aside:
-            self.fault("there is no MARK on the stack")
-            self.aside.append([])
+            raise UnreadableError("there is no MARK on the stack")
         items, self.stack = self.stack, self.aside.pop()
         return items
 

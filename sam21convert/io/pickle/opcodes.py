@@ -82,7 +82,7 @@ def _tuple(count: int) -> _Handler:
     def make(m: Machine) -> None:
         stack = m.stack
         if len(stack) < count:
-            m.fault("there is no value on the stack")
+            raise UnreadableError("there is no value on the stack")
         stack[-count:] = [tuple(stack[-count:])]
 
     return make
@@ -110,8 +110,14 @@ def _memo_line(m: Machine) -> int:
 
 
 def _put_line(m: Machine) -> None:
-    number = _memo_line(m)
-    m.memo[number] = m.top()
+    value = m.top()
+    m.memo[_memo_line(m)] = value
+
+
+def _get_line(m: Machine) -> None:
+    if not m.memo:
+        raise UnreadableError("a memo entry is used that was never set")
+    m.recall(_memo_line(m))
 
 
 def _memoize(m: Machine) -> None:
@@ -189,13 +195,9 @@ def _dict_of_items(m: Machine) -> None:
 
 
 def _name(m: Machine) -> Any:
-    """A line that is part of the name of a global."""
+    """A line that is part of the name of a global; without UTF-8, no unpickler goes on."""
     raw = _line(m)
-    try:
-        return utf8(raw) if type(raw) is bytes else raw
-    except UnreadableError as error:
-        m.fault(error.message)
-        return _UNKNOWN
+    return utf8(raw) if type(raw) is bytes else raw
 
 
 def _global(m: Machine) -> None:
@@ -203,9 +205,8 @@ def _global(m: Machine) -> None:
 
 
 def _stack_global(m: Machine) -> None:
-    enough = len(m.stack) > 1  # otherwise every unpickler fails here
     name, module = m.pop(), m.pop()
-    m.push(m.find(module, name) if enough else _UNKNOWN)
+    m.push(m.find(module, name))
 
 
 def _inst(m: Machine) -> None:
@@ -222,8 +223,7 @@ def _counting(function: Any) -> Any:
 def _obj(m: Machine) -> None:
     items = m.pop_mark()
     if not items:
-        m.fault("an object has no class")
-        items = [_UNKNOWN]
+        raise UnreadableError("an object has no class")
     m.push(m.call(items[0], tuple(items[1:])))
 
 
@@ -323,7 +323,7 @@ for _code, _handler in {
     b"q": _put(_BYTE),  # BINPUT
     b"r": _put(_UNSIGNED),  # LONG_BINPUT
     b"\x94": _memoize,  # MEMOIZE
-    b"g": lambda m: m.recall(_memo_line(m)),  # GET
+    b"g": _get_line,  # GET
     b"h": _get(_BYTE),  # BINGET
     b"j": _get(_UNSIGNED),  # LONG_BINGET
     b"\x80": _protocol,  # PROTO
