@@ -539,6 +539,7 @@ EXEMPT: Mapping[tuple[str, str], str] = {
     ("packages.py", "python -c"): THEIRS,
     ("checkpoint/diff/plot.py", "`plot`"): MISSING,
     ("commands/diff.py", "`plot`"): MISSING,
+    ("workflows/publish/needs.py", "`with_onnx`"): MISSING,
     ("workflows/publish/needs.py", "scenarios=none"): (
         "tests/test_light.py::test_a_plain_install_does_all_that_runs_no_model"
     ),
@@ -619,6 +620,9 @@ EXEMPT: Mapping[tuple[str, str], str] = {
     ),
     ("workflows/publish/manifest.py", "propose the change"): (
         "tests/workflows/test_replace.py::test_a_repository_of_a_later_version_is_left_alone"
+    ),
+    ("workflows/publish/graphs.py", "add `with_official=True`"): (
+        "tests/export/test_publish.py::test_they_go_with_a_folder_for_transformers"
     ),
     ("workflows/publish/push.py", "gives one"): GIVEN_TOGETHER,
     ("workflows/publish/push.py", "leave `scenarios=none` out"): GIVEN_TOGETHER,

@@ -26,6 +26,11 @@ from .translate import as_options
 @config_option
 @click.option("--with-official", is_flag=True, help="Add a .pt and a YAML for the official code.")
 @click.option(
+    "--with-onnx",
+    is_flag=True,
+    help="Add graphs for ONNX runtimes and browsers, as convert --to onnx writes them.",
+)
+@click.option(
     "--create-pr", is_flag=True, help="Open a pull request, or continue an open one of yours."
 )
 @click.option("--revision", metavar="REV", help="A branch, or refs/pr/N. Default: main.")
@@ -109,11 +114,12 @@ def push(
     Examples:
       sam21convert push my_finetune.pt me/my-sam2 --license apache-2.0 --with-official
       sam21convert push my_finetune.pt me/my-sam2 --example cells.png --point 210,350
+      sam21convert push my_finetune.pt me/my-sam2 --with-onnx --dry-run
       sam21convert push my_finetune.pt someone/sam2 --create-pr --dry-run --output look
     """
     from ..workflows.publish.needs import check_packages
 
-    check_packages(options["to"], options["scenarios"])
+    check_packages(options["to"], options["scenarios"], with_onnx=options["with_onnx"])
     from ..prediction.prompts import parse_prompts
     from ..workflows.publish.push import MESSAGE
     from ..workflows.publish.push import push as publish

@@ -79,12 +79,15 @@ def link(name: str) -> str:
     """Write the name of a file of the repository as a link to it.
 
     Args:
-        name: The name, without a folder.
+        name: Its path in the repository.
 
     Returns:
         Markdown in one line.
     """
-    return f"[{code(name)}]({quote(name, safe='+', errors='replace')})"
+    parts = name.split("/")
+    inside = not {"", ".", ".."} & {*parts}  # else a browser would go elsewhere
+    target = quote(name, safe="+/" if inside else "+", errors="replace")
+    return f"[{code(name)}]({target})"
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

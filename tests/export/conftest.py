@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,14 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
+from sam21convert.workflows.publish.repository import Repository, compose
+
 from ..support import exports as support
 from ..support.checkpoints import DEBUG, DEBUG_20
 from ..support.exports import SIDES, Exported
 
 SIDE = SIDES[DEBUG]
+VERSION = "4.3.2"  # of @huggingface/transformers
 
 
 @pytest.fixture(scope="session")
@@ -66,3 +70,26 @@ def changed(exported: Path) -> Path:
     tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
     onnx.save(model, path)
     return folder
+
+
+@pytest.fixture(scope="session")
+def node(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which Node finds the library."""
+    npm = shutil.which("npm")
+    if npm is None:
+        pytest.skip("no npm on this machine")
+    folder = tmp_path_factory.mktemp("node")
+    line = [npm, "install", "--no-audit", "--no-fund", f"@huggingface/transformers@{VERSION}"]
+    # Else a script of onnxruntime-node downloads files for CUDA.
+    settings = os.environ | {"ONNXRUNTIME_NODE_INSTALL": "skip"}
+    done = subprocess.run(line, cwd=folder, env=settings, capture_output=True, text=True)
+    if done.returncode:
+        pytest.skip(f"npm cannot install it: {done.stderr.strip().splitlines()[:1]}")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def published(exports: Any, tmp_path_factory: pytest.TempPathFactory) -> Repository:
+    """A repository with graphs, composed of an export."""
+    folder = tmp_path_factory.mktemp("published") / "repository"
+    return compose(exports(DEBUG).folder, folder, "me/my-sam2", with_onnx=True)

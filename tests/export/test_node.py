@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
+import re
 import subprocess
 from base64 import b64decode
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
+import sam21convert
 from sam21convert.model.image_predictor import pixels_of
 from sam21convert.prediction.draw import scene
+from sam21convert.workflows.publish.repository import Repository
 
 from .conftest import SIDE
 
-VERSION = "4.3.2"  # of @huggingface/transformers
 PROGRAM = """
 import { readFileSync, writeFileSync } from "node:fs";
 import { Sam2Model, Tensor, env } from "@huggingface/transformers";
@@ -37,36 +38,43 @@ console.log(JSON.stringify([output.pred_masks.dims, [...output.iou_scores.data]]
 """
 
 
-@pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder in which Node finds the library."""
-    npm = shutil.which("npm")
-    if npm is None:
-        pytest.skip("no npm on this machine")
-    folder = tmp_path_factory.mktemp("node")
-    line = [npm, "install", "--no-audit", "--no-fund", f"@huggingface/transformers@{VERSION}"]
-    # Else a script of onnxruntime-node downloads files for CUDA.
-    settings = os.environ | {"ONNXRUNTIME_NODE_INSTALL": "skip"}
-    done = subprocess.run(line, cwd=folder, env=settings, capture_output=True, text=True)
-    if done.returncode:
-        pytest.skip(f"npm cannot install it: {done.stderr.strip().splitlines()[:1]}")
-    return folder
-
-
 @pytest.mark.network
-def test_the_logits_are_those_of_our_model(exported: Path, home: Path) -> None:
+def test_the_logits_are_those_of_our_model(exported: Path, node: Path) -> None:
     expected = json.loads((exported / "golden" / "expected.json").read_text())
-    pixels_of(scene(SIDE), SIDE).numpy().astype("<f4").tofile(home / "pixels.bin")
-    (home / "run.mjs").write_text(PROGRAM)
+    pixels_of(scene(SIDE), SIDE).numpy().astype("<f4").tofile(node / "pixels.bin")
+    (node / "run.mjs").write_text(PROGRAM)
     (point,) = expected["points"]
     line = ["node", "run.mjs", f"{exported.parent}/", exported.name, SIDE, *point]
-    done = subprocess.run([*map(str, line)], cwd=home, capture_output=True, text=True)
+    done = subprocess.run([*map(str, line)], cwd=node, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     shape, ious = json.loads(done.stdout.splitlines()[-1])
     assert shape == [1, 1, *expected["logits"]["shape"]]
-    found = np.fromfile(home / "logits.bin", "<f4")
+    found = np.fromfile(node / "logits.bin", "<f4")
     wanted = np.frombuffer(b64decode(expected["logits"]["float32"]), "<f4")
     scale = np.abs(wanted).max()
     assert np.abs(found - wanted).max() / scale < 1e-5
     assert ious == pytest.approx(expected["iou_scores"], abs=1e-5)
     assert np.abs(found[::-1] - wanted).max() / scale > 1e-2  # what another answer would give
+
+
+@pytest.mark.network
+def test_the_program_of_a_card_runs(published: Repository, node: Path) -> None:
+    """With the config.json of the model for transformers, which is one for videos."""
+    (program,) = re.findall(r"```js\n(.*?)```", (published.folder / "README.md").read_text(), re.S)
+    local = program.replace(published.repo_id, published.folder.name)
+    settings = {"allowRemoteModels": False, "localModelPath": f"{published.folder.parent}/"}
+    first = (
+        'import { env } from "@huggingface/transformers";\n'
+        f"Object.assign(env, {json.dumps(settings)});\n"
+    )
+    told = "console.log(JSON.stringify([iou_scores.dims, masks[0].dims, [...iou_scores.data]]));"
+    (node / "card.mjs").write_text(f"{first}{local}\n{told}\n")
+    Image.fromarray(scene(480)).save(node / "picture.jpg", quality=95)
+    done = subprocess.run(["node", "card.mjs"], cwd=node, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    scores, masks, ious = json.loads(done.stdout.splitlines()[-1])
+    assert (scores, masks) == ([1, 1, 3], [1, 3, 480, 480])
+    prompts = [sam21convert.Point(210, 350)]
+    found = sam21convert.predict_image(node / "picture.jpg", published.folder, prompts=prompts)
+    # Its processor shrinks pictures in another way.
+    assert ious == pytest.approx([mask.iou for mask in found.details], abs=0.05)

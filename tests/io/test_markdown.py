@@ -115,12 +115,15 @@ def test_ordinary_names_look_as_before(name: str) -> None:
 
 def test_a_link_leads_to_the_file_and_nowhere_else() -> None:
     assert link("sam2.1_hiera_b+.yaml") == "[`sam2.1_hiera_b+.yaml`](sam2.1_hiera_b+.yaml)"
-    for text in [*NASTY, *EACH, "javascript:alert", "//host/x", "../up", "https://host/"]:
+    assert link("onnx/a b.onnx") == "[`onnx/a b.onnx`](onnx/a%20b.onnx)"
+    elsewhere = ["javascript:alert", "//host/x", "../up", "a/../../up", "/up", "https://host/"]
+    for text in [*NASTY, *EACH, *elsewhere]:
         tokens = [*leaves(PARSER.parse(f"| a |\n| --- |\n| {link(text)} |"))]
         (opened,) = [token for token in tokens if token.type == "link_open"]
         target = str(opened.attrs["href"])
         assert target.isascii()
-        assert not set(target) & set(":/?#()<>\"' ")
+        assert not set(target) & set(":?#()<>\"' ")
+        assert "/" not in target or not {"", ".", ".."} & {*target.split("/")}
         assert unquote(target) == text.encode(errors="replace").decode()
         shown = [t.content for t in tokens if t.type in ("code_inline", "text")]
         assert "".join(shown) == f"a{one_line(text)}"

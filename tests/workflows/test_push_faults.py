@@ -59,10 +59,10 @@ from huggingface_hub import HfApi
 from sam21convert.workflows.publish.upload import commit, fetch_state
 
 api, name, path = HfApi(), sys.argv[1], Path(sys.argv[2])
-print(commit(api, name, [path], fetch_state(api, name, "main"), "Large", propose=False))
+print(commit(api, name, {path.name: path}, fetch_state(api, name, "main"), "Large", propose=False))
 state = fetch_state(api, name, "main")
-print(state.holds(path))
-print(commit(api, name, [path], state, "Again", propose=False))
+print(state.holds(path.name, path))
+print(commit(api, name, {path.name: path}, state, "Again", propose=False))
 """
 
 

@@ -17,8 +17,9 @@ from ...dialects import HF_IMAGE, HF_VIDEO, OFFICIAL
 from ...dialects.rules import Dialect
 from ...io.markdown import block, code, link, prose, shell, table
 from ...prediction.prompts import Prompted
-from ...report import size_text
+from ...report import share, size_text
 from . import snippets
+from .graphs import Graphs
 from .manifest import FileFact
 
 if TYPE_CHECKING:
@@ -79,6 +80,7 @@ class Facts:
         read: The files of the source.
         files: All files of the repository except the card.
         picture: The picture; None when no model was run.
+        graphs: The graphs for ONNX runtimes, if the repository has them.
         parity: The comparisons with the source; empty when nothing was compared.
     """
 
@@ -93,6 +95,7 @@ class Facts:
     read: Sequence[FileFact]
     files: Sequence[FileFact]
     picture: Picture | None
+    graphs: Graphs | None
     parity: Sequence[ParityReport]
 
     @property
@@ -126,7 +129,11 @@ def metadata(
         "license": license,
         "base_model": base_model,
         "datasets": list(datasets),
-        "tags": ["segment-anything", "sam2.1" if generation == "2.1" else "sam2"],
+        "tags": [
+            "segment-anything",
+            "sam2.1" if generation == "2.1" else "sam2",
+            *(["onnx", "transformers.js"] if facts.graphs else []),
+        ],
     }
     return {name: value for name, value in found.items() if value}
 
@@ -143,6 +150,7 @@ def section(facts: Facts) -> str:
     parts = [
         *_introduction(facts),
         *_usage(facts),
+        *_graphs(facts),
         *_size(facts),
         *_provenance(facts),
         *_parity(facts),
@@ -206,6 +214,37 @@ def _usage(facts: Facts) -> Iterator[str]:
     for title, program in programs:
         yield f"{title}:"
         yield block(program, "python")
+
+
+def _graphs(facts: Facts) -> Iterator[str]:
+    graphs = facts.graphs
+    if graphs is None:
+        return
+    yield "## ONNX"
+    files = link("onnx/vision_encoder.onnx"), link("onnx/prompt_encoder_mask_decoder.onnx")
+    more = " Those beside them follow objects through videos." if graphs.videos else ""
+    yield (
+        f"{' and '.join(files)} are this model as graphs for onnxruntime, Node and browsers, at "
+        f"{facts.image_size} pixels, in the layout of transformers.js.{more} On the picture in "
+        f"{code('golden')}, their answers are this far from those of PyTorch with the weights here:"
+    )
+    yield table(
+        ("variant", "size", "mask IoU", "logits, relative", "expected IoU", "object score"),
+        [
+            (
+                one.variant,
+                size_text(graphs.bytes[one.variant]),
+                share(one.mask_iou),
+                *(f"{value:.1e}" for value in (one.logits, one.iou_scores, one.object_score)),
+            )
+            for one in graphs.apart
+        ],
+    )
+    dtype = next(iter(graphs.bytes))
+    yield "In Node or a browser, with transformers.js:"
+    yield block(snippets.javascript_image(facts.repo_id, dtype), "js")
+    yield "In Python without torch, with sam21convert:"
+    yield block(snippets.onnx_image(facts.repo_id, dtype), "python")
 
 
 def _size(facts: Facts) -> Iterator[str]:
@@ -296,6 +335,7 @@ def _names(facts: Facts, report: ParityReport) -> dict[str, str]:
     inside = () if facts.official is None else (facts.official.checkpoint, facts.official.config)
     given = Path(facts.config) if facts.config is not None else None
     return {
+        **({} if facts.graphs is None else {str(facts.graphs.export): home}),
         **({str(facts.config): given.name} if given is not None and given.is_file() else {}),
         str(report.left.source): report.left.source.name,
         str(facts.folder): home,

@@ -31,7 +31,7 @@ class FileFact:
     """What is stated about a file.
 
     Attributes:
-        name: Without its folder.
+        name: Its path in the repository or folder, with ``/`` between the parts.
         size: In bytes.
         sha256: Of its content, in hexadecimal.
     """
@@ -41,16 +41,18 @@ class FileFact:
     sha256: str
 
     @classmethod
-    def of(cls, path: Path) -> FileFact:
+    def of(cls, path: Path, home: Path | None = None) -> FileFact:
         """State the facts of a file.
 
         Args:
             path: The file.
+            home: The folder of which ``name`` is a path; None for that of the file.
 
         Returns:
             Its name, size and hash.
         """
-        return cls(path.name, path.stat().st_size, sha256(path))
+        name = path.relative_to(home or path.parent).as_posix()
+        return cls(name, path.stat().st_size, sha256(path))
 
 
 def write_manifest(folder: Path, files: Iterable[FileFact]) -> FileFact:

@@ -5,17 +5,20 @@ from __future__ import annotations
 from ...packages import require
 
 
-def check_packages(to: str | None, scenarios: str) -> None:
+def check_packages(to: str | None, scenarios: str, *, with_onnx: bool) -> None:
     """Check that what the comparison runs is installed.
 
     Args:
         to: The dialect, as for :func:`~sam21convert.push`. All but ``"official"`` are run by
             transformers.
         scenarios: How thoroughly to compare; ``"none"`` runs nothing.
+        with_onnx: Whether graphs are made and run.
 
     Raises:
         MissingPackageError: If something is missing.
     """
+    for extra in ("torch", "onnx") if with_onnx else ():
+        require(extra, "`with_onnx`")
     if scenarios != "none":
         extra = "torch" if to == "official" else "transformers"
         require(extra, "push", "`scenarios=none` publishes without a comparison")

@@ -144,6 +144,7 @@ def push(
     to: str | None = None,
     config: Config = None,
     with_official: bool = False,
+    with_onnx: bool = False,
     create_pr: bool = False,
     revision: str | None = None,
     private: bool = False,
@@ -175,6 +176,8 @@ def push(
         to: The dialect, as for :func:`~sam21convert.workflows.publish.repository.compose`.
         config: As for :func:`~sam21convert.convert`.
         with_official: Whether to add the ``.pt`` and the YAML of the official code.
+        with_onnx: Whether to add graphs for ONNX runtimes, as :func:`~sam21convert.export_onnx`
+            writes them, with those for videos; if ``source`` is an export, its own.
         create_pr: Whether to open a pull request. An open one by the same user with the title
             ``message`` is continued instead.
         revision: A branch or ``refs/pr/N``; None means ``main``.
@@ -217,7 +220,7 @@ def push(
         False
     """
     _check_request(repo_id, revision, create_pr=create_pr)
-    check_packages(to, scenarios)
+    check_packages(to, scenarios, with_onnx=with_onnx)
     device = device if scenarios == "none" else pick_device(device, to_compare=True)
     shown = _example(example, prompts, scenarios)
     wanted = _wanted(output, dry_run=dry_run)
@@ -231,6 +234,7 @@ def push(
             to=to,
             config=config,
             with_official=with_official,
+            with_onnx=with_onnx,
             scenarios=scenarios,
             device=device,
             readme=there.readme,
@@ -294,6 +298,7 @@ def _written(repository: Repository, output: Path | None) -> Path | None:
     if output is not None:
         with new_folder(output, overwrite=False) as temporary:
             for name in repository.files:
+                (temporary / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(repository.folder / name, temporary / name)
     return output
 
@@ -368,7 +373,7 @@ def _changes(repository: Repository, there: Present) -> dict[str, FileChange]:
             return "upload"
         if state is None or name not in state.files:
             return "new"
-        return "same" if state.holds(repository.folder / name) else "changed"
+        return "same" if state.holds(name, repository.folder / name) else "changed"
 
     return {name: change(name) for name in repository.files}
 
@@ -385,8 +390,9 @@ def _created(api: HfApi, repo_id: str, *, private: bool) -> RemoteState:
 def _verify(api: HfApi, repo_id: str, revision: str, repository: Repository) -> None:
     """Compare the files on the Hub with the local ones: sizes, hashes, and the weights' header."""
     state = fetch_state(api, repo_id, revision)
-    paths = [repository.folder / name for name in repository.files]
-    wrong = [path.name for path in paths if state is None or not state.holds(path)]
+    folder = repository.folder
+    names = repository.files
+    wrong = [name for name in names if state is None or not state.holds(name, folder / name)]
     if wrong or state is None:
         raise MismatchError(
             f"{repo_id}: differs from the uploaded files: {', '.join(wrong)}",
@@ -410,7 +416,7 @@ def _uploaded(
 ) -> Publication:
     """Upload what is new or changed, and look at what the Hub then has."""
     folder, repo_id = plan.repository.folder, plan.repo_id
-    paths = [folder / name for name, how in plan.changes.items() if how != "same"]
+    paths = {name: folder / name for name, how in plan.changes.items() if how != "same"}
     target = commit(api, repo_id, paths, base, message, propose=propose)
     _verify(api, repo_id, target, plan.repository)
     return replace(plan, revision=target, url=_url(api, repo_id, target), uploaded=True)

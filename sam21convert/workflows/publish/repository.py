@@ -9,7 +9,7 @@ from __future__ import annotations
 import os.path
 import shlex
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -29,9 +29,11 @@ from ...dialects.rules import Dialect
 from ...errors import MismatchError, RefusedError, UsageError, call_of
 from ...io.nearby import expanded
 from ...io.output.folders import refuse_file_name
+from ...io.output.temporary import temporary_folder
 from ...io.source import CONFIG
 from ...report import SILENT, Part, Progress, one_line, size_text, table
 from .card import Facts, OfficialFiles, Picture, metadata, section
+from .graphs import add_graphs, refuse_without_folder
 from .manifest import MANIFEST, FileFact, write_manifest
 from .proposals import proposals
 from .readme import NAME, merged, metadata_of
@@ -98,10 +100,11 @@ class Repository(SourceReport):
 
 
 class _Form(NamedTuple):
-    """A checkpoint in the folder; ``config`` is None for transformers, whose folder has its own."""
+    """A form of the model, what runs it, and its config if it has none of its own."""
 
     path: Path
-    config: Path | None
+    backend: str
+    config: Path | None = None
 
 
 def compose(
@@ -112,6 +115,7 @@ def compose(
     to: str | None = None,
     config: Config = None,
     with_official: bool = False,
+    with_onnx: bool = False,
     scenarios: Scenarios = "quick",
     device: str = "auto",
     readme: bytes | None = None,
@@ -133,6 +137,8 @@ def compose(
             image model.
         config: The config of ``source``, as for :func:`~sam21convert.convert`.
         with_official: Whether to add the ``.pt`` and the YAML to a folder for transformers.
+        with_onnx: Whether to add graphs for ONNX runtimes to a folder for transformers: those of
+            ``source`` if it is an export, else new ones.
         scenarios: How thoroughly to compare with the source: ``"quick"``, ``"full"`` or ``"none"``,
             which runs no model and needs no torch, so that there is no picture either. Folders for
             transformers are run by transformers.
@@ -156,18 +162,19 @@ def compose(
         Sam21ConvertError: Otherwise as :func:`~sam21convert.convert` does. After any error there is
             no folder.
     """
+    refuse_without_folder(to, with_onnx=with_onnx)
     checkpoint = open_checkpoint(source, config)
     if config is None and checkpoint.config_from not in (None, CONFIG):
         config = checkpoint.config  # from the YAML beside it on the Hub
     given, source = str(source), checkpoint.source.path.absolute()
-    folder = expanded(Path(folder)).absolute()
-    dialect = _pick(checkpoint, to)
-    with naming_harm(source), _new(folder):
+    folder, dialect = expanded(Path(folder)).absolute(), _pick(checkpoint, to)
+    with naming_harm(source), _new(folder), temporary_folder() as scratch:
         official = _write_weights(checkpoint, dialect, config, folder, progress, both=with_official)
         forms = _forms(dialect, folder, official, progress)
-        main = forms[0]
-        image_size = _image_size(main)
-        picture = None if scenarios == "none" else _drawn(main, example, folder)
+        image_size = _image_size(forms[0])
+        picture = None if scenarios == "none" else _drawn(forms[0], example, folder)
+        graphs = add_graphs(checkpoint, config, folder, scratch, progress) if with_onnx else None
+        forms += [] if graphs is None else [_Form(graphs.export, "onnx")]
         files = _listed(folder, earlier)
         facts = Facts(
             repo_id=repo_id,
@@ -176,18 +183,16 @@ def compose(
             official=official,
             image_size=image_size,
             source=inspect(source),
-            written=inspect(main.path),
+            written=inspect(forms[0].path),
             config=config if isinstance(config, (str, Path)) else None,
             read=[FileFact.of(file) for file in checkpoint.source.files],
             files=list(files.values()),
             picture=picture,
+            graphs=graphs,
             parity=_compare(checkpoint, config, forms, image_size, scenarios, device, progress),
         )
         stated = metadata(facts, license, base_model, datasets)
-        readme = _readme(given) if readme is None else readme
-        text, notes = merged(readme, repo_id.rpartition("/")[2], section(facts), stated)
-        (folder / NAME).write_bytes(text)
-        proposed = proposals(metadata_of(text), given, checkpoint, repo_id)
+        notes = _write_card(facts, stated, _readme(given) if readme is None else readme)
         return Repository(
             repo_id=repo_id,
             folder=folder,
@@ -195,9 +200,23 @@ def compose(
             dialect=dialect.name,
             files={NAME: FileFact.of(folder / NAME), **files},
             parity=tuple(facts.parity),
-            notes=(*notes, *proposed, *_about_the_picture(picture)),
+            notes=(*notes, *_proposed(facts, given, checkpoint), *_about_the_picture(picture)),
             safety=facts.source.safety,
         )
+
+
+def _write_card(facts: Facts, stated: Mapping[str, Any], readme: bytes | None) -> tuple[str, ...]:
+    """Write the card into the folder; returns notes on what was kept of ``readme``."""
+    title = facts.repo_id.rpartition("/")[2]
+    text, notes = merged(readme, title, section(facts), stated)
+    (facts.folder / NAME).write_bytes(text)
+    return notes
+
+
+def _proposed(facts: Facts, given: str, checkpoint: Checkpoint) -> Iterator[str]:
+    """What the card could state besides."""
+    stated = metadata_of((facts.folder / NAME).read_bytes())
+    return proposals(stated, given, checkpoint, facts.repo_id)
 
 
 def _pick(checkpoint: Checkpoint, to: str | None) -> Dialect:
@@ -268,9 +287,9 @@ def _forms(
     dialect: Dialect, folder: Path, official: OfficialFiles | None, progress: Progress
 ) -> list[_Form]:
     """The checkpoints of the folder, the main one first, each checked to be sound."""
-    forms = [] if dialect is OFFICIAL else [_Form(folder, None)]
+    forms = [] if dialect is OFFICIAL else [_Form(folder, "transformers")]
     if official is not None:
-        forms.append(_Form(folder / official.checkpoint, folder / official.config))
+        forms.append(_Form(folder / official.checkpoint, "truth", folder / official.config))
     for form in forms:
         _check_values(form, progress)
     return forms
@@ -295,7 +314,7 @@ def _compare(
     device: str,
     progress: Progress,
 ) -> list[ParityReport]:
-    """Compare each form with the source; the ground truth runs the official form."""
+    """Compare each form with the source."""
     if scenarios == "none":
         return []
     from ...comparison.api import parity
@@ -304,10 +323,9 @@ def _compare(
     source = f"{backend_for(checkpoint.dialect)}:{checkpoint.source.path.absolute()}"
     reports = []
     for form in forms:
-        backend = "transformers" if form.config is None else "truth"
         found = parity(
             source,
-            f"{backend}:{form.path}",
+            f"{form.backend}:{form.path}",
             scenarios=scenarios,
             device=device,
             image_size=image_size,
@@ -316,12 +334,13 @@ def _compare(
         )
         if not found.ok:
             theirs = one_line(str(checkpoint.source.path))
+            form_of = ("to=onnx",) if form.backend == "onnx" else ()
             raise MismatchError(
                 f"{form.path.name}: does not compute what {theirs} does\n\n{found}",
                 hint="the written files were removed; "
-                f"{call_of('convert', checkpoint.source.path)} writes such files, and then "
-                f"sam21convert parity {shlex.quote(source)} {backend}:OUT --report FOLDER shows "
-                "more",
+                f"{call_of('convert', checkpoint.source.path, *form_of)} writes such files, and "
+                f"then sam21convert parity {shlex.quote(source)} {form.backend}:OUT --report "
+                "FOLDER shows more",
             )
         reports.append(found)
     return reports
@@ -351,7 +370,8 @@ def _readme(given: str) -> bytes | None:
 
 def _listed(folder: Path, earlier: Iterable[FileFact]) -> dict[str, FileFact]:
     """The files of a folder by name, with the manifest, which is written here."""
-    files = {path.name: FileFact.of(path) for path in sorted(folder.iterdir())}
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    files = {fact.name: fact for fact in (FileFact.of(path, folder) for path in paths)}
     ours = {file.name: file for file in earlier if file.name != MANIFEST}
     listed = write_manifest(folder, {**ours, **files}.values())
     return {**files, listed.name: listed}

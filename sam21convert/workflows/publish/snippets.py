@@ -222,6 +222,55 @@ predictor.set_image({subject.opened()})
 {_asked(subject, arrays=False)}"""
 
 
+def javascript_image(repo_id: str, dtype: str) -> str:
+    """A program that gets masks from the ``Sam2Model`` of transformers.js.
+
+    Args:
+        repo_id: The repository, ``namespace/name``.
+        dtype: Which graphs it loads.
+
+    Returns:
+        JavaScript source, a module.
+    """
+    return f"""\
+import {{ RawImage, Sam2Model, Sam2Processor }} from "@huggingface/transformers";
+
+const model = await Sam2Model.from_pretrained({literal(repo_id)}, {{ dtype: "{dtype}" }});
+const processor = await Sam2Processor.from_pretrained({literal(repo_id)});
+const image = await RawImage.read("{PICTURE}");
+const inputs = await processor(image, {{
+  input_points: [[[[210, 350]]]], // of each picture, of each object
+  input_labels: [[[1]]], // {_LABELS}
+}});
+const {{ pred_masks, iou_scores }} = await model(inputs);
+const {{ original_sizes, reshaped_input_sizes }} = inputs;
+const masks = await processor.post_process_masks(pred_masks, original_sizes, reshaped_input_sizes);
+"""
+
+
+def onnx_image(repo_id: str, variant: str) -> str:
+    """A program that runs the graphs by onnxruntime.
+
+    Args:
+        repo_id: The repository, ``namespace/name``.
+        variant: Which graphs.
+
+    Returns:
+        Python source.
+    """
+    which = "" if variant == "fp32" else f', variant="{variant}"'
+    return f"""\
+from huggingface_hub import snapshot_download
+from PIL import Image
+from sam21convert.export.runtime import OnnxImagePredictor, load
+
+folder = snapshot_download({literal(repo_id)}, allow_patterns=["onnx/*"])
+predictor = OnnxImagePredictor(load(folder{which}))
+predictor.set_image(Image.open("{PICTURE}").convert("RGB"))
+masks, scores, _ = predictor.predict([[210, 350]], [1])  # 3 x H x W
+"""
+
+
 def _asked(subject: Subject, *, arrays: bool) -> str:
     """The statement that asks a predictor with the official methods."""
     if subject.several:

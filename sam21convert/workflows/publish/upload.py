@@ -5,8 +5,9 @@ Its client does not repeat a commit whose answer was lost, because the commit ma
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import starmap
 from pathlib import Path
 
 from huggingface_hub import CommitOperationAdd, HfApi, RepoFile, errors
@@ -30,16 +31,17 @@ class RemoteState:
     head: str
     files: Mapping[str, RepoFile]
 
-    def holds(self, path: Path) -> bool:
-        """Tell whether the revision has a file of the same name and content.
+    def holds(self, name: str, path: Path) -> bool:
+        """Tell whether the revision has a file of this name and content.
 
         Args:
+            name: Its path in the repository.
             path: A local file.
 
         Returns:
             True if size and hash are equal.
         """
-        file = self.files.get(path.name)
+        file = self.files.get(name)
         if file is None or file.size != path.stat().st_size:
             return False
         if file.lfs is not None:
@@ -106,7 +108,7 @@ def own_proposal(api: HfApi, repo_id: str, title: str) -> str | None:
 def commit(
     api: HfApi,
     repo_id: str,
-    paths: Sequence[Path],
+    paths: Mapping[str, Path],
     base: RemoteState,
     message: str,
     *,
@@ -121,7 +123,7 @@ def commit(
     Args:
         api: The client.
         repo_id: The repository, ``namespace/name``.
-        paths: The local files, which keep their names.
+        paths: The local files by their paths in the repository.
         base: The state to commit on. The Hub rejects the commit if the revision has moved since.
         message: The title of the commit and of a pull request.
         propose: Whether to open a new pull request.
@@ -140,7 +142,7 @@ def commit(
         try:
             made = api.create_commit(
                 repo_id,
-                [CommitOperationAdd(path.name, path) for path in paths],
+                [CommitOperationAdd(name, path) for name, path in paths.items()],
                 commit_message=message,
                 revision=base.revision,
                 parent_commit=base.head,
@@ -152,7 +154,7 @@ def commit(
             if unsure:
                 revision = own_proposal(api, repo_id, message) if propose else base.revision
                 state = None if revision is None else fetch_state(api, repo_id, revision)
-                if state is not None and all(map(state.holds, paths)):
+                if state is not None and all(starmap(state.holds, paths.items())):
                     return state.revision
             temporary = failure.transient and not failure.repeated
             if not left or not temporary or (propose and failure.of_commit and failure.pending):

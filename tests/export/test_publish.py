@@ -1,0 +1,176 @@
+"""A repository holds graphs beside the weights, and its card tells the truth about them."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from huggingface_hub import ModelCard
+from onnx import numpy_helper
+from PIL import Image
+from transformers import Sam2VideoModel
+
+import sam21convert
+from sam21convert import MismatchError, MissingPackageError, UsageError
+from sam21convert.prediction.draw import scene
+from sam21convert.report import share
+from sam21convert.workflows import export_onnx as making
+from sam21convert.workflows.publish.manifest import MANIFEST, read_manifest
+from sam21convert.workflows.publish.needs import check_packages
+from sam21convert.workflows.publish.repository import Repository, compose
+
+from ..support.checkpoints import DEBUG
+from ..support.exports import Exported
+from ..support.pushing import Commands, running
+from ..workflows.test_repository import card, digest, programs, ran
+
+REPO = "org/graphs"
+
+
+class TestRepository:
+    def test_it_has_the_graphs_byte_for_byte(self, published: Repository, newer: Exported) -> None:
+        for path in (*newer.folder.glob("onnx/*"), *newer.folder.glob("golden/*")):
+            name = path.relative_to(newer.folder).as_posix()
+            assert published.files[name].sha256 == digest(path)
+        listed = read_manifest(published.folder / MANIFEST, published.repo_id)
+        assert listed is not None
+        assert {*listed} == {*published.files} - {MANIFEST, "README.md"}
+
+    def test_its_weights_are_read_as_without_them(self, published: Repository) -> None:
+        _, info = Sam2VideoModel.from_pretrained(published.folder, output_loading_info=True)
+        assert not info["missing_keys"]
+        assert sam21convert.inspect(published.folder).dialect == "hf-video"
+        assert sam21convert.diff(published.source, published.folder).ok
+
+    def test_both_forms_are_compared_with_the_source(self, published: Repository) -> None:
+        assert [one.right.backend for one in published.parity] == ["transformers", "onnx"]
+        assert all(one.ok for one in published.parity)
+        assert str(published.folder.parent) not in card(published)
+        assert str(published.source.parent) not in card(published)
+        assert {*re.findall(r"\]\((.+?)\)", card(published))} <= {*published.files}
+
+    def test_the_card_tells_what_each_variant_costs(
+        self, published: Repository, newer: Exported
+    ) -> None:
+        """Measured anew, against the weights that are published."""
+        rows = re.findall(r"^\| (fp32|fp16|q8) \| .*? \| (.*?) \| (.*?) \|", card(published), re.M)
+        assert [row[0] for row in rows] == ["fp32", "fp16", "q8"]
+        for (_, iou, logits), known in zip(rows, newer.report["golden"], strict=True):
+            assert iou == share(known["mask_iou"])
+            assert float(logits) == pytest.approx(known["logits"], rel=0.05, abs=1e-6)
+        tags = ModelCard.load(published.folder / "README.md").data.tags
+        assert {"onnx", "transformers.js"} < {*tags}
+
+    def test_the_program_in_python_runs(
+        self, published: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        Image.fromarray(scene(480)).save(tmp_path / "picture.jpg")
+        monkeypatch.chdir(tmp_path)
+        last = programs(published)[-1]
+        found = ran(last, published.folder)
+        theirs = sam21convert.predict_image(
+            "picture.jpg", published.folder, prompts=[sam21convert.Point(210, 350)], device="cpu"
+        )
+        assert "OnnxImagePredictor" in last
+        assert np.mean(theirs.masks == (found["masks"] > 0)) > 0.999
+
+
+class TestMaking:
+    def test_any_other_source_is_exported(
+        self, newer: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        asked: list[Any] = []
+
+        def export(source: Path, folder: Path, **options: Any) -> None:
+            asked.append((source, options["with_video"], options["config"]))
+            shutil.copytree(newer.folder, folder)
+
+        monkeypatch.setattr(making, "export_onnx", export)
+        for to in ("hf-video", "hf-image"):
+            made = compose(
+                newer.weights,
+                tmp_path / to,
+                "me/x",
+                to=to,
+                config=newer.model.config,
+                with_onnx=True,
+                scenarios="none",
+            )
+            assert "onnx/vision_encoder.onnx" in made.files
+        config = newer.model.config
+        assert asked == [(newer.weights, True, config), (newer.weights, False, config)]
+
+    def test_graphs_of_other_weights_are_not_published(
+        self, newer: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def export(source: Path, folder: Path, **_: Any) -> None:
+            others = shutil.ignore_patterns(
+                "frame_*", "memory_*", "*_fp16.onnx", "*_quantized.onnx"
+            )
+            shutil.copytree(newer.folder, folder, ignore=others)
+            path = folder / "onnx" / "prompt_encoder_mask_decoder.onnx"
+            model = onnx.load(path)
+            name = "sam_mask_decoder.output_hypernetworks_mlps.1.layers.2.bias"
+            (tensor,) = (one for one in model.graph.initializer if one.name == name)
+            values = numpy_helper.to_array(tensor) + np.float32(0.5)
+            tensor.CopyFrom(numpy_helper.from_array(values, name))
+            onnx.save(model, path)
+
+        monkeypatch.setattr(making, "export_onnx", export)
+        with pytest.raises(MismatchError, match="not compute what .*weights.pt does") as raised:
+            compose(
+                newer.weights,
+                tmp_path / "new",
+                "me/x",
+                to="hf-image",
+                config=newer.model.config,
+                with_onnx=True,
+            )
+        assert "to=onnx" in str(raised.value.hint)
+        assert not (tmp_path / "new").exists()
+
+    def test_they_go_with_a_folder_for_transformers(self, newer: Exported, tmp_path: Path) -> None:
+        with pytest.raises(UsageError, match="`to=official` does not write"):
+            compose(newer.weights, tmp_path / "new", "me/x", to="official", with_onnx=True)
+        assert not (tmp_path / "new").exists()
+
+    def test_what_they_need_is_asked_first(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        check_packages(None, "none", with_onnx=True)
+        monkeypatch.setattr("sam21convert.packages.find_spec", lambda name: None)
+        check_packages(None, "none", with_onnx=False)
+        with pytest.raises(MissingPackageError, match="`with_onnx`: needs torch"):
+            check_packages(None, "none", with_onnx=True)
+
+
+@pytest.fixture(scope="module")
+def commands(
+    exports: Callable[[str], Exported], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Commands]:
+    with running(exports(DEBUG).folder, tmp_path_factory.mktemp("home")) as commands:
+        yield commands
+
+
+def test_they_are_pushed_and_verified(commands: Commands, tmp_path: Path) -> None:
+    look = tmp_path / "look"
+    planned = commands.push(REPO, "--with-onnx", "--dry-run", "--output", str(look))
+    hashes = {
+        path.relative_to(look).as_posix(): digest(path)
+        for path in look.rglob("*")
+        if path.is_file()
+    }
+    assert {"onnx/vision_encoder.onnx", "golden/expected.json"} < {*hashes}
+    assert {*planned["changes"].values()} == {"new"}
+    assert REPO not in commands.hub.store.repos
+    done = commands.push(REPO, "--with-onnx")
+    assert done["uploaded"]
+    there = commands.hub.repo(REPO).files("main")
+    assert {name: there[name].sha256 for name in there if name != ".gitattributes"} == hashes
+    commands.hub.repo(REPO).write({"onnx/vision_encoder.onnx": b"theirs"})
+    refused = commands.push(REPO, "--with-onnx")
+    assert "did not write: onnx/vision_encoder.onnx" in refused["error"]
