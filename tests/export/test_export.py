@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import json
 import shutil
 from pathlib import Path
@@ -16,6 +17,7 @@ from safetensors.torch import save_file
 
 import sam21convert
 from sam21convert import MismatchError, RefusedError, UnreadableError, UsageError
+from sam21convert.comparison.backends.onnx import Onnx
 from sam21convert.config.registry import SHIPPED
 from sam21convert.dialects import HF_IMAGE
 from sam21convert.dialects.keymap import covers
@@ -202,6 +204,14 @@ class TestParity:
         assert found.ok, found
         assert {one.status for one in found.scenarios} == {"same"}
         assert all(control.detected for control in found.negative_controls)
+
+    def test_its_weights_are_those_of_the_model_also_where_they_are_read_in_pieces(
+        self, newer: Exported, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("sam21convert.io.data.copy.CHUNK", 1000)
+        side = Onnx(newer.folder, load(newer.folder))
+        for name, tensor in newer.model.state_dict().items():
+            assert torch.equal(side.tensor(name), tensor), name
 
     def test_other_weights_are_caught_and_named(self, newer: Exported, tmp_path: Path) -> None:
         name = "sam_mask_decoder.conv_s1.bias"
@@ -414,6 +424,7 @@ def test_the_layout_for_labelling_tools(newer: Exported, layout: Any, tmp_path: 
 @pytest.mark.parametrize("name", [one.name for one in SHIPPED])
 @pytest.mark.parametrize("side", [512, 1024])
 def test_every_published_size(name: str, side: int, tmp_path: Path) -> None:
+    faulthandler.cancel_dump_traceback_later()  # it takes longer than a test that hangs may
     sam21convert.sample(tmp_path / "model.pt", name)
     sam21convert.export_onnx(
         tmp_path / "model.pt",

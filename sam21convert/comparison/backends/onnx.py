@@ -18,7 +18,7 @@ from ...export.runtime.image import answer
 from ...export.runtime.model import Features
 from ...export.runtime.pictures import load_frames, pixels_of
 from ...export.runtime.prompts import Prompts
-from ...io.data.copy import Files, read_chunks
+from ...io.data.copy import Files, read_bytes
 from ...io.onnx import read_onnx_folder
 from ...model.config import ModelConfig
 from ..activations import Activations, Recorder
@@ -188,8 +188,7 @@ class Onnx:
         """
         ref = self._tensors[name]
         with Files() as files:
-            chunks = read_chunks(files, ref.path, ref.offset, ref.spec.nbytes)
-            raw = bytearray(b"".join(chunks))
+            raw = read_bytes(files, ref)
         return torch.frombuffer(raw, dtype=torch.float32).reshape(ref.spec.shape)
 
     @cached_property

@@ -8,7 +8,7 @@ from pathlib import Path
 from ...config.load import load_json
 from ...errors import RefusedError
 from ...io.data.cast import to_float32
-from ...io.data.copy import Files, read_chunks
+from ...io.data.copy import Files, read_bytes
 from ...io.nearby import missing
 from ...io.safetensors import read_safetensors
 from ...io.tensor import WEIGHT_DTYPES
@@ -67,6 +67,5 @@ def read_tensors(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> dict[str,
                     hint=_AGAIN,
                 )
             ref = tensors[name]
-            raw = b"".join(read_chunks(files, ref.path, ref.offset, spec.nbytes))
-            found[name] = to_float32(raw, spec.dtype).reshape(shape)
+            found[name] = to_float32(memoryview(read_bytes(files, ref)), spec.dtype).reshape(shape)
     return found
