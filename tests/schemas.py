@@ -131,8 +131,8 @@ OTHERS: Mapping[str, Mapping[str, Any]] = {
         "path": Maybe(str),
         **{name: Maybe(kind) for name, kind in FACTS.items()},
     },
-    # validate does not look for code in them.
-    "file/1": {"path": str, **{name: Maybe(kind) for name, kind in FACTS.items()}},
+    "file/1": {"path": str, **FACTS},
+    "counted/1": {"path": str},
 }
 
 

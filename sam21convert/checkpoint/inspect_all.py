@@ -174,7 +174,7 @@ class Inspections(Report):
         totals = [", ".join(counts)]
         for verdict in verdicts:
             totals += ["; ", verdict]
-        return [*parts, Line(tuple(totals))]
+        return [*parts, Line(tuple(totals))] if shown else parts
 
 
 def inspect_all(

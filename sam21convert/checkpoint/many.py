@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from ..errors import RefusedError, Sam21ConvertError, SeveralCheckpointsError, unreadable
 from ..io.folder import may_hold_weights
-from ..io.several import Listed, Several, list_sources, several_in
+from ..io.several import Listed, Several, expand_pattern, list_sources, several_in
 from ..report import Line, Part, Progress, Report, Toned
 
 _MOST_OF_A_REPOSITORY = 100  # checkpoints; each takes several requests
@@ -70,6 +70,8 @@ class Unread(Report, schema="error/1"):
 def find_all(sources: Iterable[str | Path]) -> Listed:
     """Expand patterns, and folders that hold several checkpoints.
 
+    A folder without weights stands for its files, as they are only counted, if it is not alone.
+
     Args:
         sources: Paths, patterns, and whatever else is accepted as a source.
 
@@ -79,14 +81,15 @@ def find_all(sources: Iterable[str | Path]) -> Listed:
     Raises:
         UsageError: when a pattern matches nothing.
     """
-    return list_sources(map(str, sources), _inside)
+    given = [one for text in sources for one in expand_pattern(str(text))]
 
+    def inside(folder: Path) -> Several | None:
+        try:
+            return several_in(folder, none=len(given) > 1)
+        except Sam21ConvertError:
+            return None  # looking at it says the same
 
-def _inside(folder: Path) -> Several | None:
-    try:
-        return several_in(folder)
-    except Sam21ConvertError:
-        return None  # looking at it says the same
+    return list_sources(given, inside)
 
 
 def look_at_all(

@@ -25,7 +25,7 @@ from .validate import Validation
 
 
 @dataclass(frozen=True)
-class Counted(Report, schema="file/1"):
+class Counted(Report, schema="counted/1"):
     """A file that is no checkpoint by its name, and is not checked.
 
     Attributes:

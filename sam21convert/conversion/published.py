@@ -37,14 +37,18 @@ def compare_with_published(plan: Plan, written: Path) -> Twin | None:
     file = written / name if plan.container in FOLDERS else written
     (source,) = plan.source.source.files
     size = source.stat().st_size
-    for known in published.PUBLISHED:
-        for twin in known.twins:
-            if (known.bytes, twin.dialect) == (size, plan.dialect.name):
-                found = sha256(file)
-                if found == twin.sha256:
-                    return twin
-                if twin.binding and sha256(source) == known.sha256:
-                    raise _differs(plan, known, twin, found)
+    twins = [(known, twin) for known in published.PUBLISHED for twin in known.twins]
+    twins = [
+        (known, twin)
+        for known, twin in twins
+        if (known.bytes, twin.dialect) == (size, plan.dialect.name)
+    ]
+    found = sha256(file) if twins else ""
+    for known, twin in twins:
+        if found == twin.sha256:
+            return twin
+        if twin.binding and sha256(source) == known.sha256:
+            raise _differs(plan, known, twin, found)
     return None
 
 

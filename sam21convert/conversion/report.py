@@ -124,7 +124,8 @@ def report(
         dry_run: whether it was not carried out.
         verified: whether the output was read back.
         hashes: whether to compute the SHA-256 of every file.
-        identical_to: the published file that has the same bytes.
+        identical_to: the published file that has the same bytes; those of the output are not
+            hashed again.
 
     Returns:
         The report.
@@ -135,6 +136,10 @@ def report(
     home = plan.destination if folder else plan.destination.parent
     read = [file for source in plan.sources for file in source.files]
     hashed = [*read, *([] if dry_run else [home / name for name in names])] if hashes else []
+    known = {}
+    if identical_to is not None:  # which has one file of weights
+        weights = next(iter(plan.shards)) if folder else plan.destination.name
+        known[home / weights] = identical_to.sha256
     safety = together(assess(source.path) for source in plan.sources if source.path.exists())
     return Conversion(
         source=plan.sources[0].path,
@@ -163,7 +168,7 @@ def report(
         ),
         bytes=plan.nbytes,
         files=names,
-        sha256={str(file): sha256(file) for file in hashed},
+        sha256={str(file): known.get(file) or sha256(file) for file in hashed},
         verified=verified,
         identical_to=identical_to,
         dry_run=dry_run,

@@ -119,8 +119,9 @@ class Found:
                 f"copy or download the index too, such as {INDEX}",
             )
         if not self.candidates:
+            files = "1 file" if self.files == 1 else f"{self.files:,} files"
             return (
-                f"{where}: holds no checkpoint among its {self.files} files",
+                f"{where}: holds no checkpoint among its {files}",
                 "a checkpoint is a .pt, .pth, .ckpt, .bin or .safetensors file, or a folder that "
                 "transformers, timm, accelerate or torch.distributed.checkpoint saved",
             )

@@ -13,9 +13,10 @@ from typing import NamedTuple
 
 from ..errors import UsageError
 from .deepspeed import find_deepspeed
-from .folder import find_weights, is_index, is_shard, list_folder
+from .folder import Found, Listing, find_weights, is_index, is_shard, list_folder
 from .nearby import expanded
 from .sharded_by_process import has_processes
+from .unsupported import archive
 
 
 @dataclass(frozen=True)
@@ -71,14 +72,16 @@ def expand_pattern(text: str) -> Sequence[str]:
     return found
 
 
-def several_in(folder: Path) -> Several | None:
+def several_in(folder: Path, *, none: bool = False) -> Several | None:
     """List the checkpoints of a folder that is not one checkpoint itself.
 
     Args:
         folder: A folder on this machine.
+        none: Whether a folder with files of which none holds weights is listed, too.
 
     Returns:
-        What is in it and below; None if the folder is one checkpoint, or holds one or none.
+        What is in it and below; None if the folder is one checkpoint, or holds one or, unless
+        ``none``, none.
 
     Raises:
         UnreadableError: If the folder cannot be read.
@@ -86,7 +89,9 @@ def several_in(folder: Path) -> Several | None:
     listing = list_folder(folder)
     found = find_weights(str(folder), listing)
     places = {one.place for one in found.candidates}
-    if len(places) < 2 or found.weights or find_deepspeed(folder) or has_processes(folder):
+    if len(places) == 1 or found.weights or find_deepspeed(folder) or has_processes(folder):
+        return None
+    if not places and not (none and _holds_other_files(listing, found)):
         return None
     with_index = {place.rpartition("/")[0] for place in places if is_index(place)}
 
@@ -99,6 +104,12 @@ def several_in(folder: Path) -> Several | None:
     others = tuple(folder / name for name in listing.names if not belongs(name))
     checkpoints = tuple(folder / one.place for one in found.candidates)
     return Several(checkpoints, others, listing.complete)
+
+
+def _holds_other_files(listing: Listing, found: Found) -> bool:
+    """Whether a folder without weights is neither empty, nor parts of a model, nor another model."""
+    near = {"/".join(name.split("/")[:2]) for name in listing.names}
+    return bool(near) and listing.complete and not found.shards and archive(near) is None
 
 
 def list_sources(

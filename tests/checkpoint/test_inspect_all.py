@@ -78,6 +78,20 @@ def test_a_folder_of_mixed_things_is_summed_up(mixed: Path) -> None:
     assert (answer.exit_code, answer.stderr) == (1, "")  # other.safetensors is not SAM 2
 
 
+def test_a_folder_without_weights_beside_others_is_summed_up(
+    mixed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs" / "a.txt").write_text("x\n")
+    (tmp_path / "notes.md").write_text("x\n")
+    for command in ("inspect", "validate"):
+        answer = run(command, mixed / "model.pt", "logs")
+        assert "no checkpoints: 1 file: logs/a.txt" in answer.stdout
+        assert (answer.exit_code, run(command, "logs").exit_code) == (0, 3)
+    assert run("inspect", "*").stdout == "no checkpoints: 2 files: notes.md, logs/a.txt\n"
+
+
 def test_what_programs_read_is_one_line_a_file(
     mixed: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -79,7 +79,7 @@ def test_a_line_of_json_is_what_it_is_alone(there: Path) -> None:
     assert found["a.pt"] == json.loads(run("validate", "a.pt", "--json").stdout)
     alone = json.loads(run("validate", "cut.pt", "--json").stdout)
     assert found["cut.pt"]["error"] == alone["error"]
-    assert found["README.md"]["schema"] == "sam21convert/file/1"
+    assert found["README.md"]["schema"] == "sam21convert/counted/1"
 
 
 @pytest.mark.usefixtures("there")

@@ -20,6 +20,7 @@ from safetensors.torch import save_file
 import sam21convert
 from sam21convert.config.registry import shipped_tensors
 from sam21convert.conversion import published as comparing
+from sam21convert.conversion import report as reporting
 from sam21convert.dialects import HF_VIDEO
 from sam21convert.dialects.keymap import compile_keymap
 from sam21convert.errors import MismatchError
@@ -109,6 +110,24 @@ def test_the_same_bytes_are_said_to_be_the_same(source: Callable[..., Path]) -> 
     printed = run("convert", source(), "one.safetensors", "--to", "hf-video").output
     assert f"identical  to {TITLE}\n" in printed
     assert str(sam21convert.convert(source(), FLAT).identical_to) == f"someone/flat's {FLAT}"
+
+
+@pytest.mark.parametrize("output", ["out", FLAT])
+def test_every_file_is_hashed_once(
+    source: Callable[..., Path], output: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hashed: list[Path] = []
+
+    def count(path: Path) -> str:
+        hashed.append(path)
+        return digest(path)
+
+    for module in (comparing, reporting):
+        monkeypatch.setattr(module, "sha256", count)
+    given = source()
+    done = sam21convert.convert(given, output, hashes=True)
+    assert len(hashed) == len(done.sha256) == (6 if output == "out" else 2)
+    assert done.sha256 == {name: digest(Path(name)) for name in done.sha256}
 
 
 def test_other_bytes_than_those_of_the_hub_are_not_kept(source: Callable[..., Path]) -> None:

@@ -298,9 +298,9 @@ def test_nothing_of_a_text_is_quoted(tmp_path: Path, form: str) -> None:
     ("entry", "complaint"),
     [
         ("Data/com.apple.CoreML/model.mlmodel", "is a Core ML package"),
-        ("my.mlpackage/Data/com.apple.CoreML/x", "holds no checkpoint among its 1 files"),
+        ("my.mlpackage/Data/com.apple.CoreML/x", "holds no checkpoint among its 1 file"),
         ("saved_model.pb", "is a TensorFlow SavedModel"),
-        ("else.txt", "holds no checkpoint among its 1 files"),
+        ("else.txt", "holds no checkpoint among its 1 file"),
     ],
 )
 def test_unsupported_folders_are_refused(tmp_path: Path, entry: str, complaint: str) -> None:

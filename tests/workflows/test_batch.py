@@ -434,6 +434,21 @@ class TestPattern:
         assert report.others == ("runs/README.md", "runs/cat.jpg")
         assert "no checkpoints: 2 files: runs/README.md, runs/cat.jpg" in str(report)
 
+    def test_a_folder_without_weights_is_summed_up_and_fails_where_it_is_named(
+        self, sweep: Path
+    ) -> None:
+        Path("runs/logs/more").mkdir(parents=True)
+        Path("runs/logs/more/a.txt").write_text("x\n")
+        Path("runs/tf").mkdir()
+        Path("runs/tf/saved_model.pb").touch()  # another model is no less than a damaged one
+        report = sam21convert.batch("runs/*", "out", dry_run=True)
+        failed = [item.source for item in report.items if item.outcome == "failed"]
+        assert (failed, report.others) == (["runs/tf"], ("runs/logs/more/a.txt",))
+        report = sam21convert.batch(["runs/logs", "runs/*1.pt"], "out", dry_run=True)
+        assert outcomes(report) == ["failed", "planned"]
+        with pytest.raises(UsageError, match=r"no checkpoints: 1 file: runs/logs/more/a\.txt"):
+            sam21convert.batch("runs/l*", "out", dry_run=True)
+
     def test_a_file_that_is_named_is_one_that_fails(self, sweep: Path) -> None:
         Path("notes.md").write_text("# Notes\n")
         report = sam21convert.batch(["notes.md", "runs/epoch_1.pt"], "out", dry_run=True)

@@ -31,7 +31,7 @@ from ...hub.spelling import spelt
 from ...io.folder import is_index, may_hold_weights
 from ...io.nearby import expanded
 from ...io.open import open_source
-from ...io.several import list_sources, several_in
+from ...io.several import Several, list_sources, several_in
 from ...io.source import is_file_name
 from ...io.text import parse_json, read_text
 from ...io.yaml_text import parse_yaml
@@ -106,8 +106,12 @@ def read_sources(
     first = expanded(Path(texts[0]))
     if len(texts) == 1 and _is_manifest(first):
         return Sources(read_manifest(first))
-    listed = list_sources(texts, lambda folder: None if own(str(folder)) else several_in(folder))
     named = {*texts, *(str(expanded(Path(text))) for text in texts)}
+
+    def inside(folder: Path) -> Several | None:
+        return None if own(str(folder)) else several_in(folder, none=str(folder) not in named)
+
+    listed = list_sources(texts, inside)
     found = {s: s in named or own(s) or _may_be_checkpoint(Path(s)) for s in listed.sources}
     others = [*(s for s, taken in found.items() if not taken), *listed.others]
     if not any(found.values()):
