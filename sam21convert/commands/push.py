@@ -128,7 +128,6 @@ def push(
         progress.close()
         if not is_quiet():
             show([*plan.shown(), BLANK], as_options, err=True)
-        progress.start("uploading", 0)
 
     progress.start("asking the Hub", 0)
     return publish(

@@ -107,7 +107,7 @@ def several_in(folder: Path, *, none: bool = False) -> Several | None:
 
 
 def _holds_other_files(listing: Listing, found: Found) -> bool:
-    """Whether a folder without weights is neither empty, nor parts of a model, nor another model."""
+    """Whether a folder without weights has files, and is no other model nor parts of one."""
     near = {"/".join(name.split("/")[:2]) for name in listing.names}
     return bool(near) and listing.complete and not found.shards and archive(near) is None
 

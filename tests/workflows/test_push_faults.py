@@ -19,6 +19,7 @@ import torch
 
 import sam21convert
 from sam21convert.io.data.checksums import sha256
+from sam21convert.workflows.publish.upload import _Addition, _Sending
 
 from ..support.checkpoints import DEBUG
 from ..support.hub_server import (
@@ -56,13 +57,24 @@ COMMITTING = """
 import sys
 from pathlib import Path
 from huggingface_hub import HfApi
+from sam21convert import Progress
 from sam21convert.workflows.publish.upload import commit, fetch_state
 
-api, name, path = HfApi(), sys.argv[1], Path(sys.argv[2])
-print(commit(api, name, {path.name: path}, fetch_state(api, name, "main"), "Large", propose=False))
+class Told(Progress):
+    def start(self, label, total):
+        self.phases, self.sent = [*getattr(self, "phases", []), (label, total)], 0
+
+    def advance(self, count, doing=""):
+        self.sent += count
+
+api, name, path, told = HfApi(), sys.argv[1], Path(sys.argv[2]), Told()
+paths, options = {path.name: path}, {"propose": False, "progress": told}
+print(commit(api, name, paths, fetch_state(api, name, "main"), "Large", **options))
+print(told.phases, told.sent)
 state = fetch_state(api, name, "main")
 print(state.holds(path.name, path))
-print(commit(api, name, {path.name: path}, state, "Again", propose=False))
+print(commit(api, name, paths, state, "Again", **options))
+print(told.phases[2:], told.sent)
 """
 
 
@@ -211,6 +223,26 @@ def test_an_upload_that_is_cut_and_then_refused_leaves_nothing(
     assert not hub.asked("POST", COMMIT)
     assert_untouched(hub, repo)
     assert_completes(commands, repo, *options)
+
+
+def test_what_is_sent_again_is_not_counted_twice(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(bytes(MIDWAY))
+    (tmp_path / "b").write_bytes(bytes(9))
+    told: list[int] = []
+
+    class Told(sam21convert.Progress):
+        def advance(self, count: int, doing: str = "") -> None:
+            told.append(count)
+
+    sending = _Sending([tmp_path / "a", tmp_path / "b"], Told())
+    with _Addition("a", tmp_path / "a", sending).as_file(with_tqdm=True) as file:
+        file.read(MIDWAY // 2)
+        assert sum(told) == MIDWAY // 2
+        file.seek(0)  # as the client does after a connection that was cut
+        assert file.read() == bytes(MIDWAY)
+    with _Addition("b", tmp_path / "b", sending).as_file() as file:  # to make its hash, for instance
+        file.read()
+    assert sum(told) == MIDWAY
 
 
 @pytest.mark.slow
@@ -376,7 +408,11 @@ def test_a_large_file_arrives_whole_in_one_commit(hub: Hub, repo: Repo, tmp_path
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert done.returncode == 0, done.stderr
-    assert done.stdout == "main\nTrue\nmain\n"
+    label, total = "uploading 150.0 MB", path.stat().st_size
+    assert done.stdout.splitlines() == [
+        *("main", str([(label, 0), (label, total)]) + f" {total}"),
+        *("True", "main", str([(label, 0)]) + " 0"),  # the Hub has it already
+    ]
     assert held(repo)["model.safetensors"].sha256 == sha256(path)
     assert len(hub.asked("PUT")) == 1
     assert len(repo.commits) == 2

@@ -253,7 +253,7 @@ def push(
             return replace(plan, dry_run=dry_run, output=_written(repository, wanted))
         announce(plan)
         base = there.state or _created(api, repo_id, private=private)
-        return _uploaded(api, plan, base, message, propose=proposing)
+        return _uploaded(api, plan, base, message, propose=proposing, progress=progress)
 
 
 def _example(
@@ -412,12 +412,19 @@ def _verify(api: HfApi, repo_id: str, revision: str, repository: Repository) -> 
 
 
 def _uploaded(
-    api: HfApi, plan: Publication, base: RemoteState, message: str, *, propose: bool
+    api: HfApi,
+    plan: Publication,
+    base: RemoteState,
+    message: str,
+    *,
+    propose: bool,
+    progress: Progress,
 ) -> Publication:
     """Upload what is new or changed, and look at what the Hub then has."""
     folder, repo_id = plan.repository.folder, plan.repo_id
     paths = {name: folder / name for name, how in plan.changes.items() if how != "same"}
-    target = commit(api, repo_id, paths, base, message, propose=propose)
+    target = commit(api, repo_id, paths, base, message, propose=propose, progress=progress)
+    progress.start("comparing with the Hub", 0)
     _verify(api, repo_id, target, plan.repository)
     return replace(plan, revision=target, url=_url(api, repo_id, target), uploaded=True)
 

@@ -5,16 +5,21 @@ Its client does not repeat a commit whose answer was lost, because the commit ma
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import io
+import threading
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import starmap
 from pathlib import Path
+from typing import BinaryIO, cast
 
 from huggingface_hub import CommitOperationAdd, HfApi, RepoFile, errors
 
 from ...hub.errors import Failure, translate_errors
 from ...hub.retry import TRIES, retry, wait
 from ...io.data.checksums import git_hash, sha256
+from ...report import Progress, size_text
 
 
 @dataclass(frozen=True)
@@ -105,6 +110,62 @@ def own_proposal(api: HfApi, repo_id: str, title: str) -> str | None:
     return f"refs/pr/{max(mine)}" if mine else None
 
 
+class _Sending:
+    """Tells how many bytes of files were sent.
+
+    Xet reads files by itself and tells nothing, so then only what is uploaded is said.
+    """
+
+    def __init__(self, paths: Collection[Path], progress: Progress) -> None:
+        self._total = sum(path.stat().st_size for path in paths)
+        self._label = f"uploading {size_text(self._total)}"
+        self._progress = progress
+        self._began = False
+        self._lock = threading.Lock()
+        progress.start(self._label, 0)
+
+    def sent(self, count: int) -> None:
+        """Tell of bytes that are sent, or, by a number below zero, that are sent again."""
+        with self._lock:
+            if not self._began:
+                self._began = True
+                self._progress.start(self._label, self._total)
+        self._progress.advance(count)
+
+
+class _File(io.BufferedReader):
+    """A file that is sent; if it is sent again, it goes back."""
+
+    def __init__(self, path: Path, sending: _Sending) -> None:
+        super().__init__(io.FileIO(path))
+        self._told, self._sending = 0, sending
+
+    def read(self, size: int | None = -1) -> bytes:
+        data = super().read(size)
+        position = self.tell()
+        self._sending.sent(position - self._told)
+        self._told = position
+        return data
+
+
+class _Addition(CommitOperationAdd):
+    """A file of a commit that tells of the bytes that are sent."""
+
+    def __init__(self, name: str, path: Path, sending: _Sending) -> None:
+        super().__init__(name, path)
+        self._path, self._sending = path, sending
+
+    @contextmanager
+    def as_file(self, with_tqdm: bool = False) -> Iterator[BinaryIO]:
+        """Open the file; with ``with_tqdm``, as the client asks for it where it sends it."""
+        if not with_tqdm:
+            with super().as_file() as file:
+                yield file
+            return
+        with _File(self._path, self._sending) as file:
+            yield cast("BinaryIO", file)
+
+
 def commit(
     api: HfApi,
     repo_id: str,
@@ -113,6 +174,7 @@ def commit(
     message: str,
     *,
     propose: bool,
+    progress: Progress,
 ) -> str:
     """Add or replace files in one commit.
 
@@ -127,6 +189,7 @@ def commit(
         base: The state to commit on. The Hub rejects the commit if the revision has moved since.
         message: The title of the commit and of a pull request.
         propose: Whether to open a new pull request.
+        progress: Receives the bytes that are sent.
 
     Returns:
         The revision that has the commit: that of ``base``, or ``refs/pr/N``.
@@ -135,6 +198,7 @@ def commit(
         RefusedError: If the Hub rejects the commit.
         UnreadableError: If the Hub cannot be reached.
     """
+    sending = _Sending(paths.values(), progress)
     unsure = False  # whether a commit may have succeeded although its answer was lost
     left = TRIES
     while True:
@@ -142,7 +206,7 @@ def commit(
         try:
             made = api.create_commit(
                 repo_id,
-                [CommitOperationAdd(name, path) for name, path in paths.items()],
+                [_Addition(name, path, sending) for name, path in paths.items()],
                 commit_message=message,
                 revision=base.revision,
                 parent_commit=base.head,
