@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import html
+import json
 import os
 import re
 import subprocess
@@ -57,7 +59,7 @@ def test_every_page_is_in_the_navigation() -> None:
 
 def test_the_overview_links_every_page() -> None:
     linked = re.findall(r"\]\(([\w.]+)\)", (DOCS / "index.md").read_text())
-    missing = {*navigation()} - {*linked, "index.md"}
+    missing = {*navigation()} - {*linked, "index.md", "notebook.md"}  # which is linked as a file
     assert not missing, f"add to docs/index.md: {sorted(missing)}"
 
 
@@ -69,6 +71,19 @@ def test_the_reference_has_every_public_name(site: Path) -> None:
     assert not shown - public, f"remove from docs/api.md: {sorted(shown - public)}"
     assert not re.findall(r":(?:func|class|meth|attr|mod):`[^<]*", page)
     assert 'href="#sam21convert.load_model"' in page  # a reference in a docstring
+
+
+def test_the_notebook_is_a_page(site: Path) -> None:
+    page = (site / "notebook" / "index.html").read_text()
+    text = html.unescape(re.sub(r"<[^>]+>", "", page))
+    book = json.loads((DOCS / "notebook.ipynb").read_text())
+    code = ["".join(cell["source"]) for cell in book["cells"] if cell["cell_type"] == "code"]
+    assert page.count('<div class="highlight">') == len(code) > 5
+    assert not [cell for cell in code if cell not in text]
+    assert 'href="../notebook.ipynb"' in page
+    assert (site / "notebook.ipynb").read_text() == (DOCS / "notebook.ipynb").read_text()
+    assert 'href="notebook/"' in (site / "index.html").read_text()
+    assert 'href="../notebook/"' in (site / "python" / "index.html").read_text()
 
 
 def test_pages_fetch_nothing_from_elsewhere(site: Path) -> None:
@@ -87,7 +102,7 @@ def test_a_broken_link_would_be_noticed(tmp_path: Path) -> None:
     (tmp_path / "docs").mkdir()
     (tmp_path / "docs" / "index.md").write_text("# One\n\n[two](formats.md) [three](#nowhere)\n")
     settings = yaml.safe_load(SETTINGS.read_text())
-    settings = {**settings, "nav": ["index.md"], "plugins": []}
+    settings = {**settings, "nav": ["index.md"], "plugins": [], "hooks": []}
     (tmp_path / "mkdocs.yml").write_text(yaml.safe_dump(settings))
     done = build(tmp_path / "site", "-f", str(tmp_path / "mkdocs.yml"))
     assert done.returncode == 1
