@@ -240,7 +240,7 @@ def test_what_is_sent_again_is_not_counted_twice(tmp_path: Path) -> None:
         assert sum(told) == MIDWAY // 2
         file.seek(0)  # as the client does after a connection that was cut
         assert file.read() == bytes(MIDWAY)
-    with _Addition("b", tmp_path / "b", sending).as_file() as file:  # to make its hash, for instance
+    with _Addition("b", tmp_path / "b", sending).as_file() as file:  # to make its hash
         file.read()
     assert sum(told) == MIDWAY
 
