@@ -7,6 +7,7 @@ faults are also detected within tolerances, with transformers as the other side.
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -137,7 +138,7 @@ def test_a_tensor_changed_by_1_percent_of_its_scale(name: str) -> None:
         with perturb(subject.truth.tensor(tensor), 0.01):
             assert subject.first(tensor) == expected(subject, tensor), tensor
             ((text, activation),) = subject.diagnosis()
-        assert text.startswith(f"{tensor} differs by up to")
+        assert re.fullmatch(f"a tensor differs by up to .* of its scale: {re.escape(tensor)}", text)
         assert activation == expected(subject, tensor)
 
 
@@ -157,7 +158,7 @@ def test_two_tensors_of_the_same_shape_swapped(name: str) -> None:
         with subject.holding(swapped):
             assert subject.first(this, that) == expected(subject, this, that), (this, that)
             texts = [text for text, _ in subject.diagnosis()]
-        assert f"{this} and {that} are swapped" in texts
+        assert f"two tensors are swapped: {this} and {that}" in texts
 
 
 @BOTH
@@ -169,7 +170,8 @@ def test_a_square_matrix_transposed(name: str) -> None:
     for tensor in square:
         with subject.holding({tensor: subject.truth.tensor(tensor).T.clone()}):
             assert subject.first(tensor) == expected(subject, tensor), tensor
-            assert subject.diagnosis() == [(f"{tensor} is transposed", expected(subject, tensor))]
+            told = f"a tensor is transposed: {tensor}"
+            assert subject.diagnosis() == [(told, expected(subject, tensor))]
 
 
 @BOTH

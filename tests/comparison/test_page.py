@@ -124,7 +124,7 @@ class TestContents:
             "The two sides first differ in box at decoder.logits: difference 2.0e-01, "
             "tolerance 1.0e-06." in text
         )
-        assert "Cause: b.weight differs by up to 0.1; changes decoder.logits" in text
+        assert "Cause: a tensor differs by up to 0.1: b.weight; changes decoder.logits" in text
         assert "Look into b." in text
 
     def test_every_scenario_that_differs_is_named_in_the_verdict(self) -> None:

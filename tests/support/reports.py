@@ -96,7 +96,9 @@ def report(*scenarios: ScenarioResult) -> ParityReport:
 PASSING = report()
 FAILING = replace(
     report(image(), image("box", apart=0.2), video()),
-    diagnosis=(Diagnosis("b.weight differs by up to 0.1", "decoder.logits", "look into b"),),
+    diagnosis=(
+        Diagnosis("a tensor differs by up to 0.1: b.weight", "decoder.logits", "look into b"),
+    ),
 )
 KNOWN = replace(image("mask"), status="known difference", why="it rounds twice", apart=0.03)
 NOT_RUN = ScenarioResult("video-box", "a box", "", "not run", why="it has no memory")

@@ -156,7 +156,7 @@ def _by_activation(
             yield Diagnosis(f"{count}: {few(names, _LISTED)}", activation)
             continue
         for name in names:
-            yield Diagnosis(f"{name} {_description(name, differing)}", activation)
+            yield Diagnosis(_description(name, differing), activation)
 
 
 def _description(name: str, differing: dict[str, tuple[Tensor, Tensor]]) -> str:
@@ -167,16 +167,16 @@ def _description(name: str, differing: dict[str, tuple[Tensor, Tensor]]) -> str:
         if twin != name and _same(its_left, other) and _same(its_right, one)
     ]
     if twins:
-        return f"and {twins[0]} are swapped"
+        return f"two tensors are swapped: {name} and {twins[0]}"
     if one.shape != other.shape:
         left, right = ("x".join(map(str, shape.shape)) for shape in (one, other))
-        return f"is {left} on the left, {right} on the right"
+        return f"a tensor is {left} on the left and {right} on the right: {name}"
     if one.ndim == 2 and one.shape[0] == one.shape[1] and _same(one.T, other):
-        return "is transposed"
+        return f"a tensor is transposed: {name}"
     furthest, scale = float((one - other).abs().max()), float(one.abs().max())
     if not other.any():
-        return "is zero on the right"
+        return f"a tensor is zero on the right: {name}"
     if not furthest < float("inf"):
-        return "has values that are not finite on one side"
+        return f"a tensor has values that are not finite on one side: {name}"
     share = f", {furthest / scale:.2g} of its scale" if scale else ""
-    return f"differs by up to {furthest:.3g}{share}"
+    return f"a tensor differs by up to {furthest:.3g}{share}: {name}"
