@@ -30,7 +30,7 @@ _MAX_RANK = 64
 _SHOWN = 60  # characters of a name that an error message quotes
 _SORT = {dtype: order for order, dtype in enumerate(DTYPES)}
 _DTYPES = {dtype.encode(): dtype for dtype in DTYPES}
-_BELOW_8_BITS = ("F4", "F6_E2M3", "F6_E3M2")  # further types of the safetensors library
+BELOW_8_BITS = ("F4", "F6_E2M3", "F6_E3M2")  # known to the safetensors library
 _METADATA = "__metadata__"
 _NULL = re.compile(SPACE + rb"null")  # in place of metadata, as MLX writes it
 
@@ -351,7 +351,7 @@ def _entry(path: Path, name: str, entry: Any) -> _Entry:
         raise UnreadableError(f"{path}: {_shown(name)!a}: not a printable name of a tensor")
     found = entry if isinstance(entry, _Entry) else _from_json(f"{path}: {_shown(name)}", entry)
     dtype, shape, begin, end = found
-    if dtype in _BELOW_8_BITS:
+    if dtype in BELOW_8_BITS:
         raise RefusedError(
             f"{path}: {_shown(name)}: is quantised to {dtype}, floats of fewer than 8 bits",
             hint="give the checkpoint that it was quantised from",

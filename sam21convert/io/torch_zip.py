@@ -21,7 +21,7 @@ from .sequences import with_lists_read
 from .source import Blob, Placeholder, Source
 from .torch_storage import TORCH, Storages, StorageType, errors_about
 from .zip_directory import MAX_DIRECTORY, NOT_A_ZIP, check_end
-from .zip_entries import check_names
+from .zip_entries import check_names, others
 
 _MAX_ONE_TENSOR = 4096  # bytes of the directory or pickle of a single tensor; usually hundreds
 _CHUNK = 1 << 18
@@ -254,6 +254,13 @@ def _find_folder(archive: _Archive) -> str:
     ]
     if known := unsupported.archive(archive.entries):
         raise RefusedError(f"is {known.what}, not a checkpoint", hint=known.hint)
+    files = [name for name in archive.entries if not name.endswith("/")]
+    if files and not folders and not others(files):
+        raise UnreadableError(
+            "torch.save began this file and did not finish it: it has no data.pkl",
+            hint="save it again: what could not be pickled is named in the error of torch.save, "
+            "and model.state_dict() always can be",
+        )
     if not folders:
         shown = ", ".join(repr(name[:60]) for name in [*archive.entries][:3])
         shown += " ..." if len(archive.entries) > 3 else ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -15,12 +16,15 @@ import torch
 from safetensors.torch import save_file
 
 import sam21convert
+from sam21convert.checkpoint.quantised import METHODS
 from sam21convert.errors import MismatchError, RefusedError
 from sam21convert.io.data.cast import cast
+from sam21convert.io.safetensors import BELOW_8_BITS
 from sam21convert.io.tensor import FLOAT8_DTYPES, TORCH_NAMES
 
 from ..support.checkpoints import official_pt, state_dict
 from ..support.paths import ROOT
+from ..test_docs import rows
 
 QUANTISED = {
     "bitsandbytes to 4 bits": ("x.weight.absmax", "x.weight.quant_state.bitsandbytes__nf4"),
@@ -162,6 +166,19 @@ def test_quantised_weights_are_named(what: str, tmp_path: Path) -> None:
     other = {"optimizer": {"absmax": torch.zeros(1), "x.SCB": torch.zeros(1)}, "model": tensors}
     torch.save(other, tmp_path / "optimizer.pt")
     assert sam21convert.inspect(tmp_path / "optimizer.pt").problems == ()
+
+
+def test_the_documents_list_what_is_recognised() -> None:
+    table = rows("## Types of weights", "formats.md")
+    named = {row[0].strip(): re.findall("`([^`]+)`", row[1]) for row in table}
+    assert tuple(named["floats of 4 and 6 bits"]) == BELOW_8_BITS
+    names = [
+        name for found in named.values() for name in found if name not in (".pt", *BELOW_8_BITS)
+    ]
+    patterns = [re.compile(rf"(?:{method.names})\Z") for method in METHODS]
+    assert [one.pattern for one in patterns if not any(map(one.search, names))] == []
+    unknown = {name for name in names if not any(one.search(name) for one in patterns)}
+    assert unknown == {"quantization_config"}
 
 
 @pytest.mark.parametrize("method", ["gptq", "awq", "bitsandbytes", "torchao", "new"])

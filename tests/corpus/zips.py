@@ -104,7 +104,7 @@ def _entries() -> Iterator[Case]:
     table: tuple[Any, ...] = (
         ("data.pkl twice", zipped([*plain, plain[0]]), "the same name"),
         ("storage twice", zipped([*plain, plain[2]]), "the same name"),
-        ("no data.pkl", zipped(plain[1:]), "not a PyTorch checkpoint"),
+        ("no data.pkl", zipped(plain[1:]), "did not finish it: it has no data.pkl"),
         ("no storage", zipped([e for e in plain if e.name != data]), "storage '0'", "no entry"),
         ("storage of another name", _changed(data, name="a/data/1"), "storage '0'", "no entry"),
         ("storage in capitals", _changed(data, name="a/DATA/0"), "take the entry 'a/DATA/0' for data/0"),

@@ -557,3 +557,11 @@ def test_the_helpers_detect_a_wrong_offset(tmp_path: Path) -> None:
     assert not same(replace(turned, offset=turned.offset - 1), made.t())
     assert not same(replace(turned, stride=(6, 1)), made.t())
     assert not same(straight, made.flip(0))
+
+
+def test_a_file_that_torch_began_is_named(tmp_path: Path) -> None:
+    """An error while it pickles leaves the entries that it writes before and behind the pickle."""
+    with pytest.raises((AttributeError, pickle.PicklingError)):
+        torch.save({"model": torch.ones(2), "made by": lambda: None}, tmp_path / "a.pt")
+    with pytest.raises(UnreadableError, match="torch.save began this file and did not finish"):
+        read_torch_zip(tmp_path / "a.pt")
