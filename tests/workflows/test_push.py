@@ -110,6 +110,15 @@ def proposals(hub: Hub) -> int:
     return sum(one.is_pull_request for one in hub.repo(REPO).discussions)
 
 
+def test_a_source_that_is_missing_is_told_before_the_hub_is_asked(
+    hub: Hub, commands: Commands
+) -> None:
+    for source, said in (("gone.pt", "No such file"), ("sam2.1_hiera_tinny", "did you mean")):
+        answer = commands.run("push", source, REPO, "--to", "hf-image", "--parity", "none")
+        assert (answer["exit_code"], said in f"{answer}") == (3, True)
+    assert not hub.requests
+
+
 def test_a_repository_is_created_and_holds_what_was_composed(hub: Hub, push: Push) -> None:
     planned = push("--dry-run")
     assert not planned["uploaded"]

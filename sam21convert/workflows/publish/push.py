@@ -20,7 +20,9 @@ from ...errors import MismatchError, RefusedError, UnreadableError, UsageError
 from ...hub.download import redacted
 from ...hub.errors import translate_errors
 from ...hub.redaction import redacted_logs, redacted_warnings
+from ...hub.resolve import locate
 from ...hub.retry import bounded, retry
+from ...hub.spelling import spelt
 from ...io.nearby import expanded
 from ...io.output.atomic import new_folder, refuse_existing
 from ...io.output.folders import refuse_file_name
@@ -224,6 +226,8 @@ def push(
     device = device if scenarios == "none" else pick_device(device, to_compare=True)
     shown = _example(example, prompts, scenarios)
     wanted = _wanted(output, dry_run=dry_run)
+    if "://" not in str(source) and spelt(str(source)) is None:
+        locate(source)  # a file that is missing is told before the Hub is asked
     api = HfApi(library_name="sam21convert")
     there = ask(api, repo_id, revision, message if create_pr else None, dry_run=dry_run)
     with _scratch() as scratch:
