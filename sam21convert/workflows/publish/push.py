@@ -221,13 +221,11 @@ def push(
         >>> plan.uploaded
         False
     """
-    _check_request(repo_id, revision, create_pr=create_pr)
+    _check_request(source, repo_id, revision, create_pr=create_pr)
     check_packages(to, scenarios, with_onnx=with_onnx)
     device = device if scenarios == "none" else pick_device(device, to_compare=True)
     shown = _example(example, prompts, scenarios)
     wanted = _wanted(output, dry_run=dry_run)
-    if "://" not in str(source) and spelt(str(source)) is None:
-        locate(source)  # a file that is missing is told before the Hub is asked
     api = HfApi(library_name="sam21convert")
     there = ask(api, repo_id, revision, message if create_pr else None, dry_run=dry_run)
     with _scratch() as scratch:
@@ -341,7 +339,9 @@ def _refuse(plan: Publication, there: Present, *, proposed: bool) -> None:
             refuse_foreign(plan.repo_id, there.state, plan.changes, there.ours)
 
 
-def _check_request(repo_id: str, revision: str | None, *, create_pr: bool) -> None:
+def _check_request(
+    source: str | Path, repo_id: str, revision: str | None, *, create_pr: bool
+) -> None:
     try:
         validate_repo_id(repo_id)
     except ValueError as error:
@@ -352,6 +352,8 @@ def _check_request(repo_id: str, revision: str | None, *, create_pr: bool) -> No
         raise UsageError(
             "`create_pr` and `revision` exclude each other: a pull request has its own revision"
         )
+    if "://" not in str(source) and spelt(str(source)) is None:
+        locate(source)  # a file that is missing is told before the Hub is asked
 
 
 @contextmanager
