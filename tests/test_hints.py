@@ -624,6 +624,12 @@ EXEMPT: Mapping[tuple[str, str], str] = {
     ("workflows/publish/graphs.py", "add `with_official=True`"): (
         "tests/export/test_publish.py::test_they_go_with_a_folder_for_transformers"
     ),
+    ("workflows/publish/space.py", "`with_onnx=True`"): (
+        "tests/export/test_publish.py::test_requests_that_cannot_be"
+    ),
+    ("workflows/publish/space.py", "`page_space=NAMESPACE/NAME`"): (
+        "tests/export/test_publish.py::test_requests_that_cannot_be"
+    ),
     ("workflows/publish/push.py", "gives one"): GIVEN_TOGETHER,
     ("workflows/publish/push.py", "leave `scenarios=none` out"): GIVEN_TOGETHER,
     ("workflows/publish/push.py", "uploads nothing"): (

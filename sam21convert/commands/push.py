@@ -31,6 +31,14 @@ from .translate import as_options
     help="Add graphs for ONNX runtimes and browsers, as convert --to onnx writes them.",
 )
 @click.option(
+    "--page-space",
+    metavar="REPO",
+    help="Publish a page that runs these graphs in browsers as the static Space REPO.",
+)
+@click.option(
+    "--page-cdn", is_flag=True, help="Let that page load onnxruntime-web from a public CDN."
+)
+@click.option(
     "--create-pr", is_flag=True, help="Open a pull request, or continue an open one of yours."
 )
 @click.option("--revision", metavar="REV", help="A branch, or refs/pr/N. Default: main.")
@@ -114,7 +122,7 @@ def push(
     Examples:
       sam21convert push my_finetune.pt me/my-sam2 --license apache-2.0 --with-official
       sam21convert push my_finetune.pt me/my-sam2 --example cells.png --point 210,350
-      sam21convert push my_finetune.pt me/my-sam2 --with-onnx --dry-run
+      sam21convert push my_finetune.pt me/my-sam2 --with-onnx --page-space me/my-page
       sam21convert push my_finetune.pt someone/sam2 --create-pr --dry-run --output look
     """
     from ..workflows.publish.needs import check_packages

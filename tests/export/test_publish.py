@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import shutil
 from collections.abc import Callable, Iterator
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from huggingface_hub import ModelCard
+from huggingface_hub import HfApi, ModelCard, RepoFile
 from onnx import numpy_helper
 from PIL import Image
 from transformers import Sam2VideoModel
@@ -21,12 +22,15 @@ from sam21convert import MismatchError, MissingPackageError, UsageError
 from sam21convert.prediction.draw import scene
 from sam21convert.report import share
 from sam21convert.workflows import export_onnx as making
+from sam21convert.workflows.publish import upload
 from sam21convert.workflows.publish.manifest import MANIFEST, read_manifest
 from sam21convert.workflows.publish.needs import check_packages
 from sam21convert.workflows.publish.repository import Repository, compose
+from sam21convert.workflows.publish.upload import RemoteState
 
 from ..support.checkpoints import DEBUG
 from ..support.exports import Exported
+from ..support.hub_server import Fault, Hub, LostAnswer
 from ..support.pushing import Commands, running
 from ..workflows.test_repository import card, digest, programs, ran
 
@@ -174,3 +178,97 @@ def test_they_are_pushed_and_verified(commands: Commands, tmp_path: Path) -> Non
     commands.hub.repo(REPO).write({"onnx/vision_encoder.onnx": b"theirs"})
     refused = commands.push(REPO, "--with-onnx")
     assert "did not write: onnx/vision_encoder.onnx" in refused["error"]
+
+
+class TestPage:
+    SPACE = "org/page"
+    ASKED = ("--with-onnx", "--page-space", SPACE, "--page-cdn")
+
+    @pytest.fixture
+    def hub(self, commands: Commands) -> Hub:
+        hub = commands.hub
+        hub.requests.clear()
+        for key in (REPO, f"spaces/{self.SPACE}"):
+            hub.store.repos.pop(key, None)
+            shutil.rmtree(hub.store.folder / key, ignore_errors=True)
+        return hub
+
+    def test_it_is_a_static_space_that_runs_the_published_graphs(
+        self, commands: Commands, hub: Hub, tmp_path: Path
+    ) -> None:
+        look = tmp_path / "look"
+        planned = commands.push(REPO, *self.ASKED, "--dry-run", "--output", str(look))
+        assert planned["page"]["creates"]
+        assert not {REPO, f"spaces/{self.SPACE}"} & {*hub.store.repos}
+        done = commands.push(REPO, *self.ASKED)
+        assert (done["uploaded"], done["page"]["uploaded"]) == (True, True)
+        assert done["page"]["url"].endswith(f"/spaces/{self.SPACE}")
+        there = hub.store.repos[f"spaces/{self.SPACE}"].files("main")
+        hashes = {name: blob.sha256 for name, blob in there.items() if name != ".gitattributes"}
+        assert hashes == {name: one["sha256"] for name, one in done["page"]["files"].items()}
+        assert hashes == {name: digest(look / "space" / name) for name in hashes}
+        graph = "onnx/vision_encoder.onnx"
+        model = hub.repo(REPO).files("main")
+        assert hashes[f"models/graphs/{graph}"] == model[graph].sha256
+        front = ModelCard.load(look / "space" / "README.md").data.to_dict()
+        assert (front["sdk"], front["title"], front["models"]) == ("static", "page", [REPO])
+        assert b"<script" in there["index.html"].read()
+        assert f"space       {self.SPACE}" in commands.announced
+
+        again = commands.push(REPO, *self.ASKED)
+        assert (again["uploaded"], again["page"]["uploaded"]) == (False, False)
+
+    def test_what_others_have_there_stays(self, commands: Commands, hub: Hub) -> None:
+        front = b"---\nsdk: %s\n---\n# Theirs\n"
+        for files, said in (
+            ({"README.md": front % b"gradio"}, "is a Space of the kind gradio"),
+            ({"README.md": front % b"static", "index.html": b"theirs"}, "index.html"),
+        ):
+            hub.store.create(self.SPACE, files, prefix="spaces/")
+            refused = commands.push(REPO, *self.ASKED)
+            assert said in refused["error"]
+            assert (refused["exit_code"], refused["hint"]) == (3, "name another Space")
+            assert REPO not in hub.store.repos  # nothing was written before
+            shutil.rmtree(hub.store.folder / f"spaces/{self.SPACE}")
+
+    def test_an_answer_that_is_lost_is_asked_for(self, commands: Commands, hub: Hub) -> None:
+        hub.inject(Fault("POST", "/api/spaces/*/commit/*", LostAnswer()))
+        done = commands.push(REPO, *self.ASKED)
+        hub.heal()
+        assert done["page"]["uploaded"]
+        assert len(hub.asked("POST", "/api/spaces/*/commit/*")) == 1
+
+    def test_what_the_hub_holds_is_compared(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (tmp_path / "index.html").write_text("ours")
+        files = {"index.html": tmp_path / "index.html"}
+        for content, wrong in (("ours", False), ("others", True), ("four", True)):
+            raw = content.encode()
+            oid = hashlib.sha1(b"blob %d\0%s" % (len(raw), raw)).hexdigest()
+            there = RepoFile(  # type: ignore[no-untyped-call]
+                path="index.html", size=len(raw), oid=oid, type="file"
+            )
+            state = RemoteState("main", "head", {"index.html": there}, "space")
+            monkeypatch.setattr(upload, "fetch_state", lambda *_, state=state: state)
+            if wrong:
+                with pytest.raises(MismatchError, match="differs from .*: index.html"):
+                    upload.verify(HfApi(), self.SPACE, "main", files, "space")
+            else:
+                assert upload.verify(HfApi(), self.SPACE, "main", files, "space") is state
+
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            (("--page-space", "org/page"), "--page-space: a page runs graphs"),
+            (("--with-onnx", "--page-space", "page"), "expected NAMESPACE/NAME"),
+            (("--with-onnx", "--page-space", "a b/c"), "not a valid name of a Space"),
+            (("--page-cdn",), "--page-cdn: is for a page"),
+            (("--with-onnx", "--page-space", "org/page", "--create-pr"), "exclude each other"),
+        ],
+    )
+    def test_requests_that_cannot_be(
+        self, commands: Commands, hub: Hub, options: tuple[str, ...], message: str
+    ) -> None:
+        refused = commands.push(REPO, *options)
+        assert (refused["exit_code"], message in refused["error"]) == (2, True)

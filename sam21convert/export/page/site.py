@@ -154,6 +154,39 @@ def page(
     target = expanded(Path(out))
     refuse_existing(target, overwrite=overwrite)
     models = tuple(read_export(expanded(Path(folder))) for folder in given)
+    return write_page(
+        models, target, title, cdn=cdn, runtime=runtime, overwrite=overwrite, progress=progress
+    )
+
+
+def write_page(
+    models: tuple[Exported, ...],
+    target: Path,
+    title: str | None,
+    *,
+    cdn: bool,
+    runtime: str | Path | None,
+    overwrite: bool,
+    progress: Progress,
+) -> Page:
+    """Write a page for models that were read; see :func:`page`.
+
+    Args:
+        models: The models, each with the name that the page calls it.
+        target: The folder to write.
+        title: As for :func:`page`.
+        cdn: As for :func:`page`.
+        runtime: As for :func:`page`.
+        overwrite: As for :func:`page`.
+        progress: As for :func:`page`.
+
+    Returns:
+        What was written.
+
+    Raises:
+        UsageError: As :func:`page` does.
+        UnreadableError: As :func:`page` does.
+    """
     names = distinct(models)
     shown_title = title or " and ".join(names)
     with new_folder(target, overwrite=overwrite, without=(_RUNTIME, _MODELS)) as home:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from huggingface_hub import HfApi
 
@@ -11,8 +12,8 @@ from ...errors import UnreadableError
 from ...hub.errors import gave_no_answer
 from .manifest import FileFact
 from .readme import NAME
-from .replace import fetched, written_before
-from .upload import RemoteState, fetch_state, own_proposal
+from .replace import FileChange, fetched, written_before
+from .upload import Kind, RemoteState, fetch_state, own_proposal
 
 
 @dataclass(frozen=True)
@@ -33,9 +34,45 @@ class Present:
     ours: Mapping[str, FileFact] = field(default_factory=dict)
     silence: str | None = None
 
+    def changes(self, files: Mapping[str, Path]) -> dict[str, FileChange]:
+        """Tell what an upload does to each file.
+
+        Args:
+            files: The local files by their paths in the repository.
+
+        Returns:
+            What becomes of each.
+        """
+        return {name: self._change(name, path) for name, path in files.items()}
+
+    def _change(self, name: str, path: Path) -> FileChange:
+        if self.silence is not None:
+            return "upload"
+        if self.state is None or name not in self.state.files:
+            return "new"
+        return "same" if self.state.holds(name, path) else "changed"
+
+    def foreign(self, files: Iterable[str]) -> tuple[str, ...]:
+        """Name what stays as it is.
+
+        Args:
+            files: The paths of the local files in the repository.
+
+        Returns:
+            Paths of the other files there.
+        """
+        there = self.state.files if self.state else ()
+        return tuple(name for name in there if name not in {*files, ".gitattributes"})
+
 
 def ask(
-    api: HfApi, repo_id: str, revision: str | None, title: str | None, *, dry_run: bool
+    api: HfApi,
+    repo_id: str,
+    revision: str | None = None,
+    title: str | None = None,
+    kind: Kind = "model",
+    *,
+    dry_run: bool,
 ) -> Present:
     """Ask the Hub for what is to be changed. A dry run goes on without an answer.
 
@@ -44,6 +81,7 @@ def ask(
         repo_id: The repository, ``namespace/name``.
         revision: A branch or ``refs/pr/N``; None means ``main``.
         title: That of the pull request to open or to continue; None for none.
+        kind: Of the repository.
         dry_run: Whether nothing will be written.
 
     Returns:
@@ -55,7 +93,7 @@ def ask(
         RefusedError: If the Hub lets nobody read it.
     """
     try:
-        state, proposal = _present(api, repo_id, revision, title)
+        state, proposal = _present(api, repo_id, revision, title, kind)
         there = Present(state, proposal, _readme(repo_id, state))
         if state is not None and title is None:
             there = replace(there, ours=written_before(repo_id, state, there.readme))
@@ -67,10 +105,10 @@ def ask(
 
 
 def _present(
-    api: HfApi, repo_id: str, revision: str | None, title: str | None
+    api: HfApi, repo_id: str, revision: str | None, title: str | None, kind: Kind
 ) -> tuple[RemoteState | None, str | None]:
     """The state to change, and the user's open pull request with this title, if one is wanted."""
-    state = fetch_state(api, repo_id, revision or "main")
+    state = fetch_state(api, repo_id, revision or "main", kind)
     if state is None and (title is not None or revision is not None):
         raise UnreadableError(
             f"{repo_id}: no such repository, or your token cannot see it",

@@ -16,7 +16,7 @@ from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
 from ...checkpoint.open import open_checkpoint
 from ...checkpoint.safety.report import Safety, SourceReport
-from ...errors import MismatchError, RefusedError, UnreadableError, UsageError
+from ...errors import MismatchError, RefusedError, UsageError
 from ...hub.download import redacted
 from ...hub.errors import translate_errors
 from ...hub.redaction import redacted_logs, redacted_warnings
@@ -29,24 +29,20 @@ from ...io.output.folders import refuse_file_name
 from ...io.output.temporary import temporary_folder
 from ...io.source import WEIGHTS
 from ...prediction.devices import pick_device
-from ...report import SILENT, Part, Progress, Tone, Toned, size_text, table
+from ...report import SILENT, Part, Progress, Toned, size_text, table
 from .needs import check_packages
 from .present import Present, ask
 from .replace import FileChange, refuse_contradiction, refuse_foreign
 from .repository import Repository, Scenarios, compose
-from .upload import RemoteState, commit, fetch_state
+from .space import TONES, ComposedPage, PageSpace, check_page, compose_page
+from .upload import RemoteState, commit, create, verify
 
 if TYPE_CHECKING:
     from ...comparison.sides import Config
     from ...prediction.prompts import Prompt
     from .example import Example
 
-_TONES: dict[FileChange, Tone] = {
-    "new": "good",
-    "changed": "note",
-    "same": "dim",
-    "upload": "note",
-}
+SPACE = "space"  # the folder of the page in that of a dry run
 MESSAGE = "Upload with sam21convert"
 _NEW_PROPOSAL = "a new pull request"  # shown as the revision until it has one
 
@@ -67,7 +63,9 @@ class Publication(SourceReport, schema="push/1"):
         uploaded: False for a dry run, if nothing had to change, and in the announcement.
         dry_run: Whether writing was turned off.
         asked: False for a dry run in which the Hub gave no answer about the repository.
-        output: The folder to which a dry run has written the files, if one was given.
+        output: The folder to which a dry run has written the files, if one was given; those of the
+            page are in ``space`` there.
+        page: The Space with the page, if one was asked for.
         notes: What else the user has to know.
 
     Example:
@@ -87,7 +85,18 @@ class Publication(SourceReport, schema="push/1"):
     dry_run: bool
     asked: bool
     output: Path | None
+    page: PageSpace | None
     notes: tuple[str, ...]
+
+    @property
+    def holds_all(self) -> bool:
+        """Whether the repository has all files already."""
+        return {*self.changes.values()} == {"same"}
+
+    @property
+    def is_there(self) -> bool:
+        """Whether the Hub has all files already."""
+        return self.holds_all and (self.page is None or self.page.holds_all)
 
     def to_dict(self) -> dict[str, Any]:
         """Give the fields as plain data.
@@ -97,7 +106,8 @@ class Publication(SourceReport, schema="push/1"):
         """
         composed = self.repository.to_dict()
         del composed["folder"]
-        return {**super().to_dict(), "repository": composed}
+        page = None if self.page is None else self.page.to_dict()
+        return {**super().to_dict(), "repository": composed, "page": page}
 
     @property
     def safety(self) -> Safety:
@@ -110,9 +120,9 @@ class Publication(SourceReport, schema="push/1"):
         Returns:
             A table of what is, or would be, on the Hub.
         """
-        if self.uploaded:
+        if self.uploaded or (self.page is not None and self.page.uploaded):
             done = "uploaded; every size and hash on the Hub equals that of the local file"
-        elif set(self.changes.values()) == {"same"}:
+        elif self.is_there:
             done = "nothing to upload: the Hub has all files already"
         elif self.dry_run:
             done = "a dry run: nothing was uploaded"
@@ -124,11 +134,12 @@ class Publication(SourceReport, schema="push/1"):
             ("repository", self.repo_id + (", to be created" if self.creates else "")),
             ("revision", self.revision),
             *(
-                (Toned(change, _TONES[change]), f"{name}, {size_text(files[name].size)}")
+                (Toned(change, TONES[change]), f"{name}, {size_text(files[name].size)}")
                 for name, change in self.changes.items()
             ),
             *(("kept", name) for name in self.foreign),
             *(("note", note) for note in (*self.notes, *self.repository.notes)),
+            *([] if self.page is None else self.page.rows()),
             *([] if self.output is None else [("wrote", str(self.output))]),
             ("done", Toned(done, "good") if self.uploaded else done),
             ("url", self.url),
@@ -147,6 +158,8 @@ def push(
     config: Config = None,
     with_official: bool = False,
     with_onnx: bool = False,
+    page_space: str | None = None,
+    page_cdn: bool = False,
     create_pr: bool = False,
     revision: str | None = None,
     private: bool = False,
@@ -180,6 +193,9 @@ def push(
         with_official: Whether to add the ``.pt`` and the YAML of the official code.
         with_onnx: Whether to add graphs for ONNX runtimes, as :func:`~sam21convert.export_onnx`
             writes them, with those for videos; if ``source`` is an export, its own.
+        page_space: A static Space, ``namespace/name``, for the :func:`~sam21convert.page` that runs
+            these graphs in a browser; it is created if it does not exist.
+        page_cdn: As ``cdn`` of :func:`~sam21convert.page`.
         create_pr: Whether to open a pull request. An open one by the same user with the title
             ``message`` is continued instead.
         revision: A branch or ``refs/pr/N``; None means ``main``.
@@ -222,12 +238,13 @@ def push(
         False
     """
     _check_request(source, repo_id, revision, create_pr=create_pr)
+    check_page(page_space, cdn=page_cdn, with_onnx=with_onnx, create_pr=create_pr)
     check_packages(to, scenarios, with_onnx=with_onnx)
     device = device if scenarios == "none" else pick_device(device, to_compare=True)
-    shown = _example(example, prompts, scenarios)
-    wanted = _wanted(output, dry_run=dry_run)
+    shown, wanted = _example(example, prompts, scenarios), _wanted(output, dry_run=dry_run)
     api = HfApi(library_name="sam21convert")
     there = ask(api, repo_id, revision, message if create_pr else None, dry_run=dry_run)
+    space = ask(api, page_space, kind="space", dry_run=dry_run) if page_space else Present()
     with _scratch() as scratch:
         repository = compose(
             source,
@@ -247,15 +264,12 @@ def push(
             example=shown,
             progress=progress,
         )
-        proposing = create_pr and there.proposal is None
-        target = revision or there.proposal or (_NEW_PROPOSAL if proposing else "main")
-        plan = _plan(repository, there, target, _url(api, repo_id, target), private=private)
-        _refuse(plan, there, proposed=create_pr)
-        if dry_run or {*plan.changes.values()} == {"same"}:
-            return replace(plan, dry_run=dry_run, output=_written(repository, wanted))
+        page = compose_page(repository, scratch, page_space, api, space, page_cdn, progress)
+        plan = _plan(api, repository, page, there, revision, propose=create_pr, private=private)
+        if dry_run or plan.is_there:
+            return replace(plan, dry_run=dry_run, output=_written(plan, page, wanted))
         announce(plan)
-        base = there.state or _created(api, repo_id, private=private)
-        return _uploaded(api, plan, base, message, propose=proposing, progress=progress)
+        return _published(api, plan, page, there.state, message, progress, private=private)
 
 
 def _example(
@@ -295,48 +309,53 @@ def _wanted(output: str | Path | None, *, dry_run: bool) -> Path | None:
     return folder
 
 
-def _written(repository: Repository, output: Path | None) -> Path | None:
-    """Copy the files of the repository to the folder that was asked for."""
+def _written(plan: Publication, page: ComposedPage | None, output: Path | None) -> Path | None:
+    """Copy all files to the folder that was asked for."""
     if output is not None:
+        pages = {} if page is None else {f"{SPACE}/{name}": at for name, at in page.paths.items()}
         with new_folder(output, overwrite=False) as temporary:
-            for name in repository.files:
+            for name, path in {**plan.repository.paths, **pages}.items():
                 (temporary / name).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(repository.folder / name, temporary / name)
+                shutil.copyfile(path, temporary / name)
     return output
 
 
 def _plan(
-    repository: Repository, there: Present, revision: str, url: str, *, private: bool
+    api: HfApi,
+    repository: Repository,
+    page: ComposedPage | None,
+    there: Present,
+    revision: str | None,
+    *,
+    propose: bool,
+    private: bool,
 ) -> Publication:
-    """What an upload changes in the repository, before anything is written."""
+    """What an upload changes in the repository; what would harm files of others is refused."""
+    revision = revision or there.proposal or (_NEW_PROPOSAL if propose else "main")
     state, silence = there.state, there.silence
-    changes = _changes(repository, there)
-    remaining = [name for name in (state.files if state else ()) if name not in changes]
+    changes = there.changes(repository.paths)
     notes = ("the repository exists: its visibility is not changed",) if private and state else ()
     if silence is not None:
         notes = (f"what the repository has is not known, since it was not asked: {silence}",)
+    if state is not None:
+        refuse_contradiction(repository.repo_id, state, changes)
+        if not propose:
+            refuse_foreign(repository.repo_id, state, changes, there.ours)
     return Publication(
         repo_id=repository.repo_id,
         revision=revision,
-        url=url,
+        url=_url(api, repository.repo_id, revision),
         repository=repository,
         changes=changes,
-        foreign=tuple(name for name in remaining if name != ".gitattributes"),
+        foreign=there.foreign(changes),
         creates=state is None and silence is None,
         uploaded=False,
         dry_run=False,
         asked=silence is None,
         output=None,
+        page=None if page is None else page.plan,
         notes=notes,
     )
-
-
-def _refuse(plan: Publication, there: Present, *, proposed: bool) -> None:
-    """Refuse what would harm files of someone else."""
-    if there.state is not None:
-        refuse_contradiction(plan.repo_id, there.state, plan.changes)
-        if not proposed:
-            refuse_foreign(plan.repo_id, there.state, plan.changes, there.ours)
 
 
 def _check_request(
@@ -371,43 +390,12 @@ def _scratch() -> Iterator[Path]:
             ) from error
 
 
-def _changes(repository: Repository, there: Present) -> dict[str, FileChange]:
-    state = there.state
-
-    def change(name: str) -> FileChange:
-        if there.silence is not None:
-            return "upload"
-        if state is None or name not in state.files:
-            return "new"
-        return "same" if state.holds(name, repository.folder / name) else "changed"
-
-    return {name: change(name) for name in repository.files}
-
-
-def _created(api: HfApi, repo_id: str, *, private: bool) -> RemoteState:
-    with translate_errors(repo_id):
-        retry(lambda: api.create_repo(repo_id, private=private or None, exist_ok=True))
-    state = fetch_state(api, repo_id, "main")
-    if state is None:
-        raise UnreadableError(f"{repo_id}: was created but is not visible yet", hint="run again")
-    return state
-
-
 def _verify(api: HfApi, repo_id: str, revision: str, repository: Repository) -> None:
-    """Compare the files on the Hub with the local ones: sizes, hashes, and the weights' header."""
-    state = fetch_state(api, repo_id, revision)
-    folder = repository.folder
-    names = repository.files
-    wrong = [name for name in names if state is None or not state.holds(name, folder / name)]
-    if wrong or state is None:
-        raise MismatchError(
-            f"{repo_id}: differs from the uploaded files: {', '.join(wrong)}",
-            hint="someone may have pushed at the same time; run again",
-        )
+    """Compare the files on the Hub with the local ones, and the header of the weights."""
+    head = verify(api, repo_id, revision, repository.paths).head
     if WEIGHTS not in repository.files:
         return
     with translate_errors(f"{repo_id}/{WEIGHTS}"):
-        head = state.head
         header = retry(lambda: api.parse_safetensors_file_metadata(repo_id, WEIGHTS, revision=head))
     remote = {name: (info.dtype, tuple(info.shape)) for name, info in header.tensors.items()}
     local = open_checkpoint(repository.folder).inventory
@@ -415,6 +403,26 @@ def _verify(api: HfApi, repo_id: str, revision: str, repository: Repository) -> 
         raise MismatchError(
             f"{repo_id}: the header of {WEIGHTS} differs from that of the local file"
         )
+
+
+def _published(
+    api: HfApi,
+    plan: Publication,
+    page: ComposedPage | None,
+    state: RemoteState | None,
+    message: str,
+    progress: Progress,
+    *,
+    private: bool,
+) -> Publication:
+    """Upload the repository, and then the page."""
+    if not plan.holds_all:
+        base = state or create(api, plan.repo_id, private=private)
+        new = plan.revision == _NEW_PROPOSAL
+        plan = _uploaded(api, plan, base, message, propose=new, progress=progress)
+    if page is not None:
+        plan = replace(plan, page=page.uploaded(api, message, progress, private=private))
+    return plan
 
 
 def _uploaded(
@@ -427,8 +435,8 @@ def _uploaded(
     progress: Progress,
 ) -> Publication:
     """Upload what is new or changed, and look at what the Hub then has."""
-    folder, repo_id = plan.repository.folder, plan.repo_id
-    paths = {name: folder / name for name, how in plan.changes.items() if how != "same"}
+    files, repo_id = plan.repository.paths, plan.repo_id
+    paths = {name: files[name] for name, how in plan.changes.items() if how != "same"}
     target = commit(api, repo_id, paths, base, message, propose=propose, progress=progress)
     progress.start("comparing with the Hub", 0)
     _verify(api, repo_id, target, plan.repository)

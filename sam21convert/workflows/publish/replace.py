@@ -37,7 +37,9 @@ def fetched(repo_id: str, name: str, state: RemoteState) -> Path:
         UnreadableError: The Hub cannot be reached.
     """
     with translate_errors(f"{repo_id}/{name}"):
-        return Path(retry(lambda: hf_hub_download(repo_id, name, revision=state.head)))
+        return Path(
+            retry(lambda: hf_hub_download(repo_id, name, revision=state.head, repo_type=state.kind))
+        )
 
 
 def refuse_contradiction(repo_id: str, state: RemoteState, changes: dict[str, FileChange]) -> None:

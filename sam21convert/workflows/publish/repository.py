@@ -70,6 +70,11 @@ class Repository(SourceReport):
     notes: tuple[str, ...]
     safety: Safety
 
+    @property
+    def paths(self) -> dict[str, Path]:
+        """The files on this machine, by their paths in the repository."""
+        return {name: self.folder / name for name in self.files}
+
     def to_dict(self) -> dict[str, Any]:
         """Give the fields as plain data.
 

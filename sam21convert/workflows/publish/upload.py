@@ -12,14 +12,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import starmap
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import BinaryIO, Literal, TypeAlias, cast
 
 from huggingface_hub import CommitOperationAdd, HfApi, RepoFile, errors
 
+from ...errors import MismatchError, UnreadableError
 from ...hub.errors import Failure, translate_errors
 from ...hub.retry import TRIES, retry, wait
 from ...io.data.checksums import git_hash, sha256
 from ...report import Progress, size_text
+
+Kind: TypeAlias = Literal["model", "space"]
 
 
 @dataclass(frozen=True)
@@ -30,11 +33,13 @@ class RemoteState:
         revision: A branch or ``refs/pr/N``.
         head: The id of its newest commit.
         files: The files of that commit, by path.
+        kind: Of the repository.
     """
 
     revision: str
     head: str
     files: Mapping[str, RepoFile]
+    kind: Kind = "model"
 
     def holds(self, name: str, path: Path) -> bool:
         """Tell whether the revision has a file of this name and content.
@@ -54,13 +59,16 @@ class RemoteState:
         return git_hash(path) == file.blob_id
 
 
-def fetch_state(api: HfApi, repo_id: str, revision: str) -> RemoteState | None:
+def fetch_state(
+    api: HfApi, repo_id: str, revision: str, kind: Kind = "model"
+) -> RemoteState | None:
     """Ask the Hub for the state of a revision.
 
     Args:
         api: The client.
         repo_id: The repository, ``namespace/name``.
         revision: A branch or ``refs/pr/N``.
+        kind: Of the repository.
 
     Returns:
         The state; None if there is no such repository, or the token cannot see it.
@@ -71,15 +79,72 @@ def fetch_state(api: HfApi, repo_id: str, revision: str) -> RemoteState | None:
     """
     with translate_errors(repo_id):
         try:
-            head = retry(lambda: api.model_info(repo_id, revision=revision).sha)
+            head = retry(lambda: api.repo_info(repo_id, revision=revision, repo_type=kind).sha)
             assert head is not None
-            tree = api.list_repo_tree(repo_id, recursive=True, revision=head)
+            tree = api.list_repo_tree(repo_id, recursive=True, revision=head, repo_type=kind)
             files = {entry.path: entry for entry in tree if isinstance(entry, RepoFile)}
         except errors.GatedRepoError:
             raise
         except errors.RepositoryNotFoundError:
             return None
-    return RemoteState(revision, head, files)
+    return RemoteState(revision, head, files, kind)
+
+
+def create(api: HfApi, repo_id: str, kind: Kind = "model", *, private: bool = False) -> RemoteState:
+    """Create a repository.
+
+    Args:
+        api: The client.
+        repo_id: The repository, ``namespace/name``.
+        kind: Of the repository; a Space is a static one.
+        private: Whether others may not see it.
+
+    Returns:
+        What it holds.
+
+    Raises:
+        RefusedError: If the user may not.
+        UnreadableError: If the Hub cannot be reached, or does not show it.
+    """
+    sdk = "static" if kind == "space" else None
+    with translate_errors(repo_id):
+        retry(
+            lambda: api.create_repo(
+                repo_id, repo_type=kind, space_sdk=sdk, private=private or None, exist_ok=True
+            )
+        )
+    state = fetch_state(api, repo_id, "main", kind)
+    if state is None:
+        raise UnreadableError(f"{repo_id}: was created but is not visible yet", hint="run again")
+    return state
+
+
+def verify(
+    api: HfApi, repo_id: str, revision: str, files: Mapping[str, Path], kind: Kind = "model"
+) -> RemoteState:
+    """Compare the files on the Hub with local ones, by sizes and hashes.
+
+    Args:
+        api: The client.
+        repo_id: The repository, ``namespace/name``.
+        revision: A branch or ``refs/pr/N``.
+        files: The local files by their paths in the repository.
+        kind: Of the repository.
+
+    Returns:
+        What the Hub has.
+
+    Raises:
+        MismatchError: If it has other files.
+    """
+    state = fetch_state(api, repo_id, revision, kind)
+    wrong = [name for name, path in files.items() if state is None or not state.holds(name, path)]
+    if wrong or state is None:
+        raise MismatchError(
+            f"{repo_id}: differs from the uploaded files: {', '.join(wrong)}",
+            hint="someone may have pushed at the same time; run again",
+        )
+    return state
 
 
 def own_proposal(api: HfApi, repo_id: str, title: str) -> str | None:
@@ -211,13 +276,14 @@ def commit(
                 revision=base.revision,
                 parent_commit=base.head,
                 create_pr=propose,
+                repo_type=base.kind,
             )
         except Exception as error:
             failure = Failure.of(error)
             unsure = unsure or (failure.of_commit and failure.transient)
             if unsure:
                 revision = own_proposal(api, repo_id, message) if propose else base.revision
-                state = None if revision is None else fetch_state(api, repo_id, revision)
+                state = None if revision is None else fetch_state(api, repo_id, revision, base.kind)
                 if state is not None and all(starmap(state.holds, paths.items())):
                     return state.revision
             temporary = failure.transient and not failure.repeated

@@ -143,7 +143,7 @@ def resolve(store: Store, request: Request, repo: Repo, revision: str, path: str
     linked = {
         "X-Linked-Etag": f'"{blob.sha256}"',
         "X-Linked-Size": str(blob.size),
-        "Location": f"{store.storage}/storage/{repo.name}/{blob.sha256}/{path}?sig={SIGNATURE}",
+        "Location": f"{store.storage}/storage/{repo.key}/{blob.sha256}/{path}?sig={SIGNATURE}",
     }
     return Answer(302, headers={**at, **linked})
 
@@ -190,5 +190,5 @@ def _discussion(repo: Repo, each: Discussion) -> dict[str, Any]:
         "isPullRequest": each.is_pull_request,
         "createdAt": each.created,
         "author": {"name": each.author},
-        "repo": {"name": repo.name, "type": "model"},
+        "repo": {"name": repo.name, "type": "space" if repo.prefix else "model"},
     }

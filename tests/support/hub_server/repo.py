@@ -104,12 +104,15 @@ class Objects:
 
 @dataclass
 class Repo:
-    """A model repository. Refs are full names, ``refs/heads/main``, with the hash of a commit."""
+    """A model, or a Space with a ``prefix``. Refs are full names, ``refs/heads/main``, with the
+    hash of a commit.
+    """
 
     name: str
     objects: Objects
     private: bool = False
     gated: bool = False
+    prefix: str = ""
     commits: dict[str, Commit] = field(default_factory=dict)
     refs: dict[str, str] = field(default_factory=dict)
     discussions: list[Discussion] = field(default_factory=list)
@@ -120,6 +123,11 @@ class Repo:
         blob = self.objects.blob(self.objects.receive([text.encode()]), lfs=False)
         first = self._add(None, "initial commit", "", "system", {ATTRIBUTES: blob})
         self.refs["refs/heads/main"] = first.id
+
+    @property
+    def key(self) -> str:
+        """Its name in addresses, and among all repositories."""
+        return f"{self.prefix}{self.name}"
 
     def ref(self, revision: str) -> str:
         """The full name of a branch, a tag or a pull request."""

@@ -25,6 +25,16 @@ def answer(store: Store, request: Request) -> Answer:
                 return writing.validate_yaml(request)
             case method, ("api", "models", org, name, *rest):
                 return _api(store, request, method, f"{org}/{name}", rest)
+            case method, ("api", "spaces", org, name, *rest):
+                return _api(store, request, method, f"{writing.SPACES}{org}/{name}", rest)
+            case (("GET" | "HEAD"), ("spaces", org, name, "resolve", *rest)):
+                repo = store.contents(request, f"{writing.SPACES}{org}/{name}")
+                return reading.resolve(store, request, repo, *_revision(rest))
+            case _, ("storage", "spaces", org, name, oid, *_):
+                return _storage(store, request, f"{writing.SPACES}{org}/{name}", oid)
+            case "POST", ("spaces", org, name, "info", "lfs", *rest):
+                key = f"{writing.SPACES}{org}/{name.removesuffix('.git')}"
+                return _lfs(store, request, key, rest)
             case (("GET" | "HEAD"), (org, name, "resolve", *rest)):
                 repo = store.contents(request, f"{org}/{name}")
                 revision, path = _revision(rest)

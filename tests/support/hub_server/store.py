@@ -28,12 +28,13 @@ class Store:
         *,
         private: bool = False,
         gated: bool = False,
+        prefix: str = "",
     ) -> Repo:
         """A new repository, with these files besides ``.gitattributes``."""
-        repo = Repo(name, Objects(self.folder / name), private, gated)
+        repo = Repo(name, Objects(self.folder / prefix / name), private, gated, prefix)
         if files:
             repo.write(files)
-        self.repos[name] = repo
+        self.repos[repo.key] = repo
         return repo
 
     def url(self, name: str) -> str:
@@ -96,7 +97,7 @@ class Store:
             user = self.proposer(request, name)
             if user.name == discussion.author:
                 return user
-        return self.writer(request, name.partition("/")[0])
+        return self.writer(request, repo.name.partition("/")[0])
 
 
 def _belongs(user: User | None, repo: Repo) -> bool:

@@ -11,18 +11,24 @@ from .policy import SIGNATURE, card_problems
 from .repo import Blob, Repo, now
 from .store import Store
 
+SPACES = "spaces/"
+
 
 def create(store: Store, request: Request) -> Answer:
     asked = request.json()
     namespace = asked.get("organization") or store.signed_in(request).name
     store.writer(request, namespace)
     name = f"{namespace}/{asked['name']}"
-    if name in store.repos:
+    space = asked.get("type") == "space"
+    if space and asked.get("sdk") != "static":
+        raise RefusalError(400, "this server has static Spaces only")
+    prefix = SPACES if space else ""
+    if prefix + name in store.repos:
         said = "You already created this model repo"
         return as_json({"error": said, "url": store.url(name)}, 409)
     private = asked.get("visibility") == "private" or asked.get("private", False)
-    store.create(name, private=private)
-    return as_json({"url": store.url(name), "name": name})
+    store.create(name, private=private, prefix=prefix)
+    return as_json({"url": store.url(prefix + name), "name": name})
 
 
 def validate_yaml(request: Request) -> Answer:
@@ -47,8 +53,8 @@ def branch(store: Store, request: Request, repo: Repo, name: str) -> Answer:
 def _allowed(store: Store, request: Request, repo: Repo, revision: str) -> str:
     """The name of the user, if allowed to commit there or to open a pull request."""
     if "create_pr" in request.query:
-        return store.proposer(request, repo.name).name
-    return store.committer(request, repo.name, revision).name
+        return store.proposer(request, repo.key).name
+    return store.committer(request, repo.key, revision).name
 
 
 def preupload(store: Store, request: Request, repo: Repo, revision: str) -> Answer:
@@ -70,15 +76,15 @@ def batch(store: Store, request: Request, repo: Repo) -> Answer:
     """Where to upload LFS objects; one that the Hub has already needs no action."""
     asked = request.json()
     if "ref" in asked:
-        store.committer(request, repo.name, asked["ref"]["name"])
+        store.committer(request, repo.key, asked["ref"]["name"])
     else:
-        store.proposer(request, repo.name)
+        store.proposer(request, repo.key)
 
     def plan(oid: str, size: int) -> dict[str, Any]:
         if repo.objects.path(oid).exists():
             return {"oid": oid, "size": size}
-        upload = {"href": f"{store.storage}/storage/{repo.name}/{oid}?X-Amz-Signature={SIGNATURE}"}
-        verify = {"href": f"{store.url(repo.name)}.git/info/lfs/verify"}
+        upload = {"href": f"{store.storage}/storage/{repo.key}/{oid}?X-Amz-Signature={SIGNATURE}"}
+        verify = {"href": f"{store.url(repo.key)}.git/info/lfs/verify"}
         return {"oid": oid, "size": size, "actions": {"upload": upload, "verify": verify}}
 
     objects = [plan(each["oid"], each["size"]) for each in asked["objects"]]
@@ -91,7 +97,7 @@ def put(repo: Repo, request: Request, oid: str) -> Answer:
 
 
 def verify(store: Store, request: Request, repo: Repo) -> Answer:
-    store.proposer(request, repo.name)
+    store.proposer(request, repo.key)
     asked = request.json()
     path = repo.objects.path(asked["oid"])
     if not path.is_file() or path.stat().st_size != asked["size"]:
@@ -115,9 +121,9 @@ def commit(store: Store, request: Request, repo: Repo, revision: str) -> Answer:
             base = parent or revision
             num = repo.open_discussion(title, message, author, base=base).num
             revision, parent = f"refs/pr/{num}", None
-            answer["pullRequestUrl"] = f"{store.url(repo.name)}/discussions/{num}"
+            answer["pullRequestUrl"] = f"{store.url(repo.key)}/discussions/{num}"
         made = repo.commit(revision, changes, title, message, author, parent)
-    url = f"{store.url(repo.name)}/commit/{made.id}"
+    url = f"{store.url(repo.key)}/commit/{made.id}"
     return as_json({"success": True, "commitUrl": url, "commitOid": made.id, **answer})
 
 
@@ -132,7 +138,7 @@ def _change(repo: Repo, key: str, value: dict[str, Any]) -> tuple[str, Blob]:
 
 
 def discuss(store: Store, request: Request, repo: Repo) -> Answer:
-    author = store.proposer(request, repo.name).name
+    author = store.proposer(request, repo.key).name
     asked = request.json()
     proposed = asked.get("pullRequest", False)
     status, base = ("draft", "main") if proposed else ("open", None)
@@ -141,7 +147,7 @@ def discuss(store: Store, request: Request, repo: Repo) -> Answer:
 
 
 def change_status(store: Store, request: Request, repo: Repo, num: str) -> Answer:
-    user = store.proposer(request, repo.name)
+    user = store.proposer(request, repo.key)
     found = repo.discussion(num)
     if user.name != found.author:
         store.writer(request, repo.name.partition("/")[0])
