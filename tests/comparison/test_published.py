@@ -40,8 +40,8 @@ def assert_parity(name: str, image_size: int | None, home: Path, scenarios: str)
 
 
 @pytest.mark.parametrize("name", ["sam2.1/sam2.1_hiera_t", "sam2/sam2_hiera_t"])
-def test_tiny_at_256_pixels(name: str, tmp_path: Path) -> None:
-    assert_parity(name, 256, tmp_path, "quick")
+def test_tiny_at_128_pixels(name: str, tmp_path: Path) -> None:
+    assert_parity(name, 128, tmp_path, "quick")
 
 
 @pytest.mark.slow
