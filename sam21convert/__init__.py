@@ -20,6 +20,8 @@ Convert it, without torch:
 
 Prove it, use it, publish it:
     parity                 whether two models compute the same, and where they part
+    evaluate               how well a checkpoint tracks objects: J&F on a data set of videos
+    score                  the same of masks that any program has written, without torch
     push                   publish a proven checkpoint on the Hugging Face Hub
     predict_image          masks of what points and boxes show in a picture
     predict_everything     masks of all that is in a picture
@@ -34,10 +36,10 @@ In memory:
     load_config            the settings of a model: a ModelConfig
 
 Reports: Inspection, Inspections, Verdict, Validation, Difference, Conversion, BatchReport, Pulled,
-Listing, Sample, Exported, Page, ParityReport, Publication, ImagePrediction, VideoPrediction,
-Loading. Errors: Sam21ConvertError and below it UnreadableError, MissingFileError, RefusedError,
-MismatchError, UsageError, MissingPackageError. ProgressBar shows long work, on a terminal or in a
-notebook, and Progress is what to subclass to watch it otherwise.
+Listing, Sample, Exported, Page, ParityReport, Evaluation, Publication, ImagePrediction,
+VideoPrediction, Loading. Errors: Sam21ConvertError and below it UnreadableError, MissingFileError,
+RefusedError, MismatchError, UsageError, MissingPackageError. ProgressBar shows long work, on a
+terminal or in a notebook, and Progress is what to subclass to watch it otherwise.
 
 The model itself, and the API of the official package, are in ``sam21convert.model``. Names are
 loaded when they are first used, so that a program that only inspects files does not import torch.
@@ -76,6 +78,9 @@ if TYPE_CHECKING:
     from .errors import Sam21ConvertError as Sam21ConvertError
     from .errors import UnreadableError as UnreadableError
     from .errors import UsageError as UsageError
+    from .evaluation.api import evaluate as evaluate
+    from .evaluation.api import score as score
+    from .evaluation.report import Evaluation as Evaluation
     from .export.page.site import Page as Page
     from .export.page.site import page as page
     from .hub.listing import Listing as Listing

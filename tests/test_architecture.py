@@ -28,7 +28,7 @@ PACKAGE = ROOT / "sam21convert"
 FLOORS = (
     {"commands"},
     {"workflows"},
-    {"comparison"},
+    {"comparison", "evaluation"},
     {"conversion", "prediction"},
     {"checkpoint"},
     {"hub", "export"},

@@ -20,6 +20,7 @@ from .convert import convert
 from .demo import demo
 from .diff import diff
 from .ending import end_with_fault, end_without_output, say
+from .evaluate import evaluate
 from .inspect import inspect
 from .list import list_published
 from .names import Commands
@@ -170,6 +171,7 @@ for command in (
     convert,
     diff,
     batch,
+    evaluate,
     parity,
     predict,
     pull,

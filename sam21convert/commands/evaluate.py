@@ -1,0 +1,94 @@
+"""``sam21convert evaluate``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from ..errors import UsageError
+from ..progress import ProgressBar
+from ..report import Report
+from .names import Choice
+from .shared import answering, config_option, device_option, json_option, overwrite_option
+
+if TYPE_CHECKING:
+    from ..evaluation.protocols import Protocol
+
+_PROTOCOLS = ("davis", "sav", "lvos", "mosev2")  # not imported, as numpy would be with them
+
+
+@click.command(short_help="Score how well a checkpoint tracks objects: J&F.")
+@click.argument("paths", nargs=-1, required=True, metavar="[CHECKPOINT] DATA")
+@click.option("--score", "scored", metavar="MASKS", help="Score these masks; no CHECKPOINT then.")
+@click.option(
+    "--protocol",
+    type=Choice(_PROTOCOLS),
+    help="Whose rules say which frames and objects count. [default: those of the data set]",
+)
+@click.option("--masks", metavar="OUT", help="Keep the masks in this folder.")
+@click.option("--videos", metavar="LIST", help="Names of videos, or a file with one a line.")
+@config_option
+@click.option("--image-size", type=int, metavar="N", help="Side of the model's input in pixels.")
+@device_option("of the model; auto means a GPU if torch finds one")
+@overwrite_option
+@json_option
+@answering
+def evaluate(
+    paths: tuple[str, ...],
+    scored: str | None,
+    protocol: Protocol | None,
+    masks: str | None,
+    videos: str | None,
+    config: str | None,
+    image_size: int | None,
+    device: str,
+    overwrite: bool,
+    progress: ProgressBar,
+) -> Report:
+    """Score how well a checkpoint tracks the objects of DATA: J, F and J&F in percent.
+
+    DATA is the folder that the archive of DAVIS 2017, SA-V, MOSE, LVOS or YouTube-VOS unpacks to.
+    Objects are tracked from their first true mask, as for SAM 2's published figures. With --score,
+    masks that any program has written are scored, which needs neither frames nor torch.
+
+    \b
+    Examples:
+      sam21convert evaluate model.pt DATA
+      sam21convert evaluate model.pt DATA --masks OUT --protocol sav
+      sam21convert evaluate --score masks DATA
+    """
+    from ..evaluation import api
+    from ..evaluation.datasets import names_in
+
+    names = names_in(videos) if videos is not None else []
+    *checkpoints, data = paths
+    if scored is not None:
+        given = {"--masks": masks, "--config": config, "--image-size": image_size}
+        if unused := [name for name, value in given.items() if value is not None]:
+            raise UsageError(f"{unused[0]}: is for tracking, and --score tracks nothing")
+        if checkpoints:
+            raise UsageError(
+                f"{checkpoints[0]}: expected the data set alone with --score, found a checkpoint "
+                "before it",
+                hint=f"sam21convert evaluate --score {scored} {data}",
+            )
+        return api.score(scored, data, protocol=protocol, videos=names, progress=progress)
+    if len(checkpoints) != 1:
+        raise UsageError(
+            f"{data}: expected a checkpoint before the data set, found {len(checkpoints)}",
+            hint="sam21convert evaluate CHECKPOINT DATA, or sam21convert evaluate --score MASKS "
+            "DATA",
+        )
+    return api.evaluate(
+        checkpoints[0],
+        data,
+        protocol=protocol,
+        masks=masks,
+        videos=names,
+        config=config,
+        image_size=image_size,
+        device=device,
+        overwrite=overwrite,
+        progress=progress,
+    )

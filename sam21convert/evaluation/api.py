@@ -1,0 +1,194 @@
+"""The public functions :func:`evaluate` and :func:`score`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..errors import UsageError
+from ..io.data.checksums import sha256
+from ..io.nearby import expanded, missing
+from ..io.output.atomic import new_folder, refuse_existing
+from ..io.output.folders import refuse_file_name
+from ..io.output.temporary import temporary_folder
+from ..packages import require
+from ..report import SILENT, Progress
+from .datasets import Dataset, Layout, Video, open_dataset
+from .masks import Masks
+from .protocols import ObjectScore, Protocol, score_video
+from .report import Evaluation, summed_up
+
+if TYPE_CHECKING:
+    from ..model.config import ModelConfig
+
+# The rules that belong to a layout. Those of YouTube-VOS need a list of unseen categories, which
+# only its server has; of the others, SA-V's are for objects that appear later.
+_RULES_OF: dict[Layout, Protocol] = {
+    "davis": "davis",
+    "sav": "sav",
+    "lvos": "lvos",
+    "youtube": "sav",
+    "mose": "davis",
+}
+
+
+def score(
+    masks: str | Path,
+    data: str | Path,
+    *,
+    protocol: Protocol | None = None,
+    videos: Sequence[str] = (),
+    progress: Progress = SILENT,
+) -> Evaluation:
+    """Score masks that any program has written; needs neither frames nor torch.
+
+    Args:
+        masks: A folder with a folder for each video, whose masks are arranged and named as the true
+            ones are.
+        data: The root of the data set: what its own archive unpacks to, of DAVIS 2017, SA-V, LVOS,
+            MOSE or YouTube-VOS.
+        protocol: The rules: ``"davis"``, ``"sav"``, ``"lvos"`` or ``"mosev2"``; None for those of
+            the data set.
+        videos: Names of the videos to score; empty for all of the data set, or of its list for
+            validation.
+        progress: Told of each video.
+
+    Returns:
+        The score of each object, and the total.
+
+    Raises:
+        UsageError: If there is no video of a name.
+        UnreadableError: If a file is missing, damaged or of the wrong size.
+        RefusedError: If the data set is arranged in no known way, or the rules do not allow for
+            what the masks hold.
+
+    Example:
+        >>> sam21convert.score("masks", "DATA", protocol="sav").protocol
+        'sav'
+    """
+    require("torch", "score", packages=("PIL",))
+    folder, dataset = expanded(Path(masks)), open_dataset(data)
+    if not folder.is_dir():
+        raise missing(folder)
+    rules = protocol or _RULES_OF[dataset.layout]
+    scores = _scored(dataset, rules, folder, dataset.chosen(videos), progress)
+    return summed_up(
+        dataset.root, dataset.layout, rules, scores, masks=folder, notes=_notes(dataset, protocol)
+    )
+
+
+def evaluate(
+    checkpoint: str | Path,
+    data: str | Path,
+    *,
+    protocol: Protocol | None = None,
+    masks: str | Path | None = None,
+    videos: Sequence[str] = (),
+    config: str | Path | ModelConfig | None = None,
+    image_size: int | None = None,
+    device: str = "auto",
+    overwrite: bool = False,
+    progress: Progress = SILENT,
+) -> Evaluation:
+    """Track the objects of a data set with a checkpoint, and score the masks.
+
+    Objects are tracked as the script does by which SAM 2's published figures were made
+    (``tools/vos_inference.py``): from the first true mask of each, without post-processing, in
+    float32.
+
+    Args:
+        checkpoint: Any checkpoint that :func:`~sam21convert.load_model` takes.
+        data: As for :func:`score`; its frames must be there.
+        protocol: As for :func:`score`.
+        masks: A folder for the masks; None keeps none.
+        videos: As for :func:`score`.
+        config: As for :func:`~sam21convert.load_model`.
+        image_size: As for :func:`~sam21convert.load_model`.
+        device: ``"auto"`` for a GPU if there is one, or a device as torch names it.
+        overwrite: Whether ``masks`` may be a folder that is not empty.
+        progress: Told of the frames of each video.
+
+    Returns:
+        The score of each object, and the total.
+
+    Raises:
+        UsageError: If there is no video of a name, the device is not there, or ``masks`` exists.
+        UnreadableError: If a file is missing, damaged or of the wrong size.
+        RefusedError: As :func:`score` does.
+        Sam21ConvertError: For a checkpoint, as :func:`~sam21convert.load_model` does.
+
+    Example:
+        >>> found = sam21convert.evaluate("model.pt", "DATA")
+        >>> 0 <= found.jf <= 100
+        True
+    """
+    require("torch", "evaluate")
+    from ..checkpoint.open import open_checkpoint
+    from .track import predictor_of, track
+
+    dataset = open_dataset(data)
+    chosen = dataset.chosen(videos)
+    rules = protocol or _RULES_OF[dataset.layout]
+    kept = None if masks is None else expanded(Path(masks))
+    if kept is not None:
+        refuse_file_name(kept)
+        refuse_existing(kept, overwrite=overwrite)
+    progress.start("loading", 0)
+    opened = open_checkpoint(checkpoint, config)
+    predictor = predictor_of(opened, image_size, device)
+    hashes = {str(path): sha256(path) for path in opened.source.files}
+    with _home(kept, overwrite=overwrite) as home:
+        for video in chosen:
+            (home / video.name).mkdir()
+            progress.start(f"tracking {video.name}", 0)
+            track(predictor, video, dataset.layout, home / video.name, progress.advance)
+        scores = _scored(dataset, rules, home, chosen, progress)
+    return summed_up(
+        dataset.root,
+        dataset.layout,
+        rules,
+        scores,
+        checkpoint=opened.source.path,
+        sha256=hashes,
+        masks=kept,
+        notes=_notes(dataset, protocol),
+    )
+
+
+@contextmanager
+def _home(kept: Path | None, *, overwrite: bool) -> Iterator[Path]:
+    """The folder that masks are written to."""
+    if kept is None:
+        with temporary_folder() as folder:
+            yield folder
+        return
+    with new_folder(kept, overwrite=overwrite) as folder:
+        yield folder
+
+
+def _scored(
+    dataset: Dataset,
+    rules: Protocol,
+    folder: Path,
+    videos: Sequence[Video],
+    progress: Progress,
+) -> list[ObjectScore]:
+    progress.start("scoring", len(videos))
+    scores: list[ObjectScore] = []
+    for video in videos:
+        progress.advance(0, video.name)
+        scores += score_video(rules, video, Masks(video.truth), Masks(folder / video.name))
+        progress.advance(1)
+    if not scores:
+        raise UsageError(f"{dataset.root}: no object counts in the chosen videos")
+    return scores
+
+
+def _notes(dataset: Dataset, protocol: Protocol | None) -> Iterator[str]:
+    usual = _RULES_OF[dataset.layout]
+    if dataset.layout == "youtube":
+        yield "YouTube-VOS is scored by its server, with unseen categories apart; this total is not"
+    if protocol not in (None, usual):
+        yield f"data of layout {dataset.layout} is usually scored by the rules of {usual}"

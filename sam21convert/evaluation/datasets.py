@@ -1,0 +1,264 @@
+"""Find the videos of a data set, as its own archive unpacks them.
+
+========  ============================  ======================================  =================
+layout    frames                        true masks                              objects
+========  ============================  ======================================  =================
+davis     JPEGImages/480p/V/00000.jpg   Annotations/480p/V/00000.png            ids in a palette
+sav       JPEGImages_24fps/V/00000.jpg  Annotations_6fps/V/000/00000.png        a folder for each
+lvos      JPEGImages/V/00000001.jpg     Annotations/V/00000001.png              ids, valid_meta.json
+youtube   JPEGImages/V/00000.jpg        Annotations/V/00000.png                 ids, meta.json
+mose      JPEGImages/V/00000.jpg        Annotations/V/00000.png                 ids
+========  ============================  ======================================  =================
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from ..errors import RefusedError, UnreadableError, UsageError, did_you_mean, nearest
+from ..io.nearby import expanded, missing
+from ..io.text import parse_json, read_text
+
+Layout = Literal["davis", "sav", "lvos", "youtube", "mose"]
+
+_RESOLUTIONS = ("480p", "Full-Resolution", "1080p")
+_LISTS = ("ImageSets/2017/val.txt", "sav_val.txt", "sav_test.txt")
+_ANNOTATIONS = ("Annotations_6fps", "Annotations")
+_LARGEST = 1 << 26  # bytes of a file about objects; that of YouTube-VOS has 5 MB
+_FRAMES = ("JPEGImages_24fps", "JPEGImages")
+
+
+class Span(NamedTuple):
+    """When an object of LVOS is to be seen.
+
+    Attributes:
+        start: Number of its first frame.
+        end: Number of its last frame.
+        frames: Number of its annotated frames.
+    """
+
+    start: int
+    end: int
+    frames: int
+
+
+@dataclass(frozen=True)
+class Video:
+    """A video of a data set.
+
+    Attributes:
+        name: Its name.
+        frames: The folder of its JPEGs, which need not exist to score masks.
+        truth: The folder of its true masks.
+        objects_apart: Whether each object has a folder of its own in it.
+        stated: What a file of the data set says of its objects.
+    """
+
+    name: str
+    frames: Path
+    truth: Path
+    objects_apart: bool = False
+    stated: Any = None
+
+    def objects(self) -> list[str]:
+        """The ids of its objects, as a file of the data set lists them; empty if none does."""
+        listed = self.stated.get("objects") if isinstance(self.stated, dict) else None
+        return [str(one) for one in listed] if isinstance(listed, (list, dict)) else []
+
+    def object_names(self, folder: Path) -> list[str]:
+        """The folders of its objects.
+
+        Args:
+            folder: The folder that holds them.
+
+        Returns:
+            Their names, sorted.
+
+        Raises:
+            UnreadableError: If there is none.
+        """
+        if not folder.is_dir():
+            raise missing(folder)
+        names = sorted(path.name for path in folder.iterdir() if path.is_dir())
+        if not names:
+            raise UnreadableError(f"{folder}: expected a folder for each object, found none")
+        return names
+
+    def spans(self) -> dict[str, Span]:
+        """When its objects are to be seen, as LVOS states it.
+
+        Returns:
+            The spans by id.
+
+        Raises:
+            UnreadableError: If the file does not tell them.
+        """
+        found = {}
+        for name in self.objects():
+            stated = self.stated["objects"][name]
+            try:
+                times = stated["frame_range"]
+                span = (int(times["start"]), int(times["end"]), int(times["frame_nums"]))
+            except (KeyError, TypeError, ValueError) as error:
+                raise UnreadableError(
+                    f"{self.name}: expected start, end and frame_nums in the frame_range of object "
+                    f"{name}, found {json.dumps(stated)[:80]}"
+                ) from error
+            found[name] = Span(*span)
+        if not found:
+            raise UnreadableError(
+                f"{self.name}: expected its objects in valid_meta.json, as LVOS' rules need them; "
+                "found none",
+                hint="--protocol sav needs no such file",
+            )
+        return found
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A data set on this machine.
+
+    Attributes:
+        root: Its folder.
+        layout: How its files are arranged.
+        videos: Its videos, by name.
+    """
+
+    root: Path
+    layout: Layout
+    videos: tuple[Video, ...]
+
+    def chosen(self, names: Sequence[str]) -> tuple[Video, ...]:
+        """Some of the videos.
+
+        Args:
+            names: Their names; empty for all.
+
+        Returns:
+            The videos, in the order of the data set.
+
+        Raises:
+            UsageError: If there is no video of that name.
+        """
+        known = {video.name for video in self.videos}
+        for name in names:
+            if name not in known:
+                raise UsageError(
+                    f"{self.root}: there is no video {name}",
+                    hint=did_you_mean(nearest(name, known), f"it has {len(known)} others"),
+                )
+        return tuple(video for video in self.videos if not names or video.name in names)
+
+
+def open_dataset(data: str | Path) -> Dataset:
+    """Recognise a data set by the names of its folders and files.
+
+    Args:
+        data: What its archive unpacks to, or a folder that holds nothing but that.
+
+    Returns:
+        The data set, with the videos of its list for validation if it has one.
+
+    Raises:
+        UnreadableError: If there is no such folder, or a file in it cannot be read.
+        RefusedError: If it is arranged in none of the ways that are known.
+    """
+    root = expanded(Path(data))
+    if not root.is_dir():
+        raise missing(root)
+    truth = _annotations(root)
+    if truth is None:
+        inner = [path for path in root.iterdir() if path.is_dir()]
+        deeper = [path for path in inner if _annotations(path) is not None]
+        if len(deeper) != 1:
+            raise RefusedError(
+                f"{root}: expected a folder Annotations or Annotations_6fps, as DAVIS, MOSE, LVOS, "
+                f"YouTube-VOS and SA-V have it, found {_seen(inner)}",
+                hint="name the folder that holds it",
+            )
+        root = deeper[0]
+        truth = _annotations(root)
+    assert truth is not None
+    frames = next((root / name for name in _FRAMES if (root / name).is_dir()), root / _FRAMES[-1])
+    layout: Layout = "sav" if truth.name == _ANNOTATIONS[0] else "mose"
+    for name in _RESOLUTIONS:
+        if (truth / name).is_dir():
+            truth, frames, layout = truth / name, frames / name, "davis"
+            break
+    stated, kind = _stated(root)
+    videos = tuple(_videos(root, truth, frames, stated))
+    if not videos:
+        raise RefusedError(f"{truth}: expected a folder with masks for each video, found none")
+    if layout == "mose" and any(video.objects_apart for video in videos):
+        layout = "sav"
+    return Dataset(root, kind if kind and layout == "mose" else layout, videos)
+
+
+def _annotations(root: Path) -> Path | None:
+    return next((root / name for name in _ANNOTATIONS if (root / name).is_dir()), None)
+
+
+def _seen(folders: Sequence[Path]) -> str:
+    names = ", ".join(sorted(path.name for path in folders)[:3])
+    return f"the folders {names}" if names else "no folder"
+
+
+def _videos(root: Path, truth: Path, frames: Path, stated: Mapping[str, Any]) -> Iterator[Video]:
+    there = {path.name: path for path in truth.iterdir() if path.is_dir()}
+    for name in _listed(root, there):
+        apart = any(path.is_dir() for path in there[name].iterdir())
+        yield Video(name, frames / name, there[name], apart, stated.get(name))
+
+
+def _listed(root: Path, there: Mapping[str, Path]) -> list[str]:
+    """The videos for validation, if a list says which; else all that have masks."""
+    for path in (root / name for name in _LISTS):
+        if path.is_file():
+            names = path.read_text("utf-8", errors="replace").split()
+            absent = [name for name in names if name not in there]
+            if absent:
+                raise UnreadableError(
+                    f"{path}: lists {absent[0]}, which has no masks",
+                    hint="unpack all of the data set, or name the videos by --videos",
+                )
+            return sorted({*names})
+    return sorted(there)
+
+
+def _stated(root: Path) -> tuple[Mapping[str, Any], Layout | None]:
+    """What a file says of the objects, by video, and whose file it is."""
+    for path in sorted(root.glob("*meta*.json")):
+        content = parse_json(path, read_text(path, _LARGEST))
+        videos = content.get("videos") if isinstance(content, dict) else None
+        if not isinstance(videos, dict):
+            continue
+        objects = [of.get("objects") for of in videos.values() if isinstance(of, dict)]
+        named = [one for of in objects if isinstance(of, dict) for one in of.values()]
+        if any("frame_range" in one for one in named if isinstance(one, dict)):
+            return videos, "lvos"
+        return videos, "youtube" if named else None
+    return {}, None
+
+
+def names_in(text: str) -> list[str]:
+    """Read which videos are wanted.
+
+    Args:
+        text: Names separated by commas, or a text file with one a line.
+
+    Returns:
+        The names.
+
+    Raises:
+        UsageError: If there is none.
+    """
+    path = expanded(Path(text))
+    listed = path.read_text("utf-8").split() if path.is_file() else text.split(",")
+    names = [name.strip() for name in listed if name.strip()]
+    if not names:
+        raise UsageError(f"{text!r}: expected names of videos, or a file with one a line")
+    return names

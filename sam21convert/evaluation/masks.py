@@ -1,0 +1,168 @@
+"""Read and write masks of videos as data sets keep them: PNGs that hold ids, not colours."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from ..errors import MissingFileError, RefusedError, UnreadableError
+from ..io.nearby import missing
+from ..model.pictures import MediaError, load_picture
+from .measure import Mask
+
+Ids = NDArray[np.integer]  # H x W: the id of the object that each pixel belongs to, or 0
+
+_MODES = ("1", "L", "P", "I", "I;16")  # of Pillow, in which a pixel is one number
+
+
+def read_ids(path: Path) -> Ids:
+    """Read a mask whose pixels are ids.
+
+    Args:
+        path: A PNG with a palette, or in shades of grey.
+
+    Returns:
+        The ids, ``H x W``; those of a palette are its indices.
+
+    Raises:
+        MissingFileError: If there is no such file.
+        UnreadableError: If it cannot be read or is damaged.
+        RefusedError: If its pixels are colours.
+    """
+    if not path.exists():
+        raise missing(path)
+    try:
+        picture = load_picture(path)
+    except MediaError as error:
+        kind = RefusedError if error.intact else UnreadableError
+        raise kind(str(error), hint=error.hint) from error
+    except OSError as error:
+        raise UnreadableError(f"{path}: {error}") from error
+    if picture.mode not in _MODES:
+        raise RefusedError(
+            f"{path}: expected ids of objects, as indices of a palette or shades of grey, found "
+            f"colours (Pillow's mode {picture.mode})",
+            hint="save the indices: Image.fromarray(ids), with putpalette for colours to look at",
+        )
+    ids = np.asarray(picture)
+    return ids.astype(np.uint8) if ids.dtype == bool else ids
+
+
+def write_ids(path: Path, ids: NDArray[np.uint8], palette: bytes | None) -> None:
+    """Write a mask whose pixels are ids.
+
+    Args:
+        path: The PNG to write.
+        ids: The ids, ``H x W``.
+        palette: Colours to show them in, three bytes each; None for shades of grey. It is filled up
+            to 256 colours: with fewer, the file would not hold larger ids.
+    """
+    picture = Image.fromarray(ids)
+    if palette is not None:
+        picture.putpalette(palette.ljust(768, b"\0"))
+    picture.save(path)
+
+
+@dataclass(frozen=True)
+class Masks:
+    """The masks of one video, or of one object in it.
+
+    Attributes:
+        folder: The folder with a PNG for each frame.
+        of_one: Whether they are of one object: what is not 0 belongs to it, and has the id 1.
+    """
+
+    folder: Path
+    of_one: bool = False
+
+    def names(self) -> list[str]:
+        """The names of the frames that have a mask, without ``.png``, sorted as text.
+
+        Raises:
+            MissingFileError: If there is no such folder.
+        """
+        if not self.folder.is_dir():
+            raise missing(self.folder)
+        return sorted(path.stem for path in self.folder.iterdir() if path.suffix == ".png")
+
+    def read(self, name: str, shape: tuple[int, ...] | None = None) -> Ids:
+        """Read the mask of a frame.
+
+        Args:
+            name: The name of the frame.
+            shape: The height and width that it must have; None for any.
+
+        Returns:
+            The ids, ``H x W``.
+
+        Raises:
+            UnreadableError: If it is missing, damaged, or of another size.
+            RefusedError: If its pixels are colours, or ids of several objects in place of one.
+        """
+        path = self.folder / f"{name}.png"
+        if not path.exists() and self.folder.is_dir():
+            raise MissingFileError(f"{path}: there is no mask of frame {name}")
+        ids = read_ids(path)
+        if shape is not None and ids.shape != shape:
+            height, width = ids.shape
+            raise UnreadableError(
+                f"{path}: expected {shape[1]} x {shape[0]} pixels (width x height), as the true "
+                f"mask has, found {width} x {height}"
+            )
+        if not self.of_one:
+            return ids
+        values = ids_in(ids)
+        if len(values) > 1:
+            raise RefusedError(
+                f"{path}: expected one object in a file, found the ids "
+                f"{', '.join(map(str, values[:3]))}"
+            )
+        return (ids > 0).astype(np.uint8)
+
+    def of_object(self, name: str) -> Masks:
+        """The masks of one object, where each has a folder of its own.
+
+        Args:
+            name: The name of the folder.
+
+        Returns:
+            The masks.
+        """
+        return Masks(self.folder / name, of_one=True)
+
+
+def ids_in(ids: Ids) -> list[int]:
+    """The ids of the objects in a mask.
+
+    Args:
+        ids: The mask.
+
+    Returns:
+        The ids but 0, the smallest first.
+    """
+    if ids.dtype == np.uint8:  # counting is faster than sorting
+        found = np.flatnonzero(np.bincount(ids.ravel(), minlength=1))
+    else:
+        found = np.unique(ids)
+    return [int(one) for one in found if one]
+
+
+def one_picture(masks: Mapping[int, Mask], shape: tuple[int, int]) -> NDArray[np.uint8]:
+    """Put the masks of several objects into one picture of ids.
+
+    Args:
+        masks: The masks by id, from 1 to 255; where two overlap, the smaller id wins.
+        shape: Height and width of the picture.
+
+    Returns:
+        The ids, ``H x W``.
+    """
+    ids = np.zeros(shape, np.uint8)
+    for number in sorted(masks, reverse=True):
+        ids[masks[number]] = number
+    return ids

@@ -1,0 +1,170 @@
+"""The answer of an evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..report import Line, Part, Report, Table, heading, labelled, one_line, table
+from .datasets import Layout
+from .protocols import ObjectScore, Protocol, total
+
+_SHOWN = 5  # of the objects, those with the lowest J&F
+_TITLES = {
+    "v": "V",
+    "classic_f": "F with the usual width",
+    "disappear_jf": "J&F while gone",
+    "reappear_jf": "J&F after coming back",
+}
+
+
+@dataclass(frozen=True)
+class Evaluation(Report, schema="evaluate/1"):
+    """The answer of :func:`~sam21convert.evaluate` and :func:`~sam21convert.score`.
+
+    Attributes:
+        data: The data set.
+        layout: How its files are arranged: ``davis``, ``sav``, ``lvos``, ``youtube`` or ``mose``.
+        protocol: The rules of the score: ``davis``, ``sav``, ``lvos`` or ``mosev2``.
+        checkpoint: The checkpoint that has tracked the objects; None if masks were scored.
+        sha256: The SHA-256 of each of its files.
+        masks: The folder of the scored masks; None if they were not kept.
+        videos: Number of videos.
+        objects: Number of objects that count.
+        frames: Number of frames that count, each once for every object.
+        j: J in percent: see :func:`~sam21convert.evaluation.protocols.total`.
+        f: F in percent.
+        jf: J&F in percent.
+        per_object: The scores of the objects.
+        notes: What the figures depend on.
+
+    Example:
+        >>> found = sam21convert.score("masks", "DATA")
+        >>> found.protocol, found.objects, round(found.jf, 1)
+        ('davis', 1, 100.0)
+    """
+
+    data: Path
+    layout: Layout
+    protocol: Protocol
+    checkpoint: Path | None
+    sha256: dict[str, str]
+    masks: Path | None
+    videos: int
+    objects: int
+    frames: int
+    j: float
+    f: float
+    jf: float
+    per_object: tuple[ObjectScore, ...]
+    notes: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give the fields as plain data.
+
+        Returns:
+            Field name to value, the score of each object as a dict.
+        """
+        objects = [
+            {
+                "video": one.video,
+                "object": one.object,
+                "j": one.j,
+                "f": one.f,
+                "jf": one.jf,
+                "frames": one.frames,
+                **one.more,
+            }
+            for one in self.per_object
+        ]
+        return {**super().to_dict(), "per_object": objects}
+
+    def shown(self) -> list[Part]:
+        """What people see.
+
+        Returns:
+            The result, and the objects with the lowest J&F.
+        """
+        read = self.checkpoint or self.masks
+        facts = [
+            ("scored", str(read)),
+            ("data", f"{self.data} (layout {self.layout})"),
+            (
+                "rules",
+                f"{self.protocol}: {self.videos:,} videos, {self.objects:,} objects, "
+                f"{self.frames:,} frames of objects",
+            ),
+            ("J&F", f"{self.jf:.1f}   J {self.j:.1f}   F {self.f:.1f}"),
+            *((_TITLES[name], f"{value:.1f}") for name, value in self._more()),
+        ]
+        lowest = sorted(self.per_object, key=lambda one: one.jf)[:_SHOWN]
+        rows = [
+            (
+                one_line(one.video),
+                one_line(one.object),
+                f"{one.jf:.1f}",
+                f"{one.j:.1f}",
+                f"{one.f:.1f}",
+                f"{one.frames}",
+            )
+            for one in lowest
+        ]
+        names = heading(["lowest", "object", "J&F", "J", "F", "frames"])
+        lowest_rows = Table((names, *rows), gives=0, right=(2, 3, 4, 5))
+        return [table(facts), Line(()), lowest_rows, *(labelled("note", n) for n in self.notes)]
+
+    def _more(self) -> Iterator[tuple[str, float]]:
+        """Means of what the protocol measures besides."""
+        for name in _TITLES:
+            values = [one.more[name] for one in self.per_object if one.more.get(name) is not None]
+            if values:
+                yield name, float(np.mean([value for value in values if value is not None]))
+
+
+def summed_up(
+    data: Path,
+    layout: Layout,
+    protocol: Protocol,
+    scores: Sequence[ObjectScore],
+    *,
+    checkpoint: Path | None = None,
+    sha256: dict[str, str] | None = None,
+    masks: Path | None = None,
+    notes: Iterable[str] = (),
+) -> Evaluation:
+    """Make the report of the scores of all objects.
+
+    Args:
+        data: The data set.
+        layout: Its layout.
+        protocol: The rules.
+        scores: The scores, at least one.
+        checkpoint: As for :class:`Evaluation`.
+        sha256: As for :class:`Evaluation`.
+        masks: As for :class:`Evaluation`.
+        notes: As for :class:`Evaluation`.
+
+    Returns:
+        The report.
+    """
+    j, f, jf = total(protocol, scores)
+    return Evaluation(
+        data=data,
+        layout=layout,
+        protocol=protocol,
+        checkpoint=checkpoint,
+        sha256=sha256 or {},
+        masks=masks,
+        videos=len({one.video for one in scores}),
+        objects=len(scores),
+        frames=sum(one.frames for one in scores),
+        j=j,
+        f=f,
+        jf=jf,
+        per_object=tuple(scores),
+        notes=tuple(notes),
+    )

@@ -1,0 +1,191 @@
+"""Track the objects of a data set's videos, by the rules of the official script for them.
+
+As ``tools/vos_inference.py`` of the official repository does: the first true mask of each object is
+its prompt, nothing is done to masks afterwards, and where a picture holds the masks of all objects,
+no two of them overlap. Objects that appear later are tracked one by one, each from its first mask.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ..checkpoint.open import Checkpoint
+from ..errors import RefusedError, UnreadableError
+from ..io.nearby import missing
+from ..io.output.temporary import temporary_folder
+from ..model.inference_state import Session
+from ..model.pictures import numbered
+from ..model.video_predictor import SAM2VideoPredictor
+from ..prediction.devices import pick_device
+from ..prediction.load import load_onto, with_image_size
+from ..prediction.media import as_ours
+from .datasets import Layout, Video
+from .masks import Masks, ids_in, one_picture, write_ids
+from .measure import Mask
+
+_LATER: frozenset[Layout] = frozenset({"lvos", "youtube"})  # where objects appear later
+# Of ids that follow each other no two look alike: each bit of an id is a bit of a colour.
+_PALETTE = bytes(
+    sum(((number >> (3 * at + channel)) & 1) << (7 - at) for at in range(3))
+    for number in range(256)
+    for channel in range(3)
+)
+
+Prompts = Mapping[int, tuple[int, Mask]]  # by id: the frame of the first mask, and the mask
+
+
+def predictor_of(opened: Checkpoint, image_size: int | None, device: str) -> SAM2VideoPredictor:
+    """Load a checkpoint as the official script does: in float32, without post-processing.
+
+    Args:
+        opened: The checkpoint.
+        image_size: Side of the model's input in pixels; None for what its config says.
+        device: As for :func:`~sam21convert.load_model`.
+
+    Returns:
+        The predictor.
+
+    Raises:
+        Sam21ConvertError: As :func:`~sam21convert.load_model` does.
+    """
+    sized = with_image_size(image_size)
+    predictor, _ = load_onto(
+        SAM2VideoPredictor,
+        opened.source.path,
+        None,
+        change=lambda config: replace(sized(config), dynamic_multimask_via_stability=False),
+        device=pick_device(device),
+        dtype=torch.float32,
+        opened=opened,
+    )
+    return predictor
+
+
+def track(
+    predictor: SAM2VideoPredictor,
+    video: Video,
+    layout: Layout,
+    folder: Path,
+    tell: Callable[[int], None] = lambda frames: None,
+) -> None:
+    """Track the objects of a video and write their masks as its layout has them.
+
+    Args:
+        predictor: The model, built without post-processing. Whether masks may overlap is set here.
+        video: The video.
+        layout: The layout of its data set.
+        folder: Where to write: a PNG for each frame, or for each object and frame.
+        tell: Told of frames that were tracked.
+
+    Raises:
+        UnreadableError: If frames or masks are missing, damaged or of other sizes.
+        RefusedError: If there is no object to track.
+    """
+    names = _frame_names(video)
+    prompts = _prompts(video, names, later=layout in _LATER)
+    predictor.non_overlap_masks = not video.objects_apart
+    try:
+        state = predictor.init_state(str(video.frames), offload_video_to_cpu=True)
+    except ValueError as error:
+        raise as_ours(error) from error
+    shape = state.video_height, state.video_width
+    for number, (_, mask) in prompts.items():
+        if mask.shape != shape:
+            raise UnreadableError(
+                f"{video.truth}: object {number} has a mask of {mask.shape[1]} x {mask.shape[0]} "
+                f"pixels (width x height), and the frames have {shape[1]} x {shape[0]}"
+            )
+    if layout in _LATER:
+        _one_by_one(predictor, state, prompts, names, folder, tell)
+        return
+    for number, (frame, mask) in prompts.items():
+        predictor.add_new_mask(state, frame, number, mask)
+    for frame, numbers, logits in predictor.propagate_in_video(state):
+        found = (logits[:, 0] > 0).cpu().numpy()
+        masks = {int(str(number)): mask for number, mask in zip(numbers, found, strict=True)}
+        if video.objects_apart:
+            for number, mask in masks.items():
+                own = folder / f"{number:03d}"
+                own.mkdir(exist_ok=True)  # named as the official script names it
+                write_ids(own / f"{names[frame]}.png", mask.astype(np.uint8), None)
+        else:
+            _write(folder / f"{names[frame]}.png", one_picture(masks, shape))
+        tell(1)
+
+
+def _one_by_one(
+    predictor: SAM2VideoPredictor,
+    state: Session,
+    prompts: Prompts,
+    names: Sequence[str],
+    folder: Path,
+    tell: Callable[[int], None],
+) -> None:
+    """Track each object by itself, forwards from its first mask; a pixel is that of the highest."""
+    shape = len(names), state.video_height, state.video_width
+    with temporary_folder() as scratch:
+        # Files, as the logits of a long video do not fit into memory.
+        highest = np.lib.format.open_memmap(scratch / "highest.npy", "w+", np.float32, shape)
+        owner = np.lib.format.open_memmap(scratch / "owner.npy", "w+", np.uint8, shape)
+        for number, (first, mask) in prompts.items():
+            predictor.reset_state(state)
+            predictor.add_new_mask(state, first, number, mask)
+            for at, _, logits in predictor.propagate_in_video(state, first):
+                found = logits[0, 0].cpu().numpy()
+                above = found > highest[at]  # which is 0 where there is no object yet
+                highest[at][above] = found[above]
+                owner[at][above] = number
+                tell(1)
+        for frame, name in enumerate(names):
+            _write(folder / f"{name}.png", owner[frame])
+
+
+def _write(path: Path, ids: NDArray[np.uint8]) -> None:
+    write_ids(path, np.asarray(ids), _PALETTE)
+
+
+def _frame_names(video: Video) -> list[str]:
+    if not video.frames.is_dir():
+        raise missing(video.frames)
+    try:
+        return [path.stem for path in numbered(video.frames)]
+    except ValueError as error:
+        raise as_ours(error) from error
+
+
+def _prompts(video: Video, names: list[str], *, later: bool) -> Prompts:
+    """The first mask of each object: on the first frame, or on any."""
+    found: dict[int, tuple[int, Mask]] = {}
+    sources = (
+        {int(name): Masks(video.truth / name, of_one=True) for name in _numbers(video)}
+        if video.objects_apart
+        else {0: Masks(video.truth)}
+    )
+    for number, masks in sources.items():
+        annotated = {*masks.names()}
+        frames = [at for at, name in enumerate(names) if name in annotated]
+        for at in frames if later else frames[:1]:
+            ids = masks.read(names[at])
+            for one in ids_in(ids):
+                found.setdefault(number or one, (at, ids == one))
+        if not later and (not frames or frames[0]):
+            raise UnreadableError(
+                f"{masks.folder}: expected a mask of the first frame, {names[0]}, from which the "
+                "objects are tracked; found none"
+            )
+    if not found:
+        raise RefusedError(f"{video.truth}: the masks show no object to track")
+    return dict(sorted(found.items()))
+
+
+def _numbers(video: Video) -> Iterator[str]:
+    for name in video.object_names(video.truth):
+        if not name.isdecimal():
+            raise UnreadableError(f"{video.truth / name}: expected objects named by their numbers")
+        yield name
