@@ -130,6 +130,8 @@ _NAMES = {
         "UnreadableError",
         "UsageError",
     ),
+    "evaluation.api": ("evaluate", "score"),
+    "evaluation.report": ("Evaluation",),
     "export.page.site": ("Page", "page"),
     "hub.listing": ("Listing", "published_checkpoints"),
     "model.config": ("ModelConfig",),

@@ -225,7 +225,7 @@ def _listed(root: Path, there: Mapping[str, Path]) -> list[str]:
                     f"{path}: lists {absent[0]}, which has no masks",
                     hint="unpack all of the data set, or name the videos by --videos",
                 )
-            return sorted({*names})
+            return [*dict.fromkeys(names)]  # in its order, in which DAVIS adds the videos up
     return sorted(there)
 
 
