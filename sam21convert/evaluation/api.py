@@ -142,8 +142,7 @@ def evaluate(
     with _home(kept, overwrite=overwrite) as home:
         for video in chosen:
             (home / video.name).mkdir()
-            progress.start(f"tracking {video.name}", 0)
-            track(predictor, video, dataset.layout, home / video.name, progress.advance)
+            track(predictor, video, dataset.layout, home / video.name, progress)
         scores = _scored(dataset, rules, home, chosen, progress)
     return summed_up(
         dataset.root,

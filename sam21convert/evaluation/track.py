@@ -7,7 +7,7 @@ no two of them overlap. Objects that appear later are tracked one by one, each f
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,6 +25,7 @@ from ..model.video_predictor import SAM2VideoPredictor
 from ..prediction.devices import pick_device
 from ..prediction.load import load_onto, with_image_size
 from ..prediction.media import as_ours
+from ..report import SILENT, Progress
 from .datasets import Layout, Video
 from .masks import Masks, ids_in, one_picture, write_ids
 from .measure import Mask
@@ -72,7 +73,7 @@ def track(
     video: Video,
     layout: Layout,
     folder: Path,
-    tell: Callable[[int], None] = lambda frames: None,
+    progress: Progress = SILENT,
 ) -> None:
     """Track the objects of a video and write their masks as its layout has them.
 
@@ -81,7 +82,7 @@ def track(
         video: The video.
         layout: The layout of its data set.
         folder: Where to write: a PNG for each frame, or for each object and frame.
-        tell: Told of frames that were tracked.
+        progress: Told of the frames, once for every object that is tracked by itself.
 
     Raises:
         UnreadableError: If frames or masks are missing, damaged or of other sizes.
@@ -101,9 +102,12 @@ def track(
                 f"{video.truth}: object {number} has a mask of {mask.shape[1]} x {mask.shape[0]} "
                 f"pixels (width x height), and the frames have {shape[1]} x {shape[0]}"
             )
+    label = f"tracking {video.name}"
     if layout in _LATER:
-        _one_by_one(predictor, state, prompts, names, folder, tell)
+        progress.start(label, sum(len(names) - first for first, _ in prompts.values()))
+        _one_by_one(predictor, state, prompts, names, folder, progress)
         return
+    progress.start(label, len(names))
     for number, (frame, mask) in prompts.items():
         predictor.add_new_mask(state, frame, number, mask)
     for frame, numbers, logits in predictor.propagate_in_video(state):
@@ -116,7 +120,7 @@ def track(
                 write_ids(own / f"{names[frame]}.png", mask.astype(np.uint8), None)
         else:
             _write(folder / f"{names[frame]}.png", one_picture(masks, shape))
-        tell(1)
+        progress.advance(1)
 
 
 def _one_by_one(
@@ -125,7 +129,7 @@ def _one_by_one(
     prompts: Prompts,
     names: Sequence[str],
     folder: Path,
-    tell: Callable[[int], None],
+    progress: Progress,
 ) -> None:
     """Track each object by itself, forwards from its first mask; a pixel is that of the highest."""
     shape = len(names), state.video_height, state.video_width
@@ -141,7 +145,7 @@ def _one_by_one(
                 above = found > highest[at]  # which is 0 where there is no object yet
                 highest[at][above] = found[above]
                 owner[at][above] = number
-                tell(1)
+                progress.advance(1)
         for frame, name in enumerate(names):
             _write(folder / f"{name}.png", owner[frame])
 
@@ -162,23 +166,21 @@ def _frame_names(video: Video) -> list[str]:
 def _prompts(video: Video, names: list[str], *, later: bool) -> Prompts:
     """The first mask of each object: on the first frame, or on any."""
     found: dict[int, tuple[int, Mask]] = {}
-    sources = (
-        {int(name): Masks(video.truth / name, of_one=True) for name in _numbers(video)}
-        if video.objects_apart
-        else {0: Masks(video.truth)}
-    )
+    sources: dict[int | None, Masks] = {None: Masks(video.truth)}  # by the id of their one object
+    if video.objects_apart:
+        sources = {int(name): Masks(video.truth / name, of_one=True) for name in _numbers(video)}
     for number, masks in sources.items():
         annotated = {*masks.names()}
         frames = [at for at, name in enumerate(names) if name in annotated]
-        for at in frames if later else frames[:1]:
-            ids = masks.read(names[at])
-            for one in ids_in(ids):
-                found.setdefault(number or one, (at, ids == one))
         if not later and (not frames or frames[0]):
             raise UnreadableError(
                 f"{masks.folder}: expected a mask of the first frame, {names[0]}, from which the "
                 "objects are tracked; found none"
             )
+        for at in frames if later else frames[:1]:
+            ids = masks.read(names[at])
+            for one in ids_in(ids):
+                found.setdefault(one if number is None else number, (at, ids == one))
     if not found:
         raise RefusedError(f"{video.truth}: the masks show no object to track")
     return dict(sorted(found.items()))

@@ -147,11 +147,11 @@ class TestWrongInput:
     """One sentence each, with the file and what to do."""
 
     @pytest.fixture
-    def given(self, tmp_path: Path) -> Iterator[tuple[Path, Path]]:
+    def given(self, tmp_path: Path) -> tuple[Path, Path]:
         truth, predicted = drawn.cases()["moved"]
         drawn.write(tmp_path / "DATA/Annotations/480p/car", truth)
         drawn.write(tmp_path / "masks/car", predicted)
-        yield tmp_path / "DATA", tmp_path / "masks"
+        return tmp_path / "DATA", tmp_path / "masks"
 
     @contextmanager
     def refused(

@@ -1,0 +1,202 @@
+"""Objects are tracked as the official script tracks them: no pixel differs.
+
+Its rules are written down again here (``tools/vos_inference.py`` is in no package), around the
+official video predictor.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import sam21convert
+from sam21convert.config.registry import shipped_config
+from sam21convert.errors import MissingFileError, UnreadableError, UsageError
+from sam21convert.evaluation.datasets import Layout
+from sam21convert.report import Progress
+
+from ..model.test_video_parity import weights_of
+from ..support import videos
+from ..support.checkpoints import official_pt
+from ..support.official import DEBUG, build_official_predictor
+
+FRAMES = 5
+Ids = Any  # H x W
+
+
+def truth(frame: int) -> Ids:
+    """Two objects that touch; the second is to be seen from the third frame on."""
+    height, width = videos.frame(0).shape[:2]
+    y, x = np.mgrid[:height, :width]
+    ids = np.zeros((height, width), np.uint8)
+    ids[(x - width / 3) ** 2 + (y - height / 2) ** 2 < (height / 4) ** 2] = 1
+    if frame >= 2:
+        ids[(x > width / 2) & (y > height / 3) & (y < height / 2)] = 2
+    return ids
+
+
+def data(root: Path, layout: Layout) -> Path:
+    """A data set of one video, whose objects are both on its first frame but in LVOS."""
+    later = layout == "lvos"
+    masks = [truth(frame if later else frame + 2) for frame in range(FRAMES)]
+    steps = (1, 5, "08d") if later else (0, 1, "05d")
+    names = [f"{steps[0] + steps[1] * frame:{steps[2]}}" for frame in range(FRAMES)]
+    frames, annotations, inner = {
+        "davis": ("JPEGImages/480p", "Annotations/480p", ""),
+        "sav": ("JPEGImages_24fps", "Annotations_6fps", "000"),
+        "lvos": ("JPEGImages", "Annotations", ""),
+    }[layout]
+    for number, name in enumerate(names):
+        picture = root / frames / "car" / f"{name}.jpg"
+        picture.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(videos.frame(number)).save(picture)
+        for at in (1, 2) if inner else (0,):
+            folder = root / annotations / "car" / (f"{at - 1:03d}" if inner else "")
+            folder.mkdir(parents=True, exist_ok=True)
+            ids = 255 * (masks[number] == at).astype(np.uint8) if inner else masks[number]
+            Image.fromarray(ids).save(folder / f"{name}.png")
+    if later:
+        spans = {"1": ("1", "21", "5"), "2": ("11", "21", "3")}
+        keys = ("start", "end", "frame_nums")
+        objects = {
+            name: {"frame_range": dict(zip(keys, span, strict=True))}
+            for name, span in spans.items()
+        }
+        stated = {"videos": {"car": {"objects": objects}}}
+        (root / "valid_meta.json").write_text(json.dumps(stated))
+    return root
+
+
+def officially(layout: Layout, root: Path, name: str) -> Iterator[dict[int, Ids]]:
+    """The masks of both objects on each frame, by the official predictor and the script's rules."""
+    config = replace(shipped_config(name), dynamic_multimask_via_stability=False)
+    predictor = build_official_predictor(config, non_overlap_masks=layout != "sav")
+    predictor.load_state_dict(weights_of(shipped_config(name)))
+    frames = next(root.glob("JPEGImages*"))
+    state = predictor.init_state(str(frames / ("480p" if layout == "davis" else "") / "car"))
+    if layout != "lvos":
+        for number in (1, 2):
+            predictor.add_new_mask(state, 0, number, truth(2) == number)
+        for _, ids, logits in predictor.propagate_in_video(state):
+            yield dict(zip(ids, (logits[:, 0] > 0).numpy(), strict=True))
+        return
+    scores = torch.full((FRAMES, 2, 1, *truth(0).shape), -1024.0)
+    for at, (number, first) in enumerate(((1, 0), (2, 2))):
+        predictor.reset_state(state)
+        predictor.add_new_mask(state, first, number, truth(first) == number)
+        for frame, _, logits in predictor.propagate_in_video(state, first, reverse=False):
+            scores[frame, at] = logits[0]
+    for found in scores:
+        apart = predictor._apply_non_overlapping_constraints(found)
+        yield dict(zip((1, 2), (apart[:, 0] > 0).numpy(), strict=True))
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    home = tmp_path_factory.mktemp("models")
+    return {
+        name: official_pt(home / f"{at}.pt", weights_of(shipped_config(name)))
+        for at, name in enumerate(DEBUG)
+    }
+
+
+@pytest.mark.parametrize("name", DEBUG)
+@pytest.mark.parametrize("layout", ["davis", "sav", "lvos"])
+def test_no_pixel_differs_from_the_official_script(
+    layout: Layout, name: str, models: dict[str, Path], tmp_path: Path
+) -> None:
+    root, kept = data(tmp_path / "DATA", layout), tmp_path / "masks"
+    found = sam21convert.evaluate(models[name], root, config=name, masks=kept)
+    assert (found.layout, found.videos, found.objects) == (layout, 1, 2)
+    objects = sorted((kept / "car").iterdir()) if layout == "sav" else [kept / "car"]
+    read = [[np.array(Image.open(p)) for p in sorted(of.iterdir())] for of in objects]
+    seen = set()
+    for frame, masks in enumerate(officially(layout, root, name)):
+        for number, mask in masks.items():
+            mine = read[number - 1][frame] if layout == "sav" else read[0][frame] == number
+            assert np.array_equal(mine, mask)
+            seen.add((number, bool(mask.any())))
+    assert {(1, True), (2, True)} <= seen
+    # What was scored is what was written.
+    again = sam21convert.score(kept, root)
+    assert again.per_object == found.per_object
+
+
+def test_another_form_of_the_model_has_the_same_score(
+    models: dict[str, Path], tmp_path: Path
+) -> None:
+    root = data(tmp_path / "DATA", "davis")
+    sam21convert.convert(models[DEBUG[0]], tmp_path / "hf", config=DEBUG[0])
+    scores = [
+        sam21convert.evaluate(model, root, config=config)
+        for model, config in ((models[DEBUG[0]], DEBUG[0]), (tmp_path / "hf", None))
+    ]
+    assert scores[0].per_object == scores[1].per_object
+    assert scores[0].sha256.keys() != scores[1].sha256.keys()
+    other = sam21convert.evaluate(models[DEBUG[1]], root, config=DEBUG[1])
+    assert other.per_object != scores[0].per_object
+
+
+def test_progress_names_the_video_and_counts_its_frames(
+    models: dict[str, Path], tmp_path: Path
+) -> None:
+    told: list[Any] = []
+
+    class Told(Progress):
+        def start(self, label: str, total: int) -> None:
+            told.append((label, total))
+
+        def advance(self, count: int, doing: str = "") -> None:
+            told.append((count, doing))
+
+    root = data(tmp_path / "DATA", "lvos")
+    sam21convert.evaluate(models[DEBUG[0]], root, config=DEBUG[0], progress=Told())
+    start = told.index(("tracking car", FRAMES + FRAMES - 2))
+    assert sum(count for count, _ in told[start + 1 : told.index(("scoring", 1))]) == 8
+
+
+class TestWrongInput:
+    @pytest.fixture
+    def root(self, tmp_path: Path) -> Path:
+        return data(tmp_path / "DATA", "davis")
+
+    def refused(self, kind: type[Exception], text: str, root: Path, **options: Any) -> None:
+        model = root.parent / "model.pt"
+        sam21convert.sample(model, DEBUG[0])
+        with pytest.raises(kind, match=text):
+            sam21convert.evaluate(model, root, masks=root.parent / "masks", **options)
+        assert sorted(path.name for path in root.parent.iterdir()) == ["DATA", "model.pt"]
+
+    def test_no_frames(self, root: Path) -> None:
+        (root / "JPEGImages").rename(root / "frames")
+        self.refused(MissingFileError, "JPEGImages", root)
+
+    def test_a_damaged_frame(self, root: Path) -> None:
+        path = root / "JPEGImages/480p/car/00001.jpg"
+        path.write_bytes(path.read_bytes()[:200])
+        self.refused(UnreadableError, r"00001\.jpg", root)
+
+    def test_frames_of_another_size(self, root: Path) -> None:
+        for path in (root / "Annotations/480p/car").iterdir():
+            Image.open(path).resize((40, 30), Image.Resampling.NEAREST).save(path)
+        self.refused(UnreadableError, "has a mask of 40 x 30 pixels", root)
+
+    def test_no_first_mask(self, root: Path) -> None:
+        (root / "Annotations/480p/car/00000.png").unlink()
+        self.refused(UnreadableError, "expected a mask of the first frame, 00000", root)
+
+    def test_masks_that_are_in_the_way(self, root: Path) -> None:
+        model = root.parent / "model.pt"
+        sam21convert.sample(model, DEBUG[0])
+        (root.parent / "masks").mkdir()
+        (root.parent / "masks/mine.txt").touch()
+        with pytest.raises(UsageError, match="masks: exists"):
+            sam21convert.evaluate(model, root, masks=root.parent / "masks")
