@@ -23,6 +23,8 @@ from sam21convert.checkpoint.validate import Validation
 from sam21convert.comparison import findings
 from sam21convert.conversion.report import Conversion
 from sam21convert.conversion.sample import Sample
+from sam21convert.evaluation.protocols import ObjectScore
+from sam21convert.evaluation.report import Evaluation
 from sam21convert.export.page.site import Page
 from sam21convert.hub.listing import Listing
 from sam21convert.prediction.image import FoundMask, ImagePrediction
@@ -78,6 +80,11 @@ WRITTEN: Mapping[type, Mapping[str, Any]] = {
     Difference: {"same": bool, "modules": list[ModuleChange]},
     BatchReport: {"totals": dict[str, int]},
     FollowedObject: {"seen_on": int},
+    ObjectScore: {
+        "jf": float,
+        **dict.fromkeys(("v", "classic_f"), Maybe(float)),
+        **dict.fromkeys(("disappear_jf", "reappear_jf"), Maybe(FINITE)),
+    },
     ImagePrediction: {"masks": list[FoundMask]},
     Loading: {"resampled": [{"tensor": str, "stored": Shape, "shape": Shape, "how": str}]},
     findings.ActivationResult: {
@@ -106,10 +113,12 @@ WRITTEN: Mapping[type, Mapping[str, Any]] = {
 LEFT_OUT: Mapping[type, set[str]] = {
     ImagePrediction: {"arrays", "details", "draw"},
     findings.ScenarioResult: {"views"},
+    ObjectScore: {"names", "j_of", "f_of", "more"},
     Repository: {"folder"},  # it was temporary
 }
 ANSWERS: tuple[type, ...] = (
-    *(BatchReport, Conversion, Demonstration, Difference, Exported, ImagePrediction, Inspection),
+    *(BatchReport, Conversion, Demonstration, Difference, Evaluation, Exported),
+    *(ImagePrediction, Inspection),
     *(
         Listing,
         findings.ParityResult,

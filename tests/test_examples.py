@@ -25,7 +25,7 @@ from .support.paths import ROOT
 
 PUBLIC = {
     *("batch", "convert", "convert_state_dict", "diff", "export_onnx", "inspect", "inspect_all"),
-    *("load_config", "load_model"),
+    *("evaluate", "score", "Evaluation", "load_config", "load_model"),
     *(
         "load_state_dict",
         "parity",
@@ -109,6 +109,10 @@ def results(
     (home / "frames").mkdir()
     for number in range(3):
         Image.fromarray(videos.frame(number)).save(home / "frames" / f"{number}.jpg")
+    frames, masks = (home / f"DATA/{kind}/480p/disc" for kind in ("JPEGImages", "Annotations"))
+    shutil.copytree(home / "frames", frames)
+    drawn.write(masks, np.stack([videos.disc_mask()] * 3).astype(np.uint8), digits=1)
+    shutil.copytree(masks, home / "masks/disc")
     sam21convert.convert(home / "model.pt", home / "folder")
     files = {path.name: path.read_bytes() for path in (home / "folder").iterdir()}
     names = sorted(PUBLIC - {"__version__"})

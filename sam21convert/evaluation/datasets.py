@@ -65,7 +65,11 @@ class Video:
     stated: Any = None
 
     def objects(self) -> list[str]:
-        """The ids of its objects, as a file of the data set lists them; empty if none does."""
+        """List the ids of its objects.
+
+        Returns:
+            The ids in a file of the data set; empty if none lists them.
+        """
         listed = self.stated.get("objects") if isinstance(self.stated, dict) else None
         return [str(one) for one in listed] if isinstance(listed, (list, dict)) else []
 

@@ -81,7 +81,10 @@ class Masks:
     of_one: bool = False
 
     def names(self) -> list[str]:
-        """The names of the frames that have a mask, without ``.png``, sorted as text.
+        """List the frames that have a mask.
+
+        Returns:
+            Their names, without ``.png``, sorted as text.
 
         Raises:
             MissingFileError: If there is no such folder.

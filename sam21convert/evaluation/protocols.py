@@ -18,7 +18,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal, TypeVar, get_args
+from typing import Any, Literal, TypeVar, get_args
 
 import numpy as np
 
@@ -68,6 +68,15 @@ class ObjectScore:
     def jf(self) -> float:
         """The mean of J and F."""
         return (self.j + self.f) / 2
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give the score as plain data.
+
+        Returns:
+            Field name to value, with ``jf`` and what is in ``more``, without the single frames.
+        """
+        names = ("video", "object", "j", "f", "jf", "frames")
+        return {**{name: getattr(self, name) for name in names}, **self.more}
 
 
 def score_video(

@@ -69,19 +69,7 @@ class Evaluation(Report, schema="evaluate/1"):
         Returns:
             Field name to value, the score of each object as a dict.
         """
-        objects = [
-            {
-                "video": one.video,
-                "object": one.object,
-                "j": one.j,
-                "f": one.f,
-                "jf": one.jf,
-                "frames": one.frames,
-                **one.more,
-            }
-            for one in self.per_object
-        ]
-        return {**super().to_dict(), "per_object": objects}
+        return {**super().to_dict(), "per_object": [one.to_dict() for one in self.per_object]}
 
     def shown(self) -> list[Part]:
         """What people see.

@@ -21,6 +21,7 @@ from sam21convert.report import Line, Table, labelled, table, without_remarks
 
 from .. import schemas
 from ..checkpoint.test_inspect_all import Payload
+from ..support import tracked_masks as drawn
 from ..support.answers import conforms
 from ..support.checkpoints import DEBUG, DEBUG_20
 from ..support.exports import describe
@@ -44,6 +45,9 @@ ANSWERS: Mapping[str, tuple[str, int]] = {
     "list": ("list", 0),
     "page": ("page onnx site --cdn", 0),
     "sample": (f"sample drawn.pt --config {DEBUG} --seed 1", 0),
+    "evaluate": ("evaluate --score masks DAVIS --videos lost,far", 0),
+    "evaluate, for LVOS": ("evaluate --score lvos/masks lvos/LVOS", 0),
+    "evaluate, for MOSE": ("evaluate --score masks DAVIS --videos moved --protocol mosev2", 0),
     "parity": ("parity model.pt another.pt --scenarios point", 1),
     "predict image": (
         "predict image picture.png --checkpoint model.pt --point 9,9 -o drawn.png --device cpu",
@@ -70,6 +74,8 @@ def home(checkpoints: Callable[[str], Path], tmp_path_factory: pytest.TempPathFa
     assert run("convert", home / "model.pt", home / "folder").exit_code == 0
     save_file({"a.weight": torch.ones(2)}, home / "other.safetensors")
     describe(home / "onnx", 128)
+    drawn.davis(home)
+    drawn.lvos(home / "lvos")
     (home / "evil.pkl").write_bytes(pickle.dumps(Payload()))
     Image.new("RGB", (32, 32), "white").save(home / "picture.png")
     return home
@@ -144,7 +150,10 @@ def test_what_does_not_fit_is_seen(home: Path, change: dict[str, Any], said: str
 
 REMARK = re.compile(r"^ *(?:note|warning)\b", re.MULTILINE)
 QUIET = {**ANSWERS, "convert, a note": ("convert model.pt image --to hf-image", 0)}
-READ = ("model.pt", "another.pt", "folder", "other.safetensors", "onnx", "evil.pkl", "picture.png")
+READ = (
+    *("model.pt", "another.pt", "folder", "other.safetensors", "onnx", "evil.pkl", "picture.png"),
+    *("DAVIS", "lvos", "masks"),
+)
 REMARKED = ("validate", "convert, a note", "predict image")
 
 

@@ -14,6 +14,7 @@ Ids = NDArray[np.uint8]
 Shapes = dict[int, tuple[float, float, float]]  # by id: x, y and radius in pixels
 
 HEIGHT, WIDTH, FRAMES = 48, 80, 9
+UNSEEN = ("R3UJGYwy", "K3OUeINk", "058oeZ2p", "xpI7xRWN", "FiRTBMg2", "nfcT3owb")
 
 
 def picture(shapes: Shapes) -> Ids:
@@ -138,12 +139,17 @@ def mose(root: Path) -> tuple[Path, Path]:
     return root / "MOSE", root / "masks"
 
 
+def named(case: str) -> str:
+    """The name of a video in the data set of LVOS: a third of them are of unseen categories."""
+    at = [*cases()].index(case)
+    return case if at % 3 else UNSEEN[at // 3]
+
+
 def lvos(root: Path) -> tuple[Path, Path]:
     """Write a data set with the folders of LVOS, and predictions for it."""
     stated = {}
-    for at, (name, (truth, predicted)) in enumerate(cases().items()):
-        if not at % 3:
-            name = UNSEEN[at // 3]
+    for case, (truth, predicted) in cases().items():
+        name = named(case)
         write(root / "LVOS/Annotations" / name, truth, 1, 5, 8)
         write(root / "masks" / name, predicted, 1, 5, 8)
         objects = {}
@@ -158,9 +164,6 @@ def lvos(root: Path) -> tuple[Path, Path]:
         stated[name] = {"objects": objects}
     (root / "LVOS/valid_meta.json").write_text(json.dumps({"videos": stated}))
     return root / "LVOS", root / "masks"
-
-
-UNSEEN = ("R3UJGYwy", "K3OUeINk", "058oeZ2p", "xpI7xRWN", "FiRTBMg2", "nfcT3owb")
 
 
 def sav(root: Path) -> tuple[Path, Path]:
