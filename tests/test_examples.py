@@ -5,18 +5,21 @@ from __future__ import annotations
 import doctest
 import json
 import pydoc
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
 import sam21convert
 from sam21convert.prediction.draw import scene
 
+from .support import tracked_masks as drawn
 from .support import videos
 from .support.checkpoints import DEBUG
 from .support.exports import describe

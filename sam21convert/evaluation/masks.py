@@ -104,7 +104,8 @@ class Masks:
             The ids, ``H x W``.
 
         Raises:
-            UnreadableError: If it is missing, damaged, or of another size.
+            MissingFileError: If it is missing.
+            UnreadableError: If it is damaged or of another size.
             RefusedError: If its pixels are colours, or ids of several objects in place of one.
         """
         path = self.folder / f"{name}.png"
