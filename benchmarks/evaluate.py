@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,8 @@ def masks(height: int, width: int, share: float) -> tuple[Mask, Mask]:
 
     def shape(phase: float) -> Mask:
         reach = radius * (1 + 0.1 * np.sin(9 * angle + phase))
-        return np.hypot(y - height / 2, x - width / 2) <= reach
+        inside: Mask = np.hypot(y - height / 2, x - width / 2) <= reach
+        return inside
 
     return shape(0.2), shape(0)
 
@@ -56,8 +58,7 @@ def speed(davis: Path) -> None:
     import cv2
 
     sys.path.insert(0, str(davis))
-    from davis2017.metrics import db_eval_iou, f_measure
-
+    metrics = import_module("davis2017.metrics")
     cv2.setNumThreads(1)
     print("| size | object | DAVIS | ours | times as fast |\n|---|---|---|---|---|")
     for name, size in _SIZES.items():
@@ -65,7 +66,7 @@ def speed(davis: Path) -> None:
             predicted, true = masks(*size, share)
 
             def theirs(p: Mask = predicted, t: Mask = true) -> Sequence[float]:
-                return float(db_eval_iou(t, p)), f_measure(p, t)
+                return float(metrics.db_eval_iou(t, p)), metrics.f_measure(p, t)
 
             def mine(p: Mask = predicted, t: Mask = true) -> Sequence[float]:
                 found = Pair(p, t).counts()

@@ -33,6 +33,7 @@ EXTRAS: Mapping[str, tuple[str, ...]] = {
     "timm": (*_TORCH, "timm", "torchvision"),
     "onnx": ("onnxruntime", "onnx", "onnxscript", "scipy", "av", "PIL"),
     "plot": ("matplotlib",),
+    "score": ("PIL",),
 }
 BACKENDS = ("sam2", "timm", "transformers")  # the packages to compare with
 _TITLES = {"PIL": "pillow"}  # packages that are imported by another name

@@ -68,7 +68,7 @@ def score(
         >>> sam21convert.score("masks", "DATA", protocol="sav").protocol
         'sav'
     """
-    require("torch", "score", packages=("PIL",))
+    require("score", "score")
     folder, dataset = expanded(Path(masks)), open_dataset(data)
     if not folder.is_dir():
         raise missing(folder)
