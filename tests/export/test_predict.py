@@ -26,6 +26,7 @@ from ..model.test_video_frames import encode
 from ..support import installs, videos
 from ..support.answers import conforms
 from ..support.exports import Exported
+from .test_export import keep_elsewhere, tiny_model
 
 LEAST = 0.999  # of the IoU of masks whose logits differ by rounding
 
@@ -273,21 +274,26 @@ class TestRefusals:
             predict_video(frames, folder, tmp_path / "out", [Point(33, 60)])
         assert not (tmp_path / "out").exists()
 
-    @pytest.mark.parametrize("harm", ["cut", "foreign", "gone"])
+    @pytest.mark.parametrize("harm", ["cut", "foreign", "operators", "outside", "absent", "gone"])
     def test_a_damaged_export_is_named_and_nothing_is_written(
         self, newer: Exported, picture: Path, tmp_path: Path, harm: str
     ) -> None:
         others = shutil.ignore_patterns("*_fp16.onnx", "*_quantized.onnx", "frame*", "memory*")
         folder = shutil.copytree(newer.folder, tmp_path / "copy", ignore=others)
         path = folder / "onnx" / "prompt_encoder_mask_decoder.onnx"
-        if harm == "cut":
-            path.write_bytes(path.read_bytes()[:-1000])
-        elif harm == "foreign":
-            path.write_bytes((folder / "onnx" / "vision_encoder.onnx").read_bytes())
-        else:
-            path.unlink()
+        domain = {"domain": "com.example"} if harm == "operators" else {}
+        model = tiny_model(["input_points"], ["pred_masks"], **domain)
+        if harm in ("outside", "absent"):
+            name = "../weights" if harm == "outside" else "weights.onnx_data"
+            keep_elsewhere(model.graph.initializer[0], name)
+        content = {
+            "cut": path.read_bytes()[:-1000],
+            "foreign": (folder / "onnx" / "vision_encoder.onnx").read_bytes(),
+        }.get(harm, model.SerializeToString())
+        path.unlink() if harm == "gone" else path.write_bytes(content)
         before = sorted(os.listdir(tmp_path))
-        kind = RefusedError if harm == "foreign" else UnreadableError
+        refused = harm in ("foreign", "operators", "outside")
+        kind = RefusedError if refused else UnreadableError
         with pytest.raises(kind, match=r"prompt_encoder_mask_decoder\.onnx: "):
             predict_image(picture, folder, tmp_path / "out.png", [Point(33, 60)])
         done = run(
