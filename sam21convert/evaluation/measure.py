@@ -104,18 +104,13 @@ class Pair:
         regions = self.intersection, self.union
         if not self.union:
             return Counts(*regions, 0, 0, 0, 0)
-        disk = _disk(radius)
-        both = _Packed(self._masks, max(max(map(abs, row)) for row in disk))
+        both = _Packed(self._masks, _disk(radius))
         boundaries = both.boundaries()
-        near = both.dilated(boundaries, disk)
-        (predicted, true), (near_predicted, near_true) = map(both.split, (boundaries, near))
-        return Counts(
-            *regions,
-            _count(predicted),
-            _count(true),
-            _count(predicted & near_true),
-            _count(true & near_predicted),
+        (predicted, true), (near_predicted, near_true) = map(
+            both.split, (boundaries, both.dilated(boundaries))
         )
+        matched = (predicted & near_true, true & near_predicted)
+        return Counts(*regions, *map(_count, (predicted, true, *matched)))
 
 
 def _cut(predicted: Mask, true: Mask) -> tuple[Mask, Mask]:
@@ -143,63 +138,63 @@ class _Packed:
 
     Args:
         masks: The masks, ``H x W`` each.
-        reach: How far the disk reaches.
+        disk: Where pixels are near.
     """
 
-    def __init__(self, masks: tuple[Mask, Mask], reach: int) -> None:
+    def __init__(self, masks: tuple[Mask, Mask], disk: _Disk) -> None:
+        self._disk = disk
         self._height, width = masks[0].shape
-        self._gap = reach = max(reach, 1)
-        self._stride = -(-(width + 1 + reach) // _BITS)  # words of a row
-        padded = np.zeros((2, self._height + 1, self._stride * _BITS), bool)
-        for into, mask in zip(padded, masks, strict=True):
-            # What is beyond the last row or column equals it, so that it makes no boundary.
-            into[:-1, :width] = mask
-            into[:-1, width] = mask[:, -1]
-            into[-1] = into[-2]
-        packed = np.packbits(padded.reshape(-1, self._stride * _BITS), axis=1, bitorder="little")
-        rows = packed.view("<u8").astype(np.uint64, copy=False).reshape(2, -1, self._stride)
-        self._words = self._with_gaps(rows)
-        inside = np.zeros(self._stride * _BITS, np.uint8)
-        inside[:width] = 1
-        self._inside = np.packbits(inside, bitorder="little").view("<u8").astype(np.uint64)
+        stride = -(-(width + 1 + disk.reach) // _BITS)  # words of a row
+        self._gap = disk.reach * stride  # words between the masks
+        self._words = np.zeros(2 * (self._gap + (self._height + 1) * stride) + self._gap, "<u8")
+        for rows, mask in zip(self._rows(self._words), masks, strict=True):
+            packed = np.packbits(mask, axis=1, bitorder="little")
+            rows.view(np.uint8)[:-1, : packed.shape[1]] = packed
+            # What is beyond the last column or row equals it, so that it makes no boundary.
+            word, bit = divmod(width, _BITS)
+            rows[:-1, word] |= mask[:, -1].astype(np.uint64) << np.uint64(bit)
+            rows[-1] = rows[-2]
+        inside = np.arange(stride * _BITS) < width
+        self._inside = np.packbits(inside, bitorder="little").view("<u8")
 
-    def _with_gaps(self, rows: _Words) -> _Words:
-        gap = self._gap
-        spread = np.zeros((2, gap + rows.shape[1], self._stride), np.uint64)
-        spread[:, gap:] = rows
-        return np.concatenate([spread.ravel(), np.zeros(gap * self._stride, np.uint64)])
+    def _rows(self, words: _Words) -> _Words:
+        """The rows of each mask and the one below them, ``2 x (H + 1) x words``."""
+        size = (len(words) - self._gap) // 2
+        stride = (size - self._gap) // (self._height + 1)
+        return words[: 2 * size].reshape(2, size)[:, self._gap :].reshape(2, -1, stride)
 
     def split(self, words: _Words) -> _Words:
         """The rows of each mask, ``2 x H x words``."""
-        spread = words[: -self._gap * self._stride].reshape(2, -1, self._stride)
-        return spread[:, self._gap : self._gap + self._height]
+        return self._rows(words)[:, :-1]
 
     def boundaries(self) -> _Words:
         """Pixels that differ from the right, the lower or the lower right one."""
-        words = self._words
+        words, found = self._words, np.zeros_like(self._words)
         right = _shifted(words, 1, *(np.empty_like(words) for _ in range(2)))
-        below, across = (np.roll(one, -self._stride) for one in (words, right))
-        found = (words ^ right) | (words ^ below) | (words ^ across)
-        return self._with_gaps(self.split(found) & self._inside)
+        here, there = self.split(words), self.split(found)
+        beside, below, across = (
+            self.split(right),
+            self._rows(words)[:, 1:],
+            self._rows(right)[:, 1:],
+        )
+        there[:] = ((here ^ beside) | (here ^ below) | (here ^ across)) & self._inside
+        return found
 
-    def dilated(self, words: _Words, disk: tuple[tuple[int, int, int], ...]) -> _Words:
-        """Pixels around which a disk holds a pixel of the mask."""
+    def dilated(self, words: _Words) -> _Words:
+        """Pixels around which the disk holds a pixel of the mask."""
         near, spare = (np.empty_like(words) for _ in range(2))
         found = np.zeros_like(words)
-        margin = self._gap * self._stride
-        inner = found[margin:-margin]
-        spans: dict[tuple[int, int], list[int]] = {}
-        for below, first, final in disk:
-            spans.setdefault((final - first + 1, first), []).append(below)
+        stride = self._gap // self._disk.reach
+        inner = found[self._gap : -self._gap]
         run, length = words.copy(), 1  # whether a pixel, or one of the next ``length - 1``, is set
-        for (wanted, first), rows in sorted(spans.items()):
+        for wanted, first, rows in self._disk.spans:
             while length < wanted:
                 step = min(length, wanted - length)
                 run |= _shifted(run, step, near, spare)
                 length += step
             _shifted(run, first, near, spare)
             for below in rows:
-                start = margin + below * self._stride
+                start = self._gap + below * stride
                 inner |= near[start : start + len(inner)]
         return found
 
@@ -223,23 +218,41 @@ def _shifted(words: _Words, by: int, into: _Words, spare: _Words) -> _Words:
 
 
 def _count(words: _Words) -> int:
+    """The number of pixels."""
+    if hasattr(np, "bitwise_count"):  # numpy 2
+        return int(np.bitwise_count(words).sum())
     return int(np.count_nonzero(np.unpackbits(np.ascontiguousarray(words).view(np.uint8))))
 
 
-@cache
-def _disk(radius: float) -> tuple[tuple[int, int, int], ...]:
-    """Rows of a disk: how far below its centre, and its first and last column beside it.
+class _Disk(NamedTuple):
+    """The pixels that are near another.
 
-    As scikit-image and OpenCV place it: a radius that is not whole gives a disk that reaches one
-    pixel further up and to the left than down and to the right.
+    Attributes:
+        spans: Length, first column and rows of the lines that it consists of, the shortest first;
+            columns and rows are counted from the centre.
+        reach: How far the furthest pixel is to a side.
+    """
+
+    spans: tuple[tuple[int, int, tuple[int, ...]], ...]
+    reach: int
+
+
+@cache
+def _disk(radius: float) -> _Disk:
+    """Make a disk as scikit-image and OpenCV place it.
+
+    A radius that is not whole gives one that reaches a pixel further up and to the left than down
+    and to the right. One without a pixel is taken for one whose only pixel is its first.
     """
     steps = np.arange(-radius, radius + 1)
     inside = steps[:, None] ** 2 + steps**2 <= radius**2
+    inside[0, 0] |= not inside.any()
     centre = len(steps) // 2
-    rows = []
+    spans: dict[tuple[int, int], list[int]] = {}
     for number, row in enumerate(inside):
         columns = np.flatnonzero(row)
         if columns.size:
-            rows.append((number - centre, int(columns[0]) - centre, int(columns[-1]) - centre))
-    # OpenCV takes a disk without a pixel for one whose only pixel is its first.
-    return tuple(rows) or ((-centre, -centre, -centre),)
+            span = int(columns[-1] - columns[0]) + 1, int(columns[0]) - centre
+            spans.setdefault(span, []).append(number - centre)
+    lines = tuple((*span, tuple(rows)) for span, rows in sorted(spans.items()))
+    return _Disk(lines, max(centre, 1))
