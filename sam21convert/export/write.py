@@ -126,6 +126,9 @@ def _bytes(model: Any) -> Any:
     onnxruntime()
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
+    # Shapes within the graph are those of before it was optimised, over which onnxruntime stumbles
+    # up to 1.31; it infers them anew.
+    del model.graph.value_info[:]
     with TemporaryDirectory() as folder:
         file = Path(folder) / "quantised.onnx"
         quantize_dynamic(model, file, weight_type=QuantType.QUInt8)
