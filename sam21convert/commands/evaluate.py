@@ -64,8 +64,14 @@ def evaluate(
     names = names_in(videos) if videos is not None else []
     *checkpoints, data = paths
     if scored is not None:
-        given = {"--masks": masks, "--config": config, "--image-size": image_size}
-        if unused := [name for name, value in given.items() if value is not None]:
+        given = {
+            "--masks": masks is not None,
+            "--config": config is not None,
+            "--image-size": image_size is not None,
+            "--device": device != "auto",
+            "--overwrite": overwrite,
+        }
+        if unused := [name for name, is_given in given.items() if is_given]:
             raise UsageError(f"{unused[0]}: is for tracking, and --score tracks nothing")
         if checkpoints:
             raise UsageError(

@@ -7,9 +7,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import UsageError
+from ..errors import RefusedError, UsageError
 from ..io.data.checksums import sha256
-from ..io.nearby import expanded, missing
+from ..io.nearby import expanded, not_a_folder
 from ..io.output.atomic import new_folder, refuse_existing
 from ..io.output.folders import refuse_file_name
 from ..io.output.temporary import temporary_folder
@@ -17,7 +17,7 @@ from ..packages import require
 from ..report import SILENT, Progress
 from .datasets import Dataset, Layout, Video, open_dataset
 from .masks import Masks
-from .protocols import ObjectScore, Protocol, score_video
+from .protocols import ObjectScore, Protocol, check_video, score_video
 from .report import Evaluation, summed_up
 
 if TYPE_CHECKING:
@@ -71,11 +71,17 @@ def score(
     require("score", "score")
     folder, dataset = expanded(Path(masks)), open_dataset(data)
     if not folder.is_dir():
-        raise missing(folder)
+        raise not_a_folder(folder)
     rules = protocol or _RULES_OF[dataset.layout]
     scores = _scored(dataset, rules, folder, dataset.chosen(videos), progress)
     return summed_up(
-        dataset.root, dataset.layout, rules, scores, masks=folder, notes=_notes(dataset, protocol)
+        dataset.root,
+        dataset.layout,
+        rules,
+        scores,
+        videos=len({one.video for one in scores}),
+        masks=folder,
+        notes=_notes(dataset, protocol),
     )
 
 
@@ -102,7 +108,8 @@ def evaluate(
         checkpoint: Any checkpoint that :func:`~sam21convert.load_model` takes.
         data: As for :func:`score`; its frames must be there.
         protocol: As for :func:`score`.
-        masks: A folder for the masks; None keeps none.
+        masks: A folder for the masks; None keeps none. It is needed where the true masks are not
+            public, as of MOSE and YouTube-VOS: they are then tracked, and not scored.
         videos: As for :func:`score`.
         config: As for :func:`~sam21convert.load_model`.
         image_size: As for :func:`~sam21convert.load_model`.
@@ -111,10 +118,11 @@ def evaluate(
         progress: Told of the frames of each video.
 
     Returns:
-        The score of each object, and the total.
+        The score of each object, and the total, or None if nothing can be scored here.
 
     Raises:
-        UsageError: If there is no video of a name, the device is not there, or ``masks`` exists.
+        UsageError: If there is no video of a name, the device is not there, or ``masks`` exists or
+            lies among the data.
         UnreadableError: If a file is missing, damaged or of the wrong size.
         RefusedError: As :func:`score` does.
         Sam21ConvertError: For a checkpoint, as :func:`~sam21convert.load_model` does.
@@ -133,8 +141,15 @@ def evaluate(
     rules = protocol or _RULES_OF[dataset.layout]
     kept = None if masks is None else expanded(Path(masks))
     if kept is not None:
+        _refuse_data(kept, chosen)
         refuse_file_name(kept)
         refuse_existing(kept, overwrite=overwrite)
+    secret = _secret(dataset, chosen)
+    if secret is None:
+        for video in chosen:
+            check_video(rules, video, Masks(video.truth))
+    elif kept is None:
+        raise RefusedError(secret, hint="--masks OUT writes masks that the server scores")
     progress.start("loading", 0)
     opened = open_checkpoint(checkpoint, config)
     predictor = predictor_of(opened, image_size, device)
@@ -143,17 +158,44 @@ def evaluate(
         for video in chosen:
             (home / video.name).mkdir()
             track(predictor, video, dataset.layout, home / video.name, progress)
-        scores = _scored(dataset, rules, home, chosen, progress)
+        scores = [] if secret else _scored(dataset, rules, home, chosen, progress)
     return summed_up(
         dataset.root,
         dataset.layout,
         rules,
         scores,
+        videos=len(chosen),
         checkpoint=opened.source.path,
         sha256=hashes,
         masks=kept,
-        notes=_notes(dataset, protocol),
+        notes=[f"not scored: {secret}"] if secret else _notes(dataset, protocol),
     )
+
+
+def _refuse_data(kept: Path, videos: Sequence[Video]) -> None:
+    """Refuse to write masks among the frames and masks of the data set, or over it."""
+    place = kept.resolve()
+    for folder in {folder.parent for video in videos for folder in (video.truth, video.frames)}:
+        given = folder.resolve()
+        if place.is_relative_to(given) or given.is_relative_to(place):
+            raise UsageError(
+                f"{kept}: masks would be written among those of the data set in {folder}, which is "
+                "never changed",
+                hint="give a folder of their own",
+            )
+
+
+def _secret(dataset: Dataset, videos: Sequence[Video]) -> str | None:
+    """Say that the true masks are not public, if this shows in their number."""
+    if dataset.layout not in ("mose", "youtube"):
+        return None
+    for video in videos:
+        if (count := len(Masks(video.truth).names())) < 3:
+            return (
+                f"{video.truth}: has too few true masks to score, {count}; those of validation "
+                "videos are not public, and a server scores them"
+            )
+    return None
 
 
 @contextmanager

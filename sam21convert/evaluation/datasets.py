@@ -14,13 +14,13 @@ mose      JPEGImages/V/00000.jpg        Annotations/V/00000.png                 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from ..errors import RefusedError, UnreadableError, UsageError, did_you_mean, nearest
-from ..io.nearby import expanded, missing
+from ..io.nearby import expanded, not_a_folder
 from ..io.text import parse_json, read_text
 
 Layout = Literal["davis", "sav", "lvos", "youtube", "mose"]
@@ -29,6 +29,8 @@ _RESOLUTIONS = ("480p", "Full-Resolution", "1080p")
 _LISTS = ("ImageSets/2017/val.txt", "sav_val.txt", "sav_test.txt")
 _ANNOTATIONS = ("Annotations_6fps", "Annotations")
 _LARGEST = 1 << 26  # bytes of a file about objects; that of YouTube-VOS has 5 MB
+_FRAME_NUMBERS = 10**8  # of LVOS have at most eight digits
+_IDS = 256  # of objects fit into a pixel, with 0 for none
 _FRAMES = ("JPEGImages_24fps", "JPEGImages")
 
 
@@ -56,6 +58,7 @@ class Video:
         truth: The folder of its true masks.
         objects_apart: Whether each object has a folder of its own in it.
         stated: What a file of the data set says of its objects.
+        stated_in: That file; None if there is none.
     """
 
     name: str
@@ -63,15 +66,26 @@ class Video:
     truth: Path
     objects_apart: bool = False
     stated: Any = None
+    stated_in: Path | None = None
 
     def objects(self) -> list[str]:
         """List the ids of its objects.
 
         Returns:
-            The ids in a file of the data set; empty if none lists them.
+            The ids in a file of the data set, each once; empty if none lists them.
+
+        Raises:
+            UnreadableError: If one is no id.
         """
         listed = self.stated.get("objects") if isinstance(self.stated, dict) else None
-        return [str(one) for one in listed] if isinstance(listed, (list, dict)) else []
+        names = [str(one) for one in listed] if isinstance(listed, (list, dict)) else []
+        for name in names:
+            if not (name.isdecimal() and len(name) < _IDS and 0 < int(name) < _IDS):
+                raise UnreadableError(
+                    f"{self.stated_in}: expected ids of objects from 1 to {_IDS - 1} in video "
+                    f"{self.name}, found {name[:80]}"
+                )
+        return [*dict.fromkeys(names)]
 
     def object_names(self, folder: Path) -> list[str]:
         """The folders of its objects.
@@ -86,7 +100,7 @@ class Video:
             UnreadableError: If there is none.
         """
         if not folder.is_dir():
-            raise missing(folder)
+            raise not_a_folder(folder)
         names = sorted(path.name for path in folder.iterdir() if path.is_dir())
         if not names:
             raise UnreadableError(f"{folder}: expected a folder for each object, found none")
@@ -103,23 +117,31 @@ class Video:
         """
         found = {}
         for name in self.objects():
-            stated = self.stated["objects"][name]
+            stated = self.stated["objects"]
             try:
-                times = stated["frame_range"]
-                span = (int(times["start"]), int(times["end"]), int(times["frame_nums"]))
-            except (KeyError, TypeError, ValueError) as error:
-                raise UnreadableError(
-                    f"{self.name}: expected start, end and frame_nums in the frame_range of object "
-                    f"{name}, found {json.dumps(stated)[:80]}"
-                ) from error
-            found[name] = Span(*span)
+                times = stated[name]["frame_range"]
+                span = Span(*(int(times[key]) for key in ("start", "end", "frame_nums")))
+            except (KeyError, TypeError, ValueError, OverflowError) as error:
+                raise self._no_span(name) from error
+            if not 0 <= span.start <= span.end < _FRAME_NUMBERS:
+                raise self._no_span(name)
+            found[name] = span
         if not found:
             raise UnreadableError(
-                f"{self.name}: expected its objects in valid_meta.json, as LVOS' rules need them; "
-                "found none",
+                f"{self.truth}: expected the objects of this video in valid_meta.json, as LVOS' "
+                "rules need them; found none",
                 hint="--protocol sav needs no such file",
             )
         return found
+
+    def _no_span(self, name: str) -> UnreadableError:
+        objects = self.stated["objects"]
+        stated = objects[name] if isinstance(objects, dict) else objects
+        return UnreadableError(
+            f"{self.stated_in}: expected start, end and frame_nums in the frame_range of object "
+            f"{name} of video {self.name}, found {json.dumps(stated)[:80]}",
+            hint="--protocol sav needs no such file",
+        )
 
 
 @dataclass(frozen=True)
@@ -153,7 +175,7 @@ class Dataset:
             if name not in known:
                 raise UsageError(
                     f"{self.root}: there is no video {name}",
-                    hint=did_you_mean(nearest(name, known), f"it has {len(known)} others"),
+                    hint=did_you_mean(nearest(name, known), f"it has {_some(known)}"),
                 )
         return tuple(video for video in self.videos if not names or video.name in names)
 
@@ -173,7 +195,7 @@ def open_dataset(data: str | Path) -> Dataset:
     """
     root = expanded(Path(data))
     if not root.is_dir():
-        raise missing(root)
+        raise not_a_folder(root)
     truth = _annotations(root)
     if truth is None:
         inner = [path for path in root.iterdir() if path.is_dir()]
@@ -193,8 +215,19 @@ def open_dataset(data: str | Path) -> Dataset:
         if (truth / name).is_dir():
             truth, frames, layout = truth / name, frames / name, "davis"
             break
-    stated, kind = _stated(root)
-    videos = tuple(_videos(root, truth, frames, stated))
+    about, stated, kind = _stated(root)
+    apart = {path.name: path for path in truth.iterdir() if path.is_dir()}
+    videos = tuple(
+        Video(
+            name,
+            frames / name,
+            apart[name],
+            any(path.is_dir() for path in apart[name].iterdir()),
+            stated.get(name),
+            about,
+        )
+        for name in _listed(root, apart)
+    )
     if not videos:
         raise RefusedError(f"{truth}: expected a folder with masks for each video, found none")
     if layout == "mose" and any(video.objects_apart for video in videos):
@@ -207,34 +240,34 @@ def _annotations(root: Path) -> Path | None:
 
 
 def _seen(folders: Sequence[Path]) -> str:
-    names = ", ".join(sorted(path.name for path in folders)[:3])
-    return f"the folders {names}" if names else "no folder"
+    return f"the folders {_some(path.name for path in folders)}" if folders else "no folder"
 
 
-def _videos(root: Path, truth: Path, frames: Path, stated: Mapping[str, Any]) -> Iterator[Video]:
-    there = {path.name: path for path in truth.iterdir() if path.is_dir()}
-    for name in _listed(root, there):
-        apart = any(path.is_dir() for path in there[name].iterdir())
-        yield Video(name, frames / name, there[name], apart, stated.get(name))
+def _some(names: Iterable[str]) -> str:
+    first, *others = sorted(names)
+    more = len(others) - 2
+    return ", ".join([first, *others[:2]]) + (f" and {more} more" if more > 0 else "")
 
 
 def _listed(root: Path, there: Mapping[str, Path]) -> list[str]:
     """The videos for validation, if a list says which; else all that have masks."""
     for path in (root / name for name in _LISTS):
         if path.is_file():
-            names = path.read_text("utf-8", errors="replace").split()
+            names = _lines(path)
             absent = [name for name in names if name not in there]
             if absent:
                 raise UnreadableError(
                     f"{path}: lists {absent[0]}, which has no masks",
                     hint="unpack all of the data set, or name the videos by --videos",
                 )
+            if not names:
+                raise UnreadableError(f"{path}: expected names of videos, found none")
             return [*dict.fromkeys(names)]  # in its order, in which DAVIS adds the videos up
     return sorted(there)
 
 
-def _stated(root: Path) -> tuple[Mapping[str, Any], Layout | None]:
-    """What a file says of the objects, by video, and whose file it is."""
+def _stated(root: Path) -> tuple[Path | None, Mapping[str, Any], Layout | None]:
+    """The file about the objects, what it says of them by video, and whose file it is."""
     for path in sorted(root.glob("*meta*.json")):
         content = parse_json(path, read_text(path, _LARGEST))
         videos = content.get("videos") if isinstance(content, dict) else None
@@ -243,9 +276,15 @@ def _stated(root: Path) -> tuple[Mapping[str, Any], Layout | None]:
         objects = [of.get("objects") for of in videos.values() if isinstance(of, dict)]
         named = [one for of in objects if isinstance(of, dict) for one in of.values()]
         if any("frame_range" in one for one in named if isinstance(one, dict)):
-            return videos, "lvos"
-        return videos, "youtube" if named else None
-    return {}, None
+            return path, videos, "lvos"
+        return path, videos, "youtube" if named else None
+    return None, {}, None
+
+
+def _lines(path: Path) -> list[str]:
+    """The lines of a text file that are not blank."""
+    text = read_text(path, _LARGEST, "a list of videos").removeprefix("\ufeff")
+    return [line.strip() for line in text.splitlines() if line.strip()]
 
 
 def names_in(text: str) -> list[str]:
@@ -259,9 +298,13 @@ def names_in(text: str) -> list[str]:
 
     Raises:
         UsageError: If there is none.
+        UnreadableError: If the file is no text.
     """
     path = expanded(Path(text))
-    listed = path.read_text("utf-8").split() if path.is_file() else text.split(",")
+    try:
+        listed = _lines(path) if path.is_file() else text.split(",")
+    except OSError:  # too long for a path
+        listed = text.split(",")
     names = [name.strip() for name in listed if name.strip()]
     if not names:
         raise UsageError(f"{text!r}: expected names of videos, or a file with one a line")

@@ -11,31 +11,19 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ..errors import MissingFileError, RefusedError, UnreadableError
-from ..io.nearby import missing
+from ..io.nearby import not_a_folder
 from ..model.pictures import MediaError, load_picture
 from .measure import Mask
 
-Ids = NDArray[np.integer]  # H x W: the id of the object that each pixel belongs to, or 0
+Ids = NDArray[np.uint8]  # H x W: the id of the object that each pixel belongs to, or 0
 
+_PNG = b"\x89PNG\r\n\x1a\n"
+_LARGEST = 255  # id; a mask has a byte for each pixel
 _MODES = ("1", "L", "P", "I", "I;16")  # of Pillow, in which a pixel is one number
 
 
-def read_ids(path: Path) -> Ids:
-    """Read a mask whose pixels are ids.
-
-    Args:
-        path: A PNG with a palette, or in shades of grey.
-
-    Returns:
-        The ids, ``H x W``; those of a palette are its indices.
-
-    Raises:
-        MissingFileError: If there is no such file.
-        UnreadableError: If it cannot be read or is damaged.
-        RefusedError: If its pixels are colours.
-    """
-    if not path.exists():
-        raise missing(path)
+def _values(path: Path) -> NDArray[np.generic]:
+    """The pixels of a PNG, one number each; those of a palette are its indices."""
     try:
         picture = load_picture(path)
     except MediaError as error:
@@ -43,17 +31,19 @@ def read_ids(path: Path) -> Ids:
         raise kind(str(error), hint=error.hint) from error
     except OSError as error:
         raise UnreadableError(f"{path}: {error}") from error
+    with path.open("rb") as file:
+        if file.read(len(_PNG)) != _PNG:
+            raise RefusedError(f"{path}: expected a PNG, found another format of pictures")
     if picture.mode not in _MODES:
         raise RefusedError(
             f"{path}: expected ids of objects, as indices of a palette or shades of grey, found "
             f"colours (Pillow's mode {picture.mode})",
             hint="save the indices: Image.fromarray(ids), with putpalette for colours to look at",
         )
-    ids = np.asarray(picture)
-    return ids.astype(np.uint8) if ids.dtype == bool else ids
+    return np.asarray(picture)
 
 
-def write_ids(path: Path, ids: NDArray[np.uint8], palette: bytes | None) -> None:
+def write_ids(path: Path, ids: Ids, palette: bytes | None) -> None:
     """Write a mask whose pixels are ids.
 
     Args:
@@ -90,7 +80,7 @@ class Masks:
             MissingFileError: If there is no such folder.
         """
         if not self.folder.is_dir():
-            raise missing(self.folder)
+            raise not_a_folder(self.folder)
         return sorted(path.stem for path in self.folder.iterdir() if path.suffix == ".png")
 
     def read(self, name: str, shape: tuple[int, ...] | None = None) -> Ids:
@@ -106,27 +96,33 @@ class Masks:
         Raises:
             MissingFileError: If it is missing.
             UnreadableError: If it is damaged or of another size.
-            RefusedError: If its pixels are colours, or ids of several objects in place of one.
+            RefusedError: If it is no PNG, its pixels are colours or no ids, or it has the ids of
+                several objects in place of one.
         """
         path = self.folder / f"{name}.png"
-        if not path.exists() and self.folder.is_dir():
+        if not self.folder.is_dir():
+            raise not_a_folder(self.folder)
+        if not path.exists():
             raise MissingFileError(f"{path}: there is no mask of frame {name}")
-        ids = read_ids(path)
+        ids = _values(path)
         if shape is not None and ids.shape != shape:
             height, width = ids.shape
             raise UnreadableError(
                 f"{path}: expected {shape[1]} x {shape[0]} pixels (width x height), as the true "
                 f"mask has, found {width} x {height}"
             )
-        if not self.of_one:
-            return ids
-        values = ids_in(ids)
-        if len(values) > 1:
-            raise RefusedError(
-                f"{path}: expected one object in a file, found the ids "
-                f"{', '.join(map(str, values[:3]))}"
-            )
-        return (ids > 0).astype(np.uint8)
+        if self.of_one:
+            values = [int(value) for value in np.unique(ids) if value]
+            if len(values) > 1:
+                raise RefusedError(
+                    f"{path}: expected one object in a file, found the ids "
+                    f"{', '.join(map(str, values[:3]))}"
+                )
+            belongs: Ids = (ids != 0).astype(np.uint8)
+            return belongs
+        if (largest := int(ids.max(initial=0))) > _LARGEST:
+            raise RefusedError(f"{path}: expected ids from 0 to {_LARGEST}, found {largest}")
+        return ids.astype(np.uint8, copy=False)
 
     def of_object(self, name: str) -> Masks:
         """The masks of one object, where each has a folder of its own.
@@ -149,14 +145,11 @@ def ids_in(ids: Ids) -> list[int]:
     Returns:
         The ids but 0, the smallest first.
     """
-    if ids.dtype == np.uint8:  # counting is faster than sorting
-        found = np.flatnonzero(np.bincount(ids.ravel(), minlength=1))
-    else:
-        found = np.unique(ids)
+    found = np.flatnonzero(np.bincount(ids.ravel()))  # counting is faster than sorting
     return [int(one) for one in found if one]
 
 
-def one_picture(masks: Mapping[int, Mask], shape: tuple[int, int]) -> NDArray[np.uint8]:
+def one_picture(masks: Mapping[int, Mask], shape: tuple[int, int]) -> Ids:
     """Put the masks of several objects into one picture of ids.
 
     Args:

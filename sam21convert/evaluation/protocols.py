@@ -97,7 +97,36 @@ def score_video(
         UnreadableError: If a mask is missing, damaged or of another size than the true one.
         RefusedError: If the rules do not allow for what the masks hold.
     """
+    check_video(protocol, video, truth)
     return [*_RULES[protocol](video, truth, predicted)]
+
+
+def check_video(protocol: Protocol, video: Video, truth: Masks) -> None:
+    """Check that the rules allow for a video, as far as the names of its true masks tell.
+
+    Args:
+        protocol: The rules.
+        video: What is known of the video.
+        truth: Its true masks.
+
+    Raises:
+        UnreadableError: If a file that the rules need does not tell of the video.
+        RefusedError: If the rules do not allow for it.
+    """
+    if protocol == "lvos":
+        _frames_of_objects(video, truth)
+    elif not video.objects_apart:
+        _inner(truth, truth.names())
+    elif protocol == "sav":
+        for name in video.object_names(truth.folder):
+            of_one = truth.of_object(name)
+            _inner(of_one, of_one.names())
+    else:
+        raise RefusedError(
+            f"{video.truth}: has a folder for each object, and the rules of {protocol} are for "
+            "masks that hold all objects",
+            hint="--protocol sav scores them",
+        )
 
 
 def total(protocol: Protocol, scores: Sequence[ObjectScore]) -> tuple[float, float, float]:
@@ -155,24 +184,25 @@ def _scored(
     )
 
 
-def _inner(video: Video, names: Sequence[str]) -> Sequence[str]:
+def _inner(truth: Masks, names: Sequence[str]) -> Sequence[str]:
     """The frames without the first and the last."""
     if len(names) < 3:
         raise RefusedError(
-            f"{video.name}: expected 3 annotated frames or more, as the first and the last do not "
-            f"count, found {len(names)}"
+            f"{truth.folder}: expected masks of 3 frames or more, as the first and the last do not "
+            f"count, found {len(names)}",
+            hint="leave the video out by --videos",
         )
     return names[1:-1]
 
 
 def _davis(video: Video, truth: Masks, predicted: Masks) -> Iterator[ObjectScore]:
     names = truth.names()
-    scored = _inner(video, names)
+    scored = _inner(truth, names)
     first = truth.read(names[0])
-    objects = range(1, int(max(first[first != _VOID], default=0)) + 1)
+    objects = range(1, max((one for one in ids_in(first) if one != _VOID), default=0) + 1)
     if not objects:
         raise RefusedError(
-            f"{video.name}: the first mask shows no object, and DAVIS scores those that it shows",
+            f"{video.truth}: the first mask shows no object, and DAVIS scores those that it shows",
             hint="--protocol sav scores objects that appear later",
         )
     values: dict[int, list[tuple[float, float]]] = {number: [] for number in objects}
@@ -211,7 +241,7 @@ def _sav(video: Video, truth: Masks, predicted: Masks) -> Iterator[ObjectScore]:
 
 def _appearing(video: Video, truth: Masks, predicted: Masks) -> Iterator[ObjectScore]:
     """Scores from the first frame on which the truth or the prediction shows an object."""
-    scored = _inner(video, truth.names())
+    scored = _inner(truth, truth.names())
     # Sets, filled in this order, as their order is that in which vos-benchmark adds objects up.
     in_truth: set[int] = set()
     in_masks: set[int] = set()
@@ -219,8 +249,8 @@ def _appearing(video: Video, truth: Masks, predicted: Masks) -> Iterator[ObjectS
     for name in scored:
         true = truth.read(name)
         given = predicted.read(name, true.shape)
-        in_truth.update(set(ids_in(true)))
-        in_masks.update(set(ids_in(given)))
+        in_truth.update(ids_in(true))
+        in_masks.update(ids_in(given))
         for number in in_truth | in_masks:
             counted = Pair(given == number, true == number).counts()
             values.setdefault(number, []).append((name, counted.j, counted.f))
@@ -230,16 +260,7 @@ def _appearing(video: Video, truth: Masks, predicted: Masks) -> Iterator[ObjectS
 
 
 def _lvos(video: Video, truth: Masks, predicted: Masks) -> Iterator[ObjectScore]:
-    scored: dict[str, list[str]] = {}
-    for name, span in video.spans().items():
-        between = range(span.start, span.end, _EVERY)
-        inner = [f"{number:08d}" for at, number in enumerate(between) if 0 < at < span.frames - 1]
-        if len(inner) != span.frames - 2 or not inner:
-            raise RefusedError(
-                f"{video.name}: object {name} has {span.frames} frames by its frame_range, and "
-                f"{len(between)} between {span.start} and {span.end}"
-            )
-        scored[name] = inner
+    scored = _frames_of_objects(video, truth)
     counted = _by_object(truth, predicted, scored, Pair.counts)
     for name, frames in scored.items():
         j, f = [one.j for one in counted[name]], [one.f for one in counted[name]]
@@ -248,9 +269,32 @@ def _lvos(video: Video, truth: Masks, predicted: Masks) -> Iterator[ObjectScore]
         yield _scored(video, name, frames, j, f, {"v": spread * 100})
 
 
+def _frames_of_objects(video: Video, truth: Masks) -> dict[str, list[str]]:
+    """The frames on which each object of LVOS counts, by its id."""
+    scored: dict[str, list[str]] = {}
+    masks = len(truth.names())
+    for name, span in video.spans().items():
+        between = range(span.start, span.end, _EVERY)
+        if not 3 <= span.frames <= min(len(between) + 1, masks):
+            raise RefusedError(
+                f"{video.stated_in}: object {name} of video {video.name} has {span.frames} frames; "
+                f"expected 3 or more, and not more than every fifth from {span.start} to "
+                f"{span.end}, or than the {masks} masks in {video.truth}",
+                hint="--protocol sav needs no such file",
+            )
+        scored[name] = [f"{number:08d}" for number in between[1 : span.frames - 1]]
+    return scored
+
+
 def _mosev2(video: Video, truth: Masks, predicted: Masks) -> Iterator[ObjectScore]:
-    names = sorted(truth.names(), key=_number)
-    scored = _inner(video, names)
+    names = truth.names()
+    for name in names:
+        if not name.isdecimal():
+            raise RefusedError(
+                f"{truth.folder / name}.png: expected the number of a frame as name, as in MOSE"
+            )
+    names.sort(key=int)
+    scored = _inner(truth, names)
     objects = video.objects() or [str(number) for number in ids_in(truth.read(names[0]))]
     counted = _by_object(truth, predicted, dict.fromkeys(objects, scored), _closely)
     for name in objects:
@@ -277,12 +321,12 @@ def _by_object(
 ) -> dict[str, list[_Measured]]:
     """Measure each object on its frames; each file is read once."""
     found: dict[str, list[_Measured]] = {name: [] for name in scored}
-    for frame in sorted({frame for frames in scored.values() for frame in frames}, key=_number):
+    for frame in sorted({frame for frames in scored.values() for frame in frames}, key=int):
         true = truth.read(frame)
         given = predicted.read(frame, true.shape)
         for name, frames in scored.items():
             if frame in frames:
-                found[name].append(measure(Pair(given == _number(name), true == _number(name))))
+                found[name].append(measure(Pair(given == int(name), true == int(name))))
     return found
 
 
@@ -307,12 +351,6 @@ def _gone_and_back(
         means = [float(np.mean(side)) for side in zip(*parts, strict=True)]
         found[label] = sum(means) / 2 * 100 if means else None
     return found
-
-
-def _number(name: str) -> int:
-    if not name.isdecimal():
-        raise RefusedError(f"{name}: expected a number, as MOSE and LVOS name frames and objects")
-    return int(name)
 
 
 _Rules = Callable[[Video, Masks, Masks], Iterable[ObjectScore]]

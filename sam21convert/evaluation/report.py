@@ -33,12 +33,13 @@ class Evaluation(Report, schema="evaluate/1"):
         checkpoint: The checkpoint that has tracked the objects; None if masks were scored.
         sha256: The SHA-256 of each of its files.
         masks: The folder of the scored masks; None if they were not kept.
-        videos: Number of videos.
+        videos: Number of videos that were tracked or scored.
         objects: Number of objects that count.
         frames: Number of frames that count, each once for every object.
-        j: J in percent: see :func:`~sam21convert.evaluation.protocols.total`.
-        f: F in percent.
-        jf: J&F in percent.
+        j: J in percent: see :func:`~sam21convert.evaluation.protocols.total`. None if nothing could
+            be scored, as the true masks are not public.
+        f: F in percent, or None.
+        jf: J&F in percent, or None.
         per_object: The scores of the objects.
         notes: What the figures depend on.
 
@@ -57,9 +58,9 @@ class Evaluation(Report, schema="evaluate/1"):
     videos: int
     objects: int
     frames: int
-    j: float
-    f: float
-    jf: float
+    j: float | None
+    f: float | None
+    jf: float | None
     per_object: tuple[ObjectScore, ...]
     notes: tuple[str, ...]
 
@@ -77,10 +78,15 @@ class Evaluation(Report, schema="evaluate/1"):
         Returns:
             The result, and the objects with the lowest J&F.
         """
-        read = self.checkpoint or self.masks
+        notes = [labelled("note", note) for note in self.notes]
         facts = [
-            ("scored", str(read)),
+            ("tracked by" if self.checkpoint else "scored", str(self.checkpoint or self.masks)),
+            *([("masks", str(self.masks))] if self.checkpoint and self.masks else []),
             ("data", f"{self.data} (layout {self.layout})"),
+        ]
+        if self.jf is None:
+            return [table(facts), *notes]
+        facts += [
             (
                 "rules",
                 f"{self.protocol}: {self.videos:,} videos, {self.objects:,} objects, "
@@ -103,7 +109,7 @@ class Evaluation(Report, schema="evaluate/1"):
         ]
         names = heading(["lowest", "object", "J&F", "J", "F", "frames"])
         lowest_rows = Table((names, *rows), gives=0, right=(2, 3, 4, 5))
-        return [table(facts), Line(()), lowest_rows, *(labelled("note", n) for n in self.notes)]
+        return [table(facts), Line(()), lowest_rows, *notes]
 
     def _more(self) -> Iterator[tuple[str, float]]:
         """Means of what the protocol measures besides."""
@@ -119,6 +125,7 @@ def summed_up(
     protocol: Protocol,
     scores: Sequence[ObjectScore],
     *,
+    videos: int,
     checkpoint: Path | None = None,
     sha256: dict[str, str] | None = None,
     masks: Path | None = None,
@@ -130,7 +137,8 @@ def summed_up(
         data: The data set.
         layout: Its layout.
         protocol: The rules.
-        scores: The scores, at least one.
+        scores: The scores of the objects; none if nothing could be scored.
+        videos: As for :class:`Evaluation`.
         checkpoint: As for :class:`Evaluation`.
         sha256: As for :class:`Evaluation`.
         masks: As for :class:`Evaluation`.
@@ -139,7 +147,7 @@ def summed_up(
     Returns:
         The report.
     """
-    j, f, jf = total(protocol, scores)
+    j, f, jf = total(protocol, scores) if scores else (None, None, None)
     return Evaluation(
         data=data,
         layout=layout,
@@ -147,7 +155,7 @@ def summed_up(
         checkpoint=checkpoint,
         sha256=sha256 or {},
         masks=masks,
-        videos=len({one.video for one in scores}),
+        videos=videos,
         objects=len(scores),
         frames=sum(one.frames for one in scores),
         j=j,

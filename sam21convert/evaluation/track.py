@@ -7,17 +7,20 @@ no two of them overlap. Objects that appear later are tracked one by one, each f
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from ..checkpoint.open import Checkpoint
-from ..errors import RefusedError, UnreadableError
-from ..io.nearby import missing
+from ..errors import MissingFileError, RefusedError, UnreadableError
+from ..io.nearby import not_a_folder
 from ..io.output.temporary import temporary_folder
 from ..model.inference_state import Session
 from ..model.pictures import numbered
@@ -114,10 +117,10 @@ def track(
         found = (logits[:, 0] > 0).cpu().numpy()
         masks = {int(str(number)): mask for number, mask in zip(numbers, found, strict=True)}
         if video.objects_apart:
-            for number, mask in masks.items():
-                own = folder / f"{number:03d}"
-                own.mkdir(exist_ok=True)  # named as the official script names it
-                write_ids(own / f"{names[frame]}.png", mask.astype(np.uint8), None)
+            for name in _numbers(video):
+                own = folder / name
+                own.mkdir(exist_ok=True)
+                write_ids(own / f"{names[frame]}.png", masks[int(name)].astype(np.uint8), None)
         else:
             _write(folder / f"{names[frame]}.png", one_picture(masks, shape))
         progress.advance(1)
@@ -135,8 +138,8 @@ def _one_by_one(
     shape = len(names), state.video_height, state.video_width
     with temporary_folder() as scratch:
         # Files, as the logits of a long video do not fit into memory.
-        highest = np.lib.format.open_memmap(scratch / "highest.npy", "w+", np.float32, shape)
-        owner = np.lib.format.open_memmap(scratch / "owner.npy", "w+", np.uint8, shape)
+        highest = _on_disk(scratch / "highest.npy", np.dtype(np.float32), shape)
+        owner = _on_disk(scratch / "owner.npy", np.dtype(np.uint8), shape)
         for number, (first, mask) in prompts.items():
             predictor.reset_state(state)
             predictor.add_new_mask(state, first, number, mask)
@@ -150,13 +153,26 @@ def _one_by_one(
             _write(folder / f"{name}.png", owner[frame])
 
 
+def _on_disk(path: Path, dtype: np.dtype[Any], shape: tuple[int, ...]) -> NDArray[Any]:
+    """An array of zeros in a file, whose room is taken now: a full disk would end the process."""
+    array = np.lib.format.open_memmap(path, "w+", dtype, shape)
+    if hasattr(os, "posix_fallocate"):
+        with path.open("r+b") as file:
+            try:
+                os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+            except OSError as error:
+                if error.errno in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT):
+                    raise OSError(error.errno, error.strerror, str(path)) from error
+    return array
+
+
 def _write(path: Path, ids: NDArray[np.uint8]) -> None:
     write_ids(path, np.asarray(ids), _PALETTE)
 
 
 def _frame_names(video: Video) -> list[str]:
     if not video.frames.is_dir():
-        raise missing(video.frames)
+        raise not_a_folder(video.frames)
     try:
         return [path.stem for path in numbered(video.frames)]
     except ValueError as error:
@@ -171,6 +187,10 @@ def _prompts(video: Video, names: list[str], *, later: bool) -> Prompts:
         sources = {int(name): Masks(video.truth / name, of_one=True) for name in _numbers(video)}
     for number, masks in sources.items():
         annotated = {*masks.names()}
+        if absent := annotated.difference(names):
+            raise MissingFileError(
+                f"{masks.folder}: has a mask of frame {min(absent)}, which is not in {video.frames}"
+            )
         frames = [at for at, name in enumerate(names) if name in annotated]
         if not later and (not frames or frames[0]):
             raise UnreadableError(
@@ -179,8 +199,11 @@ def _prompts(video: Video, names: list[str], *, later: bool) -> Prompts:
             )
         for at in frames if later else frames[:1]:
             ids = masks.read(names[at])
+            if number is not None:  # also if it is empty, as the official script takes it
+                found[number] = at, ids == 1
+                continue
             for one in ids_in(ids):
-                found.setdefault(one if number is None else number, (at, ids == one))
+                found.setdefault(one, (at, ids == one))
     if not found:
         raise RefusedError(f"{video.truth}: the masks show no object to track")
     return dict(sorted(found.items()))

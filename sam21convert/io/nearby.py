@@ -7,7 +7,7 @@ import os
 from itertools import islice
 from pathlib import Path
 
-from ..errors import MissingFileError, did_you_mean, nearest
+from ..errors import MissingFileError, UnreadableError, did_you_mean, nearest
 
 _SEEN = 10_000  # names of a folder that are compared
 
@@ -68,3 +68,17 @@ def missing(path: Path, otherwise: str | None = None) -> MissingFileError:
     """
     hint = did_you_mean([str(other) for other in nearby(path)], otherwise)
     return MissingFileError(f"{path}: {os.strerror(errno.ENOENT)}", hint=hint)
+
+
+def not_a_folder(path: Path) -> UnreadableError:
+    """Make the error for a path that should be a folder.
+
+    Args:
+        path: the path.
+
+    Returns:
+        The error, to be raised by the caller: that there is no such path, or that it is a file.
+    """
+    if path.exists():
+        return UnreadableError(f"{path}: expected a folder, found a file")
+    return missing(path)

@@ -19,6 +19,7 @@ from PIL import Image
 
 import sam21convert
 from sam21convert.errors import RefusedError, Sam21ConvertError, UnreadableError, UsageError
+from sam21convert.evaluation.datasets import names_in
 from sam21convert.evaluation.protocols import Protocol
 from sam21convert.evaluation.report import Evaluation
 
@@ -194,7 +195,7 @@ class TestWrongInput:
             sam21convert.score(masks, data, protocol="davis", videos=["later"])
 
     def test_a_video_that_is_too_short(self, given: Any) -> None:
-        with self.refused(given, RefusedError, "expected 3 annotated frames or more") as path:
+        with self.refused(given, RefusedError, "expected masks of 3 frames or more") as path:
             for truth in (given[0] / "Annotations/480p/car").glob("*[1-8].png"):
                 truth.unlink()
             assert path.exists()
@@ -216,3 +217,91 @@ class TestWrongInput:
         (data / "ImageSets/2017/val.txt").write_text("equal\nbear\n")
         with pytest.raises(UnreadableError, match=r"val\.txt: lists bear, which has no masks"):
             sam21convert.score(masks, data)
+
+    def test_ids_that_no_byte_holds(self, given: Any) -> None:
+        with self.refused(given, RefusedError, r"00003\.png: expected ids .* found 60000") as path:
+            Image.fromarray(np.full((48, 80), 60000, np.uint16)).save(path)
+
+    def test_a_jpeg_that_is_named_png(self, given: Any) -> None:
+        with self.refused(given, RefusedError, r"00003\.png: expected a PNG") as path:
+            Image.fromarray(np.zeros((48, 80), np.uint8)).save(path, "JPEG")
+
+    def test_a_file_in_place_of_a_folder(self, given: Any) -> None:
+        data, masks = given
+        path = masks / "car/00001.png"
+        for wrong in ((path, data), (masks, path)):
+            with pytest.raises(
+                UnreadableError, match=r"00001\.png: expected a folder, found a file"
+            ):
+                sam21convert.score(*wrong)
+
+    def test_rules_for_masks_of_all_objects_and_a_folder_for_each(self, tmp_path: Path) -> None:
+        data, masks = drawn.sav(tmp_path)
+        with pytest.raises(RefusedError, match="has a folder for each object") as error:
+            sam21convert.score(masks, data, protocol="davis")
+        assert error.value.hint == "--protocol sav scores them"
+
+
+class TestWrongFilesAboutObjects:
+    @pytest.fixture(scope="class")
+    @classmethod
+    def given(cls, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+        home = tmp_path_factory.mktemp("lvos")
+        truth, predicted = drawn.cases()["moved"]
+        drawn.write(home / "DATA/Annotations/car", truth, 1, 5, 8)
+        drawn.write(home / "masks/car", predicted, 1, 5, 8)
+        return home / "DATA", home / "masks"
+
+    def scored(self, given: tuple[Path, Path], objects: Any, protocol: Protocol) -> Evaluation:
+        data, masks = given
+        stated = {"videos": {"car": {"objects": objects}}}
+        (data / "valid_meta.json").write_text(json.dumps(stated))
+        return sam21convert.score(masks, data, protocol=protocol)
+
+    @pytest.mark.parametrize(
+        ("start", "end", "count", "text"),
+        [
+            (1, 6, 2, "has 2 frames; expected 3 or more"),
+            (1, 41, 20, "has 20 frames; expected 3 or more"),
+            (1, 5 * 10**7, 10**7, "has 10000000 frames; expected .* or than the 9 masks in"),
+            (41, 1, 9, "expected start, end and frame_nums .* of object 1 of video car"),
+            (-10, 40, 9, "expected start, end and frame_nums"),
+            (1, 10**30, 9, "expected start, end and frame_nums"),
+            (1, float("inf"), 9, "expected start, end and frame_nums"),
+            ([1], 41, 9, "expected start, end and frame_nums"),
+        ],
+    )
+    def test_spans(self, given: Any, start: Any, end: Any, count: Any, text: str) -> None:
+        span = {"start": start, "end": end, "frame_nums": count}
+        with pytest.raises(Sam21ConvertError, match=rf"valid_meta\.json: .*{text}"):
+            self.scored(given, {"1": {"frame_range": span}}, "lvos")
+
+    def test_a_list_where_spans_are_needed(self, given: Any) -> None:
+        with pytest.raises(UnreadableError, match=r"valid_meta\.json: expected start, end and"):
+            self.scored(given, [1, 2], "lvos")
+
+    @pytest.mark.parametrize("name", ["0", "256", "-1", "x", "9" * 5000, None, 1.0, {"a": 1}])
+    def test_what_is_no_id(self, given: Any, name: Any) -> None:
+        with pytest.raises(UnreadableError, match=r"valid_meta\.json: expected ids of objects"):
+            self.scored(given, [name], "mosev2")
+
+    def test_an_id_counts_once(self, given: Any) -> None:
+        assert self.scored(given, [1, "1", 2], "mosev2").objects == 2
+
+
+class TestNamesOfVideos:
+    def test_in_a_file(self, tmp_path: Path) -> None:
+        path = tmp_path / "list.txt"
+        path.write_bytes("\ufeffcar\r\n\r\na b\r\n".encode())
+        assert names_in(str(path)) == ["car", "a b"]
+
+    def test_that_are_none(self, tmp_path: Path) -> None:
+        path = tmp_path / "list.txt"
+        path.write_bytes(b"\xff\xfec\0")
+        with pytest.raises(UnreadableError, match=r"list\.txt: not UTF-8 text"):
+            names_in(str(path))
+        path.write_text("\n \n")
+        for text in (str(path), "", ","):
+            with pytest.raises(UsageError, match="expected names of videos"):
+                names_in(text)
+        assert names_in("a" * 5000) == ["a" * 5000]

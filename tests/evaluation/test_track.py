@@ -19,7 +19,7 @@ from PIL import Image
 
 import sam21convert
 from sam21convert.config.registry import shipped_config
-from sam21convert.errors import MissingFileError, UnreadableError, UsageError
+from sam21convert.errors import MissingFileError, RefusedError, UnreadableError, UsageError
 from sam21convert.evaluation.datasets import Layout
 from sam21convert.report import Progress
 
@@ -163,6 +163,41 @@ def test_progress_names_the_video_and_counts_its_frames(
     assert sum(count for count, _ in told[start + 1 : told.index(("scoring", 1))]) == 8
 
 
+def test_masks_for_a_server_that_alone_can_score_them(
+    models: dict[str, Path], tmp_path: Path
+) -> None:
+    root, kept = data(tmp_path / "DATA", "davis"), tmp_path / "masks"
+    sam21convert.evaluate(models[DEBUG[0]], root, config=DEBUG[0], masks=kept)
+    scored = {path.name: path.read_bytes() for path in (kept / "car").iterdir()}
+    for name in ("Annotations", "JPEGImages"):  # as MOSE has them, with the first mask alone
+        (root / name / "480p").rename(root / "videos")
+        (root / name).rmdir()
+        (root / "videos").rename(root / name)
+    for path in sorted((root / "Annotations/car").iterdir())[1:]:
+        path.unlink()
+    options: dict[str, Any] = {"config": DEBUG[0], "masks": kept, "overwrite": True}
+    found = sam21convert.evaluate(models[DEBUG[0]], root, **options)
+    assert (found.layout, found.videos, found.objects, found.jf) == ("mose", 1, 0, None)
+    assert found.notes[0].startswith(f"not scored: {root}/Annotations/car: has too few true masks")
+    assert {path.name: path.read_bytes() for path in (kept / "car").iterdir()} == scored
+    with pytest.raises(RefusedError, match="has too few true masks to score, 1") as error:
+        sam21convert.evaluate(models[DEBUG[0]], root, **{**options, "masks": None})
+    assert error.value.hint == "--masks OUT writes masks that the server scores"
+
+
+def test_objects_with_folders_of_other_names_and_empty_first_masks(
+    models: dict[str, Path], tmp_path: Path
+) -> None:
+    root, kept = data(tmp_path / "DATA", "sav"), tmp_path / "masks"
+    objects = root / "Annotations_6fps/car"
+    (objects / "001").rename(objects / "7")
+    first = objects / "7/00000.png"
+    Image.fromarray(np.zeros_like(np.array(Image.open(first)))).save(first)
+    found = sam21convert.evaluate(models[DEBUG[0]], root, config=DEBUG[0], masks=kept)
+    assert [one.object for one in found.per_object] == ["000", "7"]
+    assert sorted(path.name for path in (kept / "car").iterdir()) == ["000", "7"]
+
+
 class TestWrongInput:
     @pytest.fixture
     def root(self, tmp_path: Path) -> Path:
@@ -192,6 +227,30 @@ class TestWrongInput:
     def test_no_first_mask(self, root: Path) -> None:
         (root / "Annotations/480p/car/00000.png").unlink()
         self.refused(UnreadableError, "expected a mask of the first frame, 00000", root)
+
+    def test_a_mask_of_a_frame_that_is_not_there(self, root: Path) -> None:
+        (root / "JPEGImages/480p/car/00002.jpg").unlink()
+        self.refused(MissingFileError, "has a mask of frame 00002, which is not in", root)
+
+    def test_ids_that_no_byte_holds(self, root: Path) -> None:
+        path = root / "Annotations/480p/car/00000.png"
+        Image.fromarray(200 * np.array(Image.open(path)).astype(np.uint16)).save(path)
+        self.refused(RefusedError, r"00000\.png: expected ids from 0 to 255, found 400", root)
+
+    def test_what_cannot_be_scored_is_known_before_it_is_tracked(self, root: Path) -> None:
+        (root / "JPEGImages").rename(root / "frames")  # which would be the next to be looked for
+        for path in sorted((root / "Annotations/480p/car").iterdir())[1:]:
+            path.unlink()
+        self.refused(RefusedError, "expected masks of 3 frames or more", root)
+
+    @pytest.mark.parametrize(
+        "place", ["", "Annotations/480p", "Annotations/480p/new", "JPEGImages"]
+    )
+    def test_masks_among_the_data(self, root: Path, place: str) -> None:
+        before = {path: path.read_bytes() for path in root.rglob("*") if path.is_file()}
+        with pytest.raises(UsageError, match="would be written among those of the data set"):
+            sam21convert.evaluate("model.pt", root, masks=root / place, overwrite=True)
+        assert {path: path.read_bytes() for path in root.rglob("*") if path.is_file()} == before
 
     def test_masks_that_are_in_the_way(self, root: Path) -> None:
         model = root.parent / "model.pt"
