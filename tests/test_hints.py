@@ -25,6 +25,7 @@ from sam21convert.config.registry import shipped_config, tensors_of
 from sam21convert.model.config import ModelConfig
 
 from .commands.test_commands import run
+from .support import tracked_masks as drawn
 from .support.checkpoints import DEBUG, DEBUG_20, random_bits, state_dict
 from .support.hints import Case, Site, commands_in, filled, sites
 from .support.paths import PACKAGE, ROOT
@@ -308,6 +309,27 @@ def an_mp4() -> str:
 
 
 BASE = {"CHECKPOINT": "base.safetensors"}
+
+
+def data_set(listed: str = "equal", frames: int = drawn.FRAMES) -> str:
+    """Two videos of DAVIS, one of which has as many frames, and masks of both."""
+    for name, count in (("equal", drawn.FRAMES), ("other", frames)):
+        for folder in ("davis/Annotations/480p", "masks"):
+            drawn.write(Path(folder, name), drawn.cases()["equal"][0][:count])
+    Path("davis/ImageSets/2017").mkdir(parents=True)
+    Path("davis/ImageSets/2017/val.txt").write_text(listed)
+    return "davis"
+
+
+def objects_apart() -> str:
+    """Two videos of SA-V; an object of one is on its first frame alone."""
+    truth = drawn.cases()["first-only"][0]
+    for name, objects in (("equal", [1]), ("other", [1, 2])):
+        for folder in ("sav/Annotations_6fps", "masks"):
+            drawn.write_apart(Path(folder, name), truth, objects)
+    return "sav"
+
+
 CASES: dict[str, Case] = {
     # What does not fit.
     "a part is validated": Case(lambda: ["validate", decoder()], BASE),
@@ -478,6 +500,20 @@ CASES: dict[str, Case] = {
     ),
     "a source of no name": Case(lambda: ["inspect", "sam3"]),
     "a path is pulled": Case(lambda: ["pull", plain()]),
+    # Scores.
+    "a data set without a checkpoint": Case(lambda: ["evaluate", data_set()], {"MASKS": "masks"}),
+    "a checkpoint beside masks": Case(
+        lambda: ["evaluate", "--score", "masks", "base.safetensors", data_set()]
+    ),
+    "a list with a video that is not there": Case(
+        lambda: ["evaluate", "--score", "masks", data_set("equal\nbear")], {"NAMES": "equal"}
+    ),
+    "a video of two frames": Case(
+        lambda: ["evaluate", "--score", "masks", data_set("equal\nother", 2)], {"NAMES": "equal"}
+    ),
+    "an object that does not count": Case(
+        lambda: ["evaluate", "--score", "masks", objects_apart()], {"NAMES": "equal"}
+    ),
     # Prediction.
     "no prompt": Case(
         lambda: [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING
 
 import click
@@ -77,14 +78,13 @@ def evaluate(
             raise UsageError(
                 f"{checkpoints[0]}: expected the data set alone with --score, found a checkpoint "
                 "before it",
-                hint=f"sam21convert evaluate --score {scored} {data}",
+                hint=shlex.join(["sam21convert", "evaluate", "--score", scored, data]),
             )
         return api.score(scored, data, protocol=protocol, videos=names, progress=progress)
     if len(checkpoints) != 1:
         raise UsageError(
             f"{data}: expected a checkpoint before the data set, found {len(checkpoints)}",
-            hint="sam21convert evaluate CHECKPOINT DATA, or sam21convert evaluate --score MASKS "
-            "DATA",
+            hint=f"sam21convert evaluate --score MASKS {shlex.quote(data)} scores masks alone",
         )
     return api.evaluate(
         checkpoints[0],

@@ -151,12 +151,15 @@ class Dataset:
     Attributes:
         root: Its folder.
         layout: How its files are arranged.
-        videos: Its videos, by name.
+        videos: Its videos: those of its list for validation, whether there are masks or not, or
+            all that have masks.
+        listed_in: That list; None if there is none.
     """
 
     root: Path
     layout: Layout
     videos: tuple[Video, ...]
+    listed_in: Path | None
 
     def chosen(self, names: Sequence[str]) -> tuple[Video, ...]:
         """Some of the videos.
@@ -169,6 +172,7 @@ class Dataset:
 
         Raises:
             UsageError: If there is no video of that name.
+            UnreadableError: If there are no masks of one.
         """
         known = {video.name for video in self.videos}
         for name in names:
@@ -177,7 +181,14 @@ class Dataset:
                     f"{self.root}: there is no video {name}",
                     hint=did_you_mean(nearest(name, known), f"it has {_some(known)}"),
                 )
-        return tuple(video for video in self.videos if not names or video.name in names)
+        chosen = tuple(video for video in self.videos if not names or video.name in names)
+        for video in chosen:
+            if not video.truth.is_dir():
+                raise UnreadableError(
+                    f"{self.listed_in}: lists {video.name}, which has no masks",
+                    hint="unpack all of the data set; --videos NAMES takes some of its videos",
+                )
+        return chosen
 
 
 def open_dataset(data: str | Path) -> Dataset:
@@ -216,23 +227,24 @@ def open_dataset(data: str | Path) -> Dataset:
             truth, frames, layout = truth / name, frames / name, "davis"
             break
     about, stated, kind = _stated(root)
-    apart = {path.name: path for path in truth.iterdir() if path.is_dir()}
+    there = {path.name for path in truth.iterdir() if path.is_dir()}
+    listed_in, names = _listed(root)
     videos = tuple(
         Video(
             name,
             frames / name,
-            apart[name],
-            any(path.is_dir() for path in apart[name].iterdir()),
+            truth / name,
+            name in there and any(path.is_dir() for path in (truth / name).iterdir()),
             stated.get(name),
             about,
         )
-        for name in _listed(root, apart)
+        for name in names or sorted(there)
     )
     if not videos:
         raise RefusedError(f"{truth}: expected a folder with masks for each video, found none")
     if layout == "mose" and any(video.objects_apart for video in videos):
         layout = "sav"
-    return Dataset(root, kind if kind and layout == "mose" else layout, videos)
+    return Dataset(root, kind if kind and layout == "mose" else layout, videos, listed_in)
 
 
 def _annotations(root: Path) -> Path | None:
@@ -249,21 +261,15 @@ def _some(names: Iterable[str]) -> str:
     return ", ".join([first, *others[:2]]) + (f" and {more} more" if more > 0 else "")
 
 
-def _listed(root: Path, there: Mapping[str, Path]) -> list[str]:
-    """The videos for validation, if a list says which; else all that have masks."""
+def _listed(root: Path) -> tuple[Path | None, list[str]]:
+    """The list of the videos for validation, and their names."""
     for path in (root / name for name in _LISTS):
         if path.is_file():
             names = _lines(path)
-            absent = [name for name in names if name not in there]
-            if absent:
-                raise UnreadableError(
-                    f"{path}: lists {absent[0]}, which has no masks",
-                    hint="unpack all of the data set, or name the videos by --videos",
-                )
             if not names:
                 raise UnreadableError(f"{path}: expected names of videos, found none")
-            return [*dict.fromkeys(names)]  # in its order, in which DAVIS adds the videos up
-    return sorted(there)
+            return path, [*dict.fromkeys(names)]  # in its order, in which DAVIS adds the videos up
+    return None, []
 
 
 def _stated(root: Path) -> tuple[Path | None, Mapping[str, Any], Layout | None]:

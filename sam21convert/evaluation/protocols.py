@@ -190,7 +190,7 @@ def _inner(truth: Masks, names: Sequence[str]) -> Sequence[str]:
         raise RefusedError(
             f"{truth.folder}: expected masks of 3 frames or more, as the first and the last do not "
             f"count, found {len(names)}",
-            hint="leave the video out by --videos",
+            hint="--videos NAMES takes other videos",
         )
     return names[1:-1]
 
@@ -234,7 +234,7 @@ def _sav(video: Video, truth: Masks, predicted: Masks) -> Iterator[ObjectScore]:
             raise RefusedError(
                 f"{one[0].folder}: the object is on none of the frames that count; SA-V's rules "
                 "do not score it",
-                hint="leave its video out by --videos",
+                hint="--videos NAMES takes other videos",
             )
         yield from (replace(score, object=name) for score in found)
 
