@@ -144,12 +144,12 @@ def evaluate(
         _refuse_data(kept, chosen)
         refuse_file_name(kept)
         refuse_existing(kept, overwrite=overwrite)
-    secret = _secret(dataset, chosen)
-    if secret is None:
+    withheld = _not_public(dataset, chosen)
+    if withheld is None:
         for video in chosen:
             check_video(rules, video, Masks(video.truth))
     elif kept is None:
-        raise RefusedError(secret, hint="--masks OUT writes masks that the server scores")
+        raise RefusedError(withheld, hint="--masks OUT writes masks that the server scores")
     progress.start("loading", 0)
     opened = open_checkpoint(checkpoint, config)
     predictor = predictor_of(opened, image_size, device)
@@ -158,7 +158,7 @@ def evaluate(
         for video in chosen:
             (home / video.name).mkdir()
             track(predictor, video, dataset.layout, home / video.name, progress)
-        scores = [] if secret else _scored(dataset, rules, home, chosen, progress)
+        scores = [] if withheld else _scored(dataset, rules, home, chosen, progress)
     return summed_up(
         dataset.root,
         dataset.layout,
@@ -168,14 +168,15 @@ def evaluate(
         checkpoint=opened.source.path,
         sha256=hashes,
         masks=kept,
-        notes=[f"not scored: {secret}"] if secret else _notes(dataset, protocol),
+        notes=[f"not scored: {withheld}"] if withheld else _notes(dataset, protocol),
     )
 
 
 def _refuse_data(kept: Path, videos: Sequence[Video]) -> None:
     """Refuse to write masks among the frames and masks of the data set, or over it."""
     place = kept.resolve()
-    for folder in {folder.parent for video in videos for folder in (video.truth, video.frames)}:
+    folders = {folder.parent for video in videos for folder in (video.truth, video.frames)}
+    for folder in sorted(folders):
         given = folder.resolve()
         if place.is_relative_to(given) or given.is_relative_to(place):
             raise UsageError(
@@ -185,7 +186,7 @@ def _refuse_data(kept: Path, videos: Sequence[Video]) -> None:
             )
 
 
-def _secret(dataset: Dataset, videos: Sequence[Video]) -> str | None:
+def _not_public(dataset: Dataset, videos: Sequence[Video]) -> str | None:
     """Say that the true masks are not public, if this shows in their number."""
     if dataset.layout not in ("mose", "youtube"):
         return None

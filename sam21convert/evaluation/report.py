@@ -89,8 +89,8 @@ class Evaluation(Report, schema="evaluate/1"):
         facts += [
             (
                 "rules",
-                f"{self.protocol}: {self.videos:,} videos, {self.objects:,} objects, "
-                f"{self.frames:,} frames of objects",
+                f"{self.protocol}: {_counted(self.videos, 'video')}, "
+                f"{_counted(self.objects, 'object')}, {_counted(self.frames, 'frame')} of objects",
             ),
             ("J&F", f"{self.jf:.1f}   J {self.j:.1f}   F {self.f:.1f}"),
             *((_TITLES[name], f"{value:.1f}") for name, value in self._more()),
@@ -164,3 +164,7 @@ def summed_up(
         per_object=tuple(scores),
         notes=tuple(notes),
     )
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"

@@ -163,6 +163,7 @@ def _on_disk(path: Path, dtype: np.dtype[Any], shape: tuple[int, ...]) -> NDArra
             except OSError as error:
                 if error.errno in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT):
                     raise OSError(error.errno, error.strerror, str(path)) from error
+                # Not supported everywhere.
     return array
 
 

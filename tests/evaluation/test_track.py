@@ -6,7 +6,9 @@ official video predictor.
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -196,6 +198,20 @@ def test_objects_with_folders_of_other_names_and_empty_first_masks(
     found = sam21convert.evaluate(models[DEBUG[0]], root, config=DEBUG[0], masks=kept)
     assert [one.object for one in found.per_object] == ["000", "7"]
     assert sorted(path.name for path in (kept / "car").iterdir()) == ["000", "7"]
+
+
+def test_a_disk_too_full_for_the_logits_of_a_video(
+    models: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    root, kept = data(tmp_path / "DATA", "lvos"), tmp_path / "masks"
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(OSError, match="No space left") as error:
+        sam21convert.evaluate(models[DEBUG[0]], root, config=DEBUG[0], masks=kept)
+    assert Path(error.value.filename).name == "highest.npy"
+    assert [path.name for path in tmp_path.iterdir()] == ["DATA"]
 
 
 class TestWrongInput:
