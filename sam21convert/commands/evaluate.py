@@ -20,7 +20,7 @@ _PROTOCOLS = ("davis", "sav", "lvos", "mosev2")  # not imported, as numpy would 
 
 
 @click.command(short_help="Score how well a checkpoint tracks objects: J&F.")
-@click.argument("paths", nargs=-1, required=True, metavar="[CHECKPOINT] DATA")
+@click.argument("paths", nargs=-1, required=True, metavar="[CHECKPOINT [CHECKPOINT]] DATA")
 @click.option("--score", "scored", metavar="MASKS", help="Score these masks; no CHECKPOINT then.")
 @click.option(
     "--protocol",
@@ -51,12 +51,14 @@ def evaluate(
 
     DATA is the folder that the archive of DAVIS 2017, SA-V, MOSE, LVOS or YouTube-VOS unpacks to.
     Objects are tracked from their first true mask, as for SAM 2's published figures. With --score,
-    masks that any program has written are scored, which needs neither frames nor torch.
+    masks that any program has written are scored, which needs neither frames nor torch. A second
+    CHECKPOINT is compared with the first, object by object.
 
     \b
     Examples:
       sam21convert evaluate model.pt DATA
       sam21convert evaluate model.pt DATA --masks OUT --protocol sav
+      sam21convert evaluate model.pt my_finetune.pt DATA
       sam21convert evaluate --score masks DATA
     """
     from ..evaluation import api
@@ -81,9 +83,10 @@ def evaluate(
                 hint=shlex.join(["sam21convert", "evaluate", "--score", scored, data]),
             )
         return api.score(scored, data, protocol=protocol, videos=names, progress=progress)
-    if len(checkpoints) != 1:
+    if len(checkpoints) not in (1, 2):
         raise UsageError(
-            f"{data}: expected a checkpoint before the data set, found {len(checkpoints)}",
+            f"{data}: expected one or two checkpoints before the data set, found "
+            f"{len(checkpoints)}",
             hint=f"sam21convert evaluate --score MASKS {shlex.quote(data)} scores masks alone",
         )
     return api.evaluate(
@@ -95,6 +98,7 @@ def evaluate(
         config=config,
         image_size=image_size,
         device=device,
+        against=checkpoints[1] if len(checkpoints) == 2 else None,
         overwrite=overwrite,
         progress=progress,
     )

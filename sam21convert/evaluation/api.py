@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,12 +18,14 @@ from ..packages import require
 from ..report import SILENT, Progress
 from .datasets import Dataset, Layout, Video, open_dataset
 from .masks import Masks
+from .paired import compare
 from .protocols import ObjectScore, Protocol, check_video, score_video
 from .report import Evaluation, summed_up
 
 if TYPE_CHECKING:
     from ..model.config import ModelConfig
 
+_FIRST, _SECOND = "first", "second"  # folders for the masks of two checkpoints
 # The rules that belong to a layout. Those of YouTube-VOS need a list of unseen categories, which
 # only its server has; of the others, SA-V's are for objects that appear later.
 _RULES_OF: dict[Layout, Protocol] = {
@@ -95,6 +98,7 @@ def evaluate(
     config: str | Path | ModelConfig | None = None,
     image_size: int | None = None,
     device: str = "auto",
+    against: str | Path | None = None,
     overwrite: bool = False,
     progress: Progress = SILENT,
 ) -> Evaluation:
@@ -114,6 +118,8 @@ def evaluate(
         config: As for :func:`~sam21convert.load_model`.
         image_size: As for :func:`~sam21convert.load_model`.
         device: ``"auto"`` for a GPU if there is one, or a device as torch names it.
+        against: A second checkpoint, which tracks the same objects. The report compares the two
+            object by object; ``masks`` then gets the folders ``first`` and ``second``.
         overwrite: Whether ``masks`` may be a folder that is not empty.
         progress: Told of the frames of each video.
 
@@ -150,26 +156,38 @@ def evaluate(
             check_video(rules, video, Masks(video.truth))
     elif kept is None:
         raise RefusedError(withheld, hint="--masks OUT writes masks that the server scores")
-    progress.start("loading", 0)
-    opened = open_checkpoint(checkpoint, config)
-    predictor = predictor_of(opened, image_size, device)
-    hashes = {str(path): sha256(path) for path in opened.source.files}
     with _home(kept, overwrite=overwrite) as home:
-        for video in chosen:
-            (home / video.name).mkdir()
-            track(predictor, video, dataset.layout, home / video.name, progress)
-        scores = [] if withheld else _scored(dataset, rules, home, chosen, progress)
-    return summed_up(
-        dataset.root,
-        dataset.layout,
-        rules,
-        scores,
-        videos=len(chosen),
-        checkpoint=opened.source.path,
-        sha256=hashes,
-        masks=kept,
-        notes=[f"not scored: {withheld}"] if withheld else _notes(dataset, protocol),
-    )
+        found = []
+        for place, source in ((_FIRST, checkpoint), (_SECOND, against)):
+            if source is None:
+                continue
+            inner = "" if against is None else place
+            progress.start(f"loading {source}", 0)
+            opened = open_checkpoint(source, config)
+            predictor = predictor_of(opened, image_size, device)
+            for video in chosen:
+                (home / inner / video.name).mkdir(parents=True)
+                track(predictor, video, dataset.layout, home / inner / video.name, progress)
+            scores = [] if withheld else _scored(dataset, rules, home / inner, chosen, progress)
+            report = summed_up(
+                dataset.root,
+                dataset.layout,
+                rules,
+                scores,
+                videos=len(chosen),
+                checkpoint=opened.source.path,
+                sha256={str(path): sha256(path) for path in opened.source.files},
+                masks=None if kept is None else kept / inner,
+                notes=[f"not scored: {withheld}"] if withheld else _notes(dataset, protocol),
+            )
+            found.append(report)
+        if against is None:
+            return found[0]
+        progress.start("comparing", 0)
+        first, second = found
+        both = first.per_object, second.per_object
+        paired = compare(*both, chosen, (home / _FIRST, home / _SECOND))
+        return replace(first, against=second, paired=paired)
 
 
 def _refuse_data(kept: Path, videos: Sequence[Video]) -> None:

@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from ..report import Line, Part, Report, Table, heading, labelled, one_line, table
+from ..report import BLANK, Line, Part, Report, Table, heading, labelled, one_line, table
 from .datasets import Layout
+from .paired import Paired
 from .protocols import ObjectScore, Protocol, total
 
 _SHOWN = 5  # of the objects, those with the lowest J&F
@@ -42,6 +43,8 @@ class Evaluation(Report, schema="evaluate/1"):
         jf: J&F in percent, or None.
         per_object: The scores of the objects.
         notes: What the figures depend on.
+        against: The second checkpoint, if there is one.
+        paired: How the second differs from the first on the same objects.
 
     Example:
         >>> found = sam21convert.score("masks", "DATA")
@@ -63,6 +66,8 @@ class Evaluation(Report, schema="evaluate/1"):
     jf: float | None
     per_object: tuple[ObjectScore, ...]
     notes: tuple[str, ...]
+    against: Evaluation | None = None
+    paired: Paired | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Give the fields as plain data.
@@ -70,14 +75,32 @@ class Evaluation(Report, schema="evaluate/1"):
         Returns:
             Field name to value, the score of each object as a dict.
         """
-        return {**super().to_dict(), "per_object": [one.to_dict() for one in self.per_object]}
+        return {
+            **super().to_dict(),
+            "per_object": [one.to_dict() for one in self.per_object],
+            "against": None if self.against is None else self.against.to_dict(),
+            "paired": None if self.paired is None else self.paired.to_dict(),
+        }
 
     def shown(self) -> list[Part]:
         """What people see.
 
         Returns:
-            The result, and the objects with the lowest J&F.
+            The result, and the objects with the lowest J&F; the same of the second checkpoint, and
+            how the two differ.
         """
+        if self.against is None or self.paired is None:
+            return [*self._alone()]
+        return [
+            *self._alone(),
+            BLANK,
+            *self.against._alone(),
+            BLANK,
+            Line(("second less first:",)),
+            *self.paired.shown(),
+        ]
+
+    def _alone(self) -> list[Part]:
         notes = [labelled("note", note) for note in self.notes]
         facts = [
             ("tracked by" if self.checkpoint else "scored", str(self.checkpoint or self.masks)),
@@ -109,7 +132,7 @@ class Evaluation(Report, schema="evaluate/1"):
         ]
         names = heading(["lowest", "object", "J&F", "J", "F", "frames"])
         lowest_rows = Table((names, *rows), gives=0, right=(2, 3, 4, 5))
-        return [table(facts), Line(()), lowest_rows, *notes]
+        return [table(facts), BLANK, lowest_rows, *notes]
 
     def _more(self) -> Iterator[tuple[str, float]]:
         """Means of what the protocol measures besides."""

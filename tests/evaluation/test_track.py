@@ -23,10 +23,13 @@ import sam21convert
 from sam21convert.config.registry import shipped_config
 from sam21convert.errors import MissingFileError, RefusedError, UnreadableError, UsageError
 from sam21convert.evaluation.datasets import Layout
+from sam21convert.evaluation.paired import compare
+from sam21convert.evaluation.protocols import ObjectScore
 from sam21convert.report import Progress
 
 from ..model.test_video_parity import weights_of
 from ..support import videos
+from ..support.answers import conforms
 from ..support.checkpoints import official_pt
 from ..support.official import DEBUG, build_official_predictor
 
@@ -132,19 +135,80 @@ def test_no_pixel_differs_from_the_official_script(
     assert again.per_object == found.per_object
 
 
-def test_another_form_of_the_model_has_the_same_score(
-    models: dict[str, Path], tmp_path: Path
-) -> None:
-    root = data(tmp_path / "DATA", "davis")
-    sam21convert.convert(models[DEBUG[0]], tmp_path / "hf", config=DEBUG[0])
-    scores = [
-        sam21convert.evaluate(model, root, config=config)
-        for model, config in ((models[DEBUG[0]], DEBUG[0]), (tmp_path / "hf", None))
-    ]
-    assert scores[0].per_object == scores[1].per_object
-    assert scores[0].sha256.keys() != scores[1].sha256.keys()
-    other = sam21convert.evaluate(models[DEBUG[1]], root, config=DEBUG[1])
-    assert other.per_object != scores[0].per_object
+class TestTwoCheckpoints:
+    @pytest.fixture(scope="class")
+    @classmethod
+    def root(cls, tmp_path_factory: pytest.TempPathFactory) -> Path:
+        return data(tmp_path_factory.mktemp("two") / "DATA", "davis")
+
+    def test_a_conversion_is_identical(
+        self, models: dict[str, Path], root: Path, tmp_path: Path
+    ) -> None:
+        folder, kept = tmp_path / "hf", tmp_path / "masks"
+        sam21convert.convert(models[DEBUG[0]], folder)
+        found = sam21convert.evaluate(models[DEBUG[0]], root, against=folder, masks=kept)
+        assert found.paired is not None
+        assert found.against is not None
+        assert (found.paired.identical, found.paired.pixels, found.paired.changed) == (True, 0, 0)
+        assert (found.paired.jf, found.paired.worst) == (0, None)
+        assert found.per_object == found.against.per_object
+        assert found.sha256.keys() != found.against.sha256.keys()
+        assert "identical: none of" in str(found)
+        names = [path.name for path in sorted((kept / "first/car").iterdir())]
+        assert names == [path.name for path in sorted((kept / "second/car").iterdir())]
+
+    def test_what_another_changes_is_counted(
+        self, models: dict[str, Path], root: Path, tmp_path: Path
+    ) -> None:
+        other = torch.load(models[DEBUG[0]])
+        other["model"]["sam_mask_decoder.mask_tokens.weight"] *= -1
+        torch.save(other, tmp_path / "other.pt")
+        kept = tmp_path / "masks"
+        found = sam21convert.evaluate(
+            models[DEBUG[0]], root, against=tmp_path / "other.pt", masks=kept
+        )
+        assert found.paired is not None
+        assert found.against is not None
+        first, second = (
+            [np.array(Image.open(path)) for path in sorted((kept / which / "car").iterdir())]
+            for which in ("first", "second")
+        )
+        differing = np.count_nonzero(np.stack(first) != np.stack(second))
+        assert found.paired.pixels == differing > 0
+        assert not found.paired.identical
+        mine, theirs = ([one.jf for one in of.per_object] for of in (found, found.against))
+        changes = [b - a for a, b in zip(mine, theirs, strict=True)]
+        assert found.paired.jf == pytest.approx(sum(changes) / 2)
+        assert found.paired.changed == sum(change != 0 for change in changes) > 0
+        assert found.paired.between is None  # of one video nothing can be told
+        if found.paired.worst is not None:
+            assert found.paired.worst.jf == min(changes)
+        conforms(found.to_json())
+
+
+def scored(video: str, jf: float) -> ObjectScore:
+    return ObjectScore(video, "1", jf, jf, 3, (), (), ())
+
+
+def test_the_interval_is_that_of_videos_not_of_objects() -> None:
+    """Ten objects of each video change alike, so that they say no more than one."""
+    changes = {"a": 1.0, "b": 3.0, "c": -2.0, "d": 0.5}
+    few = (
+        [scored(video, 50) for video in changes],
+        [scored(video, 50 + change) for video, change in changes.items()],
+    )
+    many = tuple([one for one in side for _ in range(10)] for side in few)
+    intervals = []
+    for first, second in (few, many):
+        found = compare(first, second, (), (Path(), Path()))
+        assert found.jf == pytest.approx(np.mean([*changes.values()]))
+        assert found.worst is not None
+        assert (found.worst.video, found.worst.jf) == ("c", -2)
+        assert found.between is not None
+        intervals.append(found.between)
+    assert intervals[0] == pytest.approx(intervals[1])
+    low, high = intervals[0]
+    assert -2 <= low < 0 < high <= 3
 
 
 def test_progress_names_the_video_and_counts_its_frames(
