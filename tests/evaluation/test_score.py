@@ -20,6 +20,7 @@ from PIL import Image
 import sam21convert
 from sam21convert.errors import RefusedError, Sam21ConvertError, UnreadableError, UsageError
 from sam21convert.evaluation.datasets import names_in
+from sam21convert.evaluation.measure import Pair
 from sam21convert.evaluation.protocols import Protocol
 from sam21convert.evaluation.report import Evaluation
 
@@ -72,6 +73,13 @@ def test_what_mose_measures_of_objects_that_go_and_come_back(tmp_path: Path) -> 
         for name, (j, f) in (("disappear_jf", more[:2]), ("reappear_jf", more[2:])):
             assert one.more[name] == (None if j is None else pytest.approx((j + f) * 50))
     assert any(one.more["reappear_jf"] for one in found.per_object)
+
+
+def test_numpy_1_counts_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    pairs = [Pair(p == 1, t == 1) for t, p in (drawn.cases()["specks"], drawn.cases()["border"])]
+    expected = [pair.counts() for pair in pairs]
+    monkeypatch.delattr(np, "bitwise_count", raising=False)
+    assert [pair.counts() for pair in pairs] == expected
 
 
 class TestVosBenchmark:
