@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,7 +23,9 @@ from .protocols import ObjectScore, Protocol, check_video, score_video
 from .report import Evaluation, summed_up
 
 if TYPE_CHECKING:
+    from ..checkpoint.open import Checkpoint
     from ..model.config import ModelConfig
+    from ..model.video_predictor import SAM2VideoPredictor
 
 _FIRST, _SECOND = "first", "second"  # folders for the masks of two checkpoints
 # The rules that belong to a layout. Those of YouTube-VOS need a list of unseen categories, which
@@ -140,7 +142,7 @@ def evaluate(
     """
     require("torch", "evaluate")
     from ..checkpoint.open import open_checkpoint
-    from .track import predictor_of, track
+    from .track import predictor_of
 
     dataset = open_dataset(data)
     chosen = dataset.chosen(videos)
@@ -156,38 +158,60 @@ def evaluate(
             check_video(rules, video, Masks(video.truth))
     elif kept is None:
         raise RefusedError(withheld, hint="--masks OUT writes masks that the server scores")
+    run = _Run(dataset, chosen, rules, withheld, [*_notes(dataset, protocol)], progress)
     with _home(kept, overwrite=overwrite) as home:
-        found = []
-        for place, source in ((_FIRST, checkpoint), (_SECOND, against)):
-            if source is None:
-                continue
-            inner = "" if against is None else place
+
+        def tracked(source: str | Path, inner: str = "") -> Evaluation:
             progress.start(f"loading {source}", 0)
             opened = open_checkpoint(source, config)
             predictor = predictor_of(opened, image_size, device)
-            for video in chosen:
-                (home / inner / video.name).mkdir(parents=True)
-                track(predictor, video, dataset.layout, home / inner / video.name, progress)
-            scores = [] if withheld else _scored(dataset, rules, home / inner, chosen, progress)
-            report = summed_up(
-                dataset.root,
-                dataset.layout,
-                rules,
-                scores,
-                videos=len(chosen),
-                checkpoint=opened.source.path,
-                sha256={str(path): sha256(path) for path in opened.source.files},
-                masks=None if kept is None else kept / inner,
-                notes=[f"not scored: {withheld}"] if withheld else _notes(dataset, protocol),
-            )
-            found.append(report)
+            found = run.by(predictor, opened, home / inner)
+            return found if kept is None else replace(found, masks=kept / inner)
+
         if against is None:
-            return found[0]
+            return tracked(checkpoint)
+        first, second = tracked(checkpoint, _FIRST), tracked(against, _SECOND)
         progress.start("comparing", 0)
-        first, second = found
-        both = first.per_object, second.per_object
-        paired = compare(*both, chosen, (home / _FIRST, home / _SECOND))
+        scores = first.per_object, second.per_object
+        paired = compare(*scores, chosen, (home / _FIRST, home / _SECOND))
         return replace(first, against=second, paired=paired)
+
+
+@dataclass(frozen=True)
+class _Run:
+    """What checkpoints are asked for: videos to track, and rules to score them by.
+
+    ``withheld`` says why nothing can be scored, if so.
+    """
+
+    dataset: Dataset
+    videos: Sequence[Video]
+    rules: Protocol
+    withheld: str | None
+    notes: Sequence[str]
+    progress: Progress
+
+    def by(self, predictor: SAM2VideoPredictor, opened: Checkpoint, home: Path) -> Evaluation:
+        """Track all videos with a checkpoint and score the masks, which are left in a folder."""
+        from .track import track
+
+        dataset = self.dataset
+        for video in self.videos:
+            (home / video.name).mkdir(parents=True)
+            track(predictor, video, dataset.layout, home / video.name, self.progress)
+        scores: Sequence[ObjectScore] = ()
+        if self.withheld is None:
+            scores = _scored(dataset, self.rules, home, self.videos, self.progress)
+        return summed_up(
+            dataset.root,
+            dataset.layout,
+            self.rules,
+            scores,
+            videos=len(self.videos),
+            checkpoint=opened.source.path,
+            sha256={str(path): sha256(path) for path in opened.source.files},
+            notes=[f"not scored: {self.withheld}"] if self.withheld else self.notes,
+        )
 
 
 def _refuse_data(kept: Path, videos: Sequence[Video]) -> None:

@@ -76,7 +76,7 @@ def test_what_mose_measures_of_objects_that_go_and_come_back(tmp_path: Path) -> 
 
 
 def test_numpy_1_counts_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    pairs = [Pair(p == 1, t == 1) for t, p in (drawn.cases()["specks"], drawn.cases()["border"])]
+    pairs = [Pair(p[4] == 1, t[4] == 1) for t, p in drawn.cases().values()]
     expected = [pair.counts() for pair in pairs]
     monkeypatch.delattr(np, "bitwise_count", raising=False)
     assert [pair.counts() for pair in pairs] == expected
