@@ -242,15 +242,15 @@ def _sav(video: Video, truth: Masks, predicted: Masks) -> Iterator[ObjectScore]:
 def _appearing(video: Video, truth: Masks, predicted: Masks) -> Iterator[ObjectScore]:
     """Scores from the first frame on which the truth or the prediction shows an object."""
     scored = _inner(truth, truth.names())
-    # Sets, filled in this order, as their order is that in which vos-benchmark adds objects up.
+    # Sets, filled from sets, as their order is that in which vos-benchmark adds objects up.
     in_truth: set[int] = set()
     in_masks: set[int] = set()
     values: dict[int, list[tuple[str, float, float]]] = {}
     for name in scored:
         true = truth.read(name)
         given = predicted.read(name, true.shape)
-        in_truth.update(ids_in(true))
-        in_masks.update(ids_in(given))
+        in_truth.update({*ids_in(true)})
+        in_masks.update({*ids_in(given)})
         for number in in_truth | in_masks:
             counted = Pair(given == number, true == number).counts()
             values.setdefault(number, []).append((name, counted.j, counted.f))

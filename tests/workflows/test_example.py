@@ -149,8 +149,9 @@ def test_the_command_hands_it_to_what_composes_the_repository(
     monkeypatch.setattr(push, "ask", lambda *_, **__: Present())
     monkeypatch.setattr(push, "compose", enough)
     asked = ["--example", photo, "--point", "525,330,0", "--box", "300,300,750,600"]
-    assert run("push", "m.pt", REPO, *asked).exit_code == 2
-    assert run("push", "m.pt", REPO).exit_code == 2
+    there = photo  # no checkpoint, but nothing here opens it
+    assert run("push", there, REPO, *asked).exit_code == 2
+    assert run("push", there, REPO).exit_code == 2
     expected = read_example(photo, [*reversed(PROMPTS["one mask"])])
     assert seen == [expected, None]
 

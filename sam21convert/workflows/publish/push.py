@@ -237,11 +237,12 @@ def push(
         >>> plan.uploaded
         False
     """
-    _check_request(source, repo_id, revision, create_pr=create_pr)
+    _check_request(repo_id, revision, create_pr=create_pr)
     check_page(page_space, cdn=page_cdn, with_onnx=with_onnx, create_pr=create_pr)
     check_packages(to, scenarios, with_onnx=with_onnx)
     device = device if scenarios == "none" else pick_device(device, to_compare=True)
     shown, wanted = _example(example, prompts, scenarios), _wanted(output, dry_run=dry_run)
+    _refuse_missing(source)
     api = HfApi(library_name="sam21convert")
     there = ask(api, repo_id, revision, message if create_pr else None, dry_run=dry_run)
     space = ask(api, page_space, kind="space", dry_run=dry_run) if page_space else Present()
@@ -270,6 +271,12 @@ def push(
             return replace(plan, dry_run=dry_run, output=_written(plan, page, wanted))
         announce(plan)
         return _published(api, plan, page, there.state, message, progress, private=private)
+
+
+def _refuse_missing(source: str | Path) -> None:
+    """Say that a file is missing before the Hub is asked."""
+    if "://" not in str(source) and spelt(str(source)) is None:
+        locate(source)
 
 
 def _example(
@@ -358,9 +365,7 @@ def _plan(
     )
 
 
-def _check_request(
-    source: str | Path, repo_id: str, revision: str | None, *, create_pr: bool
-) -> None:
+def _check_request(repo_id: str, revision: str | None, *, create_pr: bool) -> None:
     try:
         validate_repo_id(repo_id)
     except ValueError as error:
@@ -371,8 +376,6 @@ def _check_request(
         raise UsageError(
             "`create_pr` and `revision` exclude each other: a pull request has its own revision"
         )
-    if "://" not in str(source) and spelt(str(source)) is None:
-        locate(source)  # a file that is missing is told before the Hub is asked
 
 
 @contextmanager

@@ -10,7 +10,7 @@ import os.path
 import shlex
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -173,12 +173,12 @@ def compose(
         config = checkpoint.config  # from the YAML beside it on the Hub
     given, source = str(source), checkpoint.source.path.absolute()
     folder, dialect = expanded(Path(folder)).absolute(), _pick(checkpoint, to)
-    with naming_harm(source), _new(folder), temporary_folder() as scratch:
+    with naming_harm(source), _new(folder), _scratch(wanted=with_onnx) as scratch:
         official = _write_weights(checkpoint, dialect, config, folder, progress, both=with_official)
         forms = _forms(dialect, folder, official, progress)
         image_size = _image_size(forms[0])
         picture = None if scenarios == "none" else _drawn(forms[0], example, folder)
-        graphs = add_graphs(checkpoint, config, folder, scratch, progress) if with_onnx else None
+        graphs = add_graphs(checkpoint, config, folder, scratch, progress) if scratch else None
         forms += [] if graphs is None else [_Form(graphs.export, "onnx")]
         files = _listed(folder, earlier)
         facts = Facts(
@@ -228,6 +228,11 @@ def _pick(checkpoint: Checkpoint, to: str | None) -> Dialect:
     if to in (None, *EITHER):
         return HF_IMAGE if checkpoint.dialect is HF_IMAGE else HF_VIDEO
     return named(to)
+
+
+def _scratch(*, wanted: bool) -> AbstractContextManager[Path | None]:
+    """A folder for what is made of the graphs; None if there are none."""
+    return temporary_folder() if wanted else nullcontext(None)
 
 
 @contextmanager
