@@ -24,7 +24,7 @@ import numpy as np
 import sam21convert
 from sam21convert.errors import RefusedError
 from sam21convert.evaluation.measure import Mask, Pair
-from sam21convert.evaluation.protocols import PROTOCOLS
+from sam21convert.evaluation.names import PROTOCOLS
 from tests.support import tracked_masks as drawn
 
 _SIZES = {"480p": (480, 854), "1080p": (1080, 1920)}

@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import shlex
-from typing import TYPE_CHECKING
 
 import click
 
 from ..errors import UsageError
+from ..evaluation.names import PROTOCOLS, Protocol
 from ..progress import ProgressBar
 from ..report import Report
 from .names import Choice
 from .shared import answering, config_option, device_option, json_option, overwrite_option
-
-if TYPE_CHECKING:
-    from ..evaluation.protocols import Protocol
-
-_PROTOCOLS = ("davis", "sav", "lvos", "mosev2")  # not imported, as numpy would be with them
 
 
 @click.command(short_help="Score how well a checkpoint tracks objects: J&F.")
@@ -24,7 +19,7 @@ _PROTOCOLS = ("davis", "sav", "lvos", "mosev2")  # not imported, as numpy would 
 @click.option("--score", "scored", metavar="MASKS", help="Score these masks; no CHECKPOINT then.")
 @click.option(
     "--protocol",
-    type=Choice(_PROTOCOLS),
+    type=Choice(PROTOCOLS),
     help="Whose rules say which frames and objects count. [default: those of the data set]",
 )
 @click.option("--masks", metavar="OUT", help="Keep the masks in this folder.")

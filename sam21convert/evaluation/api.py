@@ -18,8 +18,9 @@ from ..packages import require
 from ..report import SILENT, Progress
 from .datasets import Dataset, Layout, Video, open_dataset
 from .masks import Masks
+from .names import Protocol
 from .paired import compare
-from .protocols import ObjectScore, Protocol, check_video, score_video
+from .protocols import ObjectScore, check_video, score_video
 from .report import Evaluation, summed_up
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, TypeVar, get_args
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -27,9 +27,7 @@ from .datasets import Video
 from .lvos_unseen import UNSEEN
 from .masks import Masks, ids_in
 from .measure import Pair, diagonal_share
-
-Protocol = Literal["davis", "sav", "lvos", "mosev2"]
-PROTOCOLS: tuple[Protocol, ...] = get_args(Protocol)
+from .names import Protocol
 
 _Measured = TypeVar("_Measured")
 

@@ -11,8 +11,9 @@ import numpy as np
 
 from ..report import BLANK, Line, Part, Report, Table, heading, labelled, one_line, table
 from .datasets import Layout
+from .names import Protocol
 from .paired import Paired
-from .protocols import ObjectScore, Protocol, total
+from .protocols import ObjectScore, total
 
 _SHOWN = 5  # of the objects, those with the lowest J&F
 _TITLES = {

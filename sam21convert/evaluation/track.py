@@ -113,15 +113,16 @@ def track(
     progress.start(label, len(names))
     for number, (frame, mask) in prompts.items():
         predictor.add_new_mask(state, frame, number, mask)
+    own = [folder / name for name in _numbers(video)] if video.objects_apart else []
+    for place in own:
+        place.mkdir()
     for frame, numbers, logits in predictor.propagate_in_video(state):
         found = (logits[:, 0] > 0).cpu().numpy()
         masks = {int(str(number)): mask for number, mask in zip(numbers, found, strict=True)}
-        if video.objects_apart:
-            for name in _numbers(video):
-                own = folder / name
-                own.mkdir(exist_ok=True)
-                write_ids(own / f"{names[frame]}.png", masks[int(name)].astype(np.uint8), None)
-        else:
+        for place in own:
+            ids = masks[int(place.name)].astype(np.uint8)
+            write_ids(place / f"{names[frame]}.png", ids, None)
+        if not own:
             _write(folder / f"{names[frame]}.png", one_picture(masks, shape))
         progress.advance(1)
 

@@ -21,7 +21,7 @@ import sam21convert
 from sam21convert.errors import RefusedError, Sam21ConvertError, UnreadableError, UsageError
 from sam21convert.evaluation.datasets import names_in
 from sam21convert.evaluation.measure import Pair
-from sam21convert.evaluation.protocols import Protocol
+from sam21convert.evaluation.names import Protocol
 from sam21convert.evaluation.report import Evaluation
 
 from ..support import tracked_masks as drawn
