@@ -34,7 +34,7 @@ FLOORS = (
     {"hub", "export"},
     {"config", "dialects"},
     {"io", "packages", "progress"},
-    {"model", "errors", "report"},
+    {"model", "errors", "report", "markup"},
 )
 LEVEL = {room: level for level, floor in enumerate(reversed(FLOORS)) for room in floor}
 # A face names what is public, lazily, wherever it stands.

@@ -27,7 +27,7 @@ from sam21convert.comparison.findings import (
     View,
 )
 from sam21convert.comparison.page.heatmap import band
-from sam21convert.comparison.page.markup import percent, ratio
+from sam21convert.comparison.page.numbers import percent, ratio
 from sam21convert.comparison.page.page import page
 from sam21convert.comparison.page.pictures import LOUD, views
 from sam21convert.comparison.report import ParityReport
@@ -321,11 +321,12 @@ class TestNotebook:
         assert html.count("<") == 2  # the tags of the frame
 
 
-def test_the_style_is_part_of_the_package() -> None:
+@pytest.mark.parametrize("package", ["comparison.page", "markup"])
+def test_the_style_is_part_of_the_package(package: str) -> None:
     setup = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
-    folder = ROOT / "sam21convert" / "comparison" / "page"
+    folder = ROOT / "sam21convert" / package.replace(".", "/")
     data = {path for path in folder.iterdir() if path.is_file() and path.suffix != ".py"}
-    patterns = setup["package-data"]["sam21convert.comparison.page"]
+    patterns = setup["package-data"][f"sam21convert.{package}"]
     assert data == {path for pattern in patterns for path in folder.glob(pattern)} != set()
 
 

@@ -7,10 +7,11 @@ from collections.abc import Iterable
 from itertools import pairwise
 from math import isfinite
 
+from ...markup.elements import Markup, counted, element, joined
 from ...report import share
 from ..activations import ORDER, kind
 from ..findings import ActivationResult, ParityResult, ScenarioResult, short
-from .markup import Markup, counted, element, joined, percent, ratio
+from .numbers import percent, ratio
 
 _FRAME = re.compile(r"frame(\d+)\.")
 _ULP = 2.0**-23  # the last place of float32: the unit of colours beyond a tolerance of 0

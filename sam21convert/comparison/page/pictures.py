@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from base64 import b64encode
 from collections.abc import Iterator
-from io import BytesIO
 
 import numpy as np
 from PIL import Image, ImageFilter
 
+from ...markup.elements import Markup, counted, element
+from ...markup.pictures import panel
 from ...prediction.draw import Colour, Mask, Pixels, drawing, with_mask
 from ...prediction.prompts import Box, Point, Prompted
 from ..findings import View
-from .markup import Markup, counted, element
 
 SIDE = 480  # length of the longer side of a panel, in pixels
 LOUD: Colour = (255, 0, 190)  # for pixels that differ, on a grey picture
-_SMALL = 40_000  # bytes; a larger panel, such as a photograph, gets fewer colours
-_COLOURS = 64
 _GREYS = 32  # shades of the dimmed picture under the pixels that differ
 _SHOWN = 4  # views that are not folded up
 
@@ -55,21 +52,11 @@ def _row(view: View, left: str, right: str) -> Markup:
     return element(
         "div",
         *(
-            _panel(picture, caption, loud=bool(count) and at == 3)
+            panel(picture, caption, loud=bool(count) and at == 3)
             for at, (picture, caption) in enumerate(panels)
         ),
         cls="panels",
     )
-
-
-def _panel(picture: Image.Image, caption: str, *, loud: bool) -> Markup:
-    data = _png(picture)
-    if len(data) > _SMALL:
-        data = _png(picture.quantize(_COLOURS, dither=Image.Dither.NONE))
-    source = "data:image/png;base64," + b64encode(data).decode()
-    size = {"width": str(picture.width), "height": str(picture.height)}
-    image = element("img", src=source, alt=caption, **size)
-    return element("figure", image, element("figcaption", caption), cls="loud" if loud else "")
 
 
 def _fitted(view: View) -> tuple[Pixels, Mask, Mask, Mask]:
@@ -103,12 +90,6 @@ def _scaled(view: View, pixels: Pixels) -> Prompted:
     points = [Point(point.x * x, point.y * y, point.label) for point in view.prompts.points]
     box = view.prompts.box
     return Prompted(points, box and Box(box.x0 * x, box.y0 * y, box.x1 * x, box.y1 * y))
-
-
-def _png(picture: Image.Image) -> bytes:
-    data = BytesIO()
-    picture.save(data, "PNG", optimize=True)
-    return data.getvalue()
 
 
 def _difference(pixels: Pixels, differing: Mask) -> Image.Image:

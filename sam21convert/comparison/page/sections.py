@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from ...markup.elements import Markup, code, counted, element, joined, lines
 from ..findings import ParityResult, ScenarioResult, short
 from .heatmap import activation_table
-from .markup import Markup, code, counted, element, joined, lines
 from .pictures import views
 from .verdict import outcome
 

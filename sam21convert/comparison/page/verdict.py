@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from operator import itemgetter
 
+from ...markup.document import verdict as coloured
+from ...markup.elements import Markup, breakable, code, counted, element, joined, lines
 from ..findings import Diagnosis, ParityResult, ParitySide, ScenarioResult, short
-from .markup import Markup, breakable, code, counted, element, joined, lines, ratio
+from .numbers import ratio
 
 _GLYPHS = {"same": "✓", "known difference": "≈", "differs": "✕", "not run": "–"}
 _SHOWN = 3  # reasons that are not folded up
@@ -21,21 +23,18 @@ def verdict(report: ParityResult) -> Markup:
     Returns:
         A coloured ``section``. Differences of weights and settings come first, then other problems.
     """
-    answer, glyph, cls = ("In parity", "✓", "yes") if report.ok else ("Not in parity", "✕", "no")
     first = next(iter(report.differing), None)
     texts = {difference.text for difference in report.diagnosis}
     others = [breakable(problem) for problem in report.problems if problem not in texts]
     reasons = [_diagnosis(difference, first) for difference in report.diagnosis]
     reasons += others if first is None else others[1:]  # the first one is the sentence above
-    mark = element("span", glyph, cls="glyph", aria_hidden="true")
-    text = element(
-        "div",
-        element("h2", answer),
+    return coloured(
+        "In parity" if report.ok else "Not in parity",
         element("p", _sentence(report) if first is None else _first_difference(first)),
         lines(reasons[:_SHOWN]),
         _folded(reasons[_SHOWN:]),
+        yes=report.ok,
     )
-    return element("section", mark, text, cls=f"verdict {cls}")
 
 
 def sides(report: ParityResult) -> Markup:

@@ -1,12 +1,10 @@
-"""HTML as a type of its own, so that all other text is escaped, and how numbers are written."""
+"""HTML as a type of its own, so that all other text is escaped."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable
 from html import escape
-
-from ..findings import ActivationResult, short
 
 _VOID = {"img", "meta"}
 
@@ -58,33 +56,6 @@ def safe(text: str) -> Markup:
         HTML.
     """
     return text if isinstance(text, Markup) else Markup(escape(text))
-
-
-def ratio(activation: ActivationResult) -> str:
-    """A difference in units of the tolerance.
-
-    Args:
-        activation: The result of an activation.
-
-    Returns:
-        Such as ``0.26``; empty when the difference or the tolerance is 0.
-    """
-    times = activation.relative / activation.tolerance if activation.tolerance else 0.0
-    return f"{times:.2f}" if 0.01 <= times < 100 else short(times) if times else ""
-
-
-def percent(value: float | None) -> str:
-    """A share of pixels as text.
-
-    Args:
-        value: The share, from 0 to 1; None for none.
-
-    Returns:
-        Such as ``0.12 %``, ``0`` only for exactly 0; empty for None.
-    """
-    if value is None:
-        return ""
-    return "0" if value == 0 else f"{max(100 * value, 0.01):.2f} %"
 
 
 def counted(count: int, noun: str) -> str:

@@ -1,0 +1,1 @@
+"""Pages of HTML that run no scripts and load nothing from elsewhere."""
