@@ -240,3 +240,20 @@ class MissingPackageError(UsageError, ModuleNotFoundError):
         ... except sam21convert.MissingPackageError as error:  # torch is not installed
         ...     print(error.hint)
     """
+
+
+def shortage(error: BaseException, what: str = "") -> RefusedError | None:
+    """Make the error for a lack of memory, which Python and torch report in their own ways.
+
+    Args:
+        error: The error.
+        what: What did not fit; empty if that is not known.
+
+    Returns:
+        The error to raise; None if it is about something else.
+    """
+    text = printable(str(error)).replace("\n", "\\n")
+    torch = type(error).__name__ == "OutOfMemoryError" or "DefaultCPUAllocator" in text
+    if not torch and not isinstance(error, MemoryError):
+        return None
+    return RefusedError(": ".join(filter(None, (what, "not enough memory", text))))

@@ -16,13 +16,13 @@ import click
 
 from ..errors import (
     MismatchError,
-    RefusedError,
     Sam21ConvertError,
     SeveralCheckpointsError,
     UsageError,
+    shortage,
 )
 from ..progress import ProgressBar
-from ..report import Report, head, labelled, one_line, without_remarks
+from ..report import Report, head, labelled, without_remarks
 from . import completion
 from .ending import end_with_fault, say
 from .names import Choice
@@ -195,7 +195,7 @@ def answering(command: Callable[..., Report]) -> Callable[..., None]:
         except (Sam21ConvertError, OSError, Stopped) as error:
             failure: BaseException = error
         except (Exception, SystemExit) as error:
-            failure = _shortage(error) or _absence(error) or error
+            failure = shortage(error) or _absence(error) or error
         else:
             for alert in () if quiet else report.alerts():
                 show([labelled("warning", alert)], as_options, err=True)
@@ -223,15 +223,6 @@ def is_quiet() -> bool:
     """
     context = click.get_current_context(silent=True)
     return context is not None and bool(context.params.get("quiet"))
-
-
-def _shortage(error: BaseException) -> RefusedError | None:
-    """The error for a lack of memory, which Python and torch report in their own ways."""
-    text = one_line(str(error))
-    torch = type(error).__name__ == "OutOfMemoryError" or "DefaultCPUAllocator" in text
-    if not torch and not isinstance(error, MemoryError):
-        return None
-    return RefusedError(f"not enough memory: {text}" if text else "not enough memory")
 
 
 def _absence(error: BaseException) -> UsageError | None:

@@ -4,31 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from ..errors import RefusedError, UsageError
-from ..io.data.checksums import sha256
+from ..config.load import load_config
+from ..errors import RefusedError, Sam21ConvertError, UsageError
+from ..hub.resolve import resolve
 from ..io.nearby import expanded, not_a_folder
 from ..io.output.atomic import new_folder, refuse_existing
 from ..io.output.folders import refuse_file_name
-from ..io.output.temporary import temporary_folder
+from ..model.config import ModelConfig
 from ..packages import require
 from ..report import SILENT, Progress
 from .datasets import Dataset, Layout, Video, open_dataset
 from .masks import Masks
 from .names import Protocol
-from .paired import compare
-from .protocols import ObjectScore, check_video, score_video
-from .report import Evaluation, summed_up
+from .protocols import check_video
+from .report import Evaluation
+from .rows import Failure, Row
+from .summary import summed_up
+from .task import Given, Task, working_on
 
-if TYPE_CHECKING:
-    from ..checkpoint.open import Checkpoint
-    from ..model.config import ModelConfig
-    from ..model.video_predictor import SAM2VideoPredictor
-
-_FIRST, _SECOND = "first", "second"  # folders for the masks of two checkpoints
 # The rules that belong to a layout. Those of YouTube-VOS need a list of unseen categories, which
 # only its server has; of the others, SA-V's are for objects that appear later.
 _RULES_OF: dict[Layout, Protocol] = {
@@ -78,17 +73,17 @@ def score(
     folder, dataset = expanded(Path(masks)), open_dataset(data)
     if not folder.is_dir():
         raise not_a_folder(folder)
-    rules = protocol or _RULES_OF[dataset.layout]
-    scores = _scored(dataset, rules, folder, dataset.chosen(videos), progress)
-    return summed_up(
-        dataset.root,
-        dataset.layout,
-        rules,
-        scores,
-        videos=len({one.video for one in scores}),
-        masks=folder,
-        notes=_notes(dataset, protocol),
-    )
+    chosen, rules = dataset.chosen(videos), protocol or _RULES_OF[dataset.layout]
+    task = Task(dataset.layout, rules, masks=folder)
+    progress.start("scoring", len(chosen))
+    rows = []
+    work = working_on(task)
+    for video in chosen:
+        progress.advance(0, video.name)
+        rows.append(work(video, SILENT))
+        progress.advance(1)
+    notes = [*_notes(dataset, protocol)]
+    return summed_up(dataset.root, task, rows, masks=folder, notes=notes)
 
 
 def evaluate(
@@ -142,9 +137,6 @@ def evaluate(
         True
     """
     require("torch", "evaluate")
-    from ..checkpoint.open import open_checkpoint
-    from .track import predictor_of
-
     dataset = open_dataset(data)
     chosen = dataset.chosen(videos)
     rules = protocol or _RULES_OF[dataset.layout]
@@ -154,65 +146,46 @@ def evaluate(
         refuse_file_name(kept)
         refuse_existing(kept, overwrite=overwrite)
     withheld = _not_public(dataset, chosen)
-    if withheld is None:
-        for video in chosen:
-            check_video(rules, video, Masks(video.truth))
-    elif kept is None:
+    if withheld is not None and kept is None:
         raise RefusedError(withheld, hint="--masks OUT writes masks that the server scores")
-    run = _Run(dataset, chosen, rules, withheld, [*_notes(dataset, protocol)], progress)
+    rows = {} if withheld is not None else _unscorable(rules, chosen)
+    notes = [*_notes(dataset, protocol)] if withheld is None else [f"not scored: {withheld}"]
+    if len(rows) == len(chosen) and (failure := rows[chosen[0].name].failure) is not None:
+        raise failure.error()
+    given = config if config is None or isinstance(config, ModelConfig) else load_config(config)
+    sources = [checkpoint] if against is None else [checkpoint, against]
+    located = []
+    for source in sources:
+        progress.start(f"loading {source}", 0)
+        located.append(Given.by(resolve(source), given))
     with _home(kept, overwrite=overwrite) as home:
-
-        def tracked(source: str | Path, inner: str = "") -> Evaluation:
-            progress.start(f"loading {source}", 0)
-            opened = open_checkpoint(source, config)
-            predictor = predictor_of(opened, image_size, device)
-            found = run.by(predictor, opened, home / inner)
-            return found if kept is None else replace(found, masks=kept / inner)
-
-        if against is None:
-            return tracked(checkpoint)
-        first, second = tracked(checkpoint, _FIRST), tracked(against, _SECOND)
-        progress.start("comparing", 0)
-        scores = first.per_object, second.per_object
-        paired = compare(*scores, chosen, (home / _FIRST, home / _SECOND))
-        return replace(first, against=second, paired=paired)
-
-
-@dataclass(frozen=True)
-class _Run:
-    """What checkpoints are asked for: videos to track, and rules to score them by.
-
-    ``withheld`` says why nothing can be scored, if so.
-    """
-
-    dataset: Dataset
-    videos: Sequence[Video]
-    rules: Protocol
-    withheld: str | None
-    notes: Sequence[str]
-    progress: Progress
-
-    def by(self, predictor: SAM2VideoPredictor, opened: Checkpoint, home: Path) -> Evaluation:
-        """Track all videos with a checkpoint and score the masks, which are left in a folder."""
-        from .track import track
-
-        dataset = self.dataset
-        for video in self.videos:
-            (home / video.name).mkdir(parents=True)
-            track(predictor, video, dataset.layout, home / video.name, self.progress)
-        scores: Sequence[ObjectScore] = ()
-        if self.withheld is None:
-            scores = _scored(dataset, self.rules, home, self.videos, self.progress)
-        return summed_up(
-            dataset.root,
+        task = Task(
             dataset.layout,
-            self.rules,
-            scores,
-            videos=len(self.videos),
-            checkpoint=opened.source.path,
-            sha256={str(path): sha256(path) for path in opened.source.files},
-            notes=[f"not scored: {self.withheld}"] if self.withheld else self.notes,
+            rules,
+            tuple(located),
+            masks=home,
+            scored=withheld is None,
+            config=given,
+            image_size=image_size,
+            device=device,
         )
+        work = working_on(task, progress)
+        for video in chosen:
+            if video.name not in rows:
+                rows[video.name] = work(video, progress)
+        found = [rows[video.name] for video in chosen]
+        return summed_up(dataset.root, task, found, masks=kept, notes=notes)
+
+
+def _unscorable(rules: Protocol, videos: Sequence[Video]) -> dict[str, Row]:
+    """Rows of videos that the rules do not allow for: better known before they are tracked."""
+    rows = {}
+    for video in videos:
+        try:
+            check_video(rules, video, Masks(video.truth))
+        except (Sam21ConvertError, OSError) as error:
+            rows[video.name] = Row(video.name, failure=Failure.of(error, video.name))
+    return rows
 
 
 def _refuse_data(kept: Path, videos: Sequence[Video]) -> None:
@@ -243,32 +216,13 @@ def _not_public(dataset: Dataset, videos: Sequence[Video]) -> str | None:
 
 
 @contextmanager
-def _home(kept: Path | None, *, overwrite: bool) -> Iterator[Path]:
-    """The folder that masks are written to."""
+def _home(kept: Path | None, *, overwrite: bool) -> Iterator[Path | None]:
+    """The folder that masks are written to; None if they are not kept."""
     if kept is None:
-        with temporary_folder() as folder:
-            yield folder
+        yield None
         return
     with new_folder(kept, overwrite=overwrite) as folder:
         yield folder
-
-
-def _scored(
-    dataset: Dataset,
-    rules: Protocol,
-    folder: Path,
-    videos: Sequence[Video],
-    progress: Progress,
-) -> list[ObjectScore]:
-    progress.start("scoring", len(videos))
-    scores: list[ObjectScore] = []
-    for video in videos:
-        progress.advance(0, video.name)
-        scores += score_video(rules, video, Masks(video.truth), Masks(folder / video.name))
-        progress.advance(1)
-    if not scores:
-        raise UsageError(f"{dataset.root}: no object counts in the chosen videos")
-    return scores
 
 
 def _notes(dataset: Dataset, protocol: Protocol | None) -> Iterator[str]:

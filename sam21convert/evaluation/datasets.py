@@ -21,6 +21,7 @@ from typing import Any, Literal, NamedTuple
 
 from ..errors import RefusedError, UnreadableError, UsageError, did_you_mean, nearest
 from ..io.nearby import expanded, not_a_folder
+from ..io.source import is_file_name
 from ..io.text import parse_json, read_text
 
 Layout = Literal["davis", "sav", "lvos", "youtube", "mose"]
@@ -268,6 +269,9 @@ def _listed(root: Path) -> tuple[Path | None, list[str]]:
             names = _lines(path)
             if not names:
                 raise UnreadableError(f"{path}: expected names of videos, found none")
+            for name in names:
+                if not is_file_name(name):
+                    raise RefusedError(f"{path}: lists {name[:80]}, which is no name of a folder")
             return path, [*dict.fromkeys(names)]  # in its order, in which DAVIS adds the videos up
     return None, []
 

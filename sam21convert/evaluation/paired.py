@@ -94,24 +94,20 @@ class Paired(Report):
 def compare(
     first: Sequence[ObjectScore],
     second: Sequence[ObjectScore],
-    videos: Sequence[Video],
-    folders: tuple[Path, Path],
+    pixels: int,
+    of_pixels: int,
 ) -> Paired:
     """Compare two checkpoints.
 
     Args:
         first: The scores of the first.
         second: Those of the second, of the same objects in the same order.
-        videos: The videos.
-        folders: The masks of both.
+        pixels: How many pixels differ between their masks.
+        of_pixels: How many were compared.
 
     Returns:
         The comparison.
     """
-    pixels, of_pixels = 0, 0
-    for video in videos:
-        found = _differing(video, *(folder / video.name for folder in folders))
-        pixels, of_pixels = pixels + found[0], of_pixels + found[1]
     if not first:  # their true masks are not public
         return Paired(not pixels, pixels, of_pixels, 0, None, None, None)
     apart = np.array([b.jf - a.jf for a, b in zip(first, second, strict=True)])
@@ -130,8 +126,17 @@ def compare(
     )
 
 
-def _differing(video: Video, one: Path, other: Path) -> tuple[int, int]:
-    """Pixels that differ, and all."""
+def differing(video: Video, one: Path, other: Path) -> tuple[int, int]:
+    """Compare the masks of two checkpoints.
+
+    Args:
+        video: The video.
+        one: The folder with its masks by the first.
+        other: That by the second.
+
+    Returns:
+        The number of pixels that differ, and of all.
+    """
     names = video.object_names(one) if video.objects_apart else [""]
     differing, compared = 0, 0
     for name in names:

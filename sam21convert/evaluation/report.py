@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from ..report import BLANK, Line, Part, Report, Table, heading, labelled, one_li
 from .datasets import Layout
 from .names import Protocol
 from .paired import Paired
-from .protocols import ObjectScore, total
+from .protocols import ObjectScore
 
 _SHOWN = 5  # of the objects, those with the lowest J&F
 _TITLES = {
@@ -22,6 +22,21 @@ _TITLES = {
     "disappear_jf": "J&F while gone",
     "reappear_jf": "J&F after coming back",
 }
+
+
+@dataclass(frozen=True)
+class FailedVideo(Report):
+    """A video that could not be evaluated.
+
+    Attributes:
+        video: Its name.
+        reason: Why, in one sentence.
+        hint: What to do; None if nothing is known to help.
+    """
+
+    video: str
+    reason: str
+    hint: str | None
 
 
 @dataclass(frozen=True)
@@ -35,7 +50,7 @@ class Evaluation(Report, schema="evaluate/1"):
         checkpoint: The checkpoint that has tracked the objects; None if masks were scored.
         sha256: The SHA-256 of each of its files.
         masks: The folder of the scored masks; None if they were not kept.
-        videos: Number of videos that were tracked or scored.
+        videos: Number of videos that were tracked or scored; those that failed are not among them.
         objects: Number of objects that count.
         frames: Number of frames that count, each once for every object.
         j: J in percent: see :func:`~sam21convert.evaluation.protocols.total`. None if nothing could
@@ -46,6 +61,7 @@ class Evaluation(Report, schema="evaluate/1"):
         notes: What the figures depend on.
         against: The second checkpoint, if there is one.
         paired: How the second differs from the first on the same objects.
+        failed: The videos that could not be evaluated; all figures are of the others.
 
     Example:
         >>> found = sam21convert.score("masks", "DATA")
@@ -69,6 +85,12 @@ class Evaluation(Report, schema="evaluate/1"):
     notes: tuple[str, ...]
     against: Evaluation | None = None
     paired: Paired | None = None
+    failed: tuple[FailedVideo, ...] = ()
+
+    @property
+    def exit_code(self) -> int:
+        """1 when a video failed."""
+        return int(bool(self.failed))
 
     def to_dict(self) -> dict[str, Any]:
         """Give the fields as plain data.
@@ -81,6 +103,7 @@ class Evaluation(Report, schema="evaluate/1"):
             "per_object": [one.to_dict() for one in self.per_object],
             "against": None if self.against is None else self.against.to_dict(),
             "paired": None if self.paired is None else self.paired.to_dict(),
+            "failed": [one.to_dict() for one in self.failed],
         }
 
     def shown(self) -> list[Part]:
@@ -88,18 +111,18 @@ class Evaluation(Report, schema="evaluate/1"):
 
         Returns:
             The result, and the objects with the lowest J&F; the same of the second checkpoint, and
-            how the two differ.
+            how the two differ; and the videos that failed.
         """
-        if self.against is None or self.paired is None:
-            return [*self._alone()]
-        return [
-            *self._alone(),
-            BLANK,
-            *self.against._alone(),
-            BLANK,
-            Line(("second less first:",)),
-            *self.paired.shown(),
-        ]
+        parts = self._alone()
+        if self.against is not None and self.paired is not None:
+            parts += [BLANK, *self.against._alone(), BLANK]
+            parts += [Line(("second less first:",)), *self.paired.shown()]
+        if self.failed:
+            parts.append(BLANK)
+        for one in self.failed:
+            parts.append(labelled("failed", f"{one.video}: {one.reason}"))
+            parts += [] if one.hint is None else [labelled("hint", one.hint, 2)]
+        return parts
 
     def _alone(self) -> list[Part]:
         notes = [labelled("note", note) for note in self.notes]
@@ -141,53 +164,6 @@ class Evaluation(Report, schema="evaluate/1"):
             values = [one.more[name] for one in self.per_object if one.more.get(name) is not None]
             if values:
                 yield name, float(np.mean([value for value in values if value is not None]))
-
-
-def summed_up(
-    data: Path,
-    layout: Layout,
-    protocol: Protocol,
-    scores: Sequence[ObjectScore],
-    *,
-    videos: int,
-    checkpoint: Path | None = None,
-    sha256: dict[str, str] | None = None,
-    masks: Path | None = None,
-    notes: Iterable[str] = (),
-) -> Evaluation:
-    """Make the report of the scores of all objects.
-
-    Args:
-        data: The data set.
-        layout: Its layout.
-        protocol: The rules.
-        scores: The scores of the objects; none if nothing could be scored.
-        videos: As for :class:`Evaluation`.
-        checkpoint: As for :class:`Evaluation`.
-        sha256: As for :class:`Evaluation`.
-        masks: As for :class:`Evaluation`.
-        notes: As for :class:`Evaluation`.
-
-    Returns:
-        The report.
-    """
-    j, f, jf = total(protocol, scores) if scores else (None, None, None)
-    return Evaluation(
-        data=data,
-        layout=layout,
-        protocol=protocol,
-        checkpoint=checkpoint,
-        sha256=sha256 or {},
-        masks=masks,
-        videos=videos,
-        objects=len(scores),
-        frames=sum(one.frames for one in scores),
-        j=j,
-        f=f,
-        jf=jf,
-        per_object=tuple(scores),
-        notes=tuple(notes),
-    )
 
 
 def _counted(count: int, noun: str) -> str:

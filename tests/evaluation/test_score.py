@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from sam21convert.evaluation.names import Protocol
 from sam21convert.evaluation.report import Evaluation
 
 from ..support import tracked_masks as drawn
+from ..support.answers import conforms
 from ..support.paths import ROOT
 
 RECORDED = json.loads((ROOT / "tests/fixtures/evaluators.json").read_text())
@@ -213,7 +215,7 @@ class TestWrongInput:
         with pytest.raises(RefusedError, match="expected one object in a file"):
             path = masks / "equal/000/00004.png"
             Image.fromarray(np.arange(80 * 48, dtype=np.uint8).reshape(48, 80) % 3).save(path)
-            sam21convert.score(masks, data)
+            sam21convert.score(masks, data, videos=["equal"])
 
     def test_no_data_set(self, tmp_path: Path) -> None:
         (tmp_path / "pictures").mkdir()
@@ -224,6 +226,13 @@ class TestWrongInput:
         data, masks = drawn.davis(tmp_path)
         (data / "ImageSets/2017/val.txt").write_text("equal\nbear\n")
         with pytest.raises(UnreadableError, match=r"val\.txt: lists bear, which has no masks"):
+            sam21convert.score(masks, data)
+
+    @pytest.mark.parametrize("name", ["../bear", "a/b", "..", "/tmp/bear"])
+    def test_a_list_with_a_path(self, name: str, tmp_path: Path) -> None:
+        data, masks = drawn.davis(tmp_path)
+        (data / "ImageSets/2017/val.txt").write_text(f"equal\n{name}\n")
+        with pytest.raises(RefusedError, match=rf"val\.txt: lists {name}, which is no name"):
             sam21convert.score(masks, data)
 
     def test_ids_that_no_byte_holds(self, given: Any) -> None:
@@ -248,6 +257,48 @@ class TestWrongInput:
         with pytest.raises(RefusedError, match="has a folder for each object") as error:
             sam21convert.score(masks, data, protocol="davis")
         assert error.value.hint == "--protocol sav scores them"
+
+
+class TestOneBrokenVideo:
+    """It is reported, and the others are scored as they are without it."""
+
+    @pytest.mark.parametrize("broken", ["missing", "size", "colours", "damaged", "another id"])
+    def test_is_reported_and_the_rest_scored(self, broken: str, tmp_path: Path) -> None:
+        data, masks = drawn.davis(tmp_path)
+        others = [name for name in drawn.cases() if name not in ("far", *drawn.LATER)]
+        expected = sam21convert.score(masks, data, videos=others)
+        path = masks / "far/00003.png"
+        wrong = {
+            "size": np.zeros((48, 40), np.uint8),
+            "colours": np.zeros((48, 80, 3), np.uint8),
+            "another id": np.full((48, 80), 7, np.uint8),
+        }
+        if broken == "missing":
+            path.unlink()
+        elif broken == "damaged":
+            path.write_bytes(path.read_bytes()[:90])
+        else:
+            Image.fromarray(wrong[broken]).save(path)
+        with pytest.raises(Sam21ConvertError) as error:
+            sam21convert.score(masks, data, videos=["far"])
+        found = sam21convert.score(masks, data)
+        assert (found.ok, found.exit_code, found.videos) == (False, 1, len(others))
+        (failed,) = found.failed
+        assert (failed.video, failed.reason) == ("far", error.value.message)
+        assert str(path) in failed.reason
+        assert replace(found, failed=()) == expected
+        assert f"failed: far: {failed.reason}" in str(found)
+        answer = conforms(found.to_json())
+        assert answer["failed"] == [
+            {"video": "far", "reason": failed.reason, "hint": error.value.hint}
+        ]
+
+    def test_if_all_are_broken_the_answer_is_the_error_of_the_first(self, tmp_path: Path) -> None:
+        data, masks = drawn.davis(tmp_path)
+        for path in masks.glob("*/00003.png"):
+            path.unlink()
+        with pytest.raises(UnreadableError, match=r"equal/00003\.png: there is no mask"):
+            sam21convert.score(masks, data)
 
 
 class TestWrongFilesAboutObjects:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -200,7 +201,7 @@ def test_the_interval_is_that_of_videos_not_of_objects() -> None:
     many = tuple([one for one in side for _ in range(10)] for side in few)
     intervals = []
     for first, second in (few, many):
-        found = compare(first, second, (), (Path(), Path()))
+        found = compare(first, second, 1, 10)
         assert found.jf == pytest.approx(np.mean([*changes.values()]))
         assert found.worst is not None
         assert (found.worst.video, found.worst.jf) == ("c", -2)
@@ -226,7 +227,7 @@ def test_progress_names_the_video_and_counts_its_frames(
     root = data(tmp_path / "DATA", "lvos")
     sam21convert.evaluate(models[DEBUG[0]], root, config=DEBUG[0], progress=Told())
     start = told.index(("tracking car", FRAMES + FRAMES - 2))
-    assert sum(count for count, _ in told[start + 1 : told.index(("scoring", 1))]) == 8
+    assert sum(count for count, _ in told[start + 1 :]) == 8
 
 
 def test_masks_for_a_server_that_alone_can_score_them(
@@ -276,6 +277,29 @@ def test_a_disk_too_full_for_the_logits_of_a_video(
         sam21convert.evaluate(models[DEBUG[0]], root, config=DEBUG[0], masks=kept)
     assert Path(error.value.filename).name == "highest.npy"
     assert [path.name for path in tmp_path.iterdir()] == ["DATA"]
+
+
+def test_a_broken_video_is_reported_and_the_rest_is_as_without_it(
+    models: dict[str, Path], tmp_path: Path
+) -> None:
+    root, kept = data(tmp_path / "DATA", "davis"), tmp_path / "masks"
+    options: dict[str, Any] = {"config": DEBUG[0], "overwrite": True, "masks": kept}
+    alone = sam21convert.evaluate(models[DEBUG[0]], root, **options)
+    for folder in (root / "JPEGImages/480p", root / "Annotations/480p"):
+        shutil.copytree(folder / "car", folder / "bus")
+        shutil.copytree(folder / "car", folder / "cut")
+    frame = root / "JPEGImages/480p/bus/00003.jpg"
+    frame.write_bytes(frame.read_bytes()[:200])
+    for path in sorted((root / "Annotations/480p/cut").iterdir())[2:]:  # known before tracking
+        path.unlink()
+    found = sam21convert.evaluate(models[DEBUG[0]], root, **options)
+    assert replace(found, failed=()) == alone
+    assert [one.video for one in found.failed] == ["bus", "cut"]
+    assert found.failed[0].reason.startswith(f"{frame}: cannot be read as a picture")
+    assert "expected masks of 3 frames or more" in found.failed[1].reason
+    assert found.exit_code == 1
+    assert [path.name for path in kept.iterdir()] == ["car"]
+    conforms(found.to_json())
 
 
 class TestWrongInput:
