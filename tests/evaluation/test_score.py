@@ -20,6 +20,7 @@ from PIL import Image
 
 import sam21convert
 from sam21convert.errors import RefusedError, Sam21ConvertError, UnreadableError, UsageError
+from sam21convert.evaluation import measure
 from sam21convert.evaluation.datasets import names_in
 from sam21convert.evaluation.measure import Pair
 from sam21convert.evaluation.names import Protocol
@@ -82,6 +83,42 @@ def test_numpy_1_counts_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     expected = [pair.counts() for pair in pairs]
     monkeypatch.delattr(np, "bitwise_count", raising=False)
     assert [pair.counts() for pair in pairs] == expected
+
+
+class TestLargeMasks:
+    """Where there is much to look through, pixels are looked at in another way."""
+
+    @staticmethod
+    def masks(kind: str) -> tuple[Any, Any]:
+        y, x = np.mgrid[:1080, :1920]
+        true = np.hypot(y - 500, x - 900) < 420
+        moved = {"close": 5, "specks": 5, "apart": 300}[kind]
+        predicted = np.roll(true, moved, axis=1)
+        if kind == "specks":
+            predicted[::97, ::89] ^= True
+        return predicted, true
+
+    @pytest.mark.parametrize("kind", ["close", "specks", "apart"])
+    def test_vos_benchmark_finds_the_same(self, kind: str) -> None:
+        evaluator = pytest.importorskip("vos_benchmark.evaluator").Evaluator
+        predicted, true = self.masks(kind)
+        (j,), (f,) = (
+            of.values() for of in TestVosBenchmark.fed(evaluator, [true] * 3, [predicted] * 3)
+        )
+        found = Pair(predicted, true).counts()
+        assert [found.j * 100, found.f * 100] == [j, f]
+
+    @pytest.mark.parametrize("kind", ["close", "specks", "apart"])
+    @pytest.mark.parametrize("radius", [4, 17.6, 40])
+    def test_the_other_way_finds_the_same(
+        self, kind: str, radius: float, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        pair = Pair(*self.masks(kind))
+        found = pair.counts(radius)
+        if kind == "specks":
+            assert 0 < found.predicted - found.near_true < found.predicted
+        monkeypatch.setattr(measure, "_LARGE", 10**9)
+        assert pair.counts(radius) == found
 
 
 class TestVosBenchmark:
