@@ -212,7 +212,12 @@ def _prompts(video: Video, names: list[str], *, later: bool) -> Prompts:
 
 
 def _numbers(video: Video) -> Iterator[str]:
+    names: dict[int, str] = {}
     for name in video.object_names(video.truth):
         if not name.isdecimal():
             raise UnreadableError(f"{video.truth / name}: expected objects named by their numbers")
+        if (same := names.setdefault(int(name), name)) != name:
+            raise UnreadableError(
+                f"{video.truth}: expected a folder for each object, found {same} and {name}"
+            )
         yield name

@@ -336,6 +336,12 @@ class TestWrongInput:
         (root / "JPEGImages/480p/car/00002.jpg").unlink()
         self.refused(MissingFileError, "has a mask of frame 00002, which is not in", root)
 
+    def test_two_folders_of_one_number(self, tmp_path: Path) -> None:
+        root = data(tmp_path / "DATA", "sav")
+        objects = root / "Annotations_6fps/car"
+        (objects / "001").rename(objects / "00")
+        self.refused(UnreadableError, "a folder for each object, found 00 and 000", root)
+
     def test_ids_that_no_byte_holds(self, root: Path) -> None:
         path = root / "Annotations/480p/car/00000.png"
         Image.fromarray(200 * np.array(Image.open(path)).astype(np.uint16)).save(path)
