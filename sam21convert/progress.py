@@ -38,7 +38,7 @@ class Phase:
         label: What is done.
         total: How much there is to do; 0 where it is not known.
         done: How much of it was done.
-        doing: The step that began last.
+        doing: The step that began last, or how far the phase is in words.
         steps: How many began.
         began: When the phase began.
     """
@@ -60,7 +60,7 @@ class Phase:
         Returns:
             A text such as ``comparing point (3 of 14)``, which is not longer.
         """
-        count = f" ({self.steps} of {self.total})" if self.doing and self.total else ""
+        count = f" ({self.steps} of {self.total})" if self.steps and self.total else ""
         label, doing = self.label, f" {self.doing}" if self.doing else ""
         left = room - len(label) - len(count)
         if len(doing) > left:
@@ -77,7 +77,7 @@ class Phase:
         """
         minutes, seconds = divmod(int(time.monotonic() - self.began), 60)
         percent = min(_MOST, 100 * self.done // self.total) if self.total else 0
-        share = f"{percent} %  " if self.total and not self.doing else ""
+        share = f"{percent} %  " if self.total and not self.steps else ""
         return f"{share}{minutes}:{seconds:02}"
 
 
@@ -171,6 +171,15 @@ class ProgressBar(Progress):
             if doing:
                 self._phase.doing = one_line(doing)
                 self._phase.steps += 1
+
+    def tell(self, text: str) -> None:
+        """Say how far the phase is.
+
+        Args:
+            text: A few words, in place of those told before.
+        """
+        with self._lock:
+            self._phase.doing = one_line(text)
 
     def close(self) -> None:
         """Take away what is shown; :meth:`start` may show more."""

@@ -317,6 +317,13 @@ class Progress:
             doing: What begins now, by name, where stages have named steps.
         """
 
+    def tell(self, text: str) -> None:
+        """Say how far the stage is, where numbers alone do not.
+
+        Args:
+            text: A few words, in place of those told before.
+        """
+
 
 SILENT = Progress()
 

@@ -27,6 +27,15 @@ from .shared import answering, config_option, device_option, json_option, overwr
 @config_option
 @click.option("--image-size", type=int, metavar="N", help="Side of the model's input in pixels.")
 @device_option("of the model; auto means a GPU if torch finds one")
+@click.option(
+    "--jobs",
+    type=click.IntRange(min=1),
+    metavar="N",
+    default=1,
+    show_default=True,
+    help="Number of videos at a time, each in a process and on a GPU of its own.",
+)
+@click.option("--report", metavar="DIR", help="Keep what is done here, and go on there if stopped.")
 @overwrite_option
 @json_option
 @answering
@@ -39,6 +48,8 @@ def evaluate(
     config: str | None,
     image_size: int | None,
     device: str,
+    jobs: int,
+    report: str | None,
     overwrite: bool,
     progress: ProgressBar,
 ) -> Report:
@@ -54,6 +65,7 @@ def evaluate(
       sam21convert evaluate model.pt DATA
       sam21convert evaluate model.pt DATA --masks OUT --protocol sav
       sam21convert evaluate model.pt my_finetune.pt DATA
+      sam21convert evaluate model.pt DATA --jobs 4 --report REPORT
       sam21convert evaluate --score masks DATA
     """
     from ..evaluation import api
@@ -67,6 +79,8 @@ def evaluate(
             "--config": config is not None,
             "--image-size": image_size is not None,
             "--device": device != "auto",
+            "--jobs": jobs != 1,
+            "--report": report is not None,
             "--overwrite": overwrite,
         }
         if unused := [name for name, is_given in given.items() if is_given]:
@@ -94,6 +108,8 @@ def evaluate(
         image_size=image_size,
         device=device,
         against=checkpoints[1] if len(checkpoints) == 2 else None,
+        jobs=jobs,
+        report=report,
         overwrite=overwrite,
         progress=progress,
     )

@@ -3,26 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 
 from ..config.load import load_config
 from ..errors import RefusedError, Sam21ConvertError, UsageError
-from ..hub.resolve import resolve
 from ..io.nearby import expanded, not_a_folder
-from ..io.output.atomic import new_folder, refuse_existing
+from ..io.output.atomic import refuse_existing
 from ..io.output.folders import refuse_file_name
 from ..model.config import ModelConfig
 from ..packages import require
 from ..report import SILENT, Progress
 from .datasets import Dataset, Layout, Video, open_dataset
+from .journal import refuse_foreign
 from .masks import Masks
 from .names import Protocol
 from .protocols import check_video
 from .report import Evaluation
 from .rows import Failure, Row
+from .run import carry_out, in_place
 from .summary import summed_up
-from .task import Given, Task, working_on
+from .task import Task, working_on
 
 # The rules that belong to a layout. Those of YouTube-VOS need a list of unseen categories, which
 # only its server has; of the others, SA-V's are for objects that appear later.
@@ -97,6 +97,8 @@ def evaluate(
     image_size: int | None = None,
     device: str = "auto",
     against: str | Path | None = None,
+    jobs: int = 1,
+    report: str | Path | None = None,
     overwrite: bool = False,
     progress: Progress = SILENT,
 ) -> Evaluation:
@@ -118,15 +120,21 @@ def evaluate(
         device: ``"auto"`` for a GPU if there is one, or a device as torch names it.
         against: A second checkpoint, which tracks the same objects. The report compares the two
             object by object; ``masks`` then gets the folders ``first`` and ``second``.
-        overwrite: Whether ``masks`` may be a folder that is not empty.
-        progress: Told of the frames of each video.
+        jobs: How many videos at a time: with more than one, each is evaluated by another process,
+            which loads the model itself. They take the GPUs in turn, and share the cores.
+        report: A folder for a line about each video as soon as it is done, ``videos.jsonl``. An
+            evaluation that was stopped goes on there if it is asked for once more: what is done is
+            not done again, but for videos that failed.
+        overwrite: Whether ``masks`` and ``report`` may be folders that are not empty. A journal
+            there is then begun anew.
+        progress: Told of frames, and of videos, speed and time left.
 
     Returns:
         The score of each object, and the total, or None if nothing can be scored here.
 
     Raises:
-        UsageError: If there is no video of a name, the device is not there, or ``masks`` exists or
-            lies among the data.
+        UsageError: If there is no video of a name, the device is not there, ``masks`` exists or
+            lies among the data, or ``report`` is of another evaluation.
         UnreadableError: If a file is missing, damaged or of the wrong size.
         RefusedError: As :func:`score` does.
         Sam21ConvertError: For a checkpoint, as :func:`~sam21convert.load_model` does.
@@ -137,14 +145,13 @@ def evaluate(
         True
     """
     require("torch", "evaluate")
+    if jobs < 1:
+        raise UsageError(f"`jobs`: expected a number from 1, found {jobs}")
     dataset = open_dataset(data)
     chosen = dataset.chosen(videos)
     rules = protocol or _RULES_OF[dataset.layout]
-    kept = None if masks is None else expanded(Path(masks))
-    if kept is not None:
-        _refuse_data(kept, chosen)
-        refuse_file_name(kept)
-        refuse_existing(kept, overwrite=overwrite)
+    kept, home = (None if one is None else expanded(Path(one)) for one in (masks, report))
+    _refuse_places(kept, home, chosen, overwrite=overwrite)
     withheld = _not_public(dataset, chosen)
     if withheld is not None and kept is None:
         raise RefusedError(withheld, hint="--masks OUT writes masks that the server scores")
@@ -152,29 +159,45 @@ def evaluate(
     notes = [*_notes(dataset, protocol)] if withheld is None else [f"not scored: {withheld}"]
     if len(rows) == len(chosen) and (failure := rows[chosen[0].name].failure) is not None:
         raise failure.error()
-    given = config if config is None or isinstance(config, ModelConfig) else load_config(config)
-    sources = [checkpoint] if against is None else [checkpoint, against]
-    located = []
-    for source in sources:
-        progress.start(f"loading {source}", 0)
-        located.append(Given.by(resolve(source), given))
-    with _home(kept, overwrite=overwrite) as home:
-        task = Task(
-            dataset.layout,
-            rules,
-            tuple(located),
-            masks=home,
-            scored=withheld is None,
-            config=given,
-            image_size=image_size,
-            device=device,
-        )
-        work = working_on(task, progress)
-        for video in chosen:
-            if video.name not in rows:
-                rows[video.name] = work(video, progress)
+    task = Task(
+        dataset.layout,
+        rules,
+        masks=kept,
+        scored=withheld is None,
+        config=_config(config),
+        image_size=image_size,
+        device=device,
+    ).by([checkpoint] if against is None else [checkpoint, against], progress)
+    with in_place(dataset, task, home, overwrite=overwrite) as (placed, journal):
+        rows = {**journal.rows, **rows}
+        left = [video for video in chosen if video.name not in rows]
+
+        def record(row: Row) -> None:
+            rows[row.video] = row
+            journal.record(row)
+
+        carry_out(placed, left, jobs=jobs, record=record, progress=progress)
         found = [rows[video.name] for video in chosen]
         return summed_up(dataset.root, task, found, masks=kept, notes=notes)
+
+
+def _config(config: str | Path | ModelConfig | None) -> ModelConfig | None:
+    return config if config is None or isinstance(config, ModelConfig) else load_config(config)
+
+
+def _refuse_places(
+    masks: Path | None, report: Path | None, videos: Sequence[Video], *, overwrite: bool
+) -> None:
+    """Refuse to write where something is, or among the data."""
+    goes_on = False
+    if report is not None:
+        _refuse_data(report, videos, "the report")
+        refuse_file_name(report)
+        goes_on = refuse_foreign(report, overwrite=overwrite)
+    if masks is not None:
+        _refuse_data(masks, videos, "masks")
+        refuse_file_name(masks)
+        refuse_existing(masks, overwrite=overwrite or goes_on)
 
 
 def _unscorable(rules: Protocol, videos: Sequence[Video]) -> dict[str, Row]:
@@ -188,15 +211,15 @@ def _unscorable(rules: Protocol, videos: Sequence[Video]) -> dict[str, Row]:
     return rows
 
 
-def _refuse_data(kept: Path, videos: Sequence[Video]) -> None:
-    """Refuse to write masks among the frames and masks of the data set, or over it."""
+def _refuse_data(kept: Path, videos: Sequence[Video], what: str) -> None:
+    """Refuse to write among the frames and masks of the data set, or over it."""
     place = kept.resolve()
     folders = {folder.parent for video in videos for folder in (video.truth, video.frames)}
     for folder in sorted(folders):
         given = folder.resolve()
         if place.is_relative_to(given) or given.is_relative_to(place):
             raise UsageError(
-                f"{kept}: masks would be written among those of the data set in {folder}, which is "
+                f"{kept}: {what} would be written among the data set in {folder}, which is "
                 "never changed",
                 hint="give a folder of their own",
             )
@@ -213,16 +236,6 @@ def _not_public(dataset: Dataset, videos: Sequence[Video]) -> str | None:
                 "videos are not public, and a server scores them"
             )
     return None
-
-
-@contextmanager
-def _home(kept: Path | None, *, overwrite: bool) -> Iterator[Path | None]:
-    """The folder that masks are written to; None if they are not kept."""
-    if kept is None:
-        yield None
-        return
-    with new_folder(kept, overwrite=overwrite) as folder:
-        yield folder
 
 
 def _notes(dataset: Dataset, protocol: Protocol | None) -> Iterator[str]:

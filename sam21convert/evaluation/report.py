@@ -60,6 +60,7 @@ class Evaluation(Report, schema="evaluate/1"):
         per_object: The scores of the objects.
         notes: What the figures depend on.
         against: The second checkpoint, if there is one.
+        tracked_on: The devices, such as ``cpu, 2 threads``: the last bits depend on them.
         paired: How the second differs from the first on the same objects.
         failed: The videos that could not be evaluated; all figures are of the others.
 
@@ -83,6 +84,7 @@ class Evaluation(Report, schema="evaluate/1"):
     jf: float | None
     per_object: tuple[ObjectScore, ...]
     notes: tuple[str, ...]
+    tracked_on: tuple[str, ...] = ()
     against: Evaluation | None = None
     paired: Paired | None = None
     failed: tuple[FailedVideo, ...] = ()
@@ -129,6 +131,7 @@ class Evaluation(Report, schema="evaluate/1"):
         facts = [
             ("tracked by" if self.checkpoint else "scored", str(self.checkpoint or self.masks)),
             *([("masks", str(self.masks))] if self.checkpoint and self.masks else []),
+            *([("on", "; ".join(self.tracked_on))] if self.tracked_on else []),
             ("data", f"{self.data} (layout {self.layout})"),
         ]
         if self.jf is None:

@@ -90,6 +90,7 @@ class Row:
         pixels: How many pixels differ between the masks of two checkpoints.
         of_pixels: How many were compared.
         seconds: How long it took.
+        device: What tracked its objects, such as ``cpu, 2 threads``; empty if masks were scored.
         failure: Why there is nothing else here; None if the video is done.
     """
 
@@ -98,6 +99,7 @@ class Row:
     pixels: int = 0
     of_pixels: int = 0
     seconds: float = 0.0
+    device: str = ""
     failure: Failure | None = None
 
     def to_dict(self) -> dict[str, Any]:
@@ -125,6 +127,7 @@ class Row:
             pixels=data["pixels"],
             of_pixels=data["of_pixels"],
             seconds=data["seconds"],
+            device=data["device"],
             failure=None if failure is None else Failure(**failure),
         )
 

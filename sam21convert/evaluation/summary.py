@@ -84,5 +84,6 @@ def _of_one(
         jf=jf,
         per_object=tuple(scores),
         notes=tuple(notes),
+        tracked_on=tuple(sorted({row.device for row in rows} - {""})),
         failed=failed,
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from ..checkpoint.open import Checkpoint, open_checkpoint
 from ..errors import MismatchError
-from ..hub.resolve import Located
+from ..hub.resolve import Located, resolve
 from ..io.data.checksums import sha256
 from ..io.output.atomic import new_folder
 from ..io.output.temporary import temporary_folder
@@ -40,11 +40,13 @@ class Given:
         located: Where it is.
         path: The opened file or folder, as reports name it.
         sha256: The SHA-256 of each of its files.
+        config: The config of the model; None if nothing tells it.
     """
 
     located: Located
     path: Path
     sha256: Mapping[str, str]
+    config: ModelConfig | None
 
     @classmethod
     def by(cls, located: Located, config: ModelConfig | None) -> Given:
@@ -60,8 +62,10 @@ class Given:
         Raises:
             Sam21ConvertError: As :func:`~sam21convert.checkpoint.open.open_checkpoint` does.
         """
-        source = open_checkpoint(located, config).source
-        return cls(located, source.path, {str(path): sha256(path) for path in source.files})
+        opened = open_checkpoint(located, config)
+        source = opened.source
+        hashes = {str(path): sha256(path) for path in source.files}
+        return cls(located, source.path, hashes, opened.model_config)
 
     def open(self, config: ModelConfig | None) -> Checkpoint:
         """Open it where it is used.
@@ -110,10 +114,40 @@ class Task:
     image_size: int | None = None
     device: str = "auto"
 
+    def by(self, sources: Sequence[str | Path], progress: Progress = SILENT) -> Task:
+        """The same task for checkpoints.
+
+        Args:
+            sources: One or two, as :func:`~sam21convert.load_model` takes them.
+            progress: Told of each.
+
+        Returns:
+            The task, which holds the hashes of their files.
+
+        Raises:
+            Sam21ConvertError: As :func:`~sam21convert.checkpoint.open.open_checkpoint` does.
+        """
+        given = []
+        for source in sources:
+            progress.start(f"reading {source}", 0)
+            given.append(Given.by(resolve(source), self.config))
+        return replace(self, checkpoints=tuple(given))
+
     @property
     def inner(self) -> tuple[str, ...]:
         """The folder within :attr:`masks` for each checkpoint."""
         return (FIRST, SECOND) if len(self.checkpoints) == 2 else ("",)
+
+    def places(self, video: str) -> list[Path]:
+        """The folders of the masks of a video.
+
+        Args:
+            video: Its name.
+
+        Returns:
+            One for each checkpoint; none if masks are not kept.
+        """
+        return [] if self.masks is None else [self.masks / inner / video for inner in self.inner]
 
 
 Work = Callable[[Video, Progress], Row]
@@ -135,8 +169,8 @@ def working_on(task: Task, progress: Progress = SILENT) -> Work:
             not the one that the task names.
     """
     if not task.checkpoints:
-        return _reporting(lambda video, _: _scored(task, video, _kept(task, video)))
-    from .track import predictor_of, track
+        return _reporting(lambda video, _: _scored(task, video, task.places(video.name)))
+    from .track import computes_on, predictor_of, track
 
     predictors = []
     for one in task.checkpoints:
@@ -147,8 +181,9 @@ def working_on(task: Task, progress: Progress = SILENT) -> Work:
         with _places(task, video) as folders:
             for predictor, folder in zip(predictors, folders, strict=True):
                 track(predictor, video, task.layout, folder, progress)
-            return _scored(task, video, folders)
+            return replace(_scored(task, video, folders), device=device)
 
+    device = computes_on(predictors[0])
     return _reporting(evaluated)
 
 
@@ -177,11 +212,6 @@ def _scored(task: Task, video: Video, folders: list[Path]) -> Row:
     return Row(video.name, tuple(scores), pixels, of_pixels)
 
 
-def _kept(task: Task, video: Video) -> list[Path]:
-    assert task.masks is not None
-    return [task.masks / inner / video.name for inner in task.inner]
-
-
 @contextmanager
 def _places(task: Task, video: Video) -> Iterator[list[Path]]:
     """An empty folder for the masks of each checkpoint; all appear at the end, or none."""
@@ -194,7 +224,7 @@ def _places(task: Task, video: Video) -> Iterator[list[Path]]:
             yield folders
             return
         folders = []
-        for place in _kept(task, video):
+        for place in task.places(video.name):
             place.parent.mkdir(parents=True, exist_ok=True)
             folders.append(stack.enter_context(new_folder(place, overwrite=True)))
         yield folders

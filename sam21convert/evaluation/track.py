@@ -29,11 +29,11 @@ from ..prediction.devices import pick_device
 from ..prediction.load import load_onto, with_image_size
 from ..prediction.media import as_ours
 from ..report import SILENT, Progress
+from .amounts import LATER
 from .datasets import Layout, Video
 from .masks import Masks, ids_in, one_picture, write_ids
 from .measure import Mask
 
-_LATER: frozenset[Layout] = frozenset({"lvos", "youtube"})  # where objects appear later
 # Of ids that follow each other no two look alike: each bit of an id is a bit of a colour.
 _PALETTE = bytes(
     sum(((number >> (3 * at + channel)) & 1) << (7 - at) for at in range(3))
@@ -71,6 +71,24 @@ def predictor_of(opened: Checkpoint, image_size: int | None, device: str) -> SAM
     return predictor
 
 
+def computes_on(predictor: SAM2VideoPredictor) -> str:
+    """What a model computes on, as far as the last bits of its results depend on it.
+
+    Args:
+        predictor: The model.
+
+    Returns:
+        The name of the GPU, or ``cpu`` with the number of threads.
+    """
+    device = predictor.device
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    if device.type != "cpu":
+        return device.type
+    threads = torch.get_num_threads()
+    return f"cpu, {threads} thread{'s' if threads > 1 else ''}"
+
+
 def track(
     predictor: SAM2VideoPredictor,
     video: Video,
@@ -85,14 +103,14 @@ def track(
         video: The video.
         layout: The layout of its data set.
         folder: Where to write: a PNG for each frame, or for each object and frame.
-        progress: Told of the frames, once for every object that is tracked by itself.
+        progress: Advanced by the frames, once for every object that is tracked by itself.
 
     Raises:
         UnreadableError: If frames or masks are missing, damaged or of other sizes.
         RefusedError: If there is no object to track.
     """
     names = _frame_names(video)
-    prompts = _prompts(video, names, later=layout in _LATER)
+    prompts = _prompts(video, names, later=layout in LATER)
     predictor.non_overlap_masks = not video.objects_apart
     try:
         state = predictor.init_state(str(video.frames), offload_video_to_cpu=True)
@@ -105,12 +123,9 @@ def track(
                 f"{video.truth}: object {number} has a mask of {mask.shape[1]} x {mask.shape[0]} "
                 f"pixels (width x height), and the frames have {shape[1]} x {shape[0]}"
             )
-    label = f"tracking {video.name}"
-    if layout in _LATER:
-        progress.start(label, sum(len(names) - first for first, _ in prompts.values()))
+    if layout in LATER:
         _one_by_one(predictor, state, prompts, names, folder, progress)
         return
-    progress.start(label, len(names))
     for number, (frame, mask) in prompts.items():
         predictor.add_new_mask(state, frame, number, mask)
     own = [folder / name for name in _numbers(video)] if video.objects_apart else []
