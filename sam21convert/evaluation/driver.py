@@ -106,6 +106,9 @@ class Crew(Protocol):
     def wait(self, workers: Collection[Worker], seconds: float, heard: Heard) -> None:
         """Wait for an answer of any worker, for some time, and pass on all that there are."""
 
+    def end(self) -> None:
+        """End all workers that were ever hired, at once."""
+
 
 def drive(
     crew: Crew,
@@ -133,8 +136,7 @@ def drive(
     try:
         run.all()
     finally:
-        for worker in run.workers():
-            worker.end()
+        crew.end()
 
 
 class _Run:
@@ -283,7 +285,7 @@ class Alone:
         self._video = video
 
     def end(self) -> None:
-        """Do nothing: there is nothing to end."""
+        """Do nothing: as a worker and as a crew, it is who asks."""
 
     def wait(self, workers: Collection[Worker], seconds: float, heard: Heard) -> None:
         """Do what is to be done."""

@@ -11,11 +11,13 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Collection
-from contextlib import suppress
+import threading
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
+from typing import Any
 
 from ..errors import Sam21ConvertError
 from ..report import one_line
@@ -44,14 +46,17 @@ class Processes:
         self._scratch = scratch
         self._tasks = [replace(task, device=device) for device in _devices(task.device)]
         self._threads = threads_each(size)
-        self._hired = 0
+        self._hired: list[_Process] = []
 
     def hire(self) -> Worker:
         """Start a process, on the next device."""
-        number, self._hired = self._hired, self._hired + 1
+        number = len(self._hired)
         home = self._scratch / str(number)
         home.mkdir()
-        return _Process(self._tasks[number % len(self._tasks)], home, self._threads)
+        with _unbroken():
+            task = self._tasks[number % len(self._tasks)]
+            self._hired.append(_Process(task, home, self._threads))
+        return self._hired[-1]
 
     def wait(self, workers: Collection[Worker], seconds: float, heard: Heard) -> None:
         """Pass on what processes have sent, and which are gone."""
@@ -59,6 +64,29 @@ class Processes:
         for end in wait([*by_end], seconds):
             assert isinstance(end, Connection)
             heard(by_end[end], by_end[end].answer())
+
+    def end(self) -> None:
+        """Kill all processes, and wait until they are gone."""
+        with _unbroken():
+            for one in self._hired:
+                one.end()
+
+
+@contextmanager
+def _unbroken() -> Iterator[None]:
+    """Let signals wait: one that came while a process is started would leave it to itself."""
+    came: list[int] = []
+    before: dict[signal.Signals, Any] = {}
+    try:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                before[number] = signal.signal(number, lambda one, _: came.append(one))
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        if came:
+            signal.raise_signal(came[0])
 
 
 def threads_each(size: int) -> int:

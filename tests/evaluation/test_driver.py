@@ -70,6 +70,10 @@ class Scripted:
         self.hired.append(self.One(self, len(self.hired)))
         return self.hired[-1]
 
+    def end(self) -> None:
+        for one in self.hired:
+            one.end()
+
     def wait(self, workers: Collection[Worker], seconds: float, heard: Heard) -> None:
         for one in self.hired:
             if one in workers and one.answers:
