@@ -616,6 +616,12 @@ EXEMPT: Mapping[tuple[str, str], str] = {
     ("workflows/export_onnx.py", "give `base`"): (
         "tests/export/test_export.py::test_an_image_model_has_no_videos"
     ),
+    ("evaluation/journal.py", "`overwrite=True`"): (
+        "tests/evaluation/test_many.py::test_is_begun_anew_with_overwrite"
+    ),
+    ("evaluation/processes.py", "try fewer `jobs`"): (
+        "tests/evaluation/test_many.py::test_processes_that_are_killed_as_memory_is_short"
+    ),
     ("commands/predict.py", "leave --runtime and --variant out"): (
         "tests/export/test_predict.py::test_everything_is_for_torch"
     ),

@@ -82,7 +82,11 @@ class Worker(Protocol):
     """One that does a video at a time."""
 
     def submit(self, video: Video) -> None:
-        """Hand it a video; it has none at this time. If it is gone, its next answer says so."""
+        """Hand it a video; it has none at this time. If it is gone, its next answer says so.
+
+        Args:
+            video: The video.
+        """
 
     def end(self) -> None:
         """End it at once, whatever it does; if it is gone, do nothing."""
@@ -101,10 +105,20 @@ class Crew(Protocol):
     size: int
 
     def hire(self) -> Worker:
-        """Begin to start a worker, without waiting for it."""
+        """Begin to start a worker, without waiting for it.
+
+        Returns:
+            The worker.
+        """
 
     def wait(self, workers: Collection[Worker], seconds: float, heard: Heard) -> None:
-        """Wait for an answer of any worker, for some time, and pass on all that there are."""
+        """Wait for an answer of any worker, for some time, and pass on all that there are.
+
+        Args:
+            workers: Those to listen to.
+            seconds: How long to wait at most.
+            heard: Receives each worker and its answer.
+        """
 
     def end(self) -> None:
         """End all workers that were ever hired, at once."""
@@ -277,18 +291,32 @@ class Alone:
         self._video: Video | None = None
 
     def hire(self) -> Worker:
-        """Be the worker."""
+        """Be the worker.
+
+        Returns:
+            Itself.
+        """
         return self
 
     def submit(self, video: Video) -> None:
-        """Take a video, for the next :meth:`wait`."""
+        """Take a video, for the next :meth:`wait`.
+
+        Args:
+            video: The video.
+        """
         self._video = video
 
     def end(self) -> None:
         """Do nothing: as a worker and as a crew, it is who asks."""
 
     def wait(self, workers: Collection[Worker], seconds: float, heard: Heard) -> None:
-        """Do what is to be done."""
+        """Do what is to be done.
+
+        Args:
+            workers: Itself.
+            seconds: Not heeded.
+            heard: As for :meth:`Crew.wait`.
+        """
         if self._video is None:
             heard(self, Ready())
             return
@@ -307,5 +335,10 @@ class Telling(Progress):
         self._tell = tell
 
     def advance(self, count: int, doing: str = "") -> None:
-        """Pass on that frames were tracked."""
+        """Pass on that frames were tracked.
+
+        Args:
+            count: How many.
+            doing: Not passed on.
+        """
         self._tell(Frames(count))

@@ -49,7 +49,11 @@ class Processes:
         self._hired: list[_Process] = []
 
     def hire(self) -> Worker:
-        """Start a process, on the next device."""
+        """Start a process, on the next device.
+
+        Returns:
+            The process, which loads its checkpoints now.
+        """
         number = len(self._hired)
         home = self._scratch / str(number)
         home.mkdir()
@@ -59,7 +63,13 @@ class Processes:
         return self._hired[-1]
 
     def wait(self, workers: Collection[Worker], seconds: float, heard: Heard) -> None:
-        """Pass on what processes have sent, and which are gone."""
+        """Pass on what processes have sent, and which are gone.
+
+        Args:
+            workers: The processes.
+            seconds: How long to wait at most.
+            heard: As for :meth:`~.driver.Crew.wait`.
+        """
         by_end = {one.ours: one for one in workers if isinstance(one, _Process)}
         for end in wait([*by_end], seconds):
             assert isinstance(end, Connection)

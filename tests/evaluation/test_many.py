@@ -151,6 +151,16 @@ class TestProcesses:
         assert error.value.message.startswith("no worker could be started")
         assert len(started) >= 3
 
+    def test_processes_that_are_killed_as_memory_is_short(
+        self, given: Given, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(processes, "_START", "import os; os.kill(os.getpid(), 9)")
+        with pytest.raises(RefusedError, match="it was killed by SIGKILL") as error:
+            given.evaluate(jobs=3)
+        assert error.value.hint is not None
+        assert error.value.hint.endswith("try fewer `jobs`")
+        assert given.evaluate(jobs=1, videos=["cow"]).ok
+
     def test_a_checkpoint_that_has_changed_since_the_run_began(
         self, given: Given, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     ) -> None:
@@ -353,9 +363,13 @@ class TestAnotherJournal:
         )
 
     def test_is_begun_anew_with_overwrite(self, given: Given, report: Path) -> None:
-        found = given.evaluate(report=report, protocol="sav", overwrite=True, videos=["ant"])
-        assert found.protocol == "sav"
-        assert videos_in(report) == ["ant"]
+        for text in ("", "not JSON\n", "{}\n"):
+            (report / JOURNAL).write_text((report / JOURNAL).read_text() + text)
+            found = given.evaluate(report=report, protocol="sav", overwrite=True, videos=["ant"])
+            assert found.protocol == "sav"
+            assert videos_in(report) == ["ant"]
+        (report / JOURNAL).rename(report / "mine")
+        assert given.evaluate(report=report, overwrite=True, videos=["ant"]).ok
 
     def test_a_folder_with_other_files(self, given: Given, tmp_path: Path) -> None:
         (tmp_path / "mine").touch()
