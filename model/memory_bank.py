@@ -13,6 +13,20 @@ from typing import Generic, TypeVar
 Memory = TypeVar("Memory")
 
 
+def reach(num_maskmem: int, stride: int, max_pointers: int) -> int:
+    """How far back a frame can attend to frames without a prompt.
+
+    Args:
+        num_maskmem: As for :meth:`MemoryBank.spatial`.
+        stride: As for :meth:`MemoryBank.spatial`.
+        max_pointers: As for :meth:`MemoryBank.pointers`.
+
+    Returns:
+        A number of frames: memories that lie farther back will not be used any more.
+    """
+    return max(1 + (num_maskmem - 2) * stride, max_pointers - 1, 1)
+
+
 @dataclass(frozen=True)
 class MemoryBank(Generic[Memory]):
     """The memories of one object that are available when a frame is processed.

@@ -45,7 +45,7 @@ class Frames:
         width: Width of the video before it was resized, in pixels.
     """
 
-    images: Tensor | LazyImages
+    images: Tensor | LazyImages | StreamedImages
     height: int
     width: int
 
@@ -106,6 +106,59 @@ def load_frames(
         return Frames(lazy, lazy.height, lazy.width)
     squares = (read_square(path, image_size) for path in paths)
     return _stacked(str(path), squares, len(paths), image_size, target)
+
+
+def stream_frames(folder: Path, image_size: int, device: torch.device) -> Frames:
+    """Open a folder of pictures, of which no more than one is in memory.
+
+    Args:
+        folder: The folder, as for :func:`load_frames`.
+        image_size: Side ``S`` of the model's input, in pixels.
+        device: Where the frames go.
+
+    Returns:
+        Frames that are those of :func:`load_frames` to the last bit. Each is read when it is asked
+        for, so asking raises what reading a picture does.
+
+    Raises:
+        FileNotFoundError: If there is no such folder.
+        ValueError: If there is no picture, or the first cannot be read.
+    """
+    streamed = StreamedImages(numbered(folder), image_size, device)
+    return Frames(streamed, streamed.height, streamed.width)
+
+
+class StreamedImages:
+    """Pictures of a folder, each read when it is asked for; the last one is kept.
+
+    Args:
+        paths: The pictures, in the order of the frames.
+        image_size: Side of the model's input, in pixels.
+        device: Where the frames go.
+
+    Raises:
+        ValueError: If the first picture cannot be read.
+    """
+
+    def __init__(self, paths: Sequence[Path], image_size: int, device: torch.device) -> None:
+        self._paths, self._image_size, self._device = paths, image_size, device
+        first = read_square(paths[0], image_size)
+        self.height, self.width = first.height, first.width
+        self._last = 0, self._finished(first)
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    def __getitem__(self, number: int) -> Tensor:
+        """Get a frame by its number, ``3 x S x S``."""
+        if self._last[0] != number:
+            square = read_square(self._paths[number], self._image_size)
+            square.expect_size(self.height, self.width)
+            self._last = number, self._finished(square)
+        return self._last[1]
+
+    def _finished(self, square: Square) -> Tensor:
+        return _normalised(square.pixels, torch.float32).to(self._device)
 
 
 class LazyImages:

@@ -23,11 +23,13 @@ from ..errors import MissingFileError, RefusedError, UnreadableError
 from ..io.nearby import not_a_folder
 from ..io.output.temporary import temporary_folder
 from ..model.inference_state import Session
+from ..model.memory_bank import reach
 from ..model.pictures import numbered
-from ..model.video_predictor import SAM2VideoPredictor
+from ..model.video_frames import stream_frames
+from ..model.video_predictor import Answer, SAM2VideoPredictor
 from ..prediction.devices import pick_device
 from ..prediction.load import load_onto, with_image_size
-from ..prediction.media import as_ours
+from ..prediction.media import naming_faults
 from ..report import SILENT, Progress
 from .amounts import LATER
 from .datasets import Layout, Video
@@ -112,10 +114,17 @@ def track(
     names = _frame_names(video)
     prompts = _prompts(video, names, later=layout in LATER)
     predictor.non_overlap_masks = not video.objects_apart
-    try:
-        state = predictor.init_state(str(video.frames), offload_video_to_cpu=True)
-    except ValueError as error:
-        raise as_ours(error) from error
+    with naming_faults():  # frames are read one by one
+        frames = stream_frames(video.frames, predictor.image_size, predictor.device)
+        state = Session(frames, predictor.device, predictor.device)
+        _refuse_other_sizes(video, prompts, state)
+        if layout in LATER:
+            _one_by_one(predictor, state, prompts, names, folder, progress)
+        else:
+            _together(predictor, state, prompts, names, video, folder, progress)
+
+
+def _refuse_other_sizes(video: Video, prompts: Prompts, state: Session) -> None:
     shape = state.video_height, state.video_width
     for number, (_, mask) in prompts.items():
         if mask.shape != shape:
@@ -123,15 +132,25 @@ def track(
                 f"{video.truth}: object {number} has a mask of {mask.shape[1]} x {mask.shape[0]} "
                 f"pixels (width x height), and the frames have {shape[1]} x {shape[0]}"
             )
-    if layout in LATER:
-        _one_by_one(predictor, state, prompts, names, folder, progress)
-        return
+
+
+def _together(
+    predictor: SAM2VideoPredictor,
+    state: Session,
+    prompts: Prompts,
+    names: Sequence[str],
+    video: Video,
+    folder: Path,
+    progress: Progress,
+) -> None:
+    """Track all objects from the first frame on."""
+    shape = state.video_height, state.video_width
     for number, (frame, mask) in prompts.items():
         predictor.add_new_mask(state, frame, number, mask)
     own = [folder / name for name in _numbers(video)] if video.objects_apart else []
     for place in own:
         place.mkdir()
-    for frame, numbers, logits in predictor.propagate_in_video(state):
+    for frame, numbers, logits in _followed(predictor, state):
         found = (logits[:, 0] > 0).cpu().numpy()
         masks = {int(str(number)): mask for number, mask in zip(numbers, found, strict=True)}
         for place in own:
@@ -140,6 +159,22 @@ def track(
         if not own:
             _write(folder / f"{names[frame]}.png", one_picture(masks, shape))
         progress.advance(1)
+
+
+def _followed(
+    predictor: SAM2VideoPredictor, state: Session, first: int | None = None
+) -> Iterator[Answer]:
+    """Follow the objects forwards, and forget the memories that no later frame will use.
+
+    The official code keeps all of them, so that a long video does not fit into memory.
+    """
+    config = predictor.config
+    stride = predictor.memory_temporal_stride_for_eval
+    back = reach(config.num_maskmem, stride, config.max_obj_ptrs_in_encoder)
+    for answer in predictor.propagate_in_video(state, first):
+        for tracked in state.objects.values():
+            tracked.forget_memories([answer[0] - back])
+        yield answer
 
 
 def _one_by_one(
@@ -159,7 +194,7 @@ def _one_by_one(
         for number, (first, mask) in prompts.items():
             predictor.reset_state(state)
             predictor.add_new_mask(state, first, number, mask)
-            for at, _, logits in predictor.propagate_in_video(state, first):
+            for at, _, logits in _followed(predictor, state, first):
                 found = logits[0, 0].cpu().numpy()
                 above = found > highest[at]  # which is 0 where there is no object yet
                 highest[at][above] = found[above]
@@ -190,10 +225,8 @@ def _write(path: Path, ids: NDArray[np.uint8]) -> None:
 def _frame_names(video: Video) -> list[str]:
     if not video.frames.is_dir():
         raise not_a_folder(video.frames)
-    try:
+    with naming_faults():
         return [path.stem for path in numbered(video.frames)]
-    except ValueError as error:
-        raise as_ours(error) from error
 
 
 def _prompts(video: Video, names: list[str], *, later: bool) -> Prompts:

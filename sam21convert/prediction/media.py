@@ -158,6 +158,25 @@ def as_ours(error: FileNotFoundError | ValueError) -> Sam21ConvertError:
     return UnreadableError(str(error))
 
 
+@contextmanager
+def naming_faults() -> Iterator[None]:
+    """Turn the model's errors for a video that cannot be read into errors of this package.
+
+    Yields:
+        Nothing.
+
+    Raises:
+        UnreadableError: If the block raises an error that names a file or frame.
+        RefusedError: If that is one which is not taken.
+    """
+    try:
+        yield
+    except Sam21ConvertError:
+        raise
+    except (FileNotFoundError, ValueError) as error:
+        raise as_ours(error) from error
+
+
 def _opened(path: Path) -> Image.Image:
     if not path.exists():
         raise missing(path)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from ..errors import Sam21ConvertError, UsageError
+from ..errors import UsageError
 from ..io.nearby import expanded
 from ..io.onnx import Variant
 from ..io.output.atomic import new_folder, refuse_existing
@@ -19,7 +19,7 @@ from ..io.output.folders import refuse_file_name
 from ..report import SILENT, Part, Progress, Report, table
 from .draw import Mask, Pixels, as_html, black_and_white, drawing, sheet
 from .image import Prediction, no_prompt
-from .media import as_ours, frame_rate, frames_of, new_video
+from .media import frame_rate, frames_of, naming_faults, new_video
 from .predictors import Opened, Request, open_videos, size_of
 from .prompts import Prompt, Prompted, check_inside, grouped
 from .runtimes import Runtime, pick_runtime, require_runtime
@@ -191,7 +191,7 @@ def predict_video(
     progress.start("loading", 0)
     opened = open_videos(request)
     progress.start("reading", 0)
-    with _naming_faults():
+    with naming_faults():
         state = opened.predictor.init_state(str(source))
     _point(opened, state, objects)
     with new_folder(folder, overwrite=overwrite, without=_OURS) as home:
@@ -212,17 +212,6 @@ def predict_video(
             for obj_id, frames in objects.items()
         ),
     )
-
-
-@contextmanager
-def _naming_faults() -> Iterator[None]:
-    """Turn the model's errors for a video that cannot be read into errors of this package."""
-    try:
-        yield
-    except Sam21ConvertError:
-        raise
-    except (FileNotFoundError, ValueError) as error:
-        raise as_ours(error) from error
 
 
 def _point(opened: Opened, state: Session, objects: Objects) -> None:

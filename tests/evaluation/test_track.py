@@ -21,11 +21,14 @@ import torch
 from PIL import Image
 
 import sam21convert
+from sam21convert.checkpoint.open import open_checkpoint
 from sam21convert.config.registry import shipped_config
 from sam21convert.errors import MissingFileError, RefusedError, UnreadableError, UsageError
-from sam21convert.evaluation.datasets import Layout
+from sam21convert.evaluation.datasets import Layout, Video
 from sam21convert.evaluation.paired import compare
 from sam21convert.evaluation.protocols import ObjectScore
+from sam21convert.evaluation.track import predictor_of, track
+from sam21convert.model.inference_state import TrackedObject
 from sam21convert.report import Progress
 
 from ..support import videos
@@ -132,6 +135,60 @@ def test_no_pixel_differs_from_the_official_script(
     # What was scored is what was written.
     again = sam21convert.score(kept, root)
     assert again.per_object == found.per_object
+
+
+class TestMemory:
+    """Of a long video few frames and results are held, and the masks are those of all of them."""
+
+    LENGTH = 22  # more than the 15 frames to which a frame can attend
+
+    @pytest.fixture(params=["davis", "lvos"])
+    def video(self, request: pytest.FixtureRequest, tmp_path: Path) -> Video:
+        home = tmp_path / "frames"
+        home.mkdir()
+        for number in range(self.LENGTH):
+            Image.fromarray(videos.frame(number)).save(home / f"{number:05}.jpg")
+            folder = tmp_path / "truth"
+            folder.mkdir(exist_ok=True)
+            Image.fromarray(truth(number)).save(folder / f"{number:05}.png")
+        if request.param == "davis":
+            Image.fromarray(truth(2)).save(folder / "00000.png")
+        return Video(request.param, home, folder)
+
+    def test_is_bounded_and_no_pixel_differs(
+        self,
+        video: Video,
+        models: dict[str, Path],
+        monkeypatch: pytest.MonkeyPatch,
+        tmp_path: Path,
+    ) -> None:
+        predictor = predictor_of(open_checkpoint(models[DEBUG[0]]), None, "cpu")
+        held: list[int] = []
+        step = predictor.track
+
+        def watched(state: Any, frame: int, obj_id: Any, *, reverse: bool) -> Any:
+            held.append(len(state.objects[obj_id].settled.tracked))
+            return step(state, frame, obj_id, reverse=reverse)
+
+        monkeypatch.setattr(predictor, "track", watched)
+        layout: Layout = "lvos" if video.name == "lvos" else "davis"
+        for kept in (False, True):
+            if kept:  # as the official code does
+                monkeypatch.setattr(TrackedObject, "forget_memories", lambda *_: None)
+            held.clear()
+            (tmp_path / f"masks{kept}").mkdir()
+            track(predictor, video, layout, tmp_path / f"masks{kept}")
+            assert max(held) == (self.LENGTH - 2 if kept else 15)
+        found, expected = (sorted((tmp_path / f"masks{k}").iterdir()) for k in (False, True))
+        assert [path.read_bytes() for path in found] == [path.read_bytes() for path in expected]
+        assert len({path.read_bytes() for path in found}) == self.LENGTH
+        # The negative control: one memory less is seen.
+        monkeypatch.undo()
+        monkeypatch.setattr("sam21convert.evaluation.track.reach", lambda *_: 14)
+        (tmp_path / "less").mkdir()
+        track(predictor, video, layout, tmp_path / "less")
+        less = [path.read_bytes() for path in sorted((tmp_path / "less").iterdir())]
+        assert less != [path.read_bytes() for path in expected]
 
 
 class TestTwoCheckpoints:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from sam21convert.config.registry import shipped_config
 from sam21convert.model import SAM2, SAM2VideoPredictor, Segmentation
-from sam21convert.model.memory_bank import MemoryBank
+from sam21convert.model.memory_bank import MemoryBank, reach
 
 from ..support.official import DEBUG, randomise
 
@@ -224,3 +224,23 @@ class TestChoiceOfMemories:
     def test_their_number_is_limited(self, most: int, frames: int, count: int) -> None:
         bank = MemoryBank({}, {number: number for number in range(30)}, 30)
         assert len(bank.pointers(most, frames)) == count
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("stride", range(1, 5))
+@pytest.mark.parametrize("pointers", [1, 2, 5, 16])
+@pytest.mark.parametrize("memories", range(1, 9))
+def test_no_frame_attends_farther_back_than_its_reach(
+    memories: int, pointers: int, stride: int, reverse: bool
+) -> None:
+    """And some frame does attend that far, so that no less may be kept."""
+    far, length = reach(memories, stride, pointers), 60
+    farthest = 0
+    for frame in range(20, 40):
+        past = range(frame + 1, length) if reverse else range(frame)
+        bank = MemoryBank({}, {number: number for number in past}, frame, reverse)
+        used = [*bank.spatial(memories, stride), *bank.pointers(pointers, length)]
+        distances = [abs(number - frame) for _, number in used]
+        assert all(1 <= distance <= far for distance in distances)
+        farthest = max(farthest, *distances, 1)
+    assert farthest == far

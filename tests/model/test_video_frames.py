@@ -7,6 +7,7 @@ import platform
 import struct
 import subprocess
 import sys
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from sam2.utils.misc import load_video_frames
 from torch import Tensor
 
 from sam21convert.model import video_frames
-from sam21convert.model.video_frames import load_frames
+from sam21convert.model.video_frames import load_frames, stream_frames
 
 SIDE = 32  # what frames are resized to
 CPU = torch.device("cpu")
@@ -251,6 +252,43 @@ def test_a_spoilt_folder_is_refused(
     with pytest.raises(ValueError, match=message) as refused:
         load_frames(tmp_path, SIDE, CPU, async_loading=async_loading).images[0]
     assert str(tmp_path) in str(refused.value)
+
+
+def test_streamed_frames_are_the_same_and_one_at_most_is_held(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = save(tmp_path, pictures())
+    expected, height, width = read(str(folder))
+    read_on: list[int] = []
+    normalised = video_frames._normalised
+    alive: list[weakref.ref[Tensor]] = []
+
+    def watched(*args: Any) -> Tensor:
+        made = normalised(*args)
+        alive.append(weakref.ref(made))
+        return made
+
+    monkeypatch.setattr(video_frames, "_normalised", watched)
+    found = stream_frames(folder, SIDE, CPU)
+    assert (len(found.images), found.height, found.width) == (len(expected), height, width)
+    for number in [*range(len(expected)), 0, 3, 3]:
+        assert torch.equal(found.images[number], expected[number])
+        read_on.append(len(alive))
+        assert sum(one() is not None for one in alive) == 1
+    assert read_on == [1, 2, 3, 4, 5, 6, 7, 7]  # in order, each once
+
+
+def test_of_streamed_frames_a_spoilt_one_is_named(tmp_path: Path) -> None:
+    folder = save(tmp_path, pictures())
+    Image.new("RGB", (9, 9)).save(folder / "2.jpg")
+    (folder / "3.jpg").write_bytes(b"\xff\xd8\xff")
+    found = stream_frames(folder, SIDE, CPU)
+    for number, message in (
+        (2, r"2\.jpg: expected 40 x 56 pixels"),
+        (3, r"3\.jpg: cannot be read"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            found.images[number]
 
 
 def test_a_path_that_is_not_there_is_named(tmp_path: Path) -> None:
