@@ -26,6 +26,19 @@ def head(schema: str, exit_code: int) -> dict[str, Any]:
     return {"schema": f"sam21convert/{schema}", "ok": exit_code == 0, "exit_code": exit_code}
 
 
+def counted(count: int, noun: str) -> str:
+    """A number with its noun.
+
+    Args:
+        count: The number.
+        noun: The noun in the singular.
+
+    Returns:
+        Such as ``1 pixel`` or ``1,024 pixels``.
+    """
+    return f"{count:,} {noun if count == 1 else noun + 's'}"
+
+
 Tone: TypeAlias = Literal["good", "bad", "note", "dim"]
 # Labels that mean the same wherever they stand.
 _LABELS: Mapping[str, Tone] = {

@@ -593,7 +593,7 @@ EXEMPT: Mapping[tuple[str, str], str] = {
         "test_columns_are_refused_and_the_hint_puts_them_together"
     ),
     ("io/unsupported.py", "with torch.save"): THEIRS,
-    ("comparison/backends/transformers_load.py", "sam21convert validate"): (
+    ("prediction/backends/transformers_load.py", "sam21convert validate"): (
         "tests/comparison/test_transformers.py::test_a_tensor_of_another_shape_is_an_error"
     ),
     ("comparison/explain/diagnosis.py", "no tensor shows the image size"): NO_HINT,

@@ -17,6 +17,7 @@ from ..io.nearby import expanded
 from ..io.output.atomic import refuse_existing
 from ..io.output.folders import refuse_file_name
 from ..io.tensor import DType
+from ..prediction.arithmetic import Arithmetic
 from ..prediction.devices import pick_device
 from ..report import SILENT, Progress
 from .backends.base import Backend
@@ -29,7 +30,6 @@ from .findings import Diagnosis, NegativeControl, ScenarioResult, Sensitivity
 from .folder import write_folder
 from .inputs import clip, pictures
 from .metrics import MULTIPLE
-from .noise import Arithmetic
 from .perturb import measure_sensitivity, perturbable, run_controls
 from .report import ParityReport
 from .scenarios import PixelScenario, Scenario, VideoScenario, chosen

@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 
+from ..prediction.arithmetic import Arithmetic
 from .activations import Activations, SeenEnough, kind
 from .backends.base import Backend, CannotRun
 from .backends.truth import Truth
@@ -15,7 +16,7 @@ from .cases import Case
 from .explain.known_differences import KnownDifference, emulating, known
 from .findings import ScenarioResult
 from .metrics import Noise, compare, first_mismatch
-from .noise import Arithmetic, NumericalVariant, noise_of, variants
+from .noise import NumericalVariant, noise_of, variants
 from .scenarios import PixelScenario, VideoScenario
 
 

@@ -1,4 +1,4 @@
-"""The arithmetic of a comparison, and the variants of the ground truth that measure its noise.
+"""The variants of the ground truth that measure the noise of a comparison.
 
 A variant computes the same by other means: with another attention kernel, another number of
 threads, or in double precision. Its difference from the ground truth is nothing but rounding.
@@ -7,62 +7,21 @@ threads, or in double precision. Its difference from the ground truth is nothing
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from ..io.tensor import DType
 from ..model.sam2 import ImageFeatures
+from ..prediction.arithmetic import Arithmetic
 from .activations import Activations
 from .backends.base import Backend
 from .backends.truth import Truth, in_double
 from .metrics import least_unit, relative
 
 _AFFORDABLE = 60e6 * 256**2  # parameters times pixels that take seconds in float64 on a CPU
-
-
-@dataclass(frozen=True)
-class Arithmetic:
-    """Where to compute, and in which type.
-
-    Attributes:
-        device: Device of both models.
-        dtype: Type to compute in. Half precision means autocast, as the official code is used.
-    """
-
-    device: str
-    dtype: DType
-
-    @property
-    def floor(self) -> float:
-        """The machine epsilon of the type."""
-        return float(torch.finfo(getattr(torch, self.dtype)).eps)
-
-    @contextmanager
-    def in_force(self) -> Iterator[None]:
-        """A context for running models: no gradients, autocast in half precision, and no TF32.
-
-        Yields:
-            Nothing.
-        """
-        switches: tuple[Any, ...] = (torch.backends.cuda.matmul, torch.backends.cudnn)
-        before = [switch.allow_tf32 for switch in switches]
-        with ExitStack() as stack:
-            stack.enter_context(torch.inference_mode())
-            if self.dtype != "float32":
-                half = getattr(torch, self.dtype)
-                stack.enter_context(torch.autocast(torch.device(self.device).type, dtype=half))
-            for switch in switches:
-                switch.allow_tf32 = False
-            try:
-                yield
-            finally:
-                for switch, allowed in zip(switches, before, strict=True):
-                    switch.allow_tf32 = allowed
 
 
 @dataclass(frozen=True)

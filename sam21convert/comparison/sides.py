@@ -14,12 +14,12 @@ from ..config.registry import shipped_like, tensors_of
 from ..config.timm import of_timm
 from ..dialects import HF_IMAGE, HF_VIDEO, TIMM
 from ..dialects.rules import Dialect
-from ..errors import UsageError, did_you_mean, nearest
 from ..hub.resolve import resolve
 from ..io.data.checksums import sha256
 from ..io.source import CONFIG
 from ..io.text import read_json
 from ..model.config import ModelConfig
+from ..prediction.backends.names import split
 from ..report import SILENT, Progress
 from .backends.base import Backend, LoadOptions, held
 from .findings import ParitySide
@@ -65,7 +65,6 @@ BACKENDS: dict[str, Callable[[], Load]] = {
     "timm": _timm,
     "onnx": _onnx,
 }
-ALIASES = {"hf": "transformers", "official": "sam2"}
 
 
 @dataclass(frozen=True)
@@ -159,24 +158,12 @@ def parse(text: str | Path, config: Config) -> Named:
     Raises:
         UsageError: For an unknown backend, and for a source that does not exist.
     """
-    backend, colon, rest = str(text).partition(":")
-    backend = ALIASES.get(backend, backend) if not rest.startswith("//") else backend
-    known = bool(colon and rest) and backend in BACKENDS
-    # Not a backend: the drive letter of a path, or the scheme of an address.
-    meant = backend.isidentifier() and len(backend) > 1 and not rest.startswith("//")
-    if colon and meant and not known and not Path(text).exists():
-        raise UsageError(
-            f"{text}: there is no backend {backend!r}",
-            hint=did_you_mean(
-                [f"{name}:{rest}" for name in nearest(backend, [*BACKENDS, *ALIASES])],
-                f"use one of {', '.join(BACKENDS)}",
-            ),
-        )
-    located = resolve(rest if known else text)
+    backend, source = split(text, BACKENDS)
+    located = resolve(source)
     described = located.path / CONFIG
     beside = described.exists() and not of_timm(read_json(described))
     config = located.config if config is None else config
-    return Named(backend if known else "truth", located.path, None if beside else config)
+    return Named(backend or "truth", located.path, None if beside else config)
 
 
 def backend_for(dialect: Dialect | None) -> str:

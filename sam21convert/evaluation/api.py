@@ -10,13 +10,16 @@ from ..errors import RefusedError, Sam21ConvertError, UsageError
 from ..io.nearby import expanded, not_a_folder
 from ..io.output.atomic import refuse_existing
 from ..io.output.folders import refuse_file_name
+from ..io.tensor import DType
 from ..model.config import ModelConfig
 from ..packages import require
 from ..report import SILENT, Progress
 from .datasets import Dataset, Layout, Video, open_dataset
+from .expect import with_expected
+from .folder import PICTURES, pictured, write_page
 from .journal import refuse_foreign
 from .masks import Masks
-from .names import Protocol
+from .names import Backend, Expectation, Protocol
 from .protocols import check_video
 from .report import Evaluation
 from .rows import Failure, Row
@@ -24,6 +27,7 @@ from .run import carry_out, in_place
 from .summary import summed_up
 from .task import Task, working_on
 
+_Config = str | Path | ModelConfig | None
 # The rules that belong to a layout. Those of YouTube-VOS need a list of unseen categories, which
 # only its server has; of the others, SA-V's are for objects that appear later.
 _RULES_OF: dict[Layout, Protocol] = {
@@ -41,6 +45,8 @@ def score(
     *,
     protocol: Protocol | None = None,
     videos: Sequence[str] = (),
+    report: str | Path | None = None,
+    overwrite: bool = False,
     progress: Progress = SILENT,
 ) -> Evaluation:
     """Score masks that any program has written; needs neither frames nor torch.
@@ -54,13 +60,16 @@ def score(
             the data set.
         videos: Names of the videos to score; empty for all of the data set, or of its list for
             validation.
+        report: A folder for a page with tables, charts and pictures, ``index.html``, and for the
+            report in JSON; None writes none.
+        overwrite: Whether ``report`` may be a folder that is not empty.
         progress: Told of each video.
 
     Returns:
         The score of each object, and the total.
 
     Raises:
-        UsageError: If there is no video of a name.
+        UsageError: If there is no video of a name, or ``report`` exists or lies among the data.
         UnreadableError: If a file is missing, damaged or of the wrong size.
         RefusedError: If the data set is arranged in no known way, or the rules do not allow for
             what the masks hold.
@@ -74,16 +83,26 @@ def score(
     if not folder.is_dir():
         raise not_a_folder(folder)
     chosen, rules = dataset.chosen(videos), protocol or _RULES_OF[dataset.layout]
-    task = Task(dataset.layout, rules, masks=folder)
-    progress.start("scoring", len(chosen))
-    rows = []
-    work = working_on(task)
-    for video in chosen:
-        progress.advance(0, video.name)
-        rows.append(work(video, SILENT))
-        progress.advance(1)
-    notes = [*_notes(dataset, protocol)]
-    return summed_up(dataset.root, task, rows, masks=folder, notes=notes)
+    home = None if report is None else expanded(Path(report))
+    if home is not None:
+        _refuse_data(home, chosen, "the report")
+        refuse_file_name(home)
+        refuse_existing(home, overwrite=overwrite)
+    with pictured(home, overwrite=overwrite) as staging:
+        pictures = None if staging is None else staging / PICTURES
+        task = Task(dataset.layout, rules, masks=folder, pictures=pictures)
+        progress.start("scoring", len(chosen))
+        rows = []
+        work = working_on(task)
+        for video in chosen:
+            progress.advance(0, video.name)
+            rows.append(work(video, SILENT))
+            progress.advance(1)
+        notes = [*_notes(dataset, protocol)]
+        found = summed_up(dataset.root, task, rows, masks=folder, notes=notes)
+        if staging is not None:
+            write_page(found, staging)
+    return found
 
 
 def evaluate(
@@ -96,7 +115,11 @@ def evaluate(
     config: str | Path | ModelConfig | None = None,
     image_size: int | None = None,
     device: str = "auto",
+    dtype: DType = "float32",
+    backend: Backend = "truth",
     against: str | Path | None = None,
+    against_config: str | Path | ModelConfig | None = None,
+    expect: Expectation | None = None,
     jobs: int = 1,
     report: str | Path | None = None,
     overwrite: bool = False,
@@ -105,11 +128,11 @@ def evaluate(
     """Track the objects of a data set with a checkpoint, and score the masks.
 
     Objects are tracked as the script does by which SAM 2's published figures were made
-    (``tools/vos_inference.py``): from the first true mask of each, without post-processing, in
-    float32.
+    (``tools/vos_inference.py``): from the first true mask of each, without post-processing.
 
     Args:
-        checkpoint: Any checkpoint that :func:`~sam21convert.load_model` takes.
+        checkpoint: Any checkpoint that :func:`~sam21convert.load_model` takes, or ``backend:`` and
+            a checkpoint, to have it run by another package.
         data: As for :func:`score`; its frames must be there.
         protocol: As for :func:`score`.
         masks: A folder for the masks; None keeps none. It is needed where the true masks are not
@@ -118,11 +141,20 @@ def evaluate(
         config: As for :func:`~sam21convert.load_model`.
         image_size: As for :func:`~sam21convert.load_model`.
         device: ``"auto"`` for a GPU if there is one, or a device as torch names it.
+        dtype: The type to compute in: ``"float32"``, or ``"bfloat16"`` and ``"float16"`` by
+            autocast.
+        backend: What runs checkpoints that name no backend: ``"truth"`` for this package's model,
+            ``"sam2"`` for the official predictor, ``"transformers"`` for its ``Sam2VideoModel``, or
+            ``"onnx"`` for an export with the graphs for videos.
         against: A second checkpoint, which tracks the same objects. The report compares the two
             object by object; ``masks`` then gets the folders ``first`` and ``second``.
+        against_config: The config of ``against``; None for ``config``.
+        expect: ``"published"`` to say how far J&F is from the published figure, if the two can be
+            compared; None not to.
         jobs: How many videos at a time: with more than one, each is evaluated by another process,
             which loads the model itself. They take the GPUs in turn, and share the cores.
-        report: A folder for a line about each video as soon as it is done, ``videos.jsonl``. An
+        report: A folder for a page with tables, charts and pictures, ``index.html``, for the report
+            in JSON, and for a line about each video as soon as it is done, ``videos.jsonl``. An
             evaluation that was stopped goes on there if it is asked for once more: what is done is
             not done again, but for videos that failed.
         overwrite: Whether ``masks`` and ``report`` may be folders that are not empty. A journal
@@ -133,8 +165,9 @@ def evaluate(
         The score of each object, and the total, or None if nothing can be scored here.
 
     Raises:
-        UsageError: If there is no video of a name, the device is not there, ``masks`` exists or
-            lies among the data, or ``report`` is of another evaluation.
+        UsageError: If there is no video of a name, the device is not there, a backend cannot do
+            what is asked, ``masks`` exists or lies among the data, or ``report`` is of another
+            evaluation.
         UnreadableError: If a file is missing, damaged or of the wrong size.
         RefusedError: As :func:`score` does.
         Sam21ConvertError: For a checkpoint, as :func:`~sam21convert.load_model` does.
@@ -163,11 +196,12 @@ def evaluate(
         dataset.layout,
         rules,
         masks=kept,
+        pictures=None if home is None else home / PICTURES,
         scored=withheld is None,
-        config=_config(config),
         image_size=image_size,
         device=device,
-    ).by([checkpoint] if against is None else [checkpoint, against], progress)
+        dtype=dtype,
+    ).by(_sources(checkpoint, config, against, against_config), backend, progress)
     with in_place(dataset, task, home, overwrite=overwrite) as (placed, journal):
         rows = {**journal.rows, **rows}
         left = [video for video in chosen if video.name not in rows]
@@ -177,12 +211,26 @@ def evaluate(
             journal.record(row)
 
         carry_out(placed, left, jobs=jobs, record=record, progress=progress)
-        found = [rows[video.name] for video in chosen]
-        return summed_up(dataset.root, task, found, masks=kept, notes=notes)
+        done = [rows[video.name] for video in chosen]
+        found = summed_up(dataset.root, task, done, masks=kept, notes=notes)
+        if expect is not None:
+            found = with_expected(found, dataset.listed_in)
+        if home is not None:
+            write_page(found, home)
+        return found
 
 
-def _config(config: str | Path | ModelConfig | None) -> ModelConfig | None:
-    return config if config is None or isinstance(config, ModelConfig) else load_config(config)
+def _sources(
+    checkpoint: str | Path, config: _Config, against: str | Path | None, other: _Config
+) -> list[tuple[str | Path, ModelConfig | None]]:
+    """The checkpoints, each with its config."""
+    pairs = [(checkpoint, config)]
+    if against is not None:
+        pairs.append((against, config if other is None else other))
+    return [
+        (one, given if given is None or isinstance(given, ModelConfig) else load_config(given))
+        for one, given in pairs
+    ]
 
 
 def _refuse_places(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +12,6 @@ from PIL import Image
 from ..errors import MissingFileError, RefusedError, UnreadableError
 from ..io.nearby import not_a_folder
 from ..model.pictures import MediaError, load_picture
-from .measure import Mask
 
 Ids = NDArray[np.uint8]  # H x W: the id of the object that each pixel belongs to, or 0
 
@@ -147,19 +145,3 @@ def ids_in(ids: Ids) -> list[int]:
     """
     found = np.flatnonzero(np.bincount(ids.ravel()))  # counting is faster than sorting
     return [int(one) for one in found if one]
-
-
-def one_picture(masks: Mapping[int, Mask], shape: tuple[int, int]) -> Ids:
-    """Put the masks of several objects into one picture of ids.
-
-    Args:
-        masks: The masks by id, from 1 to 255; where two overlap, the smaller id wins.
-        shape: Height and width of the picture.
-
-    Returns:
-        The ids, ``H x W``.
-    """
-    ids = np.zeros(shape, np.uint8)
-    for number in sorted(masks, reverse=True):
-        ids[masks[number]] = number
-    return ids

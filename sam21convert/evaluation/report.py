@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from ..report import BLANK, Line, Part, Report, Table, heading, labelled, one_line, table
+from ..report import BLANK, Line, Part, Report, Table, counted, heading, labelled, one_line, table
 from .datasets import Layout
+from .figures import Expected
 from .names import Protocol
 from .paired import Paired
 from .protocols import ObjectScore
@@ -63,6 +64,12 @@ class Evaluation(Report, schema="evaluate/1"):
         tracked_on: The devices, such as ``cpu, 2 threads``: the last bits depend on them.
         paired: How the second differs from the first on the same objects.
         failed: The videos that could not be evaluated; all figures are of the others.
+        model: The shipped config with the architecture and generation of the checkpoint, such as
+            ``sam2.1/sam2.1_hiera_t``; None if there is none, or masks were scored.
+        image_size: Side of the model's input in pixels, or None.
+        backend: The package that ran the model, or None.
+        dtype: The type that it computed in, or None.
+        expected: How far J&F is from the published figure, if that was asked.
 
     Example:
         >>> found = sam21convert.score("masks", "DATA")
@@ -88,11 +95,18 @@ class Evaluation(Report, schema="evaluate/1"):
     against: Evaluation | None = None
     paired: Paired | None = None
     failed: tuple[FailedVideo, ...] = ()
+    model: str | None = None
+    image_size: int | None = None
+    backend: str | None = None
+    dtype: str | None = None
+    expected: Expected | None = None
 
     @property
     def exit_code(self) -> int:
-        """1 when a video failed."""
-        return int(bool(self.failed))
+        """1 when a video failed, or a score is lower than expected."""
+        below = self.expected is not None and not self.expected.ok
+        other = 0 if self.against is None else self.against.exit_code
+        return max(int(below or bool(self.failed)), other)
 
     def to_dict(self) -> dict[str, Any]:
         """Give the fields as plain data.
@@ -106,6 +120,7 @@ class Evaluation(Report, schema="evaluate/1"):
             "against": None if self.against is None else self.against.to_dict(),
             "paired": None if self.paired is None else self.paired.to_dict(),
             "failed": [one.to_dict() for one in self.failed],
+            "expected": None if self.expected is None else self.expected.to_dict(),
         }
 
     def shown(self) -> list[Part]:
@@ -127,7 +142,9 @@ class Evaluation(Report, schema="evaluate/1"):
         return parts
 
     def _alone(self) -> list[Part]:
-        notes = [labelled("note", note) for note in self.notes]
+        notes: list[Part] = [labelled("note", note) for note in self.notes]
+        if self.expected is not None:
+            notes += self.expected.shown()
         facts = [
             ("tracked by" if self.checkpoint else "scored", str(self.checkpoint or self.masks)),
             *([("masks", str(self.masks))] if self.checkpoint and self.masks else []),
@@ -139,8 +156,8 @@ class Evaluation(Report, schema="evaluate/1"):
         facts += [
             (
                 "rules",
-                f"{self.protocol}: {_counted(self.videos, 'video')}, "
-                f"{_counted(self.objects, 'object')}, {_counted(self.frames, 'frame')} of objects",
+                f"{self.protocol}: {counted(self.videos, 'video')}, "
+                f"{counted(self.objects, 'object')}, {counted(self.frames, 'frame')} of objects",
             ),
             ("J&F", f"{self.jf:.1f}   J {self.j:.1f}   F {self.f:.1f}"),
             *((_TITLES[name], f"{value:.1f}") for name, value in self._more()),
@@ -167,7 +184,3 @@ class Evaluation(Report, schema="evaluate/1"):
             values = [one.more[name] for one in self.per_object if one.more.get(name) is not None]
             if values:
                 yield name, float(np.mean([value for value in values if value is not None]))
-
-
-def _counted(count: int, noun: str) -> str:
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"

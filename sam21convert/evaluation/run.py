@@ -127,5 +127,7 @@ def key_of(dataset: Dataset, task: Task) -> dict[str, Any]:
         "configs": [None if one.config is None else asdict(one.config) for one in task.checkpoints],
         "image_size": task.image_size,
         "device": task.device,
+        "dtype": task.dtype,
+        "backends": [one.backend for one in task.checkpoints],
         "masks": None if task.masks is None else str(task.masks.resolve()),
     }

@@ -12,6 +12,7 @@ from .protocols import total
 from .report import Evaluation, FailedVideo
 from .rows import Row
 from .task import Task
+from .trackers.named import known_of
 
 
 def summed_up(
@@ -83,7 +84,11 @@ def _of_one(
         f=f,
         jf=jf,
         per_object=tuple(scores),
-        notes=tuple(notes),
+        notes=(*notes, *([] if given is None else known_of(given.backend, task.dtype))),
         tracked_on=tuple(sorted({row.device for row in rows} - {""})),
         failed=failed,
+        model=None if given is None else given.model,
+        image_size=None if given is None else task.image_size or given.image_size,
+        backend=None if given is None else given.backend,
+        dtype=None if given is None else task.dtype,
     )

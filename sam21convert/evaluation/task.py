@@ -11,18 +11,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..checkpoint.open import Checkpoint, open_checkpoint
+from ..config.registry import shipped_like
 from ..errors import MismatchError
 from ..hub.resolve import Located, resolve
 from ..io.data.checksums import sha256
 from ..io.output.atomic import new_folder
 from ..io.output.temporary import temporary_folder
+from ..io.tensor import DType
+from ..prediction.devices import pick_device
 from ..report import SILENT, Progress
 from .datasets import Layout, Video
 from .masks import Masks
-from .names import Protocol
+from .names import Backend, Protocol
 from .paired import differing
 from .protocols import ObjectScore, score_video
 from .rows import Failure, Row
+from .trackers.named import named
 
 if TYPE_CHECKING:
     from ..model.config import ModelConfig
@@ -41,20 +45,25 @@ class Given:
         path: The opened file or folder, as reports name it.
         sha256: The SHA-256 of each of its files.
         config: The config of the model; None if nothing tells it.
+        asked: The config that was given for it; None for its own.
+        backend: The package that runs it.
     """
 
     located: Located
     path: Path
     sha256: Mapping[str, str]
     config: ModelConfig | None
+    asked: ModelConfig | None = None
+    backend: Backend = "truth"
 
     @classmethod
-    def by(cls, located: Located, config: ModelConfig | None) -> Given:
+    def by(cls, located: Located, config: ModelConfig | None, backend: Backend) -> Given:
         """Look at a checkpoint.
 
         Args:
             located: Where it is.
-            config: As for :class:`Task`.
+            config: The config that is given for it; None for its own.
+            backend: The package that runs it.
 
         Returns:
             The checkpoint, with the hashes of its files.
@@ -65,13 +74,21 @@ class Given:
         opened = open_checkpoint(located, config)
         source = opened.source
         hashes = {str(path): sha256(path) for path in source.files}
-        return cls(located, source.path, hashes, opened.model_config)
+        return cls(located, source.path, hashes, opened.model_config, config, backend)
 
-    def open(self, config: ModelConfig | None) -> Checkpoint:
+    @property
+    def model(self) -> str | None:
+        """The name of the shipped config with its tensors; None if there is none."""
+        shipped = None if self.config is None else shipped_like(self.config)
+        return None if shipped is None else shipped.name
+
+    @property
+    def image_size(self) -> int | None:
+        """Side of its input in pixels; None if no config is known."""
+        return None if self.config is None else self.config.image_size
+
+    def open(self) -> Checkpoint:
         """Open it where it is used.
-
-        Args:
-            config: As for :class:`Task`.
 
         Returns:
             The opened checkpoint.
@@ -86,7 +103,7 @@ class Given:
                     f"{path}: expected the SHA-256 {expected[:12]}... with which the evaluation "
                     f"began, found {found[:12]}..."
                 )
-        return open_checkpoint(self.located, config)
+        return open_checkpoint(self.located, self.asked)
 
 
 @dataclass(frozen=True)
@@ -99,26 +116,36 @@ class Task:
         checkpoints: One, or two to compare; none to score masks that are there.
         masks: Where the masks of each video go, or are: in a folder of its name, and with two
             checkpoints of each in a folder of :data:`FIRST` and :data:`SECOND`. None keeps none.
+        pictures: Where pictures of the worst frame of each video go, in a folder of its name; None
+            makes none.
         scored: Whether masks are scored.
-        config: The config of the checkpoints; None for their own.
         image_size: Side of the model's input in pixels; None for what its config says.
         device: The device of the model, as torch names it, or ``"auto"``.
+        dtype: The type to compute in; other than float32, by autocast.
     """
 
     layout: Layout
     rules: Protocol
     checkpoints: tuple[Given, ...] = ()
     masks: Path | None = None
+    pictures: Path | None = None
     scored: bool = True
-    config: ModelConfig | None = None
     image_size: int | None = None
     device: str = "auto"
+    dtype: DType = "float32"
 
-    def by(self, sources: Sequence[str | Path], progress: Progress = SILENT) -> Task:
+    def by(
+        self,
+        sources: Sequence[tuple[str | Path, ModelConfig | None]],
+        backend: Backend = "truth",
+        progress: Progress = SILENT,
+    ) -> Task:
         """The same task for checkpoints.
 
         Args:
-            sources: One or two, as :func:`~sam21convert.load_model` takes them.
+            sources: One or two, as :func:`~sam21convert.load_model` takes them or with a backend
+                before it, each with its config; None for its own.
+            backend: What runs those that name none.
             progress: Told of each.
 
         Returns:
@@ -128,9 +155,10 @@ class Task:
             Sam21ConvertError: As :func:`~sam21convert.checkpoint.open.open_checkpoint` does.
         """
         given = []
-        for source in sources:
+        for source, config in sources:
             progress.start(f"reading {source}", 0)
-            given.append(Given.by(resolve(source), self.config))
+            who, where = named(source, backend)
+            given.append(Given.by(resolve(where), config, who))
         return replace(self, checkpoints=tuple(given))
 
     @property
@@ -170,20 +198,30 @@ def working_on(task: Task, progress: Progress = SILENT) -> Work:
     """
     if not task.checkpoints:
         return _reporting(lambda video, _: _scored(task, video, task.places(video.name)))
-    from .track import computes_on, predictor_of, track
+    import torch
 
-    predictors = []
+    from ..prediction.arithmetic import Arithmetic
+    from .track import computes_on, track
+    from .trackers.base import Wanted
+    from .trackers.named import TRACKERS
+
+    device = pick_device(task.device)
+    arithmetic = Arithmetic(device, task.dtype)
+    trackers = []
     for one in task.checkpoints:
         progress.start(f"loading {one.path}", 0)
-        predictors.append(predictor_of(one.open(task.config), task.image_size, task.device))
+        where = task.device if one.backend == "onnx" else device  # which runs on the CPU alone
+        wanted = Wanted(one.open(), task.image_size, where, task.dtype)
+        trackers.append(TRACKERS[one.backend](wanted))
 
     def evaluated(video: Video, progress: Progress) -> Row:
         with _places(task, video) as folders:
-            for predictor, folder in zip(predictors, folders, strict=True):
-                track(predictor, video, task.layout, folder, progress)
-            return replace(_scored(task, video, folders), device=device)
+            for tracker, folder in zip(trackers, folders, strict=True):
+                with arithmetic.in_force():
+                    track(tracker, video, task.layout, folder, progress)
+            return replace(_scored(task, video, folders), device=tracked_on)
 
-    device = computes_on(predictors[0])
+    tracked_on = computes_on(torch.device(device))
     return _reporting(evaluated)
 
 
@@ -208,6 +246,10 @@ def _scored(task: Task, video: Video, folders: list[Path]) -> Row:
     scores: list[tuple[ObjectScore, ...]] = []
     for folder in folders if task.scored else ():
         scores.append(tuple(score_video(task.rules, video, Masks(video.truth), Masks(folder))))
+    if task.pictures is not None:
+        from .worst import draw_worst
+
+        draw_worst(video, scores, folders, task.pictures / video.name)
     pixels, of_pixels = differing(video, *folders) if len(folders) == 2 else (0, 0)
     return Row(video.name, tuple(scores), pixels, of_pixels)
 

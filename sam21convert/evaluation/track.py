@@ -10,7 +10,6 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,23 +17,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ..checkpoint.open import Checkpoint
 from ..errors import MissingFileError, RefusedError, UnreadableError
 from ..io.nearby import not_a_folder
 from ..io.output.temporary import temporary_folder
-from ..model.inference_state import Session
-from ..model.memory_bank import reach
 from ..model.pictures import numbered
-from ..model.video_frames import stream_frames
-from ..model.video_predictor import Answer, SAM2VideoPredictor
-from ..prediction.devices import pick_device
-from ..prediction.load import load_onto, with_image_size
 from ..prediction.media import naming_faults
 from ..report import SILENT, Progress
 from .amounts import LATER
 from .datasets import Layout, Video
-from .masks import Masks, ids_in, one_picture, write_ids
+from .masks import Masks, ids_in, write_ids
 from .measure import Mask
+from .trackers.base import Tracker
 
 # Of ids that follow each other no two look alike: each bit of an id is a bit of a colour.
 _PALETTE = bytes(
@@ -46,43 +39,15 @@ _PALETTE = bytes(
 Prompts = Mapping[int, tuple[int, Mask]]  # by id: the frame of the first mask, and the mask
 
 
-def predictor_of(opened: Checkpoint, image_size: int | None, device: str) -> SAM2VideoPredictor:
-    """Load a checkpoint as the official script does: in float32, without post-processing.
-
-    Args:
-        opened: The checkpoint.
-        image_size: Side of the model's input in pixels; None for what its config says.
-        device: As for :func:`~sam21convert.load_model`.
-
-    Returns:
-        The predictor.
-
-    Raises:
-        Sam21ConvertError: As :func:`~sam21convert.load_model` does.
-    """
-    sized = with_image_size(image_size)
-    predictor, _ = load_onto(
-        SAM2VideoPredictor,
-        opened.source.path,
-        None,
-        change=lambda config: replace(sized(config), dynamic_multimask_via_stability=False),
-        device=pick_device(device),
-        dtype=torch.float32,
-        opened=opened,
-    )
-    return predictor
-
-
-def computes_on(predictor: SAM2VideoPredictor) -> str:
+def computes_on(device: torch.device) -> str:
     """What a model computes on, as far as the last bits of its results depend on it.
 
     Args:
-        predictor: The model.
+        device: Its device.
 
     Returns:
         The name of the GPU, or ``cpu`` with the number of threads.
     """
-    device = predictor.device
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     if device.type != "cpu":
@@ -92,7 +57,7 @@ def computes_on(predictor: SAM2VideoPredictor) -> str:
 
 
 def track(
-    predictor: SAM2VideoPredictor,
+    tracker: Tracker,
     video: Video,
     layout: Layout,
     folder: Path,
@@ -101,7 +66,7 @@ def track(
     """Track the objects of a video and write their masks as its layout has them.
 
     Args:
-        predictor: The model, built without post-processing. Whether masks may overlap is set here.
+        tracker: A package with a checkpoint, which does nothing to masks afterwards.
         video: The video.
         layout: The layout of its data set.
         folder: Where to write: a PNG for each frame, or for each object and frame.
@@ -113,19 +78,16 @@ def track(
     """
     names = _frame_names(video)
     prompts = _prompts(video, names, later=layout in LATER)
-    predictor.non_overlap_masks = not video.objects_apart
     with naming_faults():  # frames are read one by one
-        frames = stream_frames(video.frames, predictor.image_size, predictor.device)
-        state = Session(frames, predictor.device, predictor.device)
-        _refuse_other_sizes(video, prompts, state)
+        shape = tracker.begin(video.frames)
+        _refuse_other_sizes(video, prompts, shape)
         if layout in LATER:
-            _one_by_one(predictor, state, prompts, names, folder, progress)
+            _one_by_one(tracker, prompts, names, shape, folder, progress)
         else:
-            _together(predictor, state, prompts, names, video, folder, progress)
+            _together(tracker, prompts, names, video, folder, progress)
 
 
-def _refuse_other_sizes(video: Video, prompts: Prompts, state: Session) -> None:
-    shape = state.video_height, state.video_width
+def _refuse_other_sizes(video: Video, prompts: Prompts, shape: tuple[int, int]) -> None:
     for number, (_, mask) in prompts.items():
         if mask.shape != shape:
             raise UnreadableError(
@@ -135,8 +97,7 @@ def _refuse_other_sizes(video: Video, prompts: Prompts, state: Session) -> None:
 
 
 def _together(
-    predictor: SAM2VideoPredictor,
-    state: Session,
+    tracker: Tracker,
     prompts: Prompts,
     names: Sequence[str],
     video: Video,
@@ -144,58 +105,42 @@ def _together(
     progress: Progress,
 ) -> None:
     """Track all objects from the first frame on."""
-    shape = state.video_height, state.video_width
     for number, (frame, mask) in prompts.items():
-        predictor.add_new_mask(state, frame, number, mask)
+        tracker.add(frame, number, mask)
     own = [folder / name for name in _numbers(video)] if video.objects_apart else []
     for place in own:
         place.mkdir()
-    for frame, numbers, logits in _followed(predictor, state):
-        found = (logits[:, 0] > 0).cpu().numpy()
-        masks = {int(str(number)): mask for number, mask in zip(numbers, found, strict=True)}
+    at_of = {number: at for at, number in enumerate(prompts)}
+    numbers = np.array([*prompts])
+    for frame, logits in tracker.follow():
         for place in own:
-            ids = masks[int(place.name)].astype(np.uint8)
+            ids = (logits[at_of[int(place.name)]] > 0).astype(np.uint8)
             write_ids(place / f"{names[frame]}.png", ids, None)
         if not own:
-            _write(folder / f"{names[frame]}.png", one_picture(masks, shape))
+            # A pixel is that of the highest logit; of equal ones, that of the smaller id.
+            ids = np.where(logits.max(axis=0) > 0, numbers[logits.argmax(axis=0)], 0)
+            _write(folder / f"{names[frame]}.png", ids.astype(np.uint8))
         progress.advance(1)
 
 
-def _followed(
-    predictor: SAM2VideoPredictor, state: Session, first: int | None = None
-) -> Iterator[Answer]:
-    """Follow the objects forwards, and forget the memories that no later frame will use.
-
-    The official code keeps all of them, so that a long video does not fit into memory.
-    """
-    config = predictor.config
-    stride = predictor.memory_temporal_stride_for_eval
-    back = reach(config.num_maskmem, stride, config.max_obj_ptrs_in_encoder)
-    for answer in predictor.propagate_in_video(state, first):
-        for tracked in state.objects.values():
-            tracked.forget_memories([answer[0] - back])
-        yield answer
-
-
 def _one_by_one(
-    predictor: SAM2VideoPredictor,
-    state: Session,
+    tracker: Tracker,
     prompts: Prompts,
     names: Sequence[str],
+    size: tuple[int, int],
     folder: Path,
     progress: Progress,
 ) -> None:
     """Track each object by itself, forwards from its first mask; a pixel is that of the highest."""
-    shape = len(names), state.video_height, state.video_width
+    shape = len(names), *size
     with temporary_folder() as scratch:
         # Files, as the logits of a long video do not fit into memory.
         highest = _on_disk(scratch / "highest.npy", np.dtype(np.float32), shape)
         owner = _on_disk(scratch / "owner.npy", np.dtype(np.uint8), shape)
         for number, (first, mask) in prompts.items():
-            predictor.reset_state(state)
-            predictor.add_new_mask(state, first, number, mask)
-            for at, _, logits in _followed(predictor, state, first):
-                found = logits[0, 0].cpu().numpy()
+            tracker.forget()
+            tracker.add(first, number, mask)
+            for at, (found,) in tracker.follow(first):
                 above = found > highest[at]  # which is 0 where there is no object yet
                 highest[at][above] = found[above]
                 owner[at][above] = number

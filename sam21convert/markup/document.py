@@ -58,8 +58,7 @@ def verdict(answer: str, *parts: str, yes: bool | None) -> Markup:
     Returns:
         A ``section`` element.
     """
-    glyph, cls = {True: ("✓", "yes"), False: ("✕", "no"), None: ("–", "open")}[yes]
-    mark = element("span", glyph, cls="glyph", aria_hidden="true")
-    return element(
-        "section", mark, element("div", element("h2", answer), *parts), cls=f"verdict {cls}"
-    )
+    glyph, cls = {True: ("✓", "yes"), False: ("✕", "no"), None: ("", "open")}[yes]
+    mark = element("span", glyph, cls="glyph", aria_hidden="true") if glyph else ""
+    text = element("div", element("h2", answer), *parts)
+    return element("section", mark, text, cls=f"verdict {cls}")

@@ -58,19 +58,6 @@ def safe(text: str) -> Markup:
     return text if isinstance(text, Markup) else Markup(escape(text))
 
 
-def counted(count: int, noun: str) -> str:
-    """A number with its noun.
-
-    Args:
-        count: The number.
-        noun: The noun in the singular.
-
-    Returns:
-        Such as ``1 pixel`` or ``1,024 pixels``.
-    """
-    return f"{count:,} {noun if count == 1 else noun + 's'}"
-
-
 def code(text: str | None) -> Markup:
     """A name or a path in a ``code`` element.
 

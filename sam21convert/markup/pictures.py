@@ -27,10 +27,29 @@ def panel(picture: Image.Image, caption: str, *, loud: bool = False) -> Markup:
     data = _png(picture)
     if len(data) > _SMALL:
         data = _png(picture.quantize(_COLOURS, dither=Image.Dither.NONE))
-    source = "data:image/png;base64," + b64encode(data).decode()
     size = {"width": str(picture.width), "height": str(picture.height)}
-    image = element("img", src=source, alt=caption, **size)
-    return element("figure", image, element("figcaption", caption), cls="loud" if loud else "")
+    return figure(data, "png", caption, caption, cls="loud" if loud else "", **size)
+
+
+def figure(
+    data: bytes, kind: str, caption: str, said: str, *, cls: str = "", **attributes: str
+) -> Markup:
+    """A picture that is held by the page itself.
+
+    Args:
+        data: The content of its file.
+        kind: ``png`` or ``jpeg``.
+        caption: What stands below it.
+        said: What is read out in its place.
+        cls: The class of the figure.
+        **attributes: Attributes of the picture, such as its width.
+
+    Returns:
+        A ``figure`` element.
+    """
+    source = f"data:image/{kind};base64," + b64encode(data).decode()
+    image = element("img", src=source, alt=said, **attributes)
+    return element("figure", image, element("figcaption", caption), cls=cls)
 
 
 def _png(picture: Image.Image) -> bytes:

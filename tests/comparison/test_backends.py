@@ -22,13 +22,13 @@ from sam21convert.comparison.backends import sam2 as official
 from sam21convert.comparison.backends import timm
 from sam21convert.comparison.backends.base import CannotRun, LoadOptions
 from sam21convert.comparison.backends.sam2 import Official
-from sam21convert.comparison.backends.sam2_build import published_name
 from sam21convert.comparison.backends.timm import Timm
 from sam21convert.comparison.backends.transformers import Transformers
 from sam21convert.comparison.backends.truth import Truth
 from sam21convert.config.registry import BY_NAME as CONFIGS
 from sam21convert.config.registry import shipped_config
 from sam21convert.errors import Sam21ConvertError, UsageError
+from sam21convert.prediction.backends.sam2_build import published_name
 
 from ..model.test_video_parity import flood
 from ..support.backends import ASKED, BRIEF, asked, loaded, the_clip, the_picture

@@ -29,9 +29,9 @@ from sam21convert.comparison.cases import cases
 from sam21convert.comparison.comparison import Comparison, PassedCase
 from sam21convert.comparison.explain.diagnosis import diagnose
 from sam21convert.comparison.inputs import clip, pictures
-from sam21convert.comparison.noise import Arithmetic
 from sam21convert.comparison.perturb import perturb
 from sam21convert.comparison.scenarios import chosen
+from sam21convert.prediction.arithmetic import Arithmetic
 
 from ..support.official import DEBUG
 

@@ -22,7 +22,6 @@ from transformers import Sam2VideoModel
 from sam21convert.checkpoint.open import open_checkpoint
 from sam21convert.comparison.activations import Activations
 from sam21convert.comparison.backends.base import Backend, LoadOptions
-from sam21convert.comparison.backends.hooks import replaced
 from sam21convert.comparison.backends.transformers import Transformers
 from sam21convert.comparison.backends.truth import Truth
 from sam21convert.comparison.explain.known_differences import (
@@ -36,6 +35,7 @@ from sam21convert.comparison.inputs import Clip, Picture, clip, pictures
 from sam21convert.comparison.metrics import least_unit, relative
 from sam21convert.comparison.scenarios import BY_NAME, ImageScenario, PixelScenario, VideoScenario
 from sam21convert.config.registry import shipped_config
+from sam21convert.prediction.backends.replaced import replaced
 
 from ..support.checkpoints import DEBUG, DEBUG_20, official_pt
 from ..support.rounding import EPSILON, MULTIPLE, variants

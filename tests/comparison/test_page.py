@@ -12,7 +12,6 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from html import escape
-from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +34,7 @@ from sam21convert.comparison.scenarios import QUICK
 from sam21convert.prediction.draw import Pixels, scene
 from sam21convert.report import share
 
+from ..support.html import Document
 from ..support.paths import ROOT
 from ..support.reports import (
     FAILING,
@@ -56,34 +56,6 @@ if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib  # comes with pytest
-
-
-class Document(HTMLParser):
-    """What a browser sees: elements with their attributes, and text. Fails on wrong nesting."""
-
-    def __init__(self, html: str) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.elements: list[tuple[str, dict[str, str]]] = []
-        self.text = ""
-        self.feed(html)
-        self.close()
-        assert not self.open
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements.append((tag, {name: value or "" for name, value in attrs}))
-        if tag not in ("img", "meta", "wbr"):
-            self.open.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        if self.open[-1:] != ["style"]:
-            self.text += data
-
-    def values(self, attribute: str) -> list[str]:
-        return [given[attribute] for _, given in self.elements if attribute in given]
 
 
 class TestContents:
@@ -321,7 +293,7 @@ class TestNotebook:
         assert html.count("<") == 2  # the tags of the frame
 
 
-@pytest.mark.parametrize("package", ["comparison.page", "markup"])
+@pytest.mark.parametrize("package", ["comparison.page", "evaluation.page", "markup"])
 def test_the_style_is_part_of_the_package(package: str) -> None:
     setup = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
     folder = ROOT / "sam21convert" / package.replace(".", "/")

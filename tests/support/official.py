@@ -12,10 +12,10 @@ from sam2.build_sam import build_sam2
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from sam21convert.comparison.backends.sam2_build import build_base as build_official
-from sam21convert.comparison.backends.sam2_build import build_predictor as build_official_predictor
-from sam21convert.comparison.backends.sam2_build import image_predictor as official_predictor
 from sam21convert.config.registry import SHIPPED
+from sam21convert.prediction.backends.sam2_build import build_base as build_official
+from sam21convert.prediction.backends.sam2_build import build_predictor as build_official_predictor
+from sam21convert.prediction.backends.sam2_build import image_predictor as official_predictor
 
 __all__ = ["build_official", "build_official_predictor", "official_predictor"]
 

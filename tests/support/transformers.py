@@ -16,11 +16,11 @@ from torch import Tensor
 from transformers import Sam2VideoModel, Sam2VideoProcessor
 
 import sam21convert
-from sam21convert.comparison.backends import transformers_video
 from sam21convert.config.registry import shipped_config
 from sam21convert.model import SAM2
 from sam21convert.model.config import TrackingOptions
 from sam21convert.model.video_predictor import SAM2VideoPredictor
+from sam21convert.prediction.backends import transformers_video
 
 from ..model.test_video_parity import weights_of
 from . import videos

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from functools import partial
 from operator import attrgetter
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from ... import packages
+from ...prediction.backends.replaced import replaced
 from .base import CannotRun
 
 Callback = Callable[[dict[str, Any], Any], None]  # called with keyword arguments and result
@@ -79,30 +80,6 @@ class Hooks(ExitStack):
         method = self.part(path)
         instance = self.part(owner) if owner else self.model
         self.enter_context(replaced(instance, **{name: partial(wrapper, method)}))
-
-
-@contextmanager
-def replaced(target: object, **values: Any) -> Iterator[None]:
-    """A context in which an object has other attributes or methods.
-
-    Only this object changes, not its class. What it had before is restored, also after an error.
-
-    Args:
-        target: An instance or a module.
-        **values: The new attributes.
-
-    Yields:
-        Nothing.
-    """
-    own = vars(target)
-    before = {name: own[name] for name in values if name in own}
-    own.update(values)
-    try:
-        yield
-    finally:
-        for name in values:
-            del own[name]
-        own.update(before)
 
 
 def as_image(sequence: Tensor) -> Tensor:

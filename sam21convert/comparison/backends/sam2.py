@@ -15,13 +15,19 @@ from torch import Tensor
 from ... import packages
 from ...io.output.temporary import temporary_folder
 from ...model.config import ModelConfig
+from ...prediction.backends.replaced import replaced
+from ...prediction.backends.sam2_build import (
+    build_predictor,
+    build_published,
+    image_predictor,
+    published_name,
+    silently,
+)
 from ...prediction.load import Loading
 from ..activations import Activations, Recorder
 from ..inputs import Clip, Picture
 from ..scenarios import ImageScenario, VideoScenario
 from .base import CannotRun, LoadOptions, image_prompts, play, tensor_of
-from .hooks import replaced
-from .sam2_build import build_predictor, build_published, image_predictor, published_name
 from .sam2_hooks import PACKAGE, recording
 from .truth import HOLES
 
@@ -96,7 +102,7 @@ class Official:
             T x 3 x S x S.
         """
         utils = packages.module("sam2.utils.misc")
-        with temporary_folder() as folder, replaced(utils, tqdm=_silently):
+        with temporary_folder() as folder, replaced(utils, tqdm=silently):
             for number, frame in enumerate(clip.frames):
                 Image.fromarray(frame).save(folder / f"{number}.jpg", format="PNG")
             images: Tensor = utils.load_video_frames(
@@ -193,7 +199,7 @@ class Official:
     def _opened(self, clip: Clip) -> Iterator[Any]:
         """The inference state of a video whose frames are the tensor of the clip."""
         video = packages.module("sam2.sam2_video_predictor")
-        with replaced(video, tqdm=_silently):
+        with replaced(video, tqdm=silently):
             with (
                 replaced(
                     video, load_video_frames=lambda **_: (clip.tensor, clip.height, clip.width)
@@ -229,8 +235,3 @@ def _notes(config: ModelConfig) -> tuple[str, ...]:
     if name is not None:
         return (f"settings come from the package's own configs/{name}.yaml",)
     return ("not a published model: settings come from the config of the checkpoint",)
-
-
-def _silently(steps: Any, **_: Any) -> Any:
-    """Stand in for tqdm: show no progress bar."""
-    return steps

@@ -9,27 +9,22 @@ import torch
 from torch import Tensor
 
 from ... import packages
-from ...checkpoint.identify import identify
-from ...config import transformers
-from ...config.plain_yaml import naming
 from ...config.registry import tensors_of
 from ...conversion.api import convert
 from ...dialects import HF_IMAGE, HF_VIDEO
 from ...dialects.keymap import compile_keymap
 from ...io.output.temporary import temporary_folder
 from ...io.source import CONFIG
-from ...io.text import read_json
 from ...model.config import ModelConfig
 from ...model.inference_state import Session
 from ...model.video_frames import Frames
-from ...prediction.load import with_image_size
+from ...prediction.backends.transformers_load import PACKAGE, Loaded, load_as_described, quiet, tie
+from ...prediction.backends.transformers_video import TransformersPredictor
 from ..activations import Activations, Recorder
 from ..inputs import Clip, Picture
 from ..scenarios import ImageScenario, VideoScenario
 from .base import CannotRun, LoadOptions, image_prompts, play, tensor_of
-from .transformers_hooks import PACKAGE, recording
-from .transformers_load import Loaded, load_folder, quiet, tie
-from .transformers_video import TransformersPredictor
+from .transformers_hooks import recording
 
 
 class Transformers:
@@ -100,13 +95,8 @@ class Transformers:
     def _of_folder(
         cls, source: Path, folder: Path, options: LoadOptions, *notes: str
     ) -> Transformers:
-        content = read_json(folder / CONFIG)
-        with naming(folder / CONFIG):
-            kind = transformers.model_type(content)
-        found = identify(options.open(folder)).model_config
-        config = with_image_size(options.image_size)(found)
-        resized = options.image_size is not None
-        loaded = load_folder(folder, kind, config, options.device, resized=resized)
+        opened = options.open(folder)
+        loaded, config = load_as_described(folder, opened, options.image_size, options.device)
         return cls(source, loaded, config, notes)
 
     def picture_pixels(self, picture: Picture) -> Tensor:

@@ -13,10 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ...prediction.backends.transformers_load import PACKAGE
 from ..activations import Recorder
 from .hooks import Hooks, as_image
 
-PACKAGE = "transformers"
 _FIRST_MASK = 2  # index of the first mask token, after those of the object score and the IoU
 
 

@@ -22,9 +22,9 @@ from ...model.inference_state import Session, TrackResult
 from ...model.prompt_encoder import PADDING
 from ...model.sam2 import ImageFeatures, Segmentation
 from ...model.video_frames import MEAN, STD
+from ...prediction.backends.replaced import replaced
 from ...prediction.draw import Pixels
 from ..activations import Activations
-from ..backends.hooks import replaced
 from ..backends.truth import Truth
 from ..inputs import Clip, Picture
 from ..scenarios import VideoScenario

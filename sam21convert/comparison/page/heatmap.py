@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from itertools import pairwise
 from math import isfinite
 
-from ...markup.elements import Markup, counted, element, joined
-from ...report import share
+from ...markup.elements import Markup, element, joined
+from ...report import counted, share
 from ..activations import ORDER, kind
 from ..findings import ActivationResult, ParityResult, ScenarioResult, short
 from .numbers import percent, ratio

@@ -7,10 +7,11 @@ from collections.abc import Iterator
 import numpy as np
 from PIL import Image, ImageFilter
 
-from ...markup.elements import Markup, counted, element
+from ...markup.elements import Markup, element
 from ...markup.pictures import panel
 from ...prediction.draw import Colour, Mask, Pixels, drawing, with_mask
 from ...prediction.prompts import Box, Point, Prompted
+from ...report import counted
 from ..findings import View
 
 SIDE = 480  # length of the longer side of a panel, in pixels

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ...markup.elements import Markup, code, counted, element, joined, lines
+from ...markup.elements import Markup, code, element, joined, lines
+from ...report import counted
 from ..findings import ParityResult, ScenarioResult, short
 from .heatmap import activation_table
 from .pictures import views

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from operator import itemgetter
 
 from ...markup.document import verdict as coloured
-from ...markup.elements import Markup, breakable, code, counted, element, joined, lines
+from ...markup.elements import Markup, breakable, code, element, joined, lines
+from ...report import counted
 from ..findings import Diagnosis, ParityResult, ParitySide, ScenarioResult, short
 from .numbers import ratio
 

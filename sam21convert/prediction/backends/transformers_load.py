@@ -12,15 +12,21 @@ from typing import Any, NamedTuple
 
 import torch
 
-from ...config.transformers import ModelType
+from ...checkpoint.identify import identify
+from ...checkpoint.open import Checkpoint
+from ...config.plain_yaml import naming
+from ...config.transformers import ModelType, model_type
 from ...config.transformers_folder import side_files
 from ...errors import UnreadableError, UsageError
 from ...io.folding import fold
 from ...io.output.temporary import temporary_folder
+from ...io.source import CONFIG
+from ...io.text import read_json
 from ...model.config import ModelConfig
 from ...packages import install, member, module, titled
-from .transformers_hooks import PACKAGE
+from ..load import with_image_size
 
+PACKAGE = "transformers"
 _SILENT = 50  # logging.CRITICAL
 
 
@@ -57,6 +63,31 @@ def quiet() -> Iterator[None]:
             stack.callback(logging.enable_progress_bar)
             logging.disable_progress_bar()
         yield
+
+
+def load_as_described(
+    folder: Path, opened: Checkpoint, image_size: int | None, device: str
+) -> tuple[Loaded, ModelConfig]:
+    """Load a folder as the ``config.json`` in it describes it, in float32.
+
+    Args:
+        folder: A transformers folder.
+        opened: The same, opened as a checkpoint.
+        image_size: Side of the model's input in pixels; None for what the folder says.
+        device: Device to run on.
+
+    Returns:
+        The models, and the config that they were built for.
+
+    Raises:
+        UnreadableError: When transformers does not load the folder.
+        UsageError: When transformers, or a package that it needs, is not installed.
+    """
+    content = read_json(folder / CONFIG)
+    with naming(folder / CONFIG):
+        kind = model_type(content)
+    config = with_image_size(image_size)(identify(opened).model_config)
+    return load_folder(folder, kind, config, device, resized=image_size is not None), config
 
 
 def load_folder(

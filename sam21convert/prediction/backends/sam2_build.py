@@ -29,14 +29,13 @@ def published_name(config: ModelConfig) -> str | None:
     return None
 
 
-def build_published(name: str, image_size: int) -> Any:
+def build_published(name: str, image_size: int, *, postprocessing: bool = True) -> Any:
     """The official video predictor as its builder makes it from its YAML, with random weights.
-
-    The builder's post-processing is on, but holes are not filled.
 
     Args:
         name: Name of the published config.
         image_size: Side of the model's input in pixels.
+        postprocessing: The builder's ``apply_postprocessing``; but holes are never filled.
 
     Returns:
         The official ``SAM2VideoPredictor``, on the CPU.
@@ -50,6 +49,7 @@ def build_published(name: str, image_size: int) -> Any:
             f"configs/{name}.yaml",
             device="cpu",
             hydra_overrides_extra=[f"++model.image_size={image_size}"],
+            apply_postprocessing=postprocessing,
         )
     except Exception as error:  # Hydra has many errors, and runs what the YAML names
         raise UsageError(
@@ -213,3 +213,16 @@ def _memory_attention(config: ModelConfig) -> Any:
         layer=layer,
         num_layers=config.memory_attention.num_layers,
     )
+
+
+def silently(steps: Any, **_: Any) -> Any:
+    """Stand in for tqdm, and show no progress bar.
+
+    Args:
+        steps: What to go through.
+        **_: What the bar would look like.
+
+    Returns:
+        The same steps.
+    """
+    return steps

@@ -1,0 +1,59 @@
+"""The page and the JSON in the folder that ``evaluate --report`` writes."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from ..io.output.atomic import new_files, new_folder
+from .page.page import page
+from .page.videos import worst_videos
+from .report import Evaluation
+
+PICTURES = "frames"  # the folder for pictures of the worst frame of each video
+PAGE, DATA = "index.html", "report.json"
+
+
+@contextmanager
+def pictured(folder: Path | None, *, overwrite: bool) -> Iterator[Path | None]:
+    """A folder that takes its place when all is done.
+
+    Args:
+        folder: The folder; None for none.
+        overwrite: Whether it may exist and hold anything.
+
+    Yields:
+        The folder under its temporary name; None for none.
+    """
+    if folder is None:
+        yield None
+        return
+    with new_folder(folder, overwrite=overwrite) as staging:
+        yield staging
+
+
+def write_page(found: Evaluation, folder: Path) -> None:
+    """Write an evaluation as a page and as JSON: both appear complete, or neither does.
+
+    Of the pictures in the folder only those on the page are kept.
+
+    Args:
+        found: The evaluation.
+        folder: The folder, which may hold the pictures of each video.
+
+    Raises:
+        OSError: If they cannot be written.
+    """
+    pictures = folder / PICTURES
+    texts = {PAGE: page(found, pictures), DATA: found.to_json() + "\n"}
+    first, *others = (folder / name for name in texts)
+    with new_files(first, *others, overwrite=True) as staging:
+        for name, text in texts.items():
+            # A path that is not text holds what UTF-8 cannot.
+            (staging / name).write_text(text, encoding="utf-8", errors="backslashreplace")
+    shown = worst_videos(found)
+    for path in pictures.iterdir() if pictures.is_dir() else ():
+        if path.name not in shown:
+            shutil.rmtree(path)

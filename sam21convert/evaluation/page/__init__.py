@@ -1,0 +1,1 @@
+"""An evaluation as an HTML page."""
