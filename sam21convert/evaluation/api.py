@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from ..config.load import load_config
@@ -17,7 +17,7 @@ from ..report import SILENT, Progress
 from .datasets import Dataset, Layout, Video, open_dataset
 from .expect import with_expected
 from .folder import PICTURES, pictured, write_page
-from .journal import refuse_foreign
+from .journal import Journal, Unwritten, refuse_foreign
 from .masks import Masks
 from .names import Backend, Expectation, Protocol
 from .protocols import check_video
@@ -203,21 +203,33 @@ def evaluate(
         dtype=dtype,
     ).by(_sources(checkpoint, config, against, against_config), backend, progress)
     with in_place(dataset, task, home, overwrite=overwrite) as (placed, journal):
-        rows = {**journal.rows, **rows}
-        left = [video for video in chosen if video.name not in rows]
-
-        def record(row: Row) -> None:
-            rows[row.video] = row
-            journal.record(row)
-
-        carry_out(placed, left, jobs=jobs, record=record, progress=progress)
-        done = [rows[video.name] for video in chosen]
+        done = _carried_out(placed, chosen, rows, journal, jobs, progress)
         found = summed_up(dataset.root, task, done, masks=kept, notes=notes)
         if expect is not None:
             found = with_expected(found, dataset.listed_in)
         if home is not None:
             write_page(found, home)
         return found
+
+
+def _carried_out(
+    task: Task,
+    videos: Sequence[Video],
+    rows: Mapping[str, Row],
+    journal: Journal | Unwritten,
+    jobs: int,
+    progress: Progress,
+) -> list[Row]:
+    """The rows of all videos: those that are there, those of the journal, and new ones."""
+    found = {**journal.rows, **rows}
+    left = [video for video in videos if video.name not in found]
+
+    def record(row: Row) -> None:
+        found[row.video] = row
+        journal.record(row)
+
+    carry_out(task, left, jobs=jobs, record=record, progress=progress)
+    return [found[video.name] for video in videos]
 
 
 def _sources(
