@@ -62,6 +62,7 @@ def test_transformers_tracks_and_its_difference_is_named(model: Path, tmp_path: 
     assert "object pointer of a mask prompt from another token" in found.notes[-1]
 
 
+@pytest.mark.slow
 def test_an_export_tracks(model: Path, tmp_path: Path) -> None:
     root, export = data(tmp_path / "DATA", "sav"), tmp_path / "onnx"
     sam21convert.export_onnx(model, export, config=NAME, with_video=True)
