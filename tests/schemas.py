@@ -76,7 +76,7 @@ WRITTEN: Mapping[type, Mapping[str, Any]] = {
         "misshapen": get_type_hints(Validation)["mismatched"],
         "parity": Maybe(findings.ParityResult),
     },
-    Conversion: {"parity": Maybe(findings.ParityResult)},
+    Conversion: {"parity": Maybe(findings.ParityResult), "evaluation": Maybe(Evaluation)},
     Difference: {"same": bool, "modules": list[ModuleChange]},
     BatchReport: {"totals": dict[str, int]},
     FollowedObject: {"seen_on": int},
@@ -148,7 +148,12 @@ OTHERS: Mapping[str, Mapping[str, Any]] = {
 def written(cls: type) -> dict[str, Any]:
     """The fields of a dataclass and their types, as ``to_dict()`` gives them."""
     # Imported for type checkers alone.
-    late = {"Resampled": Any, "ParityReport": findings.ParityResult, "Statistics": Statistics}
+    late = {
+        "Resampled": Any,
+        "ParityReport": findings.ParityResult,
+        "Statistics": Statistics,
+        "Evaluation": Evaluation,
+    }
     hints = get_type_hints(cls, localns=late)
     found = {field.name: hints[field.name] for field in fields(cls)}
     for base in reversed(cls.__mro__):

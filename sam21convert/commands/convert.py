@@ -108,6 +108,13 @@ from .shared import (
     help="Run source and output on the same inputs, and keep the output only if both compute the "
     "same: see sam21convert parity.",
 )
+@click.option(
+    "--evaluate",
+    "data",
+    metavar="DATA",
+    help="Track the objects of this data set with source and output, and keep the output only if "
+    "no pixel of their masks differs: see sam21convert evaluate.",
+)
 @device_option("to compare on, if that is asked for")
 @click.option("--dry-run", is_flag=True, help="Print the plan and write nothing.")
 @overwrite_option
@@ -120,6 +127,7 @@ def convert(
     dry_run: bool,
     no_verify: bool,
     parity: bool,
+    data: str | None,
     device: str,
     json: bool,
     progress: ProgressBar,
@@ -142,7 +150,7 @@ def convert(
       sam21convert convert my-model/ back.pt
       sam21convert convert sam2.1_hiera_tiny.pt tiny-fp16.safetensors --dtype float16
       sam21convert convert sam2_hiera_tiny.pt lifted.pt --generation 2.1
-      sam21convert convert my_finetune.pt my-model/ --parity
+      sam21convert convert my_finetune.pt my-model/ --parity --evaluate DAVIS
       sam21convert convert sam2.1_hiera_tiny.pt trunk/ --to timm
       sam21convert convert sam2.1_hiera_tiny.pt . --to ultralytics
       sam21convert convert training.ckpt ema.pt --weights ema
@@ -152,7 +160,7 @@ def convert(
       sam21convert convert my_finetune.pt my-onnx --to onnx --with-video
     """
     if options["to"] == ONNX:
-        refused = {"dry_run": dry_run, "no_verify": no_verify}
+        refused = {"dry_run": dry_run, "no_verify": no_verify, "evaluate": data}
         refused |= {name: options[name] for name in ("allow_lossy", "dtype", "shard_size")}
         _refuse(refused, "has no effect on graphs: leave it out")
         return _export(
@@ -167,11 +175,8 @@ def convert(
         )
     only = {"layout": layout, "variants": variants, "with_video": with_video}
     _refuse(only, "is for `to=onnx`: add that")
-    if parity:
-        from ..packages import require
-
-        require("torch", "`parity`")
-        refuse_choice(source, options["weights"], options["prefix"], options["drop"])
+    if parity or data is not None:
+        _check_run("`parity`" if parity else "`evaluate`", source, options)
     from ..conversion.options import ConvertOptions
     from ..conversion.plan import make_plan
     from ..conversion.report import report
@@ -182,19 +187,29 @@ def convert(
     verify = not no_verify
     if dry_run:
         return report(plan, dry_run=True, verified=False, hashes=json)
-    if not parity:
+    if not parity and data is None:
         equal = carry_out(plan, overwrite=overwrite, verify=verify, progress=progress)
         return report(plan, dry_run=False, verified=verify, hashes=json, identical_to=equal)
-    from ..workflows.convert_and_compare import convert_in_parity
+    from ..workflows.convert_and_compare import convert_with_evidence
 
-    return convert_in_parity(
+    return convert_with_evidence(
         plan,
+        parity=parity,
+        data=data,
         overwrite=overwrite,
         verify=verify,
         hashes=json,
         device=device,
         progress=progress,
     )
+
+
+def _check_run(name: str, source: str, options: Mapping[str, Any]) -> None:
+    """Check that models can be run here, and that what is converted is all of a checkpoint."""
+    from ..packages import require
+
+    require("torch", name)
+    refuse_choice(source, options["weights"], options["prefix"], options["drop"])
 
 
 def _export(

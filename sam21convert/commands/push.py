@@ -85,6 +85,12 @@ from .translate import as_options
     help="How thoroughly to compare the published model with SRC. none runs no model, so that the "
     "card has no picture either; it does not need torch.",
 )
+@click.option(
+    "--evaluate",
+    metavar="DATA",
+    help="Track the objects of this data set with SRC and with what is published: no pixel of "
+    "their masks may differ. The card says so, with J&F.",
+)
 @device_option("to compare them on")
 @click.option(
     "--dry-run",
@@ -127,7 +133,12 @@ def push(
     """
     from ..workflows.publish.needs import check_packages
 
-    check_packages(options["to"], options["scenarios"], with_onnx=options["with_onnx"])
+    check_packages(
+        options["to"],
+        options["scenarios"],
+        with_onnx=options["with_onnx"],
+        tracks=options["evaluate"] is not None,
+    )
     from ..prediction.prompts import parse_prompts
     from ..workflows.publish.push import MESSAGE
     from ..workflows.publish.push import push as publish

@@ -98,6 +98,6 @@ def validate(
     if not answer.ok:
         return answer
     from ..comparison.api import parity
-    from ..workflows.convert_and_compare import WithParity
+    from ..workflows.convert_and_compare import WithEvidence
 
-    return WithParity(answer, parity(sources[0], right, config=config, progress=progress))
+    return WithEvidence(answer, parity(sources[0], right, config=config, progress=progress))

@@ -1,4 +1,4 @@
-"""A conversion that leaves no output unless it is in parity with its source."""
+"""A conversion that leaves no output unless it computes, and tracks, what its source does."""
 
 from __future__ import annotations
 
@@ -15,36 +15,47 @@ from ..conversion.plan import Plan
 from ..conversion.report import report
 from ..conversion.write import carry_out
 from ..errors import MismatchError, UsageError
+from ..evaluation.report import Evaluation
 from ..io.tensor import OF_TORCH, DType
 from ..model.config import Generation, ModelConfig
 from ..prediction.devices import pick_device
 from ..report import BLANK, Part, Progress, Report
+from .track_and_compare import refuse_untrackable, tracked_alike, under_its_name
 
 
 @dataclass(frozen=True)
-class WithParity(Report):
-    """An answer together with a comparison.
+class WithEvidence(Report):
+    """An answer together with comparisons.
 
     Attributes:
         answer: What was done.
-        parity: The comparison of its result with the source.
+        parity: The comparison of what its result and the source compute; None if there is none.
+        evaluation: How both track the objects of a data set; None if that was not asked.
     """
 
     answer: Report
-    parity: ParityReport
+    parity: ParityReport | None = None
+    evaluation: Evaluation | None = None
+
+    @property
+    def evidence(self) -> dict[str, Report]:
+        """The comparisons by name."""
+        found = {"parity": self.parity, "evaluation": self.evaluation}
+        return {name: report for name, report in found.items() if report is not None}
 
     @property
     def exit_code(self) -> int:
-        """1 if either answer is no."""
-        return max(self.answer.exit_code, self.parity.exit_code)
+        """1 if an answer is no."""
+        return max(one.exit_code for one in (self.answer, *self.evidence.values()))
 
     def alerts(self) -> tuple[str, ...]:
-        """Warn of what either answer warns of, once.
+        """Warn of what any answer warns of, once.
 
         Returns:
             A line, or none.
         """
-        return self.parity.alerts() or self.answer.alerts()
+        both = (*self.evidence.values(), self.answer)
+        return next(filter(None, (one.alerts() for one in both)), ())
 
     @property
     def schema(self) -> str:
@@ -55,29 +66,35 @@ class WithParity(Report):
         """Give the fields as plain data.
 
         Returns:
-            The fields of the answer, and the comparison under ``parity``.
+            The fields of the answer, and the comparisons under ``parity`` and ``evaluation``.
         """
-        return {**self.answer.to_dict(), "parity": self.parity.to_dict()}
+        found = {name: report.to_dict() for name, report in self.evidence.items()}
+        return {**self.answer.to_dict(), **found}
 
     def shown(self) -> list[Part]:
         """What people see.
 
         Returns:
-            The answer, then the comparison.
+            The answer, then the comparisons.
         """
-        return [*self.answer.shown(), BLANK, *self.parity.shown()]
+        parts = [*self.answer.shown()]
+        for one in self.evidence.values():
+            parts += [BLANK, *one.shown()]
+        return parts
 
 
-def convert_in_parity(
+def convert_with_evidence(
     plan: Plan,
     *,
+    parity: bool = True,
+    data: str | Path | None = None,
     overwrite: bool,
     verify: bool,
     hashes: bool,
     device: str = "auto",
     progress: Progress,
     alone: AbstractContextManager[Any] | None = None,
-) -> WithParity:
+) -> WithEvidence:
     """Carry out a conversion and keep the output only if it computes what the source does.
 
     Checkpoints in the dialects of transformers or timm are run by that package. All others are run
@@ -87,6 +104,9 @@ def convert_in_parity(
 
     Args:
         plan: The conversion.
+        parity: Whether both are run on the same inputs.
+        data: A data set, whose objects both track; None for none. Unless the conversion casts, no
+            pixel of their masks may differ.
         overwrite: Whether an existing output may be replaced.
         verify: Whether to read the output back and compare checksums.
         hashes: Whether the report lists the SHA-256 of every file.
@@ -95,28 +115,35 @@ def convert_in_parity(
         alone: A lock to hold while the models run, if the caller uses several threads.
 
     Returns:
-        The report of the conversion and the comparison.
+        The report of the conversion and the comparisons.
 
     Raises:
-        MismatchError: If the output is not in parity; it is then removed.
+        MismatchError: If the output is not in parity, or tracks otherwise; it is then removed.
         UsageError: If the source is an HQ-SAM 2, a part of a model or an adapter, which cannot be
             run, a package is not installed, or the device is not there.
         Sam21ConvertError: Otherwise as :func:`~sam21convert.convert` and
             :func:`~sam21convert.parity` do.
     """
     refuse_unrunnable(plan)
-    for backend in {backend_for(plan.source.dialect), backend_for(plan.dialect)} - {"truth"}:
+    if data is not None:
+        refuse_untrackable(plan.dialect.task, plan.dialect.name, data)
+    backends = {backend_for(plan.source.dialect), backend_for(plan.dialect)} - {"truth"}
+    for backend in backends if parity else ():
         packages.module(backend)  # fails before anything is written if it is missing
     device = pick_device(device, to_compare=True)
-    found: list[ParityReport] = []
+    compared: list[ParityReport] = []
+    tracked: list[Evaluation] = []
 
     def check(written: Path) -> None:
         with alone or nullcontext():
-            found.append(_compare(plan, written, device, progress))
+            if parity:
+                compared.append(_compare(plan, written, device, progress))
+            if data is not None:
+                tracked.append(_track(plan, written, data, device, progress))
 
     equal = carry_out(plan, overwrite=overwrite, verify=verify, progress=progress, check=check)
     done = report(plan, dry_run=False, verified=verify, hashes=hashes, identical_to=equal)
-    return WithParity(done, found[0])
+    return WithEvidence(done, next(iter(compared), None), next(iter(tracked), None))
 
 
 def refuse_unrunnable(plan: Plan) -> None:
@@ -197,6 +224,28 @@ def _compare(plan: Plan, written: Path, device: str, progress: Progress) -> Pari
     )
     result = _under_its_name(result, written, plan.destination)
     return _refuse_difference(result, plan, plan.destination)
+
+
+def _track(
+    plan: Plan, written: Path, data: str | Path, device: str, progress: Progress
+) -> Evaluation:
+    source = plan.source
+    types = [
+        {spec.dtype for spec in of}
+        for of in (source.inventory.values(), (tensor.spec for tensor in plan.tensors.values()))
+    ]
+    found = tracked_alike(
+        source.source.path,
+        source.config,
+        written,
+        _raised(source.config, plan.generation),
+        data,
+        lossless=types[0] == types[1] and not plan.change.lost,
+        image_size=plan.config.image_size if plan.config is not None else None,
+        device=device,
+        progress=progress,
+    )
+    return under_its_name(found, written, plan.destination)
 
 
 def _refuse_difference(result: ParityReport, plan: Plan, destination: Path) -> ParityReport:

@@ -25,7 +25,7 @@ from ..io.output.folders import refuse_file_name
 from ..io.output.unchanged import refuse_changed
 from ..model.config import Generation, ModelConfig
 from ..report import SILENT, Progress
-from .convert_and_compare import WithParity, compare_with_output, refuse_unrunnable
+from .convert_and_compare import WithEvidence, compare_with_output, refuse_unrunnable
 
 if TYPE_CHECKING:
     from ..model.sam2 import SAM2
@@ -54,7 +54,7 @@ def export_onnx(
     overwrite: bool = False,
     parity: bool = False,
     progress: Progress = SILENT,
-) -> Exported | WithParity:
+) -> Exported | WithEvidence:
     """Write a checkpoint as a program for ONNX runtimes: onnxruntime, Node, the browser.
 
     Every file is run before it gets its name, at sizes other than those it was traced with, and a
@@ -131,7 +131,7 @@ def carry_out_export(
     with_video: bool,
     parity: bool,
     progress: Progress,
-) -> Exported | WithParity:
+) -> Exported | WithEvidence:
     """Do what :func:`export_onnx` does, with the options of a conversion in one object.
 
     Args:
@@ -176,7 +176,7 @@ def carry_out_export(
         )
         found = compare_with_output(plan, folder, destination, progress) if parity else None
         refuse_changed(plan.read)
-    return made if found is None else WithParity(made, found)
+    return made if found is None else WithEvidence(made, found)
 
 
 def graphs_of(folder: Path) -> list[str]:

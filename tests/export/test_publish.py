@@ -145,11 +145,11 @@ class TestMaking:
         assert not (tmp_path / "new").exists()
 
     def test_what_they_need_is_asked_first(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        check_packages(None, "none", with_onnx=True)
+        check_packages(None, "none", with_onnx=True, tracks=False)
         monkeypatch.setattr("sam21convert.packages.find_spec", lambda name: None)
-        check_packages(None, "none", with_onnx=False)
+        check_packages(None, "none", with_onnx=False, tracks=False)
         with pytest.raises(MissingPackageError, match="`with_onnx`: needs torch"):
-            check_packages(None, "none", with_onnx=True)
+            check_packages(None, "none", with_onnx=True, tracks=False)
 
 
 @pytest.fixture(scope="module")

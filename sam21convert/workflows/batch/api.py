@@ -77,8 +77,8 @@ def batch(
         dry_run: Whether to report what would be done and write nothing.
         verify: As for :func:`~sam21convert.convert`.
         parity: Whether to keep only outputs that compute what their sources do, see
-            :func:`~sam21convert.workflows.convert_and_compare.convert_in_parity`. Comparisons run
-            one at a time.
+            :func:`~sam21convert.workflows.convert_and_compare.convert_with_evidence`. Comparisons
+            run one at a time.
         device: The device for ``parity``, as for :func:`~sam21convert.parity`.
         jobs: The number of conversions at a time, at least 1.
         progress: Receives the number of finished sources, and their names.

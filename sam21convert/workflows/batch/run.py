@@ -238,9 +238,9 @@ class Run:
         interrupt = _Interrupt(self.stop)
         interrupt.advance(0)
         if self.parity:
-            from ..convert_and_compare import convert_in_parity
+            from ..convert_and_compare import convert_with_evidence
 
-            done = convert_in_parity(
+            done = convert_with_evidence(
                 plan,
                 overwrite=overwrite,
                 verify=self.verify,

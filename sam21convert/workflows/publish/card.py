@@ -17,13 +17,14 @@ from ...dialects import HF_IMAGE, HF_VIDEO, OFFICIAL
 from ...dialects.rules import Dialect
 from ...io.markdown import block, code, link, prose, shell, table
 from ...prediction.prompts import Prompted
-from ...report import share, size_text
+from ...report import counted, share, size_text
 from . import snippets
 from .graphs import Graphs
 from .manifest import FileFact
 
 if TYPE_CHECKING:
     from ...comparison.report import ParityReport
+    from ...evaluation.report import Evaluation
 
 EXAMPLE, PHOTO = "example.png", "photo.jpg"
 
@@ -82,6 +83,7 @@ class Facts:
         picture: The picture; None when no model was run.
         graphs: The graphs for ONNX runtimes, if the repository has them.
         parity: The comparisons with the source; empty when nothing was compared.
+        evaluations: How source and result track the objects of a data set; empty if not asked.
     """
 
     repo_id: str
@@ -97,6 +99,7 @@ class Facts:
     picture: Picture | None
     graphs: Graphs | None
     parity: Sequence[ParityReport]
+    evaluations: Sequence[Evaluation] = ()
 
     @property
     def title(self) -> str:
@@ -154,6 +157,7 @@ def section(facts: Facts) -> str:
         *_size(facts),
         *_provenance(facts),
         *_parity(facts),
+        *_tracking(facts),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -327,6 +331,39 @@ def _parity(facts: Facts) -> Iterator[str]:
         command = shell(_named(word, names) for word in shlex.split(report.command))
         yield "To repeat it in a folder with the source and a copy of this repository:"
         yield block(command)
+
+
+def _tracking(facts: Facts) -> Iterator[str]:
+    """J&F of the source and of what is published, and whether any pixel differs."""
+    if not facts.evaluations:
+        return
+    yield "## Tracking"
+    first, source = facts.evaluations[0], code(facts.source.path.name)
+    yield (
+        f"The objects of {code(first.data.name)} (layout {first.layout}) were tracked with "
+        f"{source} and with the files here, as the official script does it: from the first true "
+        f"mask of each object, without post-processing, by sam21convert {__version__} in "
+        f"{first.dtype} at {first.image_size} pixels on {prose(', '.join(first.tracked_on))}. J&F "
+        f"by the rules of {first.protocol}: {counted(first.videos, 'video')}, "
+        f"{counted(first.objects, 'object')}, {counted(first.frames, 'frame')} of objects."
+    )
+    rows = [(source, *_scores(first), "")]
+    for found in facts.evaluations:
+        assert found.against is not None
+        assert found.paired is not None
+        path = found.against.checkpoint
+        home = facts.repo_id.rpartition("/")[2]
+        name = home if path is None or path == facts.folder else path.name
+        pixels = f"{found.paired.of_pixels:,} pixels"
+        masks = f"{found.paired.pixels:,} of {pixels} differ"
+        if found.paired.identical:
+            masks = f"identical: none of {pixels} differs"
+        rows.append((code(name), *_scores(found.against), masks))
+    yield table(("", "J&F", "J", "F", "masks"), rows)
+
+
+def _scores(found: Evaluation) -> tuple[str, ...]:
+    return tuple("" if value is None else f"{value:.1f}" for value in (found.jf, found.j, found.f))
 
 
 def _names(facts: Facts, report: ParityReport) -> dict[str, str]:

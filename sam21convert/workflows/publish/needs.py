@@ -5,7 +5,7 @@ from __future__ import annotations
 from ...packages import require
 
 
-def check_packages(to: str | None, scenarios: str, *, with_onnx: bool) -> None:
+def check_packages(to: str | None, scenarios: str, *, with_onnx: bool, tracks: bool) -> None:
     """Check that what the comparison runs is installed.
 
     Args:
@@ -13,12 +13,15 @@ def check_packages(to: str | None, scenarios: str, *, with_onnx: bool) -> None:
             transformers.
         scenarios: How thoroughly to compare; ``"none"`` runs nothing.
         with_onnx: Whether graphs are made and run.
+        tracks: Whether the objects of a data set are tracked.
 
     Raises:
         MissingPackageError: If something is missing.
     """
     for extra in ("torch", "onnx") if with_onnx else ():
         require(extra, "`with_onnx`")
+    for extra in ("torch", "score") if tracks else ():
+        require(extra, "`evaluate`")
     if scenarios != "none":
         extra = "torch" if to == "official" else "transformers"
         require(extra, "push", "`scenarios=none` publishes without a comparison")

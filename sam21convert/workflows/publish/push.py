@@ -171,6 +171,7 @@ def push(
     prompts: Sequence[Prompt] = (),
     scenarios: Scenarios = "quick",
     device: str = "auto",
+    evaluate: str | Path | None = None,
     dry_run: bool = False,
     output: str | Path | None = None,
     progress: Progress = SILENT,
@@ -212,6 +213,8 @@ def push(
         scenarios: How thoroughly to compare the result with the source: ``"quick"``, ``"full"`` or
             ``"none"``, which runs no model: nothing is compared, and the card has no picture.
         device: The device to compare on, as for :func:`~sam21convert.parity`.
+        evaluate: A data set, as for :func:`~sam21convert.evaluate`: source and result track its
+            objects, no pixel of their masks may differ, and the card says so, with J&F.
         dry_run: Whether to do everything except writing to the Hub. If the Hub cannot be reached
             or asks for a token, the answer says what would be uploaded, and not what that changes.
         output: A new folder, to which a dry run writes what would be uploaded, to look at.
@@ -239,13 +242,11 @@ def push(
     """
     _check_request(repo_id, revision, create_pr=create_pr)
     check_page(page_space, cdn=page_cdn, with_onnx=with_onnx, create_pr=create_pr)
-    check_packages(to, scenarios, with_onnx=with_onnx)
-    device = device if scenarios == "none" else pick_device(device, to_compare=True)
+    check_packages(to, scenarios, with_onnx=with_onnx, tracks=evaluate is not None)
+    device = _device(device, scenarios, evaluate)
     shown, wanted = _example(example, prompts, scenarios), _wanted(output, dry_run=dry_run)
-    _refuse_missing(source)
-    api = HfApi(library_name="sam21convert")
-    there = ask(api, repo_id, revision, message if create_pr else None, dry_run=dry_run)
-    space = ask(api, page_space, kind="space", dry_run=dry_run) if page_space else Present()
+    api, title = HfApi(library_name="sam21convert"), message if create_pr else None
+    there, space = _asked(api, source, repo_id, revision, title, page_space, dry_run=dry_run)
     with _scratch() as scratch:
         repository = compose(
             source,
@@ -257,6 +258,7 @@ def push(
             with_onnx=with_onnx,
             scenarios=scenarios,
             device=device,
+            data=evaluate,
             readme=there.readme,
             earlier=there.ours.values(),
             license=license,
@@ -271,6 +273,31 @@ def push(
             return replace(plan, dry_run=dry_run, output=_written(plan, page, wanted))
         announce(plan)
         return _published(api, plan, page, there.state, message, progress, private=private)
+
+
+def _asked(
+    api: HfApi,
+    source: str | Path,
+    repo_id: str,
+    revision: str | None,
+    proposal: str | None,
+    page_space: str | None,
+    *,
+    dry_run: bool,
+) -> tuple[Present, Present]:
+    """What the Hub has of the repository, and of the Space; asked if the source is there."""
+    _refuse_missing(source)
+    there = ask(api, repo_id, revision, proposal, dry_run=dry_run)
+    if page_space is None:
+        return there, Present()
+    return there, ask(api, page_space, kind="space", dry_run=dry_run)
+
+
+def _device(device: str, scenarios: Scenarios, data: str | Path | None) -> str:
+    """The device to compare on."""
+    if scenarios == "none" and data is None:
+        return device
+    return pick_device(device, to_compare=True)
 
 
 def _refuse_missing(source: str | Path) -> None:

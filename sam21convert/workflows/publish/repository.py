@@ -41,6 +41,7 @@ from .readme import NAME, merged, metadata_of
 if TYPE_CHECKING:
     from ...comparison.report import ParityReport
     from ...comparison.sides import Config
+    from ...evaluation.report import Evaluation
     from .example import Example
 
 Scenarios = Literal["quick", "full", "none"]
@@ -57,6 +58,8 @@ class Repository(SourceReport):
         dialect: The dialect of the main checkpoint.
         files: The files of the folder, by name.
         parity: The comparisons with the source; empty when nothing was compared.
+        evaluations: How each form and the source track the objects of a data set; empty if that was
+            not asked.
         notes: Metadata of an existing README that was kept, and what the card could state.
         safety: What loading the source with torch or pickle would import and call.
     """
@@ -67,6 +70,7 @@ class Repository(SourceReport):
     dialect: str
     files: dict[str, FileFact]
     parity: tuple[ParityReport, ...]
+    evaluations: tuple[Evaluation, ...]
     notes: tuple[str, ...]
     safety: Safety
 
@@ -85,6 +89,7 @@ class Repository(SourceReport):
             **super().to_dict(),
             "files": {name: vars(file) for name, file in self.files.items()},
             "parity": [report.to_dict() for report in self.parity],
+            "evaluations": [found.to_dict() for found in self.evaluations],
         }
 
     def shown(self) -> list[Part]:
@@ -94,6 +99,8 @@ class Repository(SourceReport):
             A table of what was read and written.
         """
         verdict = "in parity with its source" if self.parity else "not compared with its source"
+        if self.evaluations:
+            verdict += "; no pixel of its masks differs"
         rows = [
             ("read", str(self.source)),
             ("composed", f"{self.folder} ({self.dialect}), for {self.repo_id}"),
@@ -123,6 +130,7 @@ def compose(
     with_onnx: bool = False,
     scenarios: Scenarios = "quick",
     device: str = "auto",
+    data: str | Path | None = None,
     readme: bytes | None = None,
     earlier: Iterable[FileFact] = (),
     license: str | None = None,  # noqa: A002 - the name that the field has
@@ -148,6 +156,8 @@ def compose(
             which runs no model and needs no torch, so that there is no picture either. Folders for
             transformers are run by transformers.
         device: The device to compare on, as for :func:`~sam21convert.parity`.
+        data: A data set, whose objects source and result track: no pixel of their masks may differ.
+            None for none.
         readme: The present README.md of the repository; None takes that of a source folder, if
             there is one. Only the generated section and missing metadata are written.
         earlier: What an earlier run wrote into the repository. It stays listed as ours.
@@ -162,7 +172,8 @@ def compose(
 
     Raises:
         UsageError: If the folder exists, the dialect is unknown or transformers is not installed.
-        MismatchError: If the result does not load or is not in parity with the source.
+        MismatchError: If the result does not load, is not in parity with the source, or tracks
+            otherwise.
         RefusedError: If no official YAML can describe the model.
         Sam21ConvertError: Otherwise as :func:`~sam21convert.convert` does. After any error there is
             no folder.
@@ -171,6 +182,8 @@ def compose(
     checkpoint = open_checkpoint(source, config)
     if config is None and checkpoint.config_from not in (None, CONFIG):
         config = checkpoint.config  # from the YAML beside it on the Hub
+    if data is not None:
+        _refuse_untrackable(checkpoint, to, data)
     given, source = str(source), checkpoint.source.path.absolute()
     folder, dialect = expanded(Path(folder)).absolute(), _pick(checkpoint, to)
     with naming_harm(source), _new(folder), _scratch(wanted=with_onnx) as scratch:
@@ -195,19 +208,28 @@ def compose(
             picture=picture,
             graphs=graphs,
             parity=_compare(checkpoint, config, forms, image_size, scenarios, device, progress),
+            evaluations=_track(checkpoint, config, forms, data, device, progress),
         )
         stated = metadata(facts, license, base_model, datasets)
         notes = _write_card(facts, stated, _readme(given) if readme is None else readme)
-        return Repository(
-            repo_id=repo_id,
-            folder=folder,
-            source=source,
-            dialect=dialect.name,
-            files={NAME: FileFact.of(folder / NAME), **files},
-            parity=tuple(facts.parity),
-            notes=(*notes, *_proposed(facts, given, checkpoint), *_about_the_picture(picture)),
-            safety=facts.source.safety,
-        )
+        notes = (*notes, *_proposed(facts, given, checkpoint), *_about_the_picture(picture))
+        return _repository(facts, source, files, notes)
+
+
+def _repository(
+    facts: Facts, source: Path, files: Mapping[str, FileFact], notes: tuple[str, ...]
+) -> Repository:
+    return Repository(
+        repo_id=facts.repo_id,
+        folder=facts.folder,
+        source=source,
+        dialect=facts.dialect.name,
+        files={NAME: FileFact.of(facts.folder / NAME), **files},
+        parity=tuple(facts.parity),
+        evaluations=tuple(facts.evaluations),
+        notes=notes,
+        safety=facts.source.safety,
+    )
 
 
 def _write_card(facts: Facts, stated: Mapping[str, Any], readme: bytes | None) -> tuple[str, ...]:
@@ -354,6 +376,44 @@ def _compare(
             )
         reports.append(found)
     return reports
+
+
+def _refuse_untrackable(checkpoint: Checkpoint, to: str | None, data: str | Path) -> None:
+    """Check that the result can track, and that the data are there."""
+    from ..track_and_compare import refuse_untrackable
+
+    dialect = _pick(checkpoint, to)
+    refuse_untrackable(dialect.task, dialect.name, data)
+
+
+def _track(
+    checkpoint: Checkpoint,
+    given: Config,
+    forms: Sequence[_Form],
+    data: str | Path | None,
+    device: str,
+    progress: Progress,
+) -> list[Evaluation]:
+    """Track the objects of a data set with the source and each form but the graphs."""
+    if data is None:
+        return []
+    from ..track_and_compare import tracked_alike
+
+    return [
+        tracked_alike(
+            checkpoint.source.path.absolute(),
+            given,
+            form.path,
+            form.config,
+            data,
+            lossless=True,
+            image_size=None,
+            device=device,
+            progress=progress,
+        )
+        for form in forms
+        if form.backend != "onnx"  # whose rounding is another
+    ]
 
 
 def _drawn(form: _Form, example: Example | None, folder: Path) -> Picture:
