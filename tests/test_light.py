@@ -168,6 +168,10 @@ HEAVY: Mapping[str, tuple[tuple[str, ...], str]] = {
     "a video": (VIDEO, f"predict video: needs {NEEDS_TORCH}"),
     "demo": (("demo",), f"demo: needs {NEEDS_TORCH}"),
     "convert": (("convert", "model.pt", "out", "--parity"), f"--parity: needs {NEEDS_TORCH}"),
+    "convert --evaluate": (
+        ("convert", "model.pt", "out", "--evaluate", "DATA"),
+        f"--evaluate: needs {NEEDS_TORCH}",
+    ),
     "batch": (("batch", "model.pt", "--out", "o", "--parity"), f"--parity: needs {NEEDS_TORCH}"),
     "push": (
         ("push", "model.pt", "org/new"),
