@@ -34,6 +34,7 @@ EXTRAS: Mapping[str, tuple[str, ...]] = {
     "onnx": ("onnxruntime", "onnx", "onnxscript", "scipy", "av", "PIL"),
     "plot": ("matplotlib",),
     "score": ("PIL",),
+    "ray": ("ray",),
 }
 BACKENDS = ("sam2", "timm", "transformers")  # the packages to compare with
 _TITLES = {"PIL": "pillow"}  # packages that are imported by another name

@@ -13,11 +13,8 @@ from ..evaluation.names import (
     BACKENDS,
     EXPECTATIONS,
     PROTOCOLS,
-    Backend,
-    Expectation,
     Protocol,
 )
-from ..io.tensor import DType
 from ..progress import ProgressBar
 from ..report import Report
 from .names import Choice, dtype_choice
@@ -47,9 +44,12 @@ from .shared import answering, config_option, device_option, json_option, overwr
     "--jobs",
     type=click.IntRange(min=1),
     metavar="N",
-    default=1,
-    show_default=True,
-    help="Number of videos at a time, each in a process and on a GPU of its own.",
+    help="Number of videos at a time, each in a process and on a GPU of its own. [default: 1]",
+)
+@click.option(
+    "--ray",
+    metavar="ADDRESS",
+    help="Evaluate on a Ray cluster: auto, HOST:PORT, or local for one that is started here.",
 )
 @click.option(
     "--dtype",
@@ -68,18 +68,11 @@ def evaluate(
     paths: tuple[str, ...],
     scored: str | None,
     protocol: Protocol | None,
-    masks: str | None,
     videos: str | None,
-    expect: Expectation | None,
     report: str | None,
-    config: str | None,
-    image_size: int | None,
-    device: str,
-    jobs: int,
-    dtype: DType | None,
-    backend: Backend | None,
     overwrite: bool,
     progress: ProgressBar,
+    **given: Any,
 ) -> Report:
     """Score how well a checkpoint tracks the objects of DATA: J, F and J&F in percent.
 
@@ -108,17 +101,7 @@ def evaluate(
         "overwrite": overwrite,
         "progress": progress,
     }
-    tracking: dict[str, Any] = {
-        "masks": masks,
-        "expect": expect,
-        "config": config,
-        "image_size": image_size,
-        "device": None if device == "auto" else device,
-        "dtype": dtype,
-        "backend": backend,
-        "jobs": None if jobs == 1 else jobs,
-    }
-    tracking = {name: value for name, value in tracking.items() if value is not None}
+    tracking = {name: value for name, value in given.items() if value not in (None, "auto")}
     if scored is not None:
         if tracking:
             name = next(iter(tracking)).replace("_", "-")

@@ -120,7 +120,8 @@ def evaluate(
     against: str | Path | None = None,
     against_config: str | Path | ModelConfig | None = None,
     expect: Expectation | None = None,
-    jobs: int = 1,
+    jobs: int | None = None,
+    ray: str | None = None,
     report: str | Path | None = None,
     overwrite: bool = False,
     progress: Progress = SILENT,
@@ -152,7 +153,11 @@ def evaluate(
         expect: ``"published"`` to say how far J&F is from the published figure, if the two can be
             compared; None not to.
         jobs: How many videos at a time: with more than one, each is evaluated by another process,
-            which loads the model itself. They take the GPUs in turn, and share the cores.
+            which loads the model itself. They take the GPUs in turn, and share the cores. None for
+            one video at a time, in this process, or with ``ray`` for one on each device.
+        ray: A Ray cluster whose actors evaluate the videos: ``"HOST:PORT"``, ``"auto"`` for the one
+            that runs on this machine, or ``"local"`` for one that is started here and ends with
+            the evaluation. All nodes read the files by the same paths.
         report: A folder for a page with tables, charts and pictures, ``index.html``, for the report
             in JSON, and for a line about each video as soon as it is done, ``videos.jsonl``. An
             evaluation that was stopped goes on there if it is asked for once more: what is done is
@@ -178,7 +183,9 @@ def evaluate(
         True
     """
     require("torch", "evaluate")
-    if jobs < 1:
+    if ray is not None:
+        require("ray", "`ray`")
+    if jobs is not None and jobs < 1:
         raise UsageError(f"`jobs`: expected a number from 1, found {jobs}")
     dataset = open_dataset(data)
     chosen = dataset.chosen(videos)
@@ -203,7 +210,7 @@ def evaluate(
         dtype=dtype,
     ).by(_sources(checkpoint, config, against, against_config), backend, progress)
     with in_place(dataset, task, home, overwrite=overwrite) as (placed, journal):
-        done = _carried_out(placed, chosen, rows, journal, jobs, progress)
+        done = _carried_out(placed, chosen, rows, journal, jobs, ray, progress)
         found = summed_up(dataset.root, task, done, masks=kept, notes=notes)
         if expect is not None:
             found = with_expected(found, dataset.listed_in)
@@ -217,7 +224,8 @@ def _carried_out(
     videos: Sequence[Video],
     rows: Mapping[str, Row],
     journal: Journal | Unwritten,
-    jobs: int,
+    jobs: int | None,
+    ray: str | None,
     progress: Progress,
 ) -> list[Row]:
     """The rows of all videos: those that are there, those of the journal, and new ones."""
@@ -228,7 +236,7 @@ def _carried_out(
         found[row.video] = row
         journal.record(row)
 
-    carry_out(task, left, jobs=jobs, record=record, progress=progress)
+    carry_out(task, left, jobs=jobs, ray=ray, record=record, progress=progress)
     return [found[video.name] for video in videos]
 
 

@@ -26,7 +26,8 @@ def carry_out(
     task: Task,
     videos: Sequence[Video],
     *,
-    jobs: int,
+    jobs: int | None,
+    ray: str | None,
     record: Callable[[Row], None],
     progress: Progress,
 ) -> None:
@@ -35,7 +36,8 @@ def carry_out(
     Args:
         task: What is asked.
         videos: The videos.
-        jobs: How many at a time; 1 for this process.
+        jobs: How many at a time; None for as many as there are devices.
+        ray: The address of a Ray cluster; None for this machine.
         record: Receives the row of each video when it comes.
         progress: Told of frames and videos.
 
@@ -50,7 +52,7 @@ def carry_out(
     frames = {
         video.name: sides * amount.tracked for video, amount in zip(videos, amounts, strict=True)
     }
-    with _crew(task, min(jobs, len(videos)), progress) as crew:
+    with _crew(task, jobs, ray, len(videos), progress) as crew:
         try:
             drive(crew, longest_first(videos, amounts), frames, record, progress)
         finally:
@@ -58,13 +60,23 @@ def carry_out(
 
 
 @contextmanager
-def _crew(task: Task, jobs: int, progress: Progress) -> Iterator[Crew]:
+def _crew(
+    task: Task, jobs: int | None, ray: str | None, most: int, progress: Progress
+) -> Iterator[Crew]:
     """Those who work."""
-    if jobs == 1:
+    if ray is not None:
+        from .cluster import Cluster, connected
+
+        progress.start(f"connecting to {ray}", 0)
+        with connected(ray):
+            yield Cluster(task, jobs)
+        return
+    size = min(jobs or 1, most)
+    if size == 1:
         yield Alone(working_on(task, progress))
         return
     with temporary_folder() as scratch:
-        yield Processes(task, jobs, scratch)
+        yield Processes(task, size, scratch)
 
 
 @contextmanager
