@@ -161,7 +161,12 @@ def connected(address: str) -> Iterator[None]:
     before = signal.getsignal(signal.SIGTERM)
     try:
         _refuse_absent(address)
-        ray.init(address, **options)
+        try:
+            ray.init(address, **options)
+        except SystemExit:  # by Ray's handler
+            ray.shutdown()
+            signal.signal(signal.SIGTERM, before)
+            signal.raise_signal(signal.SIGTERM)
     except Exception as error:  # what Ray raises depends on how far it comes
         said = one_line(str(error).strip().split("\n")[0])[:_SHOWN]
         raise RefusedError(

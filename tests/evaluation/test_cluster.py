@@ -19,7 +19,7 @@ from sam21convert.evaluation import cluster
 from sam21convert.report import Progress
 
 from ..support.many_videos import BROKEN, LENGTHS
-from .test_many import Given, given, videos_in  # noqa: F401 - a fixture
+from .test_many import Given, Stop, given, videos_in  # noqa: F401 - a fixture
 
 pytest.importorskip("ray", reason="needs the extra [ray]")
 import ray
@@ -78,6 +78,29 @@ def test_no_cluster_at_an_address(
 ) -> None:
     with pytest.raises(RefusedError, match=f"{address}: cannot connect to a Ray .*{said}"):
         given.evaluate(ray=address, report=tmp_path / "report")
+    assert [*tmp_path.iterdir()] == []
+
+
+def test_a_signal_while_ray_starts_is_for_who_has_asked_for_it(
+    given: Given,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    def init(*_: Any, **__: Any) -> None:  # as Ray's own handler ends it
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        raise SystemExit(signal.SIGTERM)
+
+    def stopped(*_: Any) -> None:
+        raise Stop
+
+    monkeypatch.setattr(ray, "init", init)
+    before = signal.signal(signal.SIGTERM, stopped)
+    try:
+        with pytest.raises(Stop):
+            given.evaluate(ray="local", masks=tmp_path / "masks")
+        assert signal.getsignal(signal.SIGTERM) is stopped
+    finally:
+        signal.signal(signal.SIGTERM, before)
     assert [*tmp_path.iterdir()] == []
 
 
