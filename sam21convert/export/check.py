@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from ..report import one_line
 from .graphs import Graph
 
 BOUND = 1e-5  # of the scale of an output: what a file in float32 keeps with most weights
-MULTIPLE = 10  # of the noise of the graph itself, which may be larger than that
+MULTIPLE = 10  # of the noise of the model itself, which may be larger than that
 _LOGIT = "object_score_logits"  # one number, which may be 0: its scale is 1 at least
 _HINT = "use another version of torch, which writes the file"
 
@@ -39,6 +39,7 @@ def session(path: Path) -> Any:
     runtime = onnxruntime()
     options = runtime.SessionOptions()
     options.log_severity_level = 4
+    options.enable_mem_pattern = False  # a plan for the next run of the same size takes memory
     return runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 
@@ -46,7 +47,7 @@ def check(graph: Graph, files: Mapping[str, Path]) -> dict[str, float]:
     """Run files at sizes other than those they were traced with.
 
     With weights that sharpen attention, rounding alone may move an output further than ``BOUND``.
-    So what is further is compared with the noise of the graph: how far its own result moves if it
+    So what is further is compared with the noise of the model: how far its own result moves if it
     is computed in double precision, or with attention step by step.
 
     Args:
@@ -54,24 +55,36 @@ def check(graph: Graph, files: Mapping[str, Path]) -> dict[str, float]:
         files: The file of each variant.
 
     Returns:
-        For each variant the largest difference of an output from the graph's, relative to its
+        For each variant the largest difference of an output from the model's, relative to its
         scale.
 
     Raises:
         MismatchError: If a file does not run, or the one in float32 computes something else.
     """
-    running = {variant: session(path) for variant, path in files.items()}
-    furthest = dict.fromkeys(files, 0.0)
-    with torch.random.fork_rng(devices=[]), torch.inference_mode():
+    with torch.inference_mode():
+        wanted = [graph.expected(*inputs) for inputs in _trials(graph)]
+        return {
+            variant: max(_furthest(graph, variant, path, wanted)) for variant, path in files.items()
+        }
+
+
+def _trials(graph: Graph) -> Iterator[tuple[Tensor, ...]]:
+    """The same inputs each time, made when they are needed."""
+    with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        for inputs in graph.trials():
-            wanted = _as_tuple(graph(*inputs))
-            for variant, path in files.items():
-                apart = _apart(graph, running[variant], path.name, inputs, wanted)
-                if variant == FP32 and not max(apart.values()) <= BOUND:
-                    _refuse_more_than_noise(graph, path.name, inputs, wanted, apart)
-                furthest[variant] = max(furthest[variant], *apart.values())
-    return furthest
+        yield from graph.trials()
+
+
+def _furthest(
+    graph: Graph, variant: str, path: Path, expected: Sequence[tuple[Tensor, ...]]
+) -> Iterator[float]:
+    """How far a file is from the model at each size; one file at a time is loaded."""
+    running = session(path)
+    for inputs, wanted in zip(_trials(graph), expected, strict=True):
+        apart = _apart(graph, running, path.name, inputs, wanted)
+        if variant == FP32 and not max(apart.values()) <= BOUND:
+            _refuse_more_than_noise(graph, path.name, inputs, wanted, apart)
+        yield max(apart.values())
 
 
 def _refuse_more_than_noise(
@@ -93,12 +106,12 @@ def _refuse_more_than_noise(
 
 
 def noise_of(graph: Graph, inputs: Sequence[Tensor], wanted: Sequence[Tensor]) -> dict[str, float]:
-    """Measure how far rounding moves the outputs of a graph.
+    """Measure how far rounding moves what a graph must give.
 
     Args:
         graph: The graph.
         inputs: Its inputs.
-        wanted: What it gives for them.
+        wanted: What the model gives for them.
 
     Returns:
         For each output the largest difference, relative to its scale.
@@ -106,21 +119,17 @@ def noise_of(graph: Graph, inputs: Sequence[Tensor], wanted: Sequence[Tensor]) -
     exact = deepcopy(graph).double()
     wide = [tensor.double() if tensor.is_floating_point() else tensor for tensor in inputs]
     with sdpa_kernel(SDPBackend.MATH):
-        runs = [_as_tuple(exact(*wide)), _as_tuple(graph(*inputs))]
+        runs = [exact.expected(*wide), graph.expected(*inputs)]
     return {
         one.name: max(_relative(one.name, own.numpy(), run[at].float().numpy()) for run in runs)
         for at, (one, own) in enumerate(zip(graph.outputs, wanted, strict=True))
     }
 
 
-def _as_tuple(found: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    return found if isinstance(found, tuple) else (found,)
-
-
 def _apart(
     graph: Graph, running: Any, name: str, inputs: Sequence[Tensor], wanted: Sequence[Tensor]
 ) -> dict[str, float]:
-    """How far each output of a file is from the graph's."""
+    """How far each output of a file is from the model's."""
     given = zip((one.name for one in graph.inputs), inputs, strict=True)
     outputs = [one.name for one in graph.outputs]
     try:

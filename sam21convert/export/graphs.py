@@ -20,6 +20,7 @@ from ..model.memory_attention import MemoryAttention
 from ..model.memory_encoder import MemoryEncoder
 from ..model.prompt_encoder import PromptEncoder
 from ..model.sam2 import SAM2
+from .decoder import Decode, decode, decode_as_the_model
 
 _CORNERS = (2, 3)  # labels of the first and last corner of a box
 
@@ -103,6 +104,18 @@ class Graph(nn.Module):
     def _inputs(self, *sizes: int) -> tuple[Tensor, ...]:
         """Random inputs of the given sizes."""
         raise NotImplementedError
+
+    def expected(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        """Compute by the model's own code what a file of the graph must give.
+
+        Args:
+            *inputs: One tensor for each input.
+
+        Returns:
+            One tensor for each output.
+        """
+        found: tuple[Tensor, ...] = self(*inputs)
+        return found
 
     def features(self, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Encode images.
@@ -234,6 +247,24 @@ class PromptDecoder(Graph):
             Expected IoU, ``B x P x 3``; logits, ``B x P x 3 x S/4 x S/4``; and a logit of whether
             the object is there, ``B x P x 1``.
         """
+        return self._predict(
+            decode, input_points, input_labels, input_boxes, finest, finer, embedding
+        )
+
+    def expected(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        """Compute the same by the model's own decoder; see :meth:`Graph.expected`."""
+        return self._predict(decode_as_the_model, *inputs)
+
+    def _predict(
+        self,
+        decode: Decode,
+        input_points: Tensor,
+        input_labels: Tensor,
+        input_boxes: Tensor,
+        finest: Tensor,
+        finer: Tensor,
+        embedding: Tensor,
+    ) -> tuple[Tensor, Tensor, Tensor]:
         images, objects = input_labels.shape[0], input_labels.shape[1]
         rows = images * objects
         corners = input_boxes.shape[1] * 2 // objects
@@ -241,23 +272,19 @@ class PromptDecoder(Graph):
         boxes = input_boxes.reshape(rows, corners, 2)
         kinds = torch.tensor(_CORNERS, dtype=torch.int64)[None]  # 1, 2
         kinds = kinds.expand(rows, 2)[:, :corners]
-        sparse = self.sam_prompt_encoder.embed_points(
+        prompts = self.sam_prompt_encoder
+        sparse = prompts.embed_points(
             torch.cat((points, boxes), dim=1),
             torch.cat((input_labels.reshape(rows, -1), kinds), dim=1),
+        )  # B*P, T, C
+        masks = decode(
+            self.sam_mask_decoder,
+            (embedding + prompts.embed_masks(None, 1))[:, None],
+            prompts.dense_position(),
+            sparse.reshape(images, objects, -1, prompts.width),
+            (finest, finer),
         )
-        masks = self.sam_mask_decoder(
-            _each(embedding, objects),
-            self.sam_prompt_encoder.dense_position(),
-            sparse,
-            self.sam_prompt_encoder.embed_masks(None, 1),
-            (_each(finest, objects), _each(finer, objects)),
-        )
-        shape = (images, objects, 3)
-        return (
-            masks.iou[:, 1:].reshape(*shape),
-            masks.logits[:, 1:].reshape(*shape, *masks.logits.shape[2:]),
-            masks.object_score.reshape(images, objects, 1),
-        )
+        return masks.iou[:, :, 1:], masks.logits[:, :, 1:], masks.object_score
 
     def _inputs(self, *sizes: int) -> tuple[Tensor, ...]:
         images, objects, points, boxes = sizes
@@ -268,8 +295,3 @@ class PromptDecoder(Graph):
             torch.rand(images, boxes, 4) * side,
             *self.embeddings(images),
         )
-
-
-def _each(x: Tensor, times: int) -> Tensor:
-    """Repeat every row; the exporter breaks ``repeat_interleave`` when sizes may change."""
-    return x[:, None].expand(-1, times, -1, -1, -1).reshape(-1, *x.shape[1:])

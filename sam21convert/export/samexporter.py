@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ..io.onnx import Variant
 from ..report import Progress
+from .decoder import Decode, decode, decode_as_the_model
 from .folder import ExportedFile, Written, write_graph
 from .graphs import Axes, Graph
 
@@ -93,20 +94,46 @@ class Decoder(Graph):
         Returns:
             Logits from -32 to 32, ``P x 3 x S/4 x S/4``, and expected IoU, ``P x 3``.
         """
+        return self._predict(
+            decode,
+            image_embed,
+            high_res_feats_0,
+            high_res_feats_1,
+            point_coords,
+            point_labels,
+            mask_input,
+            has_mask_input,
+        )
+
+    def expected(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        """Compute the same by the model's own decoder; see :meth:`.Graph.expected`."""
+        return self._predict(decode_as_the_model, *inputs)
+
+    def _predict(
+        self,
+        decode: Decode,
+        image_embed: Tensor,
+        high_res_feats_0: Tensor,
+        high_res_feats_1: Tensor,
+        point_coords: Tensor,
+        point_labels: Tensor,
+        mask_input: Tensor,
+        has_mask_input: Tensor,
+    ) -> tuple[Tensor, Tensor]:
         prompts, objects = self.sam_prompt_encoder, point_coords.shape[0]
         # Two sizes that may differ cannot be broadcast; this takes one flag, or one for each.
         flags = has_mask_input.reshape(-1).repeat(objects)[:objects, None, None, None]
         dense = torch.where(
             flags > 0, prompts.embed_masks(mask_input, 1), prompts.embed_masks(None, 1)
         )
-        found = self.sam_mask_decoder(
-            image_embed.expand(objects, -1, -1, -1),
+        found = decode(
+            self.sam_mask_decoder,
+            (image_embed + dense)[None],
             prompts.dense_position(),
-            prompts.embed_points(point_coords, point_labels),
-            dense,
+            prompts.embed_points(point_coords, point_labels)[None],
             (high_res_feats_0, high_res_feats_1),
         )
-        return found.logits[:, 1:].clamp(-_CLAMP, _CLAMP), found.iou[:, 1:]
+        return found.logits[0, :, 1:].clamp(-_CLAMP, _CLAMP), found.iou[0, :, 1:]
 
     def _inputs(self, *sizes: int) -> tuple[Tensor, ...]:
         (objects, points, flags), side = sizes, self.config.image_size

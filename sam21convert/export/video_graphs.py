@@ -9,9 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..model.mask_decoder import MaskPrediction
 from ..model.memory_attention import MemoryAttentionLayer, RotaryAttention
 from ..model.position_encoding import rotary_grid, sine_ages, sine_grid
 from ..model.sam2 import SAM2
+from .decoder import Decode, decode, decode_as_the_model
 from .graphs import BATCH, EMBEDDINGS, Axes, Graph
 
 _OWN_POSITION = 0.1  # as in MemoryAttention
@@ -64,18 +66,46 @@ class FrameDecoder(Graph):
             x S/4``; a logit of whether the object is there, ``B x 1``; and object pointers, ``B x 4
             x C``, ``no_obj_ptr`` where it is not.
         """
+        return self._predict(
+            decode,
+            input_points,
+            input_labels,
+            input_masks,
+            has_input_masks,
+            finest,
+            finer,
+            embedding,
+        )
+
+    def expected(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        """Compute the same by the model's own decoder; see :meth:`.Graph.expected`."""
+        return self._predict(decode_as_the_model, *inputs)
+
+    def _predict(
+        self,
+        decode: Decode,
+        input_points: Tensor,
+        input_labels: Tensor,
+        input_masks: Tensor,
+        has_input_masks: Tensor,
+        finest: Tensor,
+        finer: Tensor,
+        embedding: Tensor,
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         prompts = self.sam_prompt_encoder
         given = has_input_masks[:, None, None, None] > 0  # B, 1, 1, 1
         dense = torch.where(
             given, prompts.embed_masks(input_masks, 1), prompts.embed_masks(None, 1)
         )  # B, C, H, W
-        masks = self.sam_mask_decoder(
-            embedding,
+        sparse = prompts.embed_points(input_points, input_labels)[:, :-1]  # B, T, C
+        found = decode(
+            self.sam_mask_decoder,
+            (embedding + dense)[:, None],
             prompts.dense_position(),
-            prompts.embed_points(input_points, input_labels)[:, :-1],
-            dense,
+            sparse[:, None],
             (finest, finer),
         )
+        masks = MaskPrediction(*(part[:, 0] for part in found))
         present = (masks.object_score > 0).float()[..., None]  # B, 1, 1
         pointers = present * self.obj_ptr_proj(masks.tokens) + (1 - present) * self.no_obj_ptr
         return masks.iou, masks.logits, masks.object_score, pointers
@@ -145,24 +175,45 @@ class MemoryAttention(Graph):
             ``B x C x H x W``.
         """
         b, (c, h, w) = frame_embedding.shape[0], frame_embedding.shape[1:]
-        count, width = memories.shape[1], self.config.memory_encoder.out_dim
-        per = c // width  # tokens of a pointer, which is wider than a token of a memory
-        place = sine_grid(width, h, w, "cpu").flatten(2).transpose(1, 2)  # 1, H*W, K
-        rows = self.maskmem_tpos_enc[memory_rows].reshape(-1, 1, width) + place  # M, H*W, K
-        spatial = memories.flatten(3).transpose(2, 3).reshape(b, -1, width)  # B, M*H*W, K
-        pointers = object_pointers.reshape(b, -1, width)  # B, N*C/K, K
-        ages = self._ages(pointer_ages)[:, None].expand(-1, per, -1).reshape(-1, width)
-        memory = torch.cat((spatial, pointers), dim=1)
-        position = torch.cat((rows.reshape(-1, width), ages))[None]  # 1, M*H*W + N*C/K, K
-
+        memory, position = self._memory(memories, memory_rows, object_pointers, pointer_ages)
         x = (frame_embedding + _OWN_POSITION * sine_grid(c, h, w, "cpu")).flatten(2).transpose(1, 2)
         own = self.rotary_cos, self.rotary_sin
+        count = memories.shape[1]
         keys = tuple(t[None].expand(count, -1, -1).reshape(-1, c // 2) for t in own)
         for layer in self.memory_attention.layers:
             assert isinstance(layer, MemoryAttentionLayer)
             x = _attend(layer, x, memory + position, memory, own, keys)
         conditioned: Tensor = self.memory_attention.norm(x)
         return conditioned.transpose(1, 2).reshape(b, c, h, w)
+
+    def expected(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        """Compute the same by the model's own module; see :meth:`.Graph.expected`."""
+        frame, memories, *others = inputs
+        memory, position = self._memory(memories, *others)
+        pointers = memory.shape[1] - memories.shape[1] * frame.shape[2] * frame.shape[3]
+        return (self.memory_attention(frame, memory, position, pointers),)
+
+    def _memory(
+        self,
+        memories: Tensor,
+        memory_rows: Tensor,
+        object_pointers: Tensor,
+        pointer_ages: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        """The tokens of memories, then those of pointers, and their positions.
+
+        Both have the shape ``B x M*H*W + N*C/K x K``, the second with ``B`` = 1.
+        """
+        b, (h, w) = memories.shape[0], memories.shape[3:]
+        width = self.config.memory_encoder.out_dim
+        per = self.config.hidden_dim // width  # a pointer is wider than a token of a memory
+        place = sine_grid(width, h, w, "cpu").flatten(2).transpose(1, 2)  # 1, H*W, K
+        rows = self.maskmem_tpos_enc[memory_rows].reshape(-1, 1, width) + place  # M, H*W, K
+        spatial = memories.flatten(3).transpose(2, 3).reshape(b, -1, width)  # B, M*H*W, K
+        pointers = object_pointers.reshape(b, -1, width)  # B, N*C/K, K
+        ages = self._ages(pointer_ages)[:, None].expand(-1, per, -1).reshape(-1, width)
+        memory = torch.cat((spatial, pointers), dim=1)
+        return memory, torch.cat((rows.reshape(-1, width), ages))[None]
 
     def _ages(self, ages: Tensor) -> Tensor:
         """``N x K``; zeros in SAM 2.0, which does not tell pointers by their age."""
@@ -247,14 +298,16 @@ def _attend(
 def _rotary(
     attention: RotaryAttention, q: Tensor, k: Tensor, v: Tensor, own: Turns, places: Turns
 ) -> Tensor:
-    """Attend with queries and keys turned; keys beyond ``places`` are pointers and stay."""
+    """Attend with queries and keys turned; keys beyond ``places`` are pointers and stay.
+
+    Values are mixed before they are projected, for those of memories are four times narrower then.
+    """
     q = _turned(attention.q_proj(q), own)
     k = attention.k_proj(k)
     placed = places[0].shape[0]
     k = torch.cat((_turned(k[:, :placed], places), k[:, placed:]), dim=1)
-    q, k, v = (attention.split_heads(each) for each in (q, k, attention.v_proj(v)))
-    mixed = F.scaled_dot_product_attention(q, k, v)
-    y: Tensor = attention.out_proj(mixed.transpose(1, 2).flatten(2))  # B, N, C
+    mixed = F.scaled_dot_product_attention(q[:, None], k[:, None], v[:, None])  # one head
+    y: Tensor = attention.out_proj(attention.v_proj(mixed[:, 0]))  # B, N, C
     return y
 
 

@@ -70,6 +70,8 @@ class Graph:
             )
         options = runtime.SessionOptions()
         options.log_severity_level = _ERRORS_ONLY
+        # A plan of the memory makes the first run slower and larger, and later runs no faster.
+        options.enable_mem_pattern = False
         if threads is not None:
             options.intra_op_num_threads = threads
         try:
