@@ -8,6 +8,7 @@ settings of the model, ``onnx/model.safetensors`` with the tensors that no graph
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -136,18 +137,25 @@ def write_graph(
         UsageError: If the installed version of torch cannot export it.
     """
     progress.advance(0, graph.file)
-    program = export(graph.eval())
-    held |= {*program.model.graph.initializers}
-    # The others are made of the program by changing it, so the exact one comes first.
+    # The others are made of the exact one by changing it, so that comes first.
     names = {one: f"{stem}{end}.onnx" for one, end in VARIANTS.items() if one in variants}
     files = {variant: folder / name for variant, name in names.items()}
-    for variant, path in files.items():
-        save(program, path, variant, {**metadata, "graph": graph.file})
+    held |= _save_all(graph, files, {**metadata, "graph": graph.file})
+    gc.collect()  # programs are in circles, and as large as the model
     progress.advance(1, f"running {graph.file}")
     apart = check(graph, files)
     for variant, path in files.items():
         yield ExportedFile(names[variant], variant, path.stat().st_size, apart[variant])
     progress.advance(1)
+
+
+def _save_all(graph: Graph, files: Mapping[str, Path], metadata: Mapping[str, str]) -> set[str]:
+    """Write a graph in each variant, and return the names of the tensors that it holds."""
+    program = export(graph.eval())
+    held = {*program.model.graph.initializers}
+    for variant, path in files.items():
+        save(program, path, variant, metadata)
+    return held
 
 
 def _settings(model: SAM2, folder: Path, held: set[str], *, with_video: bool) -> Iterator[str]:

@@ -114,8 +114,8 @@ class Graph(nn.Module):
         Returns:
             One tensor for each output.
         """
-        found: tuple[Tensor, ...] = self(*inputs)
-        return found
+        found: Tensor | tuple[Tensor, ...] = self(*inputs)
+        return found if isinstance(found, tuple) else (found,)
 
     def features(self, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Encode images.

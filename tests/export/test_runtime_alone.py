@@ -61,6 +61,17 @@ load(sys.argv[1])
 sys.exit(bool({"onnxruntime", "scipy", "PIL"} & {*sys.modules}))
 """
 STARTS_WITH_TORCH = "import torch"
+FOUND = f"import sys; sys.path += {[path for path in sys.path if path]!r}\n"  # without site
+IMPORTS = """
+from sam21convert.export.runtime import load
+model = load(sys.argv[1])
+allowed = {*sys.stdlib_module_names, "sam21convert", "numpy", "isal", "__main__"}
+others = lambda: {name.partition(".")[0] for name in sys.modules} - allowed
+first = others()
+import numpy as np
+model.encode(np.zeros((1, 3, model.image_size, model.image_size), np.float32))
+print(sorted(first), sorted(others()))
+"""
 
 
 def seconds(program: str, *words: Path, fails: bool = False) -> float:
@@ -104,6 +115,13 @@ def test_a_package_that_it_needs_is_missed(newer: Exported) -> None:
 
 def test_it_starts_sooner_than_torch(newer: Exported) -> None:
     assert 2 * seconds(STARTS, newer.folder) < seconds(STARTS_WITH_TORCH)
+
+
+def test_it_starts_with_onnxruntime_and_nothing_else(newer: Exported) -> None:
+    """So that a start takes little longer than that of onnxruntime itself."""
+    line = [sys.executable, "-S", "-c", FOUND + IMPORTS, str(newer.folder)]
+    done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[] ['onnxruntime']"
 
 
 def test_it_imports_little_of_the_package() -> None:
