@@ -9,8 +9,8 @@ rounding, and the tensors its own.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
 
 import torch
 import torch.nn.functional as F
@@ -19,31 +19,9 @@ from torch import Tensor, nn
 from ..model.layers import MLP, Attention, LayerNorm2d
 from ..model.mask_decoder import MaskDecoder, MaskPrediction, TwoWayBlock, TwoWayTransformer
 
-
-class Decode(Protocol):
-    """Predicts all four masks for each of ``P`` objects in each of ``B`` images."""
-
-    def __call__(
-        self,
-        decoder: MaskDecoder,
-        image: Tensor,
-        position: Tensor,
-        sparse: Tensor,
-        high_res: tuple[Tensor, Tensor],
-    ) -> MaskPrediction:
-        """Predict masks.
-
-        Args:
-            decoder: The decoder.
-            image: The image embedding with that of mask prompts, ``B x 1 x C x H x W``, or
-                ``B x P x C x H x W``.
-            position: Its position encoding, ``1 x C x H x W``.
-            sparse: Embeddings of points and boxes, ``B x P x T x C``.
-            high_res: Finer features, ``B x C/8 x 4H x 4W`` and ``B x C/4 x 2H x 2W``.
-
-        Returns:
-            The prediction with ``M`` = 4, with axes ``B`` and ``P`` in place of the first.
-        """
+Decode: TypeAlias = Callable[
+    [MaskDecoder, Tensor, Tensor, Tensor, tuple[Tensor, Tensor]], MaskPrediction
+]
 
 
 def decode_as_the_model(
@@ -53,7 +31,18 @@ def decode_as_the_model(
     sparse: Tensor,
     high_res: tuple[Tensor, Tensor],
 ) -> MaskPrediction:
-    """Predict masks by the decoder's own code; see :class:`Decode`."""
+    """Predict masks by the decoder's own code.
+
+    Args:
+        decoder: The decoder.
+        image: As for :func:`decode`.
+        position: As for :func:`decode`.
+        sparse: As for :func:`decode`.
+        high_res: As for :func:`decode`.
+
+    Returns:
+        As of :func:`decode`.
+    """
     shape = sparse.shape[:2]
     repeated = (level[:, None].expand(-1, shape[1], -1, -1, -1) for level in high_res)
     finest, finer = (level.flatten(0, 1) for level in repeated)
@@ -74,7 +63,19 @@ def decode(
     sparse: Tensor,
     high_res: tuple[Tensor, Tensor],
 ) -> MaskPrediction:
-    """Predict masks; see :class:`Decode`."""
+    """Predict all four masks for each of ``P`` objects in each of ``B`` images.
+
+    Args:
+        decoder: The decoder.
+        image: The image embedding with that of mask prompts added, ``B x 1 x C x H x W``, or
+            ``B x P x C x H x W``.
+        position: Its position encoding, ``1 x C x H x W``.
+        sparse: Embeddings of points and boxes, ``B x P x T x C``.
+        high_res: Finer features, ``B x C/8 x 4H x 4W`` and ``B x C/4 x 2H x 2W``.
+
+    Returns:
+        The prediction with ``M`` = 4, with two axes ``B x P`` in place of the first.
+    """
     batch, objects = sparse.shape[:2]
     height, width = image.shape[-2:]
     learned = torch.cat(

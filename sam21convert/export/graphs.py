@@ -114,8 +114,13 @@ class Graph(nn.Module):
         Returns:
             One tensor for each output.
         """
-        found: Tensor | tuple[Tensor, ...] = self(*inputs)
+        found = self._expected(*inputs)
         return found if isinstance(found, tuple) else (found,)
+
+    def _expected(self, *inputs: Tensor) -> Tensor | tuple[Tensor, ...]:
+        """What :meth:`expected` gives, where ``forward`` does not compute as the model does."""
+        found: Tensor | tuple[Tensor, ...] = self(*inputs)
+        return found
 
     def features(self, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Encode images.
@@ -251,8 +256,7 @@ class PromptDecoder(Graph):
             decode, input_points, input_labels, input_boxes, finest, finer, embedding
         )
 
-    def expected(self, *inputs: Tensor) -> tuple[Tensor, ...]:
-        """Compute the same by the model's own decoder; see :meth:`Graph.expected`."""
+    def _expected(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         return self._predict(decode_as_the_model, *inputs)
 
     def _predict(

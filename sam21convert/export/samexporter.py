@@ -105,8 +105,7 @@ class Decoder(Graph):
             has_mask_input,
         )
 
-    def expected(self, *inputs: Tensor) -> tuple[Tensor, ...]:
-        """Compute the same by the model's own decoder; see :meth:`.Graph.expected`."""
+    def _expected(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         return self._predict(decode_as_the_model, *inputs)
 
     def _predict(

@@ -77,8 +77,7 @@ class FrameDecoder(Graph):
             embedding,
         )
 
-    def expected(self, *inputs: Tensor) -> tuple[Tensor, ...]:
-        """Compute the same by the model's own decoder; see :meth:`.Graph.expected`."""
+    def _expected(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         return self._predict(decode_as_the_model, *inputs)
 
     def _predict(
@@ -186,8 +185,7 @@ class MemoryAttention(Graph):
         conditioned: Tensor = self.memory_attention.norm(x)
         return conditioned.transpose(1, 2).reshape(b, c, h, w)
 
-    def expected(self, *inputs: Tensor) -> tuple[Tensor, ...]:
-        """Compute the same by the model's own module; see :meth:`.Graph.expected`."""
+    def _expected(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         frame, memories, *others = inputs
         memory, position = self._memory(memories, *others)
         pointers = memory.shape[1] - memories.shape[1] * frame.shape[2] * frame.shape[3]
