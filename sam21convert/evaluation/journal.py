@@ -1,13 +1,15 @@
 """The journal of an evaluation: a line for each video that is done, so that a stopped run goes on.
 
 The first line says what was evaluated, and how. Each line is on the disk before the next video is
-begun by the same worker; one that was cut short when the process was killed is dropped.
+begun by the same worker; one that was cut short when the process was killed is dropped. The lines
+of videos end with their CRC-32: with a row that was edited the report would be that of no run.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -21,6 +23,8 @@ from .rows import Row
 
 JOURNAL = "videos.jsonl"
 _FORMAT = "sam21convert/videos/1"
+_BEGINNING = json.dumps({"format": _FORMAT})[:-1].encode()  # of the first line
+_CHECK = "crc32"  # of the rest of a line
 _LONGEST = 1 << 26  # bytes of a line; one of a thousand frames and a hundred objects has 4 MB
 _SHOWN = 60  # characters of what differs
 
@@ -52,7 +56,8 @@ class Journal:
         Raises:
             OSError: If it cannot be written.
         """
-        _append(self._file, row.to_dict())
+        content = row.to_dict()
+        _append(self._file, {**content, _CHECK: _check(content)})
         self.rows[row.video] = row
 
 
@@ -171,8 +176,10 @@ def _read(path: Path, key: Key) -> tuple[dict[str, Row], int]:
             try:
                 content = json.loads(line)
                 if number:
+                    if content.pop(_CHECK) != _check(content):
+                        raise ValueError(_CHECK)
                     row = Row.from_dict(content)
-            except (ValueError, KeyError, TypeError, RecursionError) as error:
+            except (AttributeError, ValueError, KeyError, TypeError, RecursionError) as error:
                 raise UnreadableError(
                     f"{path}: expected the journal of an evaluation, found what is none at byte "
                     f"{number:,}",
@@ -186,16 +193,15 @@ def _read(path: Path, key: Key) -> tuple[dict[str, Row], int]:
                 rows[row.video] = row
         if len(line) == _LONGEST:
             raise UnreadableError(f"{path}: has a line of more than {_LONGEST:,} bytes")
+        if not length and line[: len(_BEGINNING)] != _BEGINNING[: len(line)]:
+            raise _none(path)
     return rows, length
 
 
 def _refuse_another(path: Path, content: Any, key: Key) -> None:
     """Refuse to go on with the journal of another evaluation."""
     if not isinstance(content, dict) or content.pop("format", None) != _FORMAT:
-        raise RefusedError(
-            f"{path}: is not the journal of an evaluation",
-            hint="give another folder, or `overwrite=True` to begin anew",
-        )
+        raise _none(path)
     for name in {**key, **content}:
         before, now = content.get(name), key.get(name)
         if before != now:
@@ -204,6 +210,17 @@ def _refuse_another(path: Path, content: Any, key: Key) -> None:
                 f"{_short(now)}",
                 hint="give another folder, or `overwrite=True` to begin anew",
             )
+
+
+def _none(path: Path) -> RefusedError:
+    return RefusedError(
+        f"{path}: is not the journal of an evaluation",
+        hint="give another folder, or `overwrite=True` to begin anew",
+    )
+
+
+def _check(content: Mapping[str, Any]) -> int:
+    return zlib.crc32(json.dumps(content).encode())
 
 
 def _short(value: Any) -> str:

@@ -355,9 +355,21 @@ class TestAnotherJournal:
             report, UnreadableError, "what is none at byte", lambda: given.evaluate(report=report)
         )
 
-    @pytest.mark.parametrize("line", [b"{}", b"[]", b'{"format": 1}'])
+    @pytest.mark.parametrize(
+        ("key", "value"),
+        [("video", []), ("scores", []), ("scores", [[{}]]), ("seconds", "x"), ("pixels", 1)],
+    )
+    def test_that_was_edited(self, key: str, value: object, given: Given, report: Path) -> None:
+        path = report / JOURNAL
+        *lines, last = path.read_text().splitlines()
+        path.write_text("\n".join([*lines, json.dumps({**json.loads(last), key: value}), ""]))
+        self.refused(
+            report, UnreadableError, "what is none at byte", lambda: given.evaluate(report=report)
+        )
+
+    @pytest.mark.parametrize("line", [b"{}\n", b"[]\n", b'{"format": 1}\n', b"ant,bee"])
     def test_that_is_something_else(self, line: bytes, given: Given, report: Path) -> None:
-        (report / JOURNAL).write_bytes(line + b"\n")
+        (report / JOURNAL).write_bytes(line)
         self.refused(
             report, RefusedError, "is not the journal", lambda: given.evaluate(report=report)
         )
