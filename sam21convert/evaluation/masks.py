@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from ..model.pictures import MediaError, load_picture
 Ids = NDArray[np.uint8]  # H x W: the id of the object that each pixel belongs to, or 0
 
 _PNG = b"\x89PNG\r\n\x1a\n"
+_SIZE = struct.Struct(">8s8xII")  # the beginning of a PNG, with its width and height
 _LARGEST = 255  # id; a mask has a byte for each pixel
 _MODES = ("1", "L", "P", "I", "I;16")  # of Pillow, in which a pixel is one number
 
@@ -121,6 +123,27 @@ class Masks:
         if (largest := int(ids.max(initial=0))) > _LARGEST:
             raise RefusedError(f"{path}: expected ids from 0 to {_LARGEST}, found {largest}")
         return ids.astype(np.uint8, copy=False)
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Tell the size of the mask of a frame, without reading all of it.
+
+        Args:
+            name: The name of the frame.
+
+        Returns:
+            Its height and width.
+
+        Raises:
+            Sam21ConvertError: If it is no PNG, as :meth:`read` does.
+        """
+        path = self.folder / f"{name}.png"
+        if path.is_file():
+            with path.open("rb") as file:
+                head = file.read(_SIZE.size)
+            if head.startswith(_PNG) and len(head) == _SIZE.size:
+                _, width, height = _SIZE.unpack(head)
+                return height, width
+        return self.read(name).shape  # which says what is wrong
 
     def of_object(self, name: str) -> Masks:
         """The masks of one object, where each has a folder of its own.

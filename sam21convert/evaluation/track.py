@@ -80,20 +80,22 @@ def track(
     prompts = _prompts(video, names, later=layout in LATER)
     with naming_faults():  # frames are read one by one
         shape = tracker.begin(video.frames)
-        _refuse_other_sizes(video, prompts, shape)
+        _refuse_other_sizes(video, shape)
         if layout in LATER:
             _one_by_one(tracker, prompts, names, shape, folder, progress)
         else:
             _together(tracker, prompts, names, video, folder, progress)
 
 
-def _refuse_other_sizes(video: Video, prompts: Prompts, shape: tuple[int, int]) -> None:
-    for number, (_, mask) in prompts.items():
-        if mask.shape != shape:
-            raise UnreadableError(
-                f"{video.truth}: object {number} has a mask of {mask.shape[1]} x {mask.shape[0]} "
-                f"pixels (width x height), and the frames have {shape[1]} x {shape[0]}"
-            )
+def _refuse_other_sizes(video: Video, shape: tuple[int, int]) -> None:
+    """Refuse true masks of another size than the frames, also those that only a score needs."""
+    for masks in _truth(video).values():
+        for name in masks.names():
+            if (found := masks.shape(name)) != shape:
+                raise UnreadableError(
+                    f"{masks.folder / name}.png: expected {shape[1]} x {shape[0]} pixels (width x "
+                    f"height), as the frames have, found {found[1]} x {found[0]}"
+                )
 
 
 def _together(
@@ -177,10 +179,7 @@ def _frame_names(video: Video) -> list[str]:
 def _prompts(video: Video, names: list[str], *, later: bool) -> Prompts:
     """The first mask of each object: on the first frame, or on any."""
     found: dict[int, tuple[int, Mask]] = {}
-    sources: dict[int | None, Masks] = {None: Masks(video.truth)}  # by the id of their one object
-    if video.objects_apart:
-        sources = {int(name): Masks(video.truth / name, of_one=True) for name in _numbers(video)}
-    for number, masks in sources.items():
+    for number, masks in _truth(video).items():
         annotated = {*masks.names()}
         if absent := annotated.difference(names):
             raise MissingFileError(
@@ -202,6 +201,13 @@ def _prompts(video: Video, names: list[str], *, later: bool) -> Prompts:
     if not found:
         raise RefusedError(f"{video.truth}: the masks show no object to track")
     return dict(sorted(found.items()))
+
+
+def _truth(video: Video) -> dict[int | None, Masks]:
+    """The true masks, by the id of their one object, or None for those of all objects."""
+    if not video.objects_apart:
+        return {None: Masks(video.truth)}
+    return {int(name): Masks(video.truth / name, of_one=True) for name in _numbers(video)}
 
 
 def _numbers(video: Video) -> Iterator[str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
@@ -443,7 +444,32 @@ class TestWrongInput:
     def test_frames_of_another_size(self, root: Path) -> None:
         for path in (root / "Annotations/480p/car").iterdir():
             Image.open(path).resize((40, 30), Image.Resampling.NEAREST).save(path)
-        self.refused(UnreadableError, "has a mask of 40 x 30 pixels", root)
+        self.refused(
+            UnreadableError, r"00000\.png: expected .*, as the frames have, found 40 x 30", root
+        )
+
+    @pytest.mark.parametrize(
+        ("small", "text"),
+        [(True, "expected .*, as the frames have, found 40 x 30"), (False, "cannot be read as a")],
+    )
+    def test_a_wrong_later_mask_is_known_before_anything_is_tracked(
+        self, small: bool, text: str, root: Path
+    ) -> None:
+        frames: list[int] = []
+
+        class Counted(Progress):
+            def advance(self, count: int, doing: str = "") -> None:
+                frames.append(count)
+
+        path = root / "Annotations/480p/car/00002.png"
+        if small:
+            Image.open(path).resize((40, 30), Image.Resampling.NEAREST).save(path)
+        else:
+            path.write_bytes(b"")
+        text = f"^{re.escape(str(path))}: {text}"
+        kind = UnreadableError if small else RefusedError
+        self.refused(kind, text, root, progress=Counted())
+        assert len(frames) == 1  # all of the video at once, as it has failed
 
     def test_no_first_mask(self, root: Path) -> None:
         (root / "Annotations/480p/car/00000.png").unlink()
