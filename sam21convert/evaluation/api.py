@@ -69,7 +69,8 @@ def score(
         The score of each object, and the total.
 
     Raises:
-        UsageError: If there is no video of a name, or ``report`` exists or lies among the data.
+        UsageError: If there is no video of a name, or ``report`` exists or lies among the data or
+            the masks.
         UnreadableError: If a file is missing, damaged or of the wrong size.
         RefusedError: If the data set is arranged in no known way, or the rules do not allow for
             what the masks hold.
@@ -86,6 +87,7 @@ def score(
     home = None if report is None else expanded(Path(report))
     if home is not None:
         _refuse_data(home, chosen, "the report")
+        _refuse_among_masks(home, folder)
         refuse_file_name(home)
         refuse_existing(home, overwrite=overwrite)
     with pictured(home, overwrite=overwrite) as staging:
@@ -260,6 +262,8 @@ def _refuse_places(
     goes_on = False
     if report is not None:
         _refuse_data(report, videos, "the report")
+        if masks is not None:
+            _refuse_among_masks(report, masks)
         refuse_file_name(report)
         goes_on = refuse_foreign(report, overwrite=overwrite)
     if masks is not None:
@@ -291,6 +295,15 @@ def _refuse_data(kept: Path, videos: Sequence[Video], what: str) -> None:
                 "never changed",
                 hint="give a folder of their own",
             )
+
+
+def _refuse_among_masks(report: Path, masks: Path) -> None:
+    """Refuse to write a report into the folder of the masks, where all else is a video."""
+    if report.resolve().is_relative_to(masks.resolve()):
+        raise UsageError(
+            f"{report}: the report would be written among the masks in {masks}",
+            hint="give a folder of its own",
+        )
 
 
 def _not_public(dataset: Dataset, videos: Sequence[Video]) -> str | None:

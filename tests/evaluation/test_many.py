@@ -397,6 +397,15 @@ class TestAnotherJournal:
         with pytest.raises(UsageError, match="the report would be written among the data"):
             given.evaluate(report=given.root / "Annotations/480p/report")
 
+    def test_among_the_masks(self, given: Given, tmp_path: Path) -> None:
+        text = "the report would be written among the masks"
+        for report in (tmp_path, tmp_path / "report"):
+            with pytest.raises(UsageError, match=text):
+                given.evaluate(report=report, masks=tmp_path)
+            with pytest.raises(UsageError, match=text):
+                sam21convert.score(tmp_path, given.root, report=report, overwrite=True)
+        assert not [*tmp_path.iterdir()]
+
     def test_two_runs_at_a_time(self, given: Given, report: Path) -> None:
         texts: list[str] = []
 

@@ -111,6 +111,21 @@ def test_everything_is_said_in_words_too(both: Evaluation, pictures: Path) -> No
     assert all(given["scope"] in ("row", "col") for given in heads)
 
 
+def test_the_title_names_current_folders_too(
+    both: Evaluation, pictures: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    here = replace(both, checkpoint=Path(), data=Path(".."))
+    html = page(here, pictures)
+    assert f"<title>How well {tmp_path.name} tracks {tmp_path.parent.name}</title>" in html
+
+
+def test_the_page_says_what_has_tracked(both: Evaluation, pictures: Path) -> None:
+    text = page(replace(both, tracked_on=("NVIDIA H100", "cpu, 7 threads")), pictures)
+    assert "NVIDIA H100" in text
+    assert "cpu, 7 threads" in text
+
+
 def test_published_figures_stand_beside_those_of_two_checkpoints(
     both: Evaluation, pictures: Path
 ) -> None:

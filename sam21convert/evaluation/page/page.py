@@ -33,7 +33,7 @@ def page(found: Evaluation, pictures: Path) -> str:
     """
     scored = bool(found.per_object)
     return document(
-        f"How well {_name(found)} tracks {found.data.name}",
+        f"How well {_name(found)} tracks {_name_of(found.data)}",
         _STYLE,
         _answer(found),
         section("J&F beside the published figures", *_figures(found)) if scored else "",
@@ -172,6 +172,7 @@ def _facts(found: Evaluation) -> Markup:
                 ("with", joined(f"{one.backend}, in {one.dtype}, at {one.image_size} pixels"))
             )
         rows += [("sha256", code(digest)) for digest in one.sha256.values()]
+        rows += [("on", breakable(device)) for device in one.tracked_on]
     body = (
         element("tr", element("th", name, scope="row"), element("td", text)) for name, text in rows
     )
@@ -185,7 +186,12 @@ def _source(found: Evaluation) -> Path:
 
 
 def _name(found: Evaluation) -> str:
-    return _source(found).name
+    return _name_of(_source(found))
+
+
+def _name_of(path: Path) -> str:
+    """The name of a file or folder, also of ``.`` and ``..``."""
+    return path.resolve().name if path.name in ("", "..") else path.name
 
 
 def _row(title: str, cells: Sequence[str], cls: str = "") -> Markup:
