@@ -108,6 +108,11 @@ class Evaluation(Report, schema="evaluate/1"):
         other = 0 if self.against is None else self.against.exit_code
         return max(int(below or bool(self.failed)), other)
 
+    @property
+    def run_by(self) -> str:
+        """What stands before the name of the checkpoint if another package has run it."""
+        return "" if self.backend in (None, "truth") else f"{self.backend}:"
+
     def to_dict(self) -> dict[str, Any]:
         """Give the fields as plain data.
 
@@ -146,7 +151,10 @@ class Evaluation(Report, schema="evaluate/1"):
         if self.expected is not None:
             notes += self.expected.shown()
         facts = [
-            ("tracked by" if self.checkpoint else "scored", str(self.checkpoint or self.masks)),
+            (
+                "tracked by" if self.checkpoint else "scored",
+                f"{self.run_by}{self.checkpoint or self.masks}",
+            ),
             *([("masks", str(self.masks))] if self.checkpoint and self.masks else []),
             *([("on", "; ".join(self.tracked_on))] if self.tracked_on else []),
             ("data", f"{self.data} (layout {self.layout})"),

@@ -120,6 +120,15 @@ def test_the_title_names_current_folders_too(
     assert f"<title>How well {tmp_path.name} tracks {tmp_path.parent.name}</title>" in html
 
 
+def test_a_backend_stands_before_its_checkpoint(both: Evaluation, pictures: Path) -> None:
+    assert both.against is not None
+    found = replace(both, against=replace(both.against, checkpoint=both.checkpoint, backend="sam2"))
+    name = str(both.checkpoint)
+    assert f"First: {name}. Second: sam2:{name}." in page(found, pictures)
+    shown = [line.split() for line in str(found).splitlines()]
+    assert [words[-1] for words in shown if words[:1] == ["tracked"]] == [name, f"sam2:{name}"]
+
+
 def test_the_page_says_what_has_tracked(both: Evaluation, pictures: Path) -> None:
     text = page(replace(both, tracked_on=("NVIDIA H100", "cpu, 7 threads")), pictures)
     assert "NVIDIA H100" in text

@@ -186,7 +186,7 @@ def _source(found: Evaluation) -> Path:
 
 
 def _name(found: Evaluation) -> str:
-    return _name_of(_source(found))
+    return f"{found.run_by}{_name_of(_source(found))}"
 
 
 def _name_of(path: Path) -> str:
