@@ -16,7 +16,7 @@ from ..packages import require
 from ..report import SILENT, Progress
 from .datasets import Dataset, Layout, Video, open_dataset
 from .expect import with_expected
-from .folder import PICTURES, pictured, write_page
+from .folder import PICTURES, drop_others, pictured, write_page
 from .journal import Journal, Unwritten, refuse_foreign
 from .masks import Masks
 from .names import Backend, Expectation, Protocol
@@ -104,6 +104,7 @@ def score(
         found = summed_up(dataset.root, task, rows, masks=folder, notes=notes)
         if staging is not None:
             write_page(found, staging)
+            drop_others(found, staging)
     return found
 
 

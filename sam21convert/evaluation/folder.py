@@ -37,8 +37,6 @@ def pictured(folder: Path | None, *, overwrite: bool) -> Iterator[Path | None]:
 def write_page(found: Evaluation, folder: Path) -> None:
     """Write an evaluation as a page and as JSON: both appear complete, or neither does.
 
-    Of the pictures in the folder only those on the page are kept.
-
     Args:
         found: The evaluation.
         folder: The folder, which may hold the pictures of each video.
@@ -53,7 +51,19 @@ def write_page(found: Evaluation, folder: Path) -> None:
         for name, text in texts.items():
             # A path that is not text holds what UTF-8 cannot.
             (staging / name).write_text(text, encoding="utf-8", errors="backslashreplace")
-    shown = worst_videos(found)
+
+
+def drop_others(found: Evaluation, folder: Path) -> None:
+    """Remove the pictures that are not on the page, if no run goes on that may show others.
+
+    Args:
+        found: The evaluation.
+        folder: The folder of the page.
+
+    Raises:
+        OSError: If they cannot be removed.
+    """
+    shown, pictures = worst_videos(found), folder / PICTURES
     for path in pictures.iterdir() if pictures.is_dir() else ():
         if path.name not in shown:
             shutil.rmtree(path)

@@ -263,6 +263,17 @@ class TestAStoppedRun:
         found = given.evaluate(report=tmp_path / "report")
         assert found == replace(given.expected, masks=None)
 
+    def test_pictures_of_videos_that_are_not_asked_for_stay(
+        self, given: Given, tmp_path: Path
+    ) -> None:
+        report = tmp_path / "report"
+        given.evaluate(report=report)
+        pictures = (report / "index.html").read_text().count("image/jpeg")
+        assert pictures == 3 * 3  # of the worst three of four videos
+        given.evaluate(report=report, videos=["cow"])
+        given.evaluate(report=report)
+        assert (report / "index.html").read_text().count("image/jpeg") == pictures
+
     def test_some_videos_first_and_all_later(self, given: Given, tmp_path: Path) -> None:
         report = tmp_path / "report"
         given.evaluate(report=report, videos=["cow"])
