@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -15,9 +15,10 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ..errors import MismatchError
 from ..io.onnx import FP32
-from ..packages import onnxruntime
 from ..report import one_line
 from .graphs import Graph
+from .runtime.sessions import PROVIDERS, Layout
+from .runtime.sessions import Graph as Loaded
 
 BOUND = 1e-5  # of the scale of an output: what a file in float32 keeps with most weights
 MULTIPLE = 10  # of the noise of the model itself, which may be larger than that
@@ -27,24 +28,24 @@ _HINT = "use another version of torch, which writes the file"
 Array = NDArray[np.float32]
 
 
-def session(path: Path) -> Any:
-    """Load a file into onnxruntime, on the CPU.
+@dataclass(frozen=True)
+class Checked:
+    """What files of a graph gave.
 
-    Args:
-        path: The file.
-
-    Returns:
-        An ``onnxruntime.InferenceSession``.
+    Attributes:
+        apart: For each variant the largest difference of an output from the model's, relative to
+            its scale.
+        wanted: What the model gives at the first size.
+        given: What the file of each variant gives there.
     """
-    runtime = onnxruntime()
-    options = runtime.SessionOptions()
-    options.log_severity_level = 4
-    options.enable_mem_pattern = False  # a plan for the next run of the same size takes memory
-    return runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+    apart: dict[str, float]
+    wanted: tuple[Tensor, ...]
+    given: dict[str, tuple[Array, ...]]
 
 
-def check(graph: Graph, files: Mapping[str, Path]) -> dict[str, float]:
-    """Run files at sizes other than those they were traced with.
+def check(graph: Graph, files: Mapping[str, Path]) -> Checked:
+    """Run files at sizes other than those they were traced with, by the driver that users run.
 
     With weights that sharpen attention, rounding alone may move an output further than ``BOUND``.
     So what is further is compared with the noise of the model: how far its own result moves if it
@@ -55,17 +56,20 @@ def check(graph: Graph, files: Mapping[str, Path]) -> dict[str, float]:
         files: The file of each variant.
 
     Returns:
-        For each variant the largest difference of an output from the model's, relative to its
-        scale.
+        How far they are from the model, and what was computed first.
 
     Raises:
         MismatchError: If a file does not run, or the one in float32 computes something else.
+        Sam21ConvertError: If the driver does not load a file.
     """
+    apart, given = dict[str, float](), dict[str, tuple[Array, ...]]()
     with torch.inference_mode():
         wanted = [graph.expected(*inputs) for inputs in _trials(graph)]
-        return {
-            variant: max(_furthest(graph, variant, path, wanted)) for variant, path in files.items()
-        }
+        for variant, path in files.items():
+            runs = [*_run(graph, variant, path, wanted)]
+            apart[variant] = max(furthest for furthest, _ in runs)
+            given[variant] = runs[0][1]
+    return Checked(apart, wanted[0], given)
 
 
 def _trials(graph: Graph) -> Iterator[tuple[Tensor, ...]]:
@@ -75,16 +79,21 @@ def _trials(graph: Graph) -> Iterator[tuple[Tensor, ...]]:
         yield from graph.trials()
 
 
-def _furthest(
+def _run(
     graph: Graph, variant: str, path: Path, expected: Sequence[tuple[Tensor, ...]]
-) -> Iterator[float]:
-    """How far a file is from the model at each size; one file at a time is loaded."""
-    running = session(path)
+) -> Iterator[tuple[float, tuple[Array, ...]]]:
+    """How far a file is from the model at each size, and what it gives."""
+    names = [tuple(one.name for one in side) for side in (graph.inputs, graph.outputs)]
+    loaded = Loaded(path, Layout(*names), None, PROVIDERS)
     for inputs, wanted in zip(_trials(graph), expected, strict=True):
-        apart = _apart(graph, running, path.name, inputs, wanted)
+        given = _given(loaded, path.name, inputs)
+        apart = {
+            one.name: _relative(one.name, own.numpy(), other)
+            for one, own, other in zip(graph.outputs, wanted, given, strict=True)
+        }
         if variant == FP32 and not max(apart.values()) <= BOUND:
             _refuse_more_than_noise(graph, path.name, inputs, wanted, apart)
-        yield max(apart.values())
+        yield max(apart.values()), given
 
 
 def _refuse_more_than_noise(
@@ -126,24 +135,16 @@ def noise_of(graph: Graph, inputs: Sequence[Tensor], wanted: Sequence[Tensor]) -
     }
 
 
-def _apart(
-    graph: Graph, running: Any, name: str, inputs: Sequence[Tensor], wanted: Sequence[Tensor]
-) -> dict[str, float]:
-    """How far each output of a file is from the model's."""
-    given = zip((one.name for one in graph.inputs), inputs, strict=True)
-    outputs = [one.name for one in graph.outputs]
+def _given(loaded: Loaded, name: str, inputs: Sequence[Tensor]) -> tuple[Array, ...]:
+    """The outputs of a file."""
     try:
-        got = running.run(outputs, {name: tensor.numpy() for name, tensor in given})
+        return loaded(*(tensor.numpy() for tensor in inputs))
     except Exception as error:  # onnxruntime raises errors of its own, without a base
         raise MismatchError(
             f"{name}: was written and does not run with inputs of {_sizes(inputs)}: "
             f"{one_line(str(error))[:200]}",
             hint=_HINT,
         ) from error
-    return {
-        output: _relative(output, own.numpy(), other)
-        for output, own, other in zip(outputs, wanted, got, strict=True)
-    }
 
 
 def _relative(output: str, own: Array, other: Array) -> float:

@@ -12,24 +12,23 @@ import gc
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ..config.transformers_folder import IMAGES, side_files
 from ..dialects import HF_IMAGE
 from ..dialects.keymap import covers
 from ..io.onnx import CONFIG_OF_ALL, FOLDER, FP32, REST, VARIANTS, Variant
 from ..io.source import CONFIG
+from ..model.image_predictor import pixels_of
+from ..model.sam2 import SAM2, ImageFeatures
 from ..report import Progress
-from .check import check
+from .check import Checked, check
 from .golden import Apart, Golden, Pixels, measure
 from .graphs import Graph, PromptDecoder, VisionEncoder
+from .runtime.model import Features
 from .video_graphs import VIDEO_GRAPHS
 from .write import export, save
 
 _SHARED = "no_obj_ptr"  # in a graph, and needed outside it: where a given mask is empty
-
-if TYPE_CHECKING:
-    from ..model.sam2 import SAM2
 
 
 @dataclass(frozen=True)
@@ -41,13 +40,29 @@ class ExportedFile:
         variant: How its numbers are stored.
         bytes: Its size.
         apart: The largest difference of an output from the model's, relative to its scale, over
-            all sizes that were tried, with random inputs.
+            all sizes that were tried; the image encoder is given the picture of the example, the
+            others random inputs.
     """
 
     name: str
     variant: str
     bytes: int
     apart: float
+
+
+@dataclass(frozen=True)
+class WrittenGraph:
+    """The files of a graph.
+
+    Attributes:
+        files: What was written, the exact one first.
+        held: Names of the tensors that the graph holds.
+        checked: What the files gave.
+    """
+
+    files: tuple[ExportedFile, ...]
+    held: set[str]
+    checked: Checked
 
 
 @dataclass(frozen=True)
@@ -95,18 +110,21 @@ def write_folder(
         MismatchError: If a graph in float32 computes something else than the model.
     """
     (folder / FOLDER).mkdir()
-    graphs: list[Graph] = [VisionEncoder(model, frames=with_video), PromptDecoder(model)]
-    graphs += [kind(model) for kind in VIDEO_GRAPHS] if with_video else []
-    progress.start("exporting", 2 * len(graphs))
-    files: list[ExportedFile] = []
-    held: set[str] = set()
-    for graph in graphs:
-        own = variants if isinstance(graph, (VisionEncoder, PromptDecoder)) else (FP32,)
-        stem = f"{FOLDER}/{graph.file}"
-        files += write_graph(graph, folder, stem, own, metadata, progress, held)
-    golden = Golden.of(model, picture, point)
+    videos = VIDEO_GRAPHS if with_video else ()
+    progress.start("exporting", 2 * (2 + len(videos)))
+    encoder = VisionEncoder(model, pixels_of(picture, model.image_size), frames=with_video)
+    first = write_graph(encoder, folder, f"{FOLDER}/{encoder.file}", variants, metadata, progress)
+    files, held = [*first.files], {*first.held}
+    for kind in (PromptDecoder, *videos):
+        graph, own = kind(model), variants if kind is PromptDecoder else (FP32,)
+        made = write_graph(graph, folder, f"{FOLDER}/{graph.file}", own, metadata, progress)
+        files += made.files
+        held |= made.held
+    fine, middle, embedding, *_ = first.checked.wanted
+    golden = Golden.of(model, picture, point, ImageFeatures(embedding, (fine, middle)))
     others = (*_settings(model, folder, held, with_video=with_video), *golden.write(folder))
-    return Written(tuple(files), others, tuple(measure(golden, folder, one) for one in variants))
+    apart = [measure(golden, folder, one, Features(*first.checked.given[one])) for one in variants]
+    return Written(tuple(files), others, tuple(apart))
 
 
 def write_graph(
@@ -116,8 +134,7 @@ def write_graph(
     variants: Sequence[Variant],
     metadata: Mapping[str, str],
     progress: Progress,
-    held: set[str],
-) -> Iterator[ExportedFile]:
+) -> WrittenGraph:
     """Write a graph in each variant, and run the files at several sizes.
 
     Args:
@@ -127,10 +144,9 @@ def write_graph(
         variants: Keys of ``VARIANTS``.
         metadata: Where the model comes from.
         progress: Told of two steps.
-        held: Receives the names of the tensors that the graph holds.
 
-    Yields:
-        What was written, the exact one first.
+    Returns:
+        What was written.
 
     Raises:
         MismatchError: If a graph in float32 computes something else than the model.
@@ -140,13 +156,16 @@ def write_graph(
     # The others are made of the exact one by changing it, so that comes first.
     names = {one: f"{stem}{end}.onnx" for one, end in VARIANTS.items() if one in variants}
     files = {variant: folder / name for variant, name in names.items()}
-    held |= _save_all(graph, files, {**metadata, "graph": graph.file})
+    held = _save_all(graph, files, {**metadata, "graph": graph.file})
     gc.collect()  # programs are in circles, and as large as the model
     progress.advance(1, f"running {graph.file}")
-    apart = check(graph, files)
-    for variant, path in files.items():
-        yield ExportedFile(names[variant], variant, path.stat().st_size, apart[variant])
+    checked = check(graph, files)
     progress.advance(1)
+    facts = (
+        ExportedFile(names[one], one, path.stat().st_size, checked.apart[one])
+        for one, path in files.items()
+    )
+    return WrittenGraph(tuple(facts), held, checked)
 
 
 def _save_all(graph: Graph, files: Mapping[str, Path], metadata: Mapping[str, str]) -> set[str]:

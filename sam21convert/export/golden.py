@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ..io.onnx import Variant
-from ..model.image_predictor import pixels_of
 from ..model.run_lengths import encode
-from ..model.sam2 import SAM2
+from ..model.sam2 import SAM2, ImageFeatures
 from .check import Array, relative
 from .runtime import load
+from .runtime.model import Features
 
 Pixels = NDArray[np.uint8]
 
@@ -34,7 +34,6 @@ class Golden:
 
     Attributes:
         picture: ``S x S x 3`` bytes.
-        pixels: The same as the model takes it, ``1 x 3 x S x S``.
         point: x and y in pixels.
         iou: Expected IoU of the three candidates, ``3``.
         logits: ``3 x S/4 x S/4``.
@@ -42,34 +41,32 @@ class Golden:
     """
 
     picture: Pixels
-    pixels: Array
     point: tuple[float, float]
     iou: Array
     logits: Array
     object_score: float
 
     @classmethod
-    def of(cls, model: SAM2, picture: Pixels, point: tuple[float, float]) -> Golden:
+    def of(
+        cls, model: SAM2, picture: Pixels, point: tuple[float, float], features: ImageFeatures
+    ) -> Golden:
         """Compute the example.
 
         Args:
             model: The model, in evaluation mode and float32.
             picture: ``S x S x 3`` bytes.
             point: x and y as shares of the side.
+            features: Those of the picture, by the model.
 
         Returns:
             The example.
         """
         side = model.image_size
         x, y = (float(round(share * side)) for share in point)
-        pixels = pixels_of(picture, side)
         with torch.inference_mode():
-            found = model.predict_masks(
-                model.encode_image(pixels), torch.tensor([[[x, y]]]), torch.ones(1, 1)
-            )
+            found = model.predict_masks(features, torch.tensor([[[x, y]]]), torch.ones(1, 1))
         return cls(
             picture,
-            pixels.numpy(),
             (x, y),
             found.iou[0].numpy(),
             found.logits[0].numpy(),
@@ -120,13 +117,14 @@ class Apart:
     mask_iou: float
 
 
-def measure(golden: Golden, folder: Path, variant: Variant) -> Apart:
-    """Run a variant on the example, by the driver that users run it with.
+def measure(golden: Golden, folder: Path, variant: Variant, features: Features) -> Apart:
+    """Answer the example by a variant, with the driver that users run it with.
 
     Args:
         golden: The example.
         folder: The export, with its settings.
         variant: Which graphs.
+        features: Those of the picture, by the variant's own encoder.
 
     Returns:
         The differences.
@@ -134,7 +132,7 @@ def measure(golden: Golden, folder: Path, variant: Variant) -> Apart:
     model = load(folder, variant=variant)
     point, label = np.array([[golden.point]], np.float32), np.ones((1, 1), np.int64)
     none = np.zeros((0, 4), np.float32)
-    found = model.candidates(model.encode(golden.pixels), point, label, none)
+    found = model.candidates(features, point, label, none)
     logits = found.logits[0]
     return Apart(
         variant,

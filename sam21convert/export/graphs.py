@@ -176,6 +176,8 @@ class VisionEncoder(Graph):
 
     Args:
         model: The model.
+        picture: The image that a file is run with, ``1 x 3 x S x S``. It is that of the example,
+            which needs no second encoding then.
         frames: Whether the features of frames, which have no memory added, are an output as well.
     """
 
@@ -183,9 +185,9 @@ class VisionEncoder(Graph):
     inputs = (Axes("pixel_values", {0: BATCH}),)
     traced, tried = (2,), ((1,),)
 
-    def __init__(self, model: SAM2, *, frames: bool = False) -> None:
+    def __init__(self, model: SAM2, picture: Tensor, *, frames: bool = False) -> None:
         super().__init__(model)
-        self.frames = frames
+        self.picture, self.frames = picture, frames
         self.outputs = (*EMBEDDINGS, *([Axes("frame_embedding", {0: BATCH})] if frames else []))
 
     def forward(self, pixel_values: Tensor) -> tuple[Tensor, ...]:
@@ -200,6 +202,14 @@ class VisionEncoder(Graph):
         """
         found = self.features(pixel_values)
         return found if self.frames else found[:3]
+
+    def trials(self) -> Iterator[tuple[Tensor, ...]]:
+        """Give the picture.
+
+        Yields:
+            One image.
+        """
+        yield (self.picture,)
 
     def _inputs(self, *sizes: int) -> tuple[Tensor, ...]:
         return self.images(*sizes)

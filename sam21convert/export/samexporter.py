@@ -176,5 +176,5 @@ def write_samexporter(
     progress.start("exporting", 2 * len(graphs))
     for graph in graphs:
         stem = f"{name}.{graph.file}"
-        found += write_graph(graph, folder, stem, variants, metadata, progress, set())
+        found += write_graph(graph, folder, stem, variants, metadata, progress).files
     return Written(tuple(found), (), ())

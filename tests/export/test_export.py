@@ -21,11 +21,13 @@ from sam21convert.comparison.backends.onnx import Onnx
 from sam21convert.config.registry import SHIPPED
 from sam21convert.dialects import HF_IMAGE
 from sam21convert.dialects.keymap import covers
-from sam21convert.export.check import BOUND, check, noise_of
-from sam21convert.export.graphs import PromptDecoder
+from sam21convert.export.check import BOUND, check, noise_of, relative
+from sam21convert.export.graphs import PromptDecoder, VisionEncoder
 from sam21convert.export.runtime import OnnxImagePredictor, load
 from sam21convert.io.onnx import read_graph, runnable
 from sam21convert.io.output.atomic import new_folder
+from sam21convert.model.image_predictor import pixels_of
+from sam21convert.prediction.draw import scene
 from sam21convert.workflows.export_onnx import graphs_of
 
 from ..commands.test_commands import run
@@ -88,10 +90,44 @@ class TestWhatIsWritten:
         for one, other in zip(found, (own.iou, own.logits, own.object_score), strict=True):
             assert torch.equal(one[0], other)
 
+    def test_the_example_is_encoded_as_the_model_itself_encodes_it(self, newer: Exported) -> None:
+        pixels = torch.randn(1, 3, newer.model.image_size, newer.model.image_size)
+        with torch.inference_mode():
+            found = VisionEncoder(newer.model, pixels).eval().expected(pixels)
+            own = newer.model.encode_image(pixels)
+        for one, other in zip(found, (*own.high_res, own.embedding), strict=True):
+            assert torch.equal(one, other)
+
+    def test_its_picture_shows_every_tensor_of_the_encoder(self, newer: Exported) -> None:
+        """A file is run with this picture alone, so it must be moved by each of them."""
+        side = newer.model.image_size
+        graph = VisionEncoder(newer.model, pixels_of(scene(side), side), frames=True).eval()
+        (inputs,) = graph.trials()
+        held = read_graph(newer.folder / "onnx" / f"{GRAPHS[0]}.onnx").tensors
+        with torch.inference_mode():
+            before = [one.numpy() for one in graph.expected(*inputs)]
+            for name in held:
+                with changed(newer.model, name):
+                    after = [one.numpy() for one in graph.expected(*inputs)]
+                assert max(map(relative, before, after)) > BOUND, name
+
+    def test_what_is_computed_first_is_kept(self, newer: Exported) -> None:
+        """By the driver, at the size that is tried first; the example is answered from it."""
+        side = newer.model.image_size
+        graph = VisionEncoder(newer.model, pixels_of(scene(side), side), frames=True).eval()
+        files = {"q8": newer.folder / "onnx" / f"{GRAPHS[0]}_quantized.onnx"}
+        found = check(graph, files)
+        own = load(newer.folder, variant="q8").encode(graph.picture.numpy())
+        for given, again in zip(found.given["q8"], own, strict=True):
+            assert again is not None
+            assert np.array_equal(given, again)
+        for wanted, expected in zip(found.wanted, graph.expected(graph.picture), strict=True):
+            assert torch.equal(wanted, expected)
+
     def test_a_file_of_another_model_is_caught(self, newer: Exported) -> None:
         graph = PromptDecoder(newer.model).eval()
         files = {"fp32": newer.folder / "onnx" / f"{GRAPHS[1]}.onnx"}
-        assert check(graph, files)["fp32"] <= BOUND
+        assert check(graph, files).apart["fp32"] <= BOUND
         name = "sam_mask_decoder.iou_prediction_head.layers.2.bias"
         found = pytest.raises(MismatchError, match="iou_scores is .* of its scale")
         with changed(newer.model, name), found:
@@ -106,7 +142,7 @@ class TestNoise:
         monkeypatch.setattr("sam21convert.export.check.BOUND", 1e-9)
         graph = PromptDecoder(newer.model).eval()
         files = {"fp32": newer.folder / "onnx" / f"{GRAPHS[1]}.onnx"}
-        assert 1e-9 < check(graph, files)["fp32"] <= BOUND
+        assert 1e-9 < check(graph, files).apart["fp32"] <= BOUND
         name = "sam_mask_decoder.iou_prediction_head.layers.2.bias"
         with changed(newer.model, name), pytest.raises(MismatchError, match="of its scale"):
             check(graph, files)

@@ -6,6 +6,7 @@ import hashlib
 import re
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,8 @@ from sam21convert.workflows.publish.upload import RemoteState
 
 from ..support.checkpoints import DEBUG
 from ..support.exports import Exported
-from ..support.hub_server import Fault, Hub, LostAnswer
+from ..support.hub_server import Fault, Hub, LostAnswer, Status
+from ..support.hub_server.writing import STARTER
 from ..support.pushing import Commands, running
 from ..workflows.test_repository import card, digest, programs, ran
 
@@ -180,6 +182,30 @@ def test_they_are_pushed_and_verified(commands: Commands, tmp_path: Path) -> Non
     assert "did not write: onnx/vision_encoder.onnx" in refused["error"]
 
 
+def test_a_checkpoint_is_exported_on_the_way(
+    commands: Commands, newer: Exported, tmp_path: Path
+) -> None:
+    """With nothing in place of the export: what arrives runs, and computes what the model does."""
+    weights = tmp_path / "weights"
+    sam21convert.convert(newer.weights, weights, to="hf-image", config=newer.model.config)
+    done = replace(commands, source=weights).push("org/exported", "--with-onnx")
+    assert done["uploaded"], done
+    arrived = tmp_path / "arrived"
+    for name, blob in commands.hub.repo("org/exported").files("main").items():
+        (arrived / name).parent.mkdir(parents=True, exist_ok=True)
+        (arrived / name).write_bytes(blob.read())
+    assert {path.name for path in arrived.glob("onnx/*.onnx")} == {
+        f"{name}{end}.onnx"
+        for name in ("vision_encoder", "prompt_encoder_mask_decoder")
+        for end in ("", "_quantized")
+    }
+    graphs = shutil.copytree(arrived, tmp_path / "graphs")
+    (graphs / "model.safetensors").unlink()
+    assert sam21convert.diff(weights, graphs).ok
+    found = sam21convert.parity(weights, f"onnx:{graphs}", scenarios="point")
+    assert found.ok, found
+
+
 class TestPage:
     SPACE = "org/page"
     ASKED = ("--with-onnx", "--page-space", SPACE, "--page-cdn")
@@ -230,6 +256,35 @@ class TestPage:
             assert (refused["exit_code"], refused["hint"]) == (3, "name another Space")
             assert REPO not in hub.store.repos  # nothing was written before
             shutil.rmtree(hub.store.folder / f"spaces/{self.SPACE}")
+
+    def test_a_first_upload_that_failed_is_repeated(self, commands: Commands, hub: Hub) -> None:
+        """The Space is there then, with the page that the Hub puts into every new one."""
+        hub.inject(Fault("POST", "/api/spaces/*/commit/*", Status(403)))
+        failed = commands.push(REPO, *self.ASKED)
+        hub.heal()
+        space = hub.store.repos[f"spaces/{self.SPACE}"]
+        assert failed["exit_code"] == 3
+        assert {"index.html", "style.css"} < {*space.files("main")}
+        assert len(space.history()) == 1
+
+        done = commands.push(REPO, *self.ASKED)
+        assert (done["uploaded"], done["page"]["uploaded"]) == (False, True)
+        assert done["page"]["changes"]["index.html"] == "changed"
+        there = space.files("main")
+        for name, stated in done["page"]["files"].items():
+            assert there[name].sha256 == stated["sha256"], name
+        assert b"A new Space." in there["README.md"].read()  # a README is never replaced
+
+    @pytest.mark.parametrize("theirs", ["index.html", "style.css", "app.js", "notes.md"])
+    def test_a_new_space_that_someone_has_written_to_is_theirs(
+        self, commands: Commands, hub: Hub, theirs: str
+    ) -> None:
+        space = hub.store.create(self.SPACE, prefix="spaces/", starter=STARTER)
+        space.write({theirs: b"Welcome to your static Space! It is mine."})
+        refused = commands.push(REPO, *self.ASKED)
+        assert "did not write: " in refused["error"]
+        assert "index.html" in refused["error"]
+        assert len(space.history()) == 2
 
     def test_an_answer_that_is_lost_is_asked_for(self, commands: Commands, hub: Hub) -> None:
         hub.inject(Fault("POST", "/api/spaces/*/commit/*", LostAnswer()))

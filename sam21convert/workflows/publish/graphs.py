@@ -7,6 +7,7 @@ reads as well, so that only the folders ``onnx`` and ``golden`` come to it.
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
@@ -20,6 +21,7 @@ from ...report import Progress
 if TYPE_CHECKING:
     from ...comparison.sides import Config
     from ...export.golden import Apart
+    from ...model.sam2 import SAM2
 
 _CONTAINER = "onnx folder"
 _WALL = (0.35, 0.62)  # of the house in the drawn scene, as shares of its side
@@ -83,10 +85,9 @@ def add_graphs(
     """
     import torch
 
-    from ...export.golden import HOME, Golden, measure
+    from ...export.golden import HOME
     from ...export.runtime import load
     from ...model.sam2 import SAM2
-    from ...prediction.draw import scene
     from ...prediction.load import load_onto
 
     model, loading = load_onto(
@@ -105,9 +106,26 @@ def add_graphs(
     progress.start("measuring the graphs", 0)
     sizes = {variant.name: variant.bytes for variant in read_export(export).variants}
     variants: list[Variant] = [one for one in get_args(Variant) if one in sizes]
-    golden = Golden.of(model, scene(model.image_size), _WALL)
-    apart = tuple(measure(golden, folder, one) for one in variants)
-    return Graphs(export, load(folder, variant=variants[0]).has_video, sizes, apart)
+    videos = load(folder, variant=variants[0]).has_video
+    return Graphs(export, videos, sizes, tuple(_measured(model, folder, variants)))
+
+
+def _measured(model: SAM2, folder: Path, variants: Sequence[Variant]) -> Iterator[Apart]:
+    """How far each variant is from the model, on the example."""
+    import torch
+
+    from ...export.golden import Golden, measure
+    from ...export.runtime import load
+    from ...model.image_predictor import pixels_of
+    from ...prediction.draw import scene
+
+    picture = scene(model.image_size)
+    pixels = pixels_of(picture, model.image_size)
+    with torch.inference_mode():
+        golden = Golden.of(model, picture, _WALL, model.encode_image(pixels))
+    for one in variants:
+        features = load(folder, variant=one).encode(pixels.numpy())  # and the encoder is freed
+        yield measure(golden, folder, one, features)
 
 
 def _export(

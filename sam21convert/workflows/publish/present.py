@@ -13,6 +13,7 @@ from ...hub.errors import gave_no_answer
 from .manifest import FileFact
 from .readme import NAME
 from .replace import FileChange, fetched, written_before
+from .starter import starter_page
 from .upload import Kind, RemoteState, fetch_state, own_proposal
 
 
@@ -24,7 +25,8 @@ class Present:
         state: The revision to change; None if there is no such repository.
         proposal: The user's open pull request with the title, if one was asked for.
         readme: Its README.md.
-        ours: The files that this package wrote, which may be replaced.
+        ours: The files that may be replaced: what this package wrote, and the page that the Hub
+            puts into a new Space.
         silence: Why the repository could not be asked, in a dry run.
     """
 
@@ -96,7 +98,10 @@ def ask(
         state, proposal = _present(api, repo_id, revision, title, kind)
         there = Present(state, proposal, _readme(repo_id, state))
         if state is not None and title is None:
-            there = replace(there, ours=written_before(repo_id, state, there.readme))
+            ours = written_before(repo_id, state, there.readme)
+            if kind == "space":
+                ours = {**ours, **starter_page(api, repo_id, state)}
+            there = replace(there, ours=ours)
     except UnreadableError as error:
         if dry_run and gave_no_answer(error):
             return Present(silence=error.message)

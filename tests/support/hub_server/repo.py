@@ -105,7 +105,7 @@ class Objects:
 @dataclass
 class Repo:
     """A model, or a Space with a ``prefix``. Refs are full names, ``refs/heads/main``, with the
-    hash of a commit.
+    hash of a commit. ``starter`` is what the first commit holds besides ``.gitattributes``.
     """
 
     name: str
@@ -113,6 +113,7 @@ class Repo:
     private: bool = False
     gated: bool = False
     prefix: str = ""
+    starter: Mapping[str, bytes] = field(default_factory=dict)
     commits: dict[str, Commit] = field(default_factory=dict)
     refs: dict[str, str] = field(default_factory=dict)
     discussions: list[Discussion] = field(default_factory=list)
@@ -120,8 +121,11 @@ class Repo:
 
     def __post_init__(self) -> None:
         text = attributes(f"*.{suffix}" for suffix in LFS_SUFFIXES)
-        blob = self.objects.blob(self.objects.receive([text.encode()]), lfs=False)
-        first = self._add(None, "initial commit", "", "system", {ATTRIBUTES: blob})
+        files = {
+            name: self.objects.blob(self.objects.receive([content]), lfs=False)
+            for name, content in {ATTRIBUTES: text.encode(), **self.starter}.items()
+        }
+        first = self._add(None, "initial commit", "", "system", files)
         self.refs["refs/heads/main"] = first.id
 
     @property

@@ -29,9 +29,13 @@ class Store:
         private: bool = False,
         gated: bool = False,
         prefix: str = "",
+        starter: Mapping[str, bytes] | None = None,
     ) -> Repo:
-        """A new repository, with these files besides ``.gitattributes``."""
-        repo = Repo(name, Objects(self.folder / prefix / name), private, gated, prefix)
+        """A new repository, with these files besides ``.gitattributes`` and those of ``starter``,
+        which are in its first commit.
+        """
+        objects = Objects(self.folder / prefix / name)
+        repo = Repo(name, objects, private, gated, prefix, starter or {})
         if files:
             repo.write(files)
         self.repos[repo.key] = repo

@@ -12,6 +12,12 @@ from .repo import Blob, Repo, now
 from .store import Store
 
 SPACES = "spaces/"
+# What a new static Space holds, whoever creates it.
+STARTER = {
+    "README.md": b"---\ntitle: Page\nemoji: \xf0\x9f\x90\xa0\nsdk: static\n---\n\nA new Space.\n",
+    "index.html": b"<!doctype html>\n<h1>Welcome to your static Space!</h1>\n",
+    "style.css": b"h1 { font-size: 16px; }\n",
+}
 
 
 def create(store: Store, request: Request) -> Answer:
@@ -27,7 +33,7 @@ def create(store: Store, request: Request) -> Answer:
         said = "You already created this model repo"
         return as_json({"error": said, "url": store.url(name)}, 409)
     private = asked.get("visibility") == "private" or asked.get("private", False)
-    store.create(name, private=private, prefix=prefix)
+    store.create(name, private=private, prefix=prefix, starter=STARTER if space else None)
     return as_json({"url": store.url(prefix + name), "name": name})
 
 
