@@ -117,6 +117,22 @@ class Apart:
     mask_iou: float
 
 
+def encoded(pixels: Array, folder: Path, variant: Variant) -> Features:
+    """Encode a picture by a variant, and free its encoder.
+
+    Args:
+        pixels: ``1 x 3 x S x S``, normalised.
+        folder: The export, with its settings.
+        variant: Which graphs.
+
+    Returns:
+        What prompts are answered from, in memory of its own.
+    """
+    found = load(folder, variant=variant).encode(pixels)
+    # As onnxruntime gives them, they would keep the memory of the encoder.
+    return Features(found.fine.copy(), found.middle.copy(), found.embedding.copy())
+
+
 def measure(golden: Golden, folder: Path, variant: Variant, features: Features) -> Apart:
     """Answer the example by a variant, with the driver that users run it with.
 

@@ -114,8 +114,7 @@ def _measured(model: SAM2, folder: Path, variants: Sequence[Variant]) -> Iterato
     """How far each variant is from the model, on the example."""
     import torch
 
-    from ...export.golden import Golden, measure
-    from ...export.runtime import load
+    from ...export.golden import Golden, encoded, measure
     from ...model.image_predictor import pixels_of
     from ...prediction.draw import scene
 
@@ -124,8 +123,7 @@ def _measured(model: SAM2, folder: Path, variants: Sequence[Variant]) -> Iterato
     with torch.inference_mode():
         golden = Golden.of(model, picture, _WALL, model.encode_image(pixels))
     for one in variants:
-        features = load(folder, variant=one).encode(pixels.numpy())  # and the encoder is freed
-        yield measure(golden, folder, one, features)
+        yield measure(golden, folder, one, encoded(pixels.numpy(), folder, one))
 
 
 def _export(
