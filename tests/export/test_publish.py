@@ -275,7 +275,7 @@ class TestPage:
             assert there[name].sha256 == stated["sha256"], name
         assert b"A new Space." in there["README.md"].read()  # a README is never replaced
 
-    @pytest.mark.parametrize("theirs", ["index.html", "style.css", "app.js", "notes.md"])
+    @pytest.mark.parametrize("theirs", ["index.html", "notes.md"])
     def test_a_new_space_that_someone_has_written_to_is_theirs(
         self, commands: Commands, hub: Hub, theirs: str
     ) -> None:
