@@ -123,7 +123,7 @@ def numbered(folder: Path) -> list[Path]:
     """List the pictures ``<number>.jpg`` or ``.jpeg`` of a folder in the order of their numbers.
 
     Args:
-        folder: The folder; files with other suffixes are ignored.
+        folder: The folder; files with other suffixes, and hidden ones, are ignored.
 
     Returns:
         The paths of the pictures.
@@ -134,7 +134,7 @@ def numbered(folder: Path) -> list[Path]:
     """
     found: dict[int, Path] = {}
     for path in sorted(folder.iterdir()):
-        if path.suffix.lower() not in _FRAME_SUFFIXES:
+        if path.suffix.lower() not in _FRAME_SUFFIXES or path.name.startswith("."):
             continue
         try:
             number = int(path.stem)

@@ -270,7 +270,8 @@ def _refuse_places(
     if masks is not None:
         _refuse_data(masks, videos, "masks")
         refuse_file_name(masks)
-        refuse_existing(masks, overwrite=overwrite or goes_on)
+        if report is None or masks.exists() or masks.parent.resolve() != report.resolve():
+            refuse_existing(masks, overwrite=overwrite or goes_on)
 
 
 def _unscorable(rules: Protocol, videos: Sequence[Video]) -> dict[str, Row]:

@@ -28,7 +28,8 @@ def expected(found: Evaluation, listed_in: Path | None) -> Expected:
     if model is not None and benchmark is not None:
         figure = FIGURES[model.name].get(benchmark.name)
     reasons = [] if benchmark is None else [benchmark.why]
-    reasons = [why, *reasons, _unlike(found, model)]
+    unscored = "nothing was scored" if found.jf is None else ""
+    reasons = [why, *reasons, unscored, _unlike(found, model)]
     whole = not why and found.jf is not None and figure is not None
     off = None if benchmark is None else benchmark.off
     return Expected(
@@ -85,9 +86,10 @@ def _benchmark(found: Evaluation, listed_in: Path | None) -> tuple[Benchmark | N
         found.jf is not None and one.objects not in (None, found.objects)
     ):
         objects = f" and {counted(one.objects, 'object')}" if one.objects else ""
+        here = f" and {counted(found.objects, 'object')}" if found.objects else ""
         return one, (
             f"{one.name} has {counted(one.videos, 'video')}{objects}, and here are "
-            f"{counted(found.videos, 'video')} and {counted(found.objects, 'object')}"
+            f"{counted(found.videos, 'video')}{here}"
         )
     return one, ""
 

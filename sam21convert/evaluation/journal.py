@@ -152,7 +152,10 @@ def _alone(path: Path) -> Iterator[None]:
         yield
         return
     except BlockingIOError as error:
-        raise UsageError(f"{path}: another evaluation is writing it") from error
+        raise UsageError(
+            f"{path}: another evaluation is writing it",
+            hint="wait until it is done, or give another folder",
+        ) from error
     try:
         yield
     finally:

@@ -71,7 +71,7 @@ class Masks:
     of_one: bool = False
 
     def names(self) -> list[str]:
-        """List the frames that have a mask.
+        """List the frames that have a mask; hidden files, such as those of macOS, are none.
 
         Returns:
             Their names, without ``.png``, sorted as text.
@@ -81,7 +81,11 @@ class Masks:
         """
         if not self.folder.is_dir():
             raise not_a_folder(self.folder)
-        return sorted(path.stem for path in self.folder.iterdir() if path.suffix == ".png")
+        return sorted(
+            path.stem
+            for path in self.folder.iterdir()
+            if path.suffix == ".png" and not path.name.startswith(".")
+        )
 
     def read(self, name: str, shape: tuple[int, ...] | None = None) -> Ids:
         """Read the mask of a frame.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -97,9 +97,11 @@ def in_place(
         the journal, or what takes its place.
     """
     if report is not None:
-        with open_journal(report, key_of(dataset, task), overwrite=overwrite) as journal:
+        with ExitStack() as stack:
+            opened = open_journal(report, key_of(dataset, task), overwrite=overwrite)
+            journal = stack.enter_context(opened)
             if task.masks is not None:
-                task.masks.mkdir(exist_ok=True)
+                stack.enter_context(_folder(task.masks))
                 for name in [*journal.rows]:  # whose masks may have been taken away
                     if not all(place.is_dir() for place in task.places(name)):
                         del journal.rows[name]
@@ -109,6 +111,19 @@ def in_place(
             yield replace(task, masks=staging), Unwritten()
     else:
         yield task, Unwritten()
+
+
+@contextmanager
+def _folder(path: Path) -> Iterator[None]:
+    """Have a folder; one that was made for it goes again if nothing is put into it."""
+    made = not path.exists()
+    path.mkdir(exist_ok=True)
+    try:
+        yield
+    finally:
+        if made:
+            with suppress(OSError):  # it is not empty
+                path.rmdir()
 
 
 def _sweep(task: Task, videos: Sequence[Video]) -> None:

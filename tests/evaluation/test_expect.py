@@ -71,6 +71,11 @@ def test_the_whole_of_a_benchmark(jf: float, ok: bool, text: str) -> None:
     assert replace(WHOLE, jf=jf, expected=found).exit_code == (0 if ok else 1)
 
 
+def test_what_was_not_scored_is_not_compared() -> None:
+    found = expected(replace(WHOLE, jf=None, j=None, f=None, objects=0), LIST)
+    assert (found.ok, found.apart, found.why) == (True, None, "nothing was scored")
+
+
 def test_the_document_shows_the_same_figures() -> None:
     lines = (ROOT / "docs" / "evaluation.md").read_text().splitlines()
     rows = [[cell.strip(" `") for cell in line.split("|")[1:-1]] for line in lines]

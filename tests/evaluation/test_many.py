@@ -224,7 +224,7 @@ class TestAStoppedRun:
             given.evaluate(**options, jobs=jobs, progress=At(5 + 5 + 1, stop))
         done = videos_in(report)
         assert 0 < len(done) < len(LENGTHS)
-        there = {path.name: len([*path.iterdir()]) for path in kept.iterdir()}
+        there = {path.name: len([*path.iterdir()]) for path in kept.glob("*")}
         assert {*there} >= {*done} - {BROKEN}
         assert there == {name: LENGTHS[name] for name in there}  # each appears whole
         before = {path: path.stat().st_mtime_ns for path in kept.rglob("*.png")}
@@ -428,11 +428,19 @@ class TestAnotherJournal:
         given.evaluate(report=report, progress=At(2, second))
         assert texts == [f"{report / JOURNAL}: another evaluation is writing it"]
 
+    def test_masks_within_the_report(self, given: Given, tmp_path: Path) -> None:
+        report = tmp_path / "report"
+        found = given.evaluate(report=report, masks=report / "masks", videos=["ant"])
+        assert found.masks == report / "masks"
+        assert (report / "masks/ant/00003.png").exists()
+        assert (report / "index.html").exists()
+
     def test_nothing_is_left_if_the_model_cannot_be_loaded(
         self, given: Given, tmp_path: Path
     ) -> None:
-        image = tmp_path / "image"
+        image, report = tmp_path / "image", tmp_path / "report"
         sam21convert.convert(given.model, image, to="hf-image")
-        with pytest.raises(RefusedError):
-            sam21convert.evaluate(image, given.root, report=tmp_path / "report")
-        assert [path.name for path in tmp_path.iterdir()] == ["image"]
+        for masks in (None, report / "masks", tmp_path / "masks"):
+            with pytest.raises(RefusedError):
+                sam21convert.evaluate(image, given.root, report=report, masks=masks)
+            assert [path.name for path in tmp_path.iterdir()] == ["image"]

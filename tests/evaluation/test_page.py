@@ -216,3 +216,17 @@ def test_charts_stay_small_and_keep_the_lowest() -> None:
     assert "<span>0</span>" in steps([5.0, 10.0], "all above")
     assert "<span>+2.0</span><span>-5.0</span>" in steps([-5.0, 0.0, 2.0], "both ways")
     assert steps([0.0, 0.0], "nothing")  # no range to divide by
+
+
+def test_two_of_one_name_are_told_apart(both: Evaluation, pictures: Path) -> None:
+    assert both.against is not None
+    runs = [Path("runs") / number / "checkpoint.pt" for number in ("1", "2")]
+    second = replace(both.against, checkpoint=runs[1])
+    shown = Document(page(replace(both, checkpoint=runs[0], against=second), pictures)).text
+    assert f"First: {runs[0]}. Second: {runs[1]}." in shown
+
+
+def test_published_figures_are_announced_where_there_are_any(both: Evaluation) -> None:
+    alone = replace(both, against=None, paired=None)
+    for found, announced in ((alone, True), (replace(alone, model=None, expected=None), False)):
+        assert ("beside the published figures" in page(found, Path("none"))) is announced

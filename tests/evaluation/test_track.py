@@ -479,6 +479,15 @@ class TestWrongInput:
         (root / "JPEGImages/480p/car/00002.jpg").unlink()
         self.refused(MissingFileError, "has a mask of frame 00002, which is not in", root)
 
+    def test_hidden_files_are_no_frames_and_no_masks(self, root: Path) -> None:
+        """As macOS leaves them beside each file on other disks."""
+        model = root.parent / "model.pt"
+        sam21convert.sample(model, DEBUG[0])
+        before = sam21convert.evaluate(model, root)
+        for path in root.rglob("0*.*g"):
+            path.with_name(f"._{path.name}").write_bytes(b"attributes")
+        assert sam21convert.evaluate(model, root) == before
+
     def test_two_folders_of_one_number(self, tmp_path: Path) -> None:
         root = data(tmp_path / "DATA", "sav")
         objects = root / "Annotations_6fps/car"

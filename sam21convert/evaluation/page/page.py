@@ -33,10 +33,10 @@ def page(found: Evaluation, pictures: Path) -> str:
     """
     scored = bool(found.per_object)
     return document(
-        f"How well {_name(found)} tracks {_name_of(found.data)}",
+        f"How well {_named(found)[0][1]} tracks {_name_of(found.data)}",
         _STYLE,
         _answer(found),
-        section("J&F beside the published figures", *_figures(found)) if scored else "",
+        section(_figures_title(found), *_figures(found)) if scored else "",
         section(_title(found), *_objects(found)) if scored else "",
         section("The worst videos", _key(found), *videos(found, pictures)) if scored else "",
         section("What was done", _facts(found), lines(map(breakable, found.notes))),
@@ -53,7 +53,7 @@ def _answer(found: Evaluation) -> Markup:
     remarks = lines(breakable(text) for text in [*expected, *failed])
     good = found.exit_code == 0
     if found.paired is not None and found.against is not None:
-        first, second = _name(found), _name(found.against)
+        (_, first), (_, second) = _named(found)
         said = element("p", *_difference(found.paired), f" First: {first}. Second: {second}.")
         same = found.paired.identical
         text = "Identical masks" if same else f"J&F {found.paired.jf:+.2f}"
@@ -76,15 +76,20 @@ def _difference(paired: Paired) -> Iterator[str]:
         yield f" The mean difference lies between {low:+.2f} and {high:+.2f} with 95 % confidence."
 
 
+def _figures_title(found: Evaluation) -> str:
+    published = any(published_of(one) for one, _ in _named(found))
+    return "J&F beside the published figures" if published else "J&F"
+
+
 def _figures(found: Evaluation) -> Iterator[Markup]:
     """J&F, J and F of each checkpoint, and the published figures of models of that size."""
     names = list(next(iter(FIGURES.values())))
     head = ["", "J&F", "J", "F", *names]
     rows = []
-    for one in filter(None, (found, found.against)):
+    for one, name in _named(found):
         here = [f"{value:.1f}" for value in (one.jf, one.j, one.f) if value is not None]
-        rows.append(_row(breakable(_name(one)), [*here, *("" for _ in names)]))
-    models = [published_of(one) for one in (found, found.against) if one is not None]
+        rows.append(_row(breakable(name), [*here, *("" for _ in names)]))
+    models = [published_of(one) for one, _ in _named(found)]
     published = dict.fromkeys(one.name for one in models if one is not None)
     for name in published:
         figures = [f"{FIGURES[name][of]:.1f}" for of in names]
@@ -98,8 +103,8 @@ def _figures(found: Evaluation) -> Iterator[Markup]:
         element("a", "the README of SAM 2", href=SOURCE),
         ". They compare only with J&F of the whole of that benchmark.",
     )
-    asked = [(one, one.expected) for one in filter(None, (found, found.against))]
-    answers = [f"{_name(one)}: {of.answer}" for one, of in asked if of is not None]
+    asked = [(name, one.expected) for one, name in _named(found)]
+    answers = [f"{name}: {of.answer}" for name, of in asked if of is not None]
     notes = dict.fromkeys(note for _, of in asked if of is not None for note in of.notes)
     yield lines(map(breakable, [*answers, *notes]))
 
@@ -149,13 +154,14 @@ def _range(values: Sequence[float]) -> str:
 def _key(found: Evaluation) -> Markup:
     if found.against is None:
         return element("p", "Those with the lowest J&F.")
+    (_, first), (_, second) = _named(found)
     return element(
         "p",
         "Those that lost most, or have the lowest J&F. ",
         element("b", "First", cls="first"),
-        f": {_name(found)}, an unbroken line. ",
+        f": {first}, an unbroken line. ",
         element("b", "Second", cls="second"),
-        f": {_name(found.against)}, a dashed line.",
+        f": {second}, a dashed line.",
         cls="key",
     )
 
@@ -185,8 +191,13 @@ def _source(found: Evaluation) -> Path:
     return source
 
 
-def _name(found: Evaluation) -> str:
-    return f"{found.run_by}{_name_of(_source(found))}"
+def _named(found: Evaluation) -> list[tuple[Evaluation, str]]:
+    """Each checkpoint with a name that tells it from the other."""
+    sides = [one for one in (found, found.against) if one is not None]
+    names = [f"{one.run_by}{_name_of(_source(one))}" for one in sides]
+    if len({*names}) < len(names):
+        names = [f"{one.run_by}{_source(one)}" for one in sides]
+    return [*zip(sides, names, strict=True)]
 
 
 def _name_of(path: Path) -> str:
