@@ -109,6 +109,11 @@ def earlier(passed: PassedCase, first: str | None) -> list[str]:
     return [name for name in passed.other if rank(kind(name)) < rank(first)]
 
 
+# Attention heeds no order: with these two swapped, the tokens of masks change by rounding at most,
+# and on some processors not at all. What is read off the two themselves does.
+TOKENS = ("sam_mask_decoder.iou_token.weight", "sam_mask_decoder.obj_score_token.weight")
+
+
 @cache
 def loaded(name: str) -> Subject:
     return Subject(name)
@@ -155,8 +160,11 @@ def test_two_tensors_of_the_same_shape_swapped(name: str) -> None:
             this: subject.truth.tensor(that).clone(),
             that: subject.truth.tensor(this).clone(),
         }
+        first = {expected(subject, this, that)}
+        if (this, that) == TOKENS:
+            first.add("decoder.iou")
         with subject.holding(swapped):
-            assert subject.first(this, that) == expected(subject, this, that), (this, that)
+            assert subject.first(this, that) in first, (this, that)
             texts = [text for text, _ in subject.diagnosis()]
         assert f"two tensors are swapped: {this} and {that}" in texts
 
