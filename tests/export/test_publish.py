@@ -182,6 +182,7 @@ def test_they_are_pushed_and_verified(commands: Commands, tmp_path: Path) -> Non
     assert "did not write: onnx/vision_encoder.onnx" in refused["error"]
 
 
+@pytest.mark.slow
 def test_a_checkpoint_is_exported_on_the_way(
     commands: Commands, newer: Exported, tmp_path: Path
 ) -> None:
