@@ -114,7 +114,7 @@ def evaluate(
         raise UsageError(
             f"{data}: expected one or two checkpoints before the data set, found "
             f"{len(checkpoints)}",
-            hint="sam21convert evaluate CHECKPOINT DATA; of more than two, each pair by itself",
+            hint=f"sam21convert evaluate --score MASKS {shlex.quote(data)} scores masks alone",
         )
     against = checkpoints[1] if len(checkpoints) == 2 else None
     return api.evaluate(checkpoints[0], data, against=against, **options, **tracking)
