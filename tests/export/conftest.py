@@ -32,7 +32,12 @@ def exports(tmp_path_factory: pytest.TempPathFactory) -> Any:
     return cache(lambda name: support.exported(name, home))
 
 
-@pytest.fixture(params=[DEBUG, DEBUG_20], ids=["2.1", "2.0"])
+@pytest.fixture(
+    params=[
+        pytest.param(DEBUG, id="2.1"),
+        pytest.param(DEBUG_20, id="2.0", marks=pytest.mark.slow),  # an export takes a minute
+    ]
+)
 def both(request: pytest.FixtureRequest, exports: Any) -> Exported:
     """An export of each generation."""
     found: Exported = exports(request.param)
