@@ -128,7 +128,41 @@ def stream_frames(folder: Path, image_size: int, device: torch.device) -> Frames
     return Frames(streamed, streamed.height, streamed.width)
 
 
-class StreamedImages:
+class _FolderImages:
+    """Pictures of a folder as frames.
+
+    Args:
+        paths: The pictures, in the order of the frames.
+        image_size: Side of the model's input, in pixels.
+        device: Where the frames go.
+    """
+
+    computed_in = torch.float32
+    height: int
+    width: int
+
+    def __init__(self, paths: Sequence[Path], image_size: int, device: torch.device) -> None:
+        self._paths, self._image_size, self._device = paths, image_size, device
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    def _first(self) -> Tensor:
+        """Read the first picture, whose size all others must have."""
+        first = read_square(self._paths[0], self._image_size)
+        self.height, self.width = first.height, first.width
+        return self._finished(first)
+
+    def _read(self, number: int) -> Tensor:
+        square = read_square(self._paths[number], self._image_size)
+        square.expect_size(self.height, self.width)
+        return self._finished(square)
+
+    def _finished(self, square: Square) -> Tensor:
+        return _normalised(square.pixels, self.computed_in).to(self._device)
+
+
+class StreamedImages(_FolderImages):
     """Pictures of a folder, each read when it is asked for; the last one is kept.
 
     Args:
@@ -141,27 +175,17 @@ class StreamedImages:
     """
 
     def __init__(self, paths: Sequence[Path], image_size: int, device: torch.device) -> None:
-        self._paths, self._image_size, self._device = paths, image_size, device
-        first = read_square(paths[0], image_size)
-        self.height, self.width = first.height, first.width
-        self._last = 0, self._finished(first)
-
-    def __len__(self) -> int:
-        return len(self._paths)
+        super().__init__(paths, image_size, device)
+        self._last = 0, self._first()
 
     def __getitem__(self, number: int) -> Tensor:
         """Get a frame by its number, ``3 x S x S``."""
         if self._last[0] != number:
-            square = read_square(self._paths[number], self._image_size)
-            square.expect_size(self.height, self.width)
-            self._last = number, self._finished(square)
+            self._last = number, self._read(number)
         return self._last[1]
 
-    def _finished(self, square: Square) -> Tensor:
-        return _normalised(square.pixels, torch.float32).to(self._device)
 
-
-class LazyImages:
+class LazyImages(_FolderImages):
     """Pictures of a folder, read by a thread in order, or earlier when they are asked for.
 
     After the thread has failed, every access raises a ValueError that says why.
@@ -175,21 +199,19 @@ class LazyImages:
         ValueError: If the first picture cannot be read.
     """
 
+    # The official loader computes in float64 here, but in float32 if it reads all at once.
+    computed_in = torch.float64
+
     def __init__(self, paths: Sequence[Path], image_size: int, device: torch.device) -> None:
-        self._paths, self._image_size, self._device = paths, image_size, device
+        super().__init__(paths, image_size, device)
         self._images: list[Tensor | None] = [None] * len(paths)
         self._failure: Exception | None = None
-        first = read_square(paths[0], image_size)
-        self.height, self.width = first.height, first.width
-        self._images[0] = self._finished(first)
+        self._images[0] = self._first()
         stop = Event()
         thread = Thread(target=partial(self._read_all, stop), daemon=True)
         # Python would crash at exit if the thread were killed inside torch while still reading.
         finalize(self, _end, stop, thread)
         thread.start()
-
-    def __len__(self) -> int:
-        return len(self._paths)
 
     def __getitem__(self, number: int) -> Tensor:
         """Get a frame by its number, ``3 x S x S``."""
@@ -197,14 +219,8 @@ class LazyImages:
             raise ValueError(str(self._failure)) from self._failure
         image = self._images[number]
         if image is None:
-            square = read_square(self._paths[number], self._image_size)
-            square.expect_size(self.height, self.width)
-            image = self._images[number] = self._finished(square)
+            image = self._images[number] = self._read(number)
         return image
-
-    def _finished(self, square: Square) -> Tensor:
-        # The official loader computes in float64 here, but in float32 if it reads all at once.
-        return _normalised(square.pixels, torch.float64).to(self._device)
 
     def _read_all(self, stop: Event) -> None:
         try:

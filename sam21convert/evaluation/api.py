@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from ..config.load import load_config
 from ..errors import RefusedError, Sam21ConvertError, UsageError
 from ..io.nearby import expanded, not_a_folder
-from ..io.output.atomic import refuse_existing
+from ..io.output.atomic import new_folder, refuse_existing
 from ..io.output.folders import refuse_file_name
 from ..io.tensor import DType
 from ..model.config import ModelConfig
@@ -16,7 +17,7 @@ from ..packages import require
 from ..report import SILENT, Progress
 from .datasets import Dataset, Layout, Video, open_dataset
 from .expect import with_expected
-from .folder import PICTURES, drop_others, pictured, write_page
+from .folder import PICTURES, drop_others, write_page
 from .journal import Journal, Unwritten, refuse_foreign
 from .masks import Masks
 from .names import Backend, Expectation, Protocol
@@ -86,11 +87,9 @@ def score(
     chosen, rules = dataset.chosen(videos), protocol or _RULES_OF[dataset.layout]
     home = None if report is None else expanded(Path(report))
     if home is not None:
-        _refuse_data(home, chosen, "the report")
-        _refuse_among_masks(home, folder)
-        refuse_file_name(home)
+        _refuse_report_at(home, folder, chosen)
         refuse_existing(home, overwrite=overwrite)
-    with pictured(home, overwrite=overwrite) as staging:
+    with _staged(home, overwrite=overwrite) as staging:
         pictures = None if staging is None else staging / PICTURES
         task = Task(dataset.layout, rules, masks=folder, pictures=pictures)
         progress.start("scoring", len(chosen))
@@ -222,6 +221,11 @@ def evaluate(
         return found
 
 
+def _staged(folder: Path | None, *, overwrite: bool) -> AbstractContextManager[Path | None]:
+    """A folder under its temporary name until all is done; None for none."""
+    return nullcontext() if folder is None else new_folder(folder, overwrite=overwrite)
+
+
 def _carried_out(
     task: Task,
     videos: Sequence[Video],
@@ -262,10 +266,7 @@ def _refuse_places(
     """Refuse to write where something is, or among the data."""
     goes_on = False
     if report is not None:
-        _refuse_data(report, videos, "the report")
-        if masks is not None:
-            _refuse_among_masks(report, masks)
-        refuse_file_name(report)
+        _refuse_report_at(report, masks, videos)
         goes_on = refuse_foreign(report, overwrite=overwrite)
     if masks is not None:
         _refuse_data(masks, videos, "masks")
@@ -299,13 +300,15 @@ def _refuse_data(kept: Path, videos: Sequence[Video], what: str) -> None:
             )
 
 
-def _refuse_among_masks(report: Path, masks: Path) -> None:
-    """Refuse to write a report into the folder of the masks, where all else is a video."""
-    if report.resolve().is_relative_to(masks.resolve()):
+def _refuse_report_at(report: Path, masks: Path | None, videos: Sequence[Video]) -> None:
+    """Refuse to write a report among the data, or among masks, where all else is a video."""
+    _refuse_data(report, videos, "the report")
+    if masks is not None and report.resolve().is_relative_to(masks.resolve()):
         raise UsageError(
             f"{report}: the report would be written among the masks in {masks}",
             hint="give a folder of its own",
         )
+    refuse_file_name(report)
 
 
 def _not_public(dataset: Dataset, videos: Sequence[Video]) -> str | None:

@@ -106,8 +106,7 @@ class _Actor:
         except self._ray.exceptions.RayTaskError as error:
             raise error.as_instanceof_cause() from error
         except self._ray.exceptions.RayError as error:
-            said = one_line(str(error).strip().split("\n")[0])[:_SHOWN]
-            return Lost(f"was lost: {said}")
+            return Lost(f"was lost: {_said(error)}")
         return answer
 
 
@@ -168,9 +167,8 @@ def connected(address: str) -> Iterator[None]:
             signal.signal(signal.SIGTERM, before)
             signal.raise_signal(signal.SIGTERM)
     except Exception as error:  # what Ray raises depends on how far it comes
-        said = one_line(str(error).strip().split("\n")[0])[:_SHOWN]
         raise RefusedError(
-            f"{address}: cannot connect to a Ray cluster: {said}",
+            f"{address}: cannot connect to a Ray cluster: {_said(error)}",
             hint="ray start --head starts one; the address local is one that ends with this run",
         ) from error
     finally:
@@ -180,6 +178,11 @@ def connected(address: str) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _said(error: Exception) -> str:
+    """The first line of what Ray says, which is followed by stacks of its processes."""
+    return one_line(str(error).strip().split("\n")[0])[:_SHOWN]
 
 
 def _refuse_absent(address: str) -> None:

@@ -3,35 +3,15 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-from ..io.output.atomic import new_files, new_folder
+from ..io.output.atomic import new_files
 from .page.page import page
 from .page.videos import worst_videos
 from .report import Evaluation
 
 PICTURES = "frames"  # the folder for pictures of the worst frame of each video
 PAGE, DATA = "index.html", "report.json"
-
-
-@contextmanager
-def pictured(folder: Path | None, *, overwrite: bool) -> Iterator[Path | None]:
-    """A folder that takes its place when all is done.
-
-    Args:
-        folder: The folder; None for none.
-        overwrite: Whether it may exist and hold anything.
-
-    Yields:
-        The folder under its temporary name; None for none.
-    """
-    if folder is None:
-        yield None
-        return
-    with new_folder(folder, overwrite=overwrite) as staging:
-        yield staging
 
 
 def write_page(found: Evaluation, folder: Path) -> None:
