@@ -17,7 +17,7 @@ import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from importlib import import_module, metadata
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -145,6 +145,8 @@ def version(package: str) -> str:
     Returns:
         The version; an empty string when it is not installed.
     """
+    from importlib import metadata
+
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
@@ -251,6 +253,8 @@ def _wanted(extra: str) -> str:
 
 def _origin() -> dict[str, Any]:
     """Where pip took this package from (PEP 610); nothing for an index."""
+    from importlib import metadata
+
     try:
         text = metadata.distribution("sam21convert").read_text("direct_url.json")
     except metadata.PackageNotFoundError:

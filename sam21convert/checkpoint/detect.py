@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from ..config.registry import SHIPPED, Shipped
 from ..dialects import DIALECTS, MLX
@@ -12,7 +12,7 @@ from ..errors import RefusedError
 from ..io.open import Source
 from ..io.tensor import TensorRef
 from ..model.config import Generation
-from .parts import known, names_of, namings
+from .parts import folded, known, names_of, namings
 from .state_dict import ANCHORS, Unwrapped
 
 # Tensors beside those in which the generations differ, and further ones of the memory.
@@ -38,8 +38,8 @@ def dialect_of(found: Unwrapped, source: Source) -> Dialect | None:
     """
     if not found.is_known:
         return None
-    naming = max(namings(DIALECTS), key=lambda dialect: known(found.tensors, dialect))
-    named = [d for d in DIALECTS if names_of(d) <= names_of(naming)]
+    naming = _naming_of(found.tensors)
+    named = [d for d in DIALECTS if _shares_names(d, naming)]
     fitting = [d for d in named if _has_layout(d, found.tensors)] or named
     layouts = [dict(d.metadata).get("layout") for d in fitting]
     recorded = source.metadata.get("layout")
@@ -56,6 +56,25 @@ def dialect_of(found: Unwrapped, source: Source) -> Dialect | None:
         if memory == {None} or any(name in found.tensors for name in memory):
             return dialect
     return fitting[0]
+
+
+def _shares_names(dialect: Dialect, naming: Dialect) -> bool:
+    """Whether all names of a dialect are names of another, too."""
+    anchor = next(name for each in ANCHORS if (name := target_name(dialect, each)) is not None)
+    # Most are told apart by one name, before all of theirs are worked out.
+    return folded(anchor) in names_of(naming) and names_of(dialect) <= names_of(naming)
+
+
+def _naming_of(names: Collection[str]) -> Dialect:
+    """The first dialect that has all of these names, or most of them."""
+    most, best = -1, DIALECTS[0]
+    for dialect in namings(DIALECTS):
+        count = known(names, dialect)
+        if count > most:
+            most, best = count, dialect
+        if count == len(names):
+            break
+    return best
 
 
 def size_of(

@@ -301,8 +301,8 @@ def _holds(template: str, names: Iterable[str]) -> bool:
 
 def _matching(template: str, names: Iterable[str]) -> Iterator[str]:
     """The names that end with the template; a search for a part of it is much faster."""
-    part, pattern = template.partition("{i}")[0], _pattern(template)
-    return (name for name in names if part in name and pattern.search(name))
+    part = template.partition("{i}")[0]
+    return (name for name in names if part in name and _pattern(template).search(name))
 
 
 @cache

@@ -421,13 +421,14 @@ def _with_notes(checkpoint: Checkpoint, *notes: str) -> Checkpoint:
 
 def _unread(checkpoint: Checkpoint) -> Iterator[str]:
     """Name the configs beside a file that may be its own, though nothing says so."""
-    assumed, file = checkpoint.model_config, checkpoint.source.path
-    if assumed is None or checkpoint.dialect is TIMM or isinstance(file, HubPath):
+    file = checkpoint.source.path
+    if checkpoint.dialect is TIMM or isinstance(file, HubPath):
         return
     for path, config in configs_of_others(file):
+        assumed = checkpoint.model_config  # read only where there is another to compare it with
         fit = _with_config(checkpoint, config, path.name).fit
         fits = fit is not None and fit.faults == len(fit.missing)
-        if fits and config != replace(assumed, generation=config.generation):
+        if fits and assumed and config != replace(assumed, generation=config.generation):
             why = "other checkpoints are there" if path.name == CONFIG else "it has another name"
             option = f"`config={shlex.quote(str(path))}`"
             yield f"{path.name} beside it was not read, as {why}: {option}"

@@ -8,7 +8,7 @@ tell the dialect and the part, and so the names that the tensors have in a whole
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
 
@@ -202,21 +202,21 @@ def known(names: Iterable[str], dialect: Dialect) -> int:
     return sum(folded(name) in own for name in names)
 
 
-@cache
-def namings(dialects: tuple[Dialect, ...]) -> tuple[Dialect, ...]:
+def namings(dialects: Iterable[Dialect]) -> Iterator[Dialect]:
     """Choose the dialects that stand for all.
 
     Args:
         dialects: dialects, of which some have the same names, or a part of another's.
 
-    Returns:
-        Those that have names of their own.
+    Yields:
+        Those that have names of their own. The names of a dialect are worked out when it is its
+        turn, so whoever has found what is looked for should stop.
     """
     found: list[Dialect] = []
     for dialect in dialects:
         if not any(names_of(dialect) <= names_of(other) for other in found):
             found.append(dialect)
-    return tuple(found)
+            yield dialect
 
 
 def parts_alone(names: Iterable[str], dialects: tuple[Dialect, ...]) -> list[Placed]:

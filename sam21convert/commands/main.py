@@ -15,26 +15,11 @@ from click.exceptions import NoArgsIsHelpError
 from .._version import __version__
 from ..errors import printable
 from ..report import head
-from .batch import batch
-from .convert import convert
-from .demo import demo
-from .diff import diff
 from .ending import end_with_fault, end_without_output, say
-from .evaluate import evaluate
-from .inspect import inspect
-from .list import list_published
+from .lazily import Lazily
 from .names import Commands
-from .page import page
-from .parity import parity
-from .predict import predict
-from .pull import pull
-from .push import push
-from .safety import safety
-from .sample import sample
 from .screen import failure, show
-from .selftest import selftest
 from .signals import Stopped
-from .validate import validate
 
 _EPILOG = """\b
 Exit codes, the same for every command:
@@ -155,31 +140,36 @@ def _printing() -> Iterator[None]:
         end_without_output(error)
 
 
-@click.group(cls=Program, epilog=_EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
+# Where each command is. Only what is asked for is imported, which for many is most of their time.
+_COMMANDS = {
+    "inspect": "inspect.inspect",
+    "safety": "safety.safety",
+    "validate": "validate.validate",
+    "convert": "convert.convert",
+    "diff": "diff.diff",
+    "batch": "batch.batch",
+    "evaluate": "evaluate.evaluate",
+    "parity": "parity.parity",
+    "predict": "predict.predict",
+    "pull": "pull.pull",
+    "push": "push.push",
+    "page": "page.page",
+    "list": "list.list_published",
+    "sample": "sample.sample",
+    "demo": "demo.demo",
+    "selftest": "selftest.selftest",
+}
+
+
+@click.group(
+    cls=Program,
+    commands=Lazily(_COMMANDS),
+    epilog=_EPILOG,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 @click.version_option(__version__, "-V", "--version")
 def main() -> None:
     """Convert SAM 2 and SAM 2.1 checkpoints between all their formats.
 
     No code in a checkpoint is ever run: pickles are parsed, not executed.
     """
-
-
-for command in (
-    inspect,
-    safety,
-    validate,
-    convert,
-    diff,
-    batch,
-    evaluate,
-    parity,
-    predict,
-    pull,
-    push,
-    page,
-    list_published,
-    sample,
-    demo,
-    selftest,
-):
-    main.add_command(command)

@@ -41,6 +41,8 @@ def as_options(text: str, *, in_json: bool = False) -> str:
     Returns:
         The text with options.
     """
+    if _WORDS.search(text) is None:
+        return text  # most answers; for the options of all commands, all have to be imported
     present = _Present(click.get_current_context(), in_json=in_json)
     return _WORDS.sub(present.words, text)
 

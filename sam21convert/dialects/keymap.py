@@ -289,6 +289,10 @@ class _Template:
         # Most names are ruled out by this literal start, without the regular expression.
         self._head = text.partition("{")[0]
 
+    def may_begin(self, start: str) -> bool:
+        """Whether a name that starts like this may match."""
+        return self._head.startswith(start) or start.startswith(self._head)
+
     def match(self, name: str) -> _Hit | None:
         if not name.startswith(self._head):
             return None
@@ -315,9 +319,15 @@ class _Renames:
     def __init__(self, rules: Iterable[Rename]) -> None:
         templates = [(_Template(rule.canonical), rule.key) for rule in rules]
         self._rules = sorted(templates, key=lambda rule: rule[0].weight, reverse=True)
+        # The rules that may match, by the first segments of a name, which rule out most.
+        self._by_start: dict[str, list[tuple[_Template, str]]] = {}
 
     def apply(self, name: str) -> str:
-        hits = ((rule, key, rule.match(name)) for rule, key in self._rules)
+        start = ".".join(name.split(".", 3)[:3])
+        if (rules := self._by_start.get(start)) is None:
+            rules = [rule for rule in self._rules if rule[0].may_begin(start)]
+            self._by_start[start] = rules
+        hits = ((rule, key, rule.match(name)) for rule, key in rules)
         best, key, hit = next((found for found in hits if found[2]), (None, "", None))
         # ``hits`` is a generator: the search for a rival continues after the best rule.
         if best is None or hit is None:
