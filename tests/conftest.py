@@ -14,6 +14,8 @@ os.environ |= {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0"}
 # Where one of these is set, pytest writes the whole difference of two values into its message:
 # hours of work, for two files of a megabyte.
 os.environ |= {"CI": "", "BUILD_NUMBER": ""}
+# With it, each of the many processes that tests start would compile all that it imports again.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 import pytest
 import torch
