@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..io.data.checksums import check_sums, used_blobs
+from ..io.data.checksums import used_blobs
 from ..io.folding import fold
 from ..model.config import ModelConfig
 from ..report import SILENT, Line, Part, Progress, Toned, labelled
@@ -159,10 +159,7 @@ def examine(checkpoint: Checkpoint, progress: Progress = SILENT) -> Validation:
     from .values import survey  # numpy
 
     blobs = used_blobs(checkpoint.source.blobs, checkpoint.tensors.values())
-    progress.start("checking", sum(blob.nbytes for blob in blobs))
-    check_sums(blobs, progress)
-    progress.start("reading", sum(ref.spec.nbytes for ref in checkpoint.tensors.values()))
-    values = survey(checkpoint.tensors, progress)
+    values = survey(checkpoint.tensors, blobs, progress)
     fit = checkpoint.fit
     problems = [*faults(checkpoint), *unequal_copies(checkpoint)]
     advice = hint(checkpoint) if problems and checkpoint.lora is None else None

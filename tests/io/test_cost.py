@@ -144,6 +144,14 @@ def test_bytes_and_memory_of_an_inspection(forms: dict[str, Path], form: str) ->
     assert found.peak < 60e6
 
 
+@pytest.mark.parametrize("form", ["pt", "safetensors", "hf", "training"])
+def test_a_validation_reads_the_weights_once(forms: dict[str, Path], form: str) -> None:
+    weights = sum(spec.nbytes for spec in shipped_tensors(TINY).values())
+    found = cost("validate", forms[form])
+    assert 1 - SLACK < found.read / weights < 1 + 2 * SLACK
+    assert found.peak < MEMORY
+
+
 @pytest.mark.parametrize(
     ("dtype", "piece", "bounded"),
     [("F16", 1 << 20, True), ("BF16", 1 << 20, True), ("BF16", 1 << 30, False)],

@@ -30,13 +30,25 @@ def check_sums(blobs: Iterable[Blob], progress: Progress) -> None:
     """
     with Files() as files:
         for blob in blobs:
-            crc = _crc(files, blob.path, blob.offset, blob.nbytes, progress)
-            if crc != blob.crc32:
-                raise UnreadableError(
-                    f"{blob.path}: {blob.name} is corrupt: its CRC-32 is {crc:08x}, "
-                    f"the archive records {blob.crc32:08x}",
-                    hint="download or copy the file again",
-                )
+            check_sum(blob, _crc(files, blob.path, blob.offset, blob.nbytes, progress))
+
+
+def check_sum(blob: Blob, crc: int) -> None:
+    """Compare the checksum of data that was read with the one that its container records.
+
+    Args:
+        blob: The byte range.
+        crc: The CRC-32 of its bytes.
+
+    Raises:
+        UnreadableError: If they differ.
+    """
+    if crc != blob.crc32:
+        raise UnreadableError(
+            f"{blob.path}: {blob.name} is corrupt: its CRC-32 is {crc:08x}, "
+            f"the archive records {blob.crc32:08x}",
+            hint="download or copy the file again",
+        )
 
 
 def used_blobs(blobs: Iterable[Blob], refs: Iterable[TensorRef]) -> list[Blob]:
