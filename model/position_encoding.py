@@ -155,6 +155,6 @@ class PositionEmbeddingRandom(nn.Module):
         """
         device = self.positional_encoding_gaussian_matrix.device
         centre = (torch.arange(side, dtype=torch.float32, device=device) + 0.5) / side
-        y, x = torch.meshgrid(centre, centre, indexing="ij")
+        x, y = centre.expand(side, side), centre[:, None].expand(side, side)
         encoded: Tensor = self(torch.stack((x, y), dim=-1))  # side, side, channels
         return encoded.permute(2, 0, 1)[None]  # 1, channels, side, side

@@ -156,7 +156,7 @@ def _to_tokens(attention: Attention, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     logits = q @ asked.transpose(2, 3) + bias.flatten(2)[:, :, None]  # B, P, N, heads*T
     by_head = logits.reshape(*logits.shape[:3], attention.heads, -1)
     shares = torch.softmax(by_head, dim=-1).flatten(3)  # B, P, N, heads*T
-    given = v @ _by_head(attention, attention.out_proj.weight.T)  # B, P, heads, T, C
+    given = v @ _by_head(attention, attention.out_proj.weight.mT)  # B, P, heads, T, C
     return shares @ given.flatten(2, 3) + attention.out_proj.bias  # B, P, N, C
 
 

@@ -22,7 +22,7 @@ from ..model.prompt_encoder import PromptEncoder
 from ..model.sam2 import SAM2
 from .decoder import Decode, decode, decode_as_the_model
 
-_CORNERS = (2, 3)  # labels of the first and last corner of a box
+_CORNERS = 2, 4  # labels of the first and last corner of a box, and what follows
 
 
 class Axes(NamedTuple):
@@ -284,8 +284,7 @@ class PromptDecoder(Graph):
         corners = input_boxes.shape[1] * 2 // objects
         points = input_points.reshape(rows, -1, 2)
         boxes = input_boxes.reshape(rows, corners, 2)
-        kinds = torch.tensor(_CORNERS, dtype=torch.int64)[None]  # 1, 2
-        kinds = kinds.expand(rows, 2)[:, :corners]
+        kinds = torch.arange(*_CORNERS)[None].expand(rows, 2)[:, :corners]
         prompts = self.sam_prompt_encoder
         sparse = prompts.embed_points(
             torch.cat((points, boxes), dim=1),

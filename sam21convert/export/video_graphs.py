@@ -105,8 +105,8 @@ class FrameDecoder(Graph):
             (finest, finer),
         )
         masks = MaskPrediction(*(part[:, 0] for part in found))
-        present = (masks.object_score > 0).float()[..., None]  # B, 1, 1
-        pointers = present * self.obj_ptr_proj(masks.tokens) + (1 - present) * self.no_obj_ptr
+        present = masks.object_score[..., None] > 0  # B, 1, 1
+        pointers = torch.where(present, self.obj_ptr_proj(masks.tokens), self.no_obj_ptr)
         return masks.iou, masks.logits, masks.object_score, pointers
 
     def _inputs(self, *sizes: int) -> tuple[Tensor, ...]:

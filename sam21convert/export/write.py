@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch.export import Dim
+from torch.export import Dim, ExportedProgram
 
 from ..errors import UsageError
 from ..io.onnx import CONSTANT, FP32, PREFIX
@@ -35,20 +35,9 @@ def export(graph: Graph) -> Any:
     Raises:
         UsageError: If the installed version of torch cannot export it.
     """
-    free = tuple(dict.fromkeys(one.axes, Dim.AUTO) for one in graph.inputs)
     try:
         with torch.no_grad(), _quietly():
-            program: Any = torch.onnx.export(
-                graph,
-                graph.example(),
-                dynamo=True,
-                external_data=False,
-                input_names=[one.name for one in graph.inputs],
-                output_names=[one.name for one in graph.outputs],
-                dynamic_shapes=free,
-                optimize=False,
-                verbose=False,
-            )
+            program = _translated(graph, _captured(graph))
     except Exception as error:  # whatever the exporter raises, its text fills a screen
         raise UsageError(
             f"{titled('torch')}: cannot export {graph.file} with {titled('onnxscript')}: "
@@ -57,6 +46,52 @@ def export(graph: Graph) -> Any:
         ) from error
     _tidy(program.model, graph)
     return program
+
+
+def _captured(graph: Graph) -> ExportedProgram:
+    """Trace a graph, in operators that the exporter knows.
+
+    ``.to`` and ``.float`` are the only ones of the model that it would have to take apart.
+    """
+    free = tuple(dict.fromkeys(one.axes, Dim.AUTO) for one in graph.inputs)
+    program = torch.export.export(graph, graph.example(), dynamic_shapes=free, strict=False)
+    for node in program.graph.nodes:
+        if node.target is torch.ops.aten.to.dtype:
+            value, kind = node.args[:2]
+            if value.meta["val"].dtype is kind:
+                node.replace_all_uses_with(value)
+                program.graph.erase_node(node)
+            else:
+                node.target = torch.ops.aten._to_copy.default
+                node.args, node.kwargs = (value,), {"dtype": kind}
+    return program
+
+
+def _translated(graph: Graph, program: ExportedProgram) -> Any:
+    """Turn operators of torch into those of ONNX.
+
+    The exporter first takes operators apart that it does not know, for which it traces the program
+    two more times: half of the time of an export. So it is given nothing to do there, and only if
+    that fails, with a version that knows fewer operators, it does the same.
+    """
+
+    def translated() -> Any:
+        return torch.onnx.export(
+            program,
+            dynamo=True,
+            external_data=False,
+            input_names=[one.name for one in graph.inputs],
+            output_names=[one.name for one in graph.outputs],
+            optimize=False,
+            verbose=False,
+        )
+
+    program.run_decompositions = lambda *_: program
+    try:
+        return translated()
+    except Exception:  # whatever the exporter raises
+        del program.run_decompositions
+        return translated()
 
 
 def _tidy(model: Any, graph: Graph) -> None:

@@ -14,6 +14,7 @@ import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
 from safetensors.torch import save_file
+from torch.export import ExportedProgram
 
 import sam21convert
 from sam21convert import MismatchError, RefusedError, UnreadableError, UsageError
@@ -22,8 +23,9 @@ from sam21convert.config.registry import SHIPPED
 from sam21convert.dialects import HF_IMAGE
 from sam21convert.dialects.keymap import covers
 from sam21convert.export.check import BOUND, check, noise_of, relative
-from sam21convert.export.graphs import PromptDecoder, VisionEncoder
+from sam21convert.export.graphs import Axes, Graph, PromptDecoder, VisionEncoder
 from sam21convert.export.runtime import OnnxImagePredictor, load
+from sam21convert.export.write import export, save
 from sam21convert.io.onnx import read_graph, runnable
 from sam21convert.io.output.atomic import new_folder
 from sam21convert.model.image_predictor import pixels_of
@@ -132,6 +134,37 @@ class TestWhatIsWritten:
         found = pytest.raises(MismatchError, match="iou_scores is .* of its scale")
         with changed(newer.model, name), found:
             check(graph, files)
+
+
+class TestTracing:
+    def test_the_exporter_takes_no_operator_of_the_model_apart(self, newer: Exported) -> None:
+        """That would trace each graph two more times."""
+        assert newer.report["taken_apart"] == 0
+
+    def test_an_operator_that_it_does_not_know_is_taken_apart(
+        self, newer: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        graph = Meshed(newer.model).eval()
+        save(export(graph), tmp_path / "meshed.onnx", "fp32", {})
+        assert check(graph, {"fp32": tmp_path / "meshed.onnx"}).apart["fp32"] <= BOUND
+        monkeypatch.setattr(ExportedProgram, "run_decompositions", lambda program, _: program)
+        with pytest.raises(UsageError, match="cannot export meshed"):
+            export(graph)
+
+
+class Meshed(Graph):
+    """A graph with an operator that is not of ONNX."""
+
+    file = "meshed"
+    inputs, outputs = (Axes("x", {0: "rows"}),), (Axes("y", {0: "rows"}),)
+    traced, tried = (3,), ((1,), (5,))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        first, second = torch.meshgrid(x, x.sin(), indexing="ij")
+        return first - second
+
+    def _inputs(self, *sizes: int) -> tuple[torch.Tensor, ...]:
+        return (torch.randn(*sizes),)
 
 
 class TestNoise:
