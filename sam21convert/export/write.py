@@ -58,12 +58,9 @@ def _captured(graph: Graph) -> ExportedProgram:
     for node in program.graph.nodes:
         if node.target is torch.ops.aten.to.dtype:
             value, kind = node.args[:2]
-            if value.meta["val"].dtype is kind:
-                node.replace_all_uses_with(value)
-                program.graph.erase_node(node)
-            else:
-                node.target = torch.ops.aten._to_copy.default
-                node.args, node.kwargs = (value,), {"dtype": kind}
+            same = value.meta["val"].dtype is kind
+            node.target = torch.ops.aten.alias.default if same else torch.ops.aten._to_copy.default
+            node.args, node.kwargs = (value,), {} if same else {"dtype": kind}
     return program
 
 
