@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
 
 from ..prediction.arithmetic import Arithmetic
 from .activations import Activations, SeenEnough, kind
@@ -17,7 +17,7 @@ from .explain.known_differences import KnownDifference, emulating, known
 from .findings import ScenarioResult
 from .metrics import Noise, compare, first_mismatch
 from .noise import NumericalVariant, noise_of, variants
-from .scenarios import PixelScenario, VideoScenario
+from .scenarios import PixelScenario
 
 
 class ScenarioFailed(Exception):  # noqa: N818  # a result of the comparison, not an error of it
@@ -64,7 +64,7 @@ class Comparison:
     arithmetic: Arithmetic
     truth: Truth | None
     passed: list[PassedCase] = field(default_factory=list)
-    _variants: dict[bool, list[NumericalVariant]] = field(default_factory=dict)
+    _measured_by: dict[str, None] = field(default_factory=dict)
 
     @property
     def sides(self) -> tuple[Backend, Backend]:
@@ -75,7 +75,7 @@ class Comparison:
     @property
     def variant_names(self) -> tuple[str, ...]:
         """Names of the numerical variants that measured the noise."""
-        return tuple(dict.fromkeys(v.name for group in self._variants.values() for v in group))
+        return tuple(self._measured_by)
 
     def judge(self, case: Case) -> ScenarioResult:
         """Run one case on both sides and compare them.
@@ -207,13 +207,14 @@ class Comparison:
             return noise_of(reference, (), Arithmetic("cpu", "float32").floor)
         usual = reference if self.reference is self.truth else self.ask(self.truth, case)
         others = []
-        for variant in self._numerical_variants(video=isinstance(case.scenario, VideoScenario)):
-            with variant.context():
-                others.append(self.ask(variant.backend, case, usual))
+        for variant in self._variants:
+            if case.needs in variant.backend.abilities:
+                self._measured_by[variant.name] = None
+                with variant.context():
+                    others.append(self.ask(variant.backend, case, usual))
         return noise_of(usual, others, self.arithmetic.floor)
 
-    def _numerical_variants(self, *, video: bool) -> list[NumericalVariant]:
+    @cached_property
+    def _variants(self) -> list[NumericalVariant]:
         assert self.truth is not None
-        if video not in self._variants:
-            self._variants[video] = variants(self.truth, self.arithmetic, video=video)
-        return self._variants[video]
+        return variants(self.truth, self.arithmetic)

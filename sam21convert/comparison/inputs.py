@@ -16,7 +16,7 @@ from ..errors import UnreadableError, UsageError
 from ..io.nearby import missing
 from ..model.image_predictor import pixels_of
 from ..model.video_frames import load_frames
-from ..prediction.draw import Mask, Pixels, scene
+from ..prediction.draw import Mask, Pixels
 from ..prediction.media import frames_of, read_picture
 
 _SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
@@ -32,7 +32,8 @@ class Picture:
     Attributes:
         name: File name; empty for the drawn one.
         pixels: H x W x 3 bytes, before resizing.
-        tensor: 1 x 3 x S x S, resized and normalised by the ground truth.
+        tensor: 1 x 3 x S x S, resized and normalised by the ground truth. The drawn picture is
+            resized as a frame, so that it is the first one of the drawn video to the last bit.
     """
 
     name: str
@@ -40,13 +41,13 @@ class Picture:
     tensor: Tensor
 
     def mask_logits(self) -> Tensor:
-        """A round mask that fades out, to use as a mask prompt.
+        """A round mask that fades out, to use as a mask prompt: on the disc of the drawn picture.
 
         Returns:
             Logits at a quarter of the model's resolution: 1 x 1 x S/4 x S/4.
         """
         quarter = self.tensor.shape[-1] // 4
-        far = _distance(quarter, quarter, 0.35, 0.6) / _RADIUS
+        far = _distance(quarter, quarter, *_centre(0)) / _RADIUS
         logits = _PEAK * (1 - far).clip(-1, 1)
         return torch.from_numpy(logits.astype(np.float32))[None, None]  # 1, 1, S/4, S/4
 
@@ -97,10 +98,10 @@ class Clip:
 
 
 def pictures(folder: Path | None, image_size: int) -> tuple[Picture, ...]:
-    """The drawn scene, or every picture of a folder.
+    """The first frame of the drawn video, or every picture of a folder.
 
     Args:
-        folder: A folder with pictures; None for the drawn scene.
+        folder: A folder with pictures; None for the drawn one.
         image_size: Side of the model's input in pixels.
 
     Returns:
@@ -112,8 +113,8 @@ def pictures(folder: Path | None, image_size: int) -> tuple[Picture, ...]:
         UnreadableError: For a picture that cannot be read.
     """
     if folder is None:
-        drawn = scene(image_size * 3 // 4)  # not of the model's size, so that it is resized
-        return (Picture("", drawn, pixels_of(drawn, image_size)),)
+        video = clip(None, image_size, 1)
+        return (Picture("", video.frames[0], video.tensor),)
     if not folder.exists():
         raise missing(folder)
     if not folder.is_dir():

@@ -9,18 +9,22 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ..model.sam2 import ImageFeatures
 from ..prediction.arithmetic import Arithmetic
+from ..prediction.backends.replaced import replaced
 from .activations import Activations
 from .backends.base import Backend
 from .backends.truth import Truth, in_double
 from .metrics import least_unit, relative
 
+_SCORES = 2**21  # of attention at a time: 8 MB, which processors keep near
 _AFFORDABLE = 60e6 * 256**2  # parameters times pixels that take seconds in float64 on a CPU
 
 
@@ -39,31 +43,28 @@ class NumericalVariant:
     context: Callable[[], AbstractContextManager[None]] = nullcontext
 
 
-def variants(
-    truth: Truth, arithmetic: Arithmetic, *, video: bool = False
-) -> list[NumericalVariant]:
+def variants(truth: Truth, arithmetic: Arithmetic) -> list[NumericalVariant]:
     """Ways to compute the same as the ground truth.
 
     Args:
         truth: The ground truth.
-        arithmetic: Where to compute, and in which type.
-        video: Whether the variants will run videos. On a CPU, double precision takes minutes for a
-            large model. It is then left out for videos, and for images only what follows the
-            encoder is computed in it.
+        arithmetic: Where to compute, and in which type. On a CPU, double precision takes minutes
+            for a large model. Then only what follows the encoder of an image is computed in it, and
+            the variant does not run videos.
 
     Returns:
         One or two variants.
     """
-    found = [NumericalVariant("another attention kernel", truth.twin(), plain_attention)]
+    found = [NumericalVariant("another attention kernel", truth.variant(), plain_attention)]
     if arithmetic.dtype == "float32" and arithmetic.device.startswith("mps"):
         return found  # there is no float64
     if arithmetic.dtype == "float32":
         if arithmetic.device != "cpu" or _work(truth) <= _AFFORDABLE:
-            found.append(NumericalVariant("float64", truth.in_float64))
-        elif not video:
+            found.append(NumericalVariant("float64", truth.variant(in_double(truth.model))))
+        else:
             found.append(NumericalVariant("float64 after the encoder", _ExactPrompts(truth)))
     elif arithmetic.device == "cpu":
-        found.append(NumericalVariant("another number of threads", truth.twin(), other_threads))
+        found.append(NumericalVariant("another number of threads", truth.variant(), other_threads))
     return found
 
 
@@ -71,7 +72,8 @@ class _ExactPrompts(Truth):
     """The ground truth in double precision, with the image features of another backend."""
 
     def __init__(self, truth: Truth) -> None:
-        super().__init__(truth.source, in_double(truth.model), images_only=True)
+        model = in_double(truth.model, encoder=False)
+        super().__init__(truth.source, model, images_only=True)
         self._encoded_by = truth
 
     def encode(self, pixels: Tensor) -> Activations:
@@ -91,10 +93,20 @@ def _work(truth: Truth) -> float:
 def plain_attention() -> Iterator[None]:
     """A context in which attention is computed step by step, not by a fused kernel of torch.
 
+    All scores of some queries are in memory at a time: those of all queries would need a gigabyte.
+
     Yields:
         Nothing.
     """
-    with sdpa_kernel(SDPBackend.MATH):
+    attend = F.scaled_dot_product_attention
+
+    def in_slices(q: Tensor, k: Tensor, v: Tensor, *others: Any, **options: Any) -> Tensor:
+        if others or options:  # such as a mask, which would have to be cut as well
+            return attend(q, k, v, *others, **options)
+        rows = max(1, _SCORES // (q[..., 0, 0].numel() * k.shape[-2]))
+        return torch.cat([attend(some, k, v) for some in torch.split(q, rows, dim=-2)], dim=-2)
+
+    with sdpa_kernel(SDPBackend.MATH), replaced(F, scaled_dot_product_attention=in_slices):
         yield
 
 

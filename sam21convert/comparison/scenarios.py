@@ -130,27 +130,25 @@ class EncoderScenario:
 
 Scenario = PixelScenario | EncoderScenario | ImageScenario | VideoScenario
 
-_POINT = ((0.35, 0.62),)
-_BOX = (0.22, 0.42, 0.48, 0.74)
-_ELSEWHERE = ((0.75, 0.22),)
-# The disc of the drawn video on its first frame, see inputs.drawn_frame.
+# The disc of the drawn video on its first frame, see inputs.drawn_frame, and a place beside it.
 _DISC, _DISC_BOX = ((0.25, 0.51),), (0.12, 0.33, 0.40, 0.69)
+_ELSEWHERE = ((0.75, 0.22),)
 _LATE = ((0.62, 0.45),)
 
 IMAGES = (
-    ImageScenario("point", "one point, three candidates", Prompt(_POINT, (1,)), multimask=True),
+    ImageScenario("point", "one point, three candidates", Prompt(_DISC, (1,)), multimask=True),
     ImageScenario(
         "points",
         "three points, one mask",
-        Prompt((*_POINT, *_ELSEWHERE, (0.5, 0.88)), (1, 0, 1)),
+        Prompt((*_DISC, *_ELSEWHERE, (0.25, 0.6)), (1, 0, 1)),
         multimask=False,
     ),
-    ImageScenario("box", "a box, one mask", Prompt(box=_BOX), multimask=False),
+    ImageScenario("box", "a box, one mask", Prompt(box=_DISC_BOX), multimask=False),
     ImageScenario(
-        "box-point", "a box and a point", Prompt(_POINT, (1,), box=_BOX), multimask=False
+        "box-point", "a box and a point", Prompt(_DISC, (1,), box=_DISC_BOX), multimask=False
     ),
     ImageScenario(
-        "mask", "a point and a mask to start from", Prompt(_POINT, (1,), mask=True), multimask=True
+        "mask", "a point and a mask to start from", Prompt(_DISC, (1,), mask=True), multimask=True
     ),
     ImageScenario("no-prompt", "no prompt", Prompt(), multimask=True),
 )

@@ -13,6 +13,7 @@ from torch import Tensor
 from ... import packages
 from ...prediction.backends.replaced import replaced
 from .base import CannotRun
+from .encodings import Encodings
 
 Callback = Callable[[dict[str, Any], Any], None]  # called with keyword arguments and result
 
@@ -80,6 +81,18 @@ class Hooks(ExitStack):
         method = self.part(path)
         instance = self.part(owner) if owner else self.model
         self.enter_context(replaced(instance, **{name: partial(wrapper, method)}))
+
+    def once(self, path: str, encodings: Encodings) -> None:
+        """Let a trunk encode no picture twice.
+
+        Args:
+            path: Dotted path of the trunk.
+            encodings: What is remembered of it.
+
+        Raises:
+            CannotRun: When the model has no such module.
+        """
+        self.around(f"{path}.forward", partial(encodings.of, self.part(path)))
 
 
 def as_image(sequence: Tensor) -> Tensor:

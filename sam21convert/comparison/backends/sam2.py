@@ -28,6 +28,7 @@ from ..activations import Activations, Recorder
 from ..inputs import Clip, Picture
 from ..scenarios import ImageScenario, VideoScenario
 from .base import CannotRun, LoadOptions, image_prompts, play, tensor_of
+from .encodings import Encodings
 from .sam2_hooks import PACKAGE, recording
 from .truth import HOLES
 
@@ -54,6 +55,7 @@ class Official:
         videos = set() if loading.dialect == "hf-image" else {"videos"}
         self.abilities = frozenset({"encode", "images"} | videos)
         self.notes = _notes(loading.config)
+        self.encodings = Encodings()
         self._images = image_predictor(model)
 
     @classmethod
@@ -121,7 +123,7 @@ class Official:
         """
         recorder, blank = Recorder(), np.zeros((*pixels.shape[2:], 3), np.uint8)
         with (
-            recording(self.model, recorder),
+            recording(self.model, recorder, self.encodings),
             replaced(self._images, _transforms=lambda _: pixels[0]),
         ):
             self._images.set_image(blank)
@@ -142,7 +144,7 @@ class Official:
             for name, value in image_prompts(picture, scenario.prompt).items()
         }
         recorder = Recorder()
-        with recording(self.model, recorder) as hooks:
+        with recording(self.model, recorder, self.encodings) as hooks:
             # The logits of the decoder, because the predictor clamps what it returns.
             hooks.after("sam_mask_decoder", lambda _, found: recorder.add("masks", found[0]))
             self._images._predict(
@@ -176,7 +178,7 @@ class Official:
         with (
             self._opened(clip) as state,
             replaced(self.model, fill_hole_area=holes),
-            recording(self.model, recorder),
+            recording(self.model, recorder, self.encodings),
         ):
             play(self.model, state, clip, scenario, recorder)
         return recorder

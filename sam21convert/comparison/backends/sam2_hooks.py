@@ -9,31 +9,33 @@ from typing import Any
 from torch import Tensor
 
 from ..activations import Recorder
+from .encodings import Encodings
 from .hooks import Hooks, as_image
 
 PACKAGE = "sam2"
 
 
 @contextmanager
-def recording(model: Any, recorder: Recorder) -> Iterator[Hooks]:
+def recording(model: Any, recorder: Recorder, encodings: Encodings) -> Iterator[Hooks]:
     """A context in which everything that the official ``SAM2VideoPredictor`` computes is recorded.
 
     Args:
         model: The official predictor.
         recorder: Gets the activations.
+        encodings: What is remembered of the trunk, which encodes no picture twice.
 
     Yields:
         The hooks, to add further ones.
     """
     with Hooks(model, PACKAGE) as hooks:
-        _image_encoder(hooks, recorder)
+        _image_encoder(hooks, recorder, encodings)
         _prompts_and_masks(hooks, recorder)
         _memories(hooks, recorder)
         _places(hooks, recorder)
         yield hooks
 
 
-def _image_encoder(hooks: Hooks, recorder: Recorder) -> None:
+def _image_encoder(hooks: Hooks, recorder: Recorder, encodings: Encodings) -> None:
     def stages(_: Any, found: list[Tensor]) -> None:
         for number, stage in enumerate(found):
             recorder.add(f"trunk.stage{number}", stage)
@@ -42,6 +44,7 @@ def _image_encoder(hooks: Hooks, recorder: Recorder) -> None:
         for number, level in enumerate(found[0][:3]):  # nothing uses the coarsest
             recorder.add(f"neck.level{number}", level)
 
+    hooks.once("image_encoder.trunk", encodings)
     hooks.after("image_encoder.trunk", stages)
     hooks.after("image_encoder.neck", levels)
 

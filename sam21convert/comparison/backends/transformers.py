@@ -24,6 +24,7 @@ from ..activations import Activations, Recorder
 from ..inputs import Clip, Picture
 from ..scenarios import ImageScenario, VideoScenario
 from .base import CannotRun, LoadOptions, image_prompts, play, tensor_of
+from .encodings import Encodings
 from .transformers_hooks import recording
 
 
@@ -52,6 +53,7 @@ class Transformers:
         self.image, self.video, self.processor = loaded[:3]
         videos = {"videos"} if self.video is not None else set()
         self.abilities = frozenset({"encode", "images"} | videos)
+        self.encodings = Encodings()  # of both models
         self._embeddings: list[Tensor] = []
         keymap = compile_keymap(HF_VIDEO if videos else HF_IMAGE, tensors_of(config))
         tie((self.image,) if self.video is None else (self.video, self.image), keymap.tied)
@@ -142,7 +144,7 @@ class Transformers:
             Activations of the image encoder.
         """
         recorder = Recorder()
-        with quiet(), recording(self.image, recorder, video=False):
+        with quiet(), recording(self.image, recorder, self.encodings, video=False):
             self._embeddings = self.image.get_image_embeddings(pixels.to(self.image.device))
         return recorder
 
@@ -163,7 +165,7 @@ class Transformers:
             for value in prompts.values()
         )
         recorder = Recorder()
-        with quiet(), torch.no_grad(), recording(self.image, recorder, video=False):
+        with quiet(), torch.no_grad(), recording(self.image, recorder, self.encodings, video=False):
             found = self.image(
                 image_embeddings=self._embeddings,
                 input_points=points,
@@ -198,7 +200,7 @@ class Transformers:
         recorder, device = Recorder(agreed), self.video.device
         predictor = TransformersPredictor(self.video, self.processor)
         frames = Session(Frames(clip.tensor, clip.height, clip.width), device, device)
-        with quiet(), recording(self.video, recorder, video=True):
+        with quiet(), recording(self.video, recorder, self.encodings, video=True):
             play(predictor, predictor.init_state(frames), clip, scenario, recorder)
         return recorder
 

@@ -15,25 +15,29 @@ from torch import Tensor
 
 from ...prediction.backends.transformers_load import PACKAGE
 from ..activations import Recorder
+from .encodings import Encodings
 from .hooks import Hooks, as_image
 
 _FIRST_MASK = 2  # index of the first mask token, after those of the object score and the IoU
 
 
 @contextmanager
-def recording(model: Any, recorder: Recorder, *, video: bool) -> Iterator[Hooks]:
+def recording(
+    model: Any, recorder: Recorder, encodings: Encodings, *, video: bool
+) -> Iterator[Hooks]:
     """A context in which everything that a model of transformers computes is recorded.
 
     Args:
         model: A ``Sam2Model`` or a ``Sam2VideoModel``.
         recorder: Gets the activations.
+        encodings: What is remembered of the trunk, which encodes no picture twice.
         video: Whether the memory and the object pointers are recorded as well.
 
     Yields:
         The hooks, to add further ones.
     """
     with Hooks(model, PACKAGE) as hooks:
-        _image_encoder(hooks, recorder)
+        _image_encoder(hooks, recorder, encodings)
         _prompts(hooks, recorder)
         _masks(hooks, recorder)
         if video:
@@ -42,7 +46,7 @@ def recording(model: Any, recorder: Recorder, *, video: bool) -> Iterator[Hooks]
         yield hooks
 
 
-def _image_encoder(hooks: Hooks, recorder: Recorder) -> None:
+def _image_encoder(hooks: Hooks, recorder: Recorder, encodings: Encodings) -> None:
     def stages(_: Any, found: Any) -> None:
         for number, stage in enumerate(found.intermediate_hidden_states):
             recorder.add(f"trunk.stage{number}", stage.permute(0, 3, 1, 2))  # B, C, H, W
@@ -51,6 +55,7 @@ def _image_encoder(hooks: Hooks, recorder: Recorder) -> None:
         for number, level in enumerate(found[0][:0:-1]):  # from the finest; the coarsest is unused
             recorder.add(f"neck.level{number}", level)
 
+    hooks.once("vision_encoder.backbone", encodings)
     hooks.after("vision_encoder.backbone", stages)
     hooks.after("vision_encoder.neck", levels)
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import deepcopy
-from functools import cached_property
 from pathlib import Path
 
 from torch import Tensor
@@ -20,11 +18,11 @@ from ...model.inference_state import Session
 from ...model.sam2 import ImageFeatures
 from ...model.video_frames import Frames, load_frames
 from ...model.video_predictor import SAM2VideoPredictor
-from .. import influence
-from ..activations import OF_A_FRAME, Activations, Recorder, kind
+from ..activations import Activations, Recorder
 from ..inputs import Clip, Picture
 from ..scenarios import ImageScenario, VideoScenario
 from .base import LoadOptions, image_prompts, play
+from .encodings import CarriedEncodings, Encodings, remembering
 
 # Pixels; holes of up to this area are filled by the official builder's predictors.
 HOLES: int = VIDEO_BUILDERS["fill_hole_area"]
@@ -40,6 +38,7 @@ class Truth:
         images_only: Whether the checkpoint lacks the weights for videos.
         for_exports: Whether features and expected IoU are recorded as exports give them:
             ``features.level0`` to ``2`` and ``iou``.
+        encodings: Where the outputs of the trunk are remembered; None for a place of its own.
     """
 
     name, version = "truth", __version__
@@ -51,6 +50,7 @@ class Truth:
         *,
         images_only: bool,
         for_exports: bool = False,
+        encodings: Encodings | None = None,
     ) -> None:
         self.source = source
         self.for_exports = for_exports
@@ -58,7 +58,7 @@ class Truth:
         self.abilities = frozenset({"encode", "images"} | (set() if images_only else {"videos"}))
         self.notes: tuple[str, ...] = ()
         self.features: ImageFeatures | None = None
-        self._frames = EncodedFrames(model)
+        self.encodings = encodings or Encodings()
         named = *model.named_parameters(), *model.named_buffers()
         self._tensors = {name: tensor.detach() for name, tensor in named}
 
@@ -81,27 +81,25 @@ class Truth:
         """The config that the model was built from."""
         return self.model.config
 
-    def twin(self, model: SAM2VideoPredictor | None = None) -> Truth:
-        """Make another backend of the same checkpoint, with image features of its own.
+    def variant(self, model: SAM2VideoPredictor | None = None) -> Truth:
+        """Make a backend of the same checkpoint that computes the same by other means.
+
+        It must be asked nothing that this backend was not asked before.
 
         Args:
-            model: A variant of the model; the two share the model if None.
+            model: A copy of the model in another type; the two share the model if None.
 
         Returns:
-            The backend.
+            The backend, which encodes the first frame of each video only: see
+            :class:`~.encodings.CarriedEncodings`.
         """
-        images_only = "videos" not in self.abilities
         return Truth(
             self.source,
             model or self.model,
-            images_only=images_only,
+            images_only="videos" not in self.abilities,
             for_exports=self.for_exports,
+            encodings=CarriedEncodings(self.encodings),
         )
-
-    @cached_property
-    def in_float64(self) -> Truth:
-        """A backend that computes in double precision, with a copy of the model."""
-        return self.twin(in_double(self.model))
 
     def picture_pixels(self, picture: Picture) -> Tensor:
         """Prepare a picture as the image predictor does.
@@ -136,8 +134,10 @@ class Truth:
         Returns:
             Activations of the image encoder.
         """
-        activations = Recorder()
-        self.features = found = self.model.encode_image(pixels.to(self.model.device), activations)
+        activations, trunk = Recorder(), self.model.image_encoder.trunk
+        with remembering(trunk, self.encodings, video=False):
+            found = self.model.encode_image(pixels.to(self.model.device), activations)
+        self.features = found
         if self.for_exports:
             for level, features in enumerate((*found.high_res, found.embedding)):
                 activations.add(f"features.level{level}", features)
@@ -186,7 +186,10 @@ class Truth:
         state = Session(Frames(clip.tensor, clip.height, clip.width), device, device)
         self.model.fill_hole_area = HOLES if scenario.fill_holes else 0
         recorder = Recorder(agreed)
-        with recording(self.model, clip.tensor, recorder, self._frames):
+        with (
+            recording(self.model, recorder),
+            remembering(self.model.image_encoder.trunk, self.encodings, video=True),
+        ):
             play(self.model, state, clip, scenario, recorder)
         return recorder
 
@@ -205,17 +208,21 @@ class Truth:
         return self._tensors[name]
 
 
-def in_double(model: SAM2VideoPredictor) -> SAM2VideoPredictor:
+def in_double(model: SAM2VideoPredictor, *, encoder: bool = True) -> SAM2VideoPredictor:
     """Copy a model in double precision.
 
     Args:
         model: The model.
+        encoder: Whether the image encoder is copied too; if not, the two share it.
 
     Returns:
         A copy with float64 weights that also encodes the places of points in float64.
     """
-    doubles = {id(held): _double(held) for held in (*model.parameters(), *model.buffers())}
-    exact = deepcopy(model, doubles)
+    own = {id(model.image_encoder): model.image_encoder} if not encoder else {}
+    held = (*model.parameters(), *model.buffers())
+    kept = set() if encoder else {id(one) for one in model.image_encoder.parameters()}
+    doubles = {id(one): _double(one) for one in held if id(one) not in kept}
+    exact = deepcopy(model, {**own, **doubles})
     position = exact.sam_prompt_encoder.pe_layer
     # The model encodes places in float32 whatever the type of its weights, so this is replaced.
     encode = position.forward
@@ -226,68 +233,6 @@ def in_double(model: SAM2VideoPredictor) -> SAM2VideoPredictor:
 def _double(held: Tensor) -> Tensor:
     exact = held.detach().double() if held.is_floating_point() else held.detach().clone()
     return Parameter(exact, requires_grad=False) if isinstance(held, Parameter) else exact
-
-
-class EncodedFrames:
-    """Features of the frames of one video, shared by all scenarios that play it.
-
-    Implements :class:`~sam21convert.model.observer.FeatureCache`. Features are forgotten when a
-    scenario plays another video, or when a weight that they depend on has changed.
-
-    Args:
-        model: The model that encodes the frames.
-    """
-
-    def __init__(self, model: SAM2VideoPredictor) -> None:
-        named = model.named_parameters()
-        self._weights = [weight for name, weight in named if influence.encodes(name)]
-        self._checksums: list[int] = []
-        self._video: Tensor | None = None
-        self._frames: dict[int, tuple[ImageFeatures, Activations]] = {}
-        self._recorder = Recorder()
-
-    def begin(self, video: Tensor, recorder: Recorder) -> None:
-        """Prepare for a scenario.
-
-        Args:
-            video: The frames that it plays, ``T x 3 x S x S``, or the first of them.
-            recorder: Where the activations of the scenario go.
-        """
-        # Weights are compared by value, so that it does not matter who wrote to them, and how.
-        checksums = [_checksum(weight) for weight in self._weights]
-        same = self._video is not None and self._video.data_ptr() == video.data_ptr()
-        if not same or checksums != self._checksums:
-            self._frames.clear()
-        self._video, self._checksums, self._recorder = video, checksums, recorder
-
-    def features(
-        self, state: Session, frame: int, encode: Callable[[], ImageFeatures]
-    ) -> ImageFeatures:
-        """Features of a frame; activations of the first frame of a scenario are recorded as well.
-
-        Args:
-            state: Not used: all scenarios since :meth:`begin` play the same video.
-            frame: Number of the frame, counted from 0.
-            encode: Encodes the frame and has its activations recorded.
-
-        Returns:
-            The features, which are encoded only where they or the activations are not known.
-        """
-        recorder = self._recorder
-        first = not any(kind(name).startswith(OF_A_FRAME) for name in recorder)
-        if frame in self._frames:
-            features, activations = self._frames[frame]
-            if activations or not first:
-                recorder.update(activations)
-                return features
-        features = encode()
-        # Of later frames the recorder keeps no activations, so there are none to cache.
-        self._frames[frame] = features, dict(recorder) if first else {}
-        return features
-
-
-def _checksum(weight: Tensor) -> int:
-    return zlib.crc32(weight.detach().contiguous().cpu().numpy().data)
 
 
 class _Observer:
@@ -306,23 +251,18 @@ class _Observer:
 
 
 @contextmanager
-def recording(
-    model: SAM2VideoPredictor, video: Tensor, recorder: Recorder, frames: EncodedFrames
-) -> Iterator[None]:
-    """Record what a model computes while it follows objects, and reuse frames already encoded.
+def recording(model: SAM2VideoPredictor, recorder: Recorder) -> Iterator[None]:
+    """Record what a model computes while it follows objects.
 
     Args:
-        model: The model, which must have neither an observer nor a feature cache.
-        video: The frames of the video, ``T x 3 x S x S``.
+        model: The model, which must have no observer.
         recorder: Receives the activations, and decides what is stored as a memory.
-        frames: Frames that the model has encoded before.
 
     Yields:
         Nothing; the model is observed while the context lasts.
     """
-    frames.begin(video, recorder)
-    model.observer, model.feature_cache = _Observer(recorder), frames
+    model.observer = _Observer(recorder)
     try:
         yield
     finally:
-        model.observer = model.feature_cache = None
+        model.observer = None
