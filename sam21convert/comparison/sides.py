@@ -19,6 +19,7 @@ from ..io.data.checksums import sha256
 from ..io.source import CONFIG
 from ..io.text import read_json
 from ..model.config import ModelConfig
+from ..packages import member
 from ..prediction.backends.names import split
 from ..report import SILENT, Progress
 from .backends.base import Backend, LoadOptions, held
@@ -65,6 +66,12 @@ BACKENDS: dict[str, Callable[[], Load]] = {
     "timm": _timm,
     "onnx": _onnx,
 }
+# What takes seconds to import, by backend: one name brings the package.
+_IMPORTS = {
+    "sam2": ("sam2.sam2_video_predictor", "SAM2VideoPredictor"),
+    "transformers": ("transformers", "Sam2VideoModel"),
+    "timm": ("timm", "create_model"),
+}
 
 
 @dataclass(frozen=True)
@@ -105,11 +112,13 @@ class Named:
             UnreadableError: When the source cannot be read.
             MismatchError: When the checkpoint does not fit its config.
         """
-        if self.backend != "truth":
+        options = LoadOptions(self.config, image_size, device, self.opened)
+        if self.backend in _IMPORTS:
             progress.start(f"importing {self.backend}", 0)
+            member(*_IMPORTS[self.backend])
         load = BACKENDS[self.backend]()
         progress.start(f"loading {self.source}", 0)
-        backend = load(self.source, LoadOptions(self.config, image_size, device, self.opened))
+        backend = load(self.source, options)
         if rounded_to is not None:
             _round_weights(backend, getattr(torch, rounded_to))
         return backend
