@@ -133,7 +133,8 @@ def main() -> None:
             ),
         }
         rows = {name: compared(*pair, options.image_size) for name, pair in pairs.items()}
-        one = statistics.median(once.processor for once in spent + encodings(official, options.image_size))
+        spent += encodings(official, options.image_size)
+        one = statistics.median(once.processor for once in spent)
     packages = ", ".join(f"{name} {version(name)}" for name in ("torch", "sam2", "transformers"))
     size = f" at {options.image_size or 'its own'} pixels, quick, {options.threads} threads"
     print(f"{options.config}{size}, {platform.machine()}, {packages}\n")

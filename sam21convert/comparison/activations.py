@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 
 Activations = dict[str, Tensor]
-Watch = Callable[[str, Tensor], None]
+# What a watcher returns says whether the value is no longer needed; None means that it is.
+Watch = Callable[[str, Tensor], bool | None]
 
 _WATCH: ContextVar[Watch | None] = ContextVar("_WATCH", default=None)
 
@@ -88,7 +89,8 @@ def watched(by: Watch) -> Iterator[None]:
     """A context in which a function sees each activation as soon as it is recorded.
 
     Args:
-        by: Called with the name and the recorded value. It may raise :class:`SeenEnough`.
+        by: Called with the name and the recorded value. It may raise :class:`SeenEnough`. If it
+            returns True, the recorder keeps the name alone.
 
     Yields:
         Nothing.
@@ -119,10 +121,10 @@ class Recorder(dict[str, Tensor]):
         self._frame: str | None = None
 
     def __setitem__(self, name: str, tensor: Tensor) -> None:
-        super().__setitem__(name, tensor)
         watch = _WATCH.get()
-        if watch is not None:
-            watch(name, tensor)
+        super().__setitem__(name, tensor)
+        if watch is not None and watch(name, tensor):
+            super().__setitem__(name, tensor.new_empty(0))
 
     @contextmanager
     def within(self, place: str) -> Iterator[None]:

@@ -9,14 +9,14 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 
 from ..prediction.arithmetic import Arithmetic
-from .activations import Activations, SeenEnough, kind
+from .activations import Activations, SeenEnough, kind, watched
 from .backends.base import Backend, CannotRun
 from .backends.truth import Truth
 from .cases import Case
 from .explain.known_differences import KnownDifference, emulating, known
 from .findings import ScenarioResult
 from .metrics import Noise, compare, first_mismatch
-from .noise import NumericalVariant, noise_of, variants
+from .noise import NumericalVariant, measuring, noise_of, variants
 from .scenarios import PixelScenario
 
 
@@ -206,13 +206,14 @@ class Comparison:
         if isinstance(case.scenario, PixelScenario):
             return noise_of(reference, (), Arithmetic("cpu", "float32").floor)
         usual = reference if self.reference is self.truth else self.ask(self.truth, case)
-        others = []
+        apart: list[dict[str, float]] = []
         for variant in self._variants:
             if case.needs in variant.backend.abilities:
                 self._measured_by[variant.name] = None
-                with variant.context():
-                    others.append(self.ask(variant.backend, case, usual))
-        return noise_of(usual, others, self.arithmetic.floor)
+                apart.append({})
+                with variant.context(), watched(measuring(usual, apart[-1])):
+                    self.ask(variant.backend, case, usual)
+        return noise_of(usual, apart, self.arithmetic.floor)
 
     @cached_property
     def _variants(self) -> list[NumericalVariant]:

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from sam21convert.comparison.activations import Recorder, kind
+from sam21convert.comparison.activations import Recorder, kind, watched
 from sam21convert.comparison.metrics import compare, first_mismatch, relative, result_of
-from sam21convert.comparison.noise import noise_of
+from sam21convert.comparison.noise import measuring, noise_of
 
 
 def activations(**values: float) -> dict[str, Tensor]:
@@ -66,20 +66,36 @@ class TestResult:
         assert not found.within
 
 
+def apart(reference: dict[str, Tensor], variant: dict[str, Tensor]) -> dict[str, float]:
+    """What is measured while a variant runs."""
+    found: dict[str, float] = {}
+    recorder = Recorder()
+    with watched(measuring(reference, found)):
+        for name, tensor in variant.items():
+            recorder.add(name, tensor)
+    assert all(recorder[name].numel() == 0 for name in variant)  # nothing was kept
+    return found
+
+
 class TestNoise:
     def test_is_the_furthest_of_the_variants(self) -> None:
-        found = noise_of(activations(a=1.0), [activations(a=1.5), activations(a=0.9)], 0.0)
-        assert found == {"a": 0.5}
+        one = activations(a=1.0)
+        runs = [apart(one, activations(a=1.5)), apart(one, activations(a=0.9))]
+        assert runs[0] == {"a": 0.5}
+        assert noise_of(one, runs, 0.0) == {"a": 0.5}
 
     def test_is_carried_on_to_later_activations(self) -> None:
-        found = noise_of(activations(a=1, b=1, c=1), [activations(a=1, b=1.25, c=1)], 0.0)
+        one = activations(a=1, b=1, c=1)
+        found = noise_of(one, [apart(one, activations(a=1, b=1.25, c=1))], 0.0)
         assert found == {"a": 0.0, "b": 0.25, "c": 0.25}
 
     def test_is_not_smaller_than_the_floor(self) -> None:
-        assert noise_of(activations(a=1), [activations(a=1)], 2**-23) == {"a": 2**-23}
+        assert noise_of(["a"], [{"a": 0.0}], 2**-23) == {"a": 2**-23}
 
-    def test_a_variant_may_lack_an_activation(self) -> None:
-        assert noise_of(activations(a=1, b=1), [activations(a=1.5)], 0.0) == {"a": 0.5, "b": 0.5}
+    def test_a_variant_may_lack_an_activation_or_have_others(self) -> None:
+        one = activations(a=1, b=1)
+        found = noise_of(one, [apart(one, activations(a=1.5, z=9))], 0.0)
+        assert found == {"a": 0.5, "b": 0.5}
 
 
 class TestCompare:
