@@ -30,7 +30,7 @@ from .findings import Diagnosis, NegativeControl, ScenarioResult, Sensitivity
 from .folder import write_folder
 from .inputs import clip, pictures
 from .metrics import MULTIPLE
-from .perturb import measure_sensitivity, perturbable, run_controls
+from .perturb import forget_others, measure_sensitivity, perturbable, run_controls
 from .report import ParityReport
 from .scenarios import PixelScenario, Scenario, VideoScenario, chosen
 from .sides import Config, Named, parse
@@ -159,6 +159,8 @@ def _run(
     for case in planned:
         progress.advance(0, case.title)
         results.append(comparison.judge(case))
+        if not sensitivity:
+            forget_others(comparison)
         progress.advance(1)
     progress.start("checking that faults are detected", 0)
     controls = tuple(run_controls(comparison))

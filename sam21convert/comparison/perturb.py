@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -70,15 +70,27 @@ def run_controls(comparison: Comparison) -> Iterator[NegativeControl]:
         Whether each change was detected, and at which activation.
     """
     probe, share = _Probe(comparison), _SHARE[comparison.arithmetic.dtype]
+    for passed, tensor in _controls(comparison.passed):
+        activation = probe.first_to_detect(tensor, passed)
+        yield NegativeControl(passed.case.title, tensor, share, activation is not None, activation)
+
+
+def forget_others(comparison: Comparison) -> None:
+    """Keep only the cases that :func:`run_controls` runs again; each holds its activations.
+
+    Args:
+        comparison: A comparison, some cases of which have been judged.
+    """
+    comparison.passed[:] = [passed for passed, _ in _controls(comparison.passed)]
+
+
+def _controls(passed: Sequence[PassedCase]) -> Iterator[tuple[PassedCase, str]]:
+    """The cases to run again, each with the tensor to change."""
     for group in _CONTROLS:
         for wanted, tensor in group.items():
-            cases = (one for one in comparison.passed if isinstance(one.case.scenario, wanted))
-            passed = next(cases, None)
-            if passed is not None:
-                activation = probe.first_to_detect(tensor, passed)
-                yield NegativeControl(
-                    passed.case.title, tensor, share, activation is not None, activation
-                )
+            found = next((one for one in passed if isinstance(one.case.scenario, wanted)), None)
+            if found is not None:
+                yield found, tensor
                 break
 
 
