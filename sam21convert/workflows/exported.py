@@ -41,8 +41,8 @@ class Exported(SourceReport, schema="export/1"):
         safety: What loading the source with torch or pickle would import and call.
 
     Example:
-        >>> done = sam21convert.export_onnx("model.pt", "my-onnx", variants=("fp32",))
-        >>> [graph.name for graph in done.graphs]
+        >>> done = sam21convert.export_onnx("model.pt", "my-onnx")
+        >>> [graph.name for graph in done.graphs if graph.variant == "fp32"]
         ['onnx/vision_encoder.onnx', 'onnx/prompt_encoder_mask_decoder.onnx']
     """
 
