@@ -1,6 +1,8 @@
-"""A sample checkpoint at full size: the same masks from the ground truth, sam2 and transformers.
+"""A sample checkpoint of tiny: the same masks from the ground truth, sam2 and transformers.
 
-Pixels are the same tensor for all, so that no difference of resizing is blamed on weights.
+Pixels are the same tensor for all, so that no difference of resizing is blamed on weights. They are
+half as many along each side as usual, which takes the same ways through the code: windows fill the
+first two grids, and need padding in the others.
 """
 
 from __future__ import annotations
@@ -26,12 +28,12 @@ from sam21convert.prediction.draw import scene
 from ..support.official import official_predictor
 from ..support.rounding import MULTIPLE, beyond_rounding, relative, rounding
 
-SIDE = 1024
-POINT = torch.tensor([[[360.0, 640.0]]])
-POINTS = torch.tensor([[[360.0, 640.0], [800.0, 200.0], [500.0, 900.0]]])
-BOX = torch.tensor([[220.0, 430.0, 490.0, 760.0]])
+SIDE = 512
+POINT = torch.tensor([[[180.0, 320.0]]])
+POINTS = torch.tensor([[[180.0, 320.0], [400.0, 100.0], [250.0, 450.0]]])
+BOX = torch.tensor([[110.0, 215.0, 245.0, 380.0]])
 ONE, THREE = torch.ones(1, 1, dtype=torch.int32), torch.tensor([[1, 0, 1]], dtype=torch.int32)
-MASK = torch.linspace(-9, 9, 256).expand(1, 1, 256, 256).contiguous()
+MASK = torch.linspace(-9, 9, SIDE // 4).expand(1, 1, SIDE // 4, SIDE // 4).contiguous()
 
 PROMPTS: dict[str, dict[str, Any]] = {
     "one point": {"points": POINT, "labels": ONE},
@@ -47,7 +49,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A sample checkpoint, its transformers folder, and that converted back."""
     home = tmp_path_factory.mktemp("parity")
     sample(home / "sample.pt")
-    convert(home / "sample.pt", home / "hf")
+    convert(home / "sample.pt", home / "hf", image_size=SIDE)
     convert(home / "hf", home / "back.pt")
     return home
 
@@ -79,7 +81,12 @@ def noise(ours: tuple[SAM2, ImageFeatures]) -> dict[str, float]:
 def official(home: Path) -> Any:
     """The official predictor, which loads strictly what was converted there and back."""
     predictor = official_predictor(
-        build_sam2(f"configs/{DEFAULT_CONFIG}.yaml", str(home / "back.pt"), device="cpu")
+        build_sam2(
+            f"configs/{DEFAULT_CONFIG}.yaml",
+            str(home / "back.pt"),
+            device="cpu",
+            hydra_overrides_extra=[f"++model.image_size={SIDE}"],
+        )
     )
     predictor._transforms.transforms = torch.nn.Identity()
     predictor._transforms.to_tensor = lambda _: pixels()[0]
