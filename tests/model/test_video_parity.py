@@ -22,10 +22,12 @@ from sam21convert.model.sam2 import ImageFeatures
 from sam21convert.model.video_predictor import SAM2VideoPredictor
 
 from ..support import videos
+from ..support.encoded import Known, encoding_once
 from ..support.official import DEBUG, build_official_predictor, randomise
 from ..support.videos import SCENARIOS, Scenario
 
-USUAL = {"binarize_mask_from_pts_for_mem_enc": True}  # as built with apply_postprocessing
+# As built with apply_postprocessing.
+USUAL: dict[str, Any] = {"binarize_mask_from_pts_for_mem_enc": True}
 
 
 @pytest.fixture(scope="module")
@@ -70,25 +72,35 @@ def scores_of(predictor: SAM2VideoPredictor, scenario: Scenario) -> Tensor:
     return torch.cat([outcome.object_score for outcome in seen])
 
 
+OURS: Known = {}
+THEIRS: Known = {}
+
+
 class Pair:
     """Our predictor and the official one, with the same weights and options."""
 
-    def __init__(self, config: ModelConfig, **options: Any) -> None:
+    def __init__(
+        self, config: ModelConfig, weights: dict[str, Tensor] | None = None, **options: Any
+    ) -> None:
         self.ours = SAM2VideoPredictor(config, TrackingOptions(**options)).eval()
         self.theirs = build_official_predictor(config, **options)
-        weights = weights_of(config)
+        weights = weights or weights_of(config)
         self.ours.load_state_dict(weights)
         self.theirs.load_state_dict(weights)
 
     def play(self, scenario: Scenario, folder: str, **opening: Any) -> tuple[Any, Any]:
         """Compare every mask of a scenario; return both states."""
-        ours = self.ours.init_state(folder, **opening)
-        theirs = self.theirs.init_state(folder, **opening)
-        answers = zip(scenario(self.ours, ours), scenario(self.theirs, theirs), strict=True)
-        for (frame, ids, masks), (their_frame, their_ids, their_masks) in answers:
-            assert (frame, ids) == (their_frame, their_ids)
-            assert masks.dtype == their_masks.dtype
-            assert torch.equal(masks, their_masks), f"frame {frame}"
+        with (
+            encoding_once(self.ours, "encode_frame", OURS),
+            encoding_once(self.theirs, "forward_image", THEIRS),
+        ):
+            ours = self.ours.init_state(folder, **opening)
+            theirs = self.theirs.init_state(folder, **opening)
+            answers = zip(scenario(self.ours, ours), scenario(self.theirs, theirs), strict=True)
+            for (frame, ids, masks), (their_frame, their_ids, their_masks) in answers:
+                assert (frame, ids) == (their_frame, their_ids)
+                assert masks.dtype == their_masks.dtype
+                assert torch.equal(masks, their_masks), f"frame {frame}"
         return ours, theirs
 
 
@@ -212,9 +224,13 @@ def test_options(change: str, folder: str) -> None:
     ids=lambda change: next(iter(change)),
 )
 def test_configs(change: dict[str, Any], folder: str) -> None:
-    config = replace(shipped_config(DEBUG[0]), **change)
-    ours, theirs = Pair(config, **USUAL).play(videos.story, folder)
+    usual = shipped_config(DEBUG[0])
+    config = replace(usual, **change)
+    drawn = weights_of(config if "num_maskmem" in change else usual)  # it shapes a tensor
+    ours, theirs = Pair(config, drawn, **USUAL).play(videos.story, folder)
     assert same(remembered(ours), remembered_officially(theirs))
+    found = scores(remembered(ours))
+    assert min(found) < 0 < max(found)
 
 
 def test_memories_as_wide_as_features(folder: str) -> None:
@@ -285,6 +301,7 @@ class TestTheComparisonCanFail:
     @pytest.mark.parametrize(
         "tensor",
         [
+            "image_encoder.trunk.patch_embed.proj.bias",
             "maskmem_tpos_enc",
             "no_obj_ptr",
             "no_obj_embed_spatial",

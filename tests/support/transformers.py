@@ -25,6 +25,7 @@ from sam21convert.prediction.backends import transformers_video
 from ..model.test_video_parity import weights_of
 from . import videos
 from .checkpoints import official_pt
+from .encoded import Known, encoding_once
 from .rounding import MULTIPLE, relative, variants
 from .videos import BOX, POINT, Answer, Scenario, clicks
 
@@ -32,6 +33,8 @@ SCORE_BIAS = "sam_mask_decoder.pred_obj_score_head.layers.2.bias"
 # Added to the object scores. With the first they change sign, but none is so near 0 that rounding
 # decides; with the second all are positive.
 COMES_AND_GOES, ALWAYS_THERE = 0.01, 5.0
+_OURS: Known = {}
+_THEIRS: Known = {}
 
 
 @cache
@@ -68,7 +71,7 @@ class TransformersPredictor(transformers_video.TransformersPredictor):
     """``Sam2VideoModel`` with official weights, which are converted first.
 
     Args:
-        weights: Tensors by canonical name.
+        weights: Tensors by canonical name, which nobody changes.
         attention: The attention implementation, ``"sdpa"`` or ``"eager"``.
         **options: Options of ``convert``.
     """
@@ -76,11 +79,19 @@ class TransformersPredictor(transformers_video.TransformersPredictor):
     def __init__(
         self, weights: Mapping[str, Tensor], attention: str = "sdpa", **options: Any
     ) -> None:
-        with TemporaryDirectory() as home:
-            folder = hf_folder(Path(home), weights, **options)
-            mapped = Sam2VideoModel.from_pretrained(folder, attn_implementation=attention)
-            # Copied, because mapped weights may lie at any address, and kernels round by alignment.
-            super().__init__(deepcopy(mapped), Sam2VideoProcessor.from_pretrained(folder))
+        key = (id(weights), attention, *sorted(options.items()))
+        if key not in _LOADED:
+            with TemporaryDirectory() as home:
+                folder = hf_folder(Path(home), weights, **options)
+                mapped = Sam2VideoModel.from_pretrained(folder, attn_implementation=attention)
+                _LOADED[key] = weights, mapped, Sam2VideoProcessor.from_pretrained(folder)
+        # Copied, because mapped weights may lie at any address, and kernels round by alignment.
+        _, model, processor = _LOADED[key]
+        super().__init__(deepcopy(model), deepcopy(processor))
+
+
+# Loaded models with their processors; with the weights, so that no others get the same id.
+_LOADED: dict[tuple[Any, ...], tuple[Mapping[str, Tensor], Any, Any]] = {}
 
 
 def our_predictor(name: str, nudge: float = ALWAYS_THERE, **options: Any) -> SAM2VideoPredictor:
@@ -231,7 +242,11 @@ def compared(
     """
     mine = opened(ours)
     session = theirs.init_state(mine)
-    with exact_memories(binary=binary):
+    with (
+        encoding_once(ours, "encode_frame", _OURS),
+        encoding_once(theirs.model, "get_image_features", _THEIRS),
+        exact_memories(binary=binary),
+    ):
         return difference(scenario(ours, mine), scenario(theirs, session)), scores(session)
 
 
