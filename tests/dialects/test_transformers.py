@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,8 @@ def test_the_names_are_exactly_those_of_the_model(dialect: str, config: str) -> 
 @pytest.mark.parametrize("config", [name for name in CONFIGS if "debug" not in name])
 def test_the_round_trip_is_exact_in_every_bit_and_in_order(tmp_path: Path, config: str) -> None:
     canonical = shipped_tensors(config)
+    if not config.endswith("hiera_t"):  # half as many bytes, of a gigabyte otherwise
+        canonical = {name: replace(spec, dtype="F16") for name, spec in canonical.items()}
     source = random_bits(tmp_path / "source.safetensors", canonical)
     folder, image, back = tmp_path / "hf", tmp_path / "image", tmp_path / "back.pt"
     sam21convert.convert(source, folder, verify=False)
