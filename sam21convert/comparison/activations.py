@@ -8,7 +8,6 @@ the ground truth as well; the backends of other packages convert theirs.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -16,68 +15,13 @@ from contextvars import ContextVar
 import torch
 from torch import Tensor
 
+from .names import OF_A_FRAME, kind
+
 Activations = dict[str, Tensor]
 # What a watcher returns says whether the value is no longer needed; None means that it is.
 Watch = Callable[[str, Tensor], bool | None]
 
 _WATCH: ContextVar[Watch | None] = ContextVar("_WATCH", default=None)
-
-# The order in which the activations of one object on one frame are computed.
-ORDER = (
-    "pixels",
-    *(f"trunk.stage{i}" for i in range(4)),
-    *(f"neck.level{i}" for i in range(3)),
-    *(f"features.level{i}" for i in range(3)),
-    "memory_attention.memory",
-    "memory_attention.position",
-    "memory_attention.output",
-    "prompt.sparse",
-    "prompt.dense",
-    "decoder.tokens",
-    "decoder.logits",
-    "decoder.iou",
-    "decoder.object_score",
-    "pointer",
-    "memory_encoder.output",
-    "memory",
-    "iou",
-    "masks",
-)
-# An object begins with a prompt, so prompt activations come before those of memory attention.
-_AS_MET = sorted(ORDER, key=lambda activation: activation.startswith("memory_attention."))
-# Activations that depend on the frame only, not on an object.
-OF_A_FRAME = ("trunk.", "neck.")
-A_LOGIT = "decoder.object_score"
-_PLACE = re.compile(r"^((?:frame\d+\.)?(?:object\w+\.)?)(.+?)(?: \(\d+\))?$")
-
-
-def kind(name: str) -> str:
-    """The name of an activation without its place and number.
-
-    Args:
-        name: A name such as ``frame3.object1.pointer (2)``.
-
-    Returns:
-        What it is an activation of: ``pointer``.
-    """
-    match = _PLACE.match(name)
-    assert match is not None
-    return match[2]
-
-
-def rank(activation: str | None) -> int:
-    """The position of a kind of activation in the order in which differences are reported.
-
-    An object begins with a prompt, and there must be a memory before anything attends to it. So
-    memory attention comes last.
-
-    Args:
-        activation: A name in ``ORDER``; None for what no activation shows.
-
-    Returns:
-        A number to sort by, the largest for None.
-    """
-    return _AS_MET.index(activation) if activation is not None else len(_AS_MET)
 
 
 class SeenEnough(Exception):  # noqa: N818  # not an error: the rest need not be computed

@@ -9,13 +9,14 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 
 from ..prediction.arithmetic import Arithmetic
-from .activations import Activations, SeenEnough, kind, watched
+from .activations import Activations, SeenEnough, watched
 from .backends.base import Backend, CannotRun
 from .backends.truth import Truth
 from .cases import Case
 from .explain.known_differences import KnownDifference, emulating, known
 from .findings import ScenarioResult
 from .metrics import Noise, compare, first_mismatch
+from .names import kind
 from .noise import NumericalVariant, measuring, noise_of, variants
 from .scenarios import PixelScenario
 

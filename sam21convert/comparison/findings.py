@@ -12,7 +12,7 @@ from ..checkpoint.safety.report import Safety, SourceReport, together
 from ..io.folding import few
 from ..prediction.draw import Mask, Pixels
 from ..prediction.prompts import Prompted
-from .activations import kind, rank
+from .names import kind, rank
 
 CaseStatus = Literal["same", "known difference", "differs", "not run"]
 

@@ -7,8 +7,9 @@ from math import inf, nan
 
 from torch import Tensor
 
-from .activations import A_LOGIT, Activations, kind
+from .activations import Activations
 from .findings import ActivationResult
+from .names import A_LOGIT, kind
 
 # Tolerance over noise. One or two variants are few samples of the noise, and another
 # implementation rounds in more places than they do.

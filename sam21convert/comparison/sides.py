@@ -12,8 +12,6 @@ import torch
 from ..checkpoint.open import Checkpoint, open_checkpoint
 from ..config.registry import shipped_like, tensors_of
 from ..config.timm import of_timm
-from ..dialects import HF_IMAGE, HF_VIDEO, TIMM
-from ..dialects.rules import Dialect
 from ..hub.resolve import resolve
 from ..io.data.checksums import sha256
 from ..io.source import CONFIG
@@ -173,24 +171,6 @@ def parse(text: str | Path, config: Config) -> Named:
     beside = described.exists() and not of_timm(read_json(described))
     config = located.config if config is None else config
     return Named(backend or "truth", located.path, None if beside else config)
-
-
-def backend_for(dialect: Dialect | None) -> str:
-    """The backend that should run a checkpoint, to test the mapping of its tensor names.
-
-    transformers and timm load their own names themselves: if the ground truth did, an error in the
-    key map would be made twice and go undetected. Everything else runs on the ground truth, which
-    computes the same as the official code.
-
-    Args:
-        dialect: The dialect of the checkpoint; None when it is unknown.
-
-    Returns:
-        A key of ``BACKENDS``.
-    """
-    if dialect is TIMM:
-        return "timm"
-    return "transformers" if dialect in (HF_VIDEO, HF_IMAGE) else "truth"
 
 
 def _round_weights(backend: Backend, dtype: torch.dtype) -> None:

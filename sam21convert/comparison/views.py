@@ -9,9 +9,10 @@ from torch import Tensor
 
 from ..prediction.draw import Mask
 from ..prediction.prompts import Box, Point, Prompted
-from .activations import Activations, kind
+from .activations import Activations
 from .findings import View
 from .inputs import Clip, Picture
+from .names import kind
 from .scenarios import AddPrompt, ImageScenario, Prompt, VideoScenario
 
 _FRAMES = 3  # of a video that are shown

@@ -10,7 +10,6 @@ from typing import Any, get_args
 from .. import packages
 from ..comparison.api import parity
 from ..comparison.report import ParityReport
-from ..comparison.sides import backend_for
 from ..conversion.plan import Plan
 from ..conversion.report import report
 from ..conversion.write import carry_out
@@ -18,6 +17,7 @@ from ..errors import MismatchError, UsageError
 from ..evaluation.report import Evaluation
 from ..io.tensor import OF_TORCH, DType
 from ..model.config import Generation, ModelConfig
+from ..prediction.backends.names import backend_for
 from ..prediction.devices import pick_device
 from ..report import BLANK, Part, Progress, Report
 from .track_and_compare import refuse_untrackable, tracked_alike, under_its_name

@@ -22,13 +22,14 @@ from torch import Tensor
 
 import sam21convert
 from sam21convert.comparison import influence
-from sam21convert.comparison.activations import SeenEnough, kind, rank, watched
+from sam21convert.comparison.activations import SeenEnough, watched
 from sam21convert.comparison.backends.base import LoadOptions
 from sam21convert.comparison.backends.truth import Truth
 from sam21convert.comparison.cases import cases
 from sam21convert.comparison.comparison import Comparison, PassedCase
 from sam21convert.comparison.explain.diagnosis import diagnose
 from sam21convert.comparison.inputs import clip, pictures
+from sam21convert.comparison.names import kind, rank
 from sam21convert.comparison.perturb import perturb
 from sam21convert.comparison.scenarios import chosen
 from sam21convert.prediction.arithmetic import Arithmetic

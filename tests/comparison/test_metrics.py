@@ -8,8 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from sam21convert.comparison.activations import Recorder, kind, watched
+from sam21convert.comparison.activations import Recorder, watched
 from sam21convert.comparison.metrics import compare, first_mismatch, relative, result_of
+from sam21convert.comparison.names import kind
 from sam21convert.comparison.noise import measuring, noise_of
 
 

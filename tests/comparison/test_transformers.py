@@ -18,11 +18,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 import sam21convert
-from sam21convert.comparison.activations import Activations, kind
+from sam21convert.comparison.activations import Activations
 from sam21convert.comparison.backends.base import CannotRun, LoadOptions
 from sam21convert.comparison.backends.transformers import Transformers
 from sam21convert.comparison.backends.truth import Truth
 from sam21convert.comparison.inputs import Picture
+from sam21convert.comparison.names import kind
 from sam21convert.errors import UnreadableError
 from sam21convert.model.image_predictor import pixels_of
 

@@ -8,10 +8,11 @@ from typing import Any
 
 from torch import Tensor
 
-from sam21convert.comparison.activations import Activations, kind
+from sam21convert.comparison.activations import Activations
 from sam21convert.comparison.backends.base import LoadOptions
 from sam21convert.comparison.backends.truth import Truth
 from sam21convert.comparison.inputs import Clip, Picture, clip, pictures
+from sam21convert.comparison.names import kind
 from sam21convert.comparison.scenarios import BY_NAME, IMAGES, VIDEOS, ImageScenario, VideoScenario
 
 from .rounding import EPSILON, MULTIPLE, variants

@@ -13,9 +13,9 @@ from ...checkpoint.detect import GENERATION_TENSORS
 from ...config.registry import tensors_of
 from ...io.folding import few
 from .. import influence
-from ..activations import rank
 from ..backends.base import Backend, held
 from ..findings import Diagnosis
+from ..names import rank
 
 _LISTED = 4  # differing tensors that are described one by one, for each activation
 _ROUNDED = (torch.bfloat16, torch.float16)

@@ -9,8 +9,8 @@ from math import isfinite
 
 from ...markup.elements import Markup, element, joined
 from ...report import counted, share
-from ..activations import ORDER, kind
 from ..findings import ActivationResult, ParityResult, ScenarioResult, short
+from ..names import ORDER, kind
 from .numbers import percent, ratio
 
 _FRAME = re.compile(r"frame(\d+)\.")

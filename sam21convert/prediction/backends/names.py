@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection
 from pathlib import Path
 
+from ...dialects import HF_IMAGE, HF_VIDEO, TIMM
+from ...dialects.rules import Dialect
 from ...errors import UsageError, did_you_mean, nearest
 
 NAMES = ("truth", "sam2", "transformers", "timm", "onnx")
@@ -39,3 +41,21 @@ def split(text: str | Path, backends: Collection[str] = NAMES) -> tuple[str | No
             ),
         )
     return None, text
+
+
+def backend_for(dialect: Dialect | None) -> str:
+    """The backend that should run a checkpoint, to test the mapping of its tensor names.
+
+    transformers and timm load their own names themselves: if the ground truth did, an error in the
+    key map would be made twice and go undetected. Everything else runs on the ground truth, which
+    computes the same as the official code.
+
+    Args:
+        dialect: The dialect of the checkpoint; None when it is unknown.
+
+    Returns:
+        One of ``NAMES``.
+    """
+    if dialect is TIMM:
+        return "timm"
+    return "transformers" if dialect in (HF_VIDEO, HF_IMAGE) else "truth"

@@ -84,6 +84,8 @@ class Facts:
         graphs: The graphs for ONNX runtimes, if the repository has them.
         parity: The comparisons with the source; empty when nothing was compared.
         evaluations: How source and result track the objects of a data set; empty if not asked.
+        not_run: Names of checkpoints that were not compared with the source, since the same package
+            would have run the same tensors twice.
     """
 
     repo_id: str
@@ -100,6 +102,7 @@ class Facts:
     graphs: Graphs | None
     parity: Sequence[ParityReport]
     evaluations: Sequence[Evaluation] = ()
+    not_run: Sequence[str] = ()
 
     @property
     def title(self) -> str:
@@ -296,7 +299,7 @@ def _provenance(facts: Facts) -> Iterator[str]:
 
 def _parity(facts: Facts) -> Iterator[str]:
     yield "## Parity"
-    if not facts.parity:
+    if not facts.parity and not facts.not_run:
         yield "Nothing was compared: the comparison was turned off for this upload."
         return
     from ...comparison.report import HEAD, scenario_row  # needs torch, as comparing does
@@ -331,6 +334,11 @@ def _parity(facts: Facts) -> Iterator[str]:
         command = shell(_named(word, names) for word in shlex.split(report.command))
         yield "To repeat it in a folder with the source and a copy of this repository:"
         yield block(command)
+    for name in facts.not_run:
+        yield (
+            f"{code(name)} was not run, because the official code (`sam2`) was not installed where "
+            "this was made. Its tensors were read back and checked when it was written."
+        )
 
 
 def _tracking(facts: Facts) -> Iterator[str]:

@@ -32,8 +32,9 @@ from ...prediction.devices import pick_device
 from ...report import SILENT, Part, Progress, Toned, size_text, table
 from .needs import check_packages
 from .present import Present, ask
+from .proof import Scenarios
 from .replace import FileChange, refuse_contradiction, refuse_foreign
-from .repository import Repository, Scenarios, compose
+from .repository import Repository, compose
 from .space import TONES, ComposedPage, PageSpace, check_page, compose_page
 from .upload import RemoteState, commit, create, verify
 

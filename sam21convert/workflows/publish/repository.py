@@ -7,13 +7,12 @@ compute what its source does, no folder remains.
 from __future__ import annotations
 
 import os.path
-import shlex
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from ...checkpoint.identify import identify
 from ...checkpoint.inspect import inspect
@@ -26,15 +25,16 @@ from ...config.registry import shipped_config, shipped_like
 from ...conversion.api import convert
 from ...dialects import EITHER, HF_IMAGE, HF_VIDEO, OFFICIAL, named
 from ...dialects.rules import Dialect
-from ...errors import MismatchError, RefusedError, UsageError, call_of
+from ...errors import MismatchError, RefusedError, UsageError
 from ...io.nearby import expanded
 from ...io.output.folders import refuse_file_name
 from ...io.output.temporary import temporary_folder
 from ...io.source import CONFIG
-from ...report import SILENT, Part, Progress, one_line, size_text, table
+from ...report import SILENT, Part, Progress, size_text, table
 from .card import Facts, OfficialFiles, Picture, metadata, section
 from .graphs import add_graphs, refuse_without_folder
 from .manifest import MANIFEST, FileFact, write_manifest
+from .proof import Form, Scenarios, compared, drawn, not_run, official_form, tracked
 from .proposals import proposals
 from .readme import NAME, merged, metadata_of
 
@@ -43,8 +43,6 @@ if TYPE_CHECKING:
     from ...comparison.sides import Config
     from ...evaluation.report import Evaluation
     from .example import Example
-
-Scenarios = Literal["quick", "full", "none"]
 
 
 @dataclass(frozen=True)
@@ -109,14 +107,6 @@ class Repository(SourceReport):
             *(("note", note) for note in self.notes),
         ]
         return [table(rows)]
-
-
-class _Form(NamedTuple):
-    """A form of the model, what runs it, and its config if it has none of its own."""
-
-    path: Path
-    backend: str
-    config: Path | None = None
 
 
 def compose(
@@ -190,9 +180,9 @@ def compose(
         official = _write_weights(checkpoint, dialect, config, folder, progress, both=with_official)
         forms = _forms(dialect, folder, official, progress)
         image_size = _image_size(forms[0])
-        picture = None if scenarios == "none" else _drawn(forms[0], example, folder)
+        picture = None if scenarios == "none" else drawn(forms[0], example, folder)
         graphs = add_graphs(checkpoint, config, folder, scratch, progress) if scratch else None
-        forms += [] if graphs is None else [_Form(graphs.export, "onnx")]
+        forms += [] if graphs is None else [Form(graphs.export, "onnx")]
         files = _listed(folder, earlier)
         facts = Facts(
             repo_id=repo_id,
@@ -207,8 +197,9 @@ def compose(
             files=list(files.values()),
             picture=picture,
             graphs=graphs,
-            parity=_compare(checkpoint, config, forms, image_size, scenarios, device, progress),
-            evaluations=_track(checkpoint, config, forms, data, device, progress),
+            parity=compared(checkpoint, config, forms, image_size, scenarios, device, progress),
+            not_run=tuple(not_run(checkpoint, forms, scenarios)),
+            evaluations=tracked(checkpoint, config, forms, data, device, progress),
         )
         stated = metadata(facts, license, base_model, datasets)
         notes = _write_card(facts, stated, _readme(given) if readme is None else readme)
@@ -317,65 +308,24 @@ def _write_official(
 
 def _forms(
     dialect: Dialect, folder: Path, official: OfficialFiles | None, progress: Progress
-) -> list[_Form]:
+) -> list[Form]:
     """The checkpoints of the folder, the main one first, each checked to be sound."""
-    forms = [] if dialect is OFFICIAL else [_Form(folder, "transformers")]
+    forms = [] if dialect is OFFICIAL else [Form(folder, "transformers")]
     if official is not None:
-        forms.append(_Form(folder / official.checkpoint, "truth", folder / official.config))
+        forms.append(official_form(folder / official.checkpoint, folder / official.config))
     for form in forms:
         _check_values(form, progress)
     return forms
 
 
-def _image_size(form: _Form) -> int:
+def _image_size(form: Form) -> int:
     return identify(open_checkpoint(form.path, form.config)).model_config.image_size
 
 
-def _check_values(form: _Form, progress: Progress) -> None:
+def _check_values(form: Form, progress: Progress) -> None:
     found = validate(form.path, form.config, progress=progress)
     if not found.ok:
         raise MismatchError(str(found), hint="the written files were removed")
-
-
-def _compare(
-    checkpoint: Checkpoint,
-    given: Config,
-    forms: Sequence[_Form],
-    image_size: int,
-    scenarios: Scenarios,
-    device: str,
-    progress: Progress,
-) -> list[ParityReport]:
-    """Compare each form with the source."""
-    if scenarios == "none":
-        return []
-    from ...comparison.api import parity
-    from ...comparison.sides import backend_for
-
-    source = f"{backend_for(checkpoint.dialect)}:{checkpoint.source.path.absolute()}"
-    reports = []
-    for form in forms:
-        found = parity(
-            source,
-            f"{form.backend}:{form.path}",
-            scenarios=scenarios,
-            device=device,
-            image_size=image_size,
-            config=given if form.config is None else form.config,
-            progress=progress,
-        )
-        if not found.ok:
-            theirs = one_line(str(checkpoint.source.path))
-            form_of = ("to=onnx",) if form.backend == "onnx" else ()
-            raise MismatchError(
-                f"{form.path.name}: does not compute what {theirs} does\n\n{found}",
-                hint="the written files were removed; "
-                f"{call_of('convert', checkpoint.source.path, *form_of)} writes such files, and "
-                f"then sam21convert parity {shlex.quote(source)} {form.backend}:OUT --report "
-                "FOLDER shows more",
-            )
-        reports.append(found)
-    return reports
 
 
 def _refuse_untrackable(checkpoint: Checkpoint, to: str | None, data: str | Path) -> None:
@@ -384,43 +334,6 @@ def _refuse_untrackable(checkpoint: Checkpoint, to: str | None, data: str | Path
 
     dialect = _pick(checkpoint, to)
     refuse_untrackable(dialect.task, dialect.name, data)
-
-
-def _track(
-    checkpoint: Checkpoint,
-    given: Config,
-    forms: Sequence[_Form],
-    data: str | Path | None,
-    device: str,
-    progress: Progress,
-) -> list[Evaluation]:
-    """Track the objects of a data set with the source and each form but the graphs."""
-    if data is None:
-        return []
-    from ..track_and_compare import tracked_alike
-
-    return [
-        tracked_alike(
-            checkpoint.source.path.absolute(),
-            given,
-            form.path,
-            form.config,
-            data,
-            lossless=True,
-            image_size=None,
-            device=device,
-            progress=progress,
-        )
-        for form in forms
-        if form.backend != "onnx"  # whose rounding is another
-    ]
-
-
-def _drawn(form: _Form, example: Example | None, folder: Path) -> Picture:
-    """Draw what a form finds in the picture of the card into the folder."""
-    from .example import draw, drawn_scene
-
-    return draw(example or drawn_scene(), form.path, form.config, folder)
 
 
 def _about_the_picture(picture: Picture | None) -> Iterator[str]:
