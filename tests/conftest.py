@@ -92,6 +92,12 @@ def _without_waiting_for_the_disk() -> None:
     os.fsync = only_look
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Evidence that other runs have kept is none for this one."""
+    os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("cache"))
+
+
 @pytest.fixture(scope="session")
 def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     """Sample checkpoints by the names of their configs, written when first asked for."""

@@ -14,7 +14,6 @@ from .findings import (
     Sensitivity,
     short,
 )
-from .page.page import framed
 
 _TONES: dict[CaseStatus, Tone] = {
     "same": "good",
@@ -49,6 +48,8 @@ class ParityReport(ParityResult):
 
     def _repr_html_(self) -> str:
         """The HTML page in a frame, which is how a notebook shows the report."""
+        from .page.page import framed  # needs torch
+
         return framed(self)
 
 

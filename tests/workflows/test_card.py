@@ -172,7 +172,7 @@ def test_programs_and_commands_hold_the_name_itself(facts: Facts, plain: str, na
     assert programs == [filled(program) for program in fences(plain)[:-2]]
     for program in programs:
         compile(program, "card", "exec")
-    for command, right in ((first, f"transformers:{file}"), (second, f"truth:{file}/{file}.pt")):
+    for command, right in ((first, f"transformers:{file}"), (second, f"sam2:{file}/{file}.pt")):
         words = [
             "sam21convert",
             "parity",

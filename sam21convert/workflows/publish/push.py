@@ -31,6 +31,7 @@ from ...io.source import WEIGHTS
 from ...prediction.devices import pick_device
 from ...report import SILENT, Part, Progress, Toned, size_text, table
 from .needs import check_packages
+from .phases import Phases
 from .present import Present, ask
 from .proof import Scenarios
 from .replace import FileChange, refuse_contradiction, refuse_foreign
@@ -247,6 +248,7 @@ def push(
     device = _device(device, scenarios, evaluate)
     shown, wanted = _example(example, prompts, scenarios), _wanted(output, dry_run=dry_run)
     api, title = HfApi(library_name="sam21convert"), message if create_pr else None
+    progress = Phases(progress, uploads=not dry_run)
     there, space = _asked(api, source, repo_id, revision, title, page_space, dry_run=dry_run)
     with _scratch() as scratch:
         repository = compose(
@@ -273,6 +275,7 @@ def push(
         if dry_run or plan.is_there:
             return replace(plan, dry_run=dry_run, output=_written(plan, page, wanted))
         announce(plan)
+        progress.enter("upload")
         return _published(api, plan, page, there.state, message, progress, private=private)
 
 
@@ -295,8 +298,11 @@ def _asked(
 
 
 def _device(device: str, scenarios: Scenarios, data: str | Path | None) -> str:
-    """The device to compare on."""
-    if scenarios == "none" and data is None:
+    """The device to compare on, if there is one; ``"auto"`` is chosen when something is compared.
+
+    Choosing needs torch, and what was compared before need not be compared again.
+    """
+    if data is None and (device == "auto" or scenarios == "none"):
         return device
     return pick_device(device, to_compare=True)
 

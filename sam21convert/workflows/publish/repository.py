@@ -34,6 +34,7 @@ from ...report import SILENT, Part, Progress, size_text, table
 from .card import Facts, OfficialFiles, Picture, metadata, section
 from .graphs import add_graphs, refuse_without_folder
 from .manifest import MANIFEST, FileFact, write_manifest
+from .phases import Phases
 from .proof import Form, Scenarios, compared, drawn, not_run, official_form, tracked
 from .proposals import proposals
 from .readme import NAME, merged, metadata_of
@@ -176,9 +177,13 @@ def compose(
         _refuse_untrackable(checkpoint, to, data)
     given, source = str(source), checkpoint.source.path.absolute()
     folder, dialect = expanded(Path(folder)).absolute(), _pick(checkpoint, to)
+    progress = Phases.of(progress)
+    progress.enter("convert")
     with naming_harm(source), _new(folder), _scratch(wanted=with_onnx) as scratch:
         official = _write_weights(checkpoint, dialect, config, folder, progress, both=with_official)
+        progress.enter("validate")
         forms = _forms(dialect, folder, official, progress)
+        progress.enter("compare")
         image_size = _image_size(forms[0])
         picture = None if scenarios == "none" else drawn(forms[0], example, folder)
         graphs = add_graphs(checkpoint, config, folder, scratch, progress) if scratch else None
