@@ -119,6 +119,16 @@ def test_a_source_that_is_missing_is_told_before_the_hub_is_asked(
     assert not hub.requests
 
 
+def test_what_a_push_asks_for(hub: Hub, push: Push) -> None:
+    """The second one asks for the state, and for the card and the manifest of what is there."""
+    assert push()["uploaded"]
+    assert len(hub.requests) <= 16
+    hub.requests.clear()
+    assert not push()["uploaded"]
+    assert len(hub.requests) <= 6
+    assert not hub.asked("POST", "*")
+
+
 def test_a_repository_is_created_and_holds_what_was_composed(hub: Hub, push: Push) -> None:
     planned = push("--dry-run")
     assert not planned["uploaded"]

@@ -29,7 +29,13 @@ OWN_MODEL, OFFICIAL_CODE = "truth", "sam2"
 
 
 class Form(NamedTuple):
-    """A form of the model, what runs it, and its config if it has none of its own."""
+    """A form of the model.
+
+    Attributes:
+        path: The checkpoint.
+        backend: What runs it.
+        config: Its config if it has none of its own.
+    """
 
     path: Path
     backend: str

@@ -245,10 +245,9 @@ def push(
     _check_request(repo_id, revision, create_pr=create_pr)
     check_page(page_space, cdn=page_cdn, with_onnx=with_onnx, create_pr=create_pr)
     check_packages(to, scenarios, with_onnx=with_onnx, tracks=evaluate is not None)
-    device = _device(device, scenarios, evaluate)
-    shown, wanted = _example(example, prompts, scenarios), _wanted(output, dry_run=dry_run)
+    device, shown = _device(device, scenarios, evaluate), _example(example, prompts, scenarios)
+    wanted, progress = _wanted(output, dry_run=dry_run), Phases(progress, uploads=not dry_run)
     api, title = HfApi(library_name="sam21convert"), message if create_pr else None
-    progress = Phases(progress, uploads=not dry_run)
     there, space = _asked(api, source, repo_id, revision, title, page_space, dry_run=dry_run)
     with _scratch() as scratch:
         repository = compose(
@@ -275,7 +274,6 @@ def push(
         if dry_run or plan.is_there:
             return replace(plan, dry_run=dry_run, output=_written(plan, page, wanted))
         announce(plan)
-        progress.enter("upload")
         return _published(api, plan, page, there.state, message, progress, private=private)
 
 
@@ -448,11 +446,12 @@ def _published(
     page: ComposedPage | None,
     state: RemoteState | None,
     message: str,
-    progress: Progress,
+    progress: Phases,
     *,
     private: bool,
 ) -> Publication:
     """Upload the repository, and then the page."""
+    progress.enter("upload")
     if not plan.holds_all:
         base = state or create(api, plan.repo_id, private=private)
         new = plan.revision == _NEW_PROPOSAL

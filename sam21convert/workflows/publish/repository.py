@@ -178,12 +178,9 @@ def compose(
     given, source = str(source), checkpoint.source.path.absolute()
     folder, dialect = expanded(Path(folder)).absolute(), _pick(checkpoint, to)
     progress = Phases.of(progress)
-    progress.enter("convert")
     with naming_harm(source), _new(folder), _scratch(wanted=with_onnx) as scratch:
         official = _write_weights(checkpoint, dialect, config, folder, progress, both=with_official)
-        progress.enter("validate")
         forms = _forms(dialect, folder, official, progress)
-        progress.enter("compare")
         image_size = _image_size(forms[0])
         picture = None if scenarios == "none" else drawn(forms[0], example, folder)
         graphs = add_graphs(checkpoint, config, folder, scratch, progress) if scratch else None
@@ -273,11 +270,12 @@ def _write_weights(
     dialect: Dialect,
     given: Config,
     folder: Path,
-    progress: Progress,
+    progress: Phases,
     *,
     both: bool,
 ) -> OfficialFiles | None:
     """Write all forms of the model; returns the files of the official one, if it is wanted."""
+    progress.enter("convert")
     if dialect is not OFFICIAL:
         source = checkpoint.source.path
         convert(source, folder, to=dialect.name, config=given, progress=progress)
@@ -312,14 +310,16 @@ def _write_official(
 
 
 def _forms(
-    dialect: Dialect, folder: Path, official: OfficialFiles | None, progress: Progress
+    dialect: Dialect, folder: Path, official: OfficialFiles | None, progress: Phases
 ) -> list[Form]:
     """The checkpoints of the folder, the main one first, each checked to be sound."""
     forms = [] if dialect is OFFICIAL else [Form(folder, "transformers")]
     if official is not None:
         forms.append(official_form(folder / official.checkpoint, folder / official.config))
+    progress.enter("validate")
     for form in forms:
         _check_values(form, progress)
+    progress.enter("compare")
     return forms
 
 
