@@ -87,6 +87,13 @@ def test_other_bytes_options_versions_or_code_have_no_evidence(
     assert place(weights, size=1).recall(Claim) is None
 
 
+def test_the_code_is_all_that_computes_and_its_configs() -> None:
+    home = Path(module.__file__).parents[2]
+    names = {path.relative_to(home).as_posix() for path in module._sources(home)}
+    assert {"comparison/noise.py", "model/sam2.py", "model/mask_decoder.py"} <= names
+    assert any(name.startswith("configs/") and name.endswith(".yaml") for name in names)
+
+
 def test_the_evidence_of_other_files_under_this_name_is_none(weights: Path) -> None:
     found, _ = kept(weights)
     other = place(weights, size=2)

@@ -152,11 +152,18 @@ def _digest(content: Any) -> str:
 
 @cache
 def _code() -> str:
-    """A hash of all modules of this package: a verdict is that of the code which gave it."""
+    """A hash of this package: a verdict is that of the code and the settings which gave it."""
     home, found = Path(__file__).parents[2], hashlib.sha256()
-    for path in sorted(home.rglob("*.py")):
+    for path in _sources(home):
         found.update(path.relative_to(home).as_posix().encode() + b"\0" + path.read_bytes())
     return found.hexdigest()
+
+
+def _sources(home: Path) -> list[Path]:
+    """The modules of the package, and its configs; in a checkout two of its folders are links."""
+    linked = (home / "model").rglob("*.py"), (home / "configs").rglob("*")
+    found = {*home.rglob("*.py"), *(path for paths in linked for path in paths)}
+    return sorted(path for path in found if path.is_file() and path.suffix != ".pyc")
 
 
 def _encoded(value: Any) -> Any:
