@@ -44,6 +44,9 @@ class Form(NamedTuple):
     @property
     def files(self) -> dict[str, Path]:
         """The files that are read of it, by name."""
+        if self.backend == "onnx":  # graphs, their weights, and settings for them
+            every = (path for path in self.path.rglob("*") if path.is_file())
+            return {path.relative_to(self.path).as_posix(): path for path in every}
         given = {} if self.config is None else {self.config.name: self.config}
         opened = open_checkpoint(self.path, self.config)
         return {**files_of(opened.source.files, self.path), **given}
