@@ -103,7 +103,7 @@ if TYPE_CHECKING:
     from .workflows.batch.report import BatchReport as BatchReport
     from .workflows.export_onnx import export_onnx as export_onnx
     from .workflows.exported import Exported as Exported
-    from .workflows.publish.push import Publication as Publication
+    from .workflows.publish.publication import Publication as Publication
     from .workflows.publish.push import push as push
     from .workflows.pull import Pulled as Pulled
     from .workflows.pull import pull as pull
@@ -147,7 +147,8 @@ _NAMES = {
     "workflows.batch.report": ("BatchReport",),
     "workflows.export_onnx": ("export_onnx",),
     "workflows.exported": ("Exported",),
-    "workflows.publish.push": ("Publication", "push"),
+    "workflows.publish.publication": ("Publication",),
+    "workflows.publish.push": ("push",),
     "workflows.pull": ("Pulled", "pull"),
 }
 _HOME = {name: module for module, names in _NAMES.items() for name in names}

@@ -33,7 +33,7 @@ from sam21convert.prediction.video import FollowedObject, VideoPrediction
 from sam21convert.workflows.batch.report import BatchReport
 from sam21convert.workflows.demo import Demonstration
 from sam21convert.workflows.exported import Exported
-from sam21convert.workflows.publish.push import Publication
+from sam21convert.workflows.publish.publication import Publication
 from sam21convert.workflows.publish.repository import Repository
 from sam21convert.workflows.pull import Pulled
 from sam21convert.workflows.selftest import SelfTest

@@ -132,6 +132,7 @@ def test_what_a_push_asks_for(hub: Hub, push: Push) -> None:
 def test_a_repository_is_created_and_holds_what_was_composed(hub: Hub, push: Push) -> None:
     planned = push("--dry-run")
     assert not planned["uploaded"]
+    assert planned["commit"] is None
     assert planned["creates"]
     assert REPO not in hub.store.repos
     assert not hub.asked("POST", "*/commit/*")
@@ -141,10 +142,12 @@ def test_a_repository_is_created_and_holds_what_was_composed(hub: Hub, push: Pus
     assert set(done["changes"].items()) == {(name, "new") for name in FILES}
     assert held(hub) == sent(done)
     assert done["url"].endswith(REPO)
+    assert done["commit"] == hub.repo(REPO).head().id
 
     commits, uploads = (len(hub.asked("POST", "*/commit/*")), len(hub.asked("PUT")))
     again = push("--license", "apache-2.0")
     assert not again["uploaded"]
+    assert again["commit"] == done["commit"]
     assert set(again["changes"].values()) == {"same"}
     assert (len(hub.asked("POST", "*/commit/*")), len(hub.asked("PUT"))) == (commits, uploads)
 

@@ -27,11 +27,13 @@ from sam21convert.config.hydra_writer import to_hydra
 from sam21convert.config.load import load_config
 from sam21convert.config.plain_yaml import load_yaml
 from sam21convert.errors import MismatchError, RefusedError, Sam21ConvertError, UsageError
+from sam21convert.hub.spelling import parse
 from sam21convert.prediction.draw import scene
 from sam21convert.workflows.publish import repository
 from sam21convert.workflows.publish.manifest import MANIFEST, FileFact, read_manifest
 from sam21convert.workflows.publish.readme import BEGIN, END
 from sam21convert.workflows.publish.repository import Repository, compose
+from sam21convert.workflows.publish.snippets import loading
 
 from ..support.checkpoints import DEBUG, DEBUG_20, official_pt, state_dict
 
@@ -149,6 +151,19 @@ class TestPrograms:
         assert 0 < first.mean() < 1
         for other in others:  # transformers rounds what it resizes
             assert (first == other).mean() > 0.98
+
+    def test_two_lines_load_it(self, made: Repository) -> None:
+        lines = "\n".join(loading(REPO, made.dialect, None)).replace("hf://", "")
+        loaded = ran(lines, made.folder)["model"].state_dict()
+        [token] = (name for name in loaded if name.endswith("mask_decoder.iou_token.weight"))
+        source = torch.load(made.source)["model"]["sam_mask_decoder.iou_token.weight"]
+        assert torch.equal(loaded[token], source)
+
+    def test_and_another_revision(self) -> None:
+        for dialect in ("hf-video", "hf-image"):
+            assert loading(REPO, dialect, "abc")[1].endswith(f'("{REPO}", revision="abc")')
+        [source] = re.findall('"(.+)"', loading(REPO, "official", "abc")[1])
+        assert parse(source)[1:] == (REPO, "abc", None)
 
     @pytest.mark.usefixtures("at_work")
     def test_one_that_misses_a_file_does_not_run(

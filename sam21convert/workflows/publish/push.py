@@ -7,15 +7,14 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from huggingface_hub import HfApi
 from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
 from ...checkpoint.open import open_checkpoint
-from ...checkpoint.safety.report import Safety, SourceReport
 from ...errors import MismatchError, RefusedError, UsageError
 from ...hub.download import redacted
 from ...hub.errors import translate_errors
@@ -29,14 +28,15 @@ from ...io.output.folders import refuse_file_name
 from ...io.output.temporary import temporary_folder
 from ...io.source import WEIGHTS
 from ...prediction.devices import pick_device
-from ...report import SILENT, Part, Progress, Toned, size_text, table
+from ...report import SILENT, Progress
 from .needs import check_packages
 from .phases import Phases
 from .present import Present, ask
 from .proof import Scenarios
-from .replace import FileChange, refuse_contradiction, refuse_foreign
+from .publication import Publication
+from .replace import refuse_contradiction, refuse_foreign
 from .repository import Repository, compose
-from .space import TONES, ComposedPage, PageSpace, check_page, compose_page
+from .space import ComposedPage, check_page, compose_page
 from .upload import RemoteState, commit, create, verify
 
 if TYPE_CHECKING:
@@ -47,106 +47,6 @@ if TYPE_CHECKING:
 SPACE = "space"  # the folder of the page in that of a dry run
 MESSAGE = "Upload with sam21convert"
 _NEW_PROPOSAL = "a new pull request"  # shown as the revision until it has one
-
-
-@dataclass(frozen=True)
-class Publication(SourceReport, schema="push/1"):
-    """The answer of :func:`push`, and what it announces before the upload.
-
-    Attributes:
-        repo_id: The repository, ``namespace/name``.
-        revision: The branch or pull request that is written.
-        url: The page that shows it.
-        repository: The local folder that is uploaded.
-        changes: Name of each local file to what the upload does: ``"new"``, ``"changed"`` or
-            ``"same"``; ``"upload"`` if the repository could not be asked.
-        foreign: Other files of the repository, which stay as they are.
-        creates: Whether the repository does not exist yet.
-        uploaded: False for a dry run, if nothing had to change, and in the announcement.
-        dry_run: Whether writing was turned off.
-        asked: False for a dry run in which the Hub gave no answer about the repository.
-        output: The folder to which a dry run has written the files, if one was given; those of the
-            page are in ``space`` there.
-        page: The Space with the page, if one was asked for.
-        notes: What else the user has to know.
-
-    Example:
-        >>> plan = sam21convert.push("model.pt", "org/new-sam2", license="apache-2.0", dry_run=True)
-        >>> plan.changes["model.safetensors"]
-        'new'
-    """
-
-    repo_id: str
-    revision: str
-    url: str
-    repository: Repository
-    changes: dict[str, FileChange]
-    foreign: tuple[str, ...]
-    creates: bool
-    uploaded: bool
-    dry_run: bool
-    asked: bool
-    output: Path | None
-    page: PageSpace | None
-    notes: tuple[str, ...]
-
-    @property
-    def holds_all(self) -> bool:
-        """Whether the repository has all files already."""
-        return {*self.changes.values()} == {"same"}
-
-    @property
-    def is_there(self) -> bool:
-        """Whether the Hub has all files already."""
-        return self.holds_all and (self.page is None or self.page.holds_all)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Give the fields as plain data.
-
-        Returns:
-            Field name to value, the repository as a dict without its folder, which was temporary.
-        """
-        composed = self.repository.to_dict()
-        del composed["folder"]
-        page = None if self.page is None else self.page.to_dict()
-        return {**super().to_dict(), "repository": composed, "page": page}
-
-    @property
-    def safety(self) -> Safety:
-        """What loading the source with torch or pickle would import and call."""
-        return self.repository.safety
-
-    def shown(self) -> list[Part]:
-        """What people see.
-
-        Returns:
-            A table of what is, or would be, on the Hub.
-        """
-        if self.uploaded or (self.page is not None and self.page.uploaded):
-            done = "uploaded; every size and hash on the Hub equals that of the local file"
-        elif self.is_there:
-            done = "nothing to upload: the Hub has all files already"
-        elif self.dry_run:
-            done = "a dry run: nothing was uploaded"
-        else:
-            done = "to be uploaded"
-        files = self.repository.files
-        rows = [
-            ("read", str(self.repository.source)),
-            ("repository", self.repo_id + (", to be created" if self.creates else "")),
-            ("revision", self.revision),
-            *(
-                (Toned(change, TONES[change]), f"{name}, {size_text(files[name].size)}")
-                for name, change in self.changes.items()
-            ),
-            *(("kept", name) for name in self.foreign),
-            *(("note", note) for note in (*self.notes, *self.repository.notes)),
-            *([] if self.page is None else self.page.rows()),
-            *([] if self.output is None else [("wrote", str(self.output))]),
-            ("done", Toned(done, "good") if self.uploaded else done),
-            ("url", self.url),
-        ]
-        return [table(rows)]
 
 
 @bounded()
@@ -391,6 +291,7 @@ def _plan(
         uploaded=False,
         dry_run=False,
         asked=silence is None,
+        commit=state.head if state and {*changes.values()} == {"same"} else None,
         output=None,
         page=None if page is None else page.plan,
         notes=notes,
@@ -425,11 +326,14 @@ def _scratch() -> Iterator[Path]:
             ) from error
 
 
-def _verify(api: HfApi, repo_id: str, revision: str, repository: Repository) -> None:
-    """Compare the files on the Hub with the local ones, and the header of the weights."""
+def _verify(api: HfApi, repo_id: str, revision: str, repository: Repository) -> str:
+    """Compare the files on the Hub with the local ones, and the header of the weights.
+
+    Returns the commit that was looked at.
+    """
     head = verify(api, repo_id, revision, repository.paths).head
     if WEIGHTS not in repository.files:
-        return
+        return head
     with translate_errors(f"{repo_id}/{WEIGHTS}"):
         header = retry(lambda: api.parse_safetensors_file_metadata(repo_id, WEIGHTS, revision=head))
     remote = {name: (info.dtype, tuple(info.shape)) for name, info in header.tensors.items()}
@@ -438,6 +342,7 @@ def _verify(api: HfApi, repo_id: str, revision: str, repository: Repository) -> 
         raise MismatchError(
             f"{repo_id}: the header of {WEIGHTS} differs from that of the local file"
         )
+    return head
 
 
 def _published(
@@ -475,8 +380,8 @@ def _uploaded(
     paths = {name: files[name] for name, how in plan.changes.items() if how != "same"}
     target = commit(api, repo_id, paths, base, message, propose=propose, progress=progress)
     progress.start("comparing with the Hub", 0)
-    _verify(api, repo_id, target, plan.repository)
-    return replace(plan, revision=target, url=_url(api, repo_id, target), uploaded=True)
+    head, url = _verify(api, repo_id, target, plan.repository), _url(api, repo_id, target)
+    return replace(plan, revision=target, url=url, commit=head, uploaded=True)
 
 
 def _url(api: HfApi, repo_id: str, revision: str) -> str:

@@ -78,6 +78,13 @@ class Repository(SourceReport):
         """The files on this machine, by their paths in the repository."""
         return {name: self.folder / name for name in self.files}
 
+    @property
+    def verdict(self) -> str:
+        """What was found out about the model, in words."""
+        compared = "in parity with its source" if self.parity else "not compared with its source"
+        tracked = "; no pixel of its masks differs" if self.evaluations else ""
+        return f"loads strictly, {compared}{tracked}"
+
     def to_dict(self) -> dict[str, Any]:
         """Give the fields as plain data.
 
@@ -97,14 +104,11 @@ class Repository(SourceReport):
         Returns:
             A table of what was read and written.
         """
-        verdict = "in parity with its source" if self.parity else "not compared with its source"
-        if self.evaluations:
-            verdict += "; no pixel of its masks differs"
         rows = [
             ("read", str(self.source)),
             ("composed", f"{self.folder} ({self.dialect}), for {self.repo_id}"),
             *((file.name, size_text(file.size)) for file in self.files.values()),
-            ("checked", f"loads strictly, {verdict}"),
+            ("checked", self.verdict),
             *(("note", note) for note in self.notes),
         ]
         return [table(rows)]

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from textwrap import indent
 from typing import Any
 
+from ...dialects import HF_IMAGE, OFFICIAL
 from ...io.markdown import literal
 from ...prediction.prompts import Point, Prompted
 
@@ -74,6 +75,28 @@ class Subject:
             A line, or nothing.
         """
         return "" if self.photo is None else "from huggingface_hub import hf_hub_download\n"
+
+
+def loading(repo_id: str, dialect: str, revision: str | None) -> tuple[str, str]:
+    """Two lines that load a model from its repository.
+
+    Args:
+        repo_id: The repository, ``namespace/name``.
+        dialect: That of its main checkpoint.
+        revision: A branch or commit; None for ``main``.
+
+    Returns:
+        Python source, an import and a call.
+    """
+    if dialect == OFFICIAL.name:
+        source = f"hf://{repo_id}" + (f"@{revision}" if revision else "")
+        return "from sam21convert import load_model", f"model, _ = load_model({literal(source)})"
+    name = "Sam2Model" if dialect == HF_IMAGE.name else "Sam2VideoModel"
+    more = f", revision={literal(revision)}" if revision else ""
+    return (
+        f"from transformers import {name}",
+        f"model = {name}.from_pretrained({literal(repo_id)}{more})",
+    )
 
 
 def transformers_image(subject: Subject) -> str:
