@@ -45,7 +45,7 @@ IMPORTS = (
     "sam21convert.commands.ending",
     "sam21convert.commands.main",
     "click.core",
-    "sam21convert.commands.push",
+    "sam21convert.commands.predict",
     "sam21convert.prediction.image",
     "numpy",
     "numpy.linalg",

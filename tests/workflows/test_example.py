@@ -56,7 +56,7 @@ def published(
 ) -> Mapping[str, Repository]:
     home = tmp_path_factory.mktemp("published")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(repository, "_compare", lambda *_: [])
+        patch.setattr(repository, "compared", lambda *_: [])
         return {
             name: compose(
                 checkpoints(DEBUG),

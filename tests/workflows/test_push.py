@@ -360,7 +360,7 @@ def test_a_source_of_any_name_is_published_and_shown_in_one_line(
     assert markers(readme) == [BEGIN, END]
     told, *lines = commands.announced.splitlines()
     assert told == f"read        {one_line(str(source))}"
-    assert all(re.match("repository|revision|new|done|url|$", line) for line in lines)
+    assert all(re.match("repository|revision|new|checked|done|url|$", line) for line in lines)
     assert commands.run("push", str(source), REPO, "--to", "hf-image", "--parity", "none")[
         "changes"
     ]
