@@ -72,6 +72,8 @@ class Graph:
         options.log_severity_level = _ERRORS_ONLY
         # A plan of the memory makes the first run slower and larger, and later runs no faster.
         options.enable_mem_pattern = False
+        # Threads that spin while they wait keep others from the processor: those of the next graph.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         if threads is not None:
             options.intra_op_num_threads = threads
         try:
