@@ -1,14 +1,10 @@
-"""What can be plugged into a tracker: an observer of its computation, and a cache of features."""
+"""What can be plugged into a tracker: an observer of its computation."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Protocol
 
 from torch import Tensor
-
-from .inference_state import Session
-from .sam2 import ImageFeatures
 
 
 class Observer(Protocol):
@@ -38,27 +34,4 @@ class Observer(Protocol):
         Returns:
             The memory to store: normally ``memory``. Another one of the same shape and type lets
             two implementations continue from the same memories.
-        """
-
-
-class FeatureCache(Protocol):
-    """Supplies the features of frames that were encoded earlier, in this session or another one.
-
-    The tracker does not know when cached features become invalid: the cache must not return those
-    of another video or of other weights.
-    """
-
-    def features(
-        self, state: Session, frame: int, encode: Callable[[], ImageFeatures]
-    ) -> ImageFeatures:
-        """Called when the features of a frame are needed.
-
-        Args:
-            state: The video and what is known of it.
-            frame: Number of the frame, counted from 0.
-            encode: Encodes the frame, and tells the observer of the activations.
-
-        Returns:
-            The features of the frame as :meth:`SAM2.encode_frame` returns them: cached ones, or
-            the result of ``encode()``.
         """

@@ -18,7 +18,7 @@ from .connected_components import fill_holes
 from .inference_state import Session, TrackedObject, TrackResult
 from .layers import Activations
 from .memory_bank import MemoryBank
-from .observer import FeatureCache, Observer
+from .observer import Observer
 from .sam2 import NO_OBJECT, SAM2, ImageFeatures, Segmentation
 
 _CLAMP = 32.0  # largest magnitude of a logit that is given back to the decoder
@@ -37,8 +37,6 @@ class Tracker(SAM2):
 
     Attributes:
         observer: Is told of every activation and memory. None by default.
-        feature_cache: Supplies features of frames that were encoded earlier. None by default; the
-            features of the frame that was used last are kept in any case.
     """
 
     def __init__(self, config: ModelConfig, options: TrackingOptions | None = None) -> None:
@@ -52,7 +50,6 @@ class Tracker(SAM2):
         self.memory_temporal_stride_for_eval = options.memory_temporal_stride_for_eval
         self.max_cond_frames_in_attn = options.max_cond_frames_in_attn
         self.observer: Observer | None = None
-        self.feature_cache: FeatureCache | None = None
 
     def frame_features(self, state: Session, frame: int) -> ImageFeatures:
         """Get the features of a frame, without memories; those of the last frame are kept.
@@ -64,16 +61,10 @@ class Tracker(SAM2):
         Returns:
             Features as of :meth:`encode_frame`.
         """
-
-        def encode() -> ImageFeatures:
+        if state.features is None or state.features[0] != frame:
             pixels = state.images[frame].to(state.device).float()[None]  # 1, 3, S, S
             with self._observed(f"frame{frame}") as activations:
-                return self.encode_frame(pixels, activations)
-
-        if state.features is None or state.features[0] != frame:
-            cache = self.feature_cache
-            features = encode() if cache is None else cache.features(state, frame, encode)
-            state.features = frame, features
+                state.features = frame, self.encode_frame(pixels, activations)
         return state.features[1]
 
     def respond(self, state: Session, frame: int, obj_id: Hashable) -> Tensor:

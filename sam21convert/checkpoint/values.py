@@ -11,6 +11,7 @@ import numpy as np
 from ..io.data.cast import to_float
 from ..io.data.checksums import check_sum, check_sums
 from ..io.data.copy import WORKERS, Files, crc32, payload
+from ..io.data.measure import can_be_measured
 from ..io.source import Blob
 from ..io.tensor import WEIGHT_DTYPES, Joined, Tensor, TensorRef
 from ..report import Progress
@@ -41,7 +42,11 @@ def survey(
     Raises:
         UnreadableError: when a checksum does not match, or a file cannot be read.
     """
-    looked_at = {name: ref for name, ref in tensors.items() if _can_be_looked_at(ref)}
+    looked_at = {
+        name: ref
+        for name, ref in tensors.items()
+        if ref.spec.dtype in WEIGHT_DTYPES and can_be_measured(ref)
+    }
     whole = {(blob.path, blob.offset, blob.nbytes): blob for blob in blobs}
     with_blobs = {name: _taken(whole, ref) for name, ref in looked_at.items()}
     sizes = [ref.spec.nbytes for ref in looked_at.values()]
@@ -57,12 +62,6 @@ def survey(
             pool.shutdown(cancel_futures=True)
     check_sums(whole.values(), progress)
     return {kind: [name for name, odd in kinds.items() if kind in odd] for kind in KINDS}
-
-
-def _can_be_looked_at(ref: TensorRef) -> bool:
-    # A stride of 0 lets a small file claim a huge tensor, which fits no model anyway.
-    believable = ref.stride is None or ref.spec.nbytes <= ref.path.stat().st_size
-    return ref.spec.dtype in WEIGHT_DTYPES and ref.spec.numel > 0 and believable
 
 
 def _taken(blobs: dict[tuple[Path, int, int], Blob], ref: TensorRef) -> Blob | None:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from sam21convert.config.registry import shipped_config
-from sam21convert.model import ImageFeatures, SAM2VideoPredictor
+from sam21convert.model import SAM2VideoPredictor
 from sam21convert.model.inference_state import Session
 
 from ..support.official import DEBUG, randomise
@@ -47,21 +47,6 @@ class Listener:
         return self.replace(memory)
 
 
-class Cache:
-    """Features by frame, whatever the session."""
-
-    def __init__(self) -> None:
-        self.frames: dict[int, ImageFeatures] = {}
-
-    def features(
-        self, state: Session, frame: int, encode: Callable[[], ImageFeatures]
-    ) -> ImageFeatures:
-        assert state.num_frames == len(VIDEO)
-        if frame not in self.frames:
-            self.frames[frame] = encode()
-        return self.frames[frame]
-
-
 @pytest.fixture(scope="module")
 def shared() -> SAM2VideoPredictor:
     predictor = SAM2VideoPredictor(shipped_config(DEBUG[0])).eval()
@@ -71,8 +56,7 @@ def shared() -> SAM2VideoPredictor:
 
 @pytest.fixture
 def predictor(shared: SAM2VideoPredictor, monkeypatch: pytest.MonkeyPatch) -> SAM2VideoPredictor:
-    for name in ("observer", "feature_cache"):
-        monkeypatch.setattr(shared, name, None)
+    monkeypatch.setattr(shared, "observer", None)
     return shared
 
 
@@ -123,15 +107,3 @@ def test_what_the_observer_returns_is_stored(predictor: SAM2VideoPredictor) -> N
         assert not outcome.memory.any()
     assert torch.equal(usual[0], changed[0])
     assert not torch.equal(usual[1:], changed[1:])
-
-
-def test_cached_frames_are_not_encoded_again(predictor: SAM2VideoPredictor) -> None:
-    _, usual = follow(predictor)
-    predictor.feature_cache = cache = Cache()
-    predictor.observer = first = Listener()
-    assert torch.equal(follow(predictor)[1], usual)
-    assert [*cache.frames] == [0, 1, 2]
-    predictor.observer = second = Listener()
-    assert torch.equal(follow(predictor)[1], usual)
-    encoder = {name for _, name in first.told} - {name for _, name in second.told}
-    assert encoder == set(OF_A_FRAME)

@@ -6,7 +6,6 @@ operations is fixed; compared are all masks, and all that is remembered.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
 from typing import Any
@@ -17,8 +16,6 @@ from torch import Tensor
 
 from sam21convert.config.registry import SHIPPED, shipped_config
 from sam21convert.model.config import ModelConfig, TrackingOptions
-from sam21convert.model.inference_state import Session
-from sam21convert.model.sam2 import ImageFeatures
 from sam21convert.model.video_predictor import SAM2VideoPredictor
 
 from ..support import videos
@@ -40,28 +37,17 @@ def weights_of(config: ModelConfig) -> dict[str, Tensor]:
     """Random values, with object scores so shifted that they change sign within the video."""
     pilot = SAM2VideoPredictor(config).eval()
     drawn = randomise(pilot, seed=1)
-    pilot.feature_cache = Frames()
     bias = "sam_mask_decoder.pred_obj_score_head.layers.2.bias"
-    found = scores_of(pilot, videos.point)
-    pilot.binarize_mask_from_pts_for_mem_enc = True
-    for _ in range(6):  # what is taken for absent changes what follows
-        drawn[bias] -= found.median()
-        pilot.load_state_dict(drawn)
-        found = scores_of(pilot, videos.story)
-        if found.min() < 0 < found.max():
-            return drawn
+    with encoding_once(pilot, "encode_frame", {}):
+        found = scores_of(pilot, videos.point)
+        pilot.binarize_mask_from_pts_for_mem_enc = True
+        for _ in range(6):  # what is taken for absent changes what follows
+            drawn[bias] -= found.median()
+            pilot.load_state_dict(drawn)
+            found = scores_of(pilot, videos.story)
+            if found.min() < 0 < found.max():
+                return drawn
     raise AssertionError("no shift of the object scores makes them change sign")
-
-
-class Frames(dict[int, ImageFeatures]):
-    """The features of one video, as long as no weight of the encoder changes."""
-
-    def features(
-        self, state: Session, frame: int, encode: Callable[[], ImageFeatures]
-    ) -> ImageFeatures:
-        if frame not in self:
-            self[frame] = encode()
-        return self[frame]
 
 
 def scores_of(predictor: SAM2VideoPredictor, scenario: Scenario) -> Tensor:

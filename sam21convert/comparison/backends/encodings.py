@@ -6,13 +6,13 @@ Nearly all of a comparison's time is spent in trunks, and the scenarios share th
 from __future__ import annotations
 
 import hashlib
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from torch import Tensor, nn
 
+from ...io.data.copy import crc32
 from ...prediction.backends.replaced import replaced
 
 _KEPT = 4  # pictures: the outputs for one take 50 to 70 MB at 1024 pixels
@@ -154,4 +154,4 @@ def _identity(trunk: nn.Module) -> str:
 
 
 def _checksum(weight: Tensor) -> int:
-    return zlib.crc32(weight.detach().contiguous().cpu().numpy().data)
+    return crc32(weight.detach().contiguous().cpu().numpy().data)
