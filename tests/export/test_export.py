@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import faulthandler
 import json
 import shutil
 from pathlib import Path
@@ -19,7 +18,6 @@ from torch.export import ExportedProgram
 import sam21convert
 from sam21convert import MismatchError, RefusedError, UnreadableError, UsageError
 from sam21convert.comparison.backends.onnx import Onnx
-from sam21convert.config.registry import SHIPPED
 from sam21convert.dialects import HF_IMAGE
 from sam21convert.dialects.keymap import covers
 from sam21convert.export.check import BOUND, check, noise_of, relative
@@ -499,20 +497,3 @@ def test_the_layout_for_labelling_tools(newer: Exported, layout: Any, tmp_path: 
         "mask_input",
         "has_mask_input",
     ]
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", [one.name for one in SHIPPED])
-@pytest.mark.parametrize("side", [512, 1024])
-def test_every_published_size(name: str, side: int, tmp_path: Path) -> None:
-    faulthandler.cancel_dump_traceback_later()  # it takes longer than a test that hangs may
-    sam21convert.sample(tmp_path / "model.pt", name)
-    sam21convert.export_onnx(
-        tmp_path / "model.pt",
-        tmp_path / "out",
-        variants=("fp32",),
-        with_video=True,
-        config=name,
-        image_size=side,
-        parity=True,
-    )

@@ -1,0 +1,37 @@
+"""Models of every published size become programs that compute what the models do.
+
+    pytest -m slow tests/export/test_published.py
+
+Tiny runs with the other tests, at a smaller image.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+import sam21convert
+from sam21convert.config.registry import SHIPPED, shipped_config
+
+TINY = pytest.param("sam2.1/sam2.1_hiera_t", 256)
+SLOW = (
+    pytest.param(one.name, side, marks=pytest.mark.slow) for one in SHIPPED for side in (512, 1024)
+)
+SCENARIOS = ("quick", "video-two", "video-absent", "video-reverse")
+
+
+@pytest.mark.parametrize(("name", "side"), [TINY, *SLOW])
+def test_pictures_and_videos(name: str, side: int, tmp_path: Path) -> None:
+    faulthandler.cancel_dump_traceback_later()  # it takes longer than a test that hangs may
+    weights, folder = tmp_path / "model.pt", tmp_path / "onnx"
+    sam21convert.sample(weights, name)
+    config = replace(shipped_config(name), image_size=side)
+    sam21convert.export_onnx(weights, folder, variants=("fp32",), with_video=True, config=config)
+    found = sam21convert.parity(weights, f"onnx:{folder}", scenarios=SCENARIOS, config=config)
+    assert found.ok, found
+    assert {one.status for one in found.scenarios} == {"same"}
+    assert {one.iou for one in found.scenarios} == {None, 1.0}
+    assert all(control.detected for control in found.negative_controls)
