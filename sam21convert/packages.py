@@ -71,6 +71,26 @@ def require(extra: str, who: str, otherwise: str = "", *, packages: Sequence[str
         raise _missing(who, absent, extra, otherwise)
 
 
+def require_version(package: str, least: str, who: str) -> None:
+    """Check that a package that is installed is new enough, without importing it.
+
+    Args:
+        package: Name of the package.
+        least: The lowest version that will do.
+        who: What needs it, as for :func:`require`.
+
+    Raises:
+        UsageError: If the version is lower.
+    """
+    from packaging.version import Version
+
+    if Version(version(package)) < Version(least):
+        raise UsageError(
+            f"{who}: needs {package} {least} or newer, and {version(package)} is installed",
+            hint=f"{_installer()} '{package}>={least}'",
+        )
+
+
 def explained(error: BaseException, who: str) -> MissingPackageError | None:
     """Explain an import that failed because an extra is not installed.
 

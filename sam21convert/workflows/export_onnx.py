@@ -16,7 +16,7 @@ from ..conversion.plan import Plan, make_plan
 from ..conversion.write import carry_out
 from ..dialects import HF_IMAGE
 from ..errors import UsageError, did_you_mean, nearest
-from ..export.options import LAYOUTS, USUAL, Layout
+from ..export.options import LAYOUTS, OLDEST_TORCH, USUAL, Layout
 from ..io.data.checksums import sha256
 from ..io.nearby import expanded
 from ..io.onnx import FOLDER, FP32, VARIANTS, Variant
@@ -153,6 +153,7 @@ def carry_out_export(
     """
     for extra in ("torch", "onnx"):
         packages.require(extra, "`to=onnx`")
+    packages.require_version("torch", OLDEST_TORCH, "`to=onnx`")
     _refuse_options(layout, variants, with_video=with_video, parity=parity)
     refuse_file_name(destination)
     refuse_existing(destination, overwrite=options.overwrite)

@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from torch.export import ExportedProgram
 
 import sam21convert
-from sam21convert import MismatchError, RefusedError, UnreadableError, UsageError
+from sam21convert import MismatchError, RefusedError, UnreadableError, UsageError, packages
 from sam21convert.comparison.backends.onnx import Onnx
 from sam21convert.dialects import HF_IMAGE
 from sam21convert.dialects.keymap import covers
@@ -449,6 +449,18 @@ class TestRequests:
         with pytest.raises(UsageError, match=message):
             sam21convert.export_onnx(tmp_path / "no.pt", tmp_path / "out", **options)
         assert not [*tmp_path.iterdir()]
+
+    def test_a_torch_that_cannot_is_told_before_the_source_is_read(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(packages, "version", lambda package: "2.7.1+cpu")
+        line = ("convert", tmp_path / "no.pt", tmp_path / "out", "--to", "onnx")
+        done = run(*line)
+        assert done.exit_code == 2
+        assert "--to onnx: needs torch 2.8 or newer, and 2.7.1+cpu is installed" in done.output
+        assert "install 'torch>=2.8'" in done.output
+        monkeypatch.setattr(packages, "version", lambda package: "2.8.0+cpu")
+        assert "no.pt: No such file" in run(*line).output
 
     def test_an_image_model_has_no_videos(self, newer: Exported, tmp_path: Path) -> None:
         sam21convert.convert(newer.weights, tmp_path / "images", to="hf-image")
