@@ -1,6 +1,10 @@
 """How long an export takes, and how fast it runs beside the model that it was made of.
 
     python -m benchmarks.export [--config NAME] [--image-size N] [--rounds N] [--threads N]
+                                [--compile] [--openvino]
+
+``--compile`` adds the model with its parts compiled by ``torch.compile``, ``--openvino`` the image
+graphs run by OpenVINO, which must be installed then.
 
 Model and exports have the same weights, see the same pictures and take turns in one process, so
 that a slow moment of the machine hits all alike. What counts are the ratios within one run. Run it
@@ -17,7 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from pathlib import Path
 
@@ -37,12 +41,21 @@ WARM_UP = 8  # frames, after which all seven spatial memories are in use
 PAUSE = 0.1  # seconds
 STEPS = ("image encoder", "one prompt", "one tracked frame")
 Times = dict[str, list[float]]
+_PARTS = ("image_encoder", "memory_attention", "memory_encoder", "sam_mask_decoder")
 
 
 class Eager:
     """The model of this package."""
 
-    def __init__(self, weights: Path, frames: NDArray[np.float32], config: str, side: int) -> None:
+    def __init__(
+        self,
+        weights: Path,
+        frames: NDArray[np.float32],
+        config: str,
+        side: int,
+        *,
+        compiled: bool = False,
+    ) -> None:
         self.model, _ = load_onto(
             lambda found: SAM2VideoPredictor(found, TrackingOptions()),
             weights,
@@ -51,6 +64,8 @@ class Eager:
             device="cpu",
             dtype=torch.float32,
         )
+        for part in _PARTS if compiled else ():
+            getattr(self.model, part).compile()
         self.pixels = torch.from_numpy(frames)
         self.state = Session(
             Pictures(self.pixels, side, side), self.model.device, self.model.device
@@ -102,6 +117,43 @@ class Exported:
         """Follow the object to the next frame."""
         assert self.video is not None
         next(self.video)
+
+
+class OpenVino:
+    """The image graphs of an export, run by OpenVINO."""
+
+    def __init__(self, folder: Path, frames: NDArray[np.float32], side: int, threads: int) -> None:
+        import openvino
+
+        core = openvino.Core()
+        self.encoder, self.decoder = (
+            core.compile_model(
+                folder / "onnx" / f"{name}.onnx", "CPU", {"INFERENCE_NUM_THREADS": threads}
+            )
+            for name in ("vision_encoder", "prompt_encoder_mask_decoder")
+        )
+        self.pixels = frames
+        self.point = {
+            "input_points": np.array([[[[side / 3, side / 2]]]], np.float32),
+            "input_labels": np.ones((1, 1, 1), np.int64),
+            "input_boxes": np.zeros((1, 0, 4), np.float32),
+        }
+
+    def encode(self) -> None:
+        """Encode one picture."""
+        found = self.encoder(self.pixels[:1])
+        names = [f"image_embeddings.{level}" for level in range(3)]
+        self.features = {name: found[name].copy() for name in names}
+
+    def prompt(self) -> None:
+        """Answer a point."""
+        self.decoder(self.point | self.features)
+
+    def frame(self) -> None:
+        """Nothing: the driver for videos runs onnxruntime."""
+
+
+Side = Eager | Exported | OpenVino
 
 
 def seconds(step: Callable[[], None]) -> float:
@@ -160,6 +212,8 @@ def main() -> None:
     parser.add_argument("--image-size", type=int, default=1024)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--compile", action="store_true", help="torch.compile as well")
+    parser.add_argument("--openvino", action="store_true", help="OpenVINO as well")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     side = options.image_size
@@ -173,7 +227,7 @@ def main() -> None:
         alone, ours = start(Path(home) / "all", options.rounds)
         count = WARM_UP + options.rounds + 1
         frames = np.random.default_rng(0).standard_normal((count, 3, side, side), np.float32)
-        sides: dict[str, Eager | Exported] = {
+        sides: dict[str, Side] = {
             "eager": Eager(weights, frames, options.config, side),
             "onnxruntime": Exported(
                 load(Path(home) / "all", threads=options.threads), frames, side
@@ -181,6 +235,10 @@ def main() -> None:
         }
         small = load(Path(home) / "all", variant="q8", threads=options.threads)
         sides["onnxruntime, q8"] = Exported(small, frames, side)
+        if options.compile:
+            sides["compiled"] = Eager(weights, frames, options.config, side, compiled=True)
+        if options.openvino:
+            sides["OpenVINO"] = OpenVino(Path(home) / "all", frames, side, options.threads)
         times = measure(sides, options.rounds)
     versions = ", ".join(f"{name} {version(name)}" for name in ("torch", "onnxruntime"))
     print(f"{options.config}, {side} pixels, {options.threads} threads; {versions}")
@@ -193,7 +251,7 @@ def main() -> None:
         print(f"{step:<20}" + "".join(f"{cell:>20.2f}" for cell in cells) + f"  {eager:.3f} s")
 
 
-def measure(sides: dict[str, Eager | Exported], rounds: int) -> dict[str, Times]:
+def measure(sides: Mapping[str, Side], rounds: int) -> dict[str, Times]:
     """Let the sides take turns; the first rounds warm them up and do not count."""
     found: dict[str, Times] = {name: {step: [] for step in STEPS} for name in sides}
     for number in range(WARM_UP + rounds):

@@ -140,7 +140,9 @@ def _to_places(attention: Attention, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     asked = q * q.shape[-1] ** -0.5 @ _by_head(attention, attention.k_proj.weight)
     shape = asked.shape  # B, P, heads, T, C
     shares = torch.softmax(asked.flatten(2, 3) @ k.transpose(2, 3), dim=-1)  # B, P, heads*T, N
-    mixed = (shares @ v).reshape(shape) @ _by_head(attention, attention.v_proj.weight).mT
+    mixed = (shares @ v).reshape(shape) @ _by_head(attention, attention.v_proj.weight).transpose(
+        -2, -1
+    )
     together = mixed.transpose(2, 3).flatten(3) + attention.v_proj.bias  # B, P, T, heads*D
     y: Tensor = attention.out_proj(together)
     return y
@@ -156,7 +158,9 @@ def _to_tokens(attention: Attention, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     logits = q @ asked.transpose(2, 3) + bias.flatten(2)[:, :, None]  # B, P, N, heads*T
     by_head = logits.reshape(*logits.shape[:3], attention.heads, -1)
     shares = torch.softmax(by_head, dim=-1).flatten(3)  # B, P, N, heads*T
-    given = v @ _by_head(attention, attention.out_proj.weight.mT)  # B, P, heads, T, C
+    given = v @ _by_head(
+        attention, attention.out_proj.weight.transpose(-2, -1)
+    )  # B, P, heads, T, C
     return shares @ given.flatten(2, 3) + attention.out_proj.bias  # B, P, N, C
 
 
@@ -212,5 +216,5 @@ def _all_at_once(mlps: Sequence[nn.Module] | nn.ModuleList, x: Tensor) -> Tensor
     for number, layers in enumerate(zip(*(mlp.layers for mlp in networks), strict=True)):
         weight = torch.stack([layer.weight for layer in layers])  # M, out, in
         bias = torch.stack([layer.bias for layer in layers])  # M, out
-        x = (networks[0].activation(x) if number else x) @ weight.mT + bias[:, None]
+        x = (networks[0].activation(x) if number else x) @ weight.transpose(-2, -1) + bias[:, None]
     return x[..., 0, :]

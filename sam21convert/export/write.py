@@ -17,6 +17,7 @@ from ..io.onnx import CONSTANT, FP32, PREFIX
 from ..packages import onnxruntime, titled
 from .graphs import Graph
 
+_SAME_TYPE = ("Reshape", "Transpose")  # what comes out of them has the type of what goes in
 _NOISY = ("torch.onnx", "torch.export", "onnxscript", "onnx_ir", "root")
 
 
@@ -107,10 +108,33 @@ def _tidy(model: Any, graph: Graph) -> None:
         node.doc_string = None
         for value in node.outputs:
             value.metadata_props.clear()
+        if node.op_type == "CastLike":
+            _name_type(node)
     for name, value in [*model.graph.initializers.items()]:
         value.metadata_props.clear()
         if name not in graph.weights:
             value.name = f"{CONSTANT}{name}"
+
+
+def _name_type(node: Any) -> None:
+    """Cast to the type by its name: onnxruntime warns of each cast that is by example."""
+    from onnx_ir import AttrInt64
+
+    if (wanted := _type_of(node.inputs[1])) is not None:
+        node.op_type = "Cast"
+        node.resize_inputs(1)
+        node.attributes["to"] = AttrInt64("to", wanted.value)
+
+
+def _type_of(value: Any) -> Any:
+    """The type of a value; the exporter does not note that of all; None if it cannot be told."""
+    maker = value.producer()
+    if value.dtype is not None or maker is None:
+        return value.dtype
+    if maker.op_type in _SAME_TYPE:
+        return _type_of(maker.inputs[0])
+    held = maker.attributes.get("value") if maker.op_type == "Constant" else None
+    return None if held is None else held.as_tensor().dtype
 
 
 def save(program: Any, path: Path, variant: str, metadata: Mapping[str, str]) -> None:
@@ -128,10 +152,12 @@ def save(program: Any, path: Path, variant: str, metadata: Mapping[str, str]) ->
     if variant == FP32:
         model = program.model_proto
     else:
+        from onnx_ir.passes.common import RemoveUnusedNodesPass
         from onnxscript.optimizer import fold_constants
 
         with _quietly():
             fold_constants(program.model)  # its full optimisation takes ten times as long
+            RemoveUnusedNodesPass()(program.model)  # onnxruntime warns of each
             model = _half(program.model_proto) if variant == "fp16" else _bytes(program.model_proto)
     del model.metadata_props[:]
     onnx.helper.set_model_props(

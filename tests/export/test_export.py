@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +71,15 @@ class TestWhatIsWritten:
             assert json.loads(about["sam21convert.sha256"]) == newer.report["sha256"]
             assert "onnxscript" in json.loads(about["sam21convert.versions"])
             assert str(newer.weights.parent).encode() not in path.read_bytes()
+
+    def test_onnxruntime_loads_each_without_a_word(self, newer: Exported) -> None:
+        program = "import onnxruntime, sys; [onnxruntime.InferenceSession(a) for a in sys.argv[1:]]"
+        files = sorted((newer.folder / "onnx").glob("*.onnx"))
+        line = [sys.executable, "-c", program, *map(str, files)]
+        settings = os.environ | {"ORT_DISABLE_TELEMETRY": "1"}
+        done = subprocess.run(line, capture_output=True, text=True, env=settings, check=True)
+        assert len(files) == len(GRAPHS) * 3 + len(VIDEO)
+        assert not done.stdout + done.stderr
 
     def test_free_axes_have_names(self, newer: Exported) -> None:
         model = onnx.load(newer.folder / "onnx" / "memory_attention.onnx")
