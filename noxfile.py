@@ -36,6 +36,7 @@ QUICK = (
     "tests/prediction/test_predict.py",  # pillow
     "tests/comparison/test_transformers.py",
     "tests/comparison/test_transformers_inputs.py",  # torchvision
+    "tests/web/test_server.py",  # starlette, uvicorn
     "tests/export/test_runtime_image.py",  # onnx, onnxruntime, onnxscript
 )
 

@@ -74,14 +74,28 @@ class MediaError(ValueError):
         self.intact = intact
 
 
-def load_picture(path: Path, *, upright: bool = False) -> Image.Image:
+def is_picture(path: Path) -> bool:
+    """Tell by its first bytes whether a file is a picture in one of ``FORMATS``.
+
+    Args:
+        path: The file.
+
+    Returns:
+        Whether it begins as one.
+    """
+    with path.open("rb") as file:
+        return _kind_of(file.read(_HEAD)) is not None
+
+
+def load_picture(path: Path, *, upright: bool = False, most: int | None = None) -> Image.Image:
     """Load a picture. Of a file with several, this is the first.
 
     Nothing is decoded before the header tells that the picture is small enough.
 
     Args:
-        path: A file in one of ``FORMATS``, with ``MAX_PIXELS`` pixels at most.
+        path: A file in one of ``FORMATS``.
         upright: Whether to turn the picture as its EXIF data says.
+        most: Number of pixels that it may have; ``MAX_PIXELS`` if None.
 
     Returns:
         The picture, in any mode of Pillow.
@@ -93,7 +107,7 @@ def load_picture(path: Path, *, upright: bool = False) -> Image.Image:
     refuse_special(path)
     with _naming_faults(path), path.open("rb") as file, _quietly():
         opened = _kind(path, file)(file, str(path))
-        _refuse_large(path, opened)
+        _refuse_large(path, opened, MAX_PIXELS if most is None else most)
         opened.load()
         picture: Image.Image = opened
         turn = _turn(opened) if upright else None
@@ -181,7 +195,7 @@ def _kind(path: Path, file: IO[bytes]) -> Callable[..., ImageFile.ImageFile]:
     file.seek(0)
     head = file.read(_HEAD)
     file.seek(0)
-    kind = next((kind for magic, kind in _MAGIC if magic.match(head)), None)
+    kind = _kind_of(head)
     if kind is None:
         raise MediaError(
             f"{path}: cannot be read as a picture: expected {FORMATS}",
@@ -205,6 +219,10 @@ def _kind(path: Path, file: IO[bytes]) -> Callable[..., ImageFile.ImageFile]:
     return kind
 
 
+def _kind_of(head: bytes) -> Callable[..., ImageFile.ImageFile] | None:
+    return next((kind for magic, kind in _MAGIC if magic.match(head)), None)
+
+
 def _scans(file: IO[bytes]) -> int:
     """The number of scans of the first picture in a JPEG, up to one more than are allowed."""
     scans, at = 0, 2
@@ -219,13 +237,13 @@ def _scans(file: IO[bytes]) -> int:
     return scans
 
 
-def _refuse_large(path: Path, picture: Image.Image) -> None:
+def _refuse_large(path: Path, picture: Image.Image, most: int) -> None:
     width, height = picture.size
-    if width * height > MAX_PIXELS:
-        part = ceil(sqrt(width * height / MAX_PIXELS))
+    if width * height > most:
+        part = ceil(sqrt(width * height / most))
         raise MediaError(
             f"{path}: has {width} x {height} pixels (width x height), {width * height:,} in all, "
-            f"more than the {MAX_PIXELS:,} allowed",
+            f"more than the {most:,} allowed",
             hint=f"make it smaller: ffmpeg -i {for_shell(path)} -vf scale=iw/{part}:-1 small.png",
             intact=True,
         )

@@ -47,6 +47,19 @@ _DEMUXERS: tuple[tuple[str, Callable[[bytes], bool]], ...] = (
 _HEAD = 1024  # bytes that tell the container
 
 
+def is_video(path: Path) -> bool:
+    """Tell by its first bytes whether a file is a video in one of ``CONTAINERS``.
+
+    Args:
+        path: The file.
+
+    Returns:
+        Whether it begins as one.
+    """
+    with path.open("rb") as file:
+        return _demuxer_of(file.read(_HEAD)) is not None
+
+
 def open_video(file: Path | BytesIO, name: str) -> InputContainer:
     """Open a video file, with at least one stream of pictures.
 
@@ -198,7 +211,7 @@ def _demuxer(file: Path | BytesIO, name: str) -> str:
             head = opened.read(_HEAD)
     else:
         head = bytes(file.getbuffer()[:_HEAD])
-    found = next((demuxer for demuxer, tells in _DEMUXERS if tells(head)), None)
+    found = _demuxer_of(head)
     if found is None:
         raise MediaError(
             f"{name}: cannot be decoded as a video: expected {CONTAINERS}",
@@ -208,3 +221,7 @@ def _demuxer(file: Path | BytesIO, name: str) -> str:
             intact=True,
         )
     return found
+
+
+def _demuxer_of(head: bytes) -> str | None:
+    return next((demuxer for demuxer, tells in _DEMUXERS if tells(head)), None)

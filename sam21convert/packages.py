@@ -33,6 +33,7 @@ EXTRAS: Mapping[str, tuple[str, ...]] = {
     "timm": (*_TORCH, "timm", "torchvision"),
     "onnx": ("onnxruntime", "onnx", "onnxscript", "scipy", "av", "PIL"),
     "plot": ("matplotlib",),
+    "web": ("starlette", "uvicorn"),
     "score": ("PIL",),
     "ray": ("ray",),
 }

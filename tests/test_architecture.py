@@ -28,7 +28,7 @@ PACKAGE = ROOT / "sam21convert"
 FLOORS = (
     {"commands"},
     {"workflows"},
-    {"comparison", "evaluation"},
+    {"comparison", "evaluation", "web"},
     {"conversion", "prediction"},
     {"checkpoint"},
     {"hub", "export"},

@@ -182,6 +182,10 @@ HEAVY: Mapping[str, tuple[tuple[str, ...], str]] = {
         ("push", "model.pt", "org/new", "--to", "official"),
         f"push: needs {NEEDS_TORCH}",
     ),
+    "serve": (
+        ("serve", "model.pt", "--no-browser"),
+        "serve: needs starlette and uvicorn, which are not installed",
+    ),
     "a plot": (
         ("diff", "model.pt", "model.pt", "--plot", "o.png"),
         "--plot: needs matplotlib, which is not installed",

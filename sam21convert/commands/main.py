@@ -154,6 +154,7 @@ _COMMANDS = {
     "pull": "pull.pull",
     "push": "push.push",
     "page": "page.page",
+    "serve": "serve.serve",
     "list": "list.list_published",
     "sample": "sample.sample",
     "demo": "demo.demo",

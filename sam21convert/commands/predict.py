@@ -182,14 +182,14 @@ def image(
     "--point",
     "points",
     multiple=True,
-    metavar="[OBJECT:]X,Y[,LABEL][@FRAME]",
+    metavar="[OBJECT:]X,Y[,LABEL][@FRAME[/ROUND]]",
     help="A point on the object, or outside it with LABEL 0.",
 )
 @click.option(
     "--box",
     "boxes",
     multiple=True,
-    metavar="[OBJECT:]X0,Y0,X1,Y1[@FRAME]",
+    metavar="[OBJECT:]X0,Y0,X1,Y1[@FRAME[/ROUND]]",
     help="A box around the object.",
 )
 @click.option(
@@ -216,7 +216,8 @@ def video(
     SOURCE is a video file or a folder of <number>.jpg. Coordinates are pixels of the video. A
     prompt applies to frame 0 unless it names another (@12). Give several objects names, as in
     --point dog:90,300. Objects are followed from the first frame with a prompt to the end, then
-    from there back to the beginning. All frames are kept in memory: 12 MB each for a model of 1024
+    from there back to the beginning. A prompt of round 2 (@12/2) corrects what was found then, and
+    they are followed again. All frames are kept in memory: 12 MB each for a model of 1024
     pixels, and 3 MB where graphs are run.
 
     The output FOLDER holds frames/00000.jpg ... with everything drawn, masks/OBJECT/00000.png ...
@@ -226,7 +227,7 @@ def video(
     Examples:
       sam21convert predict video bedroom.mp4 --checkpoint tiny.pt --point 210,350 -o bedroom
       sam21convert predict video frames/ --checkpoint tiny.pt --point boy:210,350 \\
-        --point boy:210,200,0@40 --box girl:300,0,500,400 -o children
+        --point boy:210,200,0@40/2 --box girl:300,0,500,400 -o children
     """
     runtime = _runtime(progress, "predict video", checkpoint, options, videos=True)
     from ..prediction.prompts import parse_prompts

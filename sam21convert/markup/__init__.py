@@ -1,1 +1,1 @@
-"""Pages of HTML that run no scripts and load nothing from elsewhere."""
+"""Pages of HTML that load nothing from elsewhere, and what their scripts share."""

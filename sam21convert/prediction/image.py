@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import cached_property, partial
@@ -277,7 +277,7 @@ def predict_image(
         model=opened.loaded,
         drawing=drawn,
         details=tuple(
-            FoundMask(obj_id, path, iou, int(mask.sum()), float(mask.mean()), _bbox(mask))
+            FoundMask(obj_id, path, iou, int(mask.sum()), float(mask.mean()), box_around(mask))
             for path, (obj_id, mask, iou) in zip_longest(paths, found)
         ),
         arrays=arrays,
@@ -304,6 +304,8 @@ def objects_of(prompts: Sequence[Prompt], mask: str | Path | None) -> dict[str, 
         raise UsageError(
             f"{later[0]}: is for frame {later[0].frame_idx}; a picture has only frame 0"
         )
+    if again := [prompt for prompt in prompts if prompt.round != 1]:
+        raise UsageError(f"{again[0]}: is of round {again[0].round}; a picture has only round 1")
     objects = {obj_id: frames[0] for obj_id, frames in grouped(prompts).items()}
     if mask is not None and not objects:
         return {"1": Prompted()}
@@ -360,23 +362,53 @@ def _segmented(
     predictor = opened.predictor
     predictor.set_image(pixels)
     mask_input = None if guess is None else _as_logits(guess, opened.loaded.image_size // 4)
-    found = []
-    for obj_id, prompted in objects.items():
-        masks, ious, _ = predictor.predict(
-            prompted.coordinates,
-            prompted.labels,
-            prompted.corners,
-            mask_input,
-            candidates,
-            return_logits=True,  # masks of 0 and 1 would be made from them, in float32 as well
-        )
-        for mask, iou in zip(masks, ious, strict=True):
-            found.append((obj_id, opened.positive(mask), float(iou)))
-    return found
+    return [
+        (obj_id, mask, iou)
+        for obj_id, prompted in objects.items()
+        for mask, iou in answers(opened, prompted, mask_input, candidates=candidates)
+    ]
 
 
-def _bbox(mask: Mask) -> tuple[float, float, float, float]:
-    """The box around a mask, as the generator of masks gives it."""
+def answers(
+    opened: Opened,
+    prompted: Prompted,
+    mask_input: NDArray[np.float32] | None = None,
+    *,
+    candidates: bool,
+) -> Iterator[tuple[Mask, float]]:
+    """Segment an object of the picture that was set.
+
+    Args:
+        opened: The model; its predictor has a picture.
+        prompted: Points and a box.
+        mask_input: Logits to start from, ``1 x side x side``.
+        candidates: Whether there are three masks instead of one.
+
+    Yields:
+        Each mask, ``H x W``, and the IoU that the model expects of it.
+    """
+    masks, ious, _ = opened.predictor.predict(
+        prompted.coordinates,
+        prompted.labels,
+        prompted.corners,
+        mask_input,
+        candidates,
+        return_logits=True,  # masks of 0 and 1 would be made from them, in float32 as well
+    )
+    for mask, iou in zip(masks, ious, strict=True):
+        yield opened.positive(mask), float(iou)
+
+
+def box_around(mask: Mask) -> tuple[float, float, float, float]:
+    """Find the box around a mask, as the generator of masks gives it.
+
+    Args:
+        mask: ``H x W``.
+
+    Returns:
+        Left side, upper side, width and height in pixels, from its first to its last pixel; zeros
+        if it is empty.
+    """
     (x0, x1), (y0, y1) = (
         (edges[0], edges[-1]) if (edges := np.flatnonzero(mask.any(axis))).size else (0, 0)
         for axis in (0, 1)

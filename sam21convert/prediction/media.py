@@ -18,11 +18,12 @@ from .draw import Mask, Pixels
 _SLOWEST, _FASTEST = Fraction(1, 3600), 1000  # frames per second, of time lapses and slow motion
 
 
-def read_picture(path: Path) -> Pixels:
+def read_picture(path: Path, most: int | None = None) -> Pixels:
     """Read a picture, turned upright as its EXIF data says.
 
     Args:
         path: A JPEG, PNG, WebP, BMP or TIFF file. Of several pictures in it the first is read.
+        most: Number of pixels that it may have; 67,108,864 if None.
 
     Returns:
         The RGB picture, ``H x W x 3`` bytes.
@@ -31,7 +32,7 @@ def read_picture(path: Path) -> Pixels:
         UnreadableError: If the file cannot be read or is damaged.
         RefusedError: If it is in another format, has more than 8 bits per channel or is too large.
     """
-    picture = _opened(path)
+    picture = _opened(path, most)
     if picture.mode[0] in "IF":  # Pillow would clip such values at 255
         raise RefusedError(
             f"{path}: expected 8 bits per channel, found Pillow's mode {picture.mode}",
@@ -177,10 +178,10 @@ def naming_faults() -> Iterator[None]:
         raise as_ours(error) from error
 
 
-def _opened(path: Path) -> Image.Image:
+def _opened(path: Path, most: int | None = None) -> Image.Image:
     if not path.exists():
         raise missing(path)
     try:
-        return load_picture(path, upright=True)
+        return load_picture(path, upright=True, most=most)
     except (FileNotFoundError, MediaError) as error:
         raise as_ours(error) from error

@@ -6,7 +6,7 @@ methods of the official ones, so that what uses them need not know which it has.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
@@ -15,6 +15,7 @@ from ..checkpoint.safety.report import Safety, SourceReport, assess, naming_harm
 from ..config.hydra import VIDEO_BUILDERS
 from ..config.load import load_config
 from ..config.registry import shipped_like
+from ..dialects import DIALECTS
 from ..errors import UsageError, call_of
 from ..export.runtime import OnnxImagePredictor, OnnxModel, OnnxVideoPredictor, load
 from ..export.runtime.layouts import VISION_ENCODER
@@ -25,6 +26,10 @@ from ..packages import titled
 from .draw import Mask
 from .load import Loading, load_onto, with_image_size
 from .runtimes import Runtime
+
+# Those of the official builder, except that the correction of a frame that was followed is kept
+# when objects are followed again; a first round of prompts has no such frame.
+_TRACKING: Mapping[str, Any] = {**VIDEO_BUILDERS, "add_all_frames_to_correct_as_cond": True}
 
 if TYPE_CHECKING:
     import torch
@@ -207,9 +212,38 @@ def open_videos(request: Request) -> Opened:
     """
     if request.runtime == "onnx":
         model, loaded = _open_export(request)
-        return Opened(OnnxVideoPredictor(model, **VIDEO_BUILDERS), loaded, _above_0)
+        return Opened(OnnxVideoPredictor(model, **_TRACKING), loaded, _above_0)
     predictor, loading = load_for_use(_video_predictor, request)
-    return Opened(predictor, loading, lambda logits: _above_0(logits).cpu().numpy())
+    return Opened(predictor, loading, _above_0_of_torch)
+
+
+def open_both(request: Request) -> tuple[Opened, Opened | None]:
+    """Load a model once, to segment pictures and to follow objects with.
+
+    Args:
+        request: What is to be loaded. An image model, without memory, will do.
+
+    Returns:
+        A predictor as of :func:`open_images`, and one as of :func:`open_videos` with the same
+        weights; None in its place if the model, or the export, has nothing to follow objects with.
+
+    Raises:
+        Sam21ConvertError: As :func:`open_images` does.
+    """
+    if request.runtime == "onnx":
+        model, loaded = _open_export(request)
+        images = Opened(OnnxImagePredictor(model), loaded, _above_0, single=model.has_video)
+        if not model.has_video:
+            return images, None
+        return images, Opened(OnnxVideoPredictor(model, **_TRACKING), loaded, _above_0)
+    from ..model.image_predictor import SAM2ImagePredictor
+
+    network, loading = load_for_use(_video_predictor, request, images_only=True)
+    images = Opened(SAM2ImagePredictor(network), loading, _above_0)
+    images_only = {dialect.name for dialect in DIALECTS if dialect.task == "image"}
+    if loading.dialect in images_only:
+        return images, None
+    return images, Opened(network, loading, _above_0_of_torch)
 
 
 def load_for_use(
@@ -245,7 +279,7 @@ def _video_predictor(config: ModelConfig) -> SAM2VideoPredictor:
     from ..model.config import TrackingOptions
     from ..model.video_predictor import SAM2VideoPredictor
 
-    return SAM2VideoPredictor(config, TrackingOptions(**VIDEO_BUILDERS))
+    return SAM2VideoPredictor(config, TrackingOptions(**_TRACKING))
 
 
 def _open_export(request: Request) -> tuple[OnnxModel, LoadedExport]:
@@ -298,3 +332,8 @@ def _refuse_other_model(path: Path, own: ModelConfig, request: Request) -> None:
 
 def _above_0(logits: Any) -> Any:
     return logits > 0
+
+
+def _above_0_of_torch(logits: torch.Tensor) -> Mask:
+    above: Mask = (logits > 0).cpu().numpy()
+    return above

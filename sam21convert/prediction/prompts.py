@@ -2,8 +2,11 @@
 
 ::
 
-    [OBJECT:]X,Y[,LABEL][@FRAME]        210,350    210,350,0    dog:210,350@12
-    [OBJECT:]X0,Y0,X1,Y1[@FRAME]        10,20,300,400    cat:10,20,300,400@12
+    [OBJECT:]X,Y[,LABEL][@FRAME[/ROUND]]    210,350    210,350,0    dog:210,350@12
+    [OBJECT:]X0,Y0,X1,Y1[@FRAME[/ROUND]]    10,20,300,400    cat:10,20,300,400@12
+
+Objects are followed after each round of prompts, so that those of a later round correct what was
+found: ``dog:190,340,0@12/2`` takes a part of frame 12 away from the dog, once it was followed.
 """
 
 from __future__ import annotations
@@ -15,15 +18,18 @@ from dataclasses import dataclass, field
 
 from ..errors import UsageError
 
-POINT_FORM = "[OBJECT:]X,Y[,LABEL][@FRAME]"
-BOX_FORM = "[OBJECT:]X0,Y0,X1,Y1[@FRAME]"
+POINT_FORM = "[OBJECT:]X,Y[,LABEL][@FRAME[/ROUND]]"
+BOX_FORM = "[OBJECT:]X0,Y0,X1,Y1[@FRAME[/ROUND]]"
 
 HOW_TO_PROMPT = (
     "for example --point 210,350 or --box 10,20,300,400; in Python, Point(210, 350) or "
     "Box(10, 20, 300, 400)"
 )
 
-_PROMPT = re.compile(r"(?:(?P<obj>[^:@]*):)?(?P<numbers>[^:@]*)(?:@(?P<frame>[0-9]{1,18}))?")
+_PROMPT = re.compile(
+    r"(?:(?P<obj>[^:@]*):)?(?P<numbers>[^:@]*)"
+    r"(?:@(?P<frame>[0-9]{1,18})(?:/(?P<round>[1-9][0-9]{0,8}))?)?"
+)
 _SHOWN = 100  # characters of a wrong prompt that an error message shows
 _OBJECT = re.compile(r"[A-Za-z0-9_-]{1,100}")  # it names files and folders
 
@@ -38,10 +44,12 @@ class Point:
         label: 1 on the object, 0 outside it.
         frame_idx: The frame of a video, counted from 0; 0 for a picture.
         obj_id: The name of the object: letters, digits, ``-`` and ``_``.
+        round: In a video, 1 for a prompt that is given before anything is followed, 2 for one that
+            corrects what was followed then, and so on.
 
     Example:
         >>> sam21convert.Point(210, 350, label=0, obj_id="girl")
-        Point(x=210, y=350, label=0, frame_idx=0, obj_id='girl')
+        Point(x=210, y=350, label=0, frame_idx=0, obj_id='girl', round=1)
     """
 
     x: float
@@ -49,6 +57,7 @@ class Point:
     label: int = 1
     frame_idx: int = 0
     obj_id: str = "1"
+    round: int = 1
 
     def __str__(self) -> str:
         return f"point {self.x:g},{self.y:g}"
@@ -65,10 +74,12 @@ class Box:
         y1: Lower side, in pixels.
         frame_idx: The frame of a video, counted from 0; 0 for a picture.
         obj_id: The name of the object: letters, digits, ``-`` and ``_``.
+        round: In a video, 1 for a prompt that is given before anything is followed, 2 for one that
+            corrects what was followed then, and so on.
 
     Example:
         >>> sam21convert.Box(300, 0, 500, 400, frame_idx=5)
-        Box(x0=300, y0=0, x1=500, y1=400, frame_idx=5, obj_id='1')
+        Box(x0=300, y0=0, x1=500, y1=400, frame_idx=5, obj_id='1', round=1)
     """
 
     x0: float
@@ -77,6 +88,7 @@ class Box:
     y1: float
     frame_idx: int = 0
     obj_id: str = "1"
+    round: int = 1
 
     def __str__(self) -> str:
         return f"box {self.x0:g},{self.y0:g},{self.x1:g},{self.y1:g}"
@@ -131,11 +143,11 @@ def parse_point(text: str) -> Point:
     Raises:
         UsageError: If the text has another form; the message quotes it.
     """
-    numbers, frame, obj_id = _parse(text, "point", POINT_FORM)
+    numbers, place = _parse(text, "point", POINT_FORM)
     if len(numbers) not in (2, 3) or numbers[2:] not in ([], [0], [1]):
         raise _malformed(text, "point", POINT_FORM)
     x, y, label = [*numbers, 1][:3]
-    return Point(x, y, int(label), frame, obj_id)
+    return Point(x, y, int(label), *place)
 
 
 def parse_box(text: str) -> Box:
@@ -150,11 +162,11 @@ def parse_box(text: str) -> Box:
     Raises:
         UsageError: If the text has another form; the message quotes it.
     """
-    numbers, frame, obj_id = _parse(text, "box", BOX_FORM)
+    numbers, place = _parse(text, "box", BOX_FORM)
     if len(numbers) != 4:
         raise _malformed(text, "box", BOX_FORM)
     x0, y0, x1, y1 = numbers
-    return Box(x0, y0, x1, y1, frame, obj_id)
+    return Box(x0, y0, x1, y1, *place)
 
 
 def parse_prompts(points: Iterable[str], boxes: Iterable[str]) -> list[Prompt]:
@@ -204,6 +216,33 @@ def grouped(prompts: Iterable[Prompt]) -> dict[str, dict[int, Prompted]]:
     return found
 
 
+def in_rounds(prompts: Iterable[Prompt]) -> list[dict[str, dict[int, Prompted]]]:
+    """Group prompts by round, object and frame.
+
+    Args:
+        prompts: Points and boxes in any order.
+
+    Returns:
+        For each round in turn what :func:`grouped` gives of its prompts, each with the earlier ones
+        for the same object on the same frame: its points are added to theirs, and its box takes the
+        place of theirs.
+
+    Raises:
+        UsageError: As :func:`grouped` does.
+    """
+    given, found = [*prompts], []
+    before: dict[tuple[str, int], Prompted] = {}
+    for number in sorted({prompt.round for prompt in given}):
+        objects = grouped(prompt for prompt in given if prompt.round == number)
+        for obj_id, frames in objects.items():
+            for frame, new in frames.items():
+                old = before.get((obj_id, frame), Prompted())
+                frames[frame] = Prompted([*old.points, *new.points], new.box or old.box)
+                before[obj_id, frame] = frames[frame]
+        found.append(objects)
+    return found
+
+
 def check_object(obj_id: str) -> None:
     """Check that files can be named after an object.
 
@@ -242,8 +281,8 @@ def check_inside(prompts: Iterable[Prompt], width: int, height: int) -> None:
             )
 
 
-def _parse(text: str, kind: str, form: str) -> tuple[list[float], int, str]:
-    """The numbers, the frame and the object of a prompt."""
+def _parse(text: str, kind: str, form: str) -> tuple[list[float], tuple[int, str, int]]:
+    """The numbers of a prompt; and its frame, its object and its round."""
     hit = _PROMPT.fullmatch(text)
     if hit is None:
         raise _malformed(text, kind, form)
@@ -255,7 +294,7 @@ def _parse(text: str, kind: str, form: str) -> tuple[list[float], int, str]:
         raise _malformed(text, kind, form)
     obj_id = "1" if hit["obj"] is None else hit["obj"]
     check_object(obj_id)
-    return numbers, int(hit["frame"] or 0), obj_id
+    return numbers, (int(hit["frame"] or 0), obj_id, int(hit["round"] or 1))
 
 
 def _malformed(text: str, kind: str, form: str) -> UsageError:

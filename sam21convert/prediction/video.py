@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +21,7 @@ from .draw import Mask, Pixels, as_html, black_and_white, drawing, sheet
 from .image import Prediction, no_prompt
 from .media import frame_rate, frames_of, naming_faults, new_video
 from .predictors import Opened, Request, open_videos, size_of
-from .prompts import Prompt, Prompted, check_inside, grouped
+from .prompts import Prompt, Prompted, check_inside, in_rounds
 from .runtimes import Runtime, pick_runtime, require_runtime
 
 if TYPE_CHECKING:
@@ -141,7 +141,8 @@ def predict_video(
     """Follow objects through a video, from points and boxes on any of its frames.
 
     Objects are followed from the first frame with a prompt to the end, then from there back to the
-    beginning, with the settings of the official builder of video predictors.
+    beginning, with the settings of the official builder of video predictors. After each further
+    round of prompts, which correct what was found, they are followed again.
 
     Args:
         video: A folder of ``<number>.jpg`` or a video file: MP4, MOV, Matroska, WebM, AVI, MPEG,
@@ -152,7 +153,7 @@ def predict_video(
             ``masks/<object>/00000.png`` and so on (0 and 255), ``overview.png`` with a few frames
             and, when ``video`` is a file, ``video.mp4``.
         prompts: Points and boxes, in pixels of the video; those with the same ``obj_id`` describe
-            one object.
+            one object, and those of one ``round`` are given before the objects are followed.
         config: As for :func:`~sam21convert.load_model`.
         image_size: As for :func:`~sam21convert.load_model`.
         device: ``"auto"`` for a GPU if there is one, or a device as torch names it.
@@ -184,18 +185,25 @@ def predict_video(
     require_runtime(chosen, "predict_video", videos=True)
     request = Request(checkpoint, chosen, config, image_size, device, variant).refuse_impossible()
     source, folder = expanded(Path(video)), expanded(Path(out))
-    objects = grouped(prompts)
-    if not objects:
+    rounds = in_rounds(prompts)
+    if not rounds:
         raise no_prompt()
+    objects = _of_all(rounds)
     _refuse_occupied(folder, [source, Path(checkpoint)], overwrite=overwrite)
     progress.start("loading", 0)
     opened = open_videos(request)
     progress.start("reading", 0)
     with naming_faults():
         state = opened.predictor.init_state(str(source))
-    _point(opened, state, objects)
+    _check(state, objects)
+    progress.start("following", state.num_frames * len(rounds))
+    for earlier in rounds[:-1]:
+        _point(opened, state, earlier)
+        for _ in followed(opened, state):
+            progress.advance(1)
+    _point(opened, state, rounds[-1])
     with new_folder(folder, overwrite=overwrite, without=_OURS) as home:
-        areas = _follow(opened, state, home / MASKS, progress)
+        areas = _save(opened, state, home / MASKS, progress)
         _draw(source, state, objects, home, progress)
     return VideoPrediction(
         source=source,
@@ -214,46 +222,104 @@ def predict_video(
     )
 
 
+def _of_all(rounds: Sequence[Objects]) -> dict[str, dict[int, Prompted]]:
+    """The prompts of all rounds, by object and frame."""
+    found: dict[str, dict[int, Prompted]] = {}
+    for objects in rounds:
+        for obj_id, frames in objects.items():
+            known = found.setdefault(obj_id, {})
+            known.update(frames)
+            found[obj_id] = dict(sorted(known.items()))
+    return found
+
+
+def _check(state: Session, objects: Objects) -> None:
+    for frames in objects.values():
+        for frame, prompted in frames.items():
+            check_on_frame(state, frame, prompted)
+
+
+def check_on_frame(state: Session, frame: int, prompted: Prompted) -> None:
+    """Check that a video has what prompts are for.
+
+    Args:
+        state: The video.
+        frame: The frame of the prompts.
+        prompted: The prompts.
+
+    Raises:
+        UsageError: If there is no such frame, or a prompt is not inside it.
+    """
+    if not 0 <= frame < state.num_frames:
+        raise UsageError(
+            f"{prompted.all[0]}: is for frame {frame}; the video has {state.num_frames} frames, "
+            "counted from 0"
+        )
+    check_inside(prompted.all, state.video_width, state.video_height)
+
+
 def _point(opened: Opened, state: Session, objects: Objects) -> None:
-    """Give the predictor all prompts."""
-    width, height = state.video_width, state.video_height
+    """Give the predictor the prompts of a round."""
     for obj_id, frames in objects.items():
         for frame, prompted in frames.items():
-            if not 0 <= frame < state.num_frames:
-                raise UsageError(
-                    f"{prompted.all[0]}: is for frame {frame}; the video has {state.num_frames} "
-                    "frames, counted from 0"
-                )
-            check_inside(prompted.all, width, height)
-            opened.predictor.add_new_points_or_box(
-                state,
-                frame,
-                obj_id,
-                points=prompted.coordinates,
-                labels=prompted.labels,
-                box=prompted.corners,
-            )
+            point_at(opened, state, obj_id, frame, prompted)
 
 
-def _follow(
-    opened: Opened, state: Session, folder: Path, progress: Progress
-) -> dict[str, list[int]]:
-    """Save a mask of each object on each frame; returns their areas in pixels."""
-    areas = {str(obj_id): [0] * state.num_frames for obj_id in state.obj_ids}
-    for obj_id in areas:
-        (folder / obj_id).mkdir(parents=True)
+def point_at(opened: Opened, state: Session, obj_id: str, frame: int, prompted: Prompted) -> Mask:
+    """Point at an object on a frame.
+
+    Args:
+        opened: The model.
+        state: The video.
+        obj_id: The object.
+        frame: The frame.
+        prompted: All prompts for the object there.
+
+    Returns:
+        Its mask on the frame, ``H x W``.
+    """
+    _, obj_ids, logits = opened.predictor.add_new_points_or_box(
+        state,
+        frame,
+        obj_id,
+        points=prompted.coordinates,
+        labels=prompted.labels,
+        box=prompted.corners,
+    )
+    return opened.positive(logits[obj_ids.index(obj_id), 0])
+
+
+def followed(opened: Opened, state: Session) -> Iterator[tuple[int, dict[str, Mask]]]:
+    """Follow all objects from the first frame with a prompt to the end, then back to the beginning.
+
+    Args:
+        opened: The model.
+        state: The video.
+
+    Yields:
+        Each frame once, with the mask of each object, ``H x W``.
+    """
     first = min(min(found.points) for found in state.objects.values())
-    progress.start("following", state.num_frames)
     for reverse in (False, True):
-        answers = opened.predictor.propagate_in_video(state, first, reverse=reverse)
-        for frame, _, logits in answers:
+        for frame, obj_ids, logits in opened.predictor.propagate_in_video(
+            state, first, reverse=reverse
+        ):
             if reverse and frame == first:
                 continue
             masks = opened.positive(logits[:, 0])
-            for obj_id, mask in zip(areas, masks, strict=True):
-                black_and_white(mask).save(folder / obj_id / f"{frame:05}.png")
-                areas[obj_id][frame] = int(mask.sum())
-            progress.advance(1)
+            yield frame, {str(one): mask for one, mask in zip(obj_ids, masks, strict=True)}
+
+
+def _save(opened: Opened, state: Session, folder: Path, progress: Progress) -> dict[str, list[int]]:
+    """Follow all objects and save their masks; returns their areas on each frame, in pixels."""
+    areas = {str(obj_id): [0] * state.num_frames for obj_id in state.obj_ids}
+    for obj_id in areas:
+        (folder / obj_id).mkdir(parents=True)
+    for frame, masks in followed(opened, state):
+        for obj_id, mask in masks.items():
+            black_and_white(mask).save(folder / obj_id / f"{frame:05}.png")
+            areas[obj_id][frame] = int(mask.sum())
+        progress.advance(1)
     return areas
 
 

@@ -17,6 +17,7 @@ import pytest
 import sam21convert
 from sam21convert.export.page import runtime, site
 from sam21convert.export.page.folders import GRAPHS
+from sam21convert.markup.browser_files import with_shared
 
 from ..commands.test_commands import run
 from ..support.exports import describe
@@ -28,6 +29,7 @@ else:
     import tomli as tomllib  # comes with pytest
 
 STATIC = PACKAGE / "export" / "page" / "static"
+MODULES = [path for name, path in with_shared(STATIC).items() if name.endswith(".js")]
 WRITES = "sam21convert convert SOURCE OUT --to onnx writes one"
 
 
@@ -60,7 +62,7 @@ class TestContents:
         files = {str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()}
         graphs = {f"models/tiny/onnx/{graph}.onnx" for graph in GRAPHS}
         sides = {"models/tiny/config.json", "models/tiny/preprocessor_config.json", "site.json"}
-        own = {path.name for path in STATIC.iterdir()}
+        own = {*with_shared(STATIC)}
         assert files == own | graphs | sides | {f"runtime/{name}" for name in runtime.needed()}
         assert report.files == len(files)
         assert report.bytes == sum((out / name).stat().st_size for name in files)
@@ -138,12 +140,12 @@ class TestNobodyElseIsAsked:
         assert html.count(report.cdn) == html.count("://") - html.count("http://localhost") == 2
         assert not (out / "runtime").exists()
 
-    @pytest.mark.parametrize("path", sorted(STATIC.glob("*.js")), ids=lambda path: path.name)
+    @pytest.mark.parametrize("path", MODULES, ids=lambda path: path.name)
     def test_modules_import_each_other_and_nothing_else(self, path: Path) -> None:
         code = path.read_text()
         assert len(code.splitlines()) < 350
         for name in re.findall(r"from \"(.+?)\"", code):
-            assert (STATIC / name).is_file()
+            assert Path(name).name in with_shared(STATIC)
         assert "://" not in code
         assert "innerHTML" not in code
 

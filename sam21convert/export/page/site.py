@@ -13,6 +13,7 @@ from typing import Any
 from ...errors import UsageError
 from ...io.nearby import expanded
 from ...io.output.atomic import new_folder, refuse_existing
+from ...markup.browser_files import with_shared
 from ...report import SILENT, Line, Part, Progress, Report, labelled, size_text
 from . import runtime as onnxruntime_web
 from .folders import Exported, distinct, read_export
@@ -270,13 +271,13 @@ def policy(*, cdn: bool) -> str:
 
 
 def _write_static(home: Path, title: str, *, cdn: bool) -> None:
-    for path in sorted(_STATIC.iterdir()):
+    for name, path in with_shared(_STATIC).items():
         if path.suffix != ".html":
-            shutil.copyfile(path, home / path.name)
+            shutil.copyfile(path, home / name)
             continue
         text = path.read_text(encoding="utf-8")
         text = text.replace("{{policy}}", escape(policy(cdn=cdn)))
-        (home / path.name).write_text(text.replace("{{title}}", escape(title)), encoding="utf-8")
+        (home / name).write_text(text.replace("{{title}}", escape(title)), encoding="utf-8")
 
 
 def _write_runtime(folder: Path, source: str | Path | None) -> None:

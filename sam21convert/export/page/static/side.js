@@ -2,6 +2,7 @@
 
 import { Engine } from "./engine.js";
 import { enlarged } from "./masks.js";
+import { paintMask } from "./paint.js";
 import { explain, Told } from "./words.js";
 
 export class Side {
@@ -26,6 +27,13 @@ export class Side {
 
   get name() {
     return this.model.name;
+  }
+
+  // What the answer says beside its masks.
+  get said() {
+    if (!this.answer) return "";
+    const score = this.answer.objectScore;
+    return `${score > 0 ? "object seen" : "no object seen"}, score ${score.toFixed(1).replace("-", "−")}`;
   }
 
   choose(variant) {
@@ -110,5 +118,13 @@ export class Side {
       this.#masks.set(candidate, enlarged(this.answer.masks[candidate], width, height));
     }
     return this.#masks.get(candidate);
+  }
+  // The mask that is shown, as logits.
+  shape({ candidate }) {
+    return this.answer?.masks[candidate];
+  }
+
+  paint(pen, width, height, scale, state) {
+    if (this.answer) paintMask(pen, width, height, scale, this.shape(state));
   }
 }

@@ -1,8 +1,8 @@
 // One model, in a thread of its own: loads it, encodes pictures, answers prompts.
 
 import { download } from "./download.js";
+import { inputsOf } from "./inputs.js";
 import { pixelsOf } from "./pixels.js";
-import { inputsOf } from "./prompts.js";
 import { Told } from "./words.js";
 
 const ENCODER = "vision_encoder", DECODER = "prompt_encoder_mask_decoder";

@@ -21,6 +21,10 @@ export class Prompts {
     this.#states.push({ ...this.now, points: [...this.now.points, { x, y, label }] });
   }
 
+  removePoint(number) {
+    this.#states.push({ ...this.now, points: this.now.points.filter((_, at) => at !== number) });
+  }
+
   setBox(x0, y0, x1, y1) {
     const box = [Math.min(x0, x1), Math.min(y0, y1), Math.max(x0, x1), Math.max(y0, y1)];
     this.#states.push({ ...this.now, box });
@@ -37,26 +41,4 @@ export class Prompts {
   forget() {
     this.#states = [NOTHING];
   }
-}
-
-// The inputs of the decoder, by name: data, shape and type.
-export function inputsOf({ points, box }, side) {
-  const count = points.length;
-  return {
-    input_points: {
-      type: "float32",
-      data: Float32Array.from(points.flatMap(({ x, y }) => [x * side, y * side])),
-      shape: [1, 1, count, 2],
-    },
-    input_labels: {
-      type: "int64",
-      data: BigInt64Array.from(points.map(({ label }) => BigInt(label))),
-      shape: [1, 1, count],
-    },
-    input_boxes: {
-      type: "float32",
-      data: Float32Array.from(box ?? [], (edge) => edge * side),
-      shape: [1, box ? 1 : 0, 4],
-    },
-  };
 }

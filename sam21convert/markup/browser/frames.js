@@ -1,7 +1,7 @@
 // The pictures on the stage: one for each checkpoint, and one of where two differ.
 
 import { letter } from "./candidates.js";
-import { paintBox, paintCursor, paintDifference, paintMask, paintPoint } from "./paint.js";
+import { paintBox, paintCursor, paintDifference, paintPoint } from "./paint.js";
 import { listen } from "./pointing.js";
 import { View } from "./view.js";
 
@@ -20,6 +20,7 @@ function frame(home, name, at) {
   return { canvas, caption, facts };
 }
 
+// side: { name, said, paint, shape }: what it answered last, in words and as it is drawn.
 // state: { picture, prompts, candidate, cursor, drag, tool }.
 export function sideFrame(home, side, at, state, on) {
   const { canvas, caption, facts } = frame(home, side.name, at);
@@ -32,11 +33,11 @@ export function sideFrame(home, side, at, state, on) {
   download.addEventListener("click", () => on.save(side));
   caption.append(download);
   const view = new View(canvas, (pen, width, height, scale) => {
-    const { picture, prompts, candidate, cursor, drag } = state;
+    const { picture, prompts, cursor, drag } = state;
     if (!picture) return;
     pen.imageSmoothingQuality = "high";
     pen.drawImage(picture.canvas, 0, 0, width, height);
-    if (side.answer) paintMask(pen, width, height, scale, side.answer.masks[candidate]);
+    side.paint(pen, width, height, scale, state);
     const box = drag ?? prompts.now.box;
     if (box) paintBox(pen, width, height, scale, box);
     for (const point of prompts.now.points) paintPoint(pen, width, height, scale, point);
@@ -46,8 +47,8 @@ export function sideFrame(home, side, at, state, on) {
   return {
     fit: (width, height) => view.fit(width, height),
     show() {
-      download.disabled = !side.answer;
-      facts.textContent = side.answer ? presence(side.answer.objectScore) : "";
+      download.disabled = !side.shape(state);
+      facts.textContent = side.said;
       view.draw();
     },
     draw: () => view.draw(),
@@ -55,21 +56,16 @@ export function sideFrame(home, side, at, state, on) {
   };
 }
 
-function presence(score) {
-  const seen = score > 0 ? "object seen" : "no object seen";
-  return `${seen}, score ${score.toFixed(1).replace("-", "−")}`;
-}
-
 export function differenceFrame(home, sides, state) {
   const { canvas, facts } = frame(home, "Where they differ", null);
   canvas.setAttribute("role", "img");
   const view = new View(canvas, (pen, width, height) => {
-    const { picture, candidate } = state;
+    const { picture } = state;
     if (!picture) return;
     pen.filter = "grayscale(1)";
     pen.drawImage(picture.canvas, 0, 0, width, height);
     pen.filter = "none";
-    const [one, other] = sides.map((side) => side.answer?.masks[candidate]);
+    const [one, other] = sides.map((side) => side.shape(state));
     if (one && other) paintDifference(pen, width, height, one, other);
   });
   return {
