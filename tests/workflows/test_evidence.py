@@ -188,17 +188,17 @@ def ran(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     from sam21convert.workflows.publish import example
 
     found: list[str] = []
-    run, draw = proof._run, example.draw
+    run, draw = proof.Comparison.run, example.draw
 
-    def compared(checkpoint: Any, source: str, form: proof.Form, *others: Any) -> Any:
-        found.append(form.backend)
-        return run(checkpoint, source, form, *others)
+    def compared(comparison: proof.Comparison, *given: Any) -> Any:
+        found.append(comparison.form.backend)
+        return run(comparison, *given)
 
     def drawn(*given: Any) -> Any:
         found.append("picture")
         return draw(*given)
 
-    monkeypatch.setattr(proof, "_run", compared)
+    monkeypatch.setattr(proof.Comparison, "run", compared)
     monkeypatch.setattr(example, "draw", drawn)
     return found
 

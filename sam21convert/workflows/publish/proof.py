@@ -109,85 +109,111 @@ def compared(
         return []
     from ...comparison.report import ParityReport
 
-    source = f"{backend_for(checkpoint.dialect)}:{checkpoint.source.path.absolute()}"
     reports = []
     for form in forms:
         if proves_nothing(checkpoint, form):
             continue
         config = given if form.config is None else form.config
-        evidence = _evidence(checkpoint, source, form, config, image_size, scenarios, device)
+        comparison = Comparison(checkpoint, form, config, image_size, scenarios, device)
+        evidence = comparison.evidence()
         found = evidence.recall(ParityReport)
         if found is None or not found.ok:
-            found = _run(checkpoint, source, form, config, image_size, scenarios, device, progress)
+            found = comparison.run(progress)
             evidence.keep(found)
         reports.append(found)
     return reports
 
 
-def _evidence(
-    checkpoint: Checkpoint,
-    source: str,
-    form: Form,
-    config: Config,
-    image_size: int,
-    scenarios: Scenarios,
-    device: str,
-) -> Evidence:
-    read = files_of(checkpoint.source.files, checkpoint.source.path)
-    settings = {}
-    if isinstance(config, (str, Path)) and Path(config).is_file():
-        settings = {"config": Path(config)}
-    return Evidence(
-        "parity",
-        {
-            **{f"source/{name}": path for name, path in read.items()},
-            **{f"form/{name}": path for name, path in form.files.items()},
-            **settings,
-        },
-        {
-            "left": source.partition(":")[0],
-            "right": form.backend,
-            "config": None if settings else repr(config),
-            "image size": image_size,
-            "scenarios": scenarios,
-            "device": device,
-        },
-        {"source": checkpoint.source.path.absolute(), "form": form.path, **settings},
-    )
+@dataclass(frozen=True)
+class Comparison:
+    """A comparison of the source with a form of it.
 
+    Attributes:
+        checkpoint: The source.
+        form: What was made of it.
+        config: The config of both, if one was given.
+        image_size: As for :func:`compared`.
+        scenarios: As for :func:`compared`.
+        device: As for :func:`compared`.
+    """
 
-def _run(
-    checkpoint: Checkpoint,
-    source: str,
-    form: Form,
-    config: Config,
-    image_size: int,
-    scenarios: Scenarios,
-    device: str,
-    progress: Progress,
-) -> ParityReport:
-    from ...comparison.api import parity
+    checkpoint: Checkpoint
+    form: Form
+    config: Config
+    image_size: int
+    scenarios: Scenarios
+    device: str
 
-    found = parity(
-        source,
-        f"{form.backend}:{form.path}",
-        scenarios=scenarios,
-        device=device,
-        image_size=image_size,
-        config=config,
-        progress=progress,
-    )
-    if not found.ok:
-        theirs = one_line(str(checkpoint.source.path))
-        form_of = ("to=onnx",) if form.backend == "onnx" else ()
-        raise MismatchError(
-            f"{form.path.name}: does not compute what {theirs} does\n\n{found}",
-            hint="the written files were removed; "
-            f"{call_of('convert', checkpoint.source.path, *form_of)} writes such files, and "
-            f"then sam21convert parity {shlex.quote(source)} {form.backend}:OUT --report "
-            "FOLDER shows more",
+    @property
+    def source(self) -> str:
+        """The source, as :func:`~sam21convert.parity` takes it."""
+        home = self.checkpoint.source.path.absolute()
+        return f"{backend_for(self.checkpoint.dialect)}:{home}"
+
+    def evidence(self) -> Evidence:
+        """Find where its result is kept, under all that it depends on.
+
+        Returns:
+            The evidence, whether there is any yet or not.
+        """
+        source = self.checkpoint.source
+        read = files_of(source.files, source.path)
+        settings = {}
+        if isinstance(self.config, (str, Path)) and Path(self.config).is_file():
+            settings = {"config": Path(self.config)}
+        return Evidence(
+            "parity",
+            {
+                **{f"source/{name}": path for name, path in read.items()},
+                **{f"form/{name}": path for name, path in self.form.files.items()},
+                **settings,
+            },
+            {
+                "left": self.source.partition(":")[0],
+                "right": self.form.backend,
+                "config": None if settings else repr(self.config),
+                "image size": self.image_size,
+                "scenarios": self.scenarios,
+                "device": self.device,
+            },
+            {"source": source.path.absolute(), "form": self.form.path, **settings},
         )
-    return found
+
+    def run(self, progress: Progress) -> ParityReport:
+        """Compare both.
+
+        Args:
+            progress: As for :func:`~sam21convert.parity`.
+
+        Returns:
+            The comparison.
+
+        Raises:
+            MismatchError: If they are not in parity.
+        """
+        from ...comparison.api import parity
+
+        form = self.form
+        found = parity(
+            self.source,
+            f"{form.backend}:{form.path}",
+            scenarios=self.scenarios,
+            device=self.device,
+            image_size=self.image_size,
+            config=self.config,
+            progress=progress,
+        )
+        if not found.ok:
+            own = self.checkpoint.source.path
+            form_of = ("to=onnx",) if form.backend == "onnx" else ()
+            raise MismatchError(
+                f"{form.path.name}: does not compute what {one_line(str(own))} does\n\n{found}",
+                hint="the written files were removed; "
+                f"{call_of('convert', own, *form_of)} writes such files, and then "
+                f"sam21convert parity {shlex.quote(self.source)} {form.backend}:OUT --report "
+                "FOLDER shows more",
+            )
+        return found
 
 
 def tracked(
