@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import os
+import threading
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from ...errors import MismatchError, UnreadableError
 from ...report import SILENT, Progress
 from ..source import Blob
 from ..tensor import Part, Tensor, TensorRef, TensorSpec
-from .copy import WORKERS, Files, Sums, crc32, is_plain, payload, read_chunks
+from .copy import CHUNK, WORKERS, Files, Sums, crc32, is_plain, payload, read_chunks
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
+
+# What ``expect`` is given: name, part, type and offset in the output, checksums.
+_Expected: TypeAlias = tuple[str, Part, str, int, Sums | None]
 
 
 def check_sums(blobs: Iterable[Blob], progress: Progress) -> None:
@@ -106,6 +110,9 @@ class ReadBack:
         self._checks: list[Future[None]] = []
         self._verified: set[Blob] = set()
         self._placed: dict[str, int] = {}
+        self._lock = threading.Lock()
+        self._waiting: list[_Expected] = []  # small ones, which are verified in one job
+        self._room = CHUNK
 
     def __enter__(self) -> ReadBack:
         return self
@@ -126,12 +133,11 @@ class ReadBack:
                 written; None if it was copied by the kernel.
         """
         self._placed.setdefault(name, offset)
-        self._checks.append(self._pool.submit(self._check, name, part, dtype, offset, sums))
-        for ref in () if is_plain(part, dtype) else part.refs:
-            blob = self._blobs.get((ref.path, ref.offset, ref.extent))
-            if blob is not None and blob not in self._verified:
-                self._verified.add(blob)
-                self._checks.append(self._pool.submit(check_sums, [blob], SILENT))
+        with self._lock:
+            self._waiting.append((name, part, dtype, offset, sums))
+            self._room -= part.spec.nbytes
+            if self._room <= 0:
+                self._start()
 
     def finish(self, wanted: Mapping[str, Tensor], written: Mapping[str, TensorRef]) -> None:
         """Wait for all checks, and verify what was not passed to :meth:`expect`.
@@ -159,11 +165,27 @@ class ReadBack:
                 for part in wanted[name].parts:
                     self.expect(name, part, ref.spec.dtype, at, None)
                     at += TensorSpec(ref.spec.dtype, part.spec.shape).nbytes
+        with self._lock:
+            self._start()
         for check in self._checks:
             check.result()
         refs = (ref for tensor in wanted.values() for part in tensor.parts for ref in part.refs)
         used = used_blobs(self._blobs.values(), refs)
         check_sums([blob for blob in used if blob not in self._verified], SILENT)
+
+    def _start(self) -> None:
+        """Hand over what waits; each by itself would take longer than verifying it."""
+        self._checks.append(self._pool.submit(self._check_all, self._waiting))
+        self._waiting, self._room = [], CHUNK
+
+    def _check_all(self, expected: Iterable[_Expected]) -> None:
+        for name, part, dtype, offset, sums in expected:
+            self._check(name, part, dtype, offset, sums)
+            for ref in () if is_plain(part, dtype) else part.refs:
+                blob = self._blobs.get((ref.path, ref.offset, ref.extent))
+                if blob is not None and blob not in self._verified:
+                    self._verified.add(blob)
+                    check_sums([blob], SILENT)
 
     def _check(self, name: str, part: Part, dtype: str, offset: int, sums: Sums | None) -> None:
         blob, spec = None, TensorSpec(dtype, part.spec.shape)

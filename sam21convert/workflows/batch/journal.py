@@ -84,6 +84,7 @@ class Journal:
         self.folder = folder
         self._lock = threading.Lock()
         self._records: dict[str, JournalRecord] = {}
+        self._texts: dict[str, str] = {}  # each as it is in the file: all are written every time
         path = folder / JOURNAL
         if not path.exists():
             return
@@ -93,7 +94,8 @@ class Journal:
                 f"{path}: not the journal of a batch",
                 hint="move it away, or choose another folder with `out=FOLDER`",
             )
-        self._records = {name: JournalRecord(**value) for name, value in content["outputs"].items()}
+        for name, value in content["outputs"].items():
+            self._set(name, JournalRecord(**value))
 
     def get(self, output: str) -> JournalRecord | None:
         """Look up an output.
@@ -114,13 +116,21 @@ class Journal:
             record: Its new record; None removes it.
         """
         with self._lock:
-            self._records.pop(output, None)
-            if record is not None:
-                self._records[output] = record
-            outputs = {name: asdict(record) for name, record in sorted(self._records.items())}
+            self._set(output, record)
+            outputs = ",\n  ".join(self._texts[name] for name in sorted(self._texts))
+            outputs = f"{{\n  {outputs}\n }}" if outputs else "{}"
             with new_file(self.folder / JOURNAL, overwrite=True) as file:
-                text = json.dumps({"format": _FORMAT, "outputs": outputs}, indent=1)
-                file.write_text(text + "\n", encoding="utf-8")
+                text = f'{{\n "format": {_FORMAT},\n "outputs": {outputs}\n}}\n'
+                file.write_text(text, encoding="utf-8")
+
+    def _set(self, output: str, record: JournalRecord | None) -> None:
+        if record is None:
+            self._records.pop(output, None)
+            self._texts.pop(output, None)
+            return
+        self._records[output] = record
+        text = json.dumps(asdict(record), indent=1).replace("\n", "\n  ")  # none is in a string
+        self._texts[output] = f"{json.dumps(output)}: {text}"
 
     @property
     def names(self) -> dict[tuple[str, str], str]:
