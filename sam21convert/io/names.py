@@ -15,6 +15,8 @@ _INVISIBLE = re.compile(
     "\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufff8\U0001bca0-\U0001bca3\U0001d173-\U0001d17a"
     "\U000e0000-\U000e0fff]"
 )
+# Where more than case is ignored in a name of ASCII characters.
+_FOLDS = re.compile(r"\\|/(?:/|\Z)|\A/|[. ](?:/|\Z)")
 # Normalisation sorts accents that follow each other, in a time that grows with the square of their
 # number. A longer stretch is therefore normalised character by character.
 _LONG = re.compile(r"[^\x00-\x7f]{100}")
@@ -34,7 +36,7 @@ def folded(name: str) -> str:
     Returns:
         A text that is equal for names that may be taken for each other. It is not a usable name.
     """
-    if name.isascii() and "/" not in name and "\\" not in name and name[-1:] not in (".", " "):
+    if name.isascii() and not _FOLDS.search(name):
         return name.lower()
     for _ in range(2):  # folding the case can undo the normal form
         name = _INVISIBLE.sub("", _decomposed(name)).casefold()

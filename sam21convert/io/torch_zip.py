@@ -242,6 +242,8 @@ class _Archive:
 
 def _name(info: zipfile.ZipInfo) -> bytes:
     """The name of an entry, encoded as in the file."""
+    if info.orig_filename.isascii():
+        return info.orig_filename.encode()
     return info.orig_filename.encode("utf-8" if info.flag_bits & 0x800 else "cp437")
 
 

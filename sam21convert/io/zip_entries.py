@@ -38,8 +38,10 @@ def check_names(names: Collection[str]) -> None:
     names = [_as_utf8(name) for name in names]
     refuse_twins("the zip archive", names)
     for name in names:
-        below, usual = name.partition("/")[2], folded(name).partition("/")[2]
-        if _WRITTEN.fullmatch(usual) and not _WRITTEN.fullmatch(below):
+        if _WRITTEN.fullmatch(name.partition("/")[2]):
+            continue
+        usual = folded(name).partition("/")[2]
+        if _WRITTEN.fullmatch(usual):
             raise RefusedError(f"some programs take the entry {name[:_SHOWN]!r} for {usual}")
 
 

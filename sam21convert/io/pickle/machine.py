@@ -18,7 +18,7 @@ from ...errors import RefusedError, UnreadableError
 from ..source import Placeholder
 from .references import COMPUTED, GlobalReference
 from .shown import arguments_text
-from .stream import REACH, CutShortError, Data, Stream
+from .stream import CutShortError, Data, Stream
 
 Args: TypeAlias = tuple[Any, ...]
 Persistent: TypeAlias = Callable[[Any], Any]
@@ -149,6 +149,7 @@ class Machine(Stream):
         self.aside: list[list[Any]] = []
         self.memo: dict[int, Any] = {}
         self.references: dict[tuple[str, str], GlobalReference] = {}
+        self.written: dict[bytes, Any] = {}  # what each global was found as, by the lines naming it
         self.placeholders: dict[str, Placeholder] = {}
         self.doubts: dict[str, None] = {}
         self.escaped: list[Any] = []
@@ -182,14 +183,14 @@ class Machine(Stream):
                 if position >= self.frame_end:
                     self.end_frame()
                 here = position - self.base
-                if here > len(self.window) - REACH:
+                if here > self.ahead:
                     if not self.refill():
                         raise CutShortError("the data ends before the pickle does")
                     here = position - self.base
                 self.position = position + 1
                 code = self.window[here]
-                self.kept += costs[code]
-                if self.kept > _MAX_KEPT:
+                self.kept = kept = self.kept + costs[code]
+                if kept > _MAX_KEPT:
                     raise RefusedError(
                         f"the values in the pickle take more than {_MAX_KEPT >> 20} MiB"
                     )
@@ -316,9 +317,13 @@ class Machine(Stream):
         Raises:
             UnreadableError: If the entry was never set.
         """
-        if number not in self.memo:
+        value = self.memo.get(number, self)
+        if value is self:
             self.fault("a memo entry is used that was never set")
-        self.push(self.memo.get(number, _OBJECT))
+            value = _OBJECT
+        if type(value) is GlobalReference:
+            value.count += 1
+        self.stack.append(value)
 
     def placeholder(self, name: str) -> Placeholder:
         """Get the placeholder for a global, and list it in ``placeholders``.

@@ -16,7 +16,7 @@ from ...errors import UnreadableError
 from ..source import Placeholder
 from .machine import Instance, Known, Machine, Record, Stop
 from .references import GlobalReference
-from .stream import LONG, CutShortError
+from .stream import ENDED, LONG, CutShortError
 from .values import (
     decimal,
     decimal_or_bool,
@@ -51,6 +51,20 @@ def _packed(packed: Struct) -> _Handler:
     return lambda m: m.stack.append(m.number(packed))
 
 
+# Most of a checkpoint's pickle is texts, small numbers and the memo, so these are spelled out: as
+# calls of what the others use, they take most of the time.
+
+
+def _small(m: Machine) -> int:
+    """Read a number of one byte."""
+    try:
+        value = m.window[m.position - m.base]
+    except IndexError:
+        raise CutShortError(ENDED) from None
+    m.position += 1
+    return value
+
+
 def _decoded(m: Machine, raw: Any, convert: Callable[[bytes], Any]) -> None:
     """Push what a function makes of bytes; an error ends nothing if nothing is read."""
     if type(raw) is not bytes:
@@ -68,6 +82,26 @@ def _decoded(m: Machine, raw: Any, convert: Callable[[bytes], Any]) -> None:
 
 def _counted(length: Struct, convert: Callable[[bytes], Any]) -> _Handler:
     return lambda m: _decoded(m, m.take(m.number(length)), convert)
+
+
+def _text(length: Struct) -> _Handler:
+    def read(m: Machine) -> None:
+        count = m.number(length)
+        here = m.position - m.base
+        raw = m.window[here : here + count]
+        if count > LONG or len(raw) < count:
+            _decoded(m, m.take(count), utf8)
+            return
+        m.position += count
+        try:
+            text = raw.decode()
+        except UnicodeDecodeError:
+            _decoded(m, raw, utf8)
+            return
+        m.kept += count
+        m.stack.append(text)
+
+    return read
 
 
 def _lined(convert: Callable[[bytes], Any]) -> _Handler:
@@ -88,16 +122,26 @@ def _tuple(count: int) -> _Handler:
     return make
 
 
-def _put(packed: Struct) -> _Handler:
+def _tuple_of_items(m: Machine) -> None:
+    items = m.pop_mark()
+    m.stack.append((*items,))
+
+
+def _put(read: Callable[[Machine], int]) -> _Handler:
     def put(m: Machine) -> None:
-        number = m.number(packed)
-        m.memo[number] = m.top()
+        number = read(m)
+        m.memo[number] = m.stack[-1] if m.stack else m.top()
 
     return put
 
 
-def _get(packed: Struct) -> _Handler:
-    return lambda m: m.recall(m.number(packed))
+def _get(read: Callable[[Machine], int]) -> _Handler:
+    return lambda m: m.recall(read(m))
+
+
+def _unsigned(m: Machine) -> int:
+    number: int = m.number(_UNSIGNED)
+    return number
 
 
 def _memo_line(m: Machine) -> int:
@@ -201,7 +245,18 @@ def _name(m: Machine) -> Any:
 
 
 def _global(m: Machine) -> None:
-    m.push(m.find(_name(m), _name(m)))
+    here, window = m.position - m.base, m.window
+    middle = window.find(b"\n", here) + 1
+    end = window.find(b"\n", middle) + 1 if middle else 0
+    written = window[here:end]  # nothing if the window ends before
+    if written not in m.written:
+        value = m.find(_name(m), _name(m))
+        if written:
+            m.written[written] = value
+    else:
+        value = m.written[written]
+        m.position += len(written)
+    m.push(value)
 
 
 def _stack_global(m: Machine) -> None:
@@ -299,15 +354,15 @@ for _code, _handler in {
     b"]": _new(list),  # EMPTY_LIST
     b"}": _new(dict),  # EMPTY_DICT
     b"\x8f": _new(set),  # EMPTY_SET
-    b"K": _packed(_BYTE),  # BININT1
+    b"K": lambda m: m.stack.append(_small(m)),  # BININT1
     b"M": _packed(_SHORT),  # BININT2
     b"J": _packed(_INT),  # BININT
     b"G": _packed(_DOUBLE),  # BINFLOAT
     b"\x8a": _counted(_BYTE, long),  # LONG1
     b"\x8b": _counted(_INT, long),  # LONG4
-    b"\x8c": _counted(_BYTE, utf8),  # SHORT_BINUNICODE
-    b"X": _counted(_UNSIGNED, utf8),  # BINUNICODE
-    b"\x8d": _counted(_LENGTH, utf8),  # BINUNICODE8
+    b"\x8c": _text(_BYTE),  # SHORT_BINUNICODE
+    b"X": _text(_UNSIGNED),  # BINUNICODE
+    b"\x8d": _text(_LENGTH),  # BINUNICODE8
     b"C": _counted(_BYTE, bytes),  # SHORT_BINBYTES
     b"B": _counted(_UNSIGNED, bytes),  # BINBYTES
     b"\x8e": _counted(_LENGTH, bytes),  # BINBYTES8
@@ -320,12 +375,12 @@ for _code, _handler in {
     b"S": _lined(quoted),  # STRING
     b"V": _lined(escaped),  # UNICODE
     b"p": _put_line,  # PUT
-    b"q": _put(_BYTE),  # BINPUT
-    b"r": _put(_UNSIGNED),  # LONG_BINPUT
+    b"q": _put(_small),  # BINPUT
+    b"r": _put(_unsigned),  # LONG_BINPUT
     b"\x94": _memoize,  # MEMOIZE
     b"g": _get_line,  # GET
-    b"h": _get(_BYTE),  # BINGET
-    b"j": _get(_UNSIGNED),  # LONG_BINGET
+    b"h": _get(_small),  # BINGET
+    b"j": _get(_unsigned),  # LONG_BINGET
     b"\x80": _protocol,  # PROTO
     b"\x95": _frame,  # FRAME
     b"\x97": _of_buffers,  # NEXT_BUFFER
@@ -337,7 +392,7 @@ for _code, _handler in {
     b"\x85": _tuple(1),  # TUPLE1
     b"\x86": _tuple(2),  # TUPLE2
     b"\x87": _tuple(3),  # TUPLE3
-    b"t": lambda m: m.push(tuple(m.pop_mark())),  # TUPLE
+    b"t": _tuple_of_items,  # TUPLE
     b"l": lambda m: m.push(m.pop_mark()),  # LIST
     b"d": _dict_of_items,  # DICT
     b"\x91": lambda m: m.push(make_set((m.pop_mark(),))),  # FROZENSET

@@ -14,7 +14,7 @@ Data: TypeAlias = bytes | IO[bytes] | io.RawIOBase
 _WINDOW = 1 << 16
 REACH = 16  # bytes: more than an opcode and a number of fixed size
 LONG = 1 << 16  # bytes of a text or of data, above which it is passed by
-_ENDED = "the data ends before the pickle does"
+ENDED = "the data ends before the pickle does"
 
 
 class CutShortError(UnreadableError):
@@ -34,6 +34,7 @@ class Stream:
         position: The position of the next byte to be read.
         window: Bytes of the file from ``base`` on.
         base: The position of the first byte of ``window``.
+        ahead: The last index in ``window`` at which an opcode is sure to be whole.
     """
 
     def __init__(self, data: Data, start: int = 0, stop: int | None = None) -> None:
@@ -44,6 +45,7 @@ class Stream:
         self.window, self.base = (data, 0) if isinstance(data, bytes) else (b"", start)
         if whole and self.stop < len(self.window):
             self.window = self.window[: self.stop]
+        self.ahead = len(self.window) - REACH
 
     def refill(self) -> bool:
         """Move the window to the position.
@@ -58,8 +60,12 @@ class Stream:
         end = self.base + len(self.window)
         if self.position < end and end == self.stop:
             return True
-        self.base, self.window = self.position, self._read(self.position, _WINDOW)
+        self._move(self.position)
         return bool(self.window)
+
+    def _move(self, position: int) -> None:
+        self.base, self.window = position, self._read(position, _WINDOW)
+        self.ahead = len(self.window) - REACH
 
     def _read(self, start: int, count: int) -> bytes:
         """Read up to ``count`` bytes within the range; a raw file may give fewer at a time."""
@@ -85,7 +91,7 @@ class Stream:
         try:
             (value,) = packed.unpack_from(self.window, self.position - self.base)
         except StructError:
-            raise CutShortError(_ENDED) from None
+            raise CutShortError(ENDED) from None
         self.position += packed.size
         return value
 
@@ -105,7 +111,7 @@ class Stream:
         if count < 0:
             raise UnreadableError("a length is negative")
         if count > self.stop - self.position:
-            raise CutShortError(_ENDED)
+            raise CutShortError(ENDED)
         here = self.position - self.base
         if here + count <= len(self.window) and count <= LONG:
             piece = self.window[here : here + count]
@@ -115,7 +121,7 @@ class Stream:
         else:
             piece = self._read(self.position, count)
             if len(piece) != count:  # the file was cut meanwhile
-                raise CutShortError(_ENDED)
+                raise CutShortError(ENDED)
         self.position += count
         return piece
 
@@ -142,12 +148,12 @@ class Stream:
             at = self.base + len(self.window)
             if at >= self.stop:
                 if ended:
-                    raise CutShortError(_ENDED)
+                    raise CutShortError(ENDED)
                 self.position, end = self.stop, max(start, self.stop - 1)
                 break
-            self.base, self.window = at, self._read(at, _WINDOW)
+            self._move(at)
             if not self.window:
-                raise CutShortError(_ENDED)
+                raise CutShortError(ENDED)
         if end - start > LONG:
             return Placeholder("str")
         if start >= self.base:
