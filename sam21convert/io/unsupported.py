@@ -283,5 +283,5 @@ def archive(entries: Collection[str]) -> Archive | None:
     Returns:
         The kind, or None if it is not in ``ARCHIVES``.
     """
-    matches = (kind for kind in ARCHIVES if any(re.fullmatch(kind.entry, e) for e in entries))
+    matches = (kind for kind in ARCHIVES if any(map(re.compile(kind.entry).fullmatch, entries)))
     return next(matches, None)

@@ -13,10 +13,10 @@ from ...errors import MismatchError, UnreadableError
 from ...report import SILENT, Progress
 from ..source import Blob
 from ..tensor import Part, Tensor, TensorRef, TensorSpec
-from .copy import CHUNK, WORKERS, Files, Sums, crc32, is_plain, payload, read_chunks
+from .copy import CHUNK, SMALL, WORKERS, Files, Sums, crc32, is_plain, payload, read_chunks
 
 if TYPE_CHECKING:
-    from concurrent.futures import Future
+    from concurrent.futures import Future, ThreadPoolExecutor
 
 # What ``expect`` is given: name, part, type and offset in the output, checksums.
 _Expected: TypeAlias = tuple[str, Part, str, int, Sums | None]
@@ -77,7 +77,7 @@ def used_blobs(blobs: Iterable[Blob], refs: Iterable[TensorRef]) -> list[Blob]:
 
 
 class ReadBack:
-    """Read an output back and verify it, in threads, while the rest is still being written.
+    """Read an output back and verify it: a large one in threads, while the rest is being written.
 
     How a part of a tensor is verified depends on how it was written:
 
@@ -100,25 +100,24 @@ class ReadBack:
     def __init__(
         self, output: Path, blobs: Sequence[Blob], progress: Progress, shown: Path | None = None
     ) -> None:
-        from concurrent.futures import ThreadPoolExecutor
-
         self._output, self._shown = output, shown or output
         self._blobs = {(blob.path, blob.offset, blob.nbytes): blob for blob in blobs}
         self._progress = progress
         self._files = Files()
-        self._pool = ThreadPoolExecutor(WORKERS)
+        self._pool: ThreadPoolExecutor | None = None  # until there is enough for threads
         self._checks: list[Future[None]] = []
         self._verified: set[Blob] = set()
         self._placed: dict[str, int] = {}
         self._lock = threading.Lock()
         self._waiting: list[_Expected] = []  # small ones, which are verified in one job
-        self._room = CHUNK
+        self._room = SMALL
 
     def __enter__(self) -> ReadBack:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._pool.shutdown(cancel_futures=True)
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
         self._files.__exit__()
 
     def expect(self, name: str, part: Part, dtype: str, offset: int, sums: Sums | None) -> None:
@@ -165,8 +164,7 @@ class ReadBack:
                 for part in wanted[name].parts:
                     self.expect(name, part, ref.spec.dtype, at, None)
                     at += TensorSpec(ref.spec.dtype, part.spec.shape).nbytes
-        with self._lock:
-            self._start()
+        self._check_all(self._waiting)
         for check in self._checks:
             check.result()
         refs = (ref for tensor in wanted.values() for part in tensor.parts for ref in part.refs)
@@ -175,6 +173,9 @@ class ReadBack:
 
     def _start(self) -> None:
         """Hand over what waits; each by itself would take longer than verifying it."""
+        from concurrent.futures import ThreadPoolExecutor
+
+        self._pool = self._pool or ThreadPoolExecutor(WORKERS)
         self._checks.append(self._pool.submit(self._check_all, self._waiting))
         self._waiting, self._room = [], CHUNK
 

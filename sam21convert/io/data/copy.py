@@ -3,7 +3,7 @@
 A tensor whose bytes are the same in source and output is copied with ``copy_file_range`` and never
 enters this process, unless its checksum is needed. Other tensors are reordered, cast or computed
 with numpy: in pieces if they are contiguous in the source, otherwise in memory as a whole, one
-tensor at a time. Several threads work at once.
+tensor at a time. Several threads work at once on what is large.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ _Placed: TypeAlias = tuple[str, Tensor, int]  # name, tensor, offset in the outp
 
 WORKERS = min(4, os.cpu_count() or 1)
 CHUNK = 1 << 20  # bytes, a multiple of the size of every element type
+SMALL = 1 << 24  # bytes: with less to do, threads would take longer than they save
 _KERNEL_CHUNK = 1 << 24  # bytes per call, so that progress moves and Ctrl-C is answered
 _FLUSH = 1 << 26  # bytes
 # Errors after which the bytes are read and written by this process. EIO is one of them because the
@@ -251,8 +252,6 @@ def copy_tensors(
         OSError: If the file cannot be written.
         UnreadableError: If a source ends too early or cannot be read.
     """
-    from concurrent.futures import ThreadPoolExecutor
-
     if hasattr(os, "posix_fallocate") and size:
         with suppress(OSError):  # not supported everywhere; a full disk is detected when writing
             os.posix_fallocate(out, 0, size)
@@ -283,9 +282,24 @@ def copy_tensors(
         for one in batch:
             put(*one)
 
-    with Files() as files, ThreadPoolExecutor(WORKERS) as pool:
+    with Files() as files:
+        batches = _batches(placed)
+        if size > SMALL:
+            _in_threads(put_all, batches, out)
+        else:
+            for batch in batches:
+                put_all(batch)
+    os.fsync(out)
+
+
+def _in_threads(
+    put_all: Callable[[Sequence[_Placed]], None], batches: Sequence[Sequence[_Placed]], out: int
+) -> None:
+    """Write batches, several at once; the disk begins before the last one is written."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(WORKERS) as pool:
         try:
-            batches = _batches(placed)
             jobs = [pool.submit(put_all, batch) for batch in batches]
             flushed = 0
             for batch, job in zip(batches, jobs, strict=True):
@@ -295,7 +309,6 @@ def copy_tensors(
                     flushed = _start_flush(out, flushed, offset + tensor.spec.nbytes)
         finally:
             pool.shutdown(cancel_futures=True)
-    os.fsync(out)
 
 
 def write_at(out: int, chunk: memoryview, offset: int) -> None:
