@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from html import escape
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeAlias
 
@@ -354,7 +353,7 @@ def _plain(value: Any) -> Any:
 def _html_table(facts: Mapping[str, Any]) -> str:
     """Names and values in two columns, the first ``_SHOWN`` of them."""
     shown = list(facts.items())[:_SHOWN]
-    rows = [f"<tr><th>{escape(name)}</th><td>{_html(value)}</td></tr>" for name, value in shown]
+    rows = [f"<tr><th>{_escaped(name)}</th><td>{_html(value)}</td></tr>" for name, value in shown]
     return f"<table>{''.join(rows)}</table>{_more(len(facts))}"
 
 
@@ -363,12 +362,18 @@ def _html(value: Any) -> str:
     if isinstance(value, dict):
         return _folded(len(value), _html_table(value)) if value else ""
     if not isinstance(value, list):
-        return "" if value is None else escape(str(value))
+        return "" if value is None else _escaped(str(value))
     if not any(isinstance(item, (dict, list)) for item in value):
-        line = escape(", ".join(map(str, value)))
+        line = _escaped(", ".join(map(str, value)))
         return line if len(value) <= _SHORT_LIST else _folded(len(value), line)
     shown = "".join(f"<li>{_html(item)}</li>" for item in value[:_SHOWN])
     return _folded(len(value), f"<ol>{shown}</ol>{_more(len(value))}")
+
+
+def _escaped(text: str) -> str:
+    from html import escape  # a table of all characters, for notebooks alone
+
+    return escape(text)
 
 
 def _more(count: int) -> str:

@@ -59,7 +59,7 @@ def identify(checkpoint: Checkpoint) -> IdentifiedCheckpoint:
         MismatchError: when no dialect has names like these, or neither a config nor the size of the
             tensors tells the model. The message says what comes nearest.
     """
-    if checkpoint.dialect is None or checkpoint.model_config is None:
+    if checkpoint.dialect is None or (checkpoint.config, checkpoint.shipped) == (None, None):
         raise mismatch(checkpoint)
     values = {one.name: getattr(checkpoint, one.name) for one in fields(Checkpoint)}
     return IdentifiedCheckpoint(**values)

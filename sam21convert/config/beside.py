@@ -95,7 +95,7 @@ def configs_of_others(file: Path) -> Iterator[tuple[Path, ModelConfig]]:
         YAML file that does not have the name of a checkpoint there, in the order of their names, if
         it describes a SAM 2.
     """
-    paths = sorted(file.parent.iterdir())
+    paths = sorted(file.parent.iterdir(), key=lambda path: path.name)
     json = file.parent / CONFIG
     if json in paths and beside(file).json is None:
         with suppress(Sam21ConvertError):

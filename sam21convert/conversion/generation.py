@@ -87,8 +87,10 @@ def assume_generation(checkpoint: Checkpoint, generation: Generation | None) -> 
         The checkpoint as one of ``generation``; unchanged if it tells its own, or its model is
         unknown.
     """
+    if generation is None or checkpoint.generation is not None:
+        return checkpoint
     model = checkpoint.model_config
-    if generation is None or model is None or checkpoint.generation is not None:
+    if model is None:
         return checkpoint
     model = replace(model, generation=generation)
     return replace(

@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from ..checkpoint.identify import IdentifiedCheckpoint
-from ..checkpoint.inspect import left_out, untold
 from ..checkpoint.open import Checkpoint
 from ..config.hydra import BUILDERS
 from ..config.registry import Shipped
@@ -38,6 +37,8 @@ def notes_on_source(checkpoint: IdentifiedCheckpoint, trained: Sequence[str]) ->
     if trained:
         yield f"lost, though it was trained and other programs use it: {', '.join(trained)}"
     if checkpoint.extras:
+        from ..checkpoint.inspect import left_out
+
         yield f"left out, not part of the model: {', '.join(left_out(checkpoint))}"
 
 
@@ -93,6 +94,8 @@ def notes_on_assumptions(source: Checkpoint, complete: Checkpoint, *, sized: boo
     """
     trunk_alone = tells_trunk_alone(source)
     if source.config_from is None or trunk_alone:
+        from ..checkpoint.inspect import untold
+
         yield from untold(complete, sized=sized)
     elif complete is not source and complete.config_from is None:
         yield ("the settings of the memory are those of the published model: no tensor tells them")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ..checkpoint.identify import IdentifiedCheckpoint
 from ..checkpoint.open import Checkpoint
-from ..config.beside import beside, read_sam2_json
+from ..config.beside import Beside, beside, read_sam2_json
 from ..config.load import load_config
 from ..config.registry import shipped_config, shipped_like
 from ..dialects import TIMM
@@ -15,6 +15,34 @@ from ..dialects.rules import Dialect
 from ..errors import Sam21ConvertError, UsageError
 from ..io.source import CONFIG, FOLDERS, Container
 from ..model.config import ConfigError, Generation, ModelConfig
+
+
+def told_by_tensors(
+    destination: Path,
+    complete: IdentifiedCheckpoint,
+    dialect: Dialect,
+    generation: Generation | None,
+) -> bool:
+    """Whether a file is read as the same model from its tensors alone, whatever their config.
+
+    Args:
+        destination: the file.
+        complete: the checkpoint that decides the model.
+        dialect: the dialect to write.
+        generation: the generation to write.
+
+    Returns:
+        True if they are those of a shipped model and nothing beside the file says another, so that
+        there is no need to read the config.
+    """
+    shipped = complete.shipped
+    return (
+        complete.config is None
+        and shipped is not None
+        and shipped.generation == generation
+        and dialect.task == "video"
+        and beside(destination) == Beside(None, ())
+    )
 
 
 def yaml_beside(

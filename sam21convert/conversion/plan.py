@@ -39,7 +39,6 @@ from .generation import (
     plan_generation,
     refuse_loss,
 )
-from .lora import merge
 from .notes import (
     notes_on_assumptions,
     notes_on_base,
@@ -49,7 +48,7 @@ from .notes import (
     notes_on_yaml,
 )
 from .options import ConvertOptions
-from .output_config import written_config, yaml_beside
+from .output_config import told_by_tensors, written_config, yaml_beside
 from .small_tensors import read_small_tensors
 from .target import named, of_image_model, pick_target, refuse_occupied, refuse_shards
 
@@ -173,8 +172,9 @@ def _planned(
         made.source, made.complete, container, options.generation, options.image_size
     )
     yaml = None
-    if container not in FOLDERS:
-        told = made.change.generation
+    told = made.change.generation
+    known = settings is None and told_by_tensors(destination, made.complete, dialect, told)
+    if container not in FOLDERS and not known:
         model = settings or made.complete.model_config
         model = replace(model, generation=told or model.generation)
         yaml = yaml_beside(destination, model, dialect, told)
@@ -290,6 +290,8 @@ def _make(
     lora = adapter or inputs.inside
     merged = None
     if lora is not None:
+        from .lora import merge
+
         merged = merge(completed.tensors, lora, source, inputs.dropped)
     tensors: CanonicalTensors[Part] = completed.tensors if merged is None else merged.tensors
     change = plan_generation(options.generation, model, tensors, dialect)

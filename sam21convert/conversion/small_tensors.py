@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from ..checkpoint.identify import IdentifiedCheckpoint
 from ..checkpoint.remap import CanonicalTensors, refuse_unequal_copies
@@ -14,7 +15,9 @@ from ..dialects.keymap import target_name
 from ..io.data.checksums import same_bytes
 from ..io.data.copy import Files, payload
 from ..io.tensor import Part, Tensor
-from .lora import MergedAdapter, refuse_unequal_changes
+
+if TYPE_CHECKING:
+    from .lora import MergedAdapter
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,8 @@ def read_small_tensors(
     if complete is not source:
         refuse_unequal_copies(complete)
     if merged is not None:
+        from .lora import refuse_unequal_changes
+
         refuse_unequal_changes(merged)
     return SmallTensors(tuple(_trained(source)), _magnitudes(complete, tensors, removed))
 

@@ -68,8 +68,8 @@ def carry_out(
                 (folder / name).write_text(text, encoding="utf-8", newline="\n")
             for name, tensors in plan.shards.items():
                 _write(plan, folder / name, tensors, verify, progress)
-            if verify:
-                open_source(folder)  # and its index, if it has one, agrees with the files
+            if verify and len(plan.shards) > 1:
+                open_source(folder)  # its index agrees with the files
             examine(folder)
             refuse_changed(plan.read)
     elif plan.yaml is None or plan.config is None:

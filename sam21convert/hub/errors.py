@@ -10,7 +10,6 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from socket import gaierror
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -106,6 +105,8 @@ class Failure:
 
 def _is_local(error: Exception) -> bool:
     """Whether it is an error of this package or of this machine, such as a full disk."""
+    from socket import gaierror
+
     of_system = isinstance(error, OSError) and error.errno is not None
     of_network = isinstance(error, (ConnectionError, TimeoutError, gaierror))
     return (of_system and not of_network) or isinstance(error, Sam21ConvertError)

@@ -6,59 +6,59 @@ up in logs and bug reports.
 
 from __future__ import annotations
 
-import logging
 import os
 import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from ..report import one_line
 
+if TYPE_CHECKING:
+    import logging
+
 _HIDDEN = "***"
 _LONGEST = 4000  # characters: the Hub lists all its licenses when it does not know one
 
-_RULES = [
-    (re.compile(pattern), shown)
-    for pattern, shown in (
-        # User and password in an address. Some write a password that holds "/" as it is: what
-        # follows a host and a colon would be a port, which is a number.
-        (r"(?<=://)[^\s/?#\"'<>]*@(?=[\w\[])", f"{_HIDDEN}@"),
-        (r"(?<=://)[^\s/?#:@\[\"'<>]*:(?!\d+(?:[/?#\s]|$))[^\s\"'<>]*@", f"{_HIDDEN}@"),
-        (r"(?<![\w.@:-])(?!mailto:)[^\s/@:\"'<>]+:[^\s/@\"'<>]+@(?=[\w\[])", f"{_HIDDEN}@"),
-        # The query of an address, where signatures are, and its fragment.
-        (r"(\b[A-Za-z][A-Za-z0-9+.-]*://[^\s?#\"'<>]*)[?#][^\s\"'<>]*", rf"\1?{_HIDDEN}"),
-        (r"\?[\w.%~$-]+=[^\s\"'<>]*", f"?{_HIDDEN}"),
-        # Headers.
-        (
-            r"(?i)\b(authorization[\"']?\s*[:=]\s*[\"']?)"
-            r"(?:(?:bearer|basic|token|digest)\s+)?[^\s\"',;]+",
-            rf"\1{_HIDDEN}",
-        ),
-        (
-            r"(?i)\b(bearer)(?:\s|[:=+]|%20)+(?!(?:tokens?|auth\w*|is|was|or|and|not)\b(?![.+/=-]))"
-            r"[^\s\"',;<>]+",
-            rf"\1 {_HIDDEN}",
-        ),
-        (r"(?i)\b(basic)\s+(?=\S*(?-i:[A-Z0-9=]))[^\s\"',;<>]+", rf"\1 {_HIDDEN}"),
-        # Tokens of the Hub; what is excepted are names of its packages, functions and arguments.
-        (
-            r"(?<![A-Za-z0-9])(hf_)(?!(?:hub|raise)_|(?:transfer|xet|token)\b)[\w.-]{4,}",
-            rf"\1{_HIDDEN}",
-        ),
-        (r"(api_org_)[\w-]+", rf"\1{_HIDDEN}"),
-        (r"\beyJ[\w-]{8,}(?:\.[\w-]+)*", _HIDDEN),  # the start of every JSON web token
-        # Parameters and fields with telling names, as in token=..., "secret": "..." or XML.
-        (
-            r"(?i)((?:signature|credential|token|passw(?:or)?d|secret|api[_-]?key|accesskey|policy"
-            r"|key-pair-id|\bsig)[\w-]*(?:[\"']?\s*=\s*[\"']?|[\"']\s*:\s*[\"']|>))[^\s\"'&,;<>]+",
-            rf"\1{_HIDDEN}",
-        ),
-    )
-]
+_RULES = (
+    # User and password in an address. Some write a password that holds "/" as it is: what
+    # follows a host and a colon would be a port, which is a number.
+    (r"(?<=://)[^\s/?#\"'<>]*@(?=[\w\[])", f"{_HIDDEN}@"),
+    (r"(?<=://)[^\s/?#:@\[\"'<>]*:(?!\d+(?:[/?#\s]|$))[^\s\"'<>]*@", f"{_HIDDEN}@"),
+    (r"(?<![\w.@:-])(?!mailto:)[^\s/@:\"'<>]+:[^\s/@\"'<>]+@(?=[\w\[])", f"{_HIDDEN}@"),
+    # The query of an address, where signatures are, and its fragment.
+    (r"(\b[A-Za-z][A-Za-z0-9+.-]*://[^\s?#\"'<>]*)[?#][^\s\"'<>]*", rf"\1?{_HIDDEN}"),
+    (r"\?[\w.%~$-]+=[^\s\"'<>]*", f"?{_HIDDEN}"),
+    # Headers.
+    (
+        r"(?i)\b(authorization[\"']?\s*[:=]\s*[\"']?)"
+        r"(?:(?:bearer|basic|token|digest)\s+)?[^\s\"',;]+",
+        rf"\1{_HIDDEN}",
+    ),
+    (
+        r"(?i)\b(bearer)(?:\s|[:=+]|%20)+(?!(?:tokens?|auth\w*|is|was|or|and|not)\b(?![.+/=-]))"
+        r"[^\s\"',;<>]+",
+        rf"\1 {_HIDDEN}",
+    ),
+    (r"(?i)\b(basic)\s+(?=\S*(?-i:[A-Z0-9=]))[^\s\"',;<>]+", rf"\1 {_HIDDEN}"),
+    # Tokens of the Hub; what is excepted are names of its packages, functions and arguments.
+    (
+        r"(?<![A-Za-z0-9])(hf_)(?!(?:hub|raise)_|(?:transfer|xet|token)\b)[\w.-]{4,}",
+        rf"\1{_HIDDEN}",
+    ),
+    (r"(api_org_)[\w-]+", rf"\1{_HIDDEN}"),
+    (r"\beyJ[\w-]{8,}(?:\.[\w-]+)*", _HIDDEN),  # the start of every JSON web token
+    # Parameters and fields with telling names, as in token=..., "secret": "..." or XML.
+    (
+        r"(?i)((?:signature|credential|token|passw(?:or)?d|secret|api[_-]?key|accesskey|policy"
+        r"|key-pair-id|\bsig)[\w-]*(?:[\"']?\s*=\s*[\"']?|[\"']\s*:\s*[\"']|>))[^\s\"'&,;<>]+",
+        rf"\1{_HIDDEN}",
+    ),
+)
 
 
 def redact(text: str, *secrets: str) -> str:
@@ -80,9 +80,14 @@ def redact(text: str, *secrets: str) -> str:
             shown = re.sub(spelled, _HIDDEN, shown, flags=re.IGNORECASE)
     if len(shown) > _LONGEST:
         shown = shown[:_LONGEST].rpartition(" ")[0] + " ..."  # half a token is not recognised
-    for pattern, replacement in _RULES:
+    for pattern, replacement in _rules():
         shown = pattern.sub(replacement, shown)
     return one_line(shown)
+
+
+@cache
+def _rules() -> list[tuple[re.Pattern[str], str]]:
+    return [(re.compile(pattern), shown) for pattern, shown in _RULES]
 
 
 def _configured_tokens() -> Iterator[str]:
@@ -108,15 +113,14 @@ def redacted_logs() -> Iterator[None]:
     """
     from huggingface_hub.utils import logging as client  # adds a handler when first imported
 
-    hide = _Redacting()
     handlers = client.get_logger().handlers[:]
     for handler in handlers:
-        handler.addFilter(hide)
+        handler.addFilter(_hide)
     try:
         yield
     finally:
         for handler in handlers:
-            handler.removeFilter(hide)
+            handler.removeFilter(_hide)
 
 
 @contextmanager
@@ -141,9 +145,7 @@ def redacted_warnings() -> Iterator[None]:
         warnings.showwarning = show
 
 
-class _Redacting(logging.Filter):
+def _hide(record: logging.LogRecord) -> bool:
     """Redacts every record of a handler; filters of a logger do not see those of loggers below."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        record.msg, record.args = redact(record.getMessage()), None
-        return True
+    record.msg, record.args = redact(record.getMessage()), None
+    return True

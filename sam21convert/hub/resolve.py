@@ -19,7 +19,6 @@ Files of the Hub go to the cache of ``huggingface_hub``, all others to
 from __future__ import annotations
 
 import shlex
-from hashlib import sha256
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
@@ -242,6 +241,8 @@ def _download_from_hub(reference: Reference) -> Located:
 
 def _download_from_web(url: str) -> Path:
     name = _file_name(path_of(url))
+    from hashlib import sha256
+
     path = cache() / "web" / sha256(url.encode()).hexdigest()[:16] / name
     download(url, path)
     return path

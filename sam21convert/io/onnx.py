@@ -6,7 +6,6 @@ package writes, in which each initialiser has the name of the tensor that it is.
 
 from __future__ import annotations
 
-import mmap
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -282,6 +281,8 @@ def _mapped(path: Path) -> Iterator[memoryview]:
         with path.open("rb") as file:
             if not path.stat().st_size:
                 raise UnreadableError(f"{path}: is empty", hint="copy or download it again")
+            import mmap
+
             with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
                 view = memoryview(content)
                 try:

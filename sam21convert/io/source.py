@@ -37,7 +37,7 @@ WEIGHTS, INDEX, CONFIG = (
 _MAX_NAME = 255  # bytes of a file name in every common file system
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Blob:
     """A range of bytes in a file with the CRC-32 that the container records for it.
 

@@ -11,7 +11,7 @@ import re
 import struct
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -61,6 +61,7 @@ class Found:
         failing: Those of the names at which every unpickler stops, as nothing has such a name.
         opcodes: How many opcodes may still be looked at.
         entries: How many entries may still be looked at.
+        listed: Whether the last file is an archive whose directory can be read.
     """
 
     names: list[tuple[str, GlobalReference]] = field(default_factory=list)
@@ -73,6 +74,7 @@ class Found:
     failing: set[GlobalReference] = field(default_factory=set)
     opcodes: int = _MOST_OPCODES
     entries: int = _MOST_ENTRIES
+    listed: bool = False
     _ended: bool = False
 
     def spent(self, where: str) -> bool:
@@ -134,11 +136,12 @@ def look_through(path: Path, found: Found, where: str = "") -> None:
         size = file.seek(0, io.SEEK_END)
         named, other = _PICKLE.fullmatch(path.name) is not None, not is_named(path.name)
         place = _Place(file, 0, size, where, named, other)
+        found.listed = False
         pickles, legacy = _look(place, found), _is_legacy(file)
     if legacy:
         kind, why = None, legacy_fault(path) if found.headers else None
     else:
-        kind, why = kind_of(path, pickles=pickles, headers=found.headers)
+        kind, why = kind_of(path, pickles=pickles, listed=found.listed, headers=found.headers)
     if why is not None:
         found.unreadable.append(place.about(why))
     if not where:
@@ -202,10 +205,11 @@ def _look(place: _Place, found: Found) -> bool:
     whole = place.file
     if place.archives:
         whole = io.BytesIO(_bytes_of(place, found))
-    entries = [*_entries(whole)]
+    entries, listed = _entries(whole)
     for entry in entries:
         if may_be_pickle(entry[0]):
             _look_at_entry(whole, place, entry, found)
+    found.listed = listed and not place.archives  # after what is in it
     if is_archive:
         found.others += [place.about(name) for name in others([name for name, *_ in entries])]
     return whole_pickles
@@ -323,16 +327,19 @@ def _can_be_imported(found: GlobalReference) -> bool:
     return found.computed or not found.module or all(part.isidentifier() for part in module)
 
 
-def _entries(file: IO[bytes]) -> Iterator[_Stored]:
-    """The entries of an archive, by its directory or, if that is broken, by what is in it."""
+def _entries(file: IO[bytes]) -> tuple[list[_Stored], bool]:
+    """The entries of an archive, and whether its directory has them, not only what is in it."""
     size = file.seek(0, io.SEEK_END)
     infos = None
     if claimed_directory(file, size) <= MAX_DIRECTORY:  # otherwise zipfile would read all of it
         with suppress(*NOT_A_ZIP), zipfile.ZipFile(file) as archive:
             infos = archive.infolist()
     if infos is None:
-        yield from _without_directory(file, size)
-        return
+        return [*_without_directory(file, size)], False
+    return [*_listed(file, size, infos)], True
+
+
+def _listed(file: IO[bytes], size: int, infos: Iterable[zipfile.ZipInfo]) -> Iterator[_Stored]:
     for info in infos:
         if not may_be_pickle(info.orig_filename):
             yield info.orig_filename, 0, 0, 0  # its header, one of many in the file, is not read

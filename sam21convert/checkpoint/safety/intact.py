@@ -78,12 +78,15 @@ def begins_like_a_checkpoint(head: bytes) -> bool:
     return begins_like_a_pickle(head) or head.startswith(_ARCHIVE) or _is_safetensors(head)
 
 
-def kind_of(path: Path, *, pickles: bool, headers: bool) -> tuple[str | None, str | None]:
+def kind_of(
+    path: Path, *, pickles: bool, listed: bool, headers: bool
+) -> tuple[str | None, str | None]:
     """Say what a file is that is no checkpoint, or cannot be read to its end.
 
     Args:
         path: A regular file.
         pickles: Whether all of it is pickles that end.
+        listed: Whether its entries were listed, as those of an archive.
         headers: Whether the header of a safetensors file is read.
 
     Returns:
@@ -100,7 +103,8 @@ def kind_of(path: Path, *, pickles: bool, headers: bool) -> tuple[str | None, st
         if head.startswith(_ARCHIVE):
             try:
                 check_end(file, size)  # zipfile would read a directory of any size
-                zipfile.ZipFile(file).close()
+                if not listed:
+                    zipfile.ZipFile(file).close()
             except Sam21ConvertError as error:
                 return None, error.message
             except NOT_A_ZIP:

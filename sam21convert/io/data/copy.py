@@ -77,6 +77,8 @@ class Files:
         Raises:
             OSError: If it cannot be opened.
         """
+        if path in self._open:
+            return self._open[path]
         with self._lock:
             if path not in self._open:
                 fd = os.open(path, os.O_RDONLY)

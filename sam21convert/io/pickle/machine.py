@@ -18,7 +18,7 @@ from ...errors import RefusedError, UnreadableError
 from ..source import Placeholder
 from .references import COMPUTED, GlobalReference
 from .shown import arguments_text
-from .stream import CutShortError, Data, Stream
+from .stream import REACH, CutShortError, Data, Stream
 
 Args: TypeAlias = tuple[Any, ...]
 Persistent: TypeAlias = Callable[[Any], Any]
@@ -180,13 +180,9 @@ class Machine(Stream):
         try:
             for self.opcodes in range(min(most, MAX_OPCODES)):
                 self.opened = position = self.position
-                if position >= self.frame_end:
-                    self.end_frame()
                 here = position - self.base
                 if here > self.ahead:
-                    if not self.refill():
-                        raise CutShortError("the data ends before the pickle does")
-                    here = position - self.base
+                    here = self.arrive()
                 self.position = position + 1
                 code = self.window[here]
                 self.kept = kept = self.kept + costs[code]
@@ -198,6 +194,23 @@ class Machine(Stream):
             raise RefusedError(f"the pickle has more than {min(most, MAX_OPCODES):,} opcodes")
         except Stop:
             return self.pop()
+
+    def arrive(self) -> int:
+        """Leave a frame that ends at the position, and move the window to it.
+
+        Returns:
+            The index of the next opcode in the window.
+
+        Raises:
+            CutShortError: If the data ends before the pickle does.
+            UnreadableError: If the last opcode crossed the end of a frame, and the pickle is read.
+        """
+        if self.position >= self.frame_end:
+            self.end_frame()
+        if not self.refill():
+            raise CutShortError("the data ends before the pickle does")
+        self.ahead = min(len(self.window) - REACH, self.frame_end - self.base - 1)
+        return self.position - self.base
 
     def begin_frame(self, length: int) -> None:
         """Note where a frame ends. Frames have no effect, if they end between two opcodes.
@@ -214,6 +227,7 @@ class Machine(Stream):
         if self.frame_end != _NEVER:
             self.doubt("a frame begins within another")
         self.frame_end = self.position + length
+        self.ahead = -1  # has to be found anew
 
     def end_frame(self) -> None:
         """Leave a frame, between two opcodes.

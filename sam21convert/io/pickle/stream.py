@@ -34,7 +34,7 @@ class Stream:
         position: The position of the next byte to be read.
         window: Bytes of the file from ``base`` on.
         base: The position of the first byte of ``window``.
-        ahead: The last index in ``window`` at which an opcode is sure to be whole.
+        ahead: The last index in ``window`` at which an opcode can be read at once.
     """
 
     def __init__(self, data: Data, start: int = 0, stop: int | None = None) -> None:
@@ -45,7 +45,7 @@ class Stream:
         self.window, self.base = (data, 0) if isinstance(data, bytes) else (b"", start)
         if whole and self.stop < len(self.window):
             self.window = self.window[: self.stop]
-        self.ahead = len(self.window) - REACH
+        self.ahead = -1
 
     def refill(self) -> bool:
         """Move the window to the position.
@@ -65,7 +65,7 @@ class Stream:
 
     def _move(self, position: int) -> None:
         self.base, self.window = position, self._read(position, _WINDOW)
-        self.ahead = len(self.window) - REACH
+        self.ahead = -1
 
     def _read(self, start: int, count: int) -> bytes:
         """Read up to ``count`` bytes within the range; a raw file may give fewer at a time."""
