@@ -114,5 +114,7 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Pat
 
 @pytest.fixture
 def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Read in pieces so small that most tensors take several, as large ones do otherwise."""
+    """Read in pieces so small that most tensors take several, in threads, as large ones do."""
     monkeypatch.setattr("sam21convert.io.data.copy.CHUNK", 1 << 10)
+    for module in ("copy", "checksums"):
+        monkeypatch.setattr(f"sam21convert.io.data.{module}.SMALL", 1 << 10)

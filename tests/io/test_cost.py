@@ -13,6 +13,7 @@ import sys
 import zipfile
 import zlib
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -171,6 +172,25 @@ def test_reading_twice_is_detected(tmp_path: Path, forms: dict[str, Path]) -> No
     weights = sum(spec.nbytes for spec in shipped_tensors(TINY).values())
     found = cost("convert", forms["pt"], tmp_path / "out.safetensors", hashes=True)
     assert found.read / weights > 4 - SLACK
+
+
+@pytest.mark.parametrize(("small", "threads"), [(None, 0), (0, 2)], ids=["small", "large"])
+def test_only_a_large_output_is_worth_threads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small: int | None, threads: int
+) -> None:
+    """One to write and one to read back; each takes longer to start than a small file to copy."""
+    if small is not None:
+        monkeypatch.setattr("sam21convert.io.data.copy.SMALL", small)
+        monkeypatch.setattr("sam21convert.io.data.checksums.SMALL", small)
+    pools, start = list[int](), ThreadPoolExecutor.__init__
+
+    def counted(pool: ThreadPoolExecutor, workers: int) -> None:
+        pools.append(workers)
+        start(pool, workers)
+
+    monkeypatch.setattr(ThreadPoolExecutor, "__init__", counted)
+    sam21convert.convert(official_pt(tmp_path / "m.pt"), tmp_path / "out.safetensors")
+    assert len(pools) == threads
 
 
 REFUSALS = ("EXDEV", "ENOSYS", "EINVAL", "EOPNOTSUPP", "EPERM", "EIO")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import time
 import unicodedata
+from itertools import product
 
 import pytest
 
@@ -59,6 +61,14 @@ OTHER = [
 def test_names_that_may_be_taken_for_each_other_fold_to_the_same(one: str, two: str) -> None:
     assert folded(one) == folded(two)
     assert twins(["before", one, "between", two]) == (one, two)
+
+
+def test_what_is_plain_is_folded_as_everything_else_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All short names of characters that matter, with the short way and without it."""
+    names = ["".join(chars) for size in range(7) for chars in product("Ab./\\ \n", repeat=size)]
+    short = [folded(name) for name in names]
+    monkeypatch.setattr("sam21convert.io.names._FOLDS", re.compile(""))
+    assert short == [folded(name) for name in names]
 
 
 @pytest.mark.parametrize(("one", "two"), OTHER)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import collections
+import io
 import pathlib
 import pickle
 import random
@@ -11,13 +12,14 @@ import subprocess
 import sys
 import tracemalloc
 from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from sam21convert.errors import RefusedError, Sam21ConvertError, UnreadableError
-from sam21convert.io.pickle.load import CutShortError, unpickle
+from sam21convert.io.pickle.load import CutShortError, Known, scan, unpickle
 from sam21convert.io.source import Placeholder
 
 from ..corpus.attacks import ATTACKS, IN_A_ROW
@@ -31,6 +33,28 @@ PURE_PATH = f"{pathlib.PurePosixPath.__module__}.PurePosixPath"  # it moved in P
 
 def load(data: bytes) -> Any:
     return unpickle(data, "data").value
+
+
+def test_where_the_window_ends_changes_nothing() -> None:
+    """In a file, of which a piece at a time is in memory, and in bytes, for every place of an end.
+
+    The pieces are 64 KiB. There are names of globals that come again, texts and numbers.
+    """
+    again = (
+        b"ccollections\nOrderedDict\n)Rq\x01h\x01X\x02\0\0\0abK\x07"
+        b"J\1\2\3\4ctorch\nSize\n(K\x01t\x85R"
+    )
+    for before in range((1 << 16) - 2 * len(again), (1 << 16) + 2):
+        data = b"(X" + before.to_bytes(4, "little") + b"a" * before + again * 3 + b"l."
+        known = {"torch.Size": Known("torch.Size", lambda args: args[0])}
+        in_file, in_bytes = (unpickle(one, "data", known=known) for one in (io.BytesIO(data), data))
+        assert in_file == in_bytes
+        assert in_file.value[1:] == [{}, {}, "ab", 7, 0x04030201, (1,)] * 3
+        looked, told = scan(io.BytesIO(data)), scan(data)
+        assert looked.end == told.end == len(data)
+        counts = {f"{one.module}.{one.name}": one.count for one in looked.references}
+        assert counts == {"collections.OrderedDict": 3, "torch.Size": 3}
+        assert list(map(asdict, looked.references)) == list(map(asdict, told.references))
 
 
 PLAIN = {

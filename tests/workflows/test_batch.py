@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from sam21convert.comparison.api import parity
 from sam21convert.config.registry import shipped_tensors
 from sam21convert.errors import Sam21ConvertError, UnreadableError, UsageError
 from sam21convert.io.safetensors import write_safetensors
-from sam21convert.workflows.batch.journal import Journal, alone_in
+from sam21convert.workflows.batch.journal import Journal, JournalRecord, alone_in
 from sam21convert.workflows.batch.manifest import ManifestEntry, read_sources
 from sam21convert.workflows.batch.names import name_outputs
 from sam21convert.workflows.batch.report import BatchReport
@@ -573,6 +574,27 @@ class TestCommand:
         assert answer["totals"] == {"converted": 3, "failed": 1, "bytes": 3 * 10512008}
         assert answer["items"][3]["error"] == "gone.pt: No such file or directory"
         assert answer["items"][0]["config"] == DEBUG
+
+
+def test_what_the_journal_says_of_an_output_is_put_into_words_twice(
+    sweep: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At its start and its end, and not again for each of the others; all is one JSON file."""
+    told = list[str]()
+
+    def counted(record: JournalRecord) -> dict[str, Any]:
+        told.append(record.source)
+        return asdict(record)
+
+    monkeypatch.setattr("sam21convert.workflows.batch.journal.asdict", counted)
+    assert sam21convert.batch("runs", 'out\n"', suffix=".pt").ok
+    assert sorted(told) == sorted(2 * [f"{sweep}/runs/epoch_{epoch}.pt" for epoch in (1, 2, 10)])
+    text = Path('out\n"/batch.json').read_text()
+    assert text == json.dumps(json.loads(text), indent=1) + "\n"
+    for output in json.loads(text)["outputs"]:
+        Journal(Path('out\n"')).put(output, None)
+    text = Path('out\n"/batch.json').read_text()
+    assert text == json.dumps({"format": 1, "outputs": {}}, indent=1) + "\n"
 
 
 def test_the_ledger_is_on_disk_before_anything_is_written(
