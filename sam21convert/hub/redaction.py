@@ -11,7 +11,7 @@ import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -113,14 +113,15 @@ def redacted_logs() -> Iterator[None]:
     """
     from huggingface_hub.utils import logging as client  # adds a handler when first imported
 
+    hide = partial(_hide)  # its own, as the end of a block within this one takes its filter away
     handlers = client.get_logger().handlers[:]
     for handler in handlers:
-        handler.addFilter(_hide)
+        handler.addFilter(hide)
     try:
         yield
     finally:
         for handler in handlers:
-            handler.removeFilter(_hide)
+            handler.removeFilter(hide)
 
 
 @contextmanager

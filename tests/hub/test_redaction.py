@@ -119,13 +119,16 @@ def test_the_log_of_the_client_is_redacted(block: AbstractContextManager[None]) 
     client.addHandler(handler)
     log = logging.getLogger("huggingface_hub.utils._http")
     try:
-        with block, redacted_logs():
-            log.warning("HTTP Error %d thrown while requesting %s", 503, f"http://h/x?{SECRET}\nb")
+        with block:
+            with redacted_logs():
+                url = f"http://h/x?{SECRET}\nb"
+                log.warning("HTTP Error %d thrown while requesting %s", 503, url)
+            log.warning("still within %s", f"http://h/x?{SECRET}")
         log.warning("afterwards %s", SECRET)
     finally:
         client.removeHandler(handler)
     told = "HTTP Error 503 thrown while requesting http://h/x?*** b"
-    assert handler.seen == [told, f"afterwards {SECRET}"]
+    assert handler.seen == [told, "still within http://h/x?***", f"afterwards {SECRET}"]
 
 
 def test_warnings_of_the_client_are_redacted(monkeypatch: pytest.MonkeyPatch) -> None:

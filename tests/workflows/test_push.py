@@ -119,13 +119,83 @@ def test_a_source_that_is_missing_is_told_before_the_hub_is_asked(
     assert not hub.requests
 
 
+EARLY = """
+import json, os, sys
+import sam21convert
+from sam21convert.errors import Sam21ConvertError
+from sam21convert.workflows.publish import push as module
+
+def composed(*_, **__):
+    raise SystemExit("something was composed")
+
+module.compose = composed
+for token, options in json.load(sys.stdin):
+    os.environ["HF_TOKEN"] = token
+    try:
+        sam21convert.push(sys.argv[1], "org/my-sam2", **options)
+    except (Sam21ConvertError, SystemExit) as error:
+        print(json.dumps([str(error), sorted({"torch", "transformers"} & {*sys.modules})]))
+"""
+
+
+def test_what_the_hub_refuses_is_told_before_anything_is_computed(
+    hub: Hub, checkpoints: Callable[[str], Path], tmp_path: Path
+) -> None:
+    """With one or two requests, nothing converted, and torch not imported, which takes seconds."""
+    sign_in, read_only = "requires you to sign in", "your token is for reading alone"
+    license, space = {"license": "mine"}, {"with_onnx": True, "page_space": "other/page"}  # noqa: A001
+    cases: list[tuple[str, dict[str, Any], str]] = [
+        ("", {}, sign_in),
+        ("", {"create_pr": True}, sign_in),
+        ("hf_nobody", {}, "does not accept your token"),
+        (READER.token, {}, read_only),
+        (READER.token, {"create_pr": True}, read_only),
+        (STRANGER.token, {}, "org is none of your namespaces: stranger"),
+        (WRITER.token, space, "other is none of your namespaces: writer, org"),
+        (WRITER.token, license, 'would state: "license" must be one of'),
+        (WRITER.token, {**license, "dry_run": True}, 'would state: "license" must be one of'),
+    ]
+    right: tuple[str, dict[str, Any], str] = (WRITER.token, {"license": "mit"}, "was composed")
+
+    def tell(*asked: tuple[str, dict[str, Any], str]) -> list[tuple[str, list[str]]]:
+        done = subprocess.run(
+            [sys.executable, "-c", EARLY, str(checkpoints(DEBUG))],
+            env=hub.environment(tmp_path),
+            input=json.dumps([(token, options) for token, options, _ in asked]),
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        return [json.loads(line) for line in done.stdout.splitlines()]
+
+    for (_, _, says), (error, imported) in zip(cases, tell(*cases), strict=True):
+        assert says in error
+        assert imported == []
+    assert len(hub.requests) <= 2 * len(cases)
+    assert {request.path for request in hub.requests} == {"/api/whoami-v2", "/api/validate-yaml"}
+    assert [error for error, _ in tell(right)] == ["something was composed"]
+    assert not hub.asked("PUT", "*")
+
+
+def test_in_a_log_there_is_nothing_but_what_is_uploaded(
+    hub: Hub, push: Push, commands: Commands
+) -> None:
+    """No bar of ours or of the client, which both draw on a terminal."""
+    assert push("--with-official")["uploaded"]
+    assert hub.asked("PUT", "*")
+    lines = commands.announced.splitlines()
+    assert [line for line in lines if line.startswith("new")]
+    for shown in (commands.announced, commands.log.read_text()):
+        assert not re.search(r"[\r\x1b%|]|it/s|B/s|[1-4]/4", shown)
+
+
 def test_what_a_push_asks_for(hub: Hub, push: Push) -> None:
-    """The second one asks for the state, and for the card and the manifest of what is there."""
+    """The second one asks who it is, for the state, the card and the manifest of what is there."""
     assert push()["uploaded"]
-    assert len(hub.requests) <= 16
+    assert len(hub.requests) <= 17
     hub.requests.clear()
     assert not push()["uploaded"]
-    assert len(hub.requests) <= 6
+    assert len(hub.requests) <= 7
     assert not hub.asked("POST", "*")
 
 
@@ -490,8 +560,8 @@ def test_what_does_not_pass_is_one_error_and_running_again_completes(hub: Hub, p
     [
         (WRITER.token, "POST", "/api/*/commit/*"),
         (WRITER.token, "GET", "/api/models/*"),
-        ("My-0wn.t0ken+/=", "GET", "/api/models/*"),
-        ("12345678", "GET", "/api/models/*"),
+        ("My-0wn.t0ken+/=", "GET", "/api/whoami-v2"),
+        ("12345678", "GET", "/api/whoami-v2"),
     ],
 )
 def test_what_the_hub_repeats_is_told_without_secrets_in_one_line(

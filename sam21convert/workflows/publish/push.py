@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from huggingface_hub import HfApi
 from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
@@ -29,6 +29,7 @@ from ...io.output.temporary import temporary_folder
 from ...io.source import WEIGHTS
 from ...prediction.devices import pick_device
 from ...report import SILENT, Progress
+from .allowed import check_card, check_user
 from .needs import check_packages
 from .phases import Phases
 from .present import Present, ask
@@ -148,7 +149,10 @@ def push(
     device, shown = _device(device, scenarios, evaluate), _example(example, prompts, scenarios)
     wanted, progress = _wanted(output, dry_run=dry_run), Phases(progress, uploads=not dry_run)
     api, title = HfApi(library_name="sam21convert"), message if create_pr else None
-    there, space = _asked(api, source, repo_id, revision, title, page_space, dry_run=dry_run)
+    _refuse_missing(source)
+    stated = {"license": license, "base_model": base_model, "datasets": list(datasets)}
+    _refuse_early(api, repo_id, page_space, stated, proposes=create_pr, dry_run=dry_run)
+    there, space = _asked(api, repo_id, revision, title, page_space, dry_run=dry_run)
     with _scratch() as scratch:
         repository = compose(
             source,
@@ -177,9 +181,23 @@ def push(
         return _published(api, plan, page, there.state, message, progress, private=private)
 
 
+def _refuse_early(
+    api: HfApi,
+    repo_id: str,
+    page_space: str | None,
+    stated: dict[str, Any],
+    *,
+    proposes: bool,
+    dry_run: bool,
+) -> None:
+    """Say what the Hub would refuse after everything was computed."""
+    if not dry_run:
+        check_user(api, [repo_id, *filter(None, [page_space])], proposes=proposes)
+    check_card(repo_id, stated, dry_run=dry_run)
+
+
 def _asked(
     api: HfApi,
-    source: str | Path,
     repo_id: str,
     revision: str | None,
     proposal: str | None,
@@ -187,8 +205,7 @@ def _asked(
     *,
     dry_run: bool,
 ) -> tuple[Present, Present]:
-    """What the Hub has of the repository, and of the Space; asked if the source is there."""
-    _refuse_missing(source)
+    """What the Hub has of the repository, and of the Space."""
     there = ask(api, repo_id, revision, proposal, dry_run=dry_run)
     if page_space is None:
         return there, Present()
