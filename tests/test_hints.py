@@ -557,6 +557,9 @@ GIVEN_TOGETHER = (
 )
 PROPOSED = "tests/workflows/test_proposals.py::test_each_proposal_is_followed_as_it_is_printed"
 IN_PYTHON = "tests/conversion/test_lora_settings.py::test_the_ways_out_of_a_refusal_lead_out"
+EARLY = (
+    "tests/workflows/test_push.py::test_what_the_hub_refuses_is_told_before_anything_is_computed"
+)
 EXEMPT: Mapping[tuple[str, str], str] = {
     ("checkpoint/diff/report.py", "more with --json"): NO_HINT,
     ("checkpoint/tree.py", "deeper lines with --json"): NO_HINT,
@@ -649,6 +652,8 @@ EXEMPT: Mapping[tuple[str, str], str] = {
         "tests/export/test_page.py::test_it_comes_from_npm_and_is_checked"
     ),
     ("export/page/site.py", "http.server"): NO_HINT,
+    ("workflows/publish/allowed.py", "propose the change"): EARLY,
+    ("workflows/publish/allowed.py", "license=apache-2.0"): EARLY,
     ("hub/errors.py", "propose the change"): (
         "tests/workflows/test_push.py::test_who_may_not_write_is_told_so"
     ),

@@ -155,7 +155,11 @@ def test_what_the_hub_refuses_is_told_before_anything_is_computed(
         (WRITER.token, license, 'would state: "license" must be one of'),
         (WRITER.token, {**license, "dry_run": True}, 'would state: "license" must be one of'),
     ]
-    right: tuple[str, dict[str, Any], str] = (WRITER.token, {"license": "mit"}, "was composed")
+    as_hinted: list[tuple[str, dict[str, Any], str]] = [
+        (STRANGER.token, {"create_pr": True}, "something was composed"),
+        (WRITER.token, {"license": "apache-2.0"}, "something was composed"),
+    ]
+    hub.create(REPO)
 
     def tell(*asked: tuple[str, dict[str, Any], str]) -> list[tuple[str, list[str]]]:
         done = subprocess.run(
@@ -173,7 +177,7 @@ def test_what_the_hub_refuses_is_told_before_anything_is_computed(
         assert imported == []
     assert len(hub.requests) <= 2 * len(cases)
     assert {request.path for request in hub.requests} == {"/api/whoami-v2", "/api/validate-yaml"}
-    assert [error for error, _ in tell(right)] == ["something was composed"]
+    assert [error for error, _ in tell(*as_hinted)] == [says for *_, says in as_hinted]
     assert not hub.asked("PUT", "*")
 
 

@@ -149,9 +149,8 @@ def push(
     device, shown = _device(device, scenarios, evaluate), _example(example, prompts, scenarios)
     wanted, progress = _wanted(output, dry_run=dry_run), Phases(progress, uploads=not dry_run)
     api, title = HfApi(library_name="sam21convert"), message if create_pr else None
-    _refuse_missing(source)
-    stated = {"license": license, "base_model": base_model, "datasets": list(datasets)}
-    _refuse_early(api, repo_id, page_space, stated, proposes=create_pr, dry_run=dry_run)
+    card: dict[str, Any] = {"license": license, "base_model": base_model, "datasets": [*datasets]}
+    _refuse_early(api, source, repo_id, page_space, card, proposes=create_pr, dry_run=dry_run)
     there, space = _asked(api, repo_id, revision, title, page_space, dry_run=dry_run)
     with _scratch() as scratch:
         repository = compose(
@@ -167,9 +166,7 @@ def push(
             data=evaluate,
             readme=there.readme,
             earlier=there.ours.values(),
-            license=license,
-            base_model=base_model,
-            datasets=datasets,
+            **card,
             example=shown,
             progress=progress,
         )
@@ -183,17 +180,19 @@ def push(
 
 def _refuse_early(
     api: HfApi,
+    source: str | Path,
     repo_id: str,
     page_space: str | None,
-    stated: dict[str, Any],
+    card: dict[str, Any],
     *,
     proposes: bool,
     dry_run: bool,
 ) -> None:
-    """Say what the Hub would refuse after everything was computed."""
+    """Say that the source is missing, and what the Hub would refuse after all was computed."""
+    _refuse_missing(source)
     if not dry_run:
         check_user(api, [repo_id, *filter(None, [page_space])], proposes=proposes)
-    check_card(repo_id, stated, dry_run=dry_run)
+    check_card(repo_id, card, dry_run=dry_run)
 
 
 def _asked(
