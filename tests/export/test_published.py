@@ -36,5 +36,4 @@ def test_pictures_and_videos(name: str, side: int, tmp_path: Path) -> None:
     found = sam21convert.parity(weights, f"onnx:{folder}", scenarios=SCENARIOS[side], config=config)
     assert found.ok, found
     assert {one.status for one in found.scenarios} == {"same"}
-    assert {one.iou for one in found.scenarios} == {None, 1.0}
     assert all(control.detected for control in found.negative_controls)
