@@ -350,12 +350,10 @@ def _copy(
     progress: Progress,
     writing: threading.Lock,
 ) -> None:
-    done = 0
-    while done < part.spec.nbytes:
-        start, left = part.offset + done, part.spec.nbytes - done
-        count = _kernel_copy(
-            files.fd(part.path), out, min(left, _KERNEL_CHUNK), start, offset + done
-        )
+    done, nbytes, source = 0, part.spec.nbytes, files.fd(part.path)
+    while done < nbytes:
+        start, left = part.offset + done, nbytes - done
+        count = _kernel_copy(source, out, min(left, _KERNEL_CHUNK), start, offset + done)
         if count == 0:  # not supported, or the source has ended, which read_chunks() reports
             for chunk in read_chunks(files, part.path, start, min(left, CHUNK)):
                 with writing:
