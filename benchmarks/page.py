@@ -1,84 +1,83 @@
-"""Times of an exported model in the browser: loading it, encoding a picture, answering a prompt.
+"""What the page of ``serve`` costs, against the same calls in Python.
 
-    python -m benchmarks.page ONNX_FOLDER... [--rounds N]
+    python -m benchmarks.page [CHECKPOINT [IMAGE_SIZE]]
 
-The page of each folder is opened in a headless Chromium and runs on WebAssembly, with one thread
-and, on a server that isolates pages, with several. Each number is the best of some rounds. Run it
-from the root of a checkout with the test dependencies, npm and Chromium.
+Prints the processor time, in seconds, from opening a picture to its first mask, of both in turns;
+and the memory after one page that was opened and closed, and after ten more.
 """
 
 from __future__ import annotations
 
-import argparse
+import gc
+import statistics
+import sys
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+import torch
 from PIL import Image
 
 import sam21convert
+from sam21convert.model.image_predictor import SAM2ImagePredictor
 from sam21convert.prediction.draw import scene
-from tests.support.browser import Browser, served
+from sam21convert.web.sides import open_sides
+from tests.support.web import Page, serving
 
-# Loads the first variant that a page has, encodes its picture, and asks for a point.
-_MEASURE = """(async () => {
-    const { Engine } = await import("/engine.js");
-    const { pictureOf } = await import("/picture.js");
-    const site = await (await fetch("/site.json")).json();
-    const [model] = site.models, at = (path) => new URL(path, location.href).href;
-    const engine = new Engine(), before = performance.now();
-    const { threads } = await engine.load({ model: { ...model, base: at(model.base) },
-        device: "wasm", variant: model.variants[VARIANT], runtime: { base: at("runtime/") } });
-    const load = performance.now() - before;
-    const blob = await (await fetch("/picture.png")).blob();
-    const { rgba, width, height } = await pictureOf(blob, "picture");
-    const best = { encode: Infinity, prompt: Infinity };
-    const prompts = { points: [{ x: 0.4, y: 0.6, label: 1 }], box: null };
-    for (let round = 0; round < ROUNDS; round++) {
-        const encoded = await engine.encode({ name: "picture", rgba, width, height });
-        const answered = await engine.prompt({ name: "picture", prompts });
-        best.encode = Math.min(best.encode, encoded.milliseconds);
-        best.prompt = Math.min(best.prompt, answered.milliseconds);
-    }
-    engine.close();
-    return [threads, load, best.encode, best.prompt];
-})()"""
+ROUNDS, SESSIONS = 7, 10
+POINT = (400, 600)
 
 
-def rows(folder: Path, home: Path, rounds: int) -> Iterator[str]:
-    """Measure each variant of a model, with one thread and with several."""
-    report = sam21convert.page(folder, home / "site", overwrite=True)
-    Image.fromarray(scene(1500)).save(home / "site" / "picture.png")
-    for isolated in (False, True):
-        with served(home / "site", isolated=isolated) as address:
-            for number, variant in enumerate(report.models[0].variants):
-                code = _MEASURE.replace("VARIANT", str(number)).replace("ROUNDS", str(rounds))
-                browser = Browser(home / f"profile-{isolated}-{number}", patience=600)
-                try:
-                    browser.open(address)
-                    threads, *times = browser.value(code)
-                finally:
-                    browser.close()
-                cells = [
-                    folder.name,
-                    variant,
-                    str(threads),
-                    *(f"{one / 1000:.3f}" for one in times),
-                ]
-                yield f"| {' | '.join(cells)} |"
+def seconds(work: Callable[[], object]) -> float:
+    """The processor time of a call, of all threads."""
+    before = time.process_time()
+    work()
+    return time.process_time() - before
+
+
+def megabytes() -> float:
+    """The memory of this process."""
+    gc.collect()
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * 4096 / 1e6
 
 
 def main() -> None:
-    """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("folders", nargs="+", type=Path)
-    parser.add_argument("--rounds", type=int, default=3)
-    given = parser.parse_args()
-    print("| model | variant | threads | load s | encode s | prompt s |\n|---|---|---|---|---|---|")
-    for folder in given.folders:
-        with tempfile.TemporaryDirectory() as home:
-            for row in rows(folder, Path(home), given.rounds):
-                print(row, flush=True)
+    """Measure, and print."""
+    torch.set_num_threads(1)
+    home = Path(tempfile.mkdtemp())
+    given, size = sys.argv[1:2], int(sys.argv[2]) if sys.argv[2:] else 512
+    checkpoint = given[0] if given else str(home / "tiny.pt")
+    if not given:
+        sam21convert.sample(checkpoint)
+    Image.fromarray(scene(1024)).save(home / "house.jpg", quality=92)
+    sides = open_sides([checkpoint], image_size=size, device="cpu")
+    model = sides[0].images.predictor.model
+
+    def in_python() -> object:
+        predictor = SAM2ImagePredictor(model)
+        predictor.set_image(np.asarray(Image.open(home / "house.jpg").convert("RGB")))
+        return predictor.predict([POINT], [1])
+
+    with serving(sides) as server:
+
+        def on_the_page() -> object:
+            page = Page(server)
+            page.open(home / "house.jpg")
+            page.ask("prompt", points=[[*POINT, 1]])
+            return page.ask("close")
+
+        in_python(), on_the_page()
+        pairs = [(seconds(in_python), seconds(on_the_page)) for _ in range(ROUNDS)]
+        one, other = (statistics.median(times) for times in zip(*pairs, strict=True))
+        ratio = statistics.median(there / here for here, there in pairs)
+        print(f"python {one:.2f} s, page {other:.2f} s, ratio {ratio:.3f}")
+        first = megabytes()
+        for _ in range(SESSIONS):
+            on_the_page()
+        print(f"after one page {first:.0f} MB, after {SESSIONS} more {megabytes():.0f} MB")
 
 
 if __name__ == "__main__":

@@ -41,6 +41,18 @@ BACKENDS = ("sam2", "timm", "transformers")  # the packages to compare with
 _TITLES = {"PIL": "pillow"}  # packages that are imported by another name
 
 
+def distribution_of(name: str) -> str:
+    """Give the name under which a package is installed.
+
+    Args:
+        name: As it is imported.
+
+    Returns:
+        The name that installers know.
+    """
+    return _TITLES.get(name, name)
+
+
 def install(extra: str) -> str:
     """Give the command that adds an extra to this installation.
 

@@ -39,6 +39,11 @@ from .translate import as_options
     "--page-cdn", is_flag=True, help="Let that page load onnxruntime-web from a public CDN."
 )
 @click.option(
+    "--app-space",
+    metavar="REPO",
+    help="Publish the page of serve, with this model, as the Space REPO, which has a server.",
+)
+@click.option(
     "--create-pr", is_flag=True, help="Open a pull request, or continue an open one of yours."
 )
 @click.option("--revision", metavar="REV", help="A branch, or refs/pr/N. Default: main.")
@@ -129,6 +134,7 @@ def push(
       sam21convert push my_finetune.pt me/my-sam2 --license apache-2.0 --with-official
       sam21convert push my_finetune.pt me/my-sam2 --example cells.png --point 210,350
       sam21convert push my_finetune.pt me/my-sam2 --with-onnx --page-space me/my-page
+      sam21convert push my_finetune.pt me/my-sam2 --app-space me/my-app
       sam21convert push my_finetune.pt someone/sam2 --create-pr --dry-run --output look
     """
     from ..workflows.publish.needs import check_packages

@@ -235,7 +235,7 @@ def create_app(
     limits: Limits | None = None,
     *,
     spell: Callable[[str], str] = str,
-    hosts: Iterable[str] = (),
+    hosts: Iterable[str] | None = (),
     framed_by: str = "'none'",
 ) -> tuple[Starlette, App]:
     """Make the server of a page.

@@ -21,6 +21,7 @@ _POLICY = {
     "base-uri": "'none'",
     "form-action": "'none'",
 }
+_OWN_PAGE = "this server answers its own page alone"
 LOOPBACK = ("127.0.0.1", "localhost")
 
 
@@ -29,13 +30,16 @@ class Guard:
 
     Args:
         app: What answers.
-        hosts: Names under which the page may be asked for, besides those of this machine itself.
+        hosts: Names under which the page may be asked for, besides those of this machine itself;
+            None for any, where everybody may ask and a proxy may change the name.
         framed_by: Sites that may show the page within theirs.
     """
 
-    def __init__(self, app: ASGIApp, hosts: Iterable[str] = (), framed_by: str = "'none'") -> None:
+    def __init__(
+        self, app: ASGIApp, hosts: Iterable[str] | None = (), framed_by: str = "'none'"
+    ) -> None:
         self._app = app
-        self._hosts = {*LOOPBACK, *hosts}
+        self._hosts = None if hosts is None else {*LOOPBACK, *hosts}
         policy = {**_POLICY, "frame-ancestors": framed_by}
         self._headers = {
             "content-security-policy": "; ".join(map(" ".join, policy.items())),
@@ -49,7 +53,7 @@ class Guard:
         """Answer a request, or refuse it."""
         if scope["type"] != "http":
             return
-        refusal = self._refusal(Headers(scope=scope))
+        refusal = self._refusal(Headers(scope=scope), scope["method"])
 
         async def with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -59,14 +63,17 @@ class Guard:
         answer = self._app if refusal is None else PlainTextResponse(refusal, 403)
         await answer(scope, receive, with_headers)
 
-    def _refusal(self, headers: Headers) -> str | None:
+    def _refusal(self, headers: Headers, method: str) -> str | None:
+        site, mode = headers.get("sec-fetch-site", "none"), headers.get("sec-fetch-mode")
+        follows = method == "GET" and mode == "navigate"  # a link, or a page that frames this one
+        if site not in ("same-origin", "none") and not follows:
+            return _OWN_PAGE
+        if self._hosts is None:
+            return None
         host = headers.get("host", "")
-        name = host if host.endswith("]") else host.rpartition(":")[0] or host
-        if name not in self._hosts:
-            return f"this server does not answer for {name[:100]!r}"
+        if (host.rpartition(":")[0] or host) not in self._hosts:
+            return f"this server does not answer for {host[:100]!r}"
         origin = headers.get("origin")
         if origin is not None and origin not in (f"http://{host}", f"https://{host}"):
-            return "this server answers its own page alone"
-        if headers.get("sec-fetch-site", "none") not in ("same-origin", "none"):
-            return "this server answers its own page alone"
+            return _OWN_PAGE
         return None

@@ -17,6 +17,7 @@ import uvicorn
 from ..errors import RefusedError, UsageError
 from ..report import SILENT, Progress
 from .app import App, create_app
+from .limits import Limits
 from .sides import open_sides
 
 if TYPE_CHECKING:
@@ -26,20 +27,25 @@ LOOPBACK = "127.0.0.1"
 _ENDED = {signal.SIGINT: 0, signal.SIGTERM: 128 + signal.SIGTERM}
 
 
+def _say(address: str) -> None:
+    print(address, flush=True)
+
+
 def serve(
     checkpoints: Sequence[str],
     *,
     port: int = 0,
     host: str = LOOPBACK,
-    names: Iterable[str] = (),
+    names: Iterable[str] | None = (),
     framed_by: str = "'none'",
     config: str | Path | ModelConfig | None = None,
     image_size: int | None = None,
     device: str = "auto",
     browser: bool = False,
+    limits: Limits | None = None,
     spell: Callable[[str], str] = str,
     progress: Progress = SILENT,
-    announce: Callable[[str], None] = print,
+    announce: Callable[[str], None] = _say,
 ) -> NoReturn:
     """Serve the page until Ctrl-C, which ends the process with exit code 0.
 
@@ -47,12 +53,14 @@ def serve(
         checkpoints: One, or two to look at side by side.
         port: The port; 0 for a free one.
         host: The address to listen at. Only this machine can reach the default.
-        names: Names under which the page may be asked for, besides those of this machine.
+        names: Names under which the page may be asked for, besides those of this machine; None for
+            any, for a page that everybody may reach.
         framed_by: Sites that may show the page within theirs, as Content-Security-Policy has them.
         config: As for :func:`~sam21convert.predict_image`.
         image_size: As for :func:`~sam21convert.predict_image`.
         device: As for :func:`~sam21convert.predict_image`.
         browser: Whether to open the page in a browser.
+        limits: What pages may ask; None for the usual.
         spell: As for :class:`~.app.App`.
         progress: Told what is loaded.
         announce: Told the address, when the page can be opened.
@@ -69,7 +77,7 @@ def serve(
     except BaseException:
         listening.close()
         raise
-    application, app = create_app(sides, spell=spell, hosts=names, framed_by=framed_by)
+    application, app = create_app(sides, limits, spell=spell, hosts=names, framed_by=framed_by)
     address = f"http://{LOOPBACK}:{listening.getsockname()[1]}/"
     settings = uvicorn.Config(
         application, log_config=None, access_log=False, lifespan="off", server_header=False

@@ -90,7 +90,7 @@ class Page:
 
 @contextmanager
 def serving(
-    sides: Sequence[Side], limits: Limits | None = None, hosts: Iterable[str] = ()
+    sides: Sequence[Side], limits: Limits | None = None, hosts: Iterable[str] | None = ()
 ) -> Iterator[Served]:
     """Serve checkpoints on a free port."""
     application, app = create_app(sides, limits, hosts=hosts)

@@ -87,6 +87,20 @@ class TestWhoMayAsk:
         assert status == 200
         alone.app.sessions.end(json.loads(body)["session"])
 
+    def test_a_link_of_another_site_may_lead_here(self, alone: Served) -> None:
+        link = {"Sec_Fetch_Site": "cross-site", "Sec_Fetch_Mode": "navigate"}
+        assert alone.request("GET", "/", **link)[0] == 200
+        assert alone.request("POST", "/api/begin", **link)[0] == 403
+
+    def test_any_name_where_everybody_may_ask(self, one: tuple[Side, ...]) -> None:
+        """Behind a proxy, which may change the name; other sites still ask nothing."""
+        with serving(one, hosts=None) as server:
+            behind = {"Host": "10.0.0.7:7860", "Origin": "https://me-app.hf.space"}
+            begun = server.request("POST", "/api/begin", Sec_Fetch_Site="same-origin", **behind)
+            assert (begun[0], json.loads(begun[1])["local"]) == (200, False)
+            theirs = server.request("POST", "/api/begin", Sec_Fetch_Site="cross-site", **behind)
+            assert theirs[0] == 403
+
     def test_a_name_that_was_given(self, one: tuple[Side, ...]) -> None:
         with serving(one, hosts=["me-app.hf.space"]) as server:
             assert server.request("GET", "/", Host="me-app.hf.space")[0] == 200

@@ -35,6 +35,7 @@ class Publication(SourceReport, schema="push/1"):
         output: The folder to which a dry run has written the files, if one was given; those of the
             page are in ``space`` there.
         page: The Space with the page, if one was asked for.
+        app: The Space with the server, if one was asked for; its files are in ``app`` there.
         notes: What else the user has to know.
 
     Example:
@@ -56,6 +57,7 @@ class Publication(SourceReport, schema="push/1"):
     commit: str | None
     output: Path | None
     page: PageSpace | None
+    app: PageSpace | None
     notes: tuple[str, ...]
 
     @property
@@ -66,7 +68,10 @@ class Publication(SourceReport, schema="push/1"):
     @property
     def is_there(self) -> bool:
         """Whether the Hub has all files already."""
-        return self.holds_all and (self.page is None or self.page.holds_all)
+        return self.holds_all and all(space.holds_all for space in self._spaces())
+
+    def _spaces(self) -> list[PageSpace]:
+        return [space for space in (self.page, self.app) if space is not None]
 
     def to_dict(self) -> dict[str, Any]:
         """Give the fields as plain data.
@@ -76,8 +81,11 @@ class Publication(SourceReport, schema="push/1"):
         """
         composed = self.repository.to_dict()
         del composed["folder"]
-        page = None if self.page is None else self.page.to_dict()
-        return {**super().to_dict(), "repository": composed, "page": page}
+        spaces = {
+            name: None if space is None else space.to_dict()
+            for name, space in (("page", self.page), ("app", self.app))
+        }
+        return {**super().to_dict(), "repository": composed, **spaces}
 
     @property
     def safety(self) -> Safety:
@@ -90,7 +98,7 @@ class Publication(SourceReport, schema="push/1"):
         Returns:
             A table of what is, or would be, on the Hub.
         """
-        if self.uploaded or (self.page is not None and self.page.uploaded):
+        if self.uploaded or any(space.uploaded for space in self._spaces()):
             done = "uploaded; every size and hash on the Hub equals that of the local file"
         elif self.is_there:
             done = "nothing to upload: the Hub has all files already"
@@ -109,7 +117,7 @@ class Publication(SourceReport, schema="push/1"):
             ),
             *(("kept", name) for name in self.foreign),
             *(("note", note) for note in (*self.notes, *self.repository.notes)),
-            *([] if self.page is None else self.page.rows()),
+            *(row for space in self._spaces() for row in space.rows()),
             *([] if self.output is None else [("wrote", str(self.output))]),
             ("checked", self.repository.verdict),
             ("done", Toned(done, "good") if self.uploaded else done),

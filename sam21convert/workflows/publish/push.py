@@ -37,7 +37,7 @@ from .proof import Scenarios
 from .publication import Publication
 from .replace import refuse_contradiction, refuse_foreign
 from .repository import Repository, compose
-from .space import ComposedPage, check_page, compose_page
+from .spaces import Spaces, Wanted
 from .upload import RemoteState, commit, create, verify
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from ...prediction.prompts import Prompt
     from .example import Example
 
-SPACE = "space"  # the folder of the page in that of a dry run
+SPACE, APP = "space", "app"  # the folders of the Spaces in that of a dry run
 MESSAGE = "Upload with sam21convert"
 _NEW_PROPOSAL = "a new pull request"  # shown as the revision until it has one
 
@@ -63,6 +63,7 @@ def push(
     with_onnx: bool = False,
     page_space: str | None = None,
     page_cdn: bool = False,
+    app_space: str | None = None,
     create_pr: bool = False,
     revision: str | None = None,
     private: bool = False,
@@ -100,6 +101,8 @@ def push(
         page_space: A static Space, ``namespace/name``, for the :func:`~sam21convert.page` that runs
             these graphs in a browser; it is created if it does not exist.
         page_cdn: As ``cdn`` of :func:`~sam21convert.page`.
+        app_space: A Space, ``namespace/name``, for a server of the page that ``sam21convert serve``
+            opens, with the published model; it is created if it does not exist.
         create_pr: Whether to open a pull request. An open one by the same user with the title
             ``message`` is continued instead.
         revision: A branch or ``refs/pr/N``; None means ``main``.
@@ -144,45 +147,43 @@ def push(
         False
     """
     _check_request(repo_id, revision, create_pr=create_pr)
-    check_page(page_space, cdn=page_cdn, with_onnx=with_onnx, create_pr=create_pr)
+    asked = Wanted(page_space, page_cdn, app_space)
+    asked.check(with_onnx=with_onnx, create_pr=create_pr)
     check_packages(to, scenarios, with_onnx=with_onnx, tracks=evaluate is not None)
     device, shown = _device(device, scenarios, evaluate), _example(example, prompts, scenarios)
     wanted, progress = _wanted(output, dry_run=dry_run), Phases(progress, uploads=not dry_run)
     api, title = HfApi(library_name="sam21convert"), message if create_pr else None
     card: dict[str, Any] = {"license": license, "base_model": base_model, "datasets": [*datasets]}
-    _refuse_early(api, source, repo_id, page_space, card, proposes=create_pr, dry_run=dry_run)
-    there, space = _asked(api, repo_id, revision, title, page_space, dry_run=dry_run)
+    how: dict[str, Any] = {"to": to, "config": config, "with_official": with_official}
+    how |= {"with_onnx": with_onnx, "scenarios": scenarios, "device": device, "data": evaluate}
+    names = [repo_id, *asked.names]
+    _refuse_early(api, source, names, card, proposes=create_pr, dry_run=dry_run)
+    there = ask(api, repo_id, revision, title, dry_run=dry_run)
+    beside = asked.ask(api, dry_run=dry_run)
     with _scratch() as scratch:
         repository = compose(
             source,
             scratch / "repository",
             repo_id,
-            to=to,
-            config=config,
-            with_official=with_official,
-            with_onnx=with_onnx,
-            scenarios=scenarios,
-            device=device,
-            data=evaluate,
+            **how,
             readme=there.readme,
             earlier=there.ours.values(),
             **card,
             example=shown,
             progress=progress,
         )
-        page = compose_page(repository, scratch, page_space, api, space, page_cdn, progress)
-        plan = _plan(api, repository, page, there, revision, propose=create_pr, private=private)
+        spaces = asked.compose(repository, scratch, api, beside, progress)
+        plan = _plan(api, repository, spaces, there, revision, propose=create_pr, private=private)
         if dry_run or plan.is_there:
-            return replace(plan, dry_run=dry_run, output=_written(plan, page, wanted))
+            return replace(plan, dry_run=dry_run, output=_written(plan, spaces, wanted))
         announce(plan)
-        return _published(api, plan, page, there.state, message, progress, private=private)
+        return _published(api, plan, spaces, there.state, message, progress, private=private)
 
 
 def _refuse_early(
     api: HfApi,
     source: str | Path,
-    repo_id: str,
-    page_space: str | None,
+    names: Sequence[str],
     card: dict[str, Any],
     *,
     proposes: bool,
@@ -191,24 +192,8 @@ def _refuse_early(
     """Say that the source is missing, and what the Hub would refuse after all was computed."""
     _refuse_missing(source)
     if not dry_run:
-        check_user(api, [repo_id, *filter(None, [page_space])], proposes=proposes)
-    check_card(repo_id, card, dry_run=dry_run)
-
-
-def _asked(
-    api: HfApi,
-    repo_id: str,
-    revision: str | None,
-    proposal: str | None,
-    page_space: str | None,
-    *,
-    dry_run: bool,
-) -> tuple[Present, Present]:
-    """What the Hub has of the repository, and of the Space."""
-    there = ask(api, repo_id, revision, proposal, dry_run=dry_run)
-    if page_space is None:
-        return there, Present()
-    return there, ask(api, page_space, kind="space", dry_run=dry_run)
+        check_user(api, names, proposes=proposes)
+    check_card(names[0], card, dry_run=dry_run)
 
 
 def _device(device: str, scenarios: Scenarios, data: str | Path | None) -> str:
@@ -264,10 +249,15 @@ def _wanted(output: str | Path | None, *, dry_run: bool) -> Path | None:
     return folder
 
 
-def _written(plan: Publication, page: ComposedPage | None, output: Path | None) -> Path | None:
+def _written(plan: Publication, spaces: Spaces, output: Path | None) -> Path | None:
     """Copy all files to the folder that was asked for."""
     if output is not None:
-        pages = {} if page is None else {f"{SPACE}/{name}": at for name, at in page.paths.items()}
+        pages = {
+            f"{folder}/{name}": path
+            for folder, space in ((SPACE, spaces.page), (APP, spaces.app))
+            if space is not None
+            for name, path in space.paths.items()
+        }
         with new_folder(output, overwrite=False) as temporary:
             for name, path in {**plan.repository.paths, **pages}.items():
                 (temporary / name).parent.mkdir(parents=True, exist_ok=True)
@@ -278,7 +268,7 @@ def _written(plan: Publication, page: ComposedPage | None, output: Path | None) 
 def _plan(
     api: HfApi,
     repository: Repository,
-    page: ComposedPage | None,
+    spaces: Spaces,
     there: Present,
     revision: str | None,
     *,
@@ -309,7 +299,8 @@ def _plan(
         asked=silence is None,
         commit=state.head if state and {*changes.values()} == {"same"} else None,
         output=None,
-        page=None if page is None else page.plan,
+        page=None if spaces.page is None else spaces.page.plan,
+        app=None if spaces.app is None else spaces.app.plan,
         notes=notes,
     )
 
@@ -364,21 +355,24 @@ def _verify(api: HfApi, repo_id: str, revision: str, repository: Repository) -> 
 def _published(
     api: HfApi,
     plan: Publication,
-    page: ComposedPage | None,
+    spaces: Spaces,
     state: RemoteState | None,
     message: str,
     progress: Phases,
     *,
     private: bool,
 ) -> Publication:
-    """Upload the repository, and then the page."""
+    """Upload the repository, and then the Spaces."""
     progress.enter("upload")
     if not plan.holds_all:
         base = state or create(api, plan.repo_id, private=private)
         new = plan.revision == _NEW_PROPOSAL
         plan = _uploaded(api, plan, base, message, propose=new, progress=progress)
-    if page is not None:
-        plan = replace(plan, page=page.uploaded(api, message, progress, private=private))
+    if spaces.page is not None:
+        page = spaces.page.uploaded(api, message, progress, private=private)
+        plan = replace(plan, page=page)
+    if spaces.app is not None:
+        plan = replace(plan, app=spaces.app.uploaded(api, message, progress, private=private))
     return plan
 
 

@@ -1,7 +1,8 @@
-"""A page as a static Space of the Hub, which runs the published graphs in a browser."""
+"""A page as a Space of the Hub: one that runs the published graphs in a browser, or a server."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from .present import Present
 from .readme import NAME, merged, metadata_of
 from .replace import FileChange, refuse_foreign
 from .repository import Repository
-from .upload import commit, create, verify
+from .upload import Sdk, commit, create, verify
 
 TONES: dict[FileChange, Tone] = {
     "new": "good",
@@ -29,7 +30,6 @@ TONES: dict[FileChange, Tone] = {
     "same": "dim",
     "upload": "note",
 }
-_SDK = "static"
 _ANOTHER = "name another Space"
 
 
@@ -97,11 +97,13 @@ class ComposedPage:
         plan: What an upload does.
         folder: The folder with the files.
         there: What the Hub has.
+        kind: Which kind of Space it is.
     """
 
     plan: PageSpace
     folder: Path
     there: Present
+    kind: Sdk
 
     @property
     def paths(self) -> dict[str, Path]:
@@ -128,7 +130,7 @@ class ComposedPage:
         if self.plan.holds_all:
             return self.plan
         repo_id, files = self.plan.repo_id, self.paths
-        base = self.there.state or create(api, repo_id, "space", private=private)
+        base = self.there.state or create(api, repo_id, self.kind, private=private)
         changed = {name: files[name] for name, how in self.plan.changes.items() if how != "same"}
         commit(api, repo_id, changed, base, message, propose=False, progress=progress)
         verify(api, repo_id, base.revision, files, "space")
@@ -151,12 +153,7 @@ def check_page(page_space: str | None, *, cdn: bool, with_onnx: bool, create_pr:
         if cdn:
             raise UsageError("`page_cdn`: is for a page", hint="add `page_space=NAMESPACE/NAME`")
         return
-    try:
-        validate_repo_id(page_space)
-    except ValueError as error:
-        raise UsageError(f"{page_space}: not a valid name of a Space: {error}") from error
-    if "/" not in page_space:
-        raise UsageError(f"{page_space}: expected NAMESPACE/NAME", hint="for example me/my-page")
+    check_name(page_space, "me/my-page")
     if not with_onnx:
         raise UsageError(
             "`page_space`: a page runs graphs, and the repository gets none",
@@ -167,6 +164,24 @@ def check_page(page_space: str | None, *, cdn: bool, with_onnx: bool, create_pr:
             "`create_pr` and `page_space` exclude each other: the page of a change that may be "
             "rejected would be public"
         )
+
+
+def check_name(repo_id: str, example: str) -> None:
+    """Check the name of a Space.
+
+    Args:
+        repo_id: The name.
+        example: One that would do, for the hint.
+
+    Raises:
+        UsageError: If there can be no such Space.
+    """
+    try:
+        validate_repo_id(repo_id)
+    except ValueError as error:
+        raise UsageError(f"{repo_id}: not a valid name of a Space: {error}") from error
+    if "/" not in repo_id:
+        raise UsageError(f"{repo_id}: expected NAMESPACE/NAME", hint=f"for example {example}")
 
 
 def compose_page(
@@ -203,7 +218,44 @@ def compose_page(
     folder, name = scratch / "page", repository.repo_id.rpartition("/")[2]
     model = replace(read_export(repository.folder), name=name)
     write_page((model,), folder, name, cdn=cdn, runtime=None, overwrite=False, progress=progress)
-    _write_readme(repository, folder, repo_id, there)
+    text = (
+        f"A page that segments pictures with {code(repository.repo_id)} in the browser; no picture "
+        "is uploaded. Its button *Check* tells how far this browser is from PyTorch. Written by "
+        f"sam21convert {__version__}.\n"
+    )
+    return composed(repository, folder, repo_id, api, there, "static", text)
+
+
+def composed(
+    repository: Repository,
+    folder: Path,
+    repo_id: str,
+    api: HfApi,
+    there: Present,
+    kind: Sdk,
+    text: str,
+    **stated: Any,
+) -> ComposedPage:
+    """Add the card to the files of a Space, and tell what they change.
+
+    Args:
+        repository: The model.
+        folder: The files.
+        repo_id: The Space, ``namespace/name``.
+        api: The client.
+        there: What the Hub has of it.
+        kind: Which kind of Space it is.
+        text: What the card says.
+        **stated: What the Hub reads from the card, besides the kind.
+
+    Returns:
+        The files and what becomes of them.
+
+    Raises:
+        RefusedError: If there is a Space of another kind, or files of someone else would be
+            replaced.
+    """
+    _write_readme(repository, folder, repo_id, there, kind, text, stated)
     paths = sorted(path for path in folder.rglob("*") if path.is_file())
     files = {fact.name: fact for fact in (FileFact.of(path, folder) for path in paths)}
     readme = files.pop(NAME)
@@ -223,24 +275,27 @@ def compose_page(
             refuse_foreign(repo_id, there.state, plan.changes, there.ours)
         except RefusedError as error:
             raise RefusedError(error.message, hint=_ANOTHER) from error
-    return ComposedPage(plan, folder, there)
+    return ComposedPage(plan, folder, there, kind)
 
 
-def _write_readme(repository: Repository, folder: Path, repo_id: str, there: Present) -> None:
+def _write_readme(
+    repository: Repository,
+    folder: Path,
+    repo_id: str,
+    there: Present,
+    kind: Sdk,
+    text: str,
+    more: Mapping[str, Any],
+) -> None:
     """Write the card of the Space: what the Hub reads from it, and what the page is."""
-    title, home = repo_id.rpartition("/")[2], repository.repo_id
-    stated = {"title": title, "sdk": _SDK, "models": [home]}
+    title = repo_id.rpartition("/")[2]
+    stated = {"title": title, "sdk": kind, "models": [repository.repo_id], **more}
     license_ = metadata_of((repository.folder / NAME).read_bytes()).get("license")
-    text = (
-        f"A page that segments pictures with {code(home)} in the browser; no picture is uploaded. "
-        "Its button *Check* tells how far this browser is from PyTorch. Written by sam21convert "
-        f"{__version__}.\n"
-    )
     stated |= {"license": license_} if license_ else {}
     content, _ = merged(there.readme, title, text, stated)
-    if (found := metadata_of(content).get("sdk")) != _SDK:
+    if (found := metadata_of(content).get("sdk")) != kind:
         raise RefusedError(
-            f"{repo_id}: is a Space of the kind {found}, and a page needs a {_SDK} one",
+            f"{repo_id}: is a Space of the kind {found}, and a page needs a {kind} one",
             hint=_ANOTHER,
         )
     (folder / NAME).write_bytes(content)

@@ -23,6 +23,7 @@ from ...io.data.checksums import git_hash, sha256
 from ...report import Progress, size_text
 
 Kind: TypeAlias = Literal["model", "space"]
+Sdk: TypeAlias = Literal["static", "docker"]  # of a Space
 
 
 @dataclass(frozen=True)
@@ -90,13 +91,15 @@ def fetch_state(
     return RemoteState(revision, head, files, kind)
 
 
-def create(api: HfApi, repo_id: str, kind: Kind = "model", *, private: bool = False) -> RemoteState:
+def create(
+    api: HfApi, repo_id: str, sdk: Sdk | None = None, *, private: bool = False
+) -> RemoteState:
     """Create a repository.
 
     Args:
         api: The client.
         repo_id: The repository, ``namespace/name``.
-        kind: Of the repository; a Space is a static one.
+        sdk: Which kind of Space; None for a model.
         private: Whether others may not see it.
 
     Returns:
@@ -106,7 +109,7 @@ def create(api: HfApi, repo_id: str, kind: Kind = "model", *, private: bool = Fa
         RefusedError: If the user may not.
         UnreadableError: If the Hub cannot be reached, or does not show it.
     """
-    sdk = "static" if kind == "space" else None
+    kind: Kind = "model" if sdk is None else "space"
     with translate_errors(repo_id):
         retry(
             lambda: api.create_repo(

@@ -18,6 +18,10 @@ STARTER = {
     "index.html": b"<!doctype html>\n<h1>Welcome to your static Space!</h1>\n",
     "style.css": b"h1 { font-size: 16px; }\n",
 }
+STARTERS = {
+    "static": STARTER,
+    "docker": {"README.md": b"---\ntitle: App\nsdk: docker\n---\n\nA new Space.\n"},
+}
 
 
 def create(store: Store, request: Request) -> Answer:
@@ -26,14 +30,15 @@ def create(store: Store, request: Request) -> Answer:
     store.writer(request, namespace)
     name = f"{namespace}/{asked['name']}"
     space = asked.get("type") == "space"
-    if space and asked.get("sdk") != "static":
-        raise RefusalError(400, "this server has static Spaces only")
+    sdk = asked.get("sdk")
+    if space and sdk not in STARTERS:
+        raise RefusalError(400, f"this server has no Spaces of the kind {sdk}")
     prefix = SPACES if space else ""
     if prefix + name in store.repos:
         said = "You already created this model repo"
         return as_json({"error": said, "url": store.url(name)}, 409)
     private = asked.get("visibility") == "private" or asked.get("private", False)
-    store.create(name, private=private, prefix=prefix, starter=STARTER if space else None)
+    store.create(name, private=private, prefix=prefix, starter=STARTERS[sdk] if space else None)
     return as_json({"url": store.url(prefix + name), "name": name})
 
 
