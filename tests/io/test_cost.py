@@ -174,14 +174,18 @@ def test_reading_twice_is_detected(tmp_path: Path, forms: dict[str, Path]) -> No
     assert found.read / weights > 4 - SLACK
 
 
-@pytest.mark.parametrize(("small", "threads"), [(None, 0), (0, 2)], ids=["small", "large"])
+@pytest.fixture(params=[False, True], ids=["in this thread", "in threads"])
+def threads(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Whether outputs of the debug size are written as large ones are."""
+    for module in ("copy", "checksums") if request.param else ():
+        monkeypatch.setattr(f"sam21convert.io.data.{module}.SMALL", 0)
+    return bool(request.param)
+
+
 def test_only_a_large_output_is_worth_threads(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small: int | None, threads: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, threads: bool
 ) -> None:
-    """One to write and one to read back; each takes longer to start than a small file to copy."""
-    if small is not None:
-        monkeypatch.setattr("sam21convert.io.data.copy.SMALL", small)
-        monkeypatch.setattr("sam21convert.io.data.checksums.SMALL", small)
+    """Some to write and some to read back; they take longer to start than a small file to copy."""
     pools, start = list[int](), ThreadPoolExecutor.__init__
 
     def counted(pool: ThreadPoolExecutor, workers: int) -> None:
@@ -190,7 +194,7 @@ def test_only_a_large_output_is_worth_threads(
 
     monkeypatch.setattr(ThreadPoolExecutor, "__init__", counted)
     sam21convert.convert(official_pt(tmp_path / "m.pt"), tmp_path / "out.safetensors")
-    assert len(pools) == threads
+    assert len(pools) == 2 * threads
 
 
 REFUSALS = ("EXDEV", "ENOSYS", "EINVAL", "EOPNOTSUPP", "EPERM", "EIO")
@@ -198,6 +202,7 @@ REFUSALS = ("EXDEV", "ENOSYS", "EINVAL", "EOPNOTSUPP", "EPERM", "EIO")
 
 @pytest.mark.parametrize("refusal", REFUSALS)
 @pytest.mark.parametrize("after", [0, 1], ids=["at once", "after a piece"])
+@pytest.mark.usefixtures("threads")
 def test_without_kernel_copies_the_output_is_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refusal: str, after: int
 ) -> None:
@@ -219,6 +224,7 @@ def test_without_kernel_copies_the_output_is_the_same(
 
 
 @pytest.mark.parametrize("fault", ["EFBIG", "ENOSPC"])
+@pytest.mark.usefixtures("threads")
 def test_other_errors_of_kernel_copies_are_raised(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str
 ) -> None:
@@ -234,6 +240,7 @@ def test_other_errors_of_kernel_copies_are_raised(
 
 
 @pytest.mark.parametrize("dtype", [None, "float16"], ids=["copied", "cast"])
+@pytest.mark.usefixtures("threads")
 def test_an_error_of_a_failing_disk_names_the_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dtype: Any
 ) -> None:
