@@ -12,11 +12,11 @@ from starlette.applications import Starlette
 from starlette.background import BackgroundTask
 from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from ..errors import UsageError
+from ..errors import Sam21ConvertError, UsageError
 from ..markup.browser_files import with_shared
 from ..prediction.prompts import Box, Point, Prompted
 from . import downloads
@@ -252,7 +252,12 @@ def create_app(
     """
     app = App(sides, limits or Limits(), spell)
     guard = Middleware(Guard, hosts=hosts, framed_by=framed_by)
-    handlers = {GoneError: _gone, Exception: _failed, UsageError: _failed}
+    handlers = {
+        GoneError: _gone,
+        Sam21ConvertError: _failed,
+        ClientDisconnect: _failed,  # nobody reads the answer
+        Exception: _failed,
+    }
     return Starlette(routes=app.routes(), middleware=[guard], exception_handlers=handlers), app
 
 

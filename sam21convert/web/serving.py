@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import sys
+import threading
 import webbrowser
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -131,5 +132,10 @@ def _listen(host: str, port: int) -> socket.socket:
 
 def _opened(address: str, announce: Callable[[str], None], *, browser: bool) -> None:
     announce(address)
-    if browser:
-        webbrowser.open(address)
+    if browser and _has_screen():
+        threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
+
+
+def _has_screen() -> bool:
+    """Whether a browser has somewhere to open; else one for terminals would take this terminal."""
+    return sys.platform == "darwin" or any(map(os.environ.get, ("DISPLAY", "WAYLAND_DISPLAY")))

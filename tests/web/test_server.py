@@ -41,11 +41,13 @@ def homes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def small(one: tuple[Side, ...], homes: Path) -> Iterator[Served]:
-    """A server with small limits."""
+def small(one: tuple[Side, ...], homes: Path, caplog: pytest.LogCaptureFixture) -> Iterator[Served]:
+    """A server with small limits; it leaves no file, and has logged nothing of what was wrong."""
+    caplog.set_level("WARNING")
     with serving(one, SMALL) as server:
         yield server
     assert [*homes.iterdir()] == []
+    assert [one.message for one in caplog.records if one.name.startswith("uvicorn")] == []
 
 
 def kept(homes: Path) -> list[str]:
