@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shlex
+import subprocess
+import sys
 import time
 import zipfile
 from collections.abc import Iterator
@@ -21,6 +23,7 @@ from sam21convert.prediction.prompts import parse_prompts
 from sam21convert.web.sides import Side
 
 from ..support.browser import CHROMIUM, SHIFT, Browser
+from ..support.paths import ROOT
 from ..support.web import Served, serving
 from .conftest import FRAMES
 
@@ -377,3 +380,22 @@ class TestUse:
             ".filter((e) => e.offsetParent && e.offsetHeight < 32).map((e) => e.outerHTML)"
         )
         assert small == []
+
+
+@pytest.mark.slow
+def test_the_pictures_of_the_documents_show_this_page(work: Path, tmp_path: Path) -> None:
+    """Those of docs/serve.md are made by the same program, with models that were taught."""
+    for name, source in (("sam2.1_debug.pt", "first.pt"), ("my_finetune.pt", "second.pt")):
+        (tmp_path / name).symlink_to(work / source)
+    program = (
+        "import sys; sys.path.insert(0, sys.argv[1]); import look; from pathlib import Path;"
+        "look.look(Path(sys.argv[2]), Path(sys.argv[2]))"
+    )
+    folder = ROOT / "docs" / "pictures"
+    subprocess.run([sys.executable, "-c", program, folder, tmp_path], cwd=ROOT, check=True)
+    page = (ROOT / "docs" / "serve.md").read_text()
+    for name in ("serve-picture.png", "serve-video.png", "serve-phone.png"):
+        assert f"](pictures/{name})" in page
+        with Image.open(tmp_path / name) as made, Image.open(folder / name) as shown:
+            assert made.width == shown.width
+            assert abs(made.height - shown.height) < 100  # commands are as long as their numbers
