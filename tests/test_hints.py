@@ -583,6 +583,8 @@ EXEMPT: Mapping[tuple[str, str], str] = {
     ("checkpoint/diff/plot.py", "`plot`"): MISSING,
     ("commands/diff.py", "`plot`"): MISSING,
     ("commands/convert.py", "`evaluate`"): MISSING,
+    ("workflows/publish/app_space.py", "RUN pip install"): NO_HINT,
+    ("workflows/publish/needs.py", "`app_space`"): MISSING,
     ("workflows/publish/needs.py", "`evaluate`"): MISSING,
     ("workflows/publish/needs.py", "`with_onnx`"): MISSING,
     ("workflows/publish/needs.py", "scenarios=none"): (

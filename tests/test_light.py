@@ -182,6 +182,10 @@ HEAVY: Mapping[str, tuple[tuple[str, ...], str]] = {
         ("push", "model.pt", "org/new", "--to", "official"),
         f"push: needs {NEEDS_TORCH}",
     ),
+    "push --app-space": (
+        ("push", "model.pt", "org/new", "--parity", "none", "--app-space", "org/app"),
+        f"--app-space: needs {NEEDS_TORCH}",
+    ),
     "serve": (
         ("serve", "model.pt", "--no-browser"),
         "serve: needs starlette and uvicorn, which are not installed",
@@ -212,7 +216,7 @@ def assert_said(python: Path, work: Path, words: Sequence[str], said: str) -> fl
     assert (error, done.out, done.code) == (f"error: {said}", "", 2)
     assert hint.startswith("hint: ")
     assert " install " in hint
-    assert ("--parity none" in hint) == (words[0] == "push")
+    assert ("--parity none" in hint) == said.startswith("push: ")
     assert ("; or leave --plot out" in hint) == (words[0] == "diff")
     assert sorted(os.listdir(work)) == there
     return done.seconds

@@ -144,6 +144,7 @@ def push(
         options["scenarios"],
         with_onnx=options["with_onnx"],
         tracks=options["evaluate"] is not None,
+        serves=options["app_space"] is not None,
     )
     from ..prediction.prompts import parse_prompts
     from ..workflows.publish.push import MESSAGE

@@ -297,7 +297,8 @@ class TestNotebook:
 def test_the_style_is_part_of_the_package(package: str) -> None:
     setup = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
     folder = ROOT / "sam21convert" / package.replace(".", "/")
-    data = {path for path in folder.iterdir() if path.is_file() and path.suffix != ".py"}
+    every = {path for path in folder.rglob("*") if path.is_file()}
+    data = {path for path in every if path.suffix not in (".py", ".pyc")}
     patterns = setup["package-data"][f"sam21convert.{package}"]
     assert data == {path for pattern in patterns for path in folder.glob(pattern)} != set()
 

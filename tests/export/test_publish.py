@@ -147,11 +147,11 @@ class TestMaking:
         assert not (tmp_path / "new").exists()
 
     def test_what_they_need_is_asked_first(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        check_packages(None, "none", with_onnx=True, tracks=False)
+        check_packages(None, "none", with_onnx=True, tracks=False, serves=False)
         monkeypatch.setattr("sam21convert.packages.find_spec", lambda name: None)
-        check_packages(None, "none", with_onnx=False, tracks=False)
+        check_packages(None, "none", with_onnx=False, tracks=False, serves=False)
         with pytest.raises(MissingPackageError, match="`with_onnx`: needs torch"):
-            check_packages(None, "none", with_onnx=True, tracks=False)
+            check_packages(None, "none", with_onnx=True, tracks=False, serves=False)
 
 
 @pytest.fixture(scope="module")

@@ -146,6 +146,7 @@ def test_the_command_hands_it_to_what_composes_the_repository(
         seen.append(example)
         raise UsageError("enough")
 
+    monkeypatch.setattr(push, "check_user", lambda *_, **__: None)
     monkeypatch.setattr(push, "ask", lambda *_, **__: Present())
     monkeypatch.setattr(push, "compose", enough)
     asked = ["--example", photo, "--point", "525,330,0", "--box", "300,300,750,600"]

@@ -12,7 +12,7 @@ from huggingface_hub import HfApi
 from ..._version import __version__
 from ...errors import UsageError
 from ...io.markdown import code
-from ...packages import EXTRAS, distribution_of, require
+from ...packages import EXTRAS, distribution_of
 from ...report import Progress
 from .present import Present
 from .repository import Repository
@@ -60,8 +60,6 @@ def check_app(app_space: str | None, page_space: str | None, *, create_pr: bool)
 
     Raises:
         UsageError: If these exclude each other, or there can be no such Space.
-        MissingPackageError: If what the page needs is not installed: its versions are pinned to
-            those that run here.
     """
     if app_space is None:
         return
@@ -73,8 +71,6 @@ def check_app(app_space: str | None, page_space: str | None, *, create_pr: bool)
             "`create_pr` and `app_space` exclude each other: the page of a change that may be "
             "rejected would be public"
         )
-    for extra in ("torch", "web"):
-        require(extra, "`app_space`")
 
 
 def compose_app(

@@ -5,7 +5,9 @@ from __future__ import annotations
 from ...packages import require
 
 
-def check_packages(to: str | None, scenarios: str, *, with_onnx: bool, tracks: bool) -> None:
+def check_packages(
+    to: str | None, scenarios: str, *, with_onnx: bool, tracks: bool, serves: bool
+) -> None:
     """Check that what the comparison runs is installed.
 
     Args:
@@ -14,6 +16,7 @@ def check_packages(to: str | None, scenarios: str, *, with_onnx: bool, tracks: b
         scenarios: How thoroughly to compare; ``"none"`` runs nothing.
         with_onnx: Whether graphs are made and run.
         tracks: Whether the objects of a data set are tracked.
+        serves: Whether a Space gets the page of ``serve``, whose versions are pinned to those here.
 
     Raises:
         MissingPackageError: If something is missing.
@@ -22,6 +25,8 @@ def check_packages(to: str | None, scenarios: str, *, with_onnx: bool, tracks: b
         require(extra, "`with_onnx`")
     for extra in ("torch", "score") if tracks else ():
         require(extra, "`evaluate`")
+    for extra in ("torch", "web") if serves else ():
+        require(extra, "`app_space`")
     if scenarios != "none":
         extra = "torch" if to == "official" else "transformers"
         require(extra, "push", "`scenarios=none` publishes without a comparison")

@@ -149,15 +149,15 @@ def push(
     _check_request(repo_id, revision, create_pr=create_pr)
     asked = Wanted(page_space, page_cdn, app_space)
     asked.check(with_onnx=with_onnx, create_pr=create_pr)
-    check_packages(to, scenarios, with_onnx=with_onnx, tracks=evaluate is not None)
+    tracks, serves = evaluate is not None, app_space is not None
+    check_packages(to, scenarios, with_onnx=with_onnx, tracks=tracks, serves=serves)
     device, shown = _device(device, scenarios, evaluate), _example(example, prompts, scenarios)
     wanted, progress = _wanted(output, dry_run=dry_run), Phases(progress, uploads=not dry_run)
     api, title = HfApi(library_name="sam21convert"), message if create_pr else None
     card: dict[str, Any] = {"license": license, "base_model": base_model, "datasets": [*datasets]}
     how: dict[str, Any] = {"to": to, "config": config, "with_official": with_official}
     how |= {"with_onnx": with_onnx, "scenarios": scenarios, "device": device, "data": evaluate}
-    names = [repo_id, *asked.names]
-    _refuse_early(api, source, names, card, proposes=create_pr, dry_run=dry_run)
+    _refuse_early(api, source, [repo_id, *asked.names], card, proposes=create_pr, dry_run=dry_run)
     there = ask(api, repo_id, revision, title, dry_run=dry_run)
     beside = asked.ask(api, dry_run=dry_run)
     with _scratch() as scratch:
