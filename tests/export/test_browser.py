@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,7 @@ from sam21convert.model.image_predictor import pixels_of
 from sam21convert.model.sam2 import SAM2
 from sam21convert.prediction.draw import scene
 
-from ..support.browser import CHROMIUM, SHIFT, Browser, served
+from ..support.browser import CHROMIUM, SHIFT, Browser, saved, served
 from .conftest import SIDE
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine")
@@ -276,10 +275,7 @@ class TestUse:
         browser.click("#candidates label:nth-child(2)")
         browser.call("Page.setDownloadBehavior", behavior="allow", downloadPath=str(tmp_path))
         browser.click("figcaption button")
-        path, end = tmp_path / "house-mask.png", time.monotonic() + 20
-        while not path.exists():
-            assert time.monotonic() < end
-            time.sleep(0.02)
+        path = saved(tmp_path, "house-mask.png")
         found = np.asarray(Image.open(path).convert("L")) > 0
         picture = np.asarray(Image.open(photo).convert("RGB"))
         place = [0.25, 0.25, 0.75, 0.75]

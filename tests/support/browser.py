@@ -254,3 +254,12 @@ def served(folder: Path, *, isolated: bool = False) -> Iterator[str]:
             yield f"http://127.0.0.1:{server.server_address[1]}/"
         finally:
             server.shutdown()
+
+
+def saved(folder: Path, name: str) -> Path:
+    """The path of a download, when it is there: its name is taken by an empty file before."""
+    path, end = folder / name, time.monotonic() + 20
+    while not path.exists() or not path.stat().st_size:
+        assert time.monotonic() < end, [*folder.iterdir()]
+        time.sleep(0.02)
+    return path

@@ -22,7 +22,7 @@ from sam21convert.model.image_predictor import SAM2ImagePredictor
 from sam21convert.prediction.prompts import parse_prompts
 from sam21convert.web.sides import Side
 
-from ..support.browser import CHROMIUM, SHIFT, Browser
+from ..support.browser import CHROMIUM, SHIFT, Browser, saved
 from ..support.paths import ROOT
 from ..support.web import Served, serving
 from .conftest import FRAMES
@@ -86,14 +86,6 @@ def mark(browser: Browser, x: float, y: float, modifiers: int = 0, canvas: str =
 def press(browser: Browser, selector: str, until: str) -> None:
     browser.click(selector)
     browser.until(f"{IDLE} && {until}")
-
-
-def saved(folder: Path, name: str) -> Path:
-    path, end = folder / name, time.monotonic() + 20
-    while not path.exists():
-        assert time.monotonic() < end, [*folder.iterdir()]
-        time.sleep(0.02)
-    return path
 
 
 def in_python(command: str, work: Path) -> NDArray[Any]:
