@@ -16,7 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import IO, TypeAlias
+from typing import IO, NamedTuple, TypeAlias
 
 from ...errors import Sam21ConvertError
 from ...io.pickle.load import Scan, scan
@@ -61,7 +61,6 @@ class Found:
         failing: Those of the names at which every unpickler stops, as nothing has such a name.
         opcodes: How many opcodes may still be looked at.
         entries: How many entries may still be looked at.
-        listed: Whether the last file is an archive whose directory can be read.
     """
 
     names: list[tuple[str, GlobalReference]] = field(default_factory=list)
@@ -74,7 +73,6 @@ class Found:
     failing: set[GlobalReference] = field(default_factory=set)
     opcodes: int = _MOST_OPCODES
     entries: int = _MOST_ENTRIES
-    listed: bool = False
     _ended: bool = False
 
     def spent(self, where: str) -> bool:
@@ -136,12 +134,11 @@ def look_through(path: Path, found: Found, where: str = "") -> None:
         size = file.seek(0, io.SEEK_END)
         named, other = _PICKLE.fullmatch(path.name) is not None, not is_named(path.name)
         place = _Place(file, 0, size, where, named, other)
-        found.listed = False
-        pickles, legacy = _look(place, found), _is_legacy(file)
+        looked, legacy = _look(place, found), _is_legacy(file)
     if legacy:
         kind, why = None, legacy_fault(path) if found.headers else None
     else:
-        kind, why = kind_of(path, pickles=pickles, listed=found.listed, headers=found.headers)
+        kind, why = kind_of(path, *looked, headers=found.headers)
     if why is not None:
         found.unreadable.append(place.about(why))
     if not where:
@@ -183,13 +180,22 @@ def look_through_distributed(folder: Path, found: Found) -> None:
         found.unscanned.append(f"the pieces of the folder: {error.message}")
 
 
-def _look(place: _Place, found: Found) -> bool:
-    """Look through a stretch of a file, as a pickle and as an archive.
+class _Looked(NamedTuple):
+    """What a stretch of a file turned out to be.
 
-    False if it is neither an archive nor pickles to its end.
+    Attributes:
+        pickles: False if it is neither an archive nor pickles to its end.
+        listed: Whether it is an archive whose directory can be read.
     """
+
+    pickles: bool
+    listed: bool = False
+
+
+def _look(place: _Place, found: Found) -> _Looked:
+    """Look through a stretch of a file, as a pickle and as an archive."""
     if found.spent(place.where):
-        return True  # which is said already
+        return _Looked(pickles=True)  # which is said already
     found.entries -= 1
     place.file.seek(place.start)
     is_archive = place.file.read(4) == _ARCHIVE
@@ -198,10 +204,11 @@ def _look(place: _Place, found: Found) -> bool:
         whole_pickles = _look_at_pickles(place, found)
         place.file.seek(max(place.start, place.stop - _SEARCHED))
         if _END not in place.file.read(min(_SEARCHED, place.stop - place.start)):
-            return whole_pickles  # no program that looks for the end of an archive finds one
+            # No program that looks for the end of an archive finds one.
+            return _Looked(whole_pickles)
     if place.archives > 1:
         found.unscanned.append(place.about("is an archive in an archive in an archive"))
-        return whole_pickles
+        return _Looked(whole_pickles)
     whole = place.file
     if place.archives:
         whole = io.BytesIO(_bytes_of(place, found))
@@ -209,10 +216,9 @@ def _look(place: _Place, found: Found) -> bool:
     for entry in entries:
         if may_be_pickle(entry[0]):
             _look_at_entry(whole, place, entry, found)
-    found.listed = listed and not place.archives  # after what is in it
     if is_archive:
         found.others += [place.about(name) for name in others([name for name, *_ in entries])]
-    return whole_pickles
+    return _Looked(whole_pickles, listed)
 
 
 def _bytes_of(place: _Place, found: Found) -> bytes:
@@ -241,9 +247,9 @@ def _look_at_entry(file: IO[bytes], place: _Place, entry: _Stored, found: Found)
     elif method != zipfile.ZIP_STORED:
         found.unscanned.append(f"{where}: is compressed in a way that PyTorch does not read")
     named = _PICKLE.fullmatch(name) is not None
-    whole = _look(_Place(file, start, stop, where, named, archives=place.archives + 1), found)
+    looked = _look(_Place(file, start, stop, where, named, archives=place.archives + 1), found)
     file.seek(start)
-    if not whole and (named or begins_like_a_pickle(file.read(2))):
+    if not looked.pickles and (named or begins_like_a_pickle(file.read(2))):
         found.unreadable.append(f"{where}: cannot be read to its end as a pickle")
 
 

@@ -79,7 +79,7 @@ def begins_like_a_checkpoint(head: bytes) -> bool:
 
 
 def kind_of(
-    path: Path, *, pickles: bool, listed: bool, headers: bool
+    path: Path, pickles: bool, listed: bool, *, headers: bool
 ) -> tuple[str | None, str | None]:
     """Say what a file is that is no checkpoint, or cannot be read to its end.
 
