@@ -140,9 +140,7 @@ def _to_places(attention: Attention, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     asked = q * q.shape[-1] ** -0.5 @ _by_head(attention, attention.k_proj.weight)
     shape = asked.shape  # B, P, heads, T, C
     shares = torch.softmax(asked.flatten(2, 3) @ k.transpose(2, 3), dim=-1)  # B, P, heads*T, N
-    mixed = (shares @ v).reshape(shape) @ _by_head(attention, attention.v_proj.weight).transpose(
-        -2, -1
-    )
+    mixed = (shares @ v).reshape(shape) @ _turned(_by_head(attention, attention.v_proj.weight))
     together = mixed.transpose(2, 3).flatten(3) + attention.v_proj.bias  # B, P, T, heads*D
     y: Tensor = attention.out_proj(together)
     return y
@@ -158,9 +156,7 @@ def _to_tokens(attention: Attention, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     logits = q @ asked.transpose(2, 3) + bias.flatten(2)[:, :, None]  # B, P, N, heads*T
     by_head = logits.reshape(*logits.shape[:3], attention.heads, -1)
     shares = torch.softmax(by_head, dim=-1).flatten(3)  # B, P, N, heads*T
-    given = v @ _by_head(
-        attention, attention.out_proj.weight.transpose(-2, -1)
-    )  # B, P, heads, T, C
+    given = v @ _by_head(attention, _turned(attention.out_proj.weight))  # B, P, heads, T, C
     return shares @ given.flatten(2, 3) + attention.out_proj.bias  # B, P, N, C
 
 
@@ -172,6 +168,11 @@ def _heads(attention: Attention, x: Tensor) -> Tensor:
 def _by_head(attention: Attention, weight: Tensor) -> Tensor:
     """``inner x C`` to ``heads x inner/heads x C``."""
     return weight.reshape(attention.heads, -1, weight.shape[1])
+
+
+def _turned(weight: Tensor) -> Tensor:
+    """Matrices transposed. ``.mT`` becomes an Einsum, which onnxruntime does not compute first."""
+    return weight.transpose(-2, -1)
 
 
 def _doubled(convolution: nn.Module, x: Tensor) -> Tensor:
@@ -216,5 +217,5 @@ def _all_at_once(mlps: Sequence[nn.Module] | nn.ModuleList, x: Tensor) -> Tensor
     for number, layers in enumerate(zip(*(mlp.layers for mlp in networks), strict=True)):
         weight = torch.stack([layer.weight for layer in layers])  # M, out, in
         bias = torch.stack([layer.bias for layer in layers])  # M, out
-        x = (networks[0].activation(x) if number else x) @ weight.transpose(-2, -1) + bias[:, None]
+        x = (networks[0].activation(x) if number else x) @ _turned(weight) + bias[:, None]
     return x[..., 0, :]

@@ -67,7 +67,7 @@ class TensorSpec:
     @property
     def nbytes(self) -> int:
         """Size of the data when it is contiguous."""
-        return prod(self.shape) * DTYPES[self.dtype]
+        return self.numel * DTYPES[self.dtype]
 
     def permuted(self, axes: tuple[int, ...]) -> TensorSpec:
         """Reorder the axes.

@@ -17,4 +17,4 @@ def with_shared(own: Path) -> dict[str, Path]:
     Returns:
         Name of each file to its path, in the order of the names.
     """
-    return {path.name: path for path in sorted([*SHARED.iterdir(), *own.iterdir()])}
+    return dict(sorted((path.name, path) for path in (*SHARED.iterdir(), *own.iterdir())))

@@ -130,6 +130,17 @@ class Prompted:
         box = self.box
         return None if box is None else (box.x0, box.y0, box.x1, box.y1)
 
+    def then(self, later: Prompted) -> Prompted:
+        """Add prompts that are given after these.
+
+        Args:
+            later: The prompts of a later round, for the same object on the same frame.
+
+        Returns:
+            The points of both, and the later box if it has one.
+        """
+        return Prompted([*self.points, *later.points], later.box or self.box)
+
 
 def parse_point(text: str) -> Point:
     """Parse a point of the form ``[OBJECT:]X,Y[,LABEL][@FRAME]``.
@@ -236,8 +247,7 @@ def in_rounds(prompts: Iterable[Prompt]) -> list[dict[str, dict[int, Prompted]]]
         objects = grouped(prompt for prompt in given if prompt.round == number)
         for obj_id, frames in objects.items():
             for frame, new in frames.items():
-                old = before.get((obj_id, frame), Prompted())
-                frames[frame] = Prompted([*old.points, *new.points], new.box or old.box)
+                frames[frame] = before.get((obj_id, frame), Prompted()).then(new)
                 before[obj_id, frame] = frames[frame]
         found.append(objects)
     return found

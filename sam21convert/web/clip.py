@@ -128,7 +128,7 @@ class Clip:
             frames[frame] = given
         elif not frames:
             del now[obj_id]
-        both = Prompted([*before.points, *given.points], given.box or before.box)
+        both = before.then(given)
         for at, (side, state) in enumerate(zip(self._sides, self._states, strict=True)):
             with side.turn:
                 self._forget_pending(state, obj_id, frame)
@@ -195,17 +195,15 @@ class Clip:
         for objects in self.rounds:
             for obj_id, frames in objects.items():
                 for frame, new in frames.items():
-                    old = found.setdefault(obj_id, {}).get(frame, Prompted())
-                    both = Prompted([*old.points, *new.points], new.box or old.box)
-                    found[obj_id][frame] = both
+                    known = found.setdefault(obj_id, {})
+                    known[frame] = known.get(frame, Prompted()).then(new)
         return found
 
     def _before(self, obj_id: str, frame: int) -> Prompted:
         """What earlier rounds have for an object on a frame."""
         found = Prompted()
         for objects in self.rounds[:-1]:
-            new = objects.get(obj_id, {}).get(frame, Prompted())
-            found = Prompted([*found.points, *new.points], new.box or found.box)
+            found = found.then(objects.get(obj_id, {}).get(frame, Prompted()))
         return found
 
     def _followed(

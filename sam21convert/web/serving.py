@@ -18,13 +18,13 @@ import uvicorn
 from ..errors import RefusedError, UsageError
 from ..report import SILENT, Progress
 from .app import App, create_app
+from .guard import LOOPBACK
 from .limits import Limits
 from .sides import open_sides
 
 if TYPE_CHECKING:
     from ..model.config import ModelConfig
 
-LOOPBACK = "127.0.0.1"
 _ENDED = {signal.SIGINT: 0, signal.SIGTERM: 128 + signal.SIGTERM}
 
 
@@ -36,7 +36,7 @@ def serve(
     checkpoints: Sequence[str],
     *,
     port: int = 0,
-    host: str = LOOPBACK,
+    host: str = LOOPBACK[0],
     names: Iterable[str] | None = (),
     framed_by: str = "'none'",
     config: str | Path | ModelConfig | None = None,
@@ -79,7 +79,7 @@ def serve(
         listening.close()
         raise
     application, app = create_app(sides, limits, spell=spell, hosts=names, framed_by=framed_by)
-    address = f"http://{LOOPBACK}:{listening.getsockname()[1]}/"
+    address = f"http://{LOOPBACK[0]}:{listening.getsockname()[1]}/"
     settings = uvicorn.Config(
         application, log_config=None, access_log=False, lifespan="off", server_header=False
     )
