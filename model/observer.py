@@ -24,6 +24,18 @@ class Observer(Protocol):
             tensor: The activation.
         """
 
+    def mask(self, place: str, mask: Tensor) -> Tensor:
+        """Called with every mask whose signs become a memory, before they do.
+
+        Args:
+            place: Frame and object that the mask belongs to.
+            mask: Logits, ``1 x 1 x S x S``.
+
+        Returns:
+            The mask to make the memory from: normally ``mask``. Another one of the same shape and
+            type lets two implementations continue from the same signs.
+        """
+
     def memory(self, place: str, memory: Tensor) -> Tensor:
         """Called with every memory before it is stored.
 

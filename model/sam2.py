@@ -336,7 +336,7 @@ class SAM2(nn.Module):
             ValueError: If ``masks`` has another shape.
         """
         expect_shape("masks", masks, None, 1, self.image_size, self.image_size)
-        high_res = masks.float() * _GIVEN_SCALE + _GIVEN_BIAS
+        high_res = given_logits(masks)
         quarter = self.image_size // 4
         low_res = F.interpolate(high_res, size=(quarter, quarter), mode="bilinear", antialias=True)
         prompt = self.mask_downsample(masks.to(self.dtype))  # B, 1, S/4, S/4
@@ -415,3 +415,15 @@ class SAM2(nn.Module):
         images = features.embedding.shape[0]
         expect_shape("features.high_res[0]", fine, images, c // 8, 4 * grid, 4 * grid)
         expect_shape("features.high_res[1]", middle, images, c // 4, 2 * grid, 2 * grid)
+
+
+def given_logits(masks: Tensor) -> Tensor:
+    """The logits that stand for given masks.
+
+    Args:
+        masks: 0 and 1, of any shape.
+
+    Returns:
+        -10 and 10, float32.
+    """
+    return masks.float() * _GIVEN_SCALE + _GIVEN_BIAS

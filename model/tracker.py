@@ -149,13 +149,17 @@ class Tracker(SAM2):
         """
         if result.memory is not None:
             return
-        with self._observed(_place(frame, obj_id)) as activations:
+        place, binarize = _place(frame, obj_id), self.binarize_mask_from_pts_for_mem_enc
+        # From the stored mask, holes filled, unlike the memory of a tracked frame.
+        mask = self.resize_masks(result.low_res.to(state.device), self.image_size)
+        if binarize and self.observer is not None:
+            mask = self.observer.mask(place, mask)
+        with self._observed(place) as activations:
             memory = self.encode_memory(
                 self.frame_features(state, frame),
-                # From the stored mask, holes filled, unlike the memory of a tracked frame.
-                self.resize_masks(result.low_res.to(state.device), self.image_size),
+                mask,
                 result.object_score,
-                binarize=self.binarize_mask_from_pts_for_mem_enc,
+                binarize=binarize,
                 activations=activations,
             )
         result.memory = self._storable(state, frame, obj_id, memory)

@@ -120,6 +120,25 @@ class Recorder(dict[str, Tensor]):
         self._keep(name, memory)
         return memory
 
+    def remember_signs(self, mask: Tensor) -> Tensor:
+        """Record a mask of which a memory keeps the signs only, and return the mask to keep.
+
+        Where one model finds a logit of 1e-6, another that computes the same may find -1e-6. To the
+        memory that is the difference of inside and outside. So wherever rounding may have turned a
+        sign, both sides continue with the agreed logit. A difference that is more than rounding
+        shows in this activation, which is recorded as the model computed it.
+
+        Args:
+            mask: Logits, 1 x 1 x S x S.
+
+        Returns:
+            The mask to keep instead: the same shape and type.
+        """
+        name = self._unused(f"{self._prefix}memory_encoder.mask")
+        self._keep(name, mask)
+        agreed = self._agreed.get(name)
+        return mask if agreed is None else with_signs(mask, agreed.to(mask))
+
     # The ground truth writes its activations with dict.update.
     def update(  # type: ignore[override]
         self, activations: Mapping[str, Tensor] | Iterable[tuple[str, Tensor]]
@@ -165,6 +184,24 @@ def settled(own: Tensor, agreed: Tensor) -> Tensor:
         return own
     apart = (_rank_of_bits(own) - _rank_of_bits(agreed)).abs()
     return torch.where(apart <= 1, agreed, own)
+
+
+def with_signs(own: Tensor, agreed: Tensor) -> Tensor:
+    """A mask with the agreed logit wherever the two differ in sign, but hardly otherwise.
+
+    Args:
+        own: Logits of a mask.
+        agreed: Those of the other run.
+
+    Returns:
+        ``own``, but ``agreed`` where one of the two is above 0 and the two are nearer than the
+        largest logit is to the next in bfloat16; ``own`` for unequal shapes.
+    """
+    if own.shape != agreed.shape:
+        return own
+    step = torch.finfo(torch.bfloat16).eps * agreed.abs().amax()
+    turned = ((own > 0) != (agreed > 0)) & ((own - agreed).abs() <= step)
+    return torch.where(turned, agreed, own)
 
 
 def _rank_of_bits(values: Tensor) -> Tensor:

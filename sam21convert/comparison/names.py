@@ -20,6 +20,7 @@ ORDER = (
     "decoder.iou",
     "decoder.object_score",
     "pointer",
+    "memory_encoder.mask",
     "memory_encoder.output",
     "memory",
     "iou",

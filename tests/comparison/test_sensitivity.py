@@ -66,6 +66,9 @@ class Seen:
     def activation(self, place: str, name: str, tensor: Tensor) -> None:
         self.result(name, tensor)
 
+    def mask(self, place: str, mask: Tensor) -> Tensor:
+        return mask
+
     def memory(self, place: str, memory: Tensor) -> Tensor:
         assert torch.equal(memory, self.predictor.unrounded.to(torch.bfloat16))
         self.result("memory", self.predictor.unrounded)

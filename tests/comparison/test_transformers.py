@@ -70,7 +70,8 @@ class TestActivations:
         source = checkpoints(DEBUG)
         truth = asked(loaded(Truth, source), scenario)
         theirs = asked(loaded(Transformers, source), scenario, agreed=truth)
-        more = {name for name in theirs if kind(name) in ("memory_encoder.output", "memory")}
+        kinds = ("memory_encoder.mask", "memory_encoder.output", "memory")
+        more = {name for name in theirs if kind(name) in kinds}
         assert set(truth) <= set(theirs) <= set(truth) | more
         assert not in_parity(source, truth, theirs)
 

@@ -71,6 +71,10 @@ class Notes:
         elif name in NAMES:
             self.note(f"{place}.{name}", value)
 
+    def mask(self, place: str, mask: Any) -> Any:
+        self.note(f"{place}.memory_encoder.mask", mask)
+        return mask
+
     def memory(self, place: str, memory: Any) -> Any:
         times = _times(place, self.memories)
         self.memories[f"{place}#{times}"] = memory

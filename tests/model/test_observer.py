@@ -30,16 +30,25 @@ OF_MEMORIES = [f"memory_attention.{name}" for name in ("memory", "position", "ou
 
 
 class Listener:
-    """Notes what it is told; ``replace`` says what is stored as a memory."""
+    """Notes what it is told; ``replace`` says what is stored as a memory, ``turn`` from what."""
 
-    def __init__(self, replace: Callable[[Tensor], Tensor] = lambda memory: memory) -> None:
-        self.replace = replace
+    def __init__(
+        self,
+        replace: Callable[[Tensor], Tensor] = lambda memory: memory,
+        turn: Callable[[Tensor], Tensor] = lambda mask: mask,
+    ) -> None:
+        self.replace, self.turn = replace, turn
         self.told: list[tuple[str, str]] = []
         self.memories: dict[str, Tensor] = {}
+        self.masks: dict[str, Tensor] = {}
 
     def activation(self, place: str, name: str, tensor: Tensor) -> None:
         assert isinstance(tensor, Tensor)
         self.told.append((place, name))
+
+    def mask(self, place: str, mask: Tensor) -> Tensor:
+        self.masks[place] = mask
+        return self.turn(mask)
 
     def memory(self, place: str, memory: Tensor) -> Tensor:
         assert memory.dtype == torch.bfloat16
@@ -107,3 +116,34 @@ def test_what_the_observer_returns_is_stored(predictor: SAM2VideoPredictor) -> N
         assert not outcome.memory.any()
     assert torch.equal(usual[0], changed[0])
     assert not torch.equal(usual[1:], changed[1:])
+
+
+def test_masks_are_told_where_only_their_signs_are_remembered(
+    predictor: SAM2VideoPredictor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    predictor.observer = listener = Listener()
+    follow(predictor)
+    assert not listener.masks
+    monkeypatch.setattr(predictor, "binarize_mask_from_pts_for_mem_enc", True)
+    predictor.observer = listener = Listener()
+    follow(predictor)
+    assert [*listener.masks] == ["frame0.object7"]  # the others have no prompt
+    assert listener.masks["frame0.object7"].shape == (1, 1, *[predictor.image_size] * 2)
+
+
+@pytest.mark.parametrize(
+    ("turn", "same"), [(lambda mask: mask * 2, True), (lambda mask: -mask, False)]
+)
+def test_the_memory_is_made_of_the_mask_that_the_observer_returns(
+    predictor: SAM2VideoPredictor,
+    monkeypatch: pytest.MonkeyPatch,
+    turn: Callable[[Tensor], Tensor],
+    same: bool,
+) -> None:
+    monkeypatch.setattr(predictor, "binarize_mask_from_pts_for_mem_enc", True)
+    predictor.observer = usual = Listener()
+    follow(predictor)
+    predictor.observer = turned = Listener(turn=turn)
+    follow(predictor)
+    first = "frame0.object7"
+    assert torch.equal(usual.memories[first], turned.memories[first]) == same

@@ -206,6 +206,13 @@ class _Observer:
         with self._recorder.within(place):
             self._recorder.add(name, torch.from_numpy(array))
 
+    def mask(self, place: str, array: NDArray[np.float32]) -> NDArray[np.float32]:
+        with self._recorder.within(place):
+            found: NDArray[np.float32] = self._recorder.remember_signs(
+                torch.from_numpy(array)
+            ).numpy()
+        return found
+
     def memory(self, place: str, array: NDArray[np.float32]) -> NDArray[np.float32]:
         with self._recorder.within(place):
             kept = self._recorder.remember(torch.from_numpy(array).bfloat16())

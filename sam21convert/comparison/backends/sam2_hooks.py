@@ -81,7 +81,13 @@ def _memories(hooks: Hooks, recorder: Recorder) -> None:
     def remembered(_: Any, found: dict[str, Any]) -> None:
         recorder.add("memory_encoder.output", found["vision_features"])
 
+    def cut(encode: Any, **given: Any) -> Any:
+        if given["is_mask_from_pts"] and hooks.model.binarize_mask_from_pts_for_mem_enc:
+            given["pred_masks_high_res"] = recorder.remember_signs(given["pred_masks_high_res"])
+        return encode(**given)
+
     hooks.after("memory_attention", attended)
+    hooks.around("_encode_new_memory", cut)
     hooks.after("memory_encoder", remembered)
 
 

@@ -136,7 +136,16 @@ def _memories(hooks: Hooks, recorder: Recorder) -> None:
             with recorder.within(place):
                 recorder.add("memory_encoder.output", memory[None])  # 1, K, H, W
 
+    def cut(masks: Tensor) -> Tensor:
+        found = []
+        for place, mask in zip(places, masks, strict=True):
+            with recorder.within(place):
+                found.append(recorder.remember_signs(mask[None]))  # 1, 1, S, S
+        return torch.cat(found)
+
     def kept(encode: Any, **given: Any) -> Any:
+        if given["is_mask_from_pts"]:
+            given["pred_masks_high_res"] = cut(given["pred_masks_high_res"])
         memories, position = encode(**given)  # H*W, objects, K
         side = round(len(memories) ** 0.5)
         for number, place in enumerate(places):

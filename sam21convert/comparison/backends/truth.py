@@ -245,6 +245,10 @@ class _Observer:
         with self._recorder.within(place):
             self._recorder.add(name, tensor)
 
+    def mask(self, place: str, mask: Tensor) -> Tensor:
+        with self._recorder.within(place):
+            return self._recorder.remember_signs(mask)
+
     def memory(self, place: str, memory: Tensor) -> Tensor:
         with self._recorder.within(place):
             return self._recorder.remember(memory)

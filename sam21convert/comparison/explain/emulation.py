@@ -20,7 +20,7 @@ from torch import Tensor
 from ... import packages
 from ...model.inference_state import Session, TrackResult
 from ...model.prompt_encoder import PADDING
-from ...model.sam2 import ImageFeatures, Segmentation
+from ...model.sam2 import ImageFeatures, Segmentation, given_logits
 from ...model.video_frames import MEAN, STD
 from ...prediction.backends.replaced import replaced
 from ...prediction.draw import Pixels
@@ -154,8 +154,8 @@ def mask_memory(truth: Truth) -> Emulation:
         if prompt is None:
             remember(state, frame, obj_id, seen)
             return
-        # 0 and 1 are enough: of a prompted mask only the sign goes into the memory.
-        with replaced(model, resize_masks=lambda *_: prompt):
+        logits = given_logits(prompt)
+        with replaced(model, resize_masks=lambda *_: logits):
             remember(state, frame, obj_id, seen)
 
     return replaced(model, remember_prompt=remembered)

@@ -39,6 +39,17 @@ class Observer(Protocol):
             array: The activation.
         """
 
+    def mask(self, place: str, mask: Floats) -> Floats:
+        """Called with every mask whose signs become a memory, before they do.
+
+        Args:
+            place: Frame and object that the mask belongs to.
+            mask: Logits, ``1 x 1 x S x S``.
+
+        Returns:
+            The mask to make the memory from: normally ``mask``.
+        """
+
     def memory(self, place: str, memory: Floats) -> Floats:
         """Called with every memory before it is stored.
 
@@ -164,9 +175,11 @@ class Tracker:
             return
         # From the stored mask, holes filled, unlike the memory of a tracked frame.
         masks, binarize = result.low_res, self.options.binarize_mask_from_pts_for_mem_enc
+        place = _place(frame, obj_id)
         if binarize:  # at full size, where it has to be cut
             masks = resize(masks, self.model.image_size, self.model.image_size)
-        place = _place(frame, obj_id)
+            if self.observer is not None:
+                masks = self.observer.mask(place, masks)
         result.memory = self._memory(
             state, frame, place, masks, result.object_score, binarize=binarize
         )
