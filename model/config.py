@@ -331,6 +331,22 @@ class ModelConfig:
         """Side of the image embedding, in tokens (64 for a 1024-pixel input)."""
         return self.image_size // BACKBONE_STRIDE
 
+    def wants_candidates(self, points: int, *, first: bool) -> bool:
+        """Tell whether three candidate masks are considered on a frame of a video.
+
+        Args:
+            points: Number of points there; a box counts as two.
+            first: Whether the frame is prompted at the start, and not tracked or corrected.
+
+        Returns:
+            Whether they are, rather than a single mask.
+        """
+        return (
+            self.multimask_output_in_sam
+            and (first or self.multimask_output_for_tracking)
+            and self.multimask_min_pt_num <= points <= self.multimask_max_pt_num
+        )
+
 
 @dataclass(frozen=True)
 class TrackingOptions:

@@ -72,7 +72,7 @@ class MemoryBank(Generic[Memory]):
         return found
 
     def pointers(
-        self, max_pointers: int, num_frames: int, max_prompted: int = -1
+        self, max_pointers: int, num_frames: int, max_prompted: int = -1, *, future: bool = False
     ) -> list[tuple[int, Memory]]:
         """Choose the memories whose object pointers are attended to.
 
@@ -83,15 +83,17 @@ class MemoryBank(Generic[Memory]):
             max_pointers: The config's ``max_obj_ptrs_in_encoder``.
             num_frames: Number of frames of the video.
             max_prompted: Number of prompted frames at most; -1 for all.
+            future: Whether those of prompted frames that are still to come count as well, as they
+                do in training; their distances are negative.
 
         Returns:
-            Pairs of a distance in frames, never negative, and a memory.
+            Pairs of a distance in frames and a memory.
         """
         near, far = self.nearest_prompted(max_prompted)
         found = [
             (self._distance(number), memory)
             for number, memory in near.items()
-            if self._distance(number) >= 0
+            if future or self._distance(number) >= 0
         ]
         for distance in range(1, min(max_pointers, num_frames)):
             number = self._at(distance)

@@ -53,12 +53,16 @@ class Segmentation(NamedTuple):
         high_res: The same at the size of the input, ``B x 1 x S x S``.
         pointer: Object pointer, ``B x C``, to which later frames attend.
         object_score: ``B x 1``, a logit: above 0 the object is in the picture.
+        candidates: What the mask was picked from, at the size of the input, ``B x M x S x S``.
+        iou: ``B x M``, the IoU that the model expects each candidate to have with the true mask.
     """
 
     low_res: Tensor
     high_res: Tensor
     pointer: Tensor
     object_score: Tensor
+    candidates: Tensor
+    iou: Tensor
 
 
 class SAM2(nn.Module):
@@ -305,15 +309,17 @@ class SAM2(nn.Module):
         low_res = torch.where(present[..., None, None], masks.logits, NO_OBJECT).float()
         # All candidates are resized before one is picked, as in the official code: a channel that
         # is resized by itself is rounded differently.
-        high_res = self.resize_masks(low_res, self.image_size)
+        candidates = self.resize_masks(low_res, self.image_size)
         pointer = self._pointer(self.obj_ptr_proj(masks.tokens[row, best]), present)
         if activations is not None:
             activations["pointer"] = pointer
         return Segmentation(
             low_res[row, best][:, None],  # B, 1, S/4, S/4
-            high_res[row, best][:, None],  # B, 1, S, S
+            candidates[row, best][:, None],  # B, 1, S, S
             pointer,
             masks.object_score,
+            candidates,
+            masks.iou,
         )
 
     def use_mask_as_output(
@@ -350,7 +356,7 @@ class SAM2(nn.Module):
         if activations is not None:
             activations["pointer"] = pointer
         score = _GIVEN_SCALE * present.to(pointer.dtype) + _GIVEN_BIAS
-        return Segmentation(low_res, high_res, pointer, score)
+        return Segmentation(low_res, high_res, pointer, score, high_res, torch.ones_like(score))
 
     def encode_memory(
         self,

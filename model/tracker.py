@@ -102,7 +102,7 @@ class Tracker(SAM2):
                     points,
                     labels,
                     self.previous_mask(state, previous),
-                    self._wants_candidates(labels.shape[1], first=first),
+                    self.config.wants_candidates(labels.shape[1], first=first),
                     activations,
                 )
         tracked.pending.of(prompted=prompted)[frame] = self._result(state, result)
@@ -123,7 +123,7 @@ class Tracker(SAM2):
         tracked = state.object(obj_id)
         with self._observed(_place(frame, obj_id)) as activations:
             features = self._conditioned(state, frame, tracked, reverse, activations)
-            candidates = self._wants_candidates(0, first=False)
+            candidates = self.config.wants_candidates(0, first=False)
             result = self.predict_single_mask(
                 features, multimask_output=candidates, activations=activations
             )
@@ -255,15 +255,6 @@ class Tracker(SAM2):
             [(distance, past.pointer) for distance, past in pointers],
             min(state.num_frames, most) - 1,
             activations,
-        )
-
-    def _wants_candidates(self, points: int, *, first: bool) -> bool:
-        """Whether three candidate masks are considered for this number of points."""
-        config = self.config
-        return (
-            config.multimask_output_in_sam
-            and (first or config.multimask_output_for_tracking)
-            and config.multimask_min_pt_num <= points <= config.multimask_max_pt_num
         )
 
     def _result(

@@ -112,6 +112,15 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Pat
     return checkpoint
 
 
+@pytest.fixture(scope="session")
+def official_training(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Let the official training code be imported, or skip the test."""
+    from .support.training import install_official
+
+    base = tmp_path_factory.getbasetemp()
+    install_official((base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "training")
+
+
 @pytest.fixture
 def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     """Read in pieces so small that most tensors take several, in threads, as large ones do."""

@@ -29,7 +29,7 @@ FLOORS = (
     {"commands"},
     {"workflows"},
     {"comparison", "evaluation", "web"},
-    {"conversion", "prediction"},
+    {"conversion", "prediction", "training"},
     {"checkpoint"},
     {"hub", "export"},
     {"config", "dialects"},

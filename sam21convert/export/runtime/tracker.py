@@ -133,7 +133,7 @@ class Tracker:
                 back = tracked.reversed_on[frame]
                 features = self._conditioned(state, frame, tracked, back, place)
             mask = None if previous is None else clamped(previous.low_res)
-            multimask = self._wants_candidates(labels.shape[1], first=first)
+            multimask = self.model.config.wants_candidates(labels.shape[1], first=first)
             found = self._segmented(features, Prompts(points, labels, None, mask), multimask, place)
         self._observe(place, "pointer", found.pointer)
         tracked.pending.of(prompted=prompted)[frame] = self._result(found)
@@ -153,7 +153,7 @@ class Tracker:
         """
         tracked, place = state.object(obj_id), _place(frame, obj_id)
         features = self._conditioned(state, frame, tracked, reverse, place)
-        multimask = self._wants_candidates(0, first=False)
+        multimask = self.model.config.wants_candidates(0, first=False)
         found = self._segmented(features, self._nothing(), multimask, place)
         self._observe(place, "pointer", found.pointer)
         result = self._result(found)
@@ -288,15 +288,6 @@ class Tracker:
         )
         self._observe(place, "memory_attention.output", conditioned)
         return features._replace(embedding=conditioned)
-
-    def _wants_candidates(self, points: int, *, first: bool) -> bool:
-        """Whether three candidate masks are considered for this number of points."""
-        config = self.model.config
-        return (
-            config.multimask_output_in_sam
-            and (first or config.multimask_output_for_tracking)
-            and config.multimask_min_pt_num <= points <= config.multimask_max_pt_num
-        )
 
     def _result(self, found: _Segmentation) -> TrackResult:
         area = self.options.fill_hole_area

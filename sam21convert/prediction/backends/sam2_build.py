@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from dataclasses import fields, replace
 from typing import Any
 
@@ -85,6 +86,23 @@ def build_predictor(config: ModelConfig, **options: Any) -> Any:
     return predictor(**_arguments(config), **options).eval()
 
 
+def build_training(
+    model: Callable[..., Any], config: ModelConfig, *, drop_path: float = 0.0, **options: Any
+) -> Any:
+    """The official model for training, in training mode, built from the package's classes.
+
+    Args:
+        model: The official ``SAM2Train``, which the authors' repository has and their package not.
+        config: The config.
+        drop_path: The rate of the last block of the trunk.
+        **options: Further arguments of the official ``SAM2Train``.
+
+    Returns:
+        The official model, with random weights.
+    """
+    return model(**_arguments(config, drop_path), **options).train()
+
+
 def image_predictor(model: Any, **options: Any) -> Any:
     """The official image predictor around a model of any image size.
 
@@ -104,13 +122,13 @@ def image_predictor(model: Any, **options: Any) -> Any:
     return predictor
 
 
-def _arguments(config: ModelConfig) -> dict[str, Any]:
+def _arguments(config: ModelConfig, drop_path: float = 0.0) -> dict[str, Any]:
     width, memory = config.hidden_dim, config.memory_encoder
     parts = "sam2.modeling.memory_encoder"
     downsampler = member(parts, "MaskDownSampler")(width, kernel_size=3, stride=2, padding=1)
     fuser = member(parts, "Fuser")(member(parts, "CXBlock")(width), num_layers=memory.fuser_layers)
     return dict(
-        image_encoder=_image_encoder(config),
+        image_encoder=_image_encoder(config, drop_path),
         memory_attention=_memory_attention(config),
         memory_encoder=member(parts, "MemoryEncoder")(
             out_dim=memory.out_dim,
@@ -160,13 +178,14 @@ def _position(channels: int) -> Any:
     return member("sam2.modeling.position_encoding", "PositionEmbeddingSine")(channels)
 
 
-def _image_encoder(config: ModelConfig) -> Any:
+def _image_encoder(config: ModelConfig, drop_path: float) -> Any:
     trunk, parts = config.trunk, "sam2.modeling.backbones.image_encoder"
     return member(parts, "ImageEncoder")(
         scalp=1,
         trunk=member("sam2.modeling.backbones.hieradet", "Hiera")(
             embed_dim=trunk.embed_dim,
             num_heads=trunk.num_heads,
+            drop_path_rate=drop_path,
             stages=trunk.stages,
             global_att_blocks=trunk.global_att_blocks,
             window_spec=trunk.window_spec,

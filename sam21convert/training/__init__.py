@@ -1,0 +1,1 @@
+"""One step of the official training: simulated prompts, losses, optimiser. Nothing about files."""

@@ -1,0 +1,128 @@
+"""The same prompts, answers and losses as in the official training code, to the last bit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from sam21convert.config.registry import shipped_config
+from sam21convert.model import SAM2
+from sam21convert.training.batch import Batch
+from sam21convert.training.follow import Step, follow
+from sam21convert.training.losses import Losses, LossSettings, losses
+from sam21convert.training.prompts import PromptSettings, RecordedPrompts, SimulatedPrompts
+
+from ..support.official import DEBUG
+from ..support.training import (
+    OfficialBatch,
+    made_batch,
+    official_losses,
+    official_model,
+    same_model,
+    without_dropout,
+)
+
+pytestmark = pytest.mark.usefixtures("official_training")
+
+
+@dataclass(frozen=True)
+class Case:
+    """A batch, and how its objects are prompted."""
+
+    frames: int
+    clips: int
+    objects: int
+    prompts: PromptSettings
+    seed: int = 0
+
+    def batch(self, size: int) -> Batch:
+        return made_batch(size, self.frames, self.clips, self.objects, self.seed)
+
+
+MASKS = PromptSettings(points=0)
+POINTS = PromptSettings(points=1, box=0)
+BOXES = PromptSettings(points=1, box=1)
+CASES = {
+    "image, points": Case(1, 1, 2, POINTS),
+    "images, boxes": Case(1, 2, 3, BOXES),
+    "video, masks": Case(4, 1, 2, MASKS),
+    "video, points": Case(4, 1, 1, replace(POINTS, corrections=2)),
+    "videos, boxes": Case(4, 2, 3, replace(BOXES, corrections=2)),
+    "videos, as published": Case(4, 2, 3, PromptSettings()),
+}
+
+
+@dataclass
+class Side:
+    """What one of the two sides computed."""
+
+    answers: list[list[Step]]
+    losses: list[Tensor]
+
+
+@pytest.fixture(autouse=True)
+def _gradients() -> Iterator[None]:
+    with torch.enable_grad():
+        yield
+
+
+def official(model: object, case: Case, batch: Batch) -> Side:
+    assert callable(model)
+    torch.manual_seed(case.seed)
+    outputs = model(OfficialBatch(batch))
+    kinds = ("multimasks_high_res", "ious")
+    answers = [
+        [
+            Step(*one)
+            for one in zip(
+                *(frame[f"multistep_pred_{kind}"] for kind in kinds),
+                frame["multistep_object_score_logits"],
+                strict=True,
+            )
+        ]
+        for frame in outputs
+    ]
+    return Side(answers, official_losses(outputs, batch.masks, LossSettings()))
+
+
+def ours(model: SAM2, case: Case, batch: Batch) -> Side:
+    torch.manual_seed(case.seed)
+    answers = follow(model, batch, SimulatedPrompts(case.prompts))
+    return Side(answers, [*losses(answers, batch.masks)])
+
+
+def differing(mine: Side, theirs: Side) -> list[str]:
+    """What is not the same: answers by frame and step, losses by name."""
+    found = [
+        f"{name} {number}.{step}"
+        for number, both in enumerate(zip(mine.answers, theirs.answers, strict=True))
+        for step, answers in enumerate(zip(*both, strict=True))
+        for name, *pair in zip(Step._fields, *answers, strict=True)
+        if not torch.equal(*pair)
+    ]
+    losses = zip(Losses._fields, mine.losses, theirs.losses, strict=True)
+    return found + [name for name, *pair in losses if not torch.equal(*pair)]
+
+
+@pytest.mark.parametrize("name", DEBUG)
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_answers_and_losses_are_those_of_the_official_code(name: str, case: Case) -> None:
+    config = shipped_config(name)
+    theirs = without_dropout(official_model(config, case.prompts, seed=1))
+    mine, batch = same_model(theirs, config), case.batch(config.image_size)
+    assert differing(ours(mine, case, batch), official(theirs, case, batch)) == []
+
+
+def test_prompts_as_data_give_the_same() -> None:
+    config, case = shipped_config(DEBUG[0]), CASES["videos, boxes"]
+    model = same_model(official_model(config, case.prompts, seed=1), config)
+    batch = case.batch(config.image_size)
+    recorded = RecordedPrompts(SimulatedPrompts(case.prompts))
+    first = follow(model, batch, recorded)
+    again = follow(model, batch, recorded.fixed())
+    sides = [Side(answers, [*losses(answers, batch.masks)]) for answers in (first, again)]
+    assert differing(*sides) == []
