@@ -54,10 +54,9 @@ def install_official(home: Path) -> None:
     if failed.exists():
         pytest.skip(f"pip cannot install {' and '.join(DISTRIBUTIONS)}: {failed.read_text()}")
     sys.path.append(str(site))
-    _stand_in(
-        "tensordict", tensorclass=lambda kind: kind
-    )  # types the official batches, that is all
-    _stand_in("training.trainer", CORE_LOSS_KEY="core_loss")  # imports TensorBoard and much else
+    # The one types the official batches, the other would import TensorBoard and much else.
+    _stand_in("tensordict", tensorclass=lambda kind: kind)
+    _stand_in("training.trainer", CORE_LOSS_KEY="core_loss")
 
 
 def _stand_in(name: str, **members: Any) -> None:
@@ -96,6 +95,9 @@ def official_model(config: ModelConfig, prompts: PromptSettings, seed: int, **op
         **options,
     )
     randomise(model, seed)
+    with torch.no_grad():
+        # Else a random model sees no objects, and all its masks are the same.
+        model.sam_mask_decoder.pred_obj_score_head.layers[2].bias += 3
     return model
 
 

@@ -126,3 +126,41 @@ def test_prompts_as_data_give_the_same() -> None:
     again = follow(model, batch, recorded.fixed())
     sides = [Side(answers, [*losses(answers, batch.masks)]) for answers in (first, again)]
     assert differing(*sides) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "seen"),
+    [
+        ({"focal": 21.0}, {"total"}),
+        ({"alpha": 0.3}, {"total", "focal"}),
+        ({"gamma": 1.0}, {"total", "focal"}),
+        ({"dice": 1.5}, {"total"}),
+    ],
+)
+def test_another_loss_is_seen(change: dict[str, float], seen: set[str]) -> None:
+    config, case = shipped_config(DEBUG[0]), CASES["video, masks"]
+    theirs = without_dropout(official_model(config, case.prompts, seed=1))
+    mine, batch = same_model(theirs, config), case.batch(config.image_size)
+    side = ours(mine, case, batch)
+    side.losses = [*losses(side.answers, batch.masks, LossSettings(**change))]
+    assert {*differing(side, official(theirs, case, batch))} == seen
+
+
+@pytest.mark.parametrize("part", ["memory_encoder.out_proj.bias", "maskmem_tpos_enc"])
+def test_another_weight_is_seen(part: str) -> None:
+    config, case = shipped_config(DEBUG[0]), CASES["video, masks"]
+    theirs = without_dropout(official_model(config, case.prompts, seed=1))
+    mine, batch = same_model(theirs, config), case.batch(config.image_size)
+    with torch.no_grad():
+        mine.get_parameter(part).view(-1)[-1] += 0.5
+    found = differing(ours(mine, case, batch), official(theirs, case, batch))
+    assert "total" in found
+    assert "masks 1.0" in found
+
+
+def test_losses_are_divided_by_what_is_asked() -> None:
+    config, case = shipped_config(DEBUG[0]), CASES["image, points"]
+    model, batch = SAM2(config), case.batch(config.image_size)
+    answers = follow(model, batch, SimulatedPrompts(case.prompts))
+    halved = losses(answers, batch.masks, objects=2 * len(batch.clip))
+    torch.testing.assert_close([2 * one for one in halved], [*losses(answers, batch.masks)])
