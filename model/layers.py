@@ -79,9 +79,10 @@ class LayerNorm2d(nn.Module):
         Returns:
             The same shape.
         """
-        centred = x - x.mean(1, keepdim=True)
-        variance = centred.pow(2).mean(1, keepdim=True)  # B, 1, H, W
-        unit = centred / torch.sqrt(variance + self.eps)
+        mean = x.mean(1, keepdim=True)  # B, 1, H, W
+        # The difference is taken twice as in the official code: gradients are summed along the way.
+        variance = (x - mean).pow(2).mean(1, keepdim=True)
+        unit = (x - mean) / torch.sqrt(variance + self.eps)
         return self.weight[:, None, None] * unit + self.bias[:, None, None]
 
 

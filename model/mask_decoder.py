@@ -100,16 +100,16 @@ class TwoWayBlock(nn.Module):
             tokens = tokens + self.self_attn(placed, placed, tokens)
         tokens = self.norm1(tokens)
 
-        placed_image = image + image_position
         placed = tokens + token_position
-        tokens = tokens + self.cross_attn_token_to_image(placed, placed_image, image)
+        tokens = tokens + self.cross_attn_token_to_image(placed, image + image_position, image)
         tokens = self.norm2(tokens)
 
         tokens = tokens + self.mlp(tokens)
         tokens = self.norm3(tokens)
 
         placed = tokens + token_position
-        image = image + self.cross_attn_image_to_token(placed_image, placed, tokens)
+        # Added once more as in the official code: gradients are summed along the way.
+        image = image + self.cross_attn_image_to_token(image + image_position, placed, tokens)
         return tokens, self.norm4(image)
 
 

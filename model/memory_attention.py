@@ -73,14 +73,14 @@ class MemoryAttentionLayer(nn.Module):
         self.norm3 = nn.LayerNorm(width)
 
     def forward(
-        self, x: Tensor, keys: Tensor, memory: Tensor, turns: Tensor, memory_turns: Tensor
+        self, x: Tensor, memory: Tensor, position: Tensor, turns: Tensor, memory_turns: Tensor
     ) -> Tensor:
         """Apply the layer.
 
         Args:
             x: The frame, ``B x N x C``.
-            keys: The memories with their positions added, ``B x M x K``.
-            memory: The memories alone, ``B x M x K``.
+            memory: The memories, ``B x M x K``.
+            position: Their positions, ``B x M x K``.
             turns: Rotations of the places of the frame, ``N x C/2``, complex.
             memory_turns: Rotations of the first places of the memories; see
                 :meth:`RotaryAttention.forward`.
@@ -90,6 +90,7 @@ class MemoryAttentionLayer(nn.Module):
         """
         normed = self.norm1(x)
         x = x + self.self_attn(normed, normed, normed, turns, turns)
+        keys = memory + position
         x = x + self.cross_attn_image(self.norm2(x), keys, memory, turns, memory_turns)
         refined: Tensor = self.linear2(F.relu(self.linear1(self.norm3(x))))
         return x + refined
@@ -135,8 +136,7 @@ class MemoryAttention(nn.Module):
         turns = rotary_grid(c // _HEADS, h, w, self.rope_theta, frame.device)  # H*W, C/2
         grids = (memory.shape[1] - pointers) // (h * w)
         memory_turns = turns.repeat(grids, 1)  # grids*H*W, C/2
-        keys = memory + position
         for layer in self.layers:
-            x = layer(x, keys, memory, turns, memory_turns)
+            x = layer(x, memory, position, turns, memory_turns)
         normed: Tensor = self.norm(x)
         return normed.transpose(1, 2).reshape(-1, c, h, w)  # B, C, H, W

@@ -238,17 +238,19 @@ class SAM2(nn.Module):
         b, c, h, w = embedding.shape
         width = self.config.memory_encoder.out_dim
         place = sine_grid(width, h, w, self.device).to(self.dtype)
-        place = place.flatten(2).transpose(1, 2)  # 1, H*W, K
-        memory = [features.to(place).flatten(2).transpose(1, 2) for _, features in spatial]
-        position = [(place + self.maskmem_tpos_enc[row]).expand(b, -1, -1) for row, _ in spatial]
+        place = place.flatten(2).permute(2, 0, 1).expand(-1, b, -1)  # H*W, B, K
+        # Tokens come first here, as in the official code: gradients are summed in that order.
+        memory = [features.to(place).flatten(2).permute(2, 0, 1) for _, features in spatial]
+        position = [place + self.maskmem_tpos_enc[row] for row, _ in spatial]
         tokens = len(pointers) * (c // width)
         if pointers:
             # A pointer is wider than a token of a memory, so it is cut into several tokens.
-            cut = torch.stack([pointer for _, pointer in pointers], dim=1)  # B, P, C
-            memory.append(cut.reshape(b, tokens, width).to(place))  # B, P*C/K, K
+            cut = torch.stack([pointer for _, pointer in pointers]).unflatten(2, (-1, width))
+            memory.append(cut.transpose(1, 2).flatten(0, 1).to(place))  # P*C/K, B, K
             ages = self._ages([distance for distance, _ in pointers], longest)  # P, K
-            position.append(ages.repeat_interleave(c // width, dim=0).expand(b, -1, -1))
-        together, places = torch.cat(memory, dim=1), torch.cat(position, dim=1)  # B, M, K
+            ages = ages[:, None].expand(-1, b, -1)  # P, B, K
+            position.append(ages.repeat_interleave(c // width, dim=0))  # P*C/K, B, K
+        together, places = (torch.cat(each).transpose(0, 1) for each in (memory, position))
         conditioned = self.memory_attention(embedding, together, places, tokens)
         if activations is not None:
             activations["memory_attention.memory"] = together
@@ -393,7 +395,8 @@ class SAM2(nn.Module):
             activations["memory_encoder.output"] = memory
         if config.generation == "2.1":
             absent = (object_score <= 0).to(memory.dtype)[..., None, None]  # B, 1, 1, 1
-            memory = memory + absent * self.no_obj_embed_spatial[..., None, None]
+            mark = self.no_obj_embed_spatial[..., None, None]  # 1, K, 1, 1
+            memory = memory + absent * mark.expand_as(memory)
         return memory
 
     def _pointer(self, pointer: Tensor, present: Tensor) -> Tensor:

@@ -69,8 +69,18 @@ def follow(model: SAM2, batch: Batch, prompter: Prompter) -> list[list[Step]]:
 
 def _of_objects(features: ImageFeatures, images: Tensor) -> ImageFeatures:
     """The features of the frame that each object is on, from those of all frames."""
-    fine, middle = features.high_res
-    return ImageFeatures(features.embedding[images], (fine[images], middle[images]))
+    fine, middle = (_pick(level, images) for level in features.high_res)
+    return ImageFeatures(_pick(features.embedding, images), (fine, middle))
+
+
+def _pick(features: Tensor, images: Tensor) -> Tensor:
+    """``B x C x H x W`` for each of the images.
+
+    Places come first while they are picked, as in the official code: so the gradient has its places
+    in the same order in memory, and is summed in that order.
+    """
+    places = features.flatten(2).permute(2, 0, 1)  # H*W, all, C
+    return places[:, images].permute(1, 2, 0).unflatten(2, features.shape[2:])
 
 
 def _segment(
