@@ -245,15 +245,16 @@ class SAM2(nn.Module):
         tokens = len(pointers) * (c // width)
         if pointers:
             # A pointer is wider than a token of a memory, so it is cut into several tokens.
-            cut = torch.stack([pointer for _, pointer in pointers]).unflatten(2, (-1, width))
-            memory.append(cut.transpose(1, 2).flatten(0, 1).to(place))  # P*C/K, B, K
+            together = torch.stack([pointer for _, pointer in pointers])  # P, B, C
+            cut = together.reshape(len(pointers), b, -1, width).transpose(1, 2)  # P, C/K, B, K
+            memory.append(cut.flatten(0, 1).to(place))  # P*C/K, B, K
             ages = self._ages([distance for distance, _ in pointers], longest)  # P, K
             ages = ages[:, None].expand(-1, b, -1)  # P, B, K
             position.append(ages.repeat_interleave(c // width, dim=0))  # P*C/K, B, K
-        together, places = (torch.cat(each).transpose(0, 1) for each in (memory, position))
-        conditioned = self.memory_attention(embedding, together, places, tokens)
+        memories, places = (torch.cat(each).transpose(0, 1) for each in (memory, position))
+        conditioned = self.memory_attention(embedding, memories, places, tokens)
         if activations is not None:
-            activations["memory_attention.memory"] = together
+            activations["memory_attention.memory"] = memories
             activations["memory_attention.position"] = places
             activations["memory_attention.output"] = conditioned
         return frame._replace(embedding=conditioned)

@@ -47,6 +47,7 @@ def _declare_torchvision_ops() -> None:
 # What the tests compare with or draw with. A module that imports one that is not installed is
 # skipped; one that is there and cannot be imported, or has changed, is an error.
 PEERS = {"markdown_it", "matplotlib", "peft", "sam2", "timm", "torchvision", "transformers"}
+PEERS |= {"training", "fvcore", "tensorboard", "tensordict"}  # of sam2, and what that imports
 
 
 class _Module(pytest.Module):
@@ -110,15 +111,6 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Pat
         return path
 
     return checkpoint
-
-
-@pytest.fixture(scope="session")
-def official_training(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Let the official training code be imported, or skip the test."""
-    from .support.training import install_official
-
-    base = tmp_path_factory.getbasetemp()
-    install_official((base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "training")
 
 
 @pytest.fixture

@@ -79,8 +79,9 @@ def _pick(features: Tensor, images: Tensor) -> Tensor:
     Places come first while they are picked, as in the official code: so the gradient has its places
     in the same order in memory, and is summed in that order.
     """
+    _, c, h, w = features.shape
     places = features.flatten(2).permute(2, 0, 1)  # H*W, all, C
-    return places[:, images].permute(1, 2, 0).unflatten(2, features.shape[2:])
+    return places[:, images].permute(1, 2, 0).reshape(-1, c, h, w)
 
 
 def _segment(

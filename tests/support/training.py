@@ -1,22 +1,16 @@
 """The official training code, to compare with, and clips for both sides.
 
-It is part of the authors' repository and not of their package. A package of others carries it
-unchanged; of that, only ``training`` is used, on top of the ``sam2`` that is installed.
+The package sam2 installs it as ``training``, but not what that imports besides.
 """
 
 from __future__ import annotations
 
-import fcntl
-import shutil
-import subprocess
-import sys
-from pathlib import Path
-from types import ModuleType
 from typing import Any
 
-import pytest
 import torch
 from torch import Tensor
+from training.loss_fns import MultiStepMultiMasksAndIous
+from training.model.sam2 import SAM2Train
 
 from sam21convert.model import SAM2, ModelConfig
 from sam21convert.prediction.backends.sam2_build import build_training
@@ -25,45 +19,6 @@ from sam21convert.training.losses import LossSettings
 from sam21convert.training.prompts import PromptSettings
 
 from .official import randomise
-
-# The second has the schedules of the learning rate.
-DISTRIBUTIONS = ("sam-2-uni==1.0", "fvcore==0.1.5.post20221221")
-
-
-def install_official(home: Path) -> None:
-    """Let ``training`` be imported; the test is skipped if it cannot be had.
-
-    Args:
-        home: A folder that all processes of the tests share.
-    """
-    if "training" in sys.modules:
-        return
-    site, failed = home / "site", home / "failed"
-    home.mkdir(exist_ok=True)
-    with (home / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not site.exists() and not failed.exists():
-            whole = home / "whole"
-            line = [sys.executable, "-m", "pip", "install", "--no-deps", "--target", str(whole)]
-            done = subprocess.run([*line, *DISTRIBUTIONS], capture_output=True, text=True)
-            if done.returncode:
-                failed.write_text(next(iter(done.stderr.strip().splitlines()[-1:]), "no reason"))
-            else:
-                shutil.rmtree(whole / "sam2")
-                whole.rename(site)
-    if failed.exists():
-        pytest.skip(f"pip cannot install {' and '.join(DISTRIBUTIONS)}: {failed.read_text()}")
-    sys.path.append(str(site))
-    # The one types the official batches, the other would import TensorBoard and much else.
-    _stand_in("tensordict", tensorclass=lambda kind: kind)
-    _stand_in("training.trainer", CORE_LOSS_KEY="core_loss")
-
-
-def _stand_in(name: str, **members: Any) -> None:
-    """Let a module be imported that has these members only."""
-    module = ModuleType(name)
-    vars(module).update(members)
-    sys.modules[name] = module
 
 
 def official_model(config: ModelConfig, prompts: PromptSettings, seed: int, **options: Any) -> Any:
@@ -78,8 +33,6 @@ def official_model(config: ModelConfig, prompts: PromptSettings, seed: int, **op
     Returns:
         The official model.
     """
-    from training.model.sam2 import SAM2Train
-
     model = build_training(
         SAM2Train,
         config,
@@ -155,8 +108,6 @@ def official_losses(outputs: Any, masks: Tensor, settings: LossSettings) -> list
     Returns:
         The losses.
     """
-    from training.loss_fns import MultiStepMultiMasksAndIous
-
     names = ("loss_mask", "loss_dice", "loss_iou", "loss_class")
     weights = (settings.focal, settings.dice, settings.iou, settings.object_score)
     found = MultiStepMultiMasksAndIous(

@@ -26,8 +26,6 @@ from ..support.training import (
     without_dropout,
 )
 
-pytestmark = pytest.mark.usefixtures("official_training")
-
 
 @dataclass(frozen=True)
 class Case:
@@ -84,7 +82,7 @@ def _gradients() -> Iterator[None]:
 def gradients(model: nn.Module, loss: Tensor) -> dict[str, Tensor | None]:
     """By parameter, in the order of their names; None where the loss does not depend on it."""
     model.zero_grad()
-    loss.backward()
+    loss.backward()  # type: ignore[no-untyped-call]
     return {name: weight.grad for name, weight in sorted(model.named_parameters())}
 
 

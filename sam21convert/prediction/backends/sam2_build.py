@@ -92,7 +92,7 @@ def build_training(
     """The official model for training, in training mode, built from the package's classes.
 
     Args:
-        model: The official ``SAM2Train``, which the authors' repository has and their package not.
+        model: The official ``SAM2Train``.
         config: The config.
         drop_path: The rate of the last block of the trunk.
         **options: Further arguments of the official ``SAM2Train``.
