@@ -38,6 +38,7 @@ EXTRAS: Mapping[str, tuple[str, ...]] = {
     "ray": ("ray",),
 }
 BACKENDS = ("sam2", "timm", "transformers")  # the packages to compare with
+_OF_TRAINING = ("tensordict", "tensorboard")  # what the official training code imports besides
 _TITLES = {"PIL": "pillow"}  # packages that are imported by another name
 
 
@@ -169,6 +170,39 @@ def onnxruntime() -> Any:
     return import_module("onnxruntime")
 
 
+def official_training() -> tuple[Any, Any]:
+    """Import the official training code, which sam2 installs as the package ``training``.
+
+    Returns:
+        ``SAM2Train`` and ``MultiStepMultiMasksAndIous``.
+
+    Raises:
+        MissingPackageError: If it is not there, or what it imports is not.
+        UsageError: If it cannot be imported for another reason.
+    """
+    try:
+        model = import_module("training.model.sam2").SAM2Train
+        return model, import_module("training.loss_fns").MultiStepMultiMasksAndIous
+    except ModuleNotFoundError as error:
+        name = (error.name or "").partition(".")[0]
+        if name == "training":
+            raise MissingPackageError(
+                f"{titled('sam2')}: its training code, the package `training`, is not installed",
+                hint=f"{install('sam2')}; or put the official repository on PYTHONPATH",
+            ) from error
+        absent = [one for one in _OF_TRAINING if _gone(one)] or [name]
+        raise MissingPackageError(
+            f"{titled('sam2')}: its training code needs {' and '.join(absent)}, not installed here",
+            hint=f"{_installer()} {' '.join(absent)}",
+        ) from error
+    except Exception as error:  # an import runs arbitrary code
+        raise UsageError(
+            f"{titled('sam2')}: its training code, the package `training`, cannot be imported: "
+            f"{type(error).__name__}: {' '.join(str(error).split())}",
+            hint="try: python -c 'import training.loss_fns'",
+        ) from error
+
+
 def version(package: str) -> str:
     """The installed version of a package.
 
@@ -234,6 +268,10 @@ def _importing(name: str, attribute: str = "") -> Iterator[None]:
             f"{titled(package)}: cannot be imported: {type(cause).__name__}: {reason}",
             hint=f"{_installer()} {absent}" if absent else _hint(reason, package),
         ) from error
+
+
+def _gone(name: str) -> bool:
+    return name not in sys.modules and find_spec(name) is None
 
 
 def _first(error: BaseException) -> BaseException:

@@ -15,6 +15,8 @@ from sam21convert.checkpoint.state_dict import ANCHORS
 from sam21convert.commands.main import main
 from sam21convert.commands.translate import as_options
 from sam21convert.comparison.explain.known_differences import KNOWN_DIFFERENCES
+from sam21convert.comparison.gradients.known import KNOWN_CUTS
+from sam21convert.comparison.gradients.scenarios import ALL as TRAINING
 from sam21convert.comparison.scenarios import BY_NAME
 from sam21convert.comparison.sides import BACKENDS
 from sam21convert.dialects import DIALECTS
@@ -49,6 +51,18 @@ def test_every_scenario() -> None:
 def test_every_known_difference() -> None:
     listed = [(row[0].strip(" `"), row[1], row[3]) for row in rows("## Known differences")]
     assert listed == [(d.name, f"{d.backend} {d.versions}", d.summary) for d in KNOWN_DIFFERENCES]
+
+
+def test_every_scenario_of_training() -> None:
+    listed = [row[0].strip(" `") for row in rows("## Gradients")]
+    assert listed == [scenario.name for scenario in TRAINING]
+
+
+def test_every_cut_that_is_known() -> None:
+    listed = [(row[0].strip(" `"), *row[1:3]) for row in rows("What is known of a package")]
+    assert listed == [
+        (cut.name, f"{cut.backend} {cut.versions}", cut.summary) for cut in KNOWN_CUTS
+    ]
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

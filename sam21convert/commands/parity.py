@@ -62,6 +62,11 @@ from .shared import (
     help="Change every tensor in turn and list the changes that are not detected.",
 )
 @click.option(
+    "--gradients",
+    is_flag=True,
+    help="Compare a step of training instead: the losses, and the gradient of every parameter.",
+)
+@click.option(
     "--report",
     type=click.Path(path_type=Path),
     metavar="FOLDER",
@@ -87,6 +92,7 @@ def parity(left: str, right: str, progress: ProgressBar, **options: Any) -> Repo
       sam21convert parity my_finetune.pt transformers:my-model
       sam21convert parity sam2:model.pt model.safetensors --report evidence
       sam21convert parity model.pt timm:model.pt --scenarios encoder
+      sam21convert parity sam2:model.pt model.safetensors --gradients
     """
     from ..packages import require
 

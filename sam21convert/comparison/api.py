@@ -9,9 +9,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
+from ..errors import UsageError
 from ..io.date import date_of_output
 from ..io.nearby import expanded
 from ..io.output.atomic import refuse_existing
@@ -28,6 +30,10 @@ from .explain.diagnosis import diagnose
 from .explain.known_differences import file_faults
 from .findings import Diagnosis, NegativeControl, ScenarioResult, Sensitivity
 from .folder import write_folder
+from .gradients.comparison import GradientComparison
+from .gradients.scenarios import TrainingScenario
+from .gradients.scenarios import chosen as chosen_steps
+from .gradients.trainees import refuse as refuse_untrainable
 from .inputs import clip, pictures
 from .metrics import MULTIPLE
 from .perturb import forget_others, measure_sensitivity, perturbable, run_controls
@@ -54,6 +60,7 @@ def parity(
     report: str | Path | None = None,
     overwrite: bool = False,
     sensitivity: bool = False,
+    gradients: bool = False,
     rounded_to: DType | None = None,
     progress: Progress = SILENT,
 ) -> ParityReport:
@@ -71,7 +78,7 @@ def parity(
             checkpoint that can be read.
         right: The other side, in the same form.
         scenarios: ``"quick"``, ``"full"`` or names of scenarios, as a list or separated by commas.
-            None means quick, or full with ``sensitivity``.
+            None means quick, or full with ``sensitivity`` or ``gradients``.
         device: ``"auto"`` for CUDA if it is there and else the CPU, or a device as torch names it.
         dtype: Type to compute in; other than float32, under autocast.
         image_size: Side of the input of both models in pixels; None for what each config says.
@@ -82,6 +89,8 @@ def parity(
         report: A folder for an HTML page, its JSON and tables; None for no page.
         overwrite: Whether ``report`` may be a folder that is not empty.
         sensitivity: Change every tensor in turn, and list those whose change no scenario detects.
+        gradients: Compare a step of training instead: the losses, and the gradient of every
+            parameter. It has scenarios of its own.
         rounded_to: Round the weights of the left side to this type first, to compare them with
             weights that were cast.
         progress: Told of each step before it begins.
@@ -101,12 +110,13 @@ def parity(
     """
     start, date = time.perf_counter(), date_of_output()
     page = None if report is None else _folder(report, overwrite=overwrite)
-    wanted = chosen(scenarios or ("full" if sensitivity else "quick"))
+    wanted = _wanted(scenarios, images, video, sensitivity=sensitivity, gradients=gradients)
     arithmetic = Arithmetic(pick_device(device, to_compare=True), dtype)
     named = parse(left, config), parse(right, config if right_config is None else right_config)
+    if gradients:
+        refuse_untrainable(side.backend for side in named)
     comparison = _load_sides(named, image_size, arithmetic, rounded_to, progress)
-    planned = _cases(comparison, wanted, images, video)
-    results, controls, measured = _run(comparison, planned, progress, sensitivity=sensitivity)
+    found = _run(comparison, wanted, images, video, progress, sensitivity=sensitivity)
     options = {
         "--scenarios": ",".join(scenario.name for scenario in wanted),
         "--device": arithmetic.device,
@@ -128,14 +138,12 @@ def parity(
         versions=_versions(),
         exact=comparison.truth is None,
         multiple=MULTIPLE,
-        noise_from=comparison.variant_names,
-        scenarios=results,
         diagnosis=(*_file_faults(named, sides), *diagnose(*sides)),
-        negative_controls=controls,
-        sensitivity=measured,
-        command=_command(left, right, options, sensitivity=sensitivity),
+        command=_command(left, right, options, sensitivity=sensitivity, gradients=gradients),
         seconds=round(time.perf_counter() - start, 2),
         date=date,
+        gradients=gradients,
+        **found._asdict(),
     )
     if page is not None:
         write_folder(result, page, overwrite=overwrite)
@@ -150,9 +158,72 @@ def _folder(report: str | Path, *, overwrite: bool) -> Path:
     return folder
 
 
+class _Found(NamedTuple):
+    """What the runs found: fields of the report."""
+
+    scenarios: tuple[ScenarioResult, ...]
+    negative_controls: tuple[NegativeControl, ...]
+    noise_from: tuple[str, ...]
+    sensitivity: Sensitivity | None = None
+
+
+def _wanted(
+    names: str | Sequence[str] | None,
+    images: str | Path | None,
+    video: str | Path | None,
+    *,
+    sensitivity: bool,
+    gradients: bool,
+) -> Sequence[Scenario | TrainingScenario]:
+    """The scenarios that the user selects: those of training, or the others."""
+    if not gradients:
+        return chosen(names or ("full" if sensitivity else "quick"))
+    if images is not None or video is not None:
+        raise UsageError(
+            "gradients: cannot be compared on pictures or a video of yours",
+            hint="they need true masks, so the drawn video is used: leave yours out",
+        )
+    if sensitivity:
+        raise UsageError(
+            "gradients: cannot be compared with sensitivity",
+            hint="it changes tensors and looks for other results: run it without gradients",
+        )
+    return chosen_steps(names or "full")
+
+
+def _train(comparison: Comparison, steps: Sequence[TrainingScenario], progress: Progress) -> _Found:
+    """Judge all steps of training, and run the negative controls."""
+    progress.start("comparing", len(steps))
+    training, results = GradientComparison(comparison), []
+    for step in steps:
+        progress.advance(0, step.name)
+        results.append(training.judge(step))
+        progress.advance(1)
+    progress.start("checking that faults are detected", 0)
+    controls = tuple(training.controls())
+    return _Found(tuple(results), controls, training.variant_names)
+
+
 def _run(
+    comparison: Comparison,
+    wanted: Sequence[Scenario | TrainingScenario],
+    images: str | Path | None,
+    video: str | Path | None,
+    progress: Progress,
+    *,
+    sensitivity: bool,
+) -> _Found:
+    """Run what is wanted: steps of training, or all else."""
+    if steps := [one for one in wanted if isinstance(one, TrainingScenario)]:
+        return _train(comparison, steps, progress)
+    others = [one for one in wanted if not isinstance(one, TrainingScenario)]
+    planned = _cases(comparison, others, images, video)
+    return _answer(comparison, planned, progress, sensitivity=sensitivity)
+
+
+def _answer(
     comparison: Comparison, planned: Sequence[Case], progress: Progress, *, sensitivity: bool
-) -> tuple[tuple[ScenarioResult, ...], tuple[NegativeControl, ...], Sensitivity | None]:
+) -> _Found:
     """Judge all cases, run the negative controls, and measure the sensitivity if asked for."""
     progress.start("comparing", len(planned))
     results = []
@@ -168,7 +239,7 @@ def _run(
     if sensitivity:
         progress.start("changing", len(perturbable(comparison)))
         measured = measure_sensitivity(comparison, progress)
-    return tuple(results), controls, measured
+    return _Found(tuple(results), controls, comparison.variant_names, measured)
 
 
 def _load_sides(
@@ -234,17 +305,24 @@ def _file_faults(named: Iterable[Named], sides: Iterable[Backend]) -> Iterator[D
 
 
 def _command(
-    left: str | Path, right: str | Path, options: Mapping[str, object], *, sensitivity: bool
+    left: str | Path,
+    right: str | Path,
+    options: Mapping[str, object],
+    *,
+    sensitivity: bool,
+    gradients: bool,
 ) -> str:
     """The command line that runs the same comparison; ``quick`` and ``full`` by their names."""
-    sets = {",".join(s.name for s in chosen(name)): name for name in ("quick", "full")}
+    choose = chosen_steps if gradients else chosen
+    sets = {",".join(s.name for s in choose(name)): name for name in ("quick", "full")}
     names = str(options["--scenarios"])
     options = {**options, "--scenarios": sets.get(names, names)}
     words = ["sam21convert", "parity", str(left), str(right)]
     for name, value in options.items():
         if value is not None:
             words += [name, str(value)]
-    return shlex.join([*words, *(["--sensitivity"] if sensitivity else [])])
+    flags = {"--sensitivity": sensitivity, "--gradients": gradients}
+    return shlex.join([*words, *(flag for flag, given in flags.items() if given)])
 
 
 def _device_name(device: str) -> str:

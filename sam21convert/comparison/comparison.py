@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 
@@ -23,6 +23,32 @@ from .scenarios import PixelScenario
 
 class ScenarioFailed(Exception):  # noqa: N818  # a result of the comparison, not an error of it
     """A package failed while it ran a scenario; the message says how."""
+
+
+@contextmanager
+def failing(backend: Backend) -> Iterator[None]:
+    """A context in which an error of a package is a result of the comparison.
+
+    Args:
+        backend: The backend that is run; an error of the ground truth is one of this package.
+
+    Yields:
+        Nothing.
+
+    Raises:
+        ScenarioFailed: When the package fails.
+    """
+    try:
+        yield
+    except (CannotRun, SeenEnough):
+        raise
+    except Exception as error:  # from within a package, so it may be any
+        if isinstance(backend, Truth):
+            raise
+        text = " ".join(str(error).split())
+        raise ScenarioFailed(
+            f"{backend.name} {backend.version} stopped with {type(error).__name__}: {text}"
+        ) from error
 
 
 @dataclass(frozen=True)
@@ -90,7 +116,7 @@ class Comparison:
         start = time.perf_counter()
         blank = ScenarioResult(case.scenario.name, case.scenario.summary, case.input, "not run")
         try:
-            self._refuse(case)
+            self.refuse(case.needs, sized=not isinstance(case.scenario, PixelScenario))
             found = self._judge(case, blank)
         except CannotRun as reason:
             found = replace(blank, why=str(reason))
@@ -115,26 +141,25 @@ class Comparison:
             SeenEnough: When what watches the activations ends the run.
             ScenarioFailed: When the package of the backend fails.
         """
-        with self.arithmetic.in_force():
-            try:
-                return case.ask(backend, agreed)
-            except (CannotRun, SeenEnough):
-                raise
-            except Exception as error:  # from within a package, so it may be any
-                if isinstance(backend, Truth):
-                    raise
-                text = " ".join(str(error).split())
-                raise ScenarioFailed(
-                    f"{backend.name} {backend.version} stopped with {type(error).__name__}: {text}"
-                ) from error
+        with self.arithmetic.in_force(), failing(backend):
+            return case.ask(backend, agreed)
 
-    def _refuse(self, case: Case) -> None:
+    def refuse(self, needs: str, *, sized: bool = True) -> None:
+        """Refuse what one of the sides cannot do.
+
+        Args:
+            needs: The ability that it takes: see :class:`~.backends.base.Backend`.
+            sized: Whether the two must have the same image size.
+
+        Raises:
+            CannotRun: When a side cannot do it.
+        """
         for side in (self.reference, self.other):
-            if case.needs not in side.abilities:
+            if needs not in side.abilities:
                 what = "image model" if "images" in side.abilities else "trunk"
                 raise CannotRun(f"{side.name} has only the {what} of {side.source}")
         sizes = self.reference.config.image_size, self.other.config.image_size
-        if sizes[0] != sizes[1] and not isinstance(case.scenario, PixelScenario):
+        if sized and sizes[0] != sizes[1]:
             raise CannotRun(f"the image sizes differ: {sizes[0]} and {sizes[1]} pixels")
 
     def _judge(self, case: Case, blank: ScenarioResult) -> ScenarioResult:

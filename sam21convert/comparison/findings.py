@@ -12,6 +12,7 @@ from ..checkpoint.safety.report import Safety, SourceReport, together
 from ..io.folding import few
 from ..prediction.draw import Mask, Pixels
 from ..prediction.prompts import Prompted
+from .gradients.lost import WithoutGradient
 from .names import kind, rank
 
 CaseStatus = Literal["same", "known difference", "differs", "not run"]
@@ -94,6 +95,7 @@ class ScenarioResult:
         why: The known difference, why the scenario was not run, or how a package failed.
         apart: For a known difference, the relative difference of the masks without the emulation.
         seconds: Time that it took.
+        without_gradient: Of a training step, the parameters that got no gradient.
         views: Pictures for the report.
     """
 
@@ -106,6 +108,7 @@ class ScenarioResult:
     why: str = ""
     apart: float | None = None
     seconds: float = 0.0
+    without_gradient: tuple[WithoutGradient, ...] = ()
     views: tuple[View, ...] = field(default=(), repr=False)
 
     @property
@@ -148,6 +151,17 @@ class ScenarioResult:
         real = "" if self.apart is None else f" ({number(self.apart)})"
         return f"{number(self.telling.relative)}{real}"
 
+    def missing(self) -> Iterator[tuple[str, str, list[str]]]:
+        """Give the parameters that got no gradient, those with the same reason together.
+
+        Yields:
+            The side, the reason, and canonical names.
+        """
+        together: dict[tuple[str, str], list[str]] = {}
+        for one in self.without_gradient:
+            together.setdefault((one.side, one.reason), []).append(one.parameter)
+        yield from ((*why, names) for why, names in together.items())
+
     @property
     def iou(self) -> float | None:
         """The smallest IoU of all masks; None without any."""
@@ -165,6 +179,7 @@ class ScenarioResult:
         return {
             **plain,
             "activations": activations,
+            "without_gradient": [asdict(one) for one in self.without_gradient],
             "taps": activations,
             "first": self.first_mismatch,
             "outcome": "known deviation" if known else self.status,
@@ -247,10 +262,11 @@ class NegativeControl:
 
     Attributes:
         scenario: Title of the scenario that was run again.
-        tensor: Canonical name of the tensor.
+        tensor: Canonical name of the tensor, or what else was changed.
         share: Size of the change, as a share of the tensor's largest magnitude.
         detected: Whether an activation was out of tolerance.
         activation: The first one that was; None when the change was not detected.
+        detached: Whether it was kept from autograd, and no value changed.
     """
 
     scenario: str
@@ -258,6 +274,12 @@ class NegativeControl:
     share: float
     detected: bool
     activation: str | None
+    detached: bool = False
+
+    @property
+    def change(self) -> str:
+        """What was done to it."""
+        return "detached" if self.detached else f"changed by {self.share:.0%} of its scale"
 
     def to_dict(self) -> dict[str, Any]:
         """The fields for JSON.
@@ -334,6 +356,8 @@ class ParityResult(SourceReport, schema="parity/1"):
         command: The command that runs the same comparison again.
         seconds: Time that it took.
         date: When it ran, in UTC as in ISO 8601, or what ``SOURCE_DATE_EPOCH`` says.
+        gradients: Whether the losses and gradients of training steps were compared, which are then
+            the activations of the scenarios.
     """
 
     left: ParitySide
@@ -353,6 +377,12 @@ class ParityResult(SourceReport, schema="parity/1"):
     command: str
     seconds: float
     date: str
+    gradients: bool = False
+
+    @property
+    def noun(self) -> str:
+        """What was compared, in the singular: losses and gradients are tensors."""
+        return "tensor" if self.gradients else "activation"
 
     @property
     def safety(self) -> Safety:
@@ -400,12 +430,16 @@ class ParityResult(SourceReport, schema="parity/1"):
                     f"{found.title} differs at {found.first.name}: {found.first.relative:.2g} of "
                     f"its scale, tolerance {found.first.tolerance:.2g}"
                 )
+            for side, reason, names in found.missing():
+                if side != "both":
+                    where = f"{found.title}, no gradient on the {side}"
+                    yield f"{where}: {few(names)} ({reason})"
         yield from (difference.text for difference in self.diagnosis)
         for control in self.negative_controls:
             if not control.detected:
                 yield (
-                    f"the comparison is blind: {control.tensor} was changed by {control.share:.0%} "
-                    f"of its scale in {control.scenario}, and this was not detected"
+                    f"the comparison is blind: {control.tensor} was {control.change} in "
+                    f"{control.scenario}, and this was not detected"
                 )
         if self.sensitivity is not None and self.sensitivity.unexpected:
             unseen = self.sensitivity.unexpected

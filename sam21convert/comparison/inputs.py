@@ -170,13 +170,31 @@ def drawn_frame(number: int) -> Pixels:
     Returns:
         180 x 240 x 3 bytes.
     """
-    number = 0 if number == 2 else number
+    number = _shown(number)
     y, x = np.mgrid[:_HEIGHT, :_WIDTH] / [[[_HEIGHT]], [[_WIDTH]]]
     picture = np.stack([x, y, 0.5 + 0.3 * np.sin(9 * x + 0.5 * number)], axis=-1)
-    if not 7 <= number < 12:
-        disc = _distance(_HEIGHT, _WIDTH, *_centre(number)) < _RADIUS
-        picture[disc] = (1.0, 0.2, 0.1)
+    picture[disc(number, _HEIGHT, _WIDTH)] = (1.0, 0.2, 0.1)
     return (picture.clip(0, 1) * 255).astype(np.uint8)
+
+
+def disc(number: int, height: int, width: int) -> Mask:
+    """Where the disc is on a frame of the drawn video.
+
+    Args:
+        number: Index of the frame.
+        height: Height of the mask in pixels.
+        width: Width of the mask in pixels.
+
+    Returns:
+        H x W; nothing is set where the disc is absent.
+    """
+    number = _shown(number)
+    inside: Mask = _distance(height, width, *_centre(number)) < _RADIUS
+    return inside & (not 7 <= number < 12)
+
+
+def _shown(number: int) -> int:
+    return 0 if number == 2 else number
 
 
 def _centre(number: int) -> tuple[float, float]:

@@ -100,7 +100,12 @@ def known_noise(names: Iterable[str], noise: Noise | None) -> dict[str, float]:
 
 
 def result_of(
-    name: str, reference: Tensor, other: Tensor, noise: float, tolerance: float
+    name: str,
+    reference: Tensor,
+    other: Tensor,
+    noise: float,
+    tolerance: float,
+    least: float | None = None,
 ) -> ActivationResult:
     """Compare one activation.
 
@@ -110,6 +115,7 @@ def result_of(
         other: The activation of the other side; its shape may be another.
         noise: Its noise, to be reported.
         tolerance: The largest relative difference that counts as equal.
+        least: The smallest scale in which it is judged; None for that of its kind.
 
     Returns:
         The differences, with noise and tolerance.
@@ -120,7 +126,7 @@ def result_of(
     return ActivationResult(
         name=name,
         max_abs=furthest,
-        relative=_in_units(reference, furthest, least_unit(name)),
+        relative=_in_units(reference, furthest, least_unit(name) if least is None else least),
         cosine=1.0 if furthest == 0 else _cosine(reference, other),
         noise=noise,
         tolerance=tolerance,

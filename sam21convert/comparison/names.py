@@ -26,8 +26,32 @@ ORDER = (
     "iou",
     "masks",
 )
+# Of a training step: the losses, and the parts of the model whose gradients are compared. They come
+# in the order of the backward pass.
+OF_TRAINING = (
+    "loss",
+    *(f"loss.{part}" for part in ("focal", "dice", "iou", "object_score")),
+    "sam_mask_decoder",
+    "sam_prompt_encoder",
+    "memory_attention",
+    "maskmem_tpos_enc",
+    "obj_ptr_tpos_proj",
+    "obj_ptr_proj",
+    "no_obj_ptr",
+    "memory_encoder",
+    "no_obj_embed_spatial",
+    "mask_downsample",
+    "no_mem_pos_enc",
+    "no_mem_embed",
+    "image_encoder.neck",
+    "image_encoder.trunk",
+)
+_GRADIENT = re.compile(r"(image_encoder\.\w+|\w+)(\.\w+)*\.grad")
 # An object begins with a prompt, so prompt activations come before those of memory attention.
-_AS_MET = sorted(ORDER, key=lambda activation: activation.startswith("memory_attention."))
+_AS_MET = (
+    *sorted(ORDER, key=lambda activation: activation.startswith("memory_attention.")),
+    *OF_TRAINING,
+)
 # Activations that depend on the frame only, not on an object.
 OF_A_FRAME = ("trunk.", "neck.")
 A_LOGIT = "decoder.object_score"
@@ -38,11 +62,14 @@ def kind(name: str) -> str:
     """The name of an activation without its place and number.
 
     Args:
-        name: A name such as ``frame3.object1.pointer (2)``.
+        name: A name such as ``frame3.object1.pointer (2)``, or ``neck.convs.0.conv.bias.grad``.
 
     Returns:
-        What it is an activation of: ``pointer``.
+        What it is an activation of: ``pointer``. Of a gradient, the part of the model: ``neck``.
     """
+    gradient = _GRADIENT.fullmatch(name)
+    if gradient is not None:
+        return gradient[1]
     match = _PLACE.match(name)
     assert match is not None
     return match[2]
@@ -55,7 +82,7 @@ def rank(activation: str | None) -> int:
     memory attention comes last.
 
     Args:
-        activation: A name in ``ORDER``; None for what no activation shows.
+        activation: A name in ``ORDER`` or ``OF_TRAINING``; None for what no activation shows.
 
     Returns:
         A number to sort by, the largest for None.

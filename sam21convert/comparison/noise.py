@@ -59,7 +59,7 @@ def variants(truth: Truth, arithmetic: Arithmetic) -> list[NumericalVariant]:
     if arithmetic.dtype == "float32" and arithmetic.device.startswith("mps"):
         return found  # there is no float64
     if arithmetic.dtype == "float32":
-        if arithmetic.device != "cpu" or _work(truth) <= _AFFORDABLE:
+        if arithmetic.device != "cpu" or affordable(truth):
             found.append(NumericalVariant("float64", truth.variant(in_double(truth.model))))
         else:
             found.append(NumericalVariant("float64 after the encoder", _ExactPrompts(truth)))
@@ -85,8 +85,17 @@ class _ExactPrompts(Truth):
         return {}
 
 
-def _work(truth: Truth) -> float:
-    return sum(p.numel() for p in truth.model.parameters()) * float(truth.config.image_size**2)
+def affordable(truth: Truth) -> bool:
+    """Whether a model is small enough to compute in double precision on a CPU, in seconds.
+
+    Args:
+        truth: The ground truth.
+
+    Returns:
+        Whether it is, at its image size.
+    """
+    weights = sum(parameter.numel() for parameter in truth.model.parameters())
+    return weights * float(truth.config.image_size**2) <= _AFFORDABLE
 
 
 @contextmanager

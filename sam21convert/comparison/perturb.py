@@ -21,7 +21,7 @@ from .scenarios import EncoderScenario, ImageScenario, VideoScenario
 
 # Size of a change, as a share of the largest magnitude of a tensor. In half precision, 1 % would
 # drown in the noise.
-_SHARE = {"float32": 0.01, "bfloat16": 0.3, "float16": 0.1}
+SHARE = {"float32": 0.01, "bfloat16": 0.3, "float16": 0.1}
 # Tensors that every run changes, by the kind of scenario. Of each group, the first kind counts that
 # has a case in parity.
 _CONTROLS = (
@@ -69,7 +69,7 @@ def run_controls(comparison: Comparison) -> Iterator[NegativeControl]:
     Yields:
         Whether each change was detected, and at which activation.
     """
-    probe, share = _Probe(comparison), _SHARE[comparison.arithmetic.dtype]
+    probe, share = _Probe(comparison), SHARE[comparison.arithmetic.dtype]
     for passed, tensor in _controls(comparison.passed):
         activation = probe.first_to_detect(tensor, passed)
         yield NegativeControl(passed.case.title, tensor, share, activation is not None, activation)
@@ -150,7 +150,7 @@ class _Probe:
 
     def __init__(self, comparison: Comparison) -> None:
         self.comparison = comparison
-        self.share = _SHARE[comparison.arithmetic.dtype]
+        self.share = SHARE[comparison.arithmetic.dtype]
         # By backend, the input whose features it holds, computed with unchanged weights.
         self.encoded: dict[int, str | None] = {}
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ..io.folding import few
-from ..report import BLANK, Part, Table, Tone, Toned, heading, share, table
+from ..report import BLANK, Part, Table, Tone, Toned, counted, heading, share, table
 from .findings import (
     CaseStatus,
     NegativeControl,
@@ -88,13 +89,14 @@ def _parts(report: ParityResult) -> list[Part]:
     ]
     closing: list[tuple[str, str | tuple[str, ...]]] = [
         *((status, f"{titles}: {why}") for status, titles, why in report.reasons()),
+        *(("no gradient", text) for text in _without_gradient(report.scenarios)),
         *(("negative control", _control(control)) for control in report.negative_controls),
         *(("sensitivity", _sensitivity(found)) for found in [report.sensitivity] if found),
         ("verdict", _good("in parity") if report.ok else _bad("not in parity")),
         *(("", _bad(problem)) for problem in report.problems),
         *(("hint", difference.hint) for difference in report.diagnosis if difference.hint),
     ]
-    return [table(facts), BLANK, _scenarios(report.scenarios), BLANK, table(closing)]
+    return [table(facts), BLANK, _scenarios(report), BLANK, table(closing)]
 
 
 def _tolerance(report: ParityResult) -> str:
@@ -115,19 +117,34 @@ def _bad(text: str) -> Toned:
     return Toned(text, "bad")
 
 
-def _scenarios(scenarios: tuple[ScenarioResult, ...]) -> Table:
-    rows: list[tuple[str, ...]] = [heading(HEAD)]
-    for found in scenarios:
-        title, status, difference, *others = scenario_row(found)
+def _scenarios(report: ParityResult) -> Table:
+    *heads, iou, _ = HEAD
+    masks = () if report.gradients else (iou,)  # no step of training gives masks
+    rows: list[tuple[str, ...]] = [heading((*heads, *masks, report.noun))]
+    for found in report.scenarios:
+        title, status, difference, tolerance, overlap, name = scenario_row(found)
         if found.first is not None:  # the number that is over the allowed one
             difference = _bad(difference)
-        rows.append((title, Toned(status, _TONES[found.status]), difference, *others))
+        toned = Toned(status, _TONES[found.status])
+        rows.append((title, toned, difference, tolerance, *([overlap] if masks else []), name))
     return Table(tuple(rows))
+
+
+def _without_gradient(scenarios: tuple[ScenarioResult, ...]) -> Iterator[str]:
+    """The parameters without a gradient, but for those that are a problem."""
+    for found in scenarios:
+        for side, _, names in found.missing():
+            if side == "both":
+                count = counted(len(names), "parameter")
+                yield f"{found.title}: {count} on both sides: {few(names)}"
+            elif found.status == "known difference":
+                yield f"{found.title}: {counted(len(names), 'parameter')} on the {side}"
 
 
 def _control(control: NegativeControl) -> str:
     at = f"detected at {control.activation}" if control.detected else "not detected"
-    told = f"{control.tensor} changed by {control.share:.0%} in {control.scenario}: {at}"
+    change = control.change.removesuffix(" of its scale")
+    told = f"{control.tensor} {change} in {control.scenario}: {at}"
     return told if control.detected else _bad(told)
 
 

@@ -5,7 +5,7 @@ Coordinates are relative, so that they fit any picture.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from ..errors import UsageError, did_you_mean, nearest
@@ -234,18 +234,37 @@ def chosen(names: str | Sequence[str]) -> tuple[Scenario, ...]:
     Raises:
         UsageError: For an unknown name, or when nothing is selected.
     """
+    wanted = picked(names, {"quick": QUICK, "full": tuple(BY_NAME)}, BY_NAME)
+    if wanted & {scenario.name for scenario in IMAGES}:
+        wanted.add(ENCODER.name)
+    return tuple(scenario for scenario in ALL if scenario.name in wanted)
+
+
+def picked(
+    names: str | Sequence[str], sets: Mapping[str, Sequence[str]], known: Collection[str]
+) -> set[str]:
+    """Read a selection of scenarios.
+
+    Args:
+        names: Names of scenarios or of sets, as a list or separated by commas.
+        sets: The scenarios of each set.
+        known: Names of all scenarios.
+
+    Returns:
+        Names of scenarios.
+
+    Raises:
+        UsageError: For an unknown name, or when nothing is selected.
+    """
     wanted = names.split(",") if isinstance(names, str) else list(names)
-    sets = {"quick": QUICK, "full": tuple(BY_NAME)}
-    picked = {name for word in wanted for name in sets.get(word.strip(), (word.strip(),))}
-    unknown = sorted(picked - set(BY_NAME))
-    if unknown or not picked:
+    found = {name for word in wanted for name in sets.get(word.strip(), (word.strip(),))}
+    unknown = sorted(found - set(known))
+    if unknown or not found:
         raise UsageError(
             f"scenario {unknown[0]!r} does not exist" if unknown else "no scenario was given",
             hint=did_you_mean(
-                nearest(unknown[0], [*sets, *BY_NAME]) if unknown else (),
-                f"use quick, full, or some of {', '.join(BY_NAME)}",
+                nearest(unknown[0], [*sets, *known]) if unknown else (),
+                f"use quick, full, or some of {', '.join(known)}",
             ),
         )
-    if picked & {scenario.name for scenario in IMAGES}:
-        picked.add(ENCODER.name)
-    return tuple(scenario for scenario in ALL if scenario.name in picked)
+    return found

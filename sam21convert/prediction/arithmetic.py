@@ -30,8 +30,11 @@ class Arithmetic:
         return float(torch.finfo(getattr(torch, self.dtype)).eps)
 
     @contextmanager
-    def in_force(self) -> Iterator[None]:
-        """A context for running models: no gradients, autocast in half precision, and no TF32.
+    def in_force(self, *, gradients: bool = False) -> Iterator[None]:
+        """A context for running models: autocast in half precision, and no TF32.
+
+        Args:
+            gradients: Whether autograd records what is computed.
 
         Yields:
             Nothing.
@@ -39,7 +42,8 @@ class Arithmetic:
         switches: tuple[Any, ...] = (torch.backends.cuda.matmul, torch.backends.cudnn)
         before = [switch.allow_tf32 for switch in switches]
         with ExitStack() as stack:
-            stack.enter_context(torch.inference_mode())
+            stack.enter_context(torch.inference_mode(not gradients))
+            stack.enter_context(torch.set_grad_enabled(gradients))
             if self.dtype != "float32":
                 half = getattr(torch, self.dtype)
                 stack.enter_context(torch.autocast(torch.device(self.device).type, dtype=half))

@@ -49,6 +49,7 @@ ANSWERS: Mapping[str, tuple[str, int]] = {
     "evaluate, for LVOS": ("evaluate --score lvos/masks lvos/LVOS", 0),
     "evaluate, for MOSE": ("evaluate --score masks DAVIS --videos moved --protocol mosev2", 0),
     "parity": ("parity model.pt another.pt --scenarios point", 1),
+    "parity, gradients": ("parity model.pt model.pt --gradients --scenarios train-box", 0),
     "predict image": (
         "predict image picture.png --checkpoint model.pt --point 9,9 -o drawn.png --device cpu",
         0,

@@ -22,7 +22,7 @@ from sam21convert.comparison.folder import write_folder
 from sam21convert.comparison.page.page import page
 from sam21convert.comparison.report import ParityReport
 from sam21convert.comparison.tables.data import COLUMNS, data
-from sam21convert.comparison.tables.facts import HEAD
+from sam21convert.comparison.tables.facts import head
 from sam21convert.comparison.tables.latex import label_of, latex
 from sam21convert.comparison.tables.markdown import markdown
 from sam21convert.errors import UsageError
@@ -156,7 +156,7 @@ def in_markdown(shown: ParityReport) -> tuple[list[list[str]], str]:
             cells.append(text)
         elif token.type == "inline" and before.type != "th_open":
             rest.append(text)
-    width = len(HEAD) + 1
+    width = len(head(PASSING)) + 1
     return [cells[at : at + width] for at in range(0, len(cells), width)], "\n".join(rest)
 
 

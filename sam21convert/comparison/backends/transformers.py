@@ -58,12 +58,12 @@ class Transformers:
         keymap = compile_keymap(HF_VIDEO if videos else HF_IMAGE, tensors_of(config))
         tie((self.image,) if self.video is None else (self.video, self.image), keymap.tied)
         # By canonical name, the tensor of transformers and the rows of it: some are concatenated.
-        self._places: dict[str, tuple[str, slice]] = {}
+        self.places: dict[str, tuple[str, slice]] = {}
         for entry in keymap.entries:
             row = 0
             for name in entry.canonical:
                 rows = slice(row, row := row + keymap.canonical[name].shape[0])
-                self._places[name] = entry.key, rows
+                self.places[name] = entry.key, rows
 
     @classmethod
     def load(cls, source: Path, options: LoadOptions) -> Transformers:
@@ -216,6 +216,6 @@ class Transformers:
         Raises:
             KeyError: When the model has no tensor of that name.
         """
-        key, rows = self._places[name]
+        key, rows = self.places[name]
         model = self.image if self.video is None else self.video
         return tensor_of(model, key)[rows]

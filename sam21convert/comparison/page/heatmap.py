@@ -10,7 +10,7 @@ from math import isfinite
 from ...markup.elements import Markup, element, joined
 from ...report import counted, share
 from ..findings import ActivationResult, ParityResult, ScenarioResult, short
-from ..names import ORDER, kind
+from ..names import OF_TRAINING, ORDER, kind
 from .numbers import percent, ratio
 
 _FRAME = re.compile(r"frame(\d+)\.")
@@ -65,7 +65,7 @@ def heatmap(report: ParityResult) -> Markup:
         kind of activation, with a legend.
     """
     kinds = {kind(one.name) for found in report.scenarios for one in found.activations}
-    columns = [name for name in ORDER if name in kinds]
+    columns = [name for name in (*ORDER, *OF_TRAINING) if name in kinds]
     columns += sorted(kinds - set(columns))
     starts = [_group(name) != _group(before) for before, name in pairwise(["", *columns])]
     heads = (
@@ -85,18 +85,19 @@ def heatmap(report: ParityResult) -> Markup:
     return element("figure", table, _legend(report))
 
 
-def activation_table(activations: Iterable[ActivationResult]) -> Markup:
+def activation_table(activations: Iterable[ActivationResult], noun: str = "activation") -> Markup:
     """The numbers of every activation of a scenario, folded up.
 
     Args:
         activations: Results in the order of computation.
+        noun: What they are, in the singular.
 
     Returns:
         A ``details`` element with a table.
     """
     activations = tuple(activations)
     columns = (
-        "activation",
+        noun,
         "difference",
         "× tolerance",
         "tolerance",
@@ -129,7 +130,7 @@ def activation_table(activations: Iterable[ActivationResult]) -> Markup:
             )
         )
     table = element("table", element("thead", head), element("tbody", *rows), cls="activations")
-    summary = element("summary", f"Numbers of {counted(len(activations), 'activation')}")
+    summary = element("summary", f"Numbers of {counted(len(activations), noun)}")
     return element("details", summary, element("div", table, cls="scroll"))
 
 

@@ -8,7 +8,14 @@ from ...markup.document import document, section
 from ...markup.elements import element
 from ..findings import ParityResult
 from .heatmap import heatmap
-from .sections import environment, known_differences, negative_controls, scenarios, tolerances
+from .sections import (
+    environment,
+    known_differences,
+    negative_controls,
+    scenarios,
+    tolerances,
+    without_gradient,
+)
 from .verdict import overview, sides, verdict
 
 _STYLE = Path(__file__).with_name("page.css")
@@ -30,8 +37,11 @@ def page(report: ParityResult) -> str:
         verdict(report),
         section("The two sides", sides(report)),
         section("Scenarios", overview(report)),
-        section("All activations, in the order of computation", heatmap(report)),
+        section(f"All {report.noun}s, in the order of computation", heatmap(report)),
         section("Scenarios in detail", *scenarios(report)),
+        section("Parameters without a gradient", without_gradient(report))
+        if report.gradients
+        else "",
         section("Known differences", known_differences(report)) if known else "",
         section("Negative controls: would a fault be detected?", negative_controls(report)),
         section("Tolerances", tolerances(report)),

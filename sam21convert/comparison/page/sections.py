@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from ...io.folding import fold
 from ...markup.elements import Markup, code, element, joined, lines
 from ...report import counted
 from ..findings import ParityResult, ScenarioResult, short
@@ -11,6 +12,15 @@ from .heatmap import activation_table
 from .pictures import views
 from .verdict import outcome
 
+_UNITS = (
+    "The difference of an object score, which is a single logit, is divided by 1 at least. "
+    "Memories are kept in bfloat16; where the two sides have neighbouring bfloat16 values, both "
+    "continue with the value of the reference."
+)
+_UNITS_OF_TRAINING = (
+    "The gradients of some biases of keys are nothing but rounding, because softmax ignores what "
+    "all scores share; they are given in units of the gradients of their weights."
+)
 _EMULATED = "The numbers compare with the ground truth after the same change was made to it"
 
 
@@ -29,9 +39,9 @@ def scenarios(report: ParityResult) -> Iterator[Markup]:
             element(
                 "header", element("h3", found.title), outcome(found), element("p", found.summary)
             ),
-            *_remarks(found),
+            *_remarks(found, report.noun),
             *views(found.views, report.left.backend, report.right.backend),
-            activation_table(found.activations) if found.activations else "",
+            activation_table(found.activations, report.noun) if found.activations else "",
             id=f"s{at}",
         )
 
@@ -64,7 +74,7 @@ def negative_controls(report: ParityResult) -> Markup:
     texts = [
         joined(
             code(control.tensor),
-            f" was changed by {control.share:.0%} of its scale in {control.scenario}: ",
+            f" was {control.change} in {control.scenario}: ",
             "detected, first at " if control.detected else element("b", "not detected"),
             code(control.activation) if control.detected else "",
             ".",
@@ -72,6 +82,32 @@ def negative_controls(report: ParityResult) -> Markup:
         for control in report.negative_controls
     ]
     return lines([*texts, *_sensitivity(report)])
+
+
+def without_gradient(report: ParityResult) -> Markup:
+    """The parameters that got no gradient, on one side or on both.
+
+    Args:
+        report: The results of training steps.
+
+    Returns:
+        A list, with the names folded up.
+    """
+    return lines(
+        joined(
+            element("b", found.title),
+            f" on {'both sides' if side == 'both' else f'the {side}'}: ",
+            element(
+                "details",
+                element(
+                    "summary", counted(len(names), "parameter"), f"; {reason}" if reason else ""
+                ),
+                lines(map(code, fold(names))),
+            ),
+        )
+        for found in report.scenarios
+        for side, reason, names in found.missing()
+    )
 
 
 def tolerances(report: ParityResult) -> Markup:
@@ -83,13 +119,15 @@ def tolerances(report: ParityResult) -> Markup:
     Returns:
         A paragraph.
     """
+    noun = report.noun
+    article = "an" if noun.startswith("a") else "a"
     unit = (
-        "The difference of an activation is the largest difference of two values, divided by the "
-        f"largest magnitude that it has on the reference side ({report.reference})."
+        f"The difference of {article} {noun} is the largest difference of two values, divided by "
+        f"the largest magnitude that it has on the reference side ({report.reference})."
     )
     if report.exact:
         return element(
-            "p", unit, " The tolerance is 0: every activation must be equal to the last bit."
+            "p", unit, f" The tolerance is 0: every {noun} must be equal to the last bit."
         )
     variants = f" ({', '.join(report.noise_from)})" if report.noise_from else ""
     return element(
@@ -97,11 +135,9 @@ def tolerances(report: ParityResult) -> Markup:
         unit,
         f" The ground truth with the weights of the {report.reference} side was also run in ways "
         f"that are mathematically equal{variants}. The largest difference that this makes is the "
-        "noise of an activation. It is never taken to be smaller than the noise of earlier "
-        f"activations, or than one unit in the last place. The tolerance is {report.multiple:g} "
-        "times the noise. The difference of an object score, which is a single logit, is divided "
-        "by 1 at least. Memories are kept in bfloat16; where the two sides have neighbouring "
-        "bfloat16 values, both continue with the value of the reference.",
+        f"noise of {article} {noun}. It is never taken to be smaller than the noise of earlier "
+        f"{noun}s, or than one unit in the last place. The tolerance is {report.multiple:g} "
+        f"times the noise. {_UNITS_OF_TRAINING if report.gradients else _UNITS}",
     )
 
 
@@ -125,7 +161,7 @@ def environment(report: ParityResult) -> Markup:
     return joined(element("p", " · ".join(ran)), element("pre", element("code", report.command)))
 
 
-def _remarks(found: ScenarioResult) -> Iterator[Markup]:
+def _remarks(found: ScenarioResult, noun: str) -> Iterator[Markup]:
     """Why nothing was run, the known difference, and what is out of tolerance."""
     if found.why:
         emulated = (
@@ -137,8 +173,7 @@ def _remarks(found: ScenarioResult) -> Iterator[Markup]:
         first = beyond[0]
         yield element(
             "p",
-            f"{len(beyond):,} of {counted(len(found.activations), 'activation')} out of tolerance, "
-            "first ",
+            f"{len(beyond):,} of {counted(len(found.activations), noun)} out of tolerance, first ",
             code(first.name),
             f": difference {short(first.relative)}, tolerance {short(first.tolerance)}.",
             cls="remark",
@@ -146,6 +181,8 @@ def _remarks(found: ScenarioResult) -> Iterator[Markup]:
 
 
 def _explained(found: ScenarioResult) -> Markup:
+    if not found.activations:
+        return element("dd", found.why)
     apart = f" The results differ by {short(found.apart)}." if found.apart else ""
     return element("dd", found.why, apart, f" {_EMULATED}; all are within tolerance.")
 

@@ -84,9 +84,9 @@ def overview(report: ParityResult) -> Markup:
     Returns:
         A table with a row for each scenario.
     """
-    heads = ("result", "scenario", "activation", "difference", "tolerance", "× tolerance")
+    heads = ("result", "scenario", report.noun, "difference", "tolerance", "× tolerance")
     head = element("tr", *(element("th", head, scope="col") for head in heads))
-    rows = (_row(at, found) for at, found in enumerate(report.scenarios))
+    rows = (_row(at, found, report.noun) for at, found in enumerate(report.scenarios))
     return element("table", element("thead", head), element("tbody", *rows), cls="overview")
 
 
@@ -114,7 +114,8 @@ def _first_difference(found: ScenarioResult) -> Markup:
 def _sentence(report: ParityResult) -> Markup:
     """The answer when no scenario differs."""
     if not report.ok:
-        return Markup("No activation is out of tolerance, but there are other problems:")
+        text = f"No {report.noun} is out of tolerance, but there are other problems:"
+        return Markup(text)
     same = [found for found in report.scenarios if found.status == "same"]
     apart = [
         (activation.relative / activation.tolerance, found.title, activation)
@@ -123,7 +124,7 @@ def _sentence(report: ParityResult) -> Markup:
         if activation.relative
     ]
     number = sum(len(found.activations) for found in same)
-    scope = f"{number:,} activations of {counted(len(same), 'scenario')}"
+    scope = f"{number:,} {report.noun}s of {counted(len(same), 'scenario')}"
     if not apart:
         equal = f"All {scope} are equal to the last bit." if same else ""
         return joined(equal, _exceptions(report))
@@ -171,7 +172,7 @@ def _hashes(side: ParitySide) -> Markup:
     )
 
 
-def _row(at: int, found: ScenarioResult) -> Markup:
+def _row(at: int, found: ScenarioResult, noun: str) -> Markup:
     link = element("a", found.title, href=f"#s{at}")
     heads = (
         element("td", outcome(found)),
@@ -183,7 +184,7 @@ def _row(at: int, found: ScenarioResult) -> Markup:
     name = (
         code(activation.name)
         if activation.relative
-        else f"all {counted(len(found.activations), 'activation')}"
+        else f"all {counted(len(found.activations), noun)}"
     )
     cells = (name, short(activation.relative), short(activation.tolerance), ratio(activation))
     return element("tr", *heads, *(element("td", cell) for cell in cells))

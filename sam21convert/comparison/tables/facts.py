@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TypeAlias
 
-from ...report import share
+from ...report import counted, share
 from ..findings import ParityResult, ParitySide, ScenarioResult
-
-HEAD = ("scenario", "result", "activations", "difference", "tolerance", "IoU")
 
 
 class Verbatim(str):
@@ -18,6 +16,18 @@ class Verbatim(str):
 
 
 Sentence: TypeAlias = tuple[str, ...]  # words and names, one after another
+
+
+def head(report: ParityResult) -> tuple[str, ...]:
+    """Name the columns.
+
+    Args:
+        report: The results.
+
+    Returns:
+        Their heads; the third is the number of what was compared.
+    """
+    return "scenario", "result", f"{report.noun}s", "difference", "tolerance", "IoU"
 
 
 def cells(found: ScenarioResult, number: Callable[[float], str]) -> tuple[str, ...]:
@@ -71,11 +81,15 @@ def explanation(report: ParityResult) -> str:
         "from itself when it computes the same in another way "
         f"({', '.join(report.noise_from) or 'none was measured'})."
     )
+    emulated = (
+        "A known difference is emulated; in parentheses, how far the results are apart without "
+        "that. "
+    )
     return (
         "Difference: the largest of any element, divided by the largest magnitude of the "
-        f"activation on the {report.reference} side. Of each scenario, the first activation out of "
-        "tolerance is shown, or else the one nearest to it. A known difference is emulated; in "
-        f"parentheses, how far the results are apart without that. {tolerance}"
+        f"{report.noun} on the {report.reference} side. Of each scenario, the first {report.noun} "
+        "out of tolerance is shown, or else the one nearest to it. "
+        f"{'' if report.gradients else emulated}{tolerance}"
     )
 
 
@@ -97,6 +111,12 @@ def statements(report: ParityResult) -> Iterator[tuple[str, Sentence]]:
         yield "problem", (problem,)
     for status, titles, why in report.reasons():
         yield status, (f"{titles}: {why}",)
+    for scenario in report.scenarios:
+        for side, reason, names in scenario.missing():
+            where = "both sides" if side == "both" else f"the {side}"
+            why = f" ({reason})" if reason else ""
+            count = counted(len(names), "parameter")
+            yield "no gradient", (f"{scenario.title}: {count} on {where}{why}",)
     controls = report.negative_controls
     detected = sum(control.detected for control in controls)
     yield "negative controls", (f"{detected} of {len(controls)} detected",)

@@ -9,7 +9,7 @@ from math import isfinite, isnan
 
 from ...report import one_line
 from ..findings import ParityResult, short
-from .facts import HEAD, Verbatim, cells, explanation, sides, statements
+from .facts import Verbatim, cells, explanation, head, sides, statements
 
 _BREAK_HERE = "\\allowbreak{}"
 _LONG = 24  # characters of a name that may be broken
@@ -77,7 +77,7 @@ def latex(report: ParityResult) -> str:
             r"\footnotesize",
             r"\begin{tabular}{llrrrr}",
             r"\toprule",
-            _line(head.capitalize() if head.islower() else head for head in HEAD),
+            _line(one.capitalize() if one.islower() else one for one in head(report)),
             r"\midrule",
             *map(_line, rows),
             r"\bottomrule",

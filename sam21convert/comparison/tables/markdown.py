@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from ...io.markdown import code, prose, table
 from ..findings import ParityResult, ScenarioResult, short
-from .facts import HEAD, Verbatim, cells, explanation, sides, statements
+from .facts import Verbatim, cells, explanation, head, sides, statements
 
 
 def markdown(report: ParityResult) -> str:
@@ -23,7 +23,7 @@ def markdown(report: ParityResult) -> str:
         "\n\n".join(
             (
                 _sentence(sides(report)),
-                table((*HEAD, "activation"), rows),
+                table((*head(report), report.noun), rows),
                 prose(explanation(report)),
                 "\n".join(f"- {label}: {_sentence(text)}" for label, text in statements(report)),
             )
