@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .config import TrunkConfig
-from .layers import MLP, Activations
+from .layers import MLP, Activations, compute, drop_path
 
 _NORM_EPS = 1e-6
 _MLP_RATIO = 4
@@ -150,10 +150,14 @@ class MultiScaleBlock(nn.Module):
         heads: Number of attention heads.
         window: Side of the attention windows, in tokens of the input; 0 for attention to the whole
             grid.
+
+    Attributes:
+        drop_path: In training, the share of images for which each half of the block is left out.
     """
 
     def __init__(self, width: int, width_out: int, heads: int, window: int) -> None:
         super().__init__()
+        self.drop_path = 0.0
         self.begins_stage = width != width_out
         self.window = window
         self.norm1 = nn.LayerNorm(width, eps=_NORM_EPS)
@@ -174,7 +178,7 @@ class MultiScaleBlock(nn.Module):
         """
         x = self.attend(x)
         refined: Tensor = self.mlp(self.norm2(x))
-        return x + refined
+        return x + self._dropped(refined)
 
     def attend(self, x: Tensor) -> Tensor:
         """Apply the attention half of the block, with its residual connection.
@@ -196,7 +200,10 @@ class MultiScaleBlock(nn.Module):
             attended = join_windows(self.attn(normed), h, w)
         else:
             attended = self.attn(normed)
-        return x + attended
+        return x + self._dropped(attended)
+
+    def _dropped(self, x: Tensor) -> Tensor:
+        return drop_path(x, self.drop_path) if self.training and self.drop_path else x
 
 
 class Hiera(nn.Module):
@@ -204,10 +211,14 @@ class Hiera(nn.Module):
 
     Args:
         config: Widths, stages and windows.
+
+    Attributes:
+        recompute: Whether what a block computes is computed once more for the gradients.
     """
 
     def __init__(self, config: TrunkConfig) -> None:
         super().__init__()
+        self.recompute = False
         width, window = config.embed_dim, config.window_spec[0]
         background = config.window_pos_embed_bkg_spatial_size
         self.pos_embed = nn.Parameter(torch.zeros(1, width, *background))
@@ -262,7 +273,7 @@ class Hiera(nn.Module):
         outputs, blocks = [], iter(self.blocks)
         for count in self.stages:
             for _ in range(count):
-                x = next(blocks)(x)
+                x = compute(self.recompute, next(blocks), x)
             outputs.append(x.permute(0, 3, 1, 2))  # B, C, H, W
         return outputs
 

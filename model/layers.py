@@ -3,13 +3,51 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+Result = TypeVar("Result")
 
 # Where a method puts its intermediate results, by name; None if nobody asks for them.
 Activations = dict[str, Tensor] | None
+
+
+def drop_path(x: Tensor, rate: float) -> Tensor:
+    """Leave out samples at random, and make the others larger by as much.
+
+    Stochastic depth (arXiv 1603.09382), for the branch of a residual connection. Follows
+    ``DropPath`` of ``modeling/sam2_utils.py``.
+
+    Args:
+        x: ``B x ...``.
+        rate: Share of the samples that are left out, below 1.
+
+    Returns:
+        The same shape, in which samples are zero.
+    """
+    ones = x.new_ones(len(x), *(1 for _ in x.shape[1:]))  # B, 1, ...
+    return x * F.dropout(ones, rate)
+
+
+def compute(recompute: bool, function: Callable[..., Result], *inputs: Any) -> Result:
+    """Call a function, whose intermediate results may be forgotten until gradients need them.
+
+    Args:
+        recompute: Whether they are forgotten, and computed once more; less memory, more time.
+        function: The function.
+        *inputs: Its arguments.
+
+    Returns:
+        What it returns.
+    """
+    if not recompute:
+        return function(*inputs)
+    result: Result = checkpoint(function, *inputs, use_reentrant=False)
+    return result
 
 
 class MLP(nn.Module):

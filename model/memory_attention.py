@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .config import MemoryAttentionConfig
-from .layers import Attention
+from .layers import Attention, compute
 from .position_encoding import rotary_grid, sine_grid, turn
 
 _HEADS = 1
@@ -22,7 +22,12 @@ class RotaryAttention(Attention):
     """Attention whose queries and keys are rotated according to their places.
 
     Follows ``RoPEAttention`` of ``modeling/sam/transformer.py``.
+
+    Attributes:
+        dropout: In training, the share of attention that is left out.
     """
+
+    dropout = 0.0
 
     def forward(  # type: ignore[override]  # it needs the places as well
         self, q: Tensor, k: Tensor, v: Tensor, q_turns: Tensor, k_turns: Tensor
@@ -46,7 +51,8 @@ class RotaryAttention(Attention):
         )
         q, placed = turn(q, q_turns), len(k_turns)
         k[:, :, :placed] = turn(k[:, :, :placed], k_turns)
-        mixed = F.scaled_dot_product_attention(q, k, v)
+        dropout = self.dropout if self.training else 0.0
+        mixed = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout)
         y: Tensor = self.out_proj(mixed.transpose(1, 2).flatten(2))  # B, N, width
         return y
 
@@ -60,10 +66,14 @@ class MemoryAttentionLayer(nn.Module):
         width: Channels ``C`` of the frame.
         memory_width: Channels ``K`` of a memory.
         hidden: Hidden width of the feed-forward network.
+
+    Attributes:
+        dropout: In training, the share of values of every branch that is left out.
     """
 
     def __init__(self, width: int, memory_width: int, hidden: int) -> None:
         super().__init__()
+        self.dropout = 0.0
         self.self_attn = RotaryAttention(width, _HEADS)
         self.cross_attn_image = RotaryAttention(width, _HEADS, kv_width=memory_width)
         self.linear1 = nn.Linear(width, hidden)
@@ -89,11 +99,15 @@ class MemoryAttentionLayer(nn.Module):
             ``B x N x C``.
         """
         normed = self.norm1(x)
-        x = x + self.self_attn(normed, normed, normed, turns, turns)
+        x = x + self._dropped(self.self_attn(normed, normed, normed, turns, turns))
         keys = memory + position
-        x = x + self.cross_attn_image(self.norm2(x), keys, memory, turns, memory_turns)
-        refined: Tensor = self.linear2(F.relu(self.linear1(self.norm3(x))))
-        return x + refined
+        attended = self.cross_attn_image(self.norm2(x), keys, memory, turns, memory_turns)
+        x = x + self._dropped(attended)
+        hidden = self._dropped(F.relu(self.linear1(self.norm3(x))))
+        return x + self._dropped(self.linear2(hidden))
+
+    def _dropped(self, x: Tensor) -> Tensor:
+        return F.dropout(x, self.dropout, self.training)
 
 
 class MemoryAttention(nn.Module):
@@ -105,11 +119,15 @@ class MemoryAttention(nn.Module):
         width: Channels ``C`` of a frame.
         memory_width: Channels ``K`` of a memory.
         config: Number and width of the layers.
+
+    Attributes:
+        recompute: Whether what a layer computes is computed once more for the gradients.
     """
 
     def __init__(self, width: int, memory_width: int, config: MemoryAttentionConfig) -> None:
         super().__init__()
         self.rope_theta = config.rope_theta
+        self.recompute = False
         self.layers = nn.ModuleList(
             MemoryAttentionLayer(width, memory_width, config.dim_feedforward)
             for _ in range(config.num_layers)
@@ -137,6 +155,6 @@ class MemoryAttention(nn.Module):
         grids = (memory.shape[1] - pointers) // (h * w)
         memory_turns = turns.repeat(grids, 1)  # grids*H*W, C/2
         for layer in self.layers:
-            x = layer(x, memory, position, turns, memory_turns)
+            x = compute(self.recompute, layer, x, memory, position, turns, memory_turns)
         normed: Tensor = self.norm(x)
         return normed.transpose(1, 2).reshape(-1, c, h, w)  # B, C, H, W

@@ -23,7 +23,7 @@ from .config import ModelConfig
 from .image_encoder import ImageEncoder
 from .layers import MLP, Activations
 from .mask_decoder import MaskDecoder, MaskPrediction, Stability
-from .memory_attention import MemoryAttention
+from .memory_attention import MemoryAttention, MemoryAttentionLayer, RotaryAttention
 from .memory_encoder import MemoryEncoder
 from .position_encoding import sine_ages, sine_grid
 from .prompt_encoder import PADDING, PromptEncoder
@@ -72,12 +72,16 @@ class SAM2(nn.Module):
 
     Args:
         config: The architecture. Weights are to be loaded; most are zero or random at first.
+
+    Attributes:
+        recompute: Whether :meth:`recompute_activations` was called.
     """
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         width, memory_width = config.hidden_dim, config.memory_encoder.out_dim
         self.config = config
+        self.recompute = False
         self.maskmem_tpos_enc = nn.Parameter(torch.zeros(config.num_maskmem, 1, 1, memory_width))
         self.no_mem_embed = nn.Parameter(torch.zeros(1, 1, width))
         self.no_mem_pos_enc = nn.Parameter(torch.zeros(1, 1, width))
@@ -116,6 +120,38 @@ class SAM2(nn.Module):
     def dtype(self) -> torch.dtype:
         """The type of the weights."""
         return self.no_mem_embed.dtype
+
+    def regularise(self, dropout: float = 0.1, drop_path: float = 0.1) -> None:
+        """Set what is left out at random in training; at first it is nothing.
+
+        The defaults are those of the official fine-tuning.
+
+        Args:
+            dropout: Share of the values in memory attention: of attention itself, of what it gives,
+                and of the feed-forward network.
+            drop_path: Share of the images for which the last block of the trunk is left out;
+                earlier ones are left out less often, the first one never.
+        """
+        blocks = self.image_encoder.trunk.blocks
+        for block, rate in zip(
+            blocks, torch.linspace(0, drop_path, len(blocks)).tolist(), strict=True
+        ):
+            block.drop_path = rate
+        for part in self.memory_attention.modules():
+            if isinstance(part, (MemoryAttentionLayer, RotaryAttention)):
+                part.dropout = dropout
+
+    def recompute_activations(self, *, on: bool = True) -> None:
+        """Let training take less memory and more time: keep less for the gradients.
+
+        What the blocks of the trunk, the layers of memory attention and the other steps of a frame
+        compute is computed once more when gradients need it. The gradients are the same.
+
+        Args:
+            on: Whether to; at first it is off.
+        """
+        self.recompute = on
+        self.image_encoder.trunk.recompute = self.memory_attention.recompute = on
 
     def encode_frame(self, pixels: Tensor, activations: Activations = None) -> ImageFeatures:
         """Compute the features of frames that depend neither on prompts nor on memories.

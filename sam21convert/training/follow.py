@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from ..model.layers import compute
 from ..model.memory_bank import MemoryBank
 from ..model.sam2 import SAM2, ImageFeatures, Segmentation
 from .batch import Batch
@@ -61,7 +62,8 @@ def follow(model: SAM2, batch: Batch, prompter: Prompter) -> list[list[Step]]:
         answers = _segment(model, frame, batch.masks[number], bank, plan, prompter, count)
         steps[number] = [Step(a.candidates, a.iou, a.object_score) for a in answers]
         last = answers[-1]
-        spatial = model.encode_memory(frame, last.high_res, last.object_score)
+        remembered = (frame, last.high_res, last.object_score)
+        spatial = compute(model.recompute, model.encode_memory, *remembered)
         among = prompted if number in (*plan.first, *plan.corrected) else tracked
         among[number] = _Memory(spatial, last.pointer)
     return [steps[number] for number in range(count)]
@@ -117,7 +119,9 @@ def _answer(
     first: bool,
 ) -> Segmentation:
     candidates = model.config.wants_candidates(points.labels.shape[1] if points else 0, first=first)
-    return model.predict_single_mask(
+    return compute(
+        model.recompute,
+        model.predict_single_mask,
         features,
         points.points if points else None,
         points.labels if points else None,
