@@ -433,7 +433,7 @@ class SAM2(nn.Module):
         if config.generation == "2.1":
             absent = (object_score <= 0).to(memory.dtype)[..., None, None]  # B, 1, 1, 1
             mark = self.no_obj_embed_spatial[..., None, None]  # 1, K, 1, 1
-            memory = memory + absent * mark.expand_as(memory)
+            memory = (memory + absent * mark.expand_as(memory)).to(memory.dtype)
         return memory
 
     def _pointer(self, pointer: Tensor, present: Tensor) -> Tensor:
