@@ -56,11 +56,14 @@ def follow(model: SAM2, batch: Batch, prompter: Prompter) -> list[list[Step]]:
     prompted: dict[int, _Memory] = {}
     tracked: dict[int, _Memory] = {}
     steps: dict[int, list[Step]] = {}
-    for number in (*plan.first, *(n for n in range(count) if n not in plan.first)):
+    order = (*plan.first, *(n for n in range(count) if n not in plan.first))
+    for number in order:
         frame = _of_objects(features, batch.clip * count + number)
         bank = MemoryBank(prompted, tracked, number)
         answers = _segment(model, frame, batch.masks[number], bank, plan, prompter, count)
         steps[number] = [Step(a.candidates, a.iou, a.object_score) for a in answers]
+        if number == order[-1]:
+            break  # nothing attends to its memory
         last = answers[-1]
         remembered = (frame, last.high_res, last.object_score)
         spatial = compute(model.recompute, model.encode_memory, *remembered)

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..model.layers import compute
 from .follow import Step
 
 
@@ -79,7 +80,8 @@ def losses(
     of_frames = []
     for steps, true in zip(frames, masks, strict=True):
         target = true[:, None].float()  # O, 1, S, S
-        of_steps = [_of_step(step, target, settings, count) for step in steps]
+        # What is cheap to compute and large to keep is computed once more for the gradients.
+        of_steps = [compute(True, _of_step, step, target, settings, count) for step in steps]
         of_frames.append(_weighted(of_steps, settings))
     return Losses(*_added(of_frames))
 

@@ -5,12 +5,18 @@ The package sam2 installs it as ``training``, but not what that imports besides.
 
 from __future__ import annotations
 
+from functools import cache
+from pathlib import Path
 from typing import Any
 
+import sam2
 import torch
-from torch import Tensor
+from omegaconf import OmegaConf
+from torch import Tensor, nn
 from training.loss_fns import MultiStepMultiMasksAndIous
 from training.model.sam2 import SAM2Train
+from training.optimizer import construct_optimizer
+from training.utils.train_utils import register_omegaconf_resolvers
 
 from sam21convert.model import SAM2, ModelConfig
 from sam21convert.prediction.backends.sam2_build import build_training
@@ -84,6 +90,27 @@ def same_model(official: Any, config: ModelConfig) -> SAM2:
     model = SAM2(config)
     model.load_state_dict(official.state_dict())
     return model.train()
+
+
+@cache
+def official_optim() -> Any:
+    """What the official config of a fine-tuning says of the optimiser."""
+    register_omegaconf_resolvers()
+    folder = Path(sam2.__file__).parent / "configs" / "sam2.1_training"
+    return OmegaConf.load(folder / "sam2.1_hiera_b+_MOSE_finetune.yaml").trainer.optim
+
+
+def official_optimiser(model: nn.Module) -> Any:
+    """The official optimiser with its schedules, for an official model.
+
+    Args:
+        model: The model.
+
+    Returns:
+        The official ``Optimizer``.
+    """
+    optim = official_optim()
+    return construct_optimizer(model, optim.optimizer, optim.options, optim.param_group_modifiers)
 
 
 class OfficialBatch:

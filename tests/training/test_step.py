@@ -6,18 +6,12 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
-from pathlib import Path
-from typing import Any
 
 import pytest
-import sam2
 import torch
 from hydra.utils import instantiate
-from omegaconf import OmegaConf
 from torch import Tensor, nn
 from training.model.sam2 import SAM2Train
-from training.optimizer import construct_optimizer
-from training.utils.train_utils import register_omegaconf_resolvers
 
 from sam21convert.config.registry import shipped_config
 from sam21convert.model import SAM2, ModelConfig
@@ -35,6 +29,8 @@ from ..support.training import (
     made_batch,
     official_losses,
     official_model,
+    official_optim,
+    official_optimiser,
     same_model,
 )
 
@@ -42,14 +38,6 @@ STEPS = 3
 SEED = 5
 DROP_PATH = 0.4  # or nothing is dropped in so few steps of so few frames
 PROMPTS = PromptSettings(corrections=2)
-
-
-@cache
-def published() -> Any:
-    """What the official training config says of the optimiser."""
-    register_omegaconf_resolvers()
-    path = Path(sam2.__file__).parent / "configs" / "sam2.1_training"
-    return OmegaConf.load(path / "sam2.1_hiera_b+_MOSE_finetune.yaml")
 
 
 @cache
@@ -61,7 +49,7 @@ def official_steps(config: ModelConfig, places: Sequence[float]) -> dict[str, Te
     """The weights after one step for each place in the training, from 0 to 1."""
     model = official_model(config, PROMPTS, SEED, drop_path=DROP_PATH)
     optimiser = official_optimiser(model)
-    clip = instantiate(published().trainer.optim.gradient_clip)
+    clip = instantiate(official_optim().gradient_clip)
     torch.manual_seed(SEED)
     for where, batch in zip(places, batches(config.image_size), strict=False):
         optimiser.zero_grad(set_to_none=True)
@@ -73,11 +61,6 @@ def official_steps(config: ModelConfig, places: Sequence[float]) -> dict[str, Te
         clip(model=model)
         optimiser.optimizer.step()
     return dict(model.state_dict())
-
-
-def official_optimiser(model: nn.Module) -> Any:
-    optim = published().trainer.optim
-    return construct_optimizer(model, optim.optimizer, optim.options, optim.param_group_modifiers)
 
 
 def our_steps(
