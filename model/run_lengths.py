@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 
 RunLengths = dict[str, Any]  # "size": [height, width]; "counts": a list, or text
 
+_BITS = 40  # of a count at most; no mask has as many pixels
+
 
 def encode(mask: NDArray[np.bool_]) -> RunLengths:
     """Turn a mask into run lengths.
@@ -78,3 +80,33 @@ def as_text(runs: RunLengths) -> RunLengths:
             more = left != (-1 if digit & 16 else 0)  # the top bit of the last digit is the sign
             text.append(48 + digit + 32 * more)
     return {"size": runs["size"], "counts": text.decode("ascii")}
+
+
+def from_text(text: str) -> list[int]:
+    """Read counts as COCO's files have them.
+
+    Args:
+        text: The counts, as :func:`as_text` writes them.
+
+    Returns:
+        The lengths of the runs.
+
+    Raises:
+        ValueError: If it holds another character, or ends within a number.
+    """
+    counts: list[int] = []
+    value, shift = 0, 0
+    for character in text:
+        digit = ord(character) - 48
+        if not 0 <= digit < 64 or shift > _BITS:
+            raise ValueError("no run lengths")
+        value |= (digit & 31) << shift
+        shift += 5
+        if digit & 32:
+            continue
+        value -= (digit & 16) and 1 << shift  # the top bit of the last digit is the sign
+        counts.append(value + (counts[-2] if len(counts) > 2 else 0))
+        value, shift = 0, 0
+    if shift:
+        raise ValueError("no run lengths")
+    return counts

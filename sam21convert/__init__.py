@@ -23,6 +23,7 @@ Prove it, use it, publish it:
     evaluate               how well a checkpoint tracks objects: J&F on a data set of videos
     score                  the same of masks that any program has written, without torch
     push                   publish a proven checkpoint on the Hugging Face Hub
+    finetune               train it on your masks, prove the result and write it
     predict_image          masks of what points and boxes show in a picture
     predict_everything     masks of all that is in a picture
     predict_video          objects followed through a video; prompts are Point and Box
@@ -36,7 +37,7 @@ In memory:
     load_config            the settings of a model: a ModelConfig
 
 Reports: Inspection, Inspections, Verdict, Validation, Difference, Conversion, BatchReport, Pulled,
-Listing, Sample, Exported, Page, ParityReport, Evaluation, Publication, ImagePrediction,
+Listing, Sample, Exported, Page, ParityReport, Evaluation, Finetuned, Publication, ImagePrediction,
 VideoPrediction, Loading. Errors: Sam21ConvertError and below it UnreadableError, MissingFileError,
 RefusedError, MismatchError, UsageError, MissingPackageError. ProgressBar shows long work, on a
 terminal or in a notebook, and Progress is what to subclass to watch it otherwise.
@@ -103,6 +104,8 @@ if TYPE_CHECKING:
     from .workflows.batch.report import BatchReport as BatchReport
     from .workflows.export_onnx import export_onnx as export_onnx
     from .workflows.exported import Exported as Exported
+    from .workflows.finetune.api import finetune as finetune
+    from .workflows.finetune.report import Finetuned as Finetuned
     from .workflows.publish.publication import Publication as Publication
     from .workflows.publish.push import push as push
     from .workflows.pull import Pulled as Pulled
@@ -147,6 +150,8 @@ _NAMES = {
     "workflows.batch.report": ("BatchReport",),
     "workflows.export_onnx": ("export_onnx",),
     "workflows.exported": ("Exported",),
+    "workflows.finetune.api": ("finetune",),
+    "workflows.finetune.report": ("Finetuned",),
     "workflows.publish.publication": ("Publication",),
     "workflows.publish.push": ("push",),
     "workflows.pull": ("Pulled", "pull"),

@@ -36,6 +36,7 @@ EXTRAS: Mapping[str, tuple[str, ...]] = {
     "web": ("starlette", "uvicorn"),
     "score": ("PIL",),
     "ray": ("ray",),
+    "train": (*_TORCH, "accelerate", "peft", "tensorboard", "torchvision"),
 }
 BACKENDS = ("sam2", "timm", "transformers")  # the packages to compare with
 _OF_TRAINING = ("tensordict", "tensorboard")  # what the official training code imports besides

@@ -33,6 +33,7 @@ from sam21convert.prediction.video import FollowedObject, VideoPrediction
 from sam21convert.workflows.batch.report import BatchReport
 from sam21convert.workflows.demo import Demonstration
 from sam21convert.workflows.exported import Exported
+from sam21convert.workflows.finetune.report import Finetuned
 from sam21convert.workflows.publish.publication import Publication
 from sam21convert.workflows.publish.repository import Repository
 from sam21convert.workflows.pull import Pulled
@@ -118,7 +119,7 @@ LEFT_OUT: Mapping[type, set[str]] = {
 }
 ANSWERS: tuple[type, ...] = (
     *(BatchReport, Conversion, Demonstration, Difference, Evaluation, Exported),
-    *(ImagePrediction, Inspection),
+    *(Finetuned, ImagePrediction, Inspection),
     *(
         Listing,
         findings.ParityResult,

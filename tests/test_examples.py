@@ -19,8 +19,8 @@ from PIL import Image
 import sam21convert
 from sam21convert.prediction.draw import scene
 
+from .support import moving_shapes, videos
 from .support import tracked_masks as drawn
-from .support import videos
 from .support.checkpoints import DEBUG
 from .support.exports import describe
 from .support.hub_server import Hub
@@ -37,9 +37,9 @@ PUBLIC = {
         "predict_video",
         "published_checkpoints",
     ),
-    *("page", "pull", "push", "safety", "sample", "validate"),
+    *("finetune", "page", "pull", "push", "safety", "sample", "validate"),
     *("BatchReport", "Conversion", "Difference", "ImagePrediction", "Inspection", "Inspections"),
-    *("Exported", "Listing", "Page"),
+    *("Exported", "Finetuned", "Listing", "Page"),
     *(
         "Loading",
         "ParityReport",
@@ -61,7 +61,9 @@ import tests.conftest
 import doctest, functools, io, json, os, shutil, sys, tempfile
 import sam21convert
 
-sam21convert.export_onnx = functools.cache(sam21convert.export_onnx)  # two show the same export
+# Two show the same export, and two the same fine-tune.
+sam21convert.export_onnx = functools.cache(sam21convert.export_onnx)
+sam21convert.finetune = functools.cache(sam21convert.finetune)
 home, found = os.getcwd(), {}
 for name in sys.argv[1:]:
     with tempfile.TemporaryDirectory() as folder:
@@ -117,6 +119,7 @@ def results(
     shutil.copytree(home / "frames", frames)
     drawn.write(masks, np.stack([videos.disc_mask()] * 3).astype(np.uint8), digits=1)
     shutil.copytree(masks, home / "masks/disc")
+    moving_shapes.pictures(home / "PICTURES", 1)
     sam21convert.convert(home / "model.pt", home / "folder")
     files = {path.name: path.read_bytes() for path in (home / "folder").iterdir()}
     names = sorted(PUBLIC - {"__version__"})

@@ -583,6 +583,16 @@ EXEMPT: Mapping[tuple[str, str], str] = {
     ("checkpoint/diff/plot.py", "`plot`"): MISSING,
     ("commands/diff.py", "`plot`"): MISSING,
     ("commands/convert.py", "`evaluate`"): MISSING,
+    ("workflows/finetune/api.py", "`resume=True`"): (
+        "tests/workflows/test_finetune.py::test_a_stopped_run_goes_on_to_the_same_bits"
+    ),
+    ("workflows/finetune/run.py", "`resume=True`"): (
+        "tests/workflows/test_finetune.py::test_a_stopped_run_goes_on_to_the_same_bits"
+    ),
+    ("workflows/finetune/data.py", "`"): (
+        "tests/workflows/test_finetune_data.py::test_what_a_hint_asks_for_is_taken"
+    ),
+    ("workflows/finetune/processes.py", "accelerate launch"): THEIRS,
     ("workflows/publish/app_space.py", "RUN pip install"): NO_HINT,
     ("workflows/publish/needs.py", "`app_space`"): MISSING,
     ("workflows/publish/needs.py", "`evaluate`"): MISSING,

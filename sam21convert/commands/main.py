@@ -149,6 +149,7 @@ _COMMANDS = {
     "diff": "diff.diff",
     "batch": "batch.batch",
     "evaluate": "evaluate.evaluate",
+    "finetune": "finetune.finetune",
     "parity": "parity.parity",
     "predict": "predict.predict",
     "pull": "pull.pull",

@@ -192,14 +192,16 @@ class Dataset:
         return chosen
 
 
-def open_dataset(data: str | Path) -> Dataset:
+def open_dataset(data: str | Path, *, listed: bool = True) -> Dataset:
     """Recognise a data set by the names of its folders and files.
 
     Args:
         data: What its archive unpacks to, or a folder that holds nothing but that.
+        listed: Whether its list for validation, if it has one, says which its videos are; False
+            for all that have masks.
 
     Returns:
-        The data set, with the videos of its list for validation if it has one.
+        The data set, with its videos.
 
     Raises:
         UnreadableError: If there is no such folder, or a file in it cannot be read.
@@ -229,7 +231,7 @@ def open_dataset(data: str | Path) -> Dataset:
             break
     about, stated, kind = _stated(root)
     there = {path.name for path in truth.iterdir() if path.is_dir()}
-    listed_in, names = _listed(root)
+    listed_in, names = _listed(root) if listed else (None, [])
     videos = tuple(
         Video(
             name,

@@ -63,7 +63,7 @@ ANSWERS: Mapping[str, tuple[str, int]] = {
     "no such command": ("klingon", 2),
 }
 # Tested where their reports are made.
-ELSEWHERE = {"demo", "predict video", "pull", "push", "selftest", "serve"}
+ELSEWHERE = {"demo", "finetune", "predict video", "pull", "push", "selftest", "serve"}
 
 
 @pytest.fixture(scope="module")

@@ -43,6 +43,23 @@ def test_the_text_is_as_recorded(counts: list[int], text: str) -> None:
     assert run_lengths.as_text(runs) == {**runs, "counts": text}
 
 
+@pytest.mark.parametrize(("counts", "text"), WRITTEN)
+def test_the_text_is_read_back(counts: list[int], text: str) -> None:
+    assert run_lengths.from_text(text) == counts
+
+
+def test_the_text_of_every_mask_is_read_back() -> None:
+    for mask in masks():
+        runs = run_lengths.encode(mask)
+        assert run_lengths.from_text(run_lengths.as_text(runs)["counts"]) == runs["counts"]
+
+
+@pytest.mark.parametrize("text", [" ", "\x7f", "é", "P", "1P", "P" * 99 + "0"])
+def test_what_is_no_text_of_counts_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="no run lengths"):
+        run_lengths.from_text(text)
+
+
 def test_the_text_is_that_of_pycocotools_where_it_is_installed() -> None:
     mask_utils = pytest.importorskip("pycocotools.mask")
     for mask in masks():

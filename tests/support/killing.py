@@ -32,7 +32,7 @@ from .paths import ROOT
 
 KILLED = -int(signal.SIGKILL)
 LARGE = 1 << 20  # bytes of an object
-PROGRAM = "from tests.support.killing import serve; serve()"
+PROGRAM = "from tests.support.killing import serve; serve({})"
 
 
 @dataclass(frozen=True)
@@ -97,8 +97,10 @@ def _counted(real: Callable[..., Any], moment: Moment) -> Callable[..., Any]:
     return call
 
 
-def serve() -> None:
+def serve(*modules: str) -> None:
     """Run the commands that arrive on standard input, each in a process of its own."""
+    for module in modules:
+        import_module(module)
     for module in ("workflows.publish.push", "prediction.video", "model.video_predictor"):
         import_module(f"sam21convert.{module}")
     for module in ("av", "huggingface_hub.lfs", "scipy.ndimage", "PIL.PngImagePlugin"):
@@ -264,8 +266,8 @@ def _stream(stream: IO[str] | None) -> IO[str]:
 
 
 @contextmanager
-def killable(home: Path) -> Iterator[Killable]:
-    """Start the process and the Hub; both end with the block."""
+def killable(home: Path, *modules: str) -> Iterator[Killable]:
+    """Start the process, which imports some modules first, and the Hub; both end with the block."""
     scratch = home / "scratch"
     scratch.mkdir()
     hub = DeadlyHub()
@@ -273,7 +275,7 @@ def killable(home: Path) -> Iterator[Killable]:
         more = {"PYTHONPATH": str(ROOT), "TMPDIR": str(scratch), "OMP_NUM_THREADS": "1"}
         more["TORCHINDUCTOR_CACHE_DIR"] = str(home / "inductor")
         with subprocess.Popen(
-            [sys.executable, "-c", PROGRAM],
+            [sys.executable, "-c", PROGRAM.format(", ".join(map(repr, modules)))],
             env={**hub.environment(home), **more},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
