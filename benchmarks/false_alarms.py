@@ -1,14 +1,14 @@
 """How often a right conversion is called wrong, and a wrong one right.
 
     python -m benchmarks.false_alarms [--seeds N] [--faults] [--setting NAME]... [--scenarios NAMES]
-        [--config NAME]...
+        [--config NAME]... [--gradients]
 
 A right conversion is a checkpoint of random weights against the transformers folder that was made
 of it: for each seed, the smallest model of both generations (or ``--config``), at two image sizes,
 under each setting of the processor that is possible here (tests/support/processors.py).
-``--faults`` also changes every tensor of one conversion by 1 %, one after the other, under each
-setting; not counted are the tensors on which no result depends. Run it from the root of a checkout
-with the test dependencies.
+``--gradients`` compares steps of training instead. ``--faults`` also changes every tensor of one
+conversion by 1 %, one after the other, under each setting; not counted are the tensors on which no
+result depends. Run it from the root of a checkout with the test dependencies.
 """
 
 from __future__ import annotations
@@ -61,15 +61,20 @@ def count(options: argparse.Namespace) -> Count:
                 sam21convert.sample(source, config, seed)
                 sam21convert.convert(source, hf)
                 for size in SIZES:
-                    _right(found, source, hf, options.scenarios, size)
+                    _right(found, source, hf, size, options)
                 if options.faults and seed == 0 and config == CONFIGS[0]:
                     _faults(found, source, hf)
     return found
 
 
-def _right(found: Count, source: Path, hf: Path, scenarios: str, size: int) -> None:
+def _right(found: Count, source: Path, hf: Path, size: int, options: argparse.Namespace) -> None:
     report = sam21convert.parity(
-        source, f"transformers:{hf}", scenarios=scenarios, image_size=size, device="cpu"
+        source,
+        f"transformers:{hf}",
+        scenarios=options.scenarios,
+        gradients=options.gradients,
+        image_size=size,
+        device="cpu",
     )
     shares = [
         activation.relative / activation.tolerance
@@ -93,6 +98,7 @@ def counted(setting: Setting, options: argparse.Namespace) -> Count:
     """Compare in a process of its own, under a setting."""
     arguments = ["--count", "--seeds", str(options.seeds), "--scenarios", options.scenarios]
     arguments += ["--faults"] if options.faults else []
+    arguments += ["--gradients"] if options.gradients else []
     arguments += [argument for name in options.config or () for argument in ("--config", name)]
     done = run(setting, "-m", "benchmarks.false_alarms", *arguments, quiet=True)
     if done.returncode:
@@ -107,6 +113,7 @@ def main() -> None:
     parser.add_argument("--scenarios", default="quick")
     parser.add_argument("--config", action="append", help="of this model")
     parser.add_argument("--faults", action="store_true")
+    parser.add_argument("--gradients", action="store_true", help="of training steps")
     parser.add_argument("--setting", action="append", help="only this one")
     parser.add_argument("--count", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()

@@ -89,6 +89,24 @@ class TestContents:
         assert re.findall(r"<b>(\d+)</b>", heat) == [str(n) for n in range(18)]
         assert heat.count("<i ") == 18 * 2 * len(OF_A_VIDEO)
 
+    def test_of_many_gradients_the_heat_map_shows_those_that_matter(self) -> None:
+        names = [f"memory_encoder.layers.{number}.weight.grad" for number in range(100)]
+        wrong = {names[50]: 0.5, names[51]: 0.9}
+        found = replace(
+            video("train-video-point"),
+            status="differs",
+            activations=tuple(activation(name, wrong.get(name, 0.0)) for name in names),
+            first_mismatch=names[50],
+        )
+        html = page(replace(report(found), gradients=True))
+        heat = html[html.index('class="heat"') : html.index("</table>", html.index('class="heat"'))]
+        assert (
+            heat.count("<i ") == 20
+        )  # the furthest of five each, but the first one if it is there
+        assert names[50] in heat
+        assert names[51] not in heat
+        assert all(name in html for name in names)  # the table has all
+
     def test_a_no_says_where_and_why(self) -> None:
         text = Document(page(FAILING)).text
         assert "Not in parity" in text

@@ -128,6 +128,8 @@ class GradientComparison:
         reference, other = outcomes
         if isinstance(reference, NoGradients) or isinstance(other, NoGradients):
             return self._cut(scenario, blank, reference, other)
+        if not any(one.losses["loss"].isfinite() for one in (reference, other)):
+            raise CannotRun("the loss is not a finite number on either side")
         noise = self._noise(given, reference)
         results = compare(reference, other, noise)
         found = replace(

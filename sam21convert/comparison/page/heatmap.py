@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
-from math import isfinite
+from math import inf, isfinite
 
 from ...markup.elements import Markup, element, joined
 from ...report import counted, share
@@ -14,6 +14,7 @@ from ..names import OF_TRAINING, ORDER, kind
 from .numbers import percent, ratio
 
 _FRAME = re.compile(r"frame(\d+)\.")
+_MOST = 24  # squares in a cell: a gradient is one of many of its part of the model
 _ULP = 2.0**-23  # the last place of float32: the unit of colours beyond a tolerance of 0
 
 # Class of a cell, and the largest difference it stands for, in units of the tolerance.
@@ -49,7 +50,7 @@ def band(activation: ActivationResult) -> str:
         return "zero"
     if not isfinite(activation.relative):
         return "out3"
-    times = activation.relative / (activation.tolerance or _ULP)
+    times = _times(activation)
     bands = _WITHIN if activation.within else _BEYOND
     return next(name for name, most in bands if times <= most)
 
@@ -62,7 +63,8 @@ def heatmap(report: ParityResult) -> Markup:
 
     Returns:
         A table with a row for each scenario, or for each frame of a video, and a column for each
-        kind of activation, with a legend.
+        kind of activation, with a legend. Where there are many of a kind, some are left out: those
+        nearer to a yes than their neighbours.
     """
     kinds = {kind(one.name) for found in report.scenarios for one in found.activations}
     columns = [name for name in (*ORDER, *OF_TRAINING) if name in kinds]
@@ -152,12 +154,32 @@ def _rows(
         cells = (
             element(
                 "td",
-                element("div", *(_cell(one, found) for one in activations.get(column, ()))),
+                element(
+                    "div", *(_cell(one, found) for one in _told(activations.get(column, ()), found))
+                ),
                 cls="start" if start else "",
             )
             for column, start in zip(columns, starts, strict=True)
         )
         yield element("tr", element("th", head, scope="row"), *cells)
+
+
+def _told(
+    activations: Sequence[ActivationResult], found: ScenarioResult
+) -> Iterable[ActivationResult]:
+    """At most ``_MOST`` results: of some that follow each other, the furthest from a yes."""
+    step = -(-len(activations) // _MOST) or 1
+    for start in range(0, len(activations), step):
+        yield max(
+            activations[start : start + step],
+            key=lambda one: (one.name == found.first_mismatch, _times(one)),
+        )
+
+
+def _times(activation: ActivationResult) -> float:
+    """The difference in units of the tolerance; one that is not a number is the largest."""
+    times = activation.relative / (activation.tolerance or _ULP)
+    return times if times == times else inf
 
 
 def _cell(activation: ActivationResult, found: ScenarioResult) -> Markup:

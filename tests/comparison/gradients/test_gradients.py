@@ -25,6 +25,7 @@ from sam21convert.comparison.backends.truth import Truth
 from sam21convert.comparison.comparison import Comparison
 from sam21convert.comparison.findings import NegativeControl, ScenarioResult
 from sam21convert.comparison.gradients import comparison as module
+from sam21convert.comparison.gradients import noise
 from sam21convert.comparison.gradients.comparison import GradientComparison, compare, named
 from sam21convert.comparison.gradients.inputs import example
 from sam21convert.comparison.gradients.scenarios import ALL, BY_NAME
@@ -190,6 +191,14 @@ class TestDetached:
             *found.missing()
         ]
 
+    def test_a_loss_that_is_no_number_is_not_compared(self, checkpoints: Checkpoints) -> None:
+        with other_side(checkpoints(DEBUG)) as (comparison, model):
+            torch.nn.init.constant_(model.no_mem_embed, torch.nan)
+            comparison.sides.reference = comparison.sides.other
+            found = comparison.judge(BY_NAME["train-box"])
+        assert found.status == "not run"
+        assert found.why == "the loss is not a finite number on either side"
+
     def test_on_the_left_as_well(self, checkpoints: Checkpoints) -> None:
         with other_side(checkpoints(DEBUG), reference_is_left=False) as (comparison, model):
             model.no_mem_embed.requires_grad_(False)
@@ -302,6 +311,17 @@ class TestNegativeControls:
 
 
 class TestNoise:
+    @pytest.mark.parametrize("arithmetic", [CPU, Arithmetic("cpu", "bfloat16")])
+    def test_what_is_too_large_or_too_coarse_for_float64_is_tried_with_other_threads(
+        self, arithmetic: Arithmetic, checkpoints: Checkpoints, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(noise, "affordable", lambda _: False)
+        found = noise.variants(truth(checkpoints(DEBUG)), arithmetic)
+        assert [name for name, *_ in found] == [
+            "another attention kernel",
+            "another number of threads",
+        ]
+
     def test_each_gradient_is_compared_in_units_of_its_scale(
         self, checkpoints: Checkpoints
     ) -> None:
