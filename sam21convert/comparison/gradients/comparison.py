@@ -19,10 +19,11 @@ from ..comparison import Comparison, ScenarioFailed, failing
 from ..findings import ActivationResult, NegativeControl, ScenarioResult
 from ..metrics import MULTIPLE, Noise, first_mismatch, known_noise, result_of
 from ..perturb import SHARE
+from .corners import Corners, MovedCorners, shares_of
 from .inputs import Example, example
 from .known import known
 from .lost import WithoutGradient
-from .noise import least_units, noise_of, variants
+from .noise import jumps_of, least_units, noise_of, variants
 from .scenarios import TrainingScenario
 from .step import NoGradients, Outcome, Trainee, reasons, take_step
 from .trainees import trainee_of
@@ -186,14 +187,22 @@ class GradientComparison:
         truth, arithmetic = self.sides.truth, self.sides.arithmetic
         if truth is None:
             return None
-        usual, runs = reference, []
+        usual, runs, corners = reference, [], []
         if self.sides.reference is not truth:
             usual = take_step(trainee_of(truth), given, _OFFICIAL, arithmetic)
         for name, trainee, context in variants(truth, arithmetic):
             self._measured_by[name] = None
-            with context():
+            with context(), Corners() as seen:
                 runs.append(named(take_step(trainee, given, _OFFICIAL, arithmetic)))
-        return noise_of(named(usual), runs, arithmetic.floor)
+            corners.append(seen)
+        self._measured_by["moved corners"] = None
+        shares, moved = shares_of(corners, arithmetic.floor), []
+        for side in (-1, 1):
+            with MovedCorners(shares, side):
+                moved.append(named(take_step(trainee_of(truth), given, _OFFICIAL, arithmetic)))
+        smooth = noise_of(named(usual), runs, arithmetic.floor)
+        jumps = jumps_of(named(usual), *moved)
+        return {name: noise + jumps.get(name, 0.0) / MULTIPLE for name, noise in smooth.items()}
 
     def _first_to_detect(self, passed: _Passed, settings: LossSettings) -> str | None:
         found = self._step(0, self._example(passed.scenario), settings)

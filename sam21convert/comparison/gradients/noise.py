@@ -74,6 +74,27 @@ def noise_of(
     return noise
 
 
+def jumps_of(
+    reference: Mapping[str, Tensor], one: Mapping[str, Tensor], other: Mapping[str, Tensor]
+) -> dict[str, float]:
+    """How far gradients jump where rounding decides on which side of a corner an input lies.
+
+    Args:
+        reference: Losses and gradients of the ground truth, which give the scale.
+        one: The same with all corners moved to one side.
+        other: The same with all of them moved to the other side.
+
+    Returns:
+        The differences of the two from the reference by name, added up and relative to the scale.
+    """
+    least = least_units(reference)
+    return {
+        name: sum(relative(tensor, run[name], least.get(name, 0.0)) for run in (one, other))
+        for name, tensor in reference.items()
+        if name in one and name in other
+    }
+
+
 def least_units(values: Mapping[str, Tensor]) -> dict[str, float]:
     """The scales of gradients that are zero but for rounding: those of the weights beside them.
 
