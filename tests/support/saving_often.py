@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import peft.tuners.lora  # noqa: F401 - so that each command need not
+import accelerate  # noqa: F401 - so that each command need not
 
 from sam21convert.workflows.finetune import loop, run  # noqa: F401
 

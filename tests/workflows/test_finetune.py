@@ -9,9 +9,11 @@ import shlex
 import signal
 import subprocess
 import sys
+from dataclasses import fields
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -31,6 +33,7 @@ from sam21convert.workflows.finetune import lora
 from sam21convert.workflows.finetune.names import TRAIN
 from sam21convert.workflows.finetune.outputs import REPORT
 from sam21convert.workflows.finetune.parts import choose
+from sam21convert.workflows.finetune.report import Finetuned
 from sam21convert.workflows.finetune.saved import CHECKPOINT, CHECKPOINTS, LORA
 
 from ..commands.test_commands import run
@@ -66,7 +69,7 @@ def example() -> tuple[str, list[list[str]]]:
 
 def quick(words: list[str]) -> list[str]:
     """The arguments of a command, with less to do."""
-    less = {"--steps": "3", "--image-size": "128"}
+    less = {"--steps": "3", "--image-size": "64"}
     pairs = zip(["", *words], words, strict=False)
     return [less.get(before, word) for before, word in pairs][1:]
 
@@ -165,6 +168,35 @@ def test_tensorboard_has_the_losses(trained: Trained, here: Path) -> None:
     means = [one.value for one in events.Scalars("loss/total")]
     assert means == pytest.approx(trained["losses"])
     assert [one.step for one in events.Scalars("J&F")] == [1, 2]
+
+
+def told(*, holds: bool, before: float, after: float) -> Finetuned:
+    """An answer whose comparisons found this."""
+    problems = () if holds else ("point differs",)
+    parity = SimpleNamespace(ok=holds, exit_code=int(not holds), problems=problems, command="more")
+    second = SimpleNamespace(jf=after, j=after, f=after)
+    scored = SimpleNamespace(jf=before, j=before, f=before, against=second, exit_code=0)
+    scored.shown = list
+    facts: dict[str, Any] = dict.fromkeys(field.name for field in fields(Finetuned))
+    facts |= {"parity": parity, "evaluation": scored, "changed": SimpleNamespace(modules=())}
+    facts |= {"transformers": Path("t"), "weights": Path("w"), "kind": "images", "notes": ()}
+    facts |= {"losses": (1.0,), **dict.fromkeys(("pictures", "objects", "steps", "trained"), 1)}
+    return Finetuned(**{**facts, "seconds": 1.0, "epochs": 1.0})
+
+
+def test_what_does_not_hold_is_a_no() -> None:
+    good, bad = told(holds=True, before=1, after=2), told(holds=False, before=1, after=2)
+    assert (good.exit_code, bad.exit_code) == (0, 1)
+    assert "t computes what w does" in str(good)
+    assert "point differs" in str(bad)
+    assert "computes what" not in str(bad)
+
+
+def test_a_lower_score_is_warned_of() -> None:
+    assert told(holds=True, before=1, after=2).alerts() == ()
+    assert told(holds=True, before=2.5, after=1).alerts() == (
+        "J&F on the held-out videos fell by 1.5, from 2.5 to 1.0",
+    )
 
 
 def model() -> SAM2:

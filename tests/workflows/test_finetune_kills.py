@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import peft  # noqa: F401 - or the tests are skipped
 import pytest
 import torch
+import torchvision  # noqa: F401 - or the tests are skipped
 
 from ..support import moving_shapes as made
 from ..support.checkpoints import DEBUG, official_pt
@@ -17,6 +17,7 @@ from ..support.killing import KILLED, Killable, Moment, killable
 from ..support.many_videos import seeing
 
 STEPS = 4
+SMALL = ("--train", "all", "--image-size", "64")
 HOME = "sam21convert.workflows.finetune"
 ATOMIC = "sam21convert.io.output.atomic"
 TRAINED = Moment(f"{HOME}.run:write_outputs")  # what comes after is not trained
@@ -24,8 +25,6 @@ TRAINED = Moment(f"{HOME}.run:write_outputs")  # what comes after is not trained
 MOMENTS: dict[str, tuple[Moment, int]] = {
     "the third checkpoint is written, and has no name": (Moment(f"{ATOMIC}:exchange", 2), 2),
     "the second checkpoint has its name": (Moment(f"{ATOMIC}:exchange", 1, after=True), 2),
-}
-RARE: dict[str, tuple[Moment, int]] = {
     "the second step is drawn": (Moment(f"{HOME}.loop:SimulatedPrompts", 2), 1),
     "the folder is made": (Moment(f"{HOME}.loop:Batches"), 0),
     **{
@@ -48,7 +47,6 @@ RARE: dict[str, tuple[Moment, int]] = {
     "the last checkpoint has no name": (Moment(f"{ATOMIC}:exchange", 3), 3),
     "the last checkpoint is on its way to the disk": (Moment(f"{ATOMIC}:sync_tree", 4), 3),
 }
-WHOLE = {**MOMENTS, **RARE}
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +66,7 @@ def commands(home: Path) -> Iterator[Killable]:
 def tuned(commands: Killable, home: Path, out: str, at: Moment, *more: str) -> dict[str, Any]:
     """Train until the moment; what is saved then, after all that is left of a run is recovered."""
     words = ["finetune", str(home / "base.pt"), str(home / "pictures"), str(home / out), *more]
-    status, _ = commands.run(*words, "--steps", str(STEPS), "--train", "all", at=at)
+    status, _ = commands.run(*words, "--steps", str(STEPS), *SMALL, at=at)
     assert status == KILLED
     path = home / out / "checkpoints" / "checkpoint.pt"
     if not path.exists():
@@ -93,14 +91,26 @@ def expected(commands: Killable, home: Path) -> str:
     return digest(tuned(commands, home, "never_killed", TRAINED))
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name in RARE)) for name in WHOLE]
-)
+def test_it_goes_on_though_it_is_killed_twice(
+    commands: Killable, home: Path, expected: str
+) -> None:
+    at, steps = MOMENTS["the second checkpoint has its name"]
+    assert tuned(commands, home, "twice", at)["steps"]["train"] == steps
+    again = Moment(f"{ATOMIC}:exchange", 1)  # the next checkpoint is written, and has no name
+    killed = tuned(commands, home, "twice", again, "--resume")
+    assert killed["steps"]["train"] == steps
+    assert digest(killed) != expected  # control
+    assert digest(tuned(commands, home, "twice", TRAINED, "--resume")) == expected
+    assert not [path.name for path in (home / "twice").iterdir() if path.name.startswith(".")]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", MOMENTS)
 def test_it_goes_on_to_the_same_weights(
     name: str, commands: Killable, home: Path, expected: str
 ) -> None:
-    at, steps = WHOLE[name]
-    out = f"out{[*WHOLE].index(name)}"
+    at, steps = MOMENTS[name]
+    out = f"out{[*MOMENTS].index(name)}"
     killed = tuned(commands, home, out, at)
     assert killed["steps"]["train"] == steps
     assert steps == STEPS or "model" not in killed or digest(killed) != expected  # control
@@ -112,4 +122,4 @@ def test_it_goes_on_to_the_same_weights(
 
 
 def test_there_are_twenty_moments() -> None:
-    assert len(WHOLE) >= 20
+    assert len(MOMENTS) >= 20

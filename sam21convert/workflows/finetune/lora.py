@@ -67,6 +67,8 @@ def merged(model: nn.Module) -> dict[str, Tensor]:
     Returns:
         The state dict, on the device of the model.
     """
+    if not lora_of(model):
+        return model.state_dict()
     from peft.tuners.lora import LoraLayer
 
     layers: dict[str, Any] = {
