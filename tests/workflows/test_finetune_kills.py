@@ -45,7 +45,7 @@ MOMENTS: dict[str, tuple[Moment, int]] = {
     "the first checkpoint has no name": (Moment(f"{ATOMIC}:take_name", 2), 0),
     "the first checkpoint has its name": (Moment(f"{ATOMIC}:take_name", 2, after=True), 1),
     "the last checkpoint has no name": (Moment(f"{ATOMIC}:exchange", 3), 3),
-    "the last checkpoint is on its way to the disk": (Moment(f"{ATOMIC}:sync_tree", 4), 3),
+    "the last checkpoint is on its way to the disk": (Moment(f"{ATOMIC}:sync_tree", 5), 3),
 }
 
 
