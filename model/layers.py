@@ -85,10 +85,17 @@ class MLP(nn.Module):
         Returns:
             ``... x outputs``.
         """
-        *hidden, last = self.layers
-        for layer in hidden:
-            x = self.activation(layer(x))  # ..., hidden
-        y: Tensor = last(x)  # ..., outputs
+        first, *others = self.layers
+        x = first(x)  # ..., hidden
+        # For gradients a GELU keeps what it was given, beside what it gave to the next layer: the
+        # latter is wide and cheap to compute once more.
+        again = self.training and self.activation is F.gelu
+        for layer in others:
+            x = compute(again, self._through, layer, x)
+        return x  # ..., outputs
+
+    def _through(self, layer: nn.Module, x: Tensor) -> Tensor:
+        y: Tensor = layer(self.activation(x))
         return y
 
 

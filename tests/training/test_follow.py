@@ -55,12 +55,12 @@ MASKS = PromptSettings(points=0)
 POINTS = PromptSettings(points=1, box=0)
 BOXES = PromptSettings(points=1, box=1)
 CASES = {
-    "image, points": Case(1, 1, 2, POINTS),
-    "images, boxes": Case(1, 2, 3, BOXES),
+    "image, points": Case(1, 1, 1, POINTS),
+    "images, boxes": Case(1, 2, 3, replace(BOXES, corrections=2)),
     "video, masks": Case(4, 1, 2, MASKS),
     "video, points": Case(4, 1, 1, replace(POINTS, corrections=2)),
     "videos, boxes": Case(4, 2, 3, replace(BOXES, corrections=2)),
-    "videos, as published": Case(4, 2, 3, PromptSettings()),
+    "video, as published": Case(4, 1, 2, PromptSettings()),
 }
 
 
