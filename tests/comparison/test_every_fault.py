@@ -34,10 +34,10 @@ from sam21convert.comparison.perturb import perturb
 from sam21convert.comparison.scenarios import chosen
 from sam21convert.prediction.arithmetic import Arithmetic
 
-from ..support.official import DEBUG
+from ..support.official import SAM2_IS_SLOW
 
 SCENARIOS = "encoder,point,points,box,mask,video-point,video-mask,video-absent"
-BOTH = pytest.mark.parametrize("name", DEBUG)
+BOTH = pytest.mark.parametrize("name", SAM2_IS_SLOW)
 
 
 class Subject:

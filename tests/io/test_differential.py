@@ -12,7 +12,7 @@ import pytest
 
 from ..support.paths import ROOT
 
-SECONDS = 20
+SECONDS = 10
 
 
 def compared(program: str, seconds: int = SECONDS) -> subprocess.CompletedProcess[str]:

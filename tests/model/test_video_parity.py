@@ -314,7 +314,9 @@ class TestTheComparisonCanFail:
             old.play(videos.point, folder)
 
 
-@pytest.mark.parametrize("name", ["sam2.1/sam2.1_hiera_t", "sam2/sam2_hiera_t"])
+@pytest.mark.parametrize(
+    "name", ["sam2.1/sam2.1_hiera_t", pytest.param("sam2/sam2_hiera_t", marks=pytest.mark.slow)]
+)
 def test_tiny(name: str, folder: str) -> None:
     tell_story(name, folder, 128)
 

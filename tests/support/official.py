@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import pytest
 import torch
 from sam2.build_sam import build_sam2
 from torch import Tensor, nn
@@ -21,6 +22,12 @@ __all__ = ["build_official", "build_official_predictor", "official_predictor"]
 
 PUBLISHED = tuple(shipped.name for shipped in SHIPPED if shipped.size != "debug")
 DEBUG = tuple(shipped.name for shipped in SHIPPED if shipped.size == "debug")
+# For long tests that gain little from another generation.
+SAM2_IS_SLOW = tuple(
+    pytest.param(one.name, marks=() if one.generation == "2.1" else pytest.mark.slow)
+    for one in SHIPPED
+    if one.size == "debug"
+)
 
 
 def build_published(name: str) -> Any:
