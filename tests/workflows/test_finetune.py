@@ -481,28 +481,55 @@ def test_it_learns(tmp_path: Path) -> None:
     assert done.seconds < 300
 
 
-@pytest.mark.slow
-def test_several_processes_train_together(base: Path, tmp_path: Path) -> None:
-    """On a CPU: each has a clip of its own, all have the same weights, and one answers."""
-    pictures = made.pictures(tmp_path / "pictures")
-    program = "import tests.conftest; from sam21convert.__main__ import start; start()"
-    (tmp_path / "program.py").write_text(program)
-    words = ["finetune", base, pictures, "out", "--steps", "3", "--device", "cpu", "--json"]
+def launched(program: str, folder: Path, *words: object) -> str:
+    """What two processes print that run a program together."""
+    (folder / "program.py").write_text(program)
     launch = ["-m", "torch.distributed.run", "--nproc_per_node", "2", "program.py"]
     done = subprocess.run(
         [sys.executable, *launch, *map(str, words)],
-        cwd=tmp_path,
+        cwd=folder,
         env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    found = conforms(done.stdout)
+    return done.stdout
+
+
+@pytest.mark.slow
+def test_several_processes_train_together(base: Path, tmp_path: Path) -> None:
+    """On a CPU: each has a clip of its own, all have the same weights, and one answers."""
+    pictures = made.pictures(tmp_path / "pictures")
+    program = "import tests.conftest; from sam21convert.__main__ import start; start()"
+    words = ["finetune", base, pictures, "out", "--steps", "3", "--device", "cpu", "--json"]
+    found = conforms(launched(program, tmp_path, *words))
     assert (found["processes"], found["epochs"]) == (2, 2.0)
 
-    # Alone, with the mean of the gradients of the same two draws.
+    # The second process has a say: alone, the first comes to other weights.
     content = torch.load(tmp_path / found["checkpoint"], weights_only=True)["model"]
     alone = sam21convert.finetune(base, pictures, tmp_path / "alone", steps=3, device="cpu")
     other = torch.load(alone.checkpoint, weights_only=True)["model"]
     assert not same(content, other)
+
+
+@pytest.mark.slow
+def test_several_processes_average_their_gradients(tmp_path: Path) -> None:
+    """Where only some have a gradient, that of the others counts as 0."""
+    program = """
+import tests.conftest
+import torch
+from sam21convert.workflows.finetune.processes import Together
+
+together = Together("cpu")
+every, second, none = (torch.nn.Parameter(torch.zeros(2, 3)) for _ in range(3))
+every.grad = torch.full((2, 3), 1.0 + together.rank)
+second.grad = torch.full((2, 3), 4.0) if together.rank else None
+together.average([every, second, none])
+assert torch.equal(every.grad, torch.full((2, 3), 1.5))
+assert torch.equal(second.grad, torch.full((2, 3), 2.0))
+assert none.grad is None
+assert together.mean(together.rank) == 0.5
+print("averaged")
+"""
+    assert launched(program, tmp_path).count("averaged") == 2
