@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeAlias
 
 _NAMED = 3  # of the files that are only counted
+_CHARACTERS = 60  # of a value in a message
 _SHORT_LIST, _SHOWN = 8, 50  # of a list in a notebook: what is not folded, and what is shown
 
 
@@ -430,6 +431,19 @@ def one_line(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
+def short_json(value: Any) -> str:
+    """A value of a JSON file as a message shows it: in one line, and not at any length.
+
+    Args:
+        value: What ``json.dumps`` takes.
+
+    Returns:
+        At most its first 60 characters.
+    """
+    text = one_line(json.dumps(value))
+    return text if len(text) <= _CHARACTERS else f"{text[:_CHARACTERS]}..."
 
 
 def table(rows: Sequence[tuple[str, str | tuple[str, ...]]]) -> Table:

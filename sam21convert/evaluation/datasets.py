@@ -28,7 +28,7 @@ Layout = Literal["davis", "sav", "lvos", "youtube", "mose"]
 
 _RESOLUTIONS = ("480p", "Full-Resolution", "1080p")
 _LISTS = ("ImageSets/2017/val.txt", "sav_val.txt", "sav_test.txt")
-_ANNOTATIONS = ("Annotations_6fps", "Annotations")
+MASK_FOLDERS = ("Annotations_6fps", "Annotations")
 _LARGEST = 1 << 26  # bytes of a file about objects; that of YouTube-VOS has 5 MB
 _FRAME_NUMBERS = 10**8  # of LVOS have at most eight digits
 _IDS = 256  # of objects fit into a pixel, with 0 for none
@@ -224,7 +224,7 @@ def open_dataset(data: str | Path, *, listed: bool = True) -> Dataset:
         truth = _annotations(root)
     assert truth is not None
     frames = next((root / name for name in _FRAMES if (root / name).is_dir()), root / _FRAMES[-1])
-    layout: Layout = "sav" if truth.name == _ANNOTATIONS[0] else "mose"
+    layout: Layout = "sav" if truth.name == MASK_FOLDERS[0] else "mose"
     for name in _RESOLUTIONS:
         if (truth / name).is_dir():
             truth, frames, layout = truth / name, frames / name, "davis"
@@ -251,7 +251,7 @@ def open_dataset(data: str | Path, *, listed: bool = True) -> Dataset:
 
 
 def _annotations(root: Path) -> Path | None:
-    return next((root / name for name in _ANNOTATIONS if (root / name).is_dir()), None)
+    return next((root / name for name in MASK_FOLDERS if (root / name).is_dir()), None)
 
 
 def _seen(folders: Sequence[Path]) -> str:

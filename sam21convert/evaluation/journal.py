@@ -18,7 +18,7 @@ from typing import Any, BinaryIO
 from ..errors import RefusedError, UnreadableError, UsageError
 from ..io.output.rename import sync
 from ..io.output.staging import LocksUnavailableError, locked
-from ..report import one_line
+from ..report import short_json
 from .rows import Row
 
 JOURNAL = "videos.jsonl"
@@ -26,7 +26,6 @@ _FORMAT = "sam21convert/videos/1"
 _BEGINNING = json.dumps({"format": _FORMAT})[:-1].encode()  # of the first line
 _CHECK = "crc32"  # of the rest of a line
 _LONGEST = 1 << 26  # bytes of a line; one of a thousand frames and a hundred objects has 4 MB
-_SHOWN = 60  # characters of what differs
 
 Key = Mapping[str, Any]
 
@@ -209,8 +208,8 @@ def _refuse_another(path: Path, content: Any, key: Key) -> None:
         before, now = content.get(name), key.get(name)
         if before != now:
             raise UsageError(
-                f"{path}: is of another evaluation: {name} was {_short(before)}, and is now "
-                f"{_short(now)}",
+                f"{path}: is of another evaluation: {name} was {short_json(before)}, and is now "
+                f"{short_json(now)}",
                 hint="give another folder, or `overwrite=True` to begin anew",
             )
 
@@ -224,8 +223,3 @@ def _none(path: Path) -> RefusedError:
 
 def _check(content: Mapping[str, Any]) -> int:
     return zlib.crc32(json.dumps(content).encode())
-
-
-def _short(value: Any) -> str:
-    text = one_line(json.dumps(value))
-    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."

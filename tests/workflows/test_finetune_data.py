@@ -15,8 +15,9 @@ from PIL import Image
 
 from sam21convert.errors import RefusedError, Sam21ConvertError, UsageError
 from sam21convert.evaluation.masks import Masks
+from sam21convert.model.image_predictor import pixels_of
 from sam21convert.report import SILENT
-from sam21convert.workflows.finetune.augment import Changes, Tint, normalised
+from sam21convert.workflows.finetune.augment import Changes, Tint
 from sam21convert.workflows.finetune.data import Data, Kind, open_data
 from sam21convert.workflows.finetune.footage import WithIds
 from sam21convert.workflows.finetune.sampling import MOST_OBJECTS, Draws
@@ -379,7 +380,7 @@ def test_what_would_lose_an_object_is_neither_turned_nor_sheared() -> None:
     changes = Changes(True, 25.0, 20.0, PLAIN, False, (PLAIN,))
     frames, masks = changes.apply([black], [{"1": mask}], ["1"], 64)
     assert masks[0, 0].nonzero().tolist() == [[0, 63]]
-    assert torch.equal(frames[0], normalised(black))
+    assert torch.equal(frames[0], pixels_of(black, 64)[0])
 
 
 def test_an_object_that_a_frame_does_not_show_has_an_empty_mask_there() -> None:

@@ -208,9 +208,8 @@ class _Observer:
 
     def mask(self, place: str, array: NDArray[np.float32]) -> NDArray[np.float32]:
         with self._recorder.within(place):
-            found: NDArray[np.float32] = self._recorder.remember_signs(
-                torch.from_numpy(array)
-            ).numpy()
+            kept = self._recorder.remember_signs(torch.from_numpy(array))
+        found: NDArray[np.float32] = kept.numpy()
         return found
 
     def memory(self, place: str, array: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -12,11 +12,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from ...model.config import PIXEL_MEAN, PIXEL_STD
+from ...model.image_predictor import pixels_of
 from ...packages import module
 from .footage import Mask
 
@@ -150,7 +149,7 @@ class Changes:
         picture = self.tint(change.resize(picture, [side, side]))
         if self.grey:
             picture = change.rgb_to_grayscale(picture, num_output_channels=3)
-        return normalised(tint(picture))
+        return pixels_of(tint(picture), side)[0]
 
     def _moved(self, what: Any, how: Any, fill: list[float], *, turn: bool) -> Any:
         if self.flip:
@@ -166,21 +165,6 @@ class Changes:
             interpolation=how,
             fill=fill,
         )
-
-
-def normalised(picture: Image.Image) -> Tensor:
-    """Turn a picture into what the model takes.
-
-    Args:
-        picture: In RGB.
-
-    Returns:
-        ``3 x H x W``: from 0 to 1, minus the mean of ImageNet, divided by its deviation.
-    """
-    pixels: NDArray[np.uint8] = np.array(picture)
-    unit = torch.from_numpy(pixels).permute(2, 0, 1).float() / 255
-    mean, deviation = (torch.tensor(of)[:, None, None] for of in (PIXEL_MEAN, PIXEL_STD))
-    return (unit - mean) / deviation
 
 
 def _stacked(masks: Mapping[str, Mask], objects: Sequence[str], picture: Image.Image) -> Tensor:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from ...errors import RefusedError, UsageError
+from ...evaluation.datasets import MASK_FOLDERS
 from ...io.nearby import expanded, missing
 from ...report import Progress
 from .coco import find_json, with_shapes
@@ -17,7 +18,6 @@ from .videos import for_training, frames_of
 
 Kind = Literal["images", "video"]
 
-_VIDEOS = ("Annotations", "Annotations_6fps")
 _NAMED = 5  # of the files that were found
 
 
@@ -121,7 +121,7 @@ def _has_videos(root: Path) -> bool:
     """Whether it has, or a folder in it has, a folder for the masks of each of several videos."""
     return any(
         path.is_dir()
-        for name in _VIDEOS
+        for name in MASK_FOLDERS
         for pattern in (f"{name}/*", f"*/{name}/*")
         for path in root.glob(pattern)
     )

@@ -11,13 +11,12 @@ from typing import Any
 from ..._version import __version__
 from ...errors import UnreadableError, UsageError
 from ...io.text import read_json
-from ...report import one_line
+from ...report import short_json
 from .data import Kind
 from .names import Train
 
 REQUEST = "request.json"
 _FORMAT = "sam21convert/finetune-request/1"
-_SHOWN = 60  # characters of what differs
 
 
 @dataclass(frozen=True)
@@ -83,10 +82,10 @@ class Request:
                 f"{path}: expected what a fine-tune was asked, found another file"
             )
         for name, value in now.items():
-            if before.get(name) != value:
+            if (past := before.get(name)) != value:
                 raise UsageError(
-                    f"{path}: is of another fine-tune: {name} was {_short(before.get(name))}, and "
-                    f"is now {_short(value)}",
+                    f"{path}: is of another fine-tune: {name} was {short_json(past)}, and is now "
+                    f"{short_json(value)}",
                     hint="ask for the same, or give another folder",
                 )
 
@@ -94,8 +93,3 @@ class Request:
         content = {"format": _FORMAT, "version": __version__, **asdict(self)}
         found: dict[str, Any] = json.loads(json.dumps(content))  # as it will be read
         return found
-
-
-def _short(value: Any) -> str:
-    text = one_line(json.dumps(value))
-    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
