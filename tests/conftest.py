@@ -48,6 +48,7 @@ def _declare_torchvision_ops() -> None:
 # skipped; one that is there and cannot be imported, or has changed, is an error.
 PEERS = {"markdown_it", "matplotlib", "peft", "sam2", "timm", "torchvision", "transformers"}
 PEERS |= {"training", "fvcore", "tensorboard", "tensordict"}  # of sam2, and what that imports
+PEERS |= {"accelerate", "onnx", "onnxruntime", "onnxscript", "starlette", "uvicorn"}  # of extras
 
 
 class _Module(pytest.Module):

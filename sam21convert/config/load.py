@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..errors import MissingFileError, did_you_mean, nearest
-from ..io.nearby import expanded, nearby
+from ..io.nearby import expanded, nearby, there
 from ..io.text import read_json
 from ..model.config import ModelConfig
 from . import registry, transformers
@@ -42,7 +42,7 @@ def load_config(source: str | Path) -> ModelConfig:
         return registry.shipped_config(shipped.name)
     if path.is_dir():
         path = path / "config.json"
-    if not path.exists():
+    if not there(path):
         names = [shipped.name for shipped in registry.SHIPPED]
         near = [str(other) for other in nearby(path)] or nearest(str(source), names)
         raise MissingFileError(

@@ -32,7 +32,7 @@ from ..errors import (
     nearest,
     unreadable,
 )
-from ..io.nearby import expanded, missing, nearby
+from ..io.nearby import expanded, missing, nearby, there
 from .download import cache, check, download
 from .fetch import check_cached, fetch_named, fetch_repository
 from .published import PUBLISHED, Published
@@ -145,17 +145,11 @@ def _published_or_on_hub(taken: str, *, header_only: bool) -> Located:
 
 def _missing(path: Path) -> Sam21ConvertError:
     """The error for a path that is certainly meant for a file, and is not there."""
-    try:
-        path.stat()
-    except FileNotFoundError:
-        published = published_named(path.stem) if path.suffix == ".pt" else None
-        if published is None:
-            return missing(path)
-        to = shlex.quote(str(path))
-        return missing(path, f"sam21convert pull {published.name} {to} downloads it")
-    except OSError as error:
-        return unreadable(path, error)
-    return missing(path)  # it has vanished between two looks
+    published = published_named(path.stem) if path.suffix == ".pt" else None
+    if published is None:
+        return missing(path)
+    to = shlex.quote(str(path))
+    return missing(path, f"sam21convert pull {published.name} {to} downloads it")
 
 
 def _is_there(path: Path, text: str) -> bool:
@@ -164,7 +158,7 @@ def _is_there(path: Path, text: str) -> bool:
     if "\0" in text and not address:
         raise MissingFileError(f"{path}: no such file: a name cannot hold a zero byte")
     try:
-        return path.exists()
+        return there(path)
     except OSError as error:
         if address:  # those with a signature are too long for a name
             return False

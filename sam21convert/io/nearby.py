@@ -7,8 +7,10 @@ import os
 from itertools import islice
 from pathlib import Path
 
-from ..errors import MissingFileError, UnreadableError, did_you_mean, nearest
+from ..errors import MissingFileError, UnreadableError, did_you_mean, nearest, unreadable
 
+# Errors that say that nothing has this name; the last one is of a link to itself.
+_NOT_THERE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
 _SEEN = 10_000  # names of a folder that are compared
 
 
@@ -29,6 +31,32 @@ def expanded(path: Path) -> Path:
         return path
 
 
+def there(path: Path) -> bool:
+    """Find out whether a file or a folder has this name.
+
+    Since Python 3.14, ``Path.exists`` also says no where the system does not tell.
+
+    Args:
+        path: the path.
+
+    Returns:
+        Whether there is one.
+
+    Raises:
+        OSError: where the system does not tell, as in a folder that is not to be looked into.
+    """
+    if path.exists():
+        return True
+    try:
+        path.stat()
+    except OSError as error:
+        if error.errno not in _NOT_THERE:
+            raise
+    except ValueError:  # no name has a zero byte
+        pass
+    return False
+
+
 def nearby(path: Path) -> list[Path]:
     """Find what someone may have meant by a path that does not exist.
 
@@ -36,27 +64,34 @@ def nearby(path: Path) -> list[Path]:
         path: the path.
 
     Returns:
-        At most three paths that exist and are spelt alike, whatever their endings, also in the
-        names of folders.
+        At most three paths that exist and are spelt alike, whatever their endings. Where a folder
+        is missing, its name may be the one that is misspelt.
     """
-    name, folder = path.name, path.parent
-    if not name:
+    wanted, below = path, list[str]()
+    while wanted.name and not wanted.parent.is_dir():
+        below.insert(0, wanted.name)
+        wanted = wanted.parent
+    found = (other.joinpath(*below) for other in _alike(wanted))
+    return [other for other in found if other.exists()]
+
+
+def _alike(path: Path) -> list[Path]:
+    """At most three paths of the same folder that are spelt alike."""
+    if not path.name:
         return []
-    if not folder.is_dir():
-        others = [other / name for other in nearby(folder) if other.is_dir()]
-        return [other for other in others if other.exists()]
     try:
-        with os.scandir(folder) as entries:
+        with os.scandir(path.parent) as entries:
             names = [entry.name for entry in islice(entries, _SEEN)]
     except OSError:
         return []
     stems: dict[str, list[str]] = {}  # endings are alike whatever the names are
     for other in sorted(names):
         stems.setdefault(Path(other).stem, []).append(other)
-    return [folder / other for stem in nearest(path.stem, stems) for other in stems[stem]][:3]
+    found = [other for stem in nearest(path.stem, stems) for other in stems[stem]]
+    return [path.parent / other for other in found[:3]]
 
 
-def missing(path: Path, otherwise: str | None = None) -> MissingFileError:
+def missing(path: Path, otherwise: str | None = None) -> UnreadableError:
     """Make the error for a path that does not exist.
 
     Args:
@@ -64,8 +99,15 @@ def missing(path: Path, otherwise: str | None = None) -> MissingFileError:
         otherwise: the hint if there is nothing like it.
 
     Returns:
-        The error, to be raised by the caller.
+        The error, to be raised by the caller: a :class:`~..errors.MissingFileError`, or what the
+        system says where it does not let anybody look.
     """
+    try:
+        path.stat()
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        return unreadable(path, error)
     hint = did_you_mean([str(other) for other in nearby(path)], otherwise)
     return MissingFileError(f"{path}: {os.strerror(errno.ENOENT)}", hint=hint)
 

@@ -267,6 +267,7 @@ _STORAGE_CLASSES: Mapping[str, str | None] = {
     "bfloat16": "BFloat16",
     "float32": "Float",
     "float64": "Double",
+    "bcomplex32": None,
     "complex32": None,
     "complex64": "ComplexFloat",
     "complex128": "ComplexDouble",

@@ -26,6 +26,7 @@ PATHS = {
     "n" * 256: "File name too long",
     "n" * 256 + ".pt": "File name too long",
     "y/" * 2100 + "x.pt": "File name too long",
+    "y/" * 1500 + "x.pt": "No such file or directory",  # more folders than Python calls in a call
     "\udcff.pt": "No such file or directory",
 }
 SOURCES = {

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from huggingface_hub import HfApi, ModelCard, RepoFile
+from huggingface_hub import HfApi, ModelCard
+from huggingface_hub.hf_api import RepoFile
 from onnx import numpy_helper
 from PIL import Image
 from transformers import Sam2VideoModel

@@ -8,7 +8,7 @@ import pytest
 
 import sam21convert
 from sam21convert.errors import MissingFileError
-from sam21convert.io.nearby import expanded, nearby
+from sam21convert.io.nearby import expanded, missing, nearby, there
 
 FILES = ("tiny.pt", "tiny.yaml", "epoch_9.pt", "runs/last.pt")
 
@@ -34,10 +34,27 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("other.pt", []),
         ("nowhere/last.pt", []),
         ("tiny.pt/x.pt", []),
+        ("y/" * 1500 + "x.pt", []),
     ],
 )
 def test_what_is_spelt_alike_is_found(folder: Path, typed: str, meant: list[str]) -> None:
     assert [str(path) for path in nearby(Path(typed))] == meant
+
+
+@pytest.mark.parametrize(
+    ("typed", "is_there"),
+    [("tiny.pt", True), ("runs", True), ("x.pt", False), ("tiny.pt/x.pt", False), ("\0", False)],
+)
+@pytest.mark.usefixtures("folder")
+def test_whether_something_has_a_name(typed: str, is_there: bool) -> None:
+    assert there(Path(typed)) == is_there
+
+
+def test_what_the_system_does_not_tell_is_not_said_to_be_missing() -> None:
+    path = Path("n" * 256)
+    with pytest.raises(OSError, match="File name too long"):
+        there(path)
+    assert missing(path).message == f"{path}: File name too long"
 
 
 def test_the_error_names_it_in_quotes_where_a_shell_splits(folder: Path) -> None:

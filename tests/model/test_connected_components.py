@@ -123,7 +123,6 @@ def test_holes_are_filled_as_in_the_official_video_predictor(area: int, dtype: t
 
 
 @pytest.mark.usefixtures("official_components")
-@pytest.mark.filterwarnings(r"ignore:.*torch\.jit\.script:DeprecationWarning")
 @pytest.mark.parametrize("threshold", [0.0, 0.5, -1.0])
 @pytest.mark.parametrize("holes", [0.0, 1, 8, 10**9])
 @pytest.mark.parametrize("sprinkles", [0.0, 1, 8, 10**9])

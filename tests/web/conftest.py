@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -13,7 +14,9 @@ from sam21convert.prediction.draw import scene
 from sam21convert.web.sides import Side, open_sides
 
 from ..support.checkpoints import DEBUG, official_pt
-from ..support.web import Page, Served, serving
+
+if TYPE_CHECKING:  # the rest of it needs what the test modules are skipped without
+    from ..support.web import Page, Served
 
 FRAMES = 12
 
@@ -59,12 +62,16 @@ def two(work: Path) -> tuple[Side, ...]:
 
 @pytest.fixture(scope="module")
 def alone(one: tuple[Side, ...]) -> Iterator[Served]:
+    from ..support.web import serving
+
     with serving(one) as server:
         yield server
 
 
 @pytest.fixture(scope="module")
 def both(two: tuple[Side, ...]) -> Iterator[Served]:
+    from ..support.web import serving
+
     with serving(two) as server:
         yield server
 
@@ -72,6 +79,8 @@ def both(two: tuple[Side, ...]) -> Iterator[Served]:
 @pytest.fixture
 def page(both: Served) -> Iterator[Page]:
     """A page that looks at two checkpoints."""
+    from ..support.web import Page
+
     opened = Page(both)
     yield opened
     opened.ask("close")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from huggingface_hub import RepoFile
+from huggingface_hub.hf_api import RepoFile
 
 from sam21convert.errors import RefusedError
 from sam21convert.workflows.publish import replace

@@ -47,7 +47,6 @@ FORMS = {
     "images": ("hf-image", False, DEBUG, (IMAGE, OWN)),
     "official": ("official", False, DEBUG, (SAM2, OWN)),
 }
-_TORCHSCRIPT = pytest.mark.filterwarnings(r"ignore:.*torch\.jit\.script:DeprecationWarning")
 
 
 @pytest.fixture(scope="module")
@@ -134,7 +133,6 @@ class TestPrograms:
             assert len(found) == len(marks)
             assert all(mark.strip() in text for mark, text in zip(marks, imports, strict=True))
 
-    @_TORCHSCRIPT
     @pytest.mark.usefixtures("at_work")
     def test_each_runs_and_they_agree(self, made: Repository) -> None:
         masks = {}

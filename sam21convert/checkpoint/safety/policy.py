@@ -118,7 +118,8 @@ HARMLESS = _names(
             bool uint1 uint2 uint3 uint4 uint5 uint6 uint7 uint8 uint16 uint32 uint64
             int1 int2 int3 int4 int5 int6 int7 int8 int16 int32 int64
             float4_e2m1fn_x2 float8_e4m3fn float8_e4m3fnuz float8_e5m2 float8_e5m2fnuz
-            float8_e8m0fnu float16 bfloat16 float32 float64 complex32 complex64 complex128
+            float8_e8m0fnu float16 bfloat16 float32 float64
+            bcomplex32 complex32 complex64 complex128
             bits8 bits16 bits1x8 bits2x4 bits4x2 qint8 qint32 quint8 quint4x2 quint2x4
             per_tensor_affine per_tensor_symmetric per_channel_affine per_channel_symmetric
             per_channel_affine_float_qparams strided sparse_coo contiguous_format channels_last

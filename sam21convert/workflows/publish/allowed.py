@@ -5,10 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from contextlib import suppress
+from http import HTTPStatus
 from typing import Any
 
 import yaml
-from huggingface_hub import HfApi, ModelCard
+from huggingface_hub import HfApi, constants
+from huggingface_hub.utils import (  # type: ignore[attr-defined]
+    get_session,
+    hf_raise_for_status,
+)
 
 from ...errors import RefusedError, UnreadableError
 from ...hub.errors import gave_no_answer, translate_errors
@@ -75,16 +80,17 @@ def check_card(repo_id: str, stated: dict[str, Any], *, dry_run: bool) -> None:
     given = {name: value for name, value in stated.items() if value}
     if not given:
         return
-    card = ModelCard(f"---\n{yaml.safe_dump(given)}---\n")
+    card = {"repoType": "model", "content": f"---\n{yaml.safe_dump(given)}---\n"}
 
     def validate() -> None:
-        try:
-            card.validate()
-        except ValueError as error:
+        # ModelCard.validate of huggingface_hub before 2.2 asks huggingface.co in place of ENDPOINT.
+        answer = get_session().post(f"{constants.ENDPOINT}/api/validate-yaml", json=card)
+        if answer.status_code == HTTPStatus.BAD_REQUEST:
             raise RefusedError(
-                f"{repo_id}: the Hub does not take what the card would state: {_told(str(error))}",
+                f"{repo_id}: the Hub does not take what the card would state: {_told(answer.text)}",
                 hint="for example `license=apache-2.0`; `base_model` and `datasets` are ids there",
-            ) from error
+            )
+        hf_raise_for_status(answer)
 
     try:
         with translate_errors(repo_id):

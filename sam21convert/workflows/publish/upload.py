@@ -14,7 +14,8 @@ from itertools import starmap
 from pathlib import Path
 from typing import BinaryIO, Literal, TypeAlias, cast
 
-from huggingface_hub import CommitOperationAdd, HfApi, RepoFile, errors
+from huggingface_hub import CommitOperationAdd, HfApi, errors
+from huggingface_hub.hf_api import RepoFile
 
 from ...errors import MismatchError, UnreadableError
 from ...hub.errors import Failure, translate_errors
