@@ -28,7 +28,7 @@ QUICK = (
     "tests/io/test_torch_zip.py",
     "tests/io/test_yaml_text.py",  # pyyaml
     "tests/checkpoint/test_diff.py",  # matplotlib
-    "tests/checkpoint/test_safety.py",  # torch: what it allows
+    "tests/checkpoint/test_safety.py::test_everything_that_weights_only_allows_is_harmless",
     "tests/conversion/test_lora.py",  # peft
     "tests/dialects/test_loaders.py",  # timm, transformers, sam2
     "tests/dialects/test_transformers.py",

@@ -89,8 +89,9 @@ class Failure:
             return False  # a download raises the first only after several retries of its own
         if self.status is not None:
             return self.status in BUSY
-        garbled = isinstance(self.error, json.JSONDecodeError)
-        return garbled or not isinstance(self.error, (ValueError, OSError))
+        if self.url or isinstance(self.error, json.JSONDecodeError):
+            return True  # errors of requests, which older clients use, are OSErrors as well
+        return not isinstance(self.error, (ValueError, OSError))
 
     @property
     def repeated(self) -> bool:

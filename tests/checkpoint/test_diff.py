@@ -453,6 +453,10 @@ class TestModules:
 
 
 class TestPlot:
+    @pytest.fixture(autouse=True)
+    def _matplotlib(self) -> None:
+        pytest.importorskip("matplotlib")
+
     @pytest.mark.parametrize(
         ("ending", "start"), [(".png", b"\x89PNG\r\n"), (".svg", b"<?xml"), (".PDF", b"%PDF-")]
     )
@@ -611,6 +615,7 @@ class TestPlot:
 def test_exit_codes_and_json_of_the_command(
     tmp_path: Path, pt: Path, tensors: dict[str, torch.Tensor]
 ) -> None:
+    pytest.importorskip("matplotlib")
     tensors[NAME] *= 1.001
     other = official_pt(tmp_path / "b.pt", tensors)
     picture = tmp_path / "x.png"

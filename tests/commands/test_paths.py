@@ -109,6 +109,8 @@ def test_as_an_output(home: Path, command: str, path: str, monkeypatch: pytest.M
 def test_a_folder_that_is_missing_is_wrong_usage(
     home: Path, command: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    if command == "plot":
+        pytest.importorskip("matplotlib")
     result = refused(home, OUTPUTS[command], "no/o", monkeypatch)
     assert result.stderr.endswith(": the folder no does not exist\n")
     assert result.exit_code == 2

@@ -35,6 +35,13 @@ def unanswered(kind: type[httpx2.RequestError], url: str = COMMIT) -> Exception:
     return kind("no answer", request=httpx2.Request("POST", url))
 
 
+def unanswered_by_requests() -> Exception:
+    """As its exceptions, by which huggingface_hub tells of it before 1.0."""
+    error = OSError("Connection aborted")
+    error.request = httpx2.Request("POST", COMMIT)  # type: ignore[attr-defined]
+    return error
+
+
 def wrapped(cause: Exception, error: Exception | None = None) -> Exception:
     """An error as huggingface_hub wraps it during an upload."""
     error = error or RuntimeError("Error while uploading")
@@ -195,6 +202,7 @@ def test_errors_that_are_not_of_the_hub_are_raised_unchanged(
         (answered("POST", COMMIT, 504), True, False, True),
         (unanswered(httpx2.ReadTimeout), True, False, True),
         (unanswered(httpx2.ConnectTimeout), True, False, False),
+        (unanswered_by_requests(), True, False, False),
         (answered("POST", COMMIT, 412), False, False, False),
         (answered("POST", PREUPLOAD, 503), True, True, False),
         (wrapped(answered("PUT", STORAGE, 503)), True, True, False),

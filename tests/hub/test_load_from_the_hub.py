@@ -130,6 +130,7 @@ def assert_loads_strictly(hub: Hub, home: Path, version: str, path: str = "") ->
 
 
 def test_transformers_5_loads_it(hub: Hub, tmp_path: Path) -> None:
+    pytest.importorskip("transformers")
     assert_loads_strictly(hub, tmp_path, "5.")
 
 
@@ -150,6 +151,7 @@ def programs(hub: Hub, name: str) -> list[str]:
 
 def test_the_official_code_gives_the_masks_of_this_package(hub: Hub, tmp_path: Path) -> None:
     """With the official file beside a transformers folder, and in a repository of its own."""
+    pytest.importorskip("sam2")
     Image.fromarray(scene(480)).save(tmp_path / "picture.jpg")
     both = [*programs(hub, "org/video"), *programs(hub, "org/official")]
     first, *others = child(hub, tmp_path, RUNNING, *both)

@@ -14,8 +14,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import huggingface_hub
 import pytest
 import torch
+from packaging.version import Version
 
 import sam21convert
 from sam21convert.config.hydra_writer import to_hydra
@@ -42,6 +44,7 @@ from ..support.paths import ROOT
 from ..support.pushing import Commands, running
 
 REPO = "org/my-sam2"
+WHOAMI = "/api/whoami-v2"
 FILES = {
     "README.md",
     "config.json",
@@ -142,6 +145,7 @@ def test_what_the_hub_refuses_is_told_before_anything_is_computed(
     hub: Hub, checkpoints: Callable[[str], Path], tmp_path: Path
 ) -> None:
     """With one or two requests, nothing converted, and torch not imported, which takes seconds."""
+    pytest.importorskip("transformers")  # its absence would be told first
     sign_in, read_only = "requires you to sign in", "your token is for reading alone"
     license, space = {"license": "mine"}, {"with_onnx": True, "page_space": "other/page"}  # noqa: A001
     cases: list[tuple[str, dict[str, Any], str]] = [
@@ -176,7 +180,7 @@ def test_what_the_hub_refuses_is_told_before_anything_is_computed(
         assert says in error
         assert imported == []
     assert len(hub.requests) <= 2 * len(cases)
-    assert {request.path for request in hub.requests} == {"/api/whoami-v2", "/api/validate-yaml"}
+    assert {request.path for request in hub.requests} == {WHOAMI, "/api/validate-yaml"}
     assert [error for error, _ in tell(*as_hinted)] == [says for *_, says in as_hinted]
     assert not hub.asked("PUT", "*")
 
@@ -564,13 +568,15 @@ def test_what_does_not_pass_is_one_error_and_running_again_completes(hub: Hub, p
     [
         (WRITER.token, "POST", "/api/*/commit/*"),
         (WRITER.token, "GET", "/api/models/*"),
-        ("My-0wn.t0ken+/=", "GET", "/api/whoami-v2"),
-        ("12345678", "GET", "/api/whoami-v2"),
+        ("My-0wn.t0ken+/=", "GET", WHOAMI),
+        ("12345678", "GET", WHOAMI),
     ],
 )
 def test_what_the_hub_repeats_is_told_without_secrets_in_one_line(
     hub: Hub, push: Push, token: str, method: str, path: str
 ) -> None:
+    if path == WHOAMI and Version(huggingface_hub.__version__) < Version("1"):
+        pytest.skip("this client does not pass on what it is told")
     hub.create(REPO)
     text = f"no\n\x1b[1mBearer {token} at https://me:{token}@host/x?sig={token}&a=b, {token!r}"
     hub.inject(Fault(method, path, Status(403, body=json.dumps({"error": text})), ALWAYS))
