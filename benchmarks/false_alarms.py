@@ -1,12 +1,13 @@
 """How often a right conversion is called wrong, and a wrong one right.
 
     python -m benchmarks.false_alarms [--seeds N] [--faults] [--setting NAME]... [--scenarios NAMES]
-        [--config NAME]... [--gradients]
+        [--config NAME]... [--gradients] [--as-large]
 
 A right conversion is a checkpoint of random weights against the transformers folder that was made
 of it: for each seed, the smallest model of both generations (or ``--config``), at two image sizes,
 under each setting of the processor that is possible here (tests/support/processors.py).
-``--gradients`` compares steps of training instead. ``--faults`` also changes every tensor of one
+``--gradients`` compares steps of training instead. ``--as-large`` measures the noise as for models
+that are too large for double precision. ``--faults`` also changes every tensor of one
 conversion by 1 %, one after the other, under each setting; not counted are the tensors on which no
 result depends. Run it from the root of a checkout with the test dependencies.
 """
@@ -23,6 +24,7 @@ from pathlib import Path
 
 import sam21convert
 import tests.conftest  # noqa: F401  # lets torchvision be imported beside a CPU build of torch
+from sam21convert.comparison import noise
 from tests.support.processors import SETTINGS, Setting, run, why_not
 
 CONFIGS = ("debug/sam2.1_debug", "debug/sam2_debug")
@@ -54,6 +56,8 @@ class Count:
 def count(options: argparse.Namespace) -> Count:
     """Compare in this process, with the kernels that its environment chose."""
     found = Count()
+    if options.as_large:
+        noise.affordable = lambda truth: False
     for seed in range(options.seeds):
         for config in options.config or CONFIGS:
             with tempfile.TemporaryDirectory() as folder:
@@ -99,6 +103,7 @@ def counted(setting: Setting, options: argparse.Namespace) -> Count:
     arguments = ["--count", "--seeds", str(options.seeds), "--scenarios", options.scenarios]
     arguments += ["--faults"] if options.faults else []
     arguments += ["--gradients"] if options.gradients else []
+    arguments += ["--as-large"] if options.as_large else []
     arguments += [argument for name in options.config or () for argument in ("--config", name)]
     done = run(setting, "-m", "benchmarks.false_alarms", *arguments, quiet=True)
     if done.returncode:
@@ -114,6 +119,7 @@ def main() -> None:
     parser.add_argument("--config", action="append", help="of this model")
     parser.add_argument("--faults", action="store_true")
     parser.add_argument("--gradients", action="store_true", help="of training steps")
+    parser.add_argument("--as-large", action="store_true", help="without double precision")
     parser.add_argument("--setting", action="append", help="only this one")
     parser.add_argument("--count", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()

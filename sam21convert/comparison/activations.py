@@ -160,7 +160,9 @@ class Recorder(dict[str, Tensor]):
             if name in self or (place.startswith("frame") and place != self._frame):
                 return
         wide = tensor.dtype if tensor.dtype == torch.float64 else torch.float32
-        self[self._unused(name)] = tensor.detach().to("cpu", wide, copy=True)
+        ordered = torch.contiguous_format  # all are compared in pieces, in the same order
+        copied = tensor.detach().to("cpu", wide, copy=True, memory_format=ordered)
+        self[self._unused(name)] = copied
 
     def _unused(self, name: str) -> str:
         numbered, count = name, 1

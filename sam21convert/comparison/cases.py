@@ -112,6 +112,9 @@ def _prompt(scenario: ImageScenario, picture: Picture) -> Case:
 
 
 def _video(scenario: VideoScenario, clip: Clip) -> Case:
+    if scenario.still and not clip.name:
+        clip = clip.still()
+
     def ask(side: Backend, agreed: Activations | None) -> Activations:
         if len(clip.frames) < scenario.frames:
             raise CannotRun(f"needs {scenario.frames} frames; {clip.name} has {len(clip.frames)}")

@@ -186,7 +186,8 @@ class Comparison:
         known_differences = self._known_differences(case)
         if not known_differences:
             return replace(found, status="differs")
-        return self._explained(case, known_differences, found, noise)
+        own = other if self.other.name == known_differences[0].backend else reference
+        return self._explained(case, known_differences, found, noise, own)
 
     def _explained(
         self,
@@ -194,15 +195,21 @@ class Comparison:
         known_differences: tuple[KnownDifference, ...],
         found: ScenarioResult,
         noise: Noise | None,
+        own: Activations,
     ) -> ScenarioResult:
-        """Compare with a ground truth that emulates the differences: do they explain everything?"""
+        """Compare with a ground truth that emulates the differences: do they explain everything?
+
+        ``own`` are the activations of the package that differs. It is asked again only where it
+        shares memories with the other side, see :class:`~.activations.Recorder`.
+        """
         assert self.truth is not None
         context = partial(emulating, self.truth, known_differences)
         with context():
             emulated = self.ask(self.truth, case)
-        package = known_differences[0].backend
-        side = self.other if self.other.name == package else self.reference
-        own = self.ask(side, case, emulated)
+        if case.needs == "videos":
+            package = known_differences[0].backend
+            side = self.other if self.other.name == package else self.reference
+            own = self.ask(side, case, emulated)
         activations = compare(emulated, own, noise)
         first = first_mismatch(activations)
         if first is None:

@@ -87,6 +87,15 @@ class Clip:
         """
         return Clip(self.name, self.frames[:count], self.tensor[:count])
 
+    def still(self) -> Clip:
+        """A clip as long that shows its first frame all the time.
+
+        Returns:
+            A clip of the same name, whose frames share their memory.
+        """
+        frames = (self.frames[0],) * len(self.frames)
+        return Clip(self.name, frames, self.tensor[:1].expand_as(self.tensor))
+
     def mask(self) -> Mask:
         """A mask prompt for the first frame.
 

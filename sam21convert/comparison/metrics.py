@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from math import inf, nan
+from collections.abc import Iterable, Iterator, Mapping
+from math import inf, isnan, nan, sqrt
 
+import torch
 from torch import Tensor
 
 from .activations import Activations
@@ -16,6 +17,7 @@ from .names import A_LOGIT, kind
 MULTIPLE = 10
 
 Noise = Mapping[str, float]  # by activation, in units of its scale
+_PIECE = 2**17  # numbers at a time: half a megabyte, which processors keep near
 
 
 def relative(reference: Tensor, other: Tensor, least: float = 0.0) -> float:
@@ -35,7 +37,10 @@ def relative(reference: Tensor, other: Tensor, least: float = 0.0) -> float:
 
 def _furthest(reference: Tensor, other: Tensor) -> float:
     """The largest absolute difference: nan where both are infinite, infinite for unequal shapes."""
-    return _largest(reference - other) if reference.shape == other.shape else inf
+    if reference.shape != other.shape:
+        return inf
+    found = [_largest(one - two) for one, two in _pieces(reference, other)]
+    return nan if any(isnan(one) for one in found) else max(found, default=0.0)
 
 
 def _in_units(reference: Tensor, furthest: float, least: float) -> float:
@@ -47,7 +52,14 @@ def _in_units(reference: Tensor, furthest: float, least: float) -> float:
 
 
 def _largest(tensor: Tensor) -> float:
-    return float(tensor.abs().amax()) if tensor.numel() else 0.0
+    least, most = torch.aminmax(tensor) if tensor.numel() else (0.0, 0.0)
+    return max(float(most), -float(least))  # both are nan if anything is
+
+
+def _pieces(one: Tensor, other: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """The numbers of two tensors of one shape, some at a time: copies of all would take memory."""
+    pieces = (torch.split(tensor.flatten(), _PIECE) for tensor in (one, other))
+    return zip(*pieces, strict=True)
 
 
 def least_unit(name: str) -> float:
@@ -151,9 +163,14 @@ def _cosine(reference: Tensor, other: Tensor) -> float:
     """Cosine similarity; nan for unequal shapes and where one of the two is all zeros."""
     if reference.shape != other.shape:
         return nan
-    first, second = reference.double().flatten(), other.double().flatten()
-    lengths = float(first.norm() * second.norm())
-    return float(first @ second) / lengths if lengths else nan
+    product = own = others = 0.0
+    for piece, its in _pieces(reference, other):
+        first, second = piece.double(), its.double()
+        product += float(first @ second)
+        own += float(first @ first)
+        others += float(second @ second)
+    lengths = sqrt(own) * sqrt(others)
+    return product / lengths if lengths else nan
 
 
 def _overlap(reference: Tensor, other: Tensor) -> tuple[float, float]:

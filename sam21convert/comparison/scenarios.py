@@ -91,6 +91,8 @@ class VideoScenario:
         steps: The steps, in order.
         fill_holes: Whether small holes in masks are filled, which the official builder of video
             predictors turns on.
+        still: Whether the drawn video stands still, so that each model encodes one picture. A
+            video of the user's plays.
     """
 
     name: str
@@ -98,6 +100,7 @@ class VideoScenario:
     frames: int
     steps: tuple[AddPrompt | Propagate, ...]
     fill_holes: bool = False
+    still: bool = False
 
 
 @dataclass(frozen=True)
@@ -155,7 +158,13 @@ IMAGES = (
 
 _CLICK = AddPrompt(0, 1, Prompt(_DISC, (1,)))
 VIDEOS = (
-    VideoScenario("video-point", "a point, then tracking", 3, (_CLICK, Propagate())),
+    VideoScenario(
+        "video-point",
+        "a point, then tracking; the drawn video stands still",
+        3,
+        (_CLICK, Propagate()),
+        still=True,
+    ),
     VideoScenario(
         "video-box",
         "a box, then tracking",

@@ -91,7 +91,7 @@ class TestVerdict:
         assert all(control.detected for control in found.negative_controls)
         assert len(found.negative_controls) == 2
         assert not found.exact
-        assert found.noise_from == ("another attention kernel", "float64")
+        assert found.noise_from == ("attention summed backwards", "float64")
         for activation in (activation for one in found.scenarios for activation in one.activations):
             assert 0 < activation.tolerance < 1e-4, activation.name
 

@@ -1,4 +1,4 @@
-"""Each picture goes through the trunk of each model once, but again after a weight has changed."""
+"""What is computed once: each picture by each model, but again after a weight has changed."""
 
 from __future__ import annotations
 
@@ -12,17 +12,18 @@ import torch
 from torch import Tensor, nn
 
 import sam21convert
-from sam21convert.comparison.activations import Activations
+from sam21convert.comparison.activations import Activations, watched
 from sam21convert.comparison.backends.base import LoadOptions
 from sam21convert.comparison.backends.encodings import Encodings
 from sam21convert.comparison.backends.sam2 import Official
 from sam21convert.comparison.backends.transformers import Transformers
 from sam21convert.comparison.backends.truth import Truth
 from sam21convert.comparison.inputs import Clip, clip, pictures
-from sam21convert.comparison.noise import plain_attention
+from sam21convert.comparison.noise import backward_attention, measuring, noise_of
 from sam21convert.comparison.perturb import perturb
-from sam21convert.comparison.scenarios import BY_NAME, VideoScenario
-from sam21convert.model.image_encoder import Hiera
+from sam21convert.comparison.scenarios import BY_NAME, Scenario, VideoScenario
+from sam21convert.model.image_encoder import FpnNeck, Hiera
+from sam21convert.model.memory_attention import MemoryAttention
 
 from ..support.checkpoints import DEBUG
 
@@ -47,10 +48,15 @@ def drawn(truth: Truth, length: int = 4) -> Clip:
     return clip(None, truth.config.image_size, length)
 
 
-def track(backend: Any, video: Clip) -> Activations:
-    assert isinstance(SCENARIO, VideoScenario)
+def track(
+    backend: Any,
+    video: Clip,
+    scenario: Scenario = SCENARIO,
+    agreed: Activations | None = None,
+) -> Activations:
+    assert isinstance(scenario, VideoScenario)
     with torch.inference_mode():
-        found: Activations = backend.track(video, SCENARIO)
+        found: Activations = backend.track(video, scenario, agreed)
     return found
 
 
@@ -136,7 +142,7 @@ def test_a_variant_encodes_one_frame_of_a_video_and_carries_its_error(truth: Tru
     video = drawn(truth)
     usual = track(truth, video)
     variant, whole = truth.variant(), Truth(truth.source, truth.model, images_only=False)
-    with plain_attention():
+    with backward_attention():
         carried, own = track(variant, video), track(whole, video)
     assert (variant.encodings.computed, whole.encodings.computed) == (1, 3)
     assert all(torch.equal(carried[name], own[name]) for name in own if name.startswith("frame0."))
@@ -146,6 +152,43 @@ def test_a_variant_encodes_one_frame_of_a_video_and_carries_its_error(truth: Tru
     assert 0.1 < apart(carried, usual) / apart(own, usual) < 10
 
 
+def test_a_variant_attends_once_and_carries_its_error(truth: Truth) -> None:
+    """In a video of 18 frames, with seven memories and sixteen pointers at the end."""
+    scenario = BY_NAME["video-long"]
+    assert isinstance(scenario, VideoScenario)
+    video = drawn(truth, scenario.frames)
+    usual = track(truth, video, scenario)
+    whole = Truth(truth.source, truth.model, images_only=False, encodings=truth.encodings)
+    noise = []
+    for backend, attends in ((truth.variant(), 1), (whole, 17)):
+        found: dict[str, float] = {}
+        with (
+            backward_attention(),
+            watched(measuring(usual, found)),
+            counted(MemoryAttention) as attended,
+        ):
+            track(backend, video, scenario, usual)
+        assert len(attended) == attends
+        noise.append(noise_of(usual, [found], 0))
+    carried, own = noise
+    assert all(carried[name] > 0 for name in usual if "frame17." in name)
+    ratios = [carried[name] / own[name] for name in usual if own[name]]
+    assert 0.3 < min(ratios) <= max(ratios) < 3
+
+
+def test_the_neck_runs_once_for_the_first_picture(truth: Truth) -> None:
+    video = drawn(truth)
+    with counted(FpnNeck) as built:
+        encode(truth, video.tensor[:1])
+        first = track(truth, video)
+        assert len(built) == 3  # for frames 0, 1 and 3; frame 2 is frame 0 again
+        assert same(track(truth, video), first)
+        assert len(built) == 5  # for frames 1 and 3 again
+    with perturb(truth.tensor(LATER_WEIGHTS[0]), 0.3), counted(FpnNeck) as built:
+        track(truth, video)
+    assert len(built) == 4
+
+
 def apart(found: Activations, usual: Activations) -> float:
     names = [name for name in usual if name.endswith("masks")]
     return float(max((found[name] - usual[name]).abs().max() for name in names))
@@ -153,7 +196,7 @@ def apart(found: Activations, usual: Activations) -> float:
 
 @pytest.fixture
 def through() -> Iterator[list[str]]:
-    """The types of the pictures that went through a trunk of the ground truth."""
+    """The types in which a trunk of the ground truth ran."""
     with counted(Hiera) as found:
         yield found
 
@@ -163,9 +206,9 @@ def counted(kind: type[nn.Module]) -> Iterator[list[str]]:
     found: list[str] = []
     forward = kind.forward
 
-    def noted(self: nn.Module, pixels: Tensor, **given: Any) -> Any:
+    def noted(self: nn.Module, *given: Any, **options: Any) -> Any:
         found.append(str(next(self.parameters()).dtype))
-        return forward(self, pixels, **given)
+        return forward(self, *given, **options)
 
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(kind, "forward", noted)
@@ -181,13 +224,25 @@ def folder(checkpoint: Path) -> Path:
 def test_a_quick_comparison_with_transformers(
     checkpoint: Path, folder: Path, through: list[str]
 ) -> None:
-    """Two pictures by each model, and one by each variant; the controls encode nothing."""
-    from transformers.models.sam2.modeling_sam2 import Sam2HieraDetModel
+    """One picture by each model and each variant; the controls encode nothing.
 
-    with counted(Sam2HieraDetModel) as theirs:
+    Two frames attend to memories on each side, and one in each variant.
+    """
+    from transformers.models.sam2.modeling_sam2 import Sam2HieraDetModel, Sam2VisionNeck
+    from transformers.models.sam2_video.modeling_sam2_video import Sam2VideoMemoryAttention
+
+    with (
+        counted(Sam2HieraDetModel) as encoded,
+        counted(Sam2VisionNeck) as built,
+        counted(Sam2VideoMemoryAttention) as attended,
+        counted(FpnNeck) as built_by_truth,
+        counted(MemoryAttention) as attended_by_truth,
+    ):
         assert sam21convert.parity(checkpoint, f"transformers:{folder}").ok
-    assert len(theirs) == 2
-    assert sorted(through) == ["torch.float32"] * 3 + ["torch.float64"]
+    assert (len(encoded), len(built), len(attended)) == (1, 1, 2)
+    assert sorted(through) == ["torch.float32"] * 2 + ["torch.float64"]
+    assert sorted(built_by_truth) == sorted(through)
+    assert sorted(attended_by_truth) == ["torch.float32"] * 3 + ["torch.float64"]
 
 
 def test_a_quick_comparison_that_must_be_exact(checkpoint: Path, through: list[str]) -> None:
@@ -195,7 +250,7 @@ def test_a_quick_comparison_that_must_be_exact(checkpoint: Path, through: list[s
 
     with counted(Theirs) as theirs:
         assert sam21convert.parity(f"sam2:{checkpoint}", checkpoint).ok
-    assert (len(theirs), len(through)) == (2, 2)
+    assert (len(theirs), len(through)) == (1, 1)
 
 
 def test_videos_share_their_frames(checkpoint: Path, folder: Path, through: list[str]) -> None:

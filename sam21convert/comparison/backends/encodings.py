@@ -6,8 +6,9 @@ Nearly all of a comparison's time is spent in trunks, and the scenarios share th
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
@@ -19,12 +20,12 @@ _KEPT = 4  # pictures: the outputs for one take 50 to 70 MB at 1024 pixels
 
 
 class Encodings:
-    """Remembers the outputs of a trunk for the first pictures that it is given.
+    """Remembers the outputs of a trunk and of its neck for the first pictures that it is given.
 
     The trunk of an image model and that of a video model share what is remembered if they are of
     the same class, with equal settings and weights. Weights are compared by value, so that it does
     not matter who wrote to them, and how: with other weights than those of the first call, the
-    trunk computes again.
+    trunk computes again. All of this holds for the neck as well.
 
     Attributes:
         computed: How many pictures went through the trunk.
@@ -32,8 +33,9 @@ class Encodings:
 
     def __init__(self) -> None:
         self.computed = 0
-        self._weights: tuple[int, ...] | None = None
+        self._weights: dict[str, tuple[int, ...]] = {}
         self._found: dict[tuple[str, str], Any] = {}
+        self._levels: dict[tuple[str, str], Any] = {}
 
     def of(self, trunk: nn.Module, encode: Callable[..., Any], pixels: Tensor, **given: Any) -> Any:
         """The outputs of the trunk for a picture, computed only where they are not remembered.
@@ -47,11 +49,7 @@ class Encodings:
         Returns:
             What ``encode`` returns; nobody may write to it.
         """
-        weights = tuple(_checksum(one) for one in trunk.parameters())
-        if self._weights is None:
-            self._weights = weights
-        key = _identity(trunk), digest(pixels)
-        usual = weights == self._weights
+        usual, key = self._usual_weights("trunk", trunk), (_identity(trunk), digest(pixels))
         if usual and key in self._found:
             return self._found[key]
         found = encode(pixels, **given)
@@ -59,6 +57,32 @@ class Encodings:
         if usual and len(self._found) < _KEPT:
             self._found[key] = found
         return found
+
+    def levels(self, neck: nn.Module, build: Callable[[Any], Any], stages: Sequence[Tensor]) -> Any:
+        """The outputs of a neck, computed only where they are not remembered.
+
+        Args:
+            neck: The neck.
+            build: Its own ``forward``.
+            stages: The outputs of the trunk.
+
+        Returns:
+            What ``build`` returns; nobody may write to it.
+        """
+        pictures = (seen for (_, seen), found in self._found.items() if _holds(found, stages))
+        key = _identity(neck), next(pictures, "")
+        usual = self._usual_weights("neck", neck) and key[1] != ""
+        if usual and key in self._levels:
+            return self._levels[key]
+        built = build(stages)
+        if usual and not self._levels:  # of the first picture, which nearly all scenarios show
+            self._levels[key] = built
+        return built
+
+    def _usual_weights(self, part: str, module: nn.Module) -> bool:
+        """Whether a part has the weights that it had when it was first asked."""
+        weights = tuple(_checksum(one) for one in module.parameters())
+        return self._weights.setdefault(part, weights) == weights
 
     def known(self, picture: str) -> Any | None:
         """What is remembered for a picture.
@@ -97,25 +121,28 @@ class CarriedEncodings(Encodings):
             The output of each stage in the type of the variant; None when something that this takes
             is not remembered.
         """
-        own, usual = self.known(first), self._usual.known(first)
-        there = self._usual.known(digest(pixels))
+        own, usual, picture = self.known(first), self._usual.known(first), digest(pixels)
+        if picture == first:
+            return own
+        there = self._usual.known(picture)
         if own is None or usual is None or there is None:
             return None
         return [then + (one - now) for one, now, then in zip(own, usual, there, strict=True)]
 
 
 @contextmanager
-def remembering(trunk: nn.Module, encodings: Encodings, *, video: bool) -> Iterator[None]:
-    """A context in which a trunk of the ground truth encodes no picture twice.
+def remembering(encoder: nn.Module, encodings: Encodings, *, video: bool) -> Iterator[None]:
+    """A context in which an image encoder of the ground truth encodes no picture twice.
 
     Args:
-        trunk: The trunk.
+        encoder: The image encoder.
         encodings: What is remembered of it.
         video: Whether the pictures are frames of one video.
 
     Yields:
         Nothing.
     """
+    trunk, neck = encoder.get_submodule("trunk"), encoder.get_submodule("neck")
     encode: Callable[[Tensor], list[Tensor]] = trunk.forward
     first: list[str] = []
 
@@ -129,7 +156,40 @@ def remembering(trunk: nn.Module, encodings: Encodings, *, video: bool) -> Itera
             first.append(digest(pixels))
         return found
 
-    with replaced(trunk, forward=forward):
+    levels = partial(encodings.levels, neck, neck.forward)
+    with replaced(trunk, forward=forward), replaced(neck, forward=levels):
+        yield
+
+
+@contextmanager
+def carrying(attention: nn.Module, usual: Iterable[Tensor]) -> Iterator[None]:
+    """A context in which a numerical variant attends to the memories of one frame only.
+
+    Each frame begins with memories that are the same on all sides, so rounding errors do not grow
+    from frame to frame. So the output for each later frame is that of the usual model, with the
+    error that the variant made on the first.
+
+    Args:
+        attention: The memory attention of the ground truth, which the variant runs.
+        usual: Its outputs in the run of the usual model, in the order of computation.
+
+    Yields:
+        Nothing.
+    """
+    attend: Callable[..., Tensor] = attention.forward
+    outputs, errors = iter(usual), list[Tensor]()
+
+    def forward(*given: Any) -> Tensor:
+        there = next(outputs, None)
+        if there is None:
+            return attend(*given)
+        if errors:
+            return (there.to(errors[0].device) + errors[0]).to(given[0].dtype)
+        own = attend(*given)
+        errors.append(own - there.to(own.device))
+        return own
+
+    with replaced(attention, forward=forward):
         yield
 
 
@@ -151,6 +211,11 @@ def digest(pixels: Tensor) -> str:
 def _identity(trunk: nn.Module) -> str:
     """Class and settings: what a trunk computes, but for its weights."""
     return f"{type(trunk)} {getattr(trunk, 'config', '')} {trunk}"
+
+
+def _holds(found: Any, stages: Sequence[Tensor]) -> bool:
+    """Whether what a trunk returned, in this package or in transformers, are these stages."""
+    return getattr(found, "intermediate_hidden_states", found)[0] is stages[0]
 
 
 def _checksum(weight: Tensor) -> int:

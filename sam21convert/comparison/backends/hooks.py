@@ -13,7 +13,6 @@ from torch import Tensor
 from ... import packages
 from ...prediction.backends.replaced import replaced
 from .base import CannotRun
-from .encodings import Encodings
 
 Callback = Callable[[dict[str, Any], Any], None]  # called with keyword arguments and result
 
@@ -82,17 +81,17 @@ class Hooks(ExitStack):
         instance = self.part(owner) if owner else self.model
         self.enter_context(replaced(instance, **{name: partial(wrapper, method)}))
 
-    def once(self, path: str, encodings: Encodings) -> None:
-        """Let a trunk encode no picture twice.
+    def once(self, path: str, remembered: Callable[..., Any]) -> None:
+        """Let a trunk or a neck compute nothing twice.
 
         Args:
-            path: Dotted path of the trunk.
-            encodings: What is remembered of it.
+            path: Dotted path of the module.
+            remembered: A method of :class:`~.encodings.Encodings`: ``of`` or ``levels``.
 
         Raises:
             CannotRun: When the model has no such module.
         """
-        self.around(f"{path}.forward", partial(encodings.of, self.part(path)))
+        self.around(f"{path}.forward", partial(remembered, self.part(path)))
 
 
 def as_image(sequence: Tensor) -> Tensor:

@@ -44,7 +44,7 @@ def _image_encoder(hooks: Hooks, recorder: Recorder, encodings: Encodings) -> No
         for number, level in enumerate(found[0][:3]):  # nothing uses the coarsest
             recorder.add(f"neck.level{number}", level)
 
-    hooks.once("image_encoder.trunk", encodings)
+    hooks.once("image_encoder.trunk", encodings.of)
     hooks.after("image_encoder.trunk", stages)
     hooks.after("image_encoder.neck", levels)
 

@@ -55,7 +55,8 @@ def _image_encoder(hooks: Hooks, recorder: Recorder, encodings: Encodings) -> No
         for number, level in enumerate(found[0][:0:-1]):  # from the finest; the coarsest is unused
             recorder.add(f"neck.level{number}", level)
 
-    hooks.once("vision_encoder.backbone", encodings)
+    hooks.once("vision_encoder.backbone", encodings.of)
+    hooks.once("vision_encoder.neck", encodings.levels)
     hooks.after("vision_encoder.backbone", stages)
     hooks.after("vision_encoder.neck", levels)
 

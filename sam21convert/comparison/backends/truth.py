@@ -20,9 +20,10 @@ from ...model.video_frames import Frames, load_frames
 from ...model.video_predictor import SAM2VideoPredictor
 from ..activations import Activations, Recorder
 from ..inputs import Clip, Picture
+from ..names import kind
 from ..scenarios import ImageScenario, VideoScenario
 from .base import LoadOptions, image_prompts, play
-from .encodings import CarriedEncodings, Encodings, remembering
+from .encodings import CarriedEncodings, Encodings, carrying, remembering
 
 # Pixels; holes of up to this area are filled by the official builder's predictors.
 HOLES: int = VIDEO_BUILDERS["fill_hole_area"]
@@ -134,8 +135,8 @@ class Truth:
         Returns:
             Activations of the image encoder.
         """
-        activations, trunk = Recorder(), self.model.image_encoder.trunk
-        with remembering(trunk, self.encodings, video=False):
+        activations, encoder = Recorder(), self.model.image_encoder
+        with remembering(encoder, self.encodings, video=False):
             found = self.model.encode_image(pixels.to(self.model.device), activations)
         self.features = found
         if self.for_exports:
@@ -185,10 +186,14 @@ class Truth:
         device = self.model.device
         state = Session(Frames(clip.tensor, clip.height, clip.width), device, device)
         self.model.fill_hole_area = HOLES if scenario.fill_holes else 0
-        recorder = Recorder(agreed)
+        recorder, attention = Recorder(agreed), self.model.memory_attention
+        of_a_variant = isinstance(self.encodings, CarriedEncodings) and agreed is not None
+        usual = agreed.items() if of_a_variant and agreed is not None else ()
+        attended = (found for name, found in usual if kind(name) == "memory_attention.output")
         with (
             recording(self.model, recorder),
-            remembering(self.model.image_encoder.trunk, self.encodings, video=True),
+            carrying(attention, attended),
+            remembering(self.model.image_encoder, self.encodings, video=True),
         ):
             play(self.model, state, clip, scenario, recorder)
         return recorder
