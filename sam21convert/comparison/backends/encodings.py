@@ -166,7 +166,7 @@ def carrying(attention: nn.Module, usual: Iterable[Tensor]) -> Iterator[None]:
     """A context in which a numerical variant attends to the memories of one frame only.
 
     Each frame begins with memories that are the same on all sides, so rounding errors do not grow
-    from frame to frame. So the output for each later frame is that of the usual model, with the
+    from frame to frame. The output for each later frame is that of the usual model, with the
     error that the variant made on the first.
 
     Args:

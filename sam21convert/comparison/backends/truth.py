@@ -91,8 +91,9 @@ class Truth:
             model: A copy of the model in another type; the two share the model if None.
 
         Returns:
-            The backend, which encodes the first frame of each video only: see
-            :class:`~.encodings.CarriedEncodings`.
+            The backend. Of each video it encodes the first frame only, and it attends to the
+            memories of one frame: see :class:`~.encodings.CarriedEncodings` and
+            :func:`~.encodings.carrying`.
         """
         return Truth(
             self.source,
@@ -187,9 +188,8 @@ class Truth:
         state = Session(Frames(clip.tensor, clip.height, clip.width), device, device)
         self.model.fill_hole_area = HOLES if scenario.fill_holes else 0
         recorder, attention = Recorder(agreed), self.model.memory_attention
-        of_a_variant = isinstance(self.encodings, CarriedEncodings) and agreed is not None
-        usual = agreed.items() if of_a_variant and agreed is not None else ()
-        attended = (found for name, found in usual if kind(name) == "memory_attention.output")
+        usual = (agreed or {}) if isinstance(self.encodings, CarriedEncodings) else {}
+        attended = [usual[name] for name in usual if kind(name) == "memory_attention.output"]
         with (
             recording(self.model, recorder),
             carrying(attention, attended),
