@@ -20,15 +20,16 @@ from torch import Tensor
 
 from .config import PIXEL_MEAN, PIXEL_STD
 from .pictures import numbered
+from .stored_squares import StoredSquares
 from .video_files import Room
 from .video_squares import Pixels, Square, decode_squares, read_square, square_of
 
 Picture = Pixels | Tensor | Image.Image
-Video = str | os.PathLike[str] | bytes | Pixels | Tensor | Sequence[Picture]
 
 # Bytes of memory for each pixel of the model's input and each frame: the frame in float32, and of
 # one object the mask at a quarter and the memory at a sixteenth of the resolution.
 _BYTES_PER_PIXEL = 13
+_WITHOUT_THE_FRAME = 1
 # On the CPU, whatever torch's default device is.
 MEAN = torch.tensor(PIXEL_MEAN, dtype=torch.float32, device="cpu")[:, None, None]
 STD = torch.tensor(PIXEL_STD, dtype=torch.float32, device="cpu")[:, None, None]
@@ -45,9 +46,12 @@ class Frames:
         width: Width of the video before it was resized, in pixels.
     """
 
-    images: Tensor | LazyImages | StreamedImages
+    images: Tensor | LazyImages | StreamedImages | StoredImages
     height: int
     width: int
+
+
+Video = str | os.PathLike[str] | bytes | Pixels | Tensor | Sequence[Picture] | Frames
 
 
 def load_frames(
@@ -72,7 +76,8 @@ def load_frames(
               their numbers;
             - a file that PyAV decodes, such as an MP4, or the bytes of one;
             - frames in memory, treated like the pictures of a folder: a sequence of PIL images or
-              of ``H x W x 3`` uint8 RGB, or one array or tensor of ``T x H x W x 3`` uint8.
+              of ``H x W x 3`` uint8 RGB, or one array or tensor of ``T x H x W x 3`` uint8;
+            - :class:`Frames`, which are taken as they are.
         image_size: Side ``S`` of the model's input, in pixels.
         device: Where the frames go.
         offload_to_cpu: Whether they stay in main memory instead.
@@ -88,6 +93,8 @@ def load_frames(
             names the file or frame. A :class:`~.pictures.MediaError` if it is too large for the
             memory that is free, or in a format that is not opened.
     """
+    if isinstance(video, Frames):
+        return video
     target = torch.device("cpu" if offload_to_cpu else device)
     room = Room.on(target, image_size, _BYTES_PER_PIXEL)
     if isinstance(video, bytes):
@@ -126,6 +133,47 @@ def stream_frames(folder: Path, image_size: int, device: torch.device) -> Frames
     """
     streamed = StreamedImages(numbered(folder), image_size, device)
     return Frames(streamed, streamed.height, streamed.width)
+
+
+def store_frames(video: Path, image_size: int, device: torch.device, folder: Path) -> Frames:
+    """Read a video, and keep its frames in a file: one at a time is in memory.
+
+    Args:
+        video: A folder of pictures or a file, as for :func:`load_frames`.
+        image_size: Side ``S`` of the model's input, in pixels.
+        device: Where each frame goes.
+        folder: Where the file lies, which has no name: ``3 x S x S`` bytes for each frame.
+
+    Returns:
+        Frames that are those of :func:`load_frames` to the last bit.
+
+    Raises:
+        FileNotFoundError: If there is no such path.
+        ValueError: As :func:`load_frames` does.
+        OSError: If the disk is full.
+    """
+    room = Room.on(device, image_size, _WITHOUT_THE_FRAME)
+    stored = StoredSquares(video, room, folder)
+    return Frames(StoredImages(stored, device), stored.height, stored.width)
+
+
+class StoredImages:
+    """Frames that are kept as bytes in a file, and normalised whenever one is asked for.
+
+    Args:
+        squares: The file.
+        device: Where the frames go.
+    """
+
+    def __init__(self, squares: StoredSquares, device: torch.device) -> None:
+        self._squares, self._device = squares, device
+
+    def __len__(self) -> int:
+        return len(self._squares)
+
+    def __getitem__(self, number: int) -> Tensor:
+        """Get a frame by its number, ``3 x S x S``."""
+        return _normalised(self._squares[number], torch.float32).to(self._device)
 
 
 class _FolderImages:

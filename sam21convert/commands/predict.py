@@ -200,6 +200,12 @@ def image(
     metavar="FOLDER",
     help="The folder for drawings and masks.",
 )
+@click.option(
+    "--offload",
+    is_flag=True,
+    help="For long videos: keep frames in a file beside the output, and results in main memory. "
+    "The masks are the same.",
+)
 @_common
 @answering
 def video(
@@ -217,8 +223,8 @@ def video(
     prompt applies to frame 0 unless it names another (@12). Give several objects names, as in
     --point dog:90,300. Objects are followed from the first frame with a prompt to the end, then
     from there back to the beginning. A prompt of round 2 (@12/2) corrects what was found then, and
-    they are followed again. All frames are kept in memory: 12 MB each for a model of 1024
-    pixels, and 3 MB where graphs are run.
+    they are followed again. All frames are kept in memory, 12 MB each for a model of 1024 pixels
+    and 3 MB where graphs are run, but with --offload.
 
     The output FOLDER holds frames/00000.jpg ... with everything drawn, masks/OBJECT/00000.png ...
     in black and white, overview.png and, if SOURCE is a file, video.mp4.

@@ -12,6 +12,8 @@ import numpy as np
 from PIL import Image
 
 from ..errors import UsageError
+from ..export.runtime import OnnxVideoPredictor
+from ..export.runtime.pictures import store_frames as store_squares
 from ..io.nearby import expanded
 from ..io.onnx import Variant
 from ..io.output.atomic import new_folder, refuse_existing
@@ -135,6 +137,7 @@ def predict_video(
     device: str = "auto",
     runtime: Runtime | None = None,
     variant: Variant | None = None,
+    offload: bool = False,
     overwrite: bool = False,
     progress: Progress = SILENT,
 ) -> VideoPrediction:
@@ -159,6 +162,8 @@ def predict_video(
         device: ``"auto"`` for a GPU if there is one, or a device as torch names it.
         runtime: As for :func:`~sam21convert.predict_image`.
         variant: As for :func:`~sam21convert.predict_image`.
+        offload: For long videos: whether frames are kept in a file beside ``out`` instead of in
+            memory, and results in the main memory instead of on the device. Masks are the same.
         overwrite: Whether an earlier prediction in ``out`` may be replaced.
         progress: Receives the number of frames, once followed and once drawn.
 
@@ -168,8 +173,8 @@ def predict_video(
     Raises:
         UnreadableError: If ``video`` cannot be read.
         RefusedError: If ``video`` is in another format, has frames of more than 8192 x 4352 pixels,
-            or does not fit into memory, where each frame takes 13 MB at 1024 pixels, and 5 MB with
-            an export.
+            or does not fit into memory, where each frame takes 13 MB at 1024 pixels, 5 MB with an
+            export, and 1 MB offloaded.
         UsageError: If the prompts do not fit the video, the device is not there or something is in
             the way of the output.
         Sam21ConvertError: For a checkpoint, as :func:`~sam21convert.load_model` does; for an
@@ -194,7 +199,7 @@ def predict_video(
     opened = open_videos(request)
     progress.start("reading", 0)
     with naming_faults():
-        state = opened.predictor.init_state(str(source))
+        state = _begin(opened, source, folder.parent if offload else None)
     _check(state, objects)
     progress.start("following", state.num_frames * len(rounds))
     for earlier in rounds[:-1]:
@@ -220,6 +225,22 @@ def predict_video(
             for obj_id, frames in objects.items()
         ),
     )
+
+
+def _begin(opened: Opened, source: Path, storage: Path | None) -> Session:
+    """Open a video, whose frames are kept in a file in ``storage`` unless that is None."""
+    predictor = opened.predictor
+    begun: Session
+    if storage is None:
+        begun = predictor.init_state(str(source))
+    elif isinstance(predictor, OnnxVideoPredictor):
+        begun = predictor.init_state(store_squares(source, predictor.model.image_size, storage))
+    else:
+        from ..model.video_frames import store_frames
+
+        frames = store_frames(source, predictor.image_size, predictor.device, storage)
+        begun = predictor.init_state(frames, offload_state_to_cpu=True)
+    return begun
 
 
 def _of_all(rounds: Sequence[Objects]) -> dict[str, dict[int, Prompted]]:

@@ -173,6 +173,15 @@ class TestVideo:
         assert any(0 < area < 90 * 120 for one in found["torch"].objects for area in one.areas)
         assert conforms(found["onnx"].to_json())["model"]["variant"] == "fp32"
 
+    def test_offloaded_masks_are_the_same(
+        self, newer: Exported, frames: Path, tmp_path: Path
+    ) -> None:
+        for name, offload in (("usual", False), ("offloaded", True)):
+            predict_video(frames, newer.folder, tmp_path / name, self.PROMPTS, offload=offload)
+        for path in (tmp_path / "usual" / "masks").rglob("*.png"):
+            same = tmp_path / "offloaded" / path.relative_to(tmp_path / "usual")
+            assert path.read_bytes() == same.read_bytes()
+
     def test_a_video_file_gives_a_video_file(self, newer: Exported, tmp_path: Path) -> None:
         clip = np.stack([videos.frame(number) for number in range(3)])
         path = encode(tmp_path / "clip.mp4", "mpeg4", "yuv420p", clip)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import io
+import os
 import platform
 import struct
 import subprocess
 import sys
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +24,9 @@ from PIL import Image
 from sam2.utils.misc import load_video_frames
 from torch import Tensor
 
-from sam21convert.model import video_frames
-from sam21convert.model.video_frames import load_frames, stream_frames
+from sam21convert.model import stored_squares, video_frames
+from sam21convert.model.video_frames import load_frames, store_frames, stream_frames
+from sam21convert.model.video_squares import Square
 
 SIDE = 32  # what frames are resized to
 CPU = torch.device("cpu")
@@ -276,6 +280,48 @@ def test_streamed_frames_are_the_same_and_one_at_most_is_held(
         read_on.append(len(alive))
         assert sum(one() is not None for one in alive) == 1
     assert read_on == [1, 2, 3, 4, 5, 6, 7, 7]  # in order, each once
+
+
+@pytest.mark.parametrize("kind", ["folder", "file"])
+def test_stored_frames_are_the_same_and_none_is_held(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "store").mkdir()
+    if kind == "folder":
+        video = save(tmp_path / "pictures", pictures())
+    else:
+        video = encode(tmp_path / "clip.mp4", "mpeg4", "yuv420p", clip())
+    expected, height, width = read(str(video))
+    alive: list[weakref.ref[Pixels]] = []
+    squares = stored_squares._squares
+
+    def watched(*args: Any) -> Iterator[Square]:
+        for square in squares(*args):
+            alive.append(weakref.ref(square.pixels))
+            assert sum(one() is not None for one in alive) <= 2  # the last one is being replaced
+            yield square
+
+    monkeypatch.setattr(stored_squares, "_squares", watched)
+    found = store_frames(video, SIDE, CPU, tmp_path / "store")
+    assert (len(found.images), found.height, found.width) == (len(expected), height, width)
+    assert len(alive) == len(expected)
+    for number in [*range(len(expected)), 0, 3, 3]:
+        assert torch.equal(found.images[number], expected[number])
+    assert not any(one() is not None for one in alive)
+    assert not [*(tmp_path / "store").iterdir()]  # it has no name
+
+
+def test_a_full_disk_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(**_: Any) -> io.RawIOBase:
+        class Full(io.RawIOBase):
+            def write(self, _: Any) -> int:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        return Full()
+
+    monkeypatch.setattr(stored_squares, "TemporaryFile", full)
+    with pytest.raises(OSError, match=f"No space left on device: '{tmp_path}'"):
+        store_frames(save(tmp_path, pictures()), SIDE, CPU, tmp_path)
 
 
 def test_of_streamed_frames_a_spoilt_one_is_named(tmp_path: Path) -> None:

@@ -369,6 +369,17 @@ class TestVideo:
         assert (done.frames, done.width, done.height, done.video) == (LENGTH, WIDTH, HEIGHT, None)
         assert conforms(done.to_json())["frames"] == LENGTH
 
+    @pytest.mark.parametrize("source", ["jpegs", "mp4"])
+    def test_offloaded_it_is_the_same_and_nothing_is_left(
+        self, source: str, tmp_path: Path, checkpoint: Path, request: pytest.FixtureRequest
+    ) -> None:
+        video = request.getfixturevalue(source)
+        for name, offload in (("usual", False), ("offloaded", True)):
+            out = tmp_path / name
+            predict_video(video, checkpoint, out, self.PROMPTS[:3], offload=offload)
+        assert {path.name for path in tmp_path.iterdir()} == {"usual", "offloaded", video.name}
+        assert tree(tmp_path / "offloaded") == tree(tmp_path / "usual")
+
     def test_what_is_in_the_folder(self, tmp_path: Path, checkpoint: Path, jpegs: Path) -> None:
         done = predict_video(jpegs, checkpoint, tmp_path / "out", self.PROMPTS)
         numbers = [f"{number:05}" for number in range(LENGTH)]

@@ -21,6 +21,7 @@ from ...packages import require
 from .resize import Floats, resize
 
 if TYPE_CHECKING:
+    from ...model.stored_squares import StoredSquares
     from ...model.video_squares import Square
 
 Bytes = NDArray[np.uint8]
@@ -28,6 +29,7 @@ Bytes = NDArray[np.uint8]
 # Bytes of memory for each pixel of the input and each frame: the frame, and of one object the mask
 # in float32 at a quarter and the memory at a sixteenth of the resolution.
 _BYTES_PER_PIXEL = 5
+_WITHOUT_THE_FRAME = 1
 
 _MEAN = np.array(PIXEL_MEAN, np.float32)[:, None, None]
 _STD = np.array(PIXEL_STD, np.float32)[:, None, None]
@@ -55,7 +57,7 @@ class Squares:
         squares: The frames, ``S x S x 3`` each.
     """
 
-    def __init__(self, squares: Sequence[Bytes]) -> None:
+    def __init__(self, squares: Sequence[Bytes] | StoredSquares) -> None:
         self._squares = squares
 
     def __len__(self) -> int:
@@ -124,7 +126,26 @@ def load_frames(video: Any, side: int) -> Frames:
     return _collected("video", (square_of(name, picture, side) for name, picture in pictures))
 
 
-def _from_path(path: Path, side: int) -> Frames:
+def store_frames(video: Path, side: int, folder: Path) -> Frames:
+    """Read a video, and keep its frames in a file: one at a time is in memory.
+
+    Args:
+        video: A folder of pictures or a file, as for :func:`load_frames`.
+        side: Side ``S`` of the model's input, in pixels.
+        folder: Where the file lies, which has no name: ``3 x S x S`` bytes for each frame.
+
+    Returns:
+        The frames that :func:`load_frames` gives.
+
+    Raises:
+        OSError: If the disk is full.
+        Sam21ConvertError: As :func:`load_frames` does.
+    """
+    require("onnx", "reading a video", packages=("PIL",))
+    return _from_path(video, side, folder)
+
+
+def _from_path(path: Path, side: int, folder: Path | None = None) -> Frames:
     if not path.exists():
         raise missing(path)
     if not path.is_dir():
@@ -133,8 +154,13 @@ def _from_path(path: Path, side: int) -> Frames:
     from ...model.video_files import Room
     from ...model.video_squares import decode_squares, read_square
 
-    room = Room.on(None, side, _BYTES_PER_PIXEL)
+    room = Room.on(None, side, _BYTES_PER_PIXEL if folder is None else _WITHOUT_THE_FRAME)
     try:
+        if folder is not None:
+            from ...model.stored_squares import StoredSquares
+
+            stored = StoredSquares(path, room, folder)
+            return Frames(Squares(stored), stored.height, stored.width)
         if not path.is_dir():
             return _collected(str(path), decode_squares(path, str(path), room))
         paths = numbered(path)
