@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -18,6 +21,7 @@ from sam21convert.comparison.backends.encodings import Encodings
 from sam21convert.comparison.backends.sam2 import Official
 from sam21convert.comparison.backends.transformers import Transformers
 from sam21convert.comparison.backends.truth import Truth
+from sam21convert.comparison.cases import cases
 from sam21convert.comparison.inputs import Clip, clip, pictures
 from sam21convert.comparison.noise import backward_attention, measuring, noise_of
 from sam21convert.comparison.perturb import perturb
@@ -82,6 +86,21 @@ def test_the_picture_and_the_video_share_their_first_frame(kind: Any, checkpoint
     assert same(found, track(fresh, video))
     assert same(track(backend, video), found)
     assert backend.encodings.computed == 3
+
+
+@pytest.mark.parametrize("name", ["", "my video"])
+def test_the_drawn_video_stands_still_where_the_scenario_says_so(name: str, truth: Truth) -> None:
+    """A video of the user's plays, and so does the drawn one elsewhere."""
+    video = replace(drawn(truth), name=name)
+    given: list[Clip] = []
+    for scenario in (SCENARIO, BY_NAME["video-holes"]):
+        (case,) = cases([scenario], (), video)
+        case.ask(SimpleNamespace(track=lambda clip, *_: given.append(clip)), None)
+    still, playing = given
+    assert [len(still.frames), len(still.tensor)] == [3, 3]
+    assert torch.equal(still.tensor[0], still.tensor[1]) == (name == "")
+    assert np.array_equal(still.frames[0], still.frames[1]) == (name == "")
+    assert not torch.equal(playing.tensor[0], playing.tensor[1])
 
 
 def test_only_some_pictures_are_remembered(truth: Truth) -> None:
