@@ -47,6 +47,7 @@ MODEL_IMPORTS = {
     "connected_components": {"numpy", "scipy"},
     "pictures": {"PIL", "numpy"},
     "run_lengths": {"numpy"},
+    "stored_squares": {"numpy"},
     "video_files": {"av"},
     "video_frames": {"PIL", "numpy"},
     "video_squares": {"PIL", "av", "numpy"},
