@@ -43,7 +43,7 @@ class StoredSquares:
     def __init__(self, video: Path, room: Room, folder: Path) -> None:
         self._side, self._count = room.image_size, 0
         try:
-            self._file = TemporaryFile(dir=folder)
+            self._file = TemporaryFile(dir=folder)  # noqa: SIM115  # as long as this is
             finalize(self, self._file.close)
             for square in _squares(video, room):
                 if self._count == 0:
