@@ -224,7 +224,7 @@ def video(
     --point dog:90,300. Objects are followed from the first frame with a prompt to the end, then
     from there back to the beginning. A prompt of round 2 (@12/2) corrects what was found then, and
     they are followed again. All frames are kept in memory, 12 MB each for a model of 1024 pixels
-    and 3 MB where graphs are run, but with --offload.
+    and 3 MB where graphs are run, unless --offload is given.
 
     The output FOLDER holds frames/00000.jpg ... with everything drawn, masks/OBJECT/00000.png ...
     in black and white, overview.png and, if SOURCE is a file, video.mp4.
