@@ -30,7 +30,6 @@ from .explain.diagnosis import diagnose
 from .explain.known_differences import file_faults
 from .findings import Diagnosis, NegativeControl, ScenarioResult, Sensitivity
 from .folder import write_folder
-from .freed import keeping_freed_memory
 from .gradients.comparison import GradientComparison
 from .gradients.scenarios import TrainingScenario
 from .gradients.scenarios import chosen as chosen_steps
@@ -205,7 +204,6 @@ def _train(comparison: Comparison, steps: Sequence[TrainingScenario], progress: 
     return _Found(tuple(results), controls, training.variant_names)
 
 
-@keeping_freed_memory()
 def _run(
     comparison: Comparison,
     wanted: Sequence[Scenario | TrainingScenario],

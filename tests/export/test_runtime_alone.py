@@ -34,7 +34,8 @@ from ..support.exports import Exported
 from ..support.paths import ROOT
 from ..test_architecture import arrows
 
-ALLOWED = ("config", "memory_bank", "pictures", "video_files", "video_squares")  # of the model
+# Of the model.
+ALLOWED = ("config", "memory_bank", "pictures", "stored_squares", "video_files", "video_squares")
 
 BLOCKED = """
 import sys
