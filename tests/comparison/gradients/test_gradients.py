@@ -268,7 +268,10 @@ def detached_in_a_real_step(path: Path, parameter: str) -> None:
         found = comparison.judge(scenario)
     assert found.status == "differs"
     assert found.first_mismatch == f"{parameter}.grad"
-    assert [one.name for one in found.activations if not one.within] == [f"{parameter}.grad"]
+    # Without it tensors lie elsewhere, and some kernels of MKL round by where they lie.
+    eps = torch.finfo(torch.float32).eps
+    beyond = [one.name for one in found.activations if not one.within and one.relative > eps]
+    assert beyond == [f"{parameter}.grad"]
     (missing,) = (one for one in found.without_gradient if one.side != "both")
     assert missing.parameter == parameter
     assert (missing.side, missing.reason) == (
