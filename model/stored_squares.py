@@ -5,16 +5,20 @@ Needs no torch, as :mod:`.video_squares`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryFile
+from typing import TYPE_CHECKING
 from weakref import finalize
 
 import numpy as np
 
-from .pictures import numbered
 from .video_files import Room
-from .video_squares import Pixels, Square, decode_squares, read_square
+from .video_squares import Pixels, squares_of
+
+if TYPE_CHECKING:
+    import torch
+
+_BYTES_PER_PIXEL = 1  # of the model's input: in memory is what is kept of one object on a frame
 
 
 class StoredSquares:
@@ -24,8 +28,9 @@ class StoredSquares:
 
     Args:
         video: A folder of pictures ``<number>.jpg`` or ``.jpeg``, or a file that PyAV decodes.
-        room: The memory that is free, and the side ``S``.
+        side: Side ``S`` of the model's input, in pixels.
         folder: Where the file lies: ``3 x S x S`` bytes for each frame.
+        device: Where results go; None for the processor, without torch.
 
     Attributes:
         height: Height of the video before it was resized, in pixels.
@@ -40,12 +45,15 @@ class StoredSquares:
     height: int
     width: int
 
-    def __init__(self, video: Path, room: Room, folder: Path) -> None:
-        self._side, self._count = room.image_size, 0
+    def __init__(
+        self, video: Path, side: int, folder: Path, device: torch.device | None = None
+    ) -> None:
+        self._side, self._count = side, 0
+        room = Room.on(device, side, _BYTES_PER_PIXEL)
         try:
             self._file = TemporaryFile(dir=folder)  # noqa: SIM115  # as long as this is
             finalize(self, self._file.close)
-            for square in _squares(video, room):
+            for square in squares_of(video, room):
                 if self._count == 0:
                     self.height, self.width = square.height, square.width
                 square.expect_size(self.height, self.width)
@@ -68,13 +76,3 @@ class StoredSquares:
         self._file.seek(number * pixels.nbytes)
         self._file.readinto(pixels.data.cast("B"))
         return pixels
-
-
-def _squares(video: Path, room: Room) -> Iterator[Square]:
-    if not video.is_dir():
-        yield from decode_squares(video, str(video), room)
-        return
-    paths = numbered(video)
-    room.check(str(video), len(paths))
-    for path in paths:
-        yield read_square(path, room.image_size)

@@ -29,7 +29,6 @@ Picture = Pixels | Tensor | Image.Image
 # Bytes of memory for each pixel of the model's input and each frame: the frame in float32, and of
 # one object the mask at a quarter and the memory at a sixteenth of the resolution.
 _BYTES_PER_PIXEL = 13
-_WITHOUT_THE_FRAME = 1
 # On the CPU, whatever torch's default device is.
 MEAN = torch.tensor(PIXEL_MEAN, dtype=torch.float32, device="cpu")[:, None, None]
 STD = torch.tensor(PIXEL_STD, dtype=torch.float32, device="cpu")[:, None, None]
@@ -152,8 +151,7 @@ def store_frames(video: Path, image_size: int, device: torch.device, folder: Pat
         ValueError: As :func:`load_frames` does.
         OSError: If the disk is full.
     """
-    room = Room.on(device, image_size, _WITHOUT_THE_FRAME)
-    stored = StoredSquares(video, room, folder)
+    stored = StoredSquares(video, image_size, folder, device)
     return Frames(StoredImages(stored, device), stored.height, stored.width)
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from .pictures import load_picture
+from .pictures import load_picture, numbered
 from .video_files import Room, open_video, stated_frames, undecodable
 
 if TYPE_CHECKING:
@@ -86,6 +86,29 @@ def read_square(path: Path, image_size: int) -> Square:
         MediaError: If it cannot be read, or is not taken.
     """
     return square_of(str(path), load_picture(path), image_size)
+
+
+def squares_of(video: Path, room: Room) -> Iterator[Square]:
+    """Read the frames of a folder of pictures or of a video file, one by one.
+
+    Args:
+        video: A folder of pictures ``<number>.jpg`` or ``.jpeg``, or a file that PyAV decodes.
+        room: The memory that is free, and the side ``S``.
+
+    Yields:
+        The frames in order.
+
+    Raises:
+        FileNotFoundError: If there is no such path.
+        MediaError: If it cannot be read, is not taken, or does not fit into memory.
+    """
+    if not video.is_dir():
+        yield from decode_squares(video, str(video), room)
+        return
+    paths = numbered(video)
+    room.check(str(video), len(paths))
+    for path in paths:
+        yield read_square(path, room.image_size)
 
 
 def decode_squares(file: Path | BytesIO, name: str, room: Room) -> Iterator[Square]:

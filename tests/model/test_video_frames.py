@@ -26,7 +26,7 @@ from torch import Tensor
 
 from sam21convert.model import stored_squares, video_frames
 from sam21convert.model.video_frames import load_frames, store_frames, stream_frames
-from sam21convert.model.video_squares import Square
+from sam21convert.model.video_squares import Square, squares_of
 
 SIDE = 32  # what frames are resized to
 CPU = torch.device("cpu")
@@ -293,15 +293,14 @@ def test_stored_frames_are_the_same_and_none_is_held(
         video = encode(tmp_path / "clip.mp4", "mpeg4", "yuv420p", clip())
     expected, height, width = read(str(video))
     alive: list[weakref.ref[Pixels]] = []
-    squares = stored_squares._squares
 
     def watched(*args: Any) -> Iterator[Square]:
-        for square in squares(*args):
+        for square in squares_of(*args):
             alive.append(weakref.ref(square.pixels))
             assert sum(one() is not None for one in alive) <= 2  # the last one is being replaced
             yield square
 
-    monkeypatch.setattr(stored_squares, "_squares", watched)
+    monkeypatch.setattr(stored_squares, "squares_of", watched)
     found = store_frames(video, SIDE, CPU, tmp_path / "store")
     assert (len(found.images), found.height, found.width) == (len(expected), height, width)
     assert len(alive) == len(expected)

@@ -29,7 +29,6 @@ Bytes = NDArray[np.uint8]
 # Bytes of memory for each pixel of the input and each frame: the frame, and of one object the mask
 # in float32 at a quarter and the memory at a sixteenth of the resolution.
 _BYTES_PER_PIXEL = 5
-_WITHOUT_THE_FRAME = 1
 
 _MEAN = np.array(PIXEL_MEAN, np.float32)[:, None, None]
 _STD = np.array(PIXEL_STD, np.float32)[:, None, None]
@@ -150,22 +149,17 @@ def _from_path(path: Path, side: int, folder: Path | None = None) -> Frames:
         raise missing(path)
     if not path.is_dir():
         require("onnx", f"{path}: a video", "give a folder of <number>.jpg", packages=("av",))
-    from ...model.pictures import MediaError, numbered
+    from ...model.pictures import MediaError
+    from ...model.stored_squares import StoredSquares
     from ...model.video_files import Room
-    from ...model.video_squares import decode_squares, read_square
+    from ...model.video_squares import squares_of
 
-    room = Room.on(None, side, _BYTES_PER_PIXEL if folder is None else _WITHOUT_THE_FRAME)
     try:
-        if folder is not None:
-            from ...model.stored_squares import StoredSquares
-
-            stored = StoredSquares(path, room, folder)
-            return Frames(Squares(stored), stored.height, stored.width)
-        if not path.is_dir():
-            return _collected(str(path), decode_squares(path, str(path), room))
-        paths = numbered(path)
-        room.check(str(path), len(paths))
-        return _collected(str(path), (read_square(each, side) for each in paths))
+        if folder is None:
+            room = Room.on(None, side, _BYTES_PER_PIXEL)
+            return _collected(str(path), squares_of(path, room))
+        stored = StoredSquares(path, side, folder)
+        return Frames(Squares(stored), stored.height, stored.width)
     except MediaError as error:
         kind = RefusedError if error.intact else UnreadableError
         raise kind(str(error), hint=error.hint) from error
