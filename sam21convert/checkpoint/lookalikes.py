@@ -40,6 +40,17 @@ class Signature:
     without: tuple[str, ...] = ()
     rank: int | None = None
 
+    def may_fit(self, lines: str) -> bool:
+        """Rule out most state dicts with one search for each name.
+
+        Args:
+            lines: the names of all tensors, joined by line feeds.
+
+        Returns:
+            False if a name of this signature cannot be among them.
+        """
+        return all(name.partition("{i}")[0] in lines for name in self.names)
+
     def fits(self, tensors: Inventory) -> bool:
         """Check whether a state dict has this signature.
 
@@ -240,7 +251,9 @@ def family_of(tensors: Inventory) -> ModelFamily | None:
     prefix = _prefix(clean)
     if prefix:
         clean = {n.removeprefix(prefix): s for n, s in clean.items() if n.startswith(prefix)}
-    return next((f for f in FAMILIES if any(s.fits(clean) for s in f.signatures)), None)
+    lines = "\n".join(clean)
+    likely = ((f, s) for f in FAMILIES for s in f.signatures if s.may_fit(lines))
+    return next((family for family, signature in likely if signature.fits(clean)), None)
 
 
 def lookalike_in(source: Source, config: Mapping[str, Any] | None = None) -> ModelFamily | None:
@@ -279,20 +292,21 @@ def of_lookalike(config: Mapping[str, Any]) -> bool:
 
 def _prefix(names: Iterable[str]) -> str | None:
     """The prefix of the names of a SAM 2 image encoder; None when there is no such encoder."""
+    anchors = _anchors()
     found = [
         clean.removesuffix(anchor)
-        for name in names
-        for clean in [bare(name)]
-        for anchor in _anchors()
+        for clean in map(bare, names)
+        if clean.endswith(anchors)
+        for anchor in anchors
         if clean == anchor or clean.endswith(f".{anchor}")
     ]
     return min(found, key=len, default=None)
 
 
 @cache
-def _anchors() -> frozenset[str]:
-    names = (target_name(dialect, ANCHORS[0]) for dialect in DIALECTS)
-    return frozenset(name for name in names if name is not None)
+def _anchors() -> tuple[str, ...]:
+    names = {target_name(dialect, ANCHORS[0]) for dialect in DIALECTS}
+    return tuple(name for name in names if name is not None)
 
 
 def _holds(template: str, names: Iterable[str]) -> bool:

@@ -139,6 +139,8 @@ def with_plain_names(source: Source) -> Source:
         RefusedError: when there are LoRAs of several names in a state dict.
         UnreadableError: when two tensors have one name without the LoRA.
     """
+    if not isinstance(source.root, dict):
+        return source
     root = _renamed(source.path, source.root, MAX_DEPTH, {})
     return source if root is source.root else replace(source, root=root)
 
@@ -158,7 +160,7 @@ def take_out(source: Source, found: Unwrapped) -> tuple[Unwrapped, LoraInside | 
         UnreadableError: when its factors do not go together.
     """
     path = source.path
-    samed = {name: ref for name, ref in found.tensors.items() if _SAMED.fullmatch(name)}
+    samed = {name: ref for name, ref in found.tensors.items() if _is_samed(name)}
     lora = {name: ref for name, ref in found.tensors.items() if ".lora_" in name}
     if not samed and factor_in(lora) is None:
         _refuse_other_kinds(path, found.tensors)
@@ -185,15 +187,17 @@ def _refuse_other_kinds(path: Path, names: Iterable[str]) -> None:
         )
 
 
-def _renamed(path: Path, root: Any, depth: int, done: dict[int, Any]) -> Any:
-    """A tree of values, with the names in each state dict that holds a LoRA made plain."""
-    if not isinstance(root, dict):
-        return root
+def _is_samed(name: str) -> bool:
+    return ".linear_" in name and _SAMED.fullmatch(name) is not None
+
+
+def _renamed(path: Path, root: dict[Any, Any], depth: int, done: dict[int, Any]) -> dict[Any, Any]:
+    """A tree of dicts, with the names in each state dict that holds a LoRA made plain."""
     if id(root) in done:
         return done[id(root)]
     done[id(root)] = root
     tensors = tensors_of(root) or {}
-    samed = any(".linear_" in name and _SAMED.fullmatch(name) for name in tensors)
+    samed = any(map(_is_samed, tensors))
     marked = samed or factor_in(tensors) is not None
     if marked:
         refuse_several(path, tensors)
@@ -204,7 +208,8 @@ def _renamed(path: Path, root: Any, depth: int, done: dict[int, Any]) -> Any:
             continue
         if name in result:
             raise UnreadableError(f"{path}: {key} and another tensor are both {name}")
-        result[name] = _renamed(path, value, depth - 1, done) if depth else value
+        inner = depth and isinstance(value, dict)
+        result[name] = _renamed(path, value, depth - 1, done) if inner else value
     changed = marked or any(result[key] is not value for key, value in root.items())
     done[id(root)] = result if changed else root
     return done[id(root)]

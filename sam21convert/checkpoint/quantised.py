@@ -55,13 +55,13 @@ METHODS: tuple[Method, ...] = (
     ),
     Method("quantised by bitsandbytes to 8 bits", r"\.SCB", "bitsandbytes"),
     Method("quantised by torchao", r"\._\w+_qdata", "torchao"),
-    Method("quantised by quanto", r"\.weight\._(data|scale)", "quanto"),
+    Method("quantised by quanto", r"\.weight\._(?:data|scale)", "quanto"),
     Method("quantised by GPTQ or AWQ", r"\.qweight|\.qzeros", "gptq"),
-    Method("quantised by MLX", r"\.(scales|biases)", "mlx"),
-    Method("quantised by torch (dynamic quantisation)", r"\._packed_params(\.\w+)*"),
+    Method("quantised by MLX", r"\.(?:scales|biases)", "mlx"),
+    Method("quantised by torch (dynamic quantisation)", r"\._packed_params(?:\.\w+)*"),
     Method(
         "in 8 bits with scales of its own",
-        r"(^|\.)(scale_weight|weight_scale|weight_scale_inv|scaled_fp8|comfy_quant)",
+        r"(?:^|\.)(?:scale_weight|weight_scale|weight_scale_inv|scaled_fp8|comfy_quant)",
         "fp8",
     ),
 )
@@ -97,9 +97,9 @@ def refuse_quantised(source: Source, config: Mapping[str, Any] | None) -> None:
     if isinstance(beside, dict):
         raise _by_config(source, config or {}, beside)
     for keys, node in _state_dicts(source.root):
+        lines = "\n".join(name for name in node if isinstance(name, str))  # searched at once
         for method in METHODS:
-            pattern = re.compile(rf"(?:{method.names})\Z")
-            if any(isinstance(name, str) and pattern.search(name) for name in node):
+            if re.search(rf"(?:{method.names})$", lines, re.MULTILINE):
                 hint = _way_out(source, method, keys, node)
                 raise RefusedError(f"{source.path}: is {method.what}", hint=hint)
         for name, value in node.items():

@@ -6,6 +6,7 @@ import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 from typing import Any
 
 from ..dialects import DIALECTS
@@ -187,14 +188,13 @@ def _state_dicts(root: Any) -> Iterator[_Found]:
 def _whole(holders: Sequence[tuple[tuple[str, ...], Mapping[str, TensorRef]]]) -> Iterator[_Found]:
     """Each state dict with the names of a whole model, or of a part with its full names."""
     prefixes: dict[tuple[str, ...], dict[str, None]] = {}
+    ends = tuple(end for truth_name in ANCHORS for end in _names_of(truth_name))
+    likely = [(path, [n for n in refs if bare(n).endswith(ends)]) for path, refs in holders]
     for truth_name in ANCHORS:
         # The longest first: the name in one dialect may be the end of the name in another.
         anchors = sorted(_names_of(truth_name), key=len, reverse=True)
-        ends = tuple(anchors)
-        for path, tensors in holders:
-            for name in tensors:
-                if not bare(name).endswith(ends):
-                    continue
+        for path, names_there in likely:
+            for name in names_there:
                 anchor = next((one for one in anchors if _tail(name, one)), "")
                 if anchor:
                     prefix = name[: len(name) - len(_tail(name, anchor))]
@@ -254,10 +254,11 @@ def _joined(root: Any, found: list[_Found]) -> list[_Found]:
     return found
 
 
-def _names_of(truth_name: str) -> set[str]:
+@cache
+def _names_of(truth_name: str) -> frozenset[str]:
     """What the dialects of whole models call an anchor."""
-    dialects = [dialect for dialect in DIALECTS if dialect.task != "trunk"]
-    return {name for d in dialects if (name := target_name(d, truth_name)) is not None}
+    names = (target_name(dialect, truth_name) for dialect in DIALECTS if dialect.task != "trunk")
+    return frozenset(name for name in names if name is not None)
 
 
 def _words(key: str) -> set[str]:

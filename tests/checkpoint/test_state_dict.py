@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import copy
 import re
 import subprocess
 import sys
@@ -137,10 +138,15 @@ def same_as_state_dict(path: Path, seed: int = 0) -> None:
     assert all(torch.equal(found[name], expected[name]) for name in expected)
 
 
-@pytest.fixture
-def model(tmp_path: Path) -> nn.Module:
-    model, _ = sam21convert.load_model(official_pt(tmp_path / "whole.pt"))
+@pytest.fixture(scope="module")
+def loaded(tmp_path_factory: pytest.TempPathFactory) -> nn.Module:
+    model, _ = sam21convert.load_model(official_pt(tmp_path_factory.mktemp("whole") / "whole.pt"))
     return model
+
+
+@pytest.fixture
+def model(loaded: nn.Module) -> nn.Module:
+    return copy.deepcopy(loaded)
 
 
 @pytest.fixture
