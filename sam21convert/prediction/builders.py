@@ -277,6 +277,7 @@ def _build(
     images_only: bool = False,
 ) -> _Model:
     from ..config.load import load_config
+    from ..config.skeleton import skeleton
     from ..errors import UsageError
     from .devices import place_model
     from .load import load_onto
@@ -298,8 +299,9 @@ def _build(
             images_only=images_only,
         )
     elif config_file is not None:
-        with torch.device(place_model(device)):
-            model = make(change(load_config(config_file)))
+        place, config = place_model(device), change(load_config(config_file))
+        with torch.device(place):
+            model = skeleton(lambda: make(config)) if place == "meta" else make(config)
     else:
         raise UsageError("expected `config_file` or `ckpt_path`, or both; both are None")
     return model.train(mode != "eval")

@@ -4,6 +4,7 @@ import copy
 import inspect
 from collections.abc import Callable
 from dataclasses import fields, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,11 @@ def settings(model: Any) -> dict[str, Any]:
     if hasattr(model, "fill_hole_area"):
         found |= {name: getattr(model, name) for name in TRACKING}
     return found
+
+
+@cache
+def usual_settings() -> dict[str, Any]:
+    return settings(own("build_sam2_video_predictor", DEBUG, apply_postprocessing=False))
 
 
 def inventory(model: nn.Module) -> list[tuple[str, torch.Size]]:
@@ -171,7 +177,7 @@ class TestOverrides:
     )
     def test_every_setting_can_be_overridden(self, name: str) -> None:
         field = name.rpartition(".")[2]
-        before = settings(own("build_sam2_video_predictor", DEBUG, apply_postprocessing=False))
+        before = usual_settings()
         old = before[field]
         # Where 3 is no possible value, another.
         number = {"image_size": 96, "multimask_min_pt_num": 1}.get(field, 3)

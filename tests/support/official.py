@@ -43,11 +43,16 @@ def on_meta() -> Iterator[None]:
 
 
 class _RealLinspace(TorchFunctionMode):
+    """Nothing else gets values: functions of ``torch.nn.init`` return their tensor as it is."""
+
     def __torch_function__(
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
+        given = kwargs or {}
+        if getattr(func, "__module__", None) == "torch.nn.init":
+            return given["tensor"] if "tensor" in given else args[0]
         real = {"device": "cpu"} if func is torch.linspace else {}
-        return func(*args, **(kwargs or {}), **real)
+        return func(*args, **given, **real)
 
 
 def randomise(target: nn.Module | Mapping[str, Tensor], seed: int) -> dict[str, Tensor]:
