@@ -191,7 +191,9 @@ def _is_samed(name: str) -> bool:
     return ".linear_" in name and _SAMED.fullmatch(name) is not None
 
 
-def _renamed(path: Path, root: dict[Any, Any], depth: int, done: dict[int, Any]) -> dict[Any, Any]:
+def _renamed(
+    path: Path, root: dict[Any, Any], depth: int, done: dict[int, dict[Any, Any]]
+) -> dict[Any, Any]:
     """A tree of dicts, with the names in each state dict that holds a LoRA made plain."""
     if id(root) in done:
         return done[id(root)]

@@ -5,6 +5,7 @@ Source: the constructors under ``sam2/modeling``; the settings are their argumen
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 from ..model.config import ModelConfig
@@ -30,6 +31,7 @@ _TARGETS = (
 _DROPOUT = 0.1  # used in training only, but ``MemoryAttentionLayer`` requires it
 
 
+@lru_cache(maxsize=64)
 def to_hydra(config: ModelConfig, *, generation: bool = True) -> str:
     """Write a config as an official YAML, from which ``build_sam2`` makes the model.
 

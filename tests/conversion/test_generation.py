@@ -37,6 +37,7 @@ from sam21convert.prediction.draw import scene
 from sam21convert.report import SILENT
 
 from ..support.checkpoints import DEBUG, DEBUG_20, official_pt, random_bits, read_bytes, state_dict
+from ..support.encoded import Known, encoding_once
 from ..support.official import build_official, build_official_predictor, randomise
 
 SPATIAL, WEIGHT, BIAS = GENERATION_TENSORS
@@ -422,6 +423,8 @@ def scores(outputs: Outputs) -> list[float]:
     return [float(found) for name, found in outputs.items() if "object_score_logits" in name]
 
 
+OFFICIALLY: Known = {}
+IN_TRANSFORMERS: Known = {}
 CLICKS = ((45.0, 80.0), (100.0, 25.0))  # one for each object, on the first of the frames
 
 
@@ -436,10 +439,11 @@ def track_officially(frames: Path, config: str, weights: Mapping[str, Tensor]) -
         shipped_config(config), fill_hole_area=0, binarize_mask_from_pts_for_mem_enc=True
     )
     predictor.load_state_dict(weights, strict=True)
-    state = predictor.init_state(str(frames))
-    for number, point in enumerate(CLICKS):
-        predictor.add_new_points_or_box(state, 0, number, points=[point], labels=[1])
-    masks = {number: mask for number, _, mask in predictor.propagate_in_video(state)}
+    with encoding_once(predictor, "forward_image", OFFICIALLY):
+        state = predictor.init_state(str(frames))
+        for number, point in enumerate(CLICKS):
+            predictor.add_new_points_or_box(state, 0, number, points=[point], labels=[1])
+        masks = {number: mask for number, _, mask in predictor.propagate_in_video(state)}
     assert len(masks) == 24
     return leaves({"masks": masks, "objects": state["output_dict_per_obj"]})
 
@@ -459,8 +463,9 @@ def track_in_transformers(folder: Path, change: Mapping[str, Tensor]) -> Outputs
         input_points=[[[list(point)] for point in CLICKS]],
         input_labels=[[[1], [1]]],
     )
-    model(inference_session=session, frame_idx=0)
-    masks = [found.pred_masks for found in model.propagate_in_video_iterator(session)]
+    with encoding_once(model, "get_image_features", IN_TRANSFORMERS):
+        model(inference_session=session, frame_idx=0)
+        masks = [found.pred_masks for found in model.propagate_in_video_iterator(session)]
     assert len(masks) == 24
     return leaves({"masks": masks, "objects": session.output_dict_per_obj})
 
