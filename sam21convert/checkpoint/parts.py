@@ -118,7 +118,7 @@ def wrapped_in(name: str) -> str | None:
     Returns:
         The first of ``_orig_mod.`` and its like in the name, if there is one.
     """
-    found = _WRAPPED.search(name)
+    found = _WRAPPED.search(name) if "_mod" in name else None
     return found and found[0]
 
 

@@ -86,8 +86,8 @@ def _is_optimizer(keys: set[str], root: Any) -> bool:
         (inside,) = root.values()
         named = all(re.fullmatch(r"optim(izer)?(_\d+)?", key) for key in keys)
         return named and isinstance(inside, dict) and "state" in inside and len(inside) <= 2
-    flat = [key for key in keys if re.match(r"optim(izer)?(_\d+)?\.(state|param_groups)\.", key)]
-    return keys == {"state", "param_groups"} or (bool(keys) and len(flat) == len(keys))
+    flat = re.compile(r"optim(izer)?(_\d+)?\.(state|param_groups)\.")
+    return keys == {"state", "param_groups"} or (bool(keys) and all(map(flat.match, keys)))
 
 
 _BY_CONTENT: tuple[tuple[str, Callable[[set[str], Any], bool]], ...] = (
