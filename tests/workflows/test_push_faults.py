@@ -10,6 +10,7 @@ import time
 import tracemalloc
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -82,7 +83,10 @@ print(told.phases[2:], told.sent)
 def commands(
     checkpoints: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Commands]:
-    with running(checkpoints(DEBUG), tmp_path_factory.mktemp("home")) as commands:
+    home = tmp_path_factory.mktemp("home")
+    source = home / "model.safetensors"  # which is read sooner than pickles
+    sam21convert.convert(checkpoints(DEBUG), source)
+    with running(source, home) as commands:
         yield commands
 
 
@@ -464,11 +468,12 @@ def test_a_private_repository_is_shown_to_its_owners_only(
 
 
 @pytest.fixture(scope="module")
-def published(commands: Commands) -> Repo:
+def published(commands: Commands, checkpoints: Callable[[str], Path]) -> Repo:
     """A repository for transformers' video model and the official code."""
     commands.hub.heal()
     repo = commands.hub.create("org/published")
-    answer = commands.push(repo.name, "--with-official", to="hf-video")
+    of_pickles = replace(commands, source=checkpoints(DEBUG))
+    answer = of_pickles.push(repo.name, "--with-official", to="hf-video")
     assert has_arrived(repo, answer)
     assert {"sam2.1_debug.pt", "sam2.1_debug.yaml"} < set(held(repo))
     return repo
@@ -484,11 +489,14 @@ def test_what_was_pushed_is_pulled_byte_by_byte(
 
 
 def test_the_official_file_comes_back_with_the_bits_of_the_source(
-    commands: Commands, published: Repo, tmp_path: Path
+    commands: Commands,
+    published: Repo,
+    checkpoints: Callable[[str], Path],
+    tmp_path: Path,
 ) -> None:
     pulled = tmp_path / "model.pt"
     commands.run("pull", f"hf://{published.name}/sam2.1_debug.pt", str(pulled))
     assert pulled.read_bytes() == held(published)["sam2.1_debug.pt"].read()
-    source, again = (torch.load(path)["model"] for path in (commands.source, pulled))
+    source, again = (torch.load(path)["model"] for path in (checkpoints(DEBUG), pulled))
     assert list(source) == list(again)
     assert all(torch.equal(source[name], again[name]) for name in source)
