@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import warnings
 from collections.abc import Iterator, Mapping
@@ -37,7 +38,7 @@ def export(graph: Graph) -> Any:
         UsageError: If the installed version of torch cannot export it.
     """
     try:
-        with torch.no_grad(), _quietly():
+        with torch.no_grad(), _quietly(), _without_collecting():
             program = _translated(graph, _captured(graph))
     except Exception as error:  # whatever the exporter raises, its text fills a screen
         raise UsageError(
@@ -209,3 +210,15 @@ def _quietly() -> Iterator[None]:
     finally:
         for logger, level in zip(loggers, before, strict=True):
             logger.setLevel(level)
+
+
+@contextmanager
+def _without_collecting() -> Iterator[None]:
+    """Do not search for garbage: a trace makes millions of objects, and keeps nearly all."""
+    before = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if before:
+            gc.enable()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import shutil
@@ -160,6 +161,21 @@ class TestTracing:
         monkeypatch.setattr(ExportedProgram, "run_decompositions", lambda program, _: program)
         with pytest.raises(UsageError, match="cannot export meshed"):
             export(graph)
+
+    def test_garbage_is_collected_again_afterwards(
+        self, newer: Exported, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        meanwhile = []
+
+        def refused(graph: Graph) -> ExportedProgram:
+            meanwhile.append(gc.isenabled())
+            raise TypeError(graph.file)
+
+        monkeypatch.setattr("sam21convert.export.write._captured", refused)
+        with pytest.raises(UsageError, match="TypeError"):
+            export(PromptDecoder(newer.model).eval())
+        assert meanwhile == [False]
+        assert gc.isenabled()
 
 
 class Meshed(Graph):
