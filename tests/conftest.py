@@ -73,10 +73,17 @@ _KEPT: list[torch.library.Library] = []
 _declare_torchvision_ops()
 
 
+def pytest_collection() -> None:
+    """Search for no garbage meanwhile: what is imported and collected stays."""
+    gc.disable()
+
+
 def pytest_collection_finish() -> None:
     """Leave what was imported and collected out of every later search for garbage."""
     gc.collect()
     gc.freeze()
+    gc.set_threshold(10_000, 20, 20)  # the usual 700 are those of one layer of a model
+    gc.enable()
 
 
 @pytest.fixture(autouse=True)

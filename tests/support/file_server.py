@@ -128,8 +128,8 @@ class _Handler(BaseHTTPRequestHandler):
 
 def environment(home: Path, **more: str) -> dict[str, str]:
     """Of a process that shall find both caches in ``home``, and no proxy."""
-    proxies = {"http_proxy", "https_proxy", "all_proxy"}
-    kept = {name: value for name, value in os.environ.items() if name.lower() not in proxies}
+    left_out = {"http_proxy", "https_proxy", "all_proxy", "ssl_cert_file"}
+    kept = {name: value for name, value in os.environ.items() if name.lower() not in left_out}
     return {
         **kept,
         "HF_HOME": str(home / "hf"),
@@ -138,5 +138,6 @@ def environment(home: Path, **more: str) -> dict[str, str]:
         "HF_HUB_DISABLE_UPDATE_CHECK": "1",
         "HF_HUB_DISABLE_XET": "1",
         "XDG_CACHE_HOME": str(home),
+        "SSL_CERT_DIR": str(home),  # nothing is encrypted: no client has to read certificates
         **more,
     }

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
+from unittest import TestCase
 
 import numpy as np
 import pytest
@@ -41,13 +42,11 @@ def homes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def small(one: tuple[Side, ...], homes: Path, caplog: pytest.LogCaptureFixture) -> Iterator[Served]:
+def small(one: tuple[Side, ...], homes: Path) -> Iterator[Served]:
     """A server with small limits; it leaves no file, and has logged nothing of what was wrong."""
-    caplog.set_level("WARNING")
-    with serving(one, SMALL) as server:
+    with TestCase().assertNoLogs("uvicorn", "WARNING"), serving(one, SMALL) as server:
         yield server
     assert [*homes.iterdir()] == []
-    assert [one.message for one in caplog.records if one.name.startswith("uvicorn")] == []
 
 
 def kept(homes: Path) -> list[str]:
