@@ -257,8 +257,8 @@ def flood(mask: Tensor) -> tuple[Tensor, Tensor]:
                 around = {(y + dy, x + dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1)} & left
                 left -= around
                 edge += around
-            for y, x in component:
-                number[0, y, x], area[0, y, x] = 1 + int(number.max()), len(component)
+            ys, xs = map(list, zip(*component, strict=True))
+            number[0, ys, xs], area[0, ys, xs] = 1 + int(number.max()), len(component)
     return labels, areas
 
 
