@@ -69,7 +69,7 @@ def _without_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="session")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Weights that find an object on most frames; without one, most settings have no effect."""
-    path = tmp_path_factory.mktemp("checkpoint") / "debug.pt"
+    path = tmp_path_factory.mktemp("checkpoint") / "debug.safetensors"
     sample(path, DEBUG, seed=3)
     return path
 
