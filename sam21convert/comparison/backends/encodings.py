@@ -9,7 +9,7 @@ import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
@@ -19,13 +19,26 @@ from ...prediction.backends.replaced import replaced
 _KEPT = 4  # pictures: the outputs for one take 50 to 70 MB at 1024 pixels
 
 
+class _Part(NamedTuple):
+    """A trunk or a neck.
+
+    Attributes:
+        identity: Its class and settings.
+        weights: Its parameters, whose values may change.
+    """
+
+    identity: str
+    weights: tuple[Tensor, ...]
+
+
 class Encodings:
     """Remembers the outputs of a trunk and of its neck for the first pictures that it is given.
 
     The trunk of an image model and that of a video model share what is remembered if they are of
     the same class, with equal settings and weights. Weights are compared by value, so that it does
     not matter who wrote to them, and how: with other weights than those of the first call, the
-    trunk computes again. All of this holds for the neck as well.
+    trunk computes again. All of this holds for the neck as well. Settings are read once, when a
+    trunk or neck is first asked.
 
     Attributes:
         computed: How many pictures went through the trunk.
@@ -34,6 +47,7 @@ class Encodings:
     def __init__(self) -> None:
         self.computed = 0
         self._weights: dict[str, tuple[int, ...]] = {}
+        self._parts: dict[nn.Module, _Part] = {}
         self._found: dict[tuple[str, str], Any] = {}
         self._levels: dict[tuple[str, str], Any] = {}
 
@@ -49,7 +63,8 @@ class Encodings:
         Returns:
             What ``encode`` returns; nobody may write to it.
         """
-        usual, key = self._usual_weights("trunk", trunk), (_identity(trunk), digest(pixels))
+        part = self._part(trunk)
+        usual, key = self._usual_weights("trunk", part), (part.identity, digest(pixels))
         if usual and key in self._found:
             return self._found[key]
         found = encode(pixels, **given)
@@ -70,8 +85,9 @@ class Encodings:
             What ``build`` returns; nobody may write to it.
         """
         pictures = (seen for (_, seen), found in self._found.items() if _holds(found, stages))
-        key = _identity(neck), next(pictures, "")
-        usual = self._usual_weights("neck", neck) and key[1] != ""
+        part = self._part(neck)
+        key = part.identity, next(pictures, "")
+        usual = self._usual_weights("neck", part) and key[1] != ""
         if usual and key in self._levels:
             return self._levels[key]
         built = build(stages)
@@ -79,10 +95,16 @@ class Encodings:
             self._levels[key] = built
         return built
 
-    def _usual_weights(self, part: str, module: nn.Module) -> bool:
-        """Whether a part has the weights that it had when it was first asked."""
-        weights = tuple(_checksum(one) for one in module.parameters())
-        return self._weights.setdefault(part, weights) == weights
+    def _part(self, module: nn.Module) -> _Part:
+        """What it takes to recognise a module, put together once: it takes as long as a layer."""
+        if module not in self._parts:
+            self._parts[module] = _Part(_identity(module), tuple(module.parameters()))
+        return self._parts[module]
+
+    def _usual_weights(self, kind: str, part: _Part) -> bool:
+        """Whether a trunk or neck has the weights that its kind had when it was first asked."""
+        weights = tuple(map(_checksum, part.weights))
+        return self._weights.setdefault(kind, weights) == weights
 
     def known(self, picture: str) -> Any | None:
         """What is remembered for a picture.
