@@ -7,7 +7,9 @@ import re
 import shlex
 import sys
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -25,6 +27,7 @@ from sam21convert.comparison import sides
 from sam21convert.comparison.backends import base as backend
 from sam21convert.comparison.backends import sam2
 from sam21convert.comparison.inputs import drawn_frame
+from sam21convert.comparison.report import ParityReport
 from sam21convert.comparison.scenarios import BY_NAME, QUICK
 from sam21convert.conversion import write as writing
 from sam21convert.prediction import load
@@ -81,6 +84,24 @@ def forget(monkeypatch: pytest.MonkeyPatch, package: str) -> None:
     monkeypatch.setitem(sys.modules, package, None)
 
 
+@cache
+def all_scenarios(name: str, *, sensitivity: bool) -> ParityReport:
+    """All scenarios with transformers, and the change of every tensor if asked for."""
+    with TemporaryDirectory() as folder:
+        pt, hf = Path(folder) / "model.pt", Path(folder) / "hf"
+        sam21convert.sample(pt, name)
+        sam21convert.convert(pt, hf)
+        right = f"transformers:{hf}"
+        return sam21convert.parity(pt, right, scenarios="full", sensitivity=sensitivity)
+
+
+@pytest.fixture(scope="module")
+def full(home: Path) -> ParityReport:
+    """All scenarios with a source that is the same after a conversion there and back."""
+    sam21convert.convert(home / "hf", home / "back.safetensors")
+    return sam21convert.parity(home / "model.pt", home / "back.safetensors", scenarios="full")
+
+
 class TestVerdict:
     def test_a_conversion_is_in_parity_with_its_source(self, home: Path) -> None:
         found = sam21convert.parity(home / "model.pt", f"transformers:{home / 'hf'}")
@@ -96,21 +117,20 @@ class TestVerdict:
             assert 0 < activation.tolerance < 1e-4, activation.name
 
     @pytest.mark.parametrize("name", DEBUG)
-    def test_every_scenario(self, name: str, tmp_path: Path) -> None:
-        sam21convert.sample(tmp_path / "model.pt", name)
-        sam21convert.convert(tmp_path / "model.pt", tmp_path / "hf")
-        pt = tmp_path / "model.pt"
-        found = sam21convert.parity(pt, f"transformers:{tmp_path / 'hf'}", scenarios="full")
+    def test_every_scenario(self, name: str) -> None:
+        found = all_scenarios(name, sensitivity=name == DEBUG_21)  # which runs them all as well
         assert found.ok, str(found)
         assert [one.name for one in found.scenarios] == list(BY_NAME)
         assert {one.status for one in found.scenarios} == {"same", "known difference"}
 
-    @pytest.mark.parametrize("left", ["sam2:{}/model.pt", "{}/model.pt"])
+    @pytest.mark.parametrize("left", ["sam2", "truth"])
     def test_the_tolerance_is_0_where_the_arithmetic_is_the_same(
-        self, home: Path, left: str
+        self, home: Path, full: ParityReport, left: str
     ) -> None:
-        sam21convert.convert(home / "hf", home / "back.safetensors", overwrite=True)
-        found = sam21convert.parity(left.format(home), home / "back.safetensors", scenarios="full")
+        found = full
+        if left == "sam2":
+            back = home / "back.safetensors"
+            found = sam21convert.parity(f"sam2:{home / 'model.pt'}", back, scenarios="full")
         assert found.ok
         assert found.exact
         assert all(
@@ -292,13 +312,8 @@ def test_masks_that_one_side_does_not_give(home: Path, monkeypatch: pytest.Monke
 
 class TestSensitivity:
     @pytest.mark.parametrize("name", SAM2_IS_SLOW)
-    def test_every_change_is_detected_but_those_that_cannot_be(
-        self, name: str, tmp_path: Path
-    ) -> None:
-        sam21convert.sample(tmp_path / "model.pt", name)
-        sam21convert.convert(tmp_path / "model.pt", tmp_path / "hf")
-        hf = f"transformers:{tmp_path / 'hf'}"
-        found = sam21convert.parity(tmp_path / "model.pt", hf, sensitivity=True)
+    def test_every_change_is_detected_but_those_that_cannot_be(self, name: str) -> None:
+        found = all_scenarios(name, sensitivity=True)
         assert found.ok, str(found)
         assert found.sensitivity is not None
         assert found.sensitivity.tensors == (359 if name == DEBUG_21 else 356)
@@ -380,10 +395,10 @@ class TestCommandLineOfAReport:
         assert again["command"] == found.command
         assert [one["name"] for one in again["scenarios"]] == ["encoder", "point", "box"]
 
-    @pytest.mark.parametrize("scenarios", ["quick", "full"])
-    def test_a_set_is_given_by_its_name(self, home: Path, scenarios: str) -> None:
-        found = sam21convert.parity(home / "model.pt", home / "hf", scenarios=scenarios)
-        assert f"--scenarios {scenarios} " in found.command
+    def test_a_set_is_given_by_its_name(self, home: Path, full: ParityReport) -> None:
+        quick = sam21convert.parity(home / "model.pt", home / "hf", scenarios="quick")
+        assert "--scenarios quick " in quick.command
+        assert "--scenarios full " in full.command
 
 
 class TestUsage:

@@ -6,7 +6,8 @@ Every activation of every scenario is compared, for models whose tensors are all
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, nullcontext
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,6 +18,7 @@ import pytest
 import torch
 import transformers
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 from transformers import Sam2VideoModel
 
 from sam21convert.checkpoint.open import open_checkpoint
@@ -39,7 +41,7 @@ from sam21convert.prediction.backends.replaced import replaced
 
 from ..support.checkpoints import DEBUG, DEBUG_20, official_pt
 from ..support.rounding import EPSILON, MULTIPLE, variants
-from ..support.transformers import hf_folder, our_predictor, weights
+from ..support.transformers import hf_folder, new_predictor, weights
 
 INSTALLED: str = transformers.__version__
 PIXELS = MULTIPLE * EPSILON  # of a sum, a product and a quotient, in units of the scale
@@ -72,8 +74,11 @@ def video(frames: int) -> Clip:
     return clip(None, shipped_config(DEBUG).image_size, frames)
 
 
-def truth(name: str) -> Truth:
-    return Truth(Path("weights"), our_predictor(name), images_only=False)
+def new_truth(name: str) -> Truth:
+    return Truth(Path("weights"), new_predictor(name), images_only=False)
+
+
+truth = cache(new_truth)
 
 
 @cache
@@ -122,7 +127,7 @@ def tolerance(name: str) -> float:
     noise = EPSILON
     for scenario in ("box-point", "video-box"):
         usual = asked(truth(name), scenario)
-        for model, context in variants(our_predictor(name)):
+        for model, context in variants(truth(name).model):
             with context:
                 found = asked(Truth(Path("weights"), model, images_only=False), scenario)
             noise = max(noise, furthest(usual, found))
@@ -138,11 +143,19 @@ def our_answer(
 ) -> Activations:
     """Activations of the ground truth with an emulation; ``fault`` is a tensor to displace."""
     ours = truth(name)
-    if fault:
-        tensor = ours.tensor(fault)
-        tensor.copy_(tensor.flatten().roll(1).view_as(tensor))
-    with emulating(ours, tuple(emulated)):
+    faulty = displaced(ours.tensor(fault)) if fault else nullcontext()
+    with faulty, emulating(ours, tuple(emulated)):
         return asked(ours, scenario)
+
+
+@contextmanager
+def displaced(tensor: Tensor) -> Iterator[None]:
+    before = tensor.clone()
+    tensor.copy_(before.flatten().roll(1).view_as(before))
+    try:
+        yield
+    finally:
+        tensor.copy_(before)
 
 
 @BOTH
@@ -236,7 +249,7 @@ class TestEmulation:
     def test_everything_is_restored_afterwards(
         self, known_difference: KnownDifference, scenario: str
     ) -> None:
-        ours, bystander = truth(DEBUG), truth(DEBUG)
+        ours, bystander = new_truth(DEBUG), new_truth(DEBUG)
         expected = asked(ours, scenario)
         before = methods(ours)
         with pytest.raises(ZeroDivisionError), emulating(ours, [known_difference]):

@@ -36,6 +36,7 @@ from ..support.transformers import (
     difference,
     exact_memories,
     in_parity,
+    new_predictor,
     noise,
     opened,
     our_predictor,
@@ -285,10 +286,12 @@ def pointers_of_all_prompts(model: Any) -> None:
 
 
 @BOTH
-def test_a_limit_of_prompted_frames_leaves_all_their_pointers(name: str) -> None:
-    ours = our_predictor(name, max_cond_frames_in_attn=2)
+def test_a_limit_of_prompted_frames_leaves_all_their_pointers(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours = new_predictor(name, max_cond_frames_in_attn=2)
     theirs = TransformersPredictor(weights(name))
-    theirs.model.config.max_cond_frame_num = 2
+    monkeypatch.setattr(theirs.model.config, "max_cond_frame_num", 2)
     found, _ = compared(ours, theirs, several_boxes)
     assert found.relative == about(1e-3)
     pointers_of_all_prompts(theirs.model)
@@ -370,13 +373,13 @@ class TestOptions:
     @BOTH
     def test_memories_of_prompted_masks_are_binary(self, name: str) -> None:
         """Like ``binarize_mask_from_pts_for_mem_enc``, which ``apply_postprocessing`` turns on."""
-        sigmoid = our_predictor(name, binarize_mask_from_pts_for_mem_enc=False)
+        sigmoid = new_predictor(name, binarize_mask_from_pts_for_mem_enc=False)
         found, _ = compared(sigmoid, their_predictor(name), a_point, binary=True)
         assert found.relative == about(0.014)
         assert in_parity(plain(name, a_point, binary=True), noise(name))
 
     @BOTH
-    def test_dynamic_multimask_is_on(self, name: str) -> None:
+    def test_dynamic_multimask_is_on(self, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
         """``apply_postprocessing`` turns it on; otherwise it is off in the official code."""
         config = replace(shipped_config(name), dynamic_multimask_via_stability=False)
         options = TrackingOptions(binarize_mask_from_pts_for_mem_enc=True)
@@ -385,12 +388,12 @@ class TestOptions:
         theirs = TransformersPredictor(weights(name))
         found, _ = compared(ours, theirs, videos.several_points)
         assert found.relative == about(1.0)
-        theirs.model.mask_decoder.dynamic_multimask_via_stability = False
+        monkeypatch.setattr(theirs.model.mask_decoder, "dynamic_multimask_via_stability", False)
         assert in_parity(compared(ours, theirs, videos.several_points)[0], noise(name))
 
     @BOTH
     def test_holes_are_not_filled(self, name: str) -> None:
-        filled = our_predictor(name, fill_hole_area=8)
+        filled = new_predictor(name, fill_hole_area=8)
         found, _ = compared(filled, their_predictor(name), a_point)
         assert found.relative == about(0.45)
         assert in_parity(plain(name, a_point), noise(name))

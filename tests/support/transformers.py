@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from copy import deepcopy
+from copy import copy, deepcopy
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,8 +17,10 @@ from transformers import Sam2VideoModel, Sam2VideoProcessor
 
 import sam21convert
 from sam21convert.config.registry import shipped_config
+from sam21convert.config.skeleton import skeleton
 from sam21convert.model import SAM2
 from sam21convert.model.config import TrackingOptions
+from sam21convert.model.video_frames import Frames, load_frames
 from sam21convert.model.video_predictor import SAM2VideoPredictor
 from sam21convert.prediction.backends import transformers_video
 
@@ -70,6 +72,9 @@ def hf_folder(home: Path, weights: Mapping[str, Tensor], **options: Any) -> Path
 class TransformersPredictor(transformers_video.TransformersPredictor):
     """``Sam2VideoModel`` with official weights, which are converted first.
 
+    Tests may replace methods of ``model``. Its parts, settings and weights belong to all predictors
+    of the same weights.
+
     Args:
         weights: Tensors by canonical name, which nobody changes.
         attention: The attention implementation, ``"sdpa"`` or ``"eager"``.
@@ -84,18 +89,19 @@ class TransformersPredictor(transformers_video.TransformersPredictor):
             with TemporaryDirectory() as home:
                 folder = hf_folder(Path(home), weights, **options)
                 mapped = Sam2VideoModel.from_pretrained(folder, attn_implementation=attention)
-                _LOADED[key] = weights, mapped, Sam2VideoProcessor.from_pretrained(folder)
-        # Copied, because mapped weights may lie at any address, and kernels round by alignment.
+                # Mapped weights may lie at any address, and kernels round by alignment.
+                model = deepcopy(mapped)
+                _LOADED[key] = weights, model, Sam2VideoProcessor.from_pretrained(folder)
         _, model, processor = _LOADED[key]
-        super().__init__(deepcopy(model), deepcopy(processor))
+        super().__init__(copy(model), processor)
 
 
 # Loaded models with their processors; with the weights, so that no others get the same id.
 _LOADED: dict[tuple[Any, ...], tuple[Mapping[str, Tensor], Any, Any]] = {}
 
 
-def our_predictor(name: str, nudge: float = ALWAYS_THERE, **options: Any) -> SAM2VideoPredictor:
-    """The video predictor of the ground truth.
+def new_predictor(name: str, nudge: float = ALWAYS_THERE, **options: Any) -> SAM2VideoPredictor:
+    """A video predictor of the ground truth, which a test may change.
 
     Args:
         name: Name of the shipped config.
@@ -106,9 +112,24 @@ def our_predictor(name: str, nudge: float = ALWAYS_THERE, **options: Any) -> SAM
         The predictor.
     """
     tracking = TrackingOptions(**{"binarize_mask_from_pts_for_mem_enc": True, **options})
-    predictor = SAM2VideoPredictor(shipped_config(name), tracking).eval()
-    predictor.load_state_dict(weights(name, nudge))
+    predictor = skeleton(lambda: SAM2VideoPredictor(shipped_config(name), tracking)).eval()
+    own = {name: tensor.clone() for name, tensor in weights(name, nudge).items()}
+    predictor.load_state_dict(own, assign=True)
     return predictor
+
+
+@cache
+def our_predictor(name: str, nudge: float = ALWAYS_THERE) -> SAM2VideoPredictor:
+    """The video predictor of the ground truth, made once for all tests.
+
+    Args:
+        name: Name of the shipped config.
+        nudge: As for :func:`weights`.
+
+    Returns:
+        The predictor, which tests must leave unchanged.
+    """
+    return new_predictor(name, nudge)
 
 
 @cache
@@ -137,7 +158,13 @@ def opened(predictor: SAM2VideoPredictor) -> Any:
     Returns:
         The state.
     """
-    return predictor.init_state([videos.frame(number) for number in range(videos.LENGTH)])
+    return predictor.init_state(_frames(predictor.image_size))
+
+
+@cache
+def _frames(image_size: int) -> Frames:
+    drawn = [videos.frame(number) for number in range(videos.LENGTH)]
+    return load_frames(drawn, image_size, "cpu")
 
 
 def scores(session: Any) -> list[float]:
@@ -240,13 +267,13 @@ def compared(
     Returns:
         How far the masks are apart, and the object scores of transformers.
     """
-    mine = opened(ours)
-    session = theirs.init_state(mine)
     with (
         encoding_once(ours, "encode_frame", _OURS),
         encoding_once(theirs.model, "get_image_features", _THEIRS),
         exact_memories(binary=binary),
     ):
+        mine = opened(ours)
+        session = theirs.init_state(mine)
         return difference(scenario(ours, mine), scenario(theirs, session)), scores(session)
 
 
@@ -298,16 +325,24 @@ def noise(name: str, nudge: float = ALWAYS_THERE, scenarios: tuple[Scenario, ...
     ours = our_predictor(name, nudge)
     frames = opened(ours)
     sdpa, eager = (their_predictor(name, nudge, attention) for attention in ("sdpa", "eager"))
-    tries = []
+
+    def own(predictor: SAM2VideoPredictor) -> list[list[Answer]]:
+        with encoding_once(predictor, "encode_frame", {}):
+            return [list(scenario(predictor, opened(predictor))) for scenario in scenarios]
+
+    def other(predictor: TransformersPredictor) -> list[list[Answer]]:
+        with encoding_once(predictor.model, "get_image_features", {}):
+            return [
+                list(scenario(predictor, predictor.init_state(frames))) for scenario in scenarios
+            ]
+
     with exact_memories():
-        for scenario in scenarios:
-            both = (scenario(theirs, theirs.init_state(frames)) for theirs in (sdpa, eager))
-            tries.append(difference(*both))
-            usual = list(scenario(ours, opened(ours)))
-            for variant, context in variants(ours):
-                with context:
-                    tries.append(difference(usual, scenario(variant, opened(variant))))
-    return max(found.relative for found in tries)
+        pairs = list(zip(other(sdpa), other(eager), strict=True))
+        usual = own(ours)
+        for variant, context in variants(ours):
+            with context:
+                pairs += zip(usual, own(variant), strict=True)
+    return max(difference(*both).relative for both in pairs)
 
 
 def in_parity(found: Difference, noise: float) -> bool:
