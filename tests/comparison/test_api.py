@@ -91,8 +91,9 @@ def all_scenarios(name: str, *, sensitivity: bool) -> ParityReport:
         pt, hf = Path(folder) / "model.pt", Path(folder) / "hf"
         sam21convert.sample(pt, name)
         sam21convert.convert(pt, hf)
+        wanted = None if sensitivity else "full"  # all of them are the default with it
         right = f"transformers:{hf}"
-        return sam21convert.parity(pt, right, scenarios="full", sensitivity=sensitivity)
+        return sam21convert.parity(pt, right, scenarios=wanted, sensitivity=sensitivity)
 
 
 @pytest.fixture(scope="module")
@@ -395,10 +396,14 @@ class TestCommandLineOfAReport:
         assert again["command"] == found.command
         assert [one["name"] for one in again["scenarios"]] == ["encoder", "point", "box"]
 
-    def test_a_set_is_given_by_its_name(self, home: Path, full: ParityReport) -> None:
-        quick = sam21convert.parity(home / "model.pt", home / "hf", scenarios="quick")
-        assert "--scenarios quick " in quick.command
-        assert "--scenarios full " in full.command
+    @pytest.mark.parametrize("scenarios", ["quick", "full"])
+    def test_a_set_is_given_by_its_name(
+        self, home: Path, full: ParityReport, scenarios: str
+    ) -> None:
+        found = full
+        if scenarios == "quick":
+            found = sam21convert.parity(home / "model.pt", home / "hf", scenarios=scenarios)
+        assert f"--scenarios {scenarios} " in found.command
 
 
 class TestUsage:
