@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,6 @@ from sam21convert.workflows.publish.needs import check_packages
 from sam21convert.workflows.publish.repository import Repository, compose
 from sam21convert.workflows.publish.upload import RemoteState
 
-from ..support.checkpoints import DEBUG
 from ..support.exports import Exported
 from ..support.hub_server import Fault, Hub, LostAnswer, Status
 from ..support.hub_server.writing import STARTER
@@ -156,10 +155,8 @@ class TestMaking:
 
 
 @pytest.fixture(scope="module")
-def commands(
-    exports: Callable[[str], Exported], tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Commands]:
-    with running(exports(DEBUG).folder, tmp_path_factory.mktemp("home")) as commands:
+def commands(exported: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Commands]:
+    with running(exported, tmp_path_factory.mktemp("home")) as commands:
         yield commands
 
 

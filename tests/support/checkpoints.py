@@ -8,14 +8,17 @@ from collections.abc import Mapping
 from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from sam21convert.config.registry import shipped_tensors
 from sam21convert.io.safetensors import write_safetensors
 from sam21convert.io.tensor import Inventory, Tensor, TensorRef
 from sam21convert.report import SILENT
+
+if TYPE_CHECKING:  # programs that tests start import this module for the names below
+    import torch
 
 DEBUG = "debug/sam2.1_debug"
 DEBUG_20 = "debug/sam2_debug"
@@ -56,6 +59,8 @@ def state_dict(config: str = DEBUG, seed: int = 0) -> dict[str, torch.Tensor]:
 
 @lru_cache(maxsize=4)
 def _drawn(config: str, seed: int) -> dict[str, torch.Tensor]:
+    import torch
+
     rng = np.random.default_rng(seed)
     return {
         name: torch.from_numpy(rng.standard_normal(spec.shape, dtype=np.float32))
@@ -65,6 +70,8 @@ def _drawn(config: str, seed: int) -> dict[str, torch.Tensor]:
 
 def official_pt(path: Path, tensors: Mapping[str, torch.Tensor] | None = None) -> Path:
     """A file as the official code publishes them."""
+    import torch
+
     torch.save({"model": dict(tensors if tensors is not None else state_dict())}, path)
     return path
 
