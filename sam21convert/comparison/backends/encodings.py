@@ -37,8 +37,8 @@ class Encodings:
     The trunk of an image model and that of a video model share what is remembered if they are of
     the same class, with equal settings and weights. Weights are compared by value, so that it does
     not matter who wrote to them, and how: with other weights than those of the first call, the
-    trunk computes again. All of this holds for the neck as well. Settings are read once, when a
-    trunk or neck is first asked.
+    trunk computes again. All of this holds for the neck as well. The settings of a trunk or neck,
+    and which parameters it has, are read when it is first asked.
 
     Attributes:
         computed: How many pictures went through the trunk.
