@@ -66,9 +66,13 @@ def results(predictor: SAM2VideoPredictor) -> dict[str, Tensor]:
 def noise(name: str) -> dict[str, float]:
     """How far rounding alone moves each result, and with it what is computed from it later.
 
-    Of an object that is followed, later frames look at memories of earlier ones.
+    Of an image, what is found for a point or a box moves as far as either. Of an object that is
+    followed, later frames look at memories of earlier ones.
     """
     measured, carried = rounding(predictor_of(name), results), dict[str, float]()
+    for part in ("logits", "iou", "object_score"):  # by chance, one number may hardly move
+        both = [key for key in measured if key.endswith((f".point.{part}", f".box.{part}"))]
+        measured |= dict.fromkeys(both, max(measured[key] for key in both))
     found = {}
     for key, one in measured.items():
         start = key.rpartition(".frame")[0] or key
