@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from .certificates import without_certificates
+
 
 @dataclass
 class Served:
@@ -128,16 +130,15 @@ class _Handler(BaseHTTPRequestHandler):
 
 def environment(home: Path, **more: str) -> dict[str, str]:
     """Of a process that shall find both caches in ``home``, and no proxy."""
-    left_out = {"http_proxy", "https_proxy", "all_proxy", "ssl_cert_file"}
-    kept = {name: value for name, value in os.environ.items() if name.lower() not in left_out}
+    proxies = {"http_proxy", "https_proxy", "all_proxy"}
+    kept = {name: value for name, value in os.environ.items() if name.lower() not in proxies}
     return {
-        **kept,
+        **without_certificates(kept, home),
         "HF_HOME": str(home / "hf"),
         "HF_HUB_OFFLINE": "0",
         "HF_HUB_DISABLE_TELEMETRY": "1",
         "HF_HUB_DISABLE_UPDATE_CHECK": "1",
         "HF_HUB_DISABLE_XET": "1",
         "XDG_CACHE_HOME": str(home),
-        "SSL_CERT_DIR": str(home),  # nothing is encrypted: no client has to read certificates
         **more,
     }

@@ -16,6 +16,7 @@ from tempfile import TemporaryDirectory
 from types import TracebackType
 from urllib.parse import parse_qsl, unquote, urlsplit
 
+from ..certificates import without_certificates
 from .faults import Cut, Effect, Fault, Flip, LostAnswer, NoRange, Slow, Status
 from .messages import Answer, Request
 from .policy import WRITER, User
@@ -114,7 +115,7 @@ class Hub:
         """The environment of a process of this user to which this is the Hub; None: nobody."""
         kept = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
         return {
-            **kept,
+            **without_certificates(kept, home),
             "HF_ENDPOINT": self.store.endpoint,
             "HF_HOME": str(home),
             **({"HF_TOKEN": user.token} if user else {}),
@@ -124,8 +125,6 @@ class Hub:
             "HF_HUB_DISABLE_UPDATE_CHECK": "1",
             "HF_HUB_DISABLE_PROGRESS_BARS": "1",
             "NO_PROXY": "127.0.0.1",
-            # Has none. To read all of this machine's takes 30 ms for each client.
-            "SSL_CERT_DIR": str(home / "certificates"),
             **more,
         }
 
