@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
@@ -14,14 +15,25 @@ if TYPE_CHECKING:
 def skeleton(make: Callable[[], Model]) -> Model:
     """Build a model on torch's device without memory, and draw no initial values.
 
-    On that device torch draws them in Python, and imports its compiler for it.
-
     Args:
         make: Builds the model. What it puts on another device gets its values, unless they are
             drawn.
 
     Returns:
         The model, whose parameters and buffers are to be assigned.
+    """
+    with undrawn():
+        return make()
+
+
+@contextmanager
+def undrawn() -> Iterator[None]:
+    """A context in which models are built on torch's device without memory, and nothing is drawn.
+
+    On that device torch draws initial values in Python, and imports its compiler for it.
+
+    Yields:
+        Nothing.
     """
     import torch
     from torch.overrides import TorchFunctionMode
@@ -36,4 +48,4 @@ def skeleton(make: Callable[[], Model]) -> Model:
             return (torch.empty if func is torch.randn else func)(*args, **given)
 
     with torch.device("meta"), Undrawn():
-        return make()
+        yield

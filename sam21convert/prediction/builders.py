@@ -277,7 +277,7 @@ def _build(
     images_only: bool = False,
 ) -> _Model:
     from ..config.load import load_config
-    from ..config.skeleton import skeleton
+    from ..config.skeleton import undrawn
     from ..errors import UsageError
     from .devices import place_model
     from .load import load_onto
@@ -300,8 +300,8 @@ def _build(
         )
     elif config_file is not None:
         place, config = place_model(device), change(load_config(config_file))
-        with torch.device(place):
-            model = skeleton(lambda: make(config)) if place == "meta" else make(config)
+        with undrawn() if place == "meta" else torch.device(place):
+            model = make(config)
     else:
         raise UsageError("expected `config_file` or `ckpt_path`, or both; both are None")
     return model.train(mode != "eval")

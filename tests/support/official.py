@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from sam21convert.config.registry import SHIPPED
+from sam21convert.config.skeleton import undrawn
 from sam21convert.prediction.backends.sam2_build import build_base as build_official
 from sam21convert.prediction.backends.sam2_build import build_predictor as build_official_predictor
 from sam21convert.prediction.backends.sam2_build import image_predictor as official_predictor
@@ -38,21 +39,16 @@ def build_published(name: str) -> Any:
 @contextmanager
 def on_meta() -> Iterator[None]:
     """Build official models without memory; a ``linspace`` whose values they read stays real."""
-    with torch.device("meta"), _RealLinspace():
+    with undrawn(), _RealLinspace():
         yield
 
 
 class _RealLinspace(TorchFunctionMode):
-    """Nothing else gets values: functions of ``torch.nn.init`` return their tensor as it is."""
-
     def __torch_function__(
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        given = kwargs or {}
-        if getattr(func, "__module__", None) == "torch.nn.init":
-            return given["tensor"] if "tensor" in given else args[0]
         real = {"device": "cpu"} if func is torch.linspace else {}
-        return func(*args, **given, **real)
+        return func(*args, **(kwargs or {}), **real)
 
 
 def randomise(target: nn.Module | Mapping[str, Tensor], seed: int) -> dict[str, Tensor]:
