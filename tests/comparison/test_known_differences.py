@@ -6,8 +6,8 @@ Every activation of every scenario is compared, for models whose tensors are all
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Iterable
+from contextlib import nullcontext
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -18,7 +18,6 @@ import pytest
 import torch
 import transformers
 from safetensors.torch import load_file, save_file
-from torch import Tensor
 from transformers import Sam2VideoModel
 
 from sam21convert.checkpoint.open import open_checkpoint
@@ -41,7 +40,7 @@ from sam21convert.prediction.backends.replaced import replaced
 
 from ..support.checkpoints import DEBUG, DEBUG_20, official_pt
 from ..support.rounding import EPSILON, MULTIPLE, variants
-from ..support.transformers import hf_folder, new_predictor, weights
+from ..support.transformers import displaced, hf_folder, new_predictor, weights
 
 INSTALLED: str = transformers.__version__
 PIXELS = MULTIPLE * EPSILON  # of a sum, a product and a quotient, in units of the scale
@@ -146,16 +145,6 @@ def our_answer(
     faulty = displaced(ours.tensor(fault)) if fault else nullcontext()
     with faulty, emulating(ours, tuple(emulated)):
         return asked(ours, scenario)
-
-
-@contextmanager
-def displaced(tensor: Tensor) -> Iterator[None]:
-    before = tensor.clone()
-    tensor.copy_(before.flatten().roll(1).view_as(before))
-    try:
-        yield
-    finally:
-        tensor.copy_(before)
 
 
 @BOTH

@@ -7,7 +7,6 @@ Both have the same random weights and the same frames. Known differences are in
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from functools import cache, partial
 from typing import Any
 
@@ -28,6 +27,7 @@ from ..support.transformers import (
     a_point,
     a_point_and_a_box,
     compared,
+    displaced,
     in_parity,
     noise,
     opened,
@@ -139,22 +139,6 @@ def test_masks_of_a_prompted_frame(name: str, scenario: Scenario) -> None:
         wrong, _ = compared(ours, theirs, scenario)
     assert in_parity(right, noise(name, scenarios=PROMPTS))
     assert not in_parity(wrong, 100 * noise(name, scenarios=PROMPTS))
-
-
-def moved(tensor: Tensor) -> Tensor:
-    """The same numbers, each moved by one place: weights that look as plausible as before."""
-    return tensor.flatten().roll(1).view_as(tensor)
-
-
-@contextmanager
-def displaced(tensor: Tensor) -> Iterator[None]:
-    """A context in which a tensor has its numbers in other places; one alone is another number."""
-    before = tensor.clone()
-    tensor.copy_(moved(before) if before.numel() > 1 else before + 0.1)
-    try:
-        yield
-    finally:
-        tensor.copy_(before)
 
 
 @cache

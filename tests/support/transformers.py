@@ -132,6 +132,26 @@ def our_predictor(name: str, nudge: float = ALWAYS_THERE) -> SAM2VideoPredictor:
     return new_predictor(name, nudge)
 
 
+@contextmanager
+def displaced(tensor: Tensor) -> Iterator[None]:
+    """A context in which a tensor has its numbers in other places; one alone is another number.
+
+    So the weights look as plausible as before.
+
+    Args:
+        tensor: The tensor, which is restored at the end.
+
+    Yields:
+        Nothing.
+    """
+    before = tensor.clone()
+    tensor.copy_(before.flatten().roll(1).view_as(before) if before.numel() > 1 else before + 0.1)
+    try:
+        yield
+    finally:
+        tensor.copy_(before)
+
+
 @cache
 def their_predictor(
     name: str, nudge: float = ALWAYS_THERE, attention: str = "sdpa"
