@@ -457,6 +457,22 @@ class TestVideo:
                 append(np.full((48, 64, 3), number, np.uint8))
         assert frame_rate(tmp_path / "clip.mp4") == found
 
+    @pytest.mark.parametrize(("width", "height"), [(96, 72), (224, 64), (208, 128)])
+    def test_the_same_frames_give_the_same_file(
+        self, tmp_path: Path, width: int, height: int
+    ) -> None:
+        """By x264's defaults they do not on every processor, whatever the number of threads."""
+        blocks = np.random.default_rng(0).integers(0, 256, (18, 30, 3), np.uint8)
+        larger = blocks.repeat(8, 0).repeat(8, 1)
+        found = set()
+        for number in range(10):
+            with new_video(tmp_path / f"{number}.mp4", Fraction(12), width, height) as append:
+                for at in range(8):
+                    append(larger[at : at + height, at : at + width])
+                    np.full(100_000 * (number + 1), at)  # what freed memory holds differs
+            found.add((tmp_path / f"{number}.mp4").read_bytes())
+        assert len(found) == 1
+
     def test_odd_sides_are_made_even(self, tmp_path: Path) -> None:
         stripes = np.where(np.arange(45) % 2, 200, 50).astype(np.uint8)  # lost when resized
         pixels = np.broadcast_to(stripes[None, :, None], (31, 45, 3))
