@@ -5,8 +5,8 @@
 # overlay of masks cannot be compared with that of another run. It depends on the size: films 640, 1280
 # or 1920 wide were the same each time, 96, 224 and 320 wide were not. Without macroblock trees
 # (`mbtree=0`), without looking ahead, or with x264's AVX2 code (`asm=avx2`) they are always the same.
-# Seen (twelve films of each of three sizes; different ones beyond one of each size):
-#   AVX-512                  2 by the defaults, 5 with one thread; 0 with mbtree=0 or asm=avx2
+# Seen with AVX-512 (twelve films of each of three sizes; different files beyond one of each size):
+#   5 by the defaults and 4 with one thread, 2 to 14 in other runs; 0 with mbtree=0 or asm=avx2
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
