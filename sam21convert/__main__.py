@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 
 from .commands.signals import end_at_signals
@@ -21,6 +22,9 @@ def start() -> None:
     from .commands.ending import end_with_fault, prepare_streams
 
     prepare_streams()
+    # Importing torch and transformers makes a million objects that stay, among which the usual
+    # threshold of some hundreds has Python search for garbage for half a second.
+    gc.set_threshold(10_000)
     try:
         from .commands.main import main as commands
     except Exception as error:  # an installation that is not complete

@@ -22,26 +22,13 @@ import torch
 
 import sam21convert
 
+from .support.cuda_torchvision import declare_operators
+
 # Ignored in a shell's background, and then in all that is started from here.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 os.environ["HF_HUB_OFFLINE"] = "1"  # read when huggingface_hub is first imported
 # Small models gain nothing from more threads, and suffer on a busy machine.
 torch.set_num_threads(int(os.environ.get("TEST_THREADS", "1")))
-
-
-def _declare_torchvision_ops() -> None:
-    """Let torchvision be imported beside a CPU build of torch.
-
-    The wheels of torchvision are CUDA builds. Beside a CPU build of torch their compiled library
-    does not load, and importing the package then fails for want of two operators that neither
-    transformers nor sam2 calls.
-    """
-    if torch.version.cuda is None:
-        library = torch.library.Library("torchvision", "FRAGMENT")  # type: ignore[no-untyped-call]
-        for name in ("nms", "qnms"):
-            schema = f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
-            library.define(schema)  # type: ignore[no-untyped-call]
-        _KEPT.append(library)  # an operator lives as long as its library
 
 
 # What the tests compare with or draw with. A module that imports one that is not installed is
@@ -69,8 +56,7 @@ def pytest_pycollect_makemodule(module_path: Path, parent: pytest.Collector) -> 
     return _Module.from_parent(parent, path=module_path)
 
 
-_KEPT: list[torch.library.Library] = []
-_declare_torchvision_ops()
+declare_operators()
 
 
 def pytest_collection() -> None:

@@ -28,8 +28,10 @@ def demo(folder: Path, device: str, progress: ProgressBar) -> Report:
       sam21convert demo
     """
     from ..packages import require
+    from ..prediction.allocation import keep_freed_memory
 
     require("torch", "demo")
+    keep_freed_memory()
     progress.start("importing torch", 0)
     from ..workflows.demo import demonstrate
 

@@ -73,13 +73,9 @@ def inspect(sources: tuple[str, ...], json: bool, progress: ProgressBar, **optio
       sam21convert inspect mine.pt --allow my_project.config.Options
       sam21convert inspect models/ 'runs/*.pt'
     """
-    import gc
-
     from ..checkpoint.inspect import inspect as report_on
     from ..checkpoint.inspect_all import inspect_listed
     from ..checkpoint.many import find_all
-
-    gc.set_threshold(100_000)  # a header makes many objects, and no cycles
 
     def inspect_several(listed: Listed) -> Report:
         for name in ("tensors", "tree", "stats"):

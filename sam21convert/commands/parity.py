@@ -95,8 +95,10 @@ def parity(left: str, right: str, progress: ProgressBar, **options: Any) -> Repo
       sam21convert parity sam2:model.pt model.safetensors --gradients
     """
     from ..packages import require
+    from ..prediction.allocation import keep_freed_memory
 
     require("torch", "parity")
+    keep_freed_memory()
     progress.start("importing torch", 0)
     from ..comparison.api import parity as prove_parity
 

@@ -255,6 +255,8 @@ def _runtime(
     everything: bool = False,
 ) -> Runtime:
     """Choose what computes, and miss its packages before anything is imported."""
+    from ..prediction.allocation import keep_freed_memory
+
     asked = options.pop("runtime")
     if everything:
         from ..errors import UsageError
@@ -267,5 +269,6 @@ def _runtime(
         asked = "torch"
     chosen = pick_runtime(checkpoint, asked)
     require_runtime(chosen, who, videos=videos)
+    keep_freed_memory()
     progress.start(f"importing {'torch' if chosen == 'torch' else 'onnxruntime'}", 0)
     return chosen

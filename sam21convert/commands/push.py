@@ -146,6 +146,7 @@ def push(
         tracks=options["evaluate"] is not None,
         serves=options["app_space"] is not None,
     )
+    from ..prediction.allocation import keep_freed_memory
     from ..prediction.prompts import parse_prompts
     from ..workflows.publish.push import MESSAGE
     from ..workflows.publish.push import push as publish
@@ -155,6 +156,7 @@ def push(
         if not is_quiet():
             show([*plan.shown(), BLANK], as_options, err=True)
 
+    keep_freed_memory()
     progress.start("asking the Hub", 0)
     return publish(
         source,
