@@ -126,16 +126,18 @@ class Counted:
 
 
 def processes(
-    builds: Sequence[Path], left: str, right: str, rounds: int, given: Sequence[str], threads: int
+    builds: Sequence[Path], home: Path, rounds: int, given: Sequence[str], threads: int
 ) -> None:
-    """Run the command of each build in turns, and print a table."""
+    """Run the command of each build in turns, in a folder with both checkpoints, and print."""
     found: dict[Path, list[tuple[float, float, float]]] = {build: [] for build in builds}
-    words = [sys.executable, "-c", COMMAND, cuda_torchvision.__file__, "parity", left, right]
+    words = [sys.executable, "-c", COMMAND, cuda_torchvision.__file__, "parity"]
+    words += ["official.pt", "transformers:folder", "--scenarios", "quick", *given]
     for _ in range(rounds):
         for build in builds:
             began = time.perf_counter()
             child = subprocess.Popen(
-                [*words, "--scenarios", "quick", *given],
+                words,
+                cwd=home,  # where -c looks for modules first
                 env={**os.environ, "PYTHONPATH": str(build), "OMP_NUM_THREADS": str(threads)},
                 stdout=subprocess.DEVNULL,
             )
@@ -177,8 +179,7 @@ def main() -> None:
         if options.against:
             builds = [*(one.resolve() for one in options.against), HERE]
             given = [] if options.image_size is None else ["--image-size", str(options.image_size)]
-            pair = str(official), f"transformers:{hf}"
-            processes(builds, *pair, options.rounds, given, options.threads)
+            processes(builds, home, options.rounds, given, options.threads)
             return
         sam21convert.convert(hf, home / "official.safetensors")
         spent = encodings(official, options.image_size)

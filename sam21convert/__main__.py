@@ -29,7 +29,10 @@ def start() -> None:
         from .commands.main import main as commands
     except Exception as error:  # an installation that is not complete
         end_with_fault(error, as_json="--json" in sys.argv)
-    commands()
+    try:
+        commands()
+    finally:
+        gc.freeze()  # Python ends with a search among all objects, which can take a second
 
 
 def __getattr__(name: str) -> Any:
