@@ -1,26 +1,20 @@
-"""What a quick comparison costs, in seconds and in encodings of one image, and beside other builds.
+"""What a quick comparison costs, in seconds and in encodings of one image.
 
     python -m benchmarks.parity [--config NAME] [--image-size N] [--threads N]
-    python -m benchmarks.parity --against CHECKOUT ... [--rounds N]
 
-Without other builds, each comparison is a call of ``sam21convert.parity`` with a checkpoint of
-random weights, and encodings by the ground truth are timed before and after, in the same process.
-With them, it is the command in a process of its own, with all imports; the builds take turns, and a
-ratio is the median of those of the rounds, to the build that is named first. Run it from the root
-of a checkout with the test dependencies, on Linux.
+Each comparison is a call of ``sam21convert.parity`` with a checkpoint of random weights. Encodings
+by the ground truth are timed before and after, in the same process. Run it from the root of a
+checkout with the test dependencies, on Linux.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
 import platform
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -35,17 +29,8 @@ from sam21convert.conversion.sample import DEFAULT_CONFIG
 from sam21convert.model.image_predictor import pixels_of
 from sam21convert.prediction.draw import scene
 from sam21convert.report import Progress
-from tests.support import cuda_torchvision
 
 ENCODINGS = 5
-HERE = Path(sam21convert.__file__).parent.parent
-# What a process runs that imports torchvision beside a CPU build of torch, too.
-COMMAND = """
-import runpy, sys
-kept = runpy.run_path(sys.argv.pop(1))
-kept["declare_operators"]()
-runpy.run_module("sam21convert", run_name="__main__", alter_sys=True)
-"""
 COLUMNS = ("seconds", "to import", "CPU", "encodings of an image", "pictures encoded", "peak MB")
 
 
@@ -125,62 +110,19 @@ class Counted:
         Encodings.of = self._of  # type: ignore[method-assign]
 
 
-def processes(
-    builds: Sequence[Path], home: Path, rounds: int, given: Sequence[str], threads: int
-) -> None:
-    """Run the command of each build in turns, in a folder with both checkpoints, and print."""
-    found: dict[Path, list[tuple[float, float, float]]] = {build: [] for build in builds}
-    words = [sys.executable, "-c", COMMAND, cuda_torchvision.__file__, "parity"]
-    words += ["official.pt", "transformers:folder", "--scenarios", "quick", *given]
-    for _ in range(rounds):
-        for build in builds:
-            began = time.perf_counter()
-            child = subprocess.Popen(
-                words,
-                cwd=home,  # where -c looks for modules first
-                env={**os.environ, "PYTHONPATH": str(build), "OMP_NUM_THREADS": str(threads)},
-                stdout=subprocess.DEVNULL,
-            )
-            _, status, used = os.wait4(child.pid, 0)
-            if status:
-                raise SystemExit(f"{build}: the command failed")
-            clock = time.perf_counter() - began
-            found[build].append((clock, used.ru_utime + used.ru_stime, used.ru_maxrss / 1e6))
-    print("| build | seconds | ratio | CPU | ratio | peak GB | ratio |")
-    print("|---|---|---|---|---|---|---|")
-    for build, runs in found.items():
-        cells = [build.name]
-        for at, digits in enumerate((1, 1, 2)):
-            value = statistics.median(run[at] for run in runs)
-            pairs = zip(runs, found[builds[0]], strict=True)
-            ratio = statistics.median(run[at] / first[at] for run, first in pairs)
-            cells += [f"{value:.{digits}f}", f"{ratio:.2f}"]
-        print("|", " | ".join(cells), "|")
-
-
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--config", default=DEFAULT_CONFIG)
     parser.add_argument("--image-size", type=int)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--against", type=Path, nargs="+", default=[])
-    parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    packages = ", ".join(f"{name} {version(name)}" for name in ("torch", "sam2", "transformers"))
-    size = f" at {options.image_size or 'its own'} pixels, quick, {options.threads} threads"
-    print(f"{options.config}{size}, {platform.machine()}, {packages}\n")
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
         official, hf = home / "official.pt", home / "folder"
         sam21convert.sample(official, options.config)
         sam21convert.convert(official, hf)
-        if options.against:
-            builds = [*(one.resolve() for one in options.against), HERE]
-            given = [] if options.image_size is None else ["--image-size", str(options.image_size)]
-            processes(builds, home, options.rounds, given, options.threads)
-            return
         sam21convert.convert(hf, home / "official.safetensors")
         spent = encodings(official, options.image_size)
         pairs = {
@@ -193,6 +135,9 @@ def main() -> None:
         rows = {name: compared(*pair, options.image_size) for name, pair in pairs.items()}
         spent += encodings(official, options.image_size)
         one = statistics.median(once.processor for once in spent)
+    packages = ", ".join(f"{name} {version(name)}" for name in ("torch", "sam2", "transformers"))
+    size = f" at {options.image_size or 'its own'} pixels, quick, {options.threads} threads"
+    print(f"{options.config}{size}, {platform.machine()}, {packages}\n")
     print("| parity |", *(f"{name} |" for name in COLUMNS))
     print("|---" * (len(COLUMNS) + 1) + "|")
     for name, (took, importing, pictures, peak) in rows.items():

@@ -1,0 +1,113 @@
+"""What whole commands cost beside those of other builds of this package: people wait for these.
+
+    python -m benchmarks.commands --against CHECKOUT ... [--rows NAME ...] [--rounds N]
+
+Each command is a process, with all that it imports, on a checkpoint of random weights, a drawn
+picture and a drawn video of six frames. The builds take turns; a ratio is the median of those of
+the rounds, to the build that is named first. Run it from the root of a checkout with the test
+dependencies, on Linux, with ``PYTHONDONTWRITEBYTECODE`` unset.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+import sam21convert
+from sam21convert.conversion.sample import DEFAULT_CONFIG
+from tests.support import cuda_torchvision
+
+HERE = Path(sam21convert.__file__).parent.parent
+ROWS = {
+    "parity": "parity model.pt transformers:folder --scenarios quick",
+    "predict image": "predict image frames/0.jpg --checkpoint model.pt --point 600,400 -o out.png",
+    "predict video": "predict video frames --checkpoint model.pt --point 600,400 -o out",
+    "inspect": "inspect model.pt",
+    "validate": "validate model.pt",
+}
+FRAMES = 6
+# What a process runs, in which torchvision can be imported beside a CPU build of torch, too.
+WITH_TORCHVISION = """
+import runpy, sys
+kept = runpy.run_path(sys.argv.pop(1))
+kept["declare_operators"]()
+runpy.run_module("sam21convert", run_name="__main__", alter_sys=True)
+"""
+
+
+def taken(build: Path, name: str, home: Path, threads: int) -> tuple[float, float, float]:
+    """Seconds, processor time and peak memory in GB of one command."""
+    for old in home.glob("out*"):
+        shutil.rmtree(old) if old.is_dir() else old.unlink()
+    start = ["-m", "sam21convert"]
+    if name == "parity":
+        start = ["-c", WITH_TORCHVISION, cuda_torchvision.__file__]
+    began = time.perf_counter()
+    child = subprocess.Popen(
+        [sys.executable, *start, *ROWS[name].split()],
+        cwd=home,  # where Python looks for modules first
+        env={**os.environ, "PYTHONPATH": str(build), "OMP_NUM_THREADS": str(threads)},
+        stdout=subprocess.DEVNULL,
+    )
+    _, status, used = os.wait4(child.pid, 0)
+    if status:
+        raise SystemExit(f"{build}: {name} failed")
+    seconds = time.perf_counter() - began
+    return seconds, used.ru_utime + used.ru_stime, used.ru_maxrss / 1e6
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--against", type=Path, nargs="+", required=True)
+    parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS))
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--config", default=DEFAULT_CONFIG)
+    parser.add_argument("--threads", type=int, default=2)
+    options = parser.parse_args()
+    builds = [*(one.resolve() for one in options.against), HERE]
+    packages = ", ".join(f"{name} {version(name)}" for name in ("torch", "transformers"))
+    print(f"{options.config}, {options.threads} threads, {platform.machine()}, {packages}\n")
+    print(
+        "| command | build | seconds | ratio | CPU | ratio | peak GB | ratio |\n" + "|---" * 8 + "|"
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        home = Path(folder)
+        sam21convert.sample(home / "model.pt", options.config)
+        sam21convert.convert(home / "model.pt", home / "folder")
+        (home / "frames").mkdir()
+        blocks = np.random.default_rng(0).integers(0, 256, (48, 80, 3), np.uint8)
+        picture = blocks.repeat(16, 0).repeat(16, 1)
+        for at in range(FRAMES):
+            Image.fromarray(picture[at : at + 720, at : at + 1280]).save(home / f"frames/{at}.jpg")
+        for name in options.rows:
+            runs: dict[Path, list[tuple[float, float, float]]] = {build: [] for build in builds}
+            for turn in range(options.rounds + 1):
+                for build in builds:
+                    found = taken(build, name, home, options.threads)
+                    if turn:  # the first one compiles, and fills the page cache
+                        runs[build].append(found)
+            for build in builds:
+                cells = [name, build.name]
+                for at in range(3):
+                    pairs = zip(runs[build], runs[builds[0]], strict=True)
+                    ratio = statistics.median(one[at] / first[at] for one, first in pairs)
+                    value = statistics.median(one[at] for one in runs[build])
+                    cells += [f"{value:.2f}", f"{ratio:.2f}"]
+                print("|", " | ".join(cells), "|", flush=True)
+
+
+if __name__ == "__main__":
+    main()
