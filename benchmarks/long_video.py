@@ -1,6 +1,6 @@
 """What memory a long video takes, with its frames in memory and in a file.
 
-    python -m benchmarks.long_video [--config NAME] [--image-size N] [--frames N]
+    python -m benchmarks.long_video [--config NAME] [--image-size N] [--frames N] [--ways WAY ...]
 
 Follows one object through random pictures by ``sam21convert predict video``, each time in a process
 of its own. Run it from the root of a checkout.
@@ -20,6 +20,8 @@ from PIL import Image
 
 import sam21convert
 
+WAYS = {"memory": (), "offloaded": ("--offload",)}
+
 
 def peak(*arguments: str | Path | int) -> float:
     """Peak memory of a command, in GB."""
@@ -36,6 +38,7 @@ def main() -> None:
     parser.add_argument("--config", default="sam2.1/sam2.1_hiera_t")
     parser.add_argument("--image-size", type=int, default=1024)
     parser.add_argument("--frames", type=int, default=500)
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
     options = parser.parse_args()
     generator = np.random.default_rng(0)
     with tempfile.TemporaryDirectory() as home:
@@ -47,9 +50,9 @@ def main() -> None:
             Image.fromarray(pixels).save(frames / f"{number}.jpg")
         given = ("--checkpoint", weights, "--config", options.config, "--point", "240,130")
         size = ("--image-size", options.image_size, "--quiet")
-        for name, extra in (("in memory", ()), ("offloaded", ("--offload",))):
+        for name in options.ways:
             out = Path(home) / name
-            used = peak("predict", "video", frames, *given, *size, *extra, "-o", out)
+            used = peak("predict", "video", frames, *given, *size, *WAYS[name], "-o", out)
             print(f"{options.config}, {options.frames} frames, {name}: {used:.2f} GB", flush=True)
 
 
