@@ -324,3 +324,18 @@ class TestProgress:
             sam21convert.sample(tmp_path / "m.pt", DEBUG)
             sam21convert.convert(tmp_path / "m.pt", tmp_path / "out", progress=progress)
         assert (tmp_path / "out").is_dir()
+
+
+def test_little_garbage_is_searched_for() -> None:
+    """Counts do not depend on the clock; Python's own threshold was 700 for long."""
+    program = (
+        "import gc, sys; from sam21convert.__main__ import start\n"
+        "sys.argv = ['sam21convert', '--version']\n"
+        "try: start()\n"
+        "except SystemExit: print(gc.get_threshold()[0], len(gc.get_objects()))"
+    )
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    threshold, searched = done.stdout.split()[-2:]
+    assert int(threshold) == 10_000
+    assert int(searched) < 100
