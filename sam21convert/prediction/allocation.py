@@ -13,9 +13,9 @@ def keep_freed_memory() -> None:
 
     The C library of most Linux systems gives an array of some megabytes back to the system as soon
     as it is gone. The system fills its pages with zeros before it lends them again, which takes up
-    to a tenth of the time of a model on a CPU. What is computed stays the same, and the peak of
-    memory nearly so, but the process keeps it until its end. So this is for commands, and not for
-    functions that others call. It has no effect on systems without ``mallopt``.
+    to a third of the time of a model on a CPU. What is computed stays the same; the peak of memory
+    may rise by a sixth, and the process keeps it until its end. So this is for commands, and not
+    for functions that others call. It has no effect on systems without ``mallopt``.
     """
     if not sys.platform.startswith("linux"):
         return
