@@ -92,7 +92,6 @@ def evaluate(
     """
     from ..evaluation import api
     from ..evaluation.datasets import names_in
-    from ..prediction.allocation import keep_freed_memory
 
     *checkpoints, data = paths
     options: dict[str, Any] = {
@@ -118,7 +117,6 @@ def evaluate(
             hint=f"sam21convert evaluate --score MASKS {shlex.quote(data)} scores masks alone",
         )
     against = checkpoints[1] if len(checkpoints) == 2 else None
-    keep_freed_memory()
     return api.evaluate(checkpoints[0], data, against=against, **options, **tracking)
 
 

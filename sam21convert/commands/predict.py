@@ -269,6 +269,7 @@ def _runtime(
         asked = "torch"
     chosen = pick_runtime(checkpoint, asked)
     require_runtime(chosen, who, videos=videos)
-    keep_freed_memory()
+    if not options.get("offload"):
+        keep_freed_memory()
     progress.start(f"importing {'torch' if chosen == 'torch' else 'onnxruntime'}", 0)
     return chosen

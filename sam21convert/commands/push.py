@@ -156,7 +156,8 @@ def push(
         if not is_quiet():
             show([*plan.shown(), BLANK], as_options, err=True)
 
-    keep_freed_memory()
+    if options["evaluate"] is None:
+        keep_freed_memory()
     progress.start("asking the Hub", 0)
     return publish(
         source,

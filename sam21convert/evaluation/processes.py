@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import Sam21ConvertError
-from ..prediction.allocation import keep_freed_memory
 from ..report import one_line
 from .datasets import Video
 from .driver import Answer, Done, Heard, Lost, Ready, Refused, Telling, Worker
@@ -194,7 +193,6 @@ def serve(fd: int) -> None:
         fd: The end of a pair of sockets, at whose other end is who asks.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for who asks, who ends this process
-    keep_freed_memory()
     # Who asks is gone when it closes its end, so that none of these outlives it.
     with suppress(EOFError, BrokenPipeError, ConnectionResetError), Connection(fd) as asking:
         try:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import ctypes
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 from unittest import mock
 
 import pytest
@@ -57,6 +57,25 @@ def test_without_mallopt_nothing_happens(monkeypatch: pytest.MonkeyPatch, platfo
     assert library.called == (platform == "linux")
 
 
+@pytest.fixture
+def keeps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, checkpoints: Callable[[str], Path]
+) -> Callable[[str], bool]:
+    """Whether a command line of ``{model}`` would keep it; the command ends there."""
+
+    def keep() -> None:
+        raise LookupError("here it is kept")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(allocation, "keep_freed_memory", keep)
+
+    def run(line: str) -> bool:
+        words = line.format(model=checkpoints("debug/sam2.1_debug")).split()
+        return "here it is kept" in CliRunner().invoke(main, words).output
+
+    return run
+
+
 @pytest.mark.parametrize(
     "line",
     [
@@ -65,18 +84,23 @@ def test_without_mallopt_nothing_happens(monkeypatch: pytest.MonkeyPatch, platfo
         "predict video frames --checkpoint {model} --point 1,1 -o out",
         "push {model} me/model --license mit",
         "convert {model} out.safetensors --parity",
-        "evaluate {model} data",
         "demo out",
     ],
 )
-def test_commands_that_compute_keep_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, checkpoints: Any, line: str
-) -> None:
-    def keep() -> None:
-        raise LookupError("here it is kept")
+def test_commands_that_compute_keep_it(keeps: Callable[[str], bool], line: str) -> None:
+    assert keeps(line)
 
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(allocation, "keep_freed_memory", keep)
-    words = line.format(model=checkpoints("debug/sam2.1_debug")).split()
-    done = CliRunner().invoke(main, words)
-    assert "here it is kept" in done.output
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "predict video frames --checkpoint {model} --point 1,1 -o out --offload",
+        "evaluate {model} data",
+        "push {model} me/model --license mit --evaluate data",
+        "convert {model} out.safetensors --parity --evaluate data",
+        "convert {model} out.safetensors",
+    ],
+)
+def test_commands_for_long_videos_do_not(keeps: Callable[[str], bool], line: str) -> None:
+    """What is kept of each frame would take places among it, and leave holes."""
+    assert not keeps(line)
