@@ -21,6 +21,7 @@ import pytest
 import torch
 
 import sam21convert
+from sam21convert.prediction import allocation
 
 from .support.cuda_torchvision import declare_operators
 
@@ -85,6 +86,12 @@ def _without_waiting_for_the_disk() -> None:
         os.fstat(fd if isinstance(fd, int) else fd.fileno())
 
     os.fsync = only_look
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _memory_as_usual() -> None:
+    """What a command may ask of its own process, it must not ask of that of all tests."""
+    allocation.keep_freed_memory = lambda: None
 
 
 @pytest.fixture(autouse=True, scope="session")

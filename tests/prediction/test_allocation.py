@@ -14,6 +14,7 @@ from click.testing import CliRunner
 
 from sam21convert.commands.main import main
 from sam21convert.prediction import allocation
+from sam21convert.prediction.allocation import keep_freed_memory  # before conftest replaces it
 
 # Pages that the system had to fill while 64 MB came and went ten times, in times of their pages.
 # Before that it takes some times until a hole is left that fits.
@@ -53,7 +54,7 @@ def test_without_mallopt_nothing_happens(monkeypatch: pytest.MonkeyPatch, platfo
     monkeypatch.setattr(sys, "platform", platform)
     library = mock.Mock(return_value=object())
     monkeypatch.setattr(ctypes, "CDLL", library)
-    allocation.keep_freed_memory()
+    keep_freed_memory()
     assert library.called == (platform == "linux")
 
 
