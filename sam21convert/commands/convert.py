@@ -176,7 +176,7 @@ def convert(
     only = {"layout": layout, "variants": variants, "with_video": with_video}
     _refuse(only, "is for `to=onnx`: add that")
     if parity or data is not None:
-        _check_run("`parity`" if parity else "`evaluate`", source, options)
+        _prepare_run("`parity`" if parity else "`evaluate`", source, options, data)
     from ..conversion.options import ConvertOptions
     from ..conversion.plan import make_plan
     from ..conversion.report import report
@@ -190,11 +190,8 @@ def convert(
     if not parity and data is None:
         equal = carry_out(plan, overwrite=overwrite, verify=verify, progress=progress)
         return report(plan, dry_run=False, verified=verify, hashes=json, identical_to=equal)
-    from ..prediction.allocation import keep_freed_memory
     from ..workflows.convert_and_compare import convert_with_evidence
 
-    if data is None:
-        keep_freed_memory()
     return convert_with_evidence(
         plan,
         parity=parity,
@@ -207,12 +204,15 @@ def convert(
     )
 
 
-def _check_run(name: str, source: str, options: Mapping[str, Any]) -> None:
+def _prepare_run(name: str, source: str, options: Mapping[str, Any], data: str | None) -> None:
     """Check that models can be run here, and that what is converted is all of a checkpoint."""
     from ..packages import require
+    from ..prediction.allocation import keep_freed_memory
 
     require("torch", name)
     refuse_choice(source, options["weights"], options["prefix"], options["drop"])
+    if data is None:  # videos of any length
+        keep_freed_memory()
 
 
 def _export(
