@@ -15,8 +15,8 @@ def keep_freed_memory() -> None:
     as it is gone. The system fills its pages with zeros before it lends them again, which takes up
     to a third of the time of a model on a CPU. What is computed stays the same; the peak of memory
     may rise by a sixth, and the process keeps it until its end. So this is for commands, and not
-    for functions that others call; nor for long videos, of which something small is kept for each
-    frame, between large arrays that come and go. It has no effect on systems without ``mallopt``.
+    for functions that others call, nor where a long video is to take little memory. It has no
+    effect on systems without ``mallopt``.
     """
     if not sys.platform.startswith("linux"):
         return

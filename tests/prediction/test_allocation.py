@@ -103,5 +103,5 @@ def test_commands_that_compute_keep_it(keeps: Callable[[str], bool], line: str) 
     ],
 )
 def test_commands_for_long_videos_do_not(keeps: Callable[[str], bool], line: str) -> None:
-    """What is kept of each frame would take places among it, and leave holes."""
+    """They are to take little memory."""
     assert not keeps(line)
