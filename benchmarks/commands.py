@@ -19,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
@@ -47,25 +48,56 @@ runpy.run_module("sam21convert", run_name="__main__", alter_sys=True)
 """
 
 
-def taken(build: Path, name: str, home: Path, threads: int) -> tuple[float, float, float]:
-    """Seconds, processor time and peak memory in GB of one command."""
+def taken(
+    build: Path, words: Sequence[str], home: Path, threads: int
+) -> tuple[float, float, float]:
+    """Seconds, processor time and peak memory in GB of one command, whose outputs are removed."""
     for old in home.glob("out*"):
         shutil.rmtree(old) if old.is_dir() else old.unlink()
+    os.sync()  # what was written before is not part of it
     start = ["-m", "sam21convert"]
-    if name == "parity":
+    if words[0] == "parity":
         start = ["-c", WITH_TORCHVISION, str(SHIM)]
     began = time.perf_counter()
     child = subprocess.Popen(
-        [sys.executable, *start, *ROWS[name].split()],
+        [sys.executable, *start, *words],
         cwd=home,  # where Python looks for modules first
         env={**os.environ, "PYTHONPATH": str(build), "OMP_NUM_THREADS": str(threads)},
         stdout=subprocess.DEVNULL,
     )
     _, status, used = os.wait4(child.pid, 0)
     if status:
-        raise SystemExit(f"{build}: {name} failed")
+        raise SystemExit(f"{build}: {words[0]} failed")
     seconds = time.perf_counter() - began
     return seconds, used.ru_utime + used.ru_stime, used.ru_maxrss / 1e6
+
+
+def compare(
+    against: Sequence[Path],
+    rows: Mapping[str, Sequence[str]],
+    home: Path,
+    rounds: int,
+    threads: int = 2,
+) -> None:
+    """Run commands in a folder by other builds and by this one, in turns, and print a table."""
+    builds = [*(one.resolve() for one in against), HERE]
+    print("| command | build | seconds | ratio | CPU | ratio | peak GB | ratio |")
+    print("|---" * 8 + "|")
+    for name, words in rows.items():
+        runs: dict[Path, list[tuple[float, float, float]]] = {build: [] for build in builds}
+        for turn in range(rounds + 1):
+            for build in builds:
+                found = taken(build, words, home, threads)
+                if turn:  # the first one compiles, and fills the page cache
+                    runs[build].append(found)
+        for build in builds:
+            cells = [name, build.name]
+            for at in range(3):
+                pairs = zip(runs[build], runs[builds[0]], strict=True)
+                ratio = statistics.median(one[at] / first[at] for one, first in pairs)
+                value = statistics.median(one[at] for one in runs[build])
+                cells += [f"{value:.2f}", f"{ratio:.2f}"]
+            print("|", " | ".join(cells), "|", flush=True)
 
 
 def main() -> None:
@@ -77,12 +109,8 @@ def main() -> None:
     parser.add_argument("--config", default=DEFAULT_CONFIG)
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
-    builds = [*(one.resolve() for one in options.against), HERE]
     packages = ", ".join(f"{name} {version(name)}" for name in ("torch", "transformers"))
     print(f"{options.config}, {options.threads} threads, {platform.machine()}, {packages}\n")
-    print(
-        "| command | build | seconds | ratio | CPU | ratio | peak GB | ratio |\n" + "|---" * 8 + "|"
-    )
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
         sam21convert.sample(home / "model.pt", options.config)
@@ -92,21 +120,8 @@ def main() -> None:
         picture = blocks.repeat(16, 0).repeat(16, 1)
         for at in range(FRAMES):
             Image.fromarray(picture[at : at + 720, at : at + 1280]).save(home / f"frames/{at}.jpg")
-        for name in options.rows:
-            runs: dict[Path, list[tuple[float, float, float]]] = {build: [] for build in builds}
-            for turn in range(options.rounds + 1):
-                for build in builds:
-                    found = taken(build, name, home, options.threads)
-                    if turn:  # the first one compiles, and fills the page cache
-                        runs[build].append(found)
-            for build in builds:
-                cells = [name, build.name]
-                for at in range(3):
-                    pairs = zip(runs[build], runs[builds[0]], strict=True)
-                    ratio = statistics.median(one[at] / first[at] for one, first in pairs)
-                    value = statistics.median(one[at] for one in runs[build])
-                    cells += [f"{value:.2f}", f"{ratio:.2f}"]
-                print("|", " | ".join(cells), "|", flush=True)
+        rows = {name: ROWS[name].split() for name in options.rows}
+        compare(options.against, rows, home, options.rounds, options.threads)
 
 
 if __name__ == "__main__":

@@ -22,19 +22,19 @@ import numpy as np
 
 blocks = np.random.default_rng(0).integers(0, 256, (20, 32, 3), np.uint8)
 picture = blocks.repeat(8, 0).repeat(8, 1)
-sizes = np.random.default_rng(1)
+generator = np.random.default_rng(1)
 
 
 def film(width, height, options):
     """Eight frames that move by a pixel, between which a program makes other arrays."""
-    file, others = io.BytesIO(), []
+    file, arrays = io.BytesIO(), []
     with av.open(file, "w", format="mp4") as container:
         stream = container.add_stream("libx264", rate=12, options=options)
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         for at in range(8):
             pixels = np.ascontiguousarray(picture[at : at + height, at : at + width])
             container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
-            others.append(np.full(sizes.integers(1_000, 1_000_000), 17 * at, np.uint8))
+            arrays.append(np.full(generator.integers(1_000, 1_000_000), 17 * at, np.uint8))
         container.mux(stream.encode())
     return file.getvalue()
 

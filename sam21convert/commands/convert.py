@@ -205,13 +205,13 @@ def convert(
 
 
 def _prepare_run(name: str, source: str, options: Mapping[str, Any], data: str | None) -> None:
-    """Check that models can be run here, and that what is converted is all of a checkpoint."""
+    """Check that models can be run here, on all of a checkpoint, and let the process do so."""
     from ..packages import require
     from ..prediction.allocation import keep_freed_memory
 
     require("torch", name)
     refuse_choice(source, options["weights"], options["prefix"], options["drop"])
-    if data is None:  # videos of any length
+    if data is None:  # its videos may be long
         keep_freed_memory()
 
 

@@ -1,0 +1,1 @@
+"""What the package costs, and how often it is wrong: the figures of the documents."""
