@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..model.mask_decoder import MaskPrediction
 from ..model.memory_attention import MemoryAttentionLayer, RotaryAttention
@@ -300,8 +300,8 @@ def _rotary(
 
     Values are mixed before they are projected, for those of memories are four times narrower then.
     """
-    q = _turned(attention.q_proj(q), own)
-    k = attention.k_proj(k)
+    q = _turned(_halved(attention.q_proj, q), own)
+    k = _halved(attention.k_proj, k)
     placed = places[0].shape[0]
     k = torch.cat((_turned(k[:, :placed], places), k[:, placed:]), dim=1)
     mixed = F.scaled_dot_product_attention(q[:, None], k[:, None], v[:, None])  # one head
@@ -309,11 +309,20 @@ def _rotary(
     return y
 
 
+def _halved(layer: nn.Linear, x: Tensor) -> Tensor:
+    """Project to even channels, then odd ones, so that no pair need be taken apart and joined.
+
+    Queries and keys are in one order then, and only their products count.
+    """
+    weight, bias = (torch.cat((t[0::2], t[1::2])) for t in (layer.weight, layer.bias))
+    return F.linear(x, weight, bias)
+
+
 def _turned(x: Tensor, turns: Turns) -> Tensor:
-    """Rotate neighbouring pairs of channels of ``B x N x C``."""
+    """Rotate pairs of channels of ``B x N x C``, which are half of all channels apart."""
     cos, sin = turns
-    even, odd = x[..., 0::2], x[..., 1::2]
-    return torch.stack((even * cos - odd * sin, even * sin + odd * cos), dim=-1).flatten(2)
+    even, odd = x.chunk(2, dim=-1)
+    return torch.cat((even * cos - odd * sin, even * sin + odd * cos), dim=-1)
 
 
 VIDEO_GRAPHS = (FrameDecoder, MemoryAttention, MemoryEncoder)

@@ -19,6 +19,7 @@ from ..packages import onnxruntime, titled
 from .graphs import Graph
 
 _SAME_TYPE = ("Reshape", "Transpose")  # what comes out of them has the type of what goes in
+_FOLDED = 512 * 512  # numbers of a constant, as large as onnxscript lets the folded ones become
 _NOISY = ("torch.onnx", "torch.export", "onnxscript", "onnx_ir", "root")
 
 
@@ -73,6 +74,7 @@ def _translated(graph: Graph, program: ExportedProgram) -> Any:
     two more times: half of the time of an export. So it is given nothing to do there, and only if
     that fails, with a version that knows fewer operators, it does the same.
     """
+    from .translations import TRANSLATIONS
 
     def translated() -> Any:
         return torch.onnx.export(
@@ -83,6 +85,7 @@ def _translated(graph: Graph, program: ExportedProgram) -> Any:
             output_names=[one.name for one in graph.outputs],
             optimize=False,
             verbose=False,
+            custom_translation_table=TRANSLATIONS,
         )
 
     program.run_decompositions = lambda *_: program
@@ -157,7 +160,8 @@ def save(program: Any, path: Path, variant: str, metadata: Mapping[str, str]) ->
         from onnxscript.optimizer import fold_constants
 
         with _quietly():
-            fold_constants(program.model)  # its full optimisation takes ten times as long
+            # Its full optimisation takes ten times as long.
+            fold_constants(program.model, input_size_limit=_FOLDED)
             RemoveUnusedNodesPass()(program.model)  # onnxruntime warns of each
             model = _half(program.model_proto) if variant == "fp16" else _bytes(program.model_proto)
     del model.metadata_props[:]
@@ -190,9 +194,12 @@ def _bytes(model: Any) -> Any:
     # Shapes within the graph are those of before it was optimised, over which onnxruntime stumbles
     # up to 1.31; it infers them anew.
     del model.graph.value_info[:]
+    constants = {one.name for one in model.graph.initializer}
+    # What a runtime computes once from constants is no product that it takes again and again.
+    once = [node.name for node in model.graph.node if {*node.input} <= constants]
     with TemporaryDirectory() as folder:
         file = Path(folder) / "quantised.onnx"
-        quantize_dynamic(model, file, weight_type=QuantType.QUInt8)
+        quantize_dynamic(model, file, weight_type=QuantType.QUInt8, nodes_to_exclude=once)
         return onnx.load(str(file))
 
 

@@ -37,17 +37,21 @@ def resize(x: Floats, height: int, width: int, *, antialias: bool = False) -> Fl
     """
     taps = _wide_taps if antialias else _two_taps
     if x.shape[-1] != width:
-        x = _along(x, taps(x.shape[-1], width))
+        found = taps(x.shape[-1], width)
+        x = _along(x, -1, found.places, found.weights)
     if x.shape[-2] != height:
-        x = _along(x.swapaxes(-1, -2), taps(x.shape[-2], height)).swapaxes(-1, -2)
+        found = taps(x.shape[-2], height)
+        x = _along(x, -2, found.places, found.weights[..., None])
     return np.ascontiguousarray(x)
 
 
-def _along(x: Floats, taps: _Taps) -> Floats:
-    """Resize the last axis; one tap at a time, so that the sum is added up as in torch."""
-    total = x[..., taps.places[:, 0]] * taps.weights[:, 0]
-    for tap in range(1, taps.places.shape[1]):
-        total += x[..., taps.places[:, tap]] * taps.weights[:, tap]
+def _along(x: Floats, axis: int, places: NDArray[np.int64], weights: Floats) -> Floats:
+    """Resize an axis; one tap at a time, so that the sum is added up as in torch."""
+    total = x.take(places[:, 0], axis) * weights[:, 0]
+    for tap in range(1, places.shape[1]):
+        term = x.take(places[:, tap], axis)
+        term *= weights[:, tap]
+        total += term
     return total
 
 
