@@ -4,7 +4,8 @@
 
 Each command is a process, with all that it imports, on a checkpoint of random weights, a drawn
 picture and a drawn video of six frames. The builds take turns; a ratio is the median of those of
-the rounds, to the build that is named first. Run it from the root of a checkout with the test
+the rounds, to the build that is named first. In rows "by an export" this build runs an export of
+the checkpoint, and others the checkpoint. Run it from the root of a checkout with the test
 dependencies, on Linux, with ``PYTHONDONTWRITEBYTECODE`` unset.
 """
 
@@ -22,6 +23,7 @@ import time
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 from PIL import Image
@@ -38,6 +40,8 @@ ROWS = {
     "inspect": "inspect model.pt",
     "validate": "validate model.pt",
 }
+BY_AN_EXPORT = " by an export"
+ROWS |= {name + BY_AN_EXPORT: words for name, words in ROWS.items() if name.startswith("predict ")}
 FRAMES = 6
 # What a process runs, in which torchvision can be imported beside a CPU build of torch, too.
 WITH_TORCHVISION = """
@@ -78,8 +82,12 @@ def compare(
     home: Path,
     rounds: int,
     threads: int = 2,
+    here: Mapping[str, Sequence[str]] = MappingProxyType({}),
 ) -> None:
-    """Run commands in a folder by other builds and by this one, in turns, and print a table."""
+    """Run commands in a folder by other builds and by this one, in turns, and print a table.
+
+    For some rows this build may run other words, ``here``.
+    """
     builds = [*(one.resolve() for one in against), HERE]
     print("| command | build | seconds | ratio | CPU | ratio | peak GB | ratio |")
     print("|---" * 8 + "|")
@@ -87,7 +95,8 @@ def compare(
         runs: dict[Path, list[tuple[float, float, float]]] = {build: [] for build in builds}
         for turn in range(rounds + 1):
             for build in builds:
-                found = taken(build, words, home, threads)
+                own = here.get(name, words) if build == HERE else words
+                found = taken(build, own, home, threads)
                 if turn:  # the first one compiles, and fills the page cache
                     runs[build].append(found)
         for build in builds:
@@ -121,7 +130,20 @@ def main() -> None:
         for at in range(FRAMES):
             Image.fromarray(picture[at : at + 720, at : at + 1280]).save(home / f"frames/{at}.jpg")
         rows = {name: ROWS[name].split() for name in options.rows}
-        compare(options.against, rows, home, options.rounds, options.threads)
+        here = {
+            name: ["exported" if word == "model.pt" else word for word in words]
+            for name, words in rows.items()
+            if name.endswith(BY_AN_EXPORT)
+        }
+        if here:
+            sam21convert.export_onnx(
+                home / "model.pt",
+                home / "exported",
+                with_video=True,
+                variants=["fp32"],
+                config=options.config,
+            )
+        compare(options.against, rows, home, options.rounds, options.threads, here)
 
 
 if __name__ == "__main__":
