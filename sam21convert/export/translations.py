@@ -15,6 +15,7 @@ from onnxscript import opset18 as op
 from torch import Tensor
 
 _ROWS = 512  # queries that attend at once
+_JOINED = 4  # pieces that are joined at once: WebGPU promises a kernel eight buffers
 
 Value: TypeAlias = Any  # of onnxscript, while a program is translated
 
@@ -56,8 +57,16 @@ def attention(
     count = query.shape[2]
     if not isinstance(count, int) or count <= _ROWS:
         return mixed(asked)
-    pieces = op.Split(asked, axis=2, num_outputs=-(-count // _ROWS))
-    return op.Concat(*(mixed(piece) for piece in pieces), axis=2)
+    pieces = [mixed(_rows(asked, start)) for start in range(0, count, _ROWS)]
+    while len(pieces) > 1:
+        groups = range(0, len(pieces), _JOINED)
+        pieces = [op.Concat(*pieces[at : at + _JOINED], axis=2) for at in groups]
+    return pieces[0]
+
+
+def _rows(queries: Value, start: int) -> Value:
+    bounds = (op.Constant(value_ints=[at]) for at in (start, start + _ROWS, 2))
+    return op.Slice(queries, *bounds)
 
 
 def stretched(
@@ -68,8 +77,8 @@ def stretched(
 ) -> Value:
     """Stretch planes bicubically, by products with two matrices.
 
-    Runtimes compute this from the weights whenever they load a file. onnxruntime takes 0.6 s for
-    a ``Resize`` of the position embedding of tiny, and hardly any time for products.
+    Runtimes compute this from the weights whenever they load a file. onnxruntime takes longer for
+    a ``Resize`` of the position embedding than for all else of tiny, and no time for products.
 
     Args:
         input: ``B x C x h x w``.

@@ -74,13 +74,15 @@ def answers(graph: onnx.ModelProto, *inputs: Tensor) -> Any:
     return session.run(None, feeds)[0]
 
 
-@pytest.mark.parametrize(("queries", "pieces"), [(1, 1), (512, 1), (513, 2), (1030, 3)])
+@pytest.mark.parametrize(("queries", "pieces"), [(1, 1), (512, 1), (513, 2), (2050, 5)])
 def test_many_queries_attend_in_pieces(newer: Exported, queries: int, pieces: int) -> None:
     """As exactly as torch's own kernels; with the last query left out the numbers are others."""
     attend = Attend(newer.model, queries)
     query, key, value = attend.given
     graph = export(attend).model_proto
     assert [node.op_type for node in graph.graph.node].count("Softmax") == pieces
+    # A kernel of WebGPU may count on eight buffers, of which one is what it writes.
+    assert max(len(node.input) + len(node.output) for node in graph.graph.node) <= 8
     exact = F.scaled_dot_product_attention(query.double(), key.double(), value.double())
     with sdpa_kernel(SDPBackend.MATH):
         step_by_step = F.scaled_dot_product_attention(query, key, value)
