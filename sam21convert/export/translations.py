@@ -65,7 +65,7 @@ def attention(
 
 
 def _rows(queries: Value, start: int) -> Value:
-    bounds = (op.Constant(value_ints=[at]) for at in (start, start + _ROWS, 2))
+    bounds: list[Value] = [op.Constant(value_ints=[at]) for at in (start, start + _ROWS, 2)]
     return op.Slice(queries, *bounds)
 
 
