@@ -19,7 +19,7 @@ def start() -> None:
         SystemExit: Always.
     """
     end_at_signals()  # before the imports below, which take a while
-    from .commands.ending import end_with_fault, prepare_streams
+    from .commands.ending import end_at_once, end_with_fault, prepare_streams
 
     prepare_streams()
     # Importing torch and transformers makes a million objects that stay, among which the usual
@@ -31,8 +31,9 @@ def start() -> None:
         end_with_fault(error, as_json="--json" in sys.argv)
     try:
         commands()
-    finally:
-        gc.freeze()  # Python ends with a search among all objects, which can take a second
+    except SystemExit as ended:
+        end_at_once(ended)
+        raise
 
 
 def __getattr__(name: str) -> Any:

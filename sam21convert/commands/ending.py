@@ -5,6 +5,7 @@ This module imports little, so that it also holds for what goes wrong while the 
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 import sys
@@ -75,6 +76,31 @@ def _discard(stream: TextIO) -> None:
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, stream.fileno())
         os.close(null)
+
+
+def end_at_once(ended: SystemExit) -> None:
+    """End the process, but do not take its objects apart, which can take a second.
+
+    What was registered for the end of Python is run before that. While threads are at work, where
+    output cannot be written, and in a profiler, which writes what it found afterwards, nothing is
+    done, and Python may end as it usually does.
+
+    Args:
+        ended: Why the process ends.
+    """
+    import threading
+
+    others = {*threading.enumerate()} - {threading.current_thread()}
+    if not isinstance(ended.code, int) or not all(one.daemon for one in others):
+        return
+    if sys.getprofile() is not None or sys.gettrace() is not None:
+        return
+    atexit._run_exitfuncs()
+    with suppress(OSError):
+        for stream in (sys.stdout, sys.stderr):
+            if stream is not None:
+                stream.flush()
+        os._exit(ended.code)
 
 
 def fault_of(error: BaseException) -> dict[str, Any]:

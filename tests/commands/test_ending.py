@@ -326,16 +326,71 @@ class TestProgress:
         assert (tmp_path / "out").is_dir()
 
 
+def child(program: str, *shell: str) -> tuple[int, list[str], str]:
+    """The exit code of a process, the words that it prints, and its errors."""
+    done = subprocess.run(
+        [*shell, sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        env={name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"},
+    )
+    return done.returncode, done.stdout.split(), done.stderr
+
+
 def test_little_garbage_is_searched_for() -> None:
     """Counts do not depend on the clock; Python's own threshold was 700 for long."""
     program = (
-        "import gc, sys; from sam21convert.__main__ import start\n"
+        "import atexit, gc, sys; from sam21convert.__main__ import start\n"
         "sys.argv = ['sam21convert', '--version']\n"
-        "try: start()\n"
-        "except SystemExit: print(gc.get_threshold()[0], len(gc.get_objects()))"
+        "atexit.register(lambda: print(gc.get_threshold()[0]))\n"
+        "start()"
     )
-    command = [sys.executable, "-c", program]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    threshold, searched = done.stdout.split()[-2:]
-    assert int(threshold) == 10_000
-    assert int(searched) < 100
+    code, words, _ = child(program)
+    assert (code, words[-1]) == (0, "10000")
+
+
+class TestEnd:
+    """Without a search among all objects, where nothing needs Python's own end."""
+
+    program = """
+import atexit, sys, threading, time
+from sam21convert.commands.ending import end_at_once
+
+def work():
+    time.sleep(0.2)
+    print("worked")
+
+atexit.register(print, "registered")
+print("written")
+{before}
+try:
+    sys.exit({code})
+except SystemExit as ended:
+    end_at_once(ended)
+    print("left")
+    raise
+"""
+
+    @pytest.mark.parametrize("code", [0, 1, 70])
+    def test_what_was_printed_and_registered_is_kept(self, code: int) -> None:
+        found = child(self.program.format(before="", code=code))
+        assert found == (code, ["written", "registered"], "")
+
+    @pytest.mark.parametrize("which", ["profile", "trace"])
+    def test_in_a_profiler_python_ends(self, which: str) -> None:
+        found = child(self.program.format(before=f"sys.set{which}(lambda *_: None)", code=3))
+        assert found == (3, ["written", "left", "registered"], "")
+
+    def test_threads_finish_their_work(self) -> None:
+        begin = "threading.Thread(target=work{}).start()"
+        found = child(self.program.format(before=begin.format(""), code=3))
+        assert found == (3, ["written", "left", "worked", "registered"], "")
+        unwaited = begin.format(", daemon=True")
+        found = child(self.program.format(before=unwaited, code=3))
+        assert found == (3, ["written", "registered"], "")
+
+    def test_output_that_is_lost_is_told_by_python(self) -> None:
+        program = self.program.format(before="", code=3)
+        code, _, errors = child(program, "bash", "-c", '"$@" > /dev/full', "-")
+        assert code == 120
+        assert "No space left on device" in errors
