@@ -37,11 +37,10 @@ def resize(x: Floats, height: int, width: int, *, antialias: bool = False) -> Fl
     """
     taps = _wide_taps if antialias else _two_taps
     if x.shape[-1] != width:
-        found = taps(x.shape[-1], width)
-        x = _along(x, -1, found.places, found.weights)
+        x = _along(x, -1, *taps(x.shape[-1], width))
     if x.shape[-2] != height:
-        found = taps(x.shape[-2], height)
-        x = _along(x, -2, found.places, found.weights[..., None])
+        places, weights = taps(x.shape[-2], height)
+        x = _along(x, -2, places, weights[..., None])
     return np.ascontiguousarray(x)
 
 
