@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
-from tempfile import mkdtemp
+from tempfile import TemporaryDirectory
 
 import pytest
 import torch
@@ -44,9 +44,10 @@ class Subject:
     """A comparison in which every case is equal, and the tensors of its reference."""
 
     def __init__(self, name: str) -> None:
-        path = Path(mkdtemp()) / "model.pt"
-        sam21convert.sample(path, name)
-        self.truth, self.sound = (Truth.load(path, LoadOptions()) for _ in range(2))
+        with TemporaryDirectory() as home:
+            path = Path(home) / "model.pt"
+            sam21convert.sample(path, name)
+            self.truth, self.sound = (Truth.load(path, LoadOptions()) for _ in range(2))
         self.comparison = Comparison(
             self.truth, self.sound, True, Arithmetic("cpu", "float32"), None
         )

@@ -153,8 +153,8 @@ def started(python: Path, app: Path, environment: dict[str, str]) -> Iterator[in
 
 
 def alone(hub: Hub, home: Path) -> dict[str, str]:
-    """Variables that lead to this Hub, and to no other packages."""
-    given = hub.environment(home)
+    """Variables that lead to this Hub, to no other packages, and to a folder for what is left."""
+    given = hub.environment(home) | {"TMPDIR": str(home)}
     return {name: value for name, value in given.items() if not name.startswith("PYTHON")}
 
 
