@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import io
 import json
+import os
 import pickle
 import tarfile
 import warnings
@@ -265,6 +266,26 @@ class TestFolders:
         assert (found.safety.rating, found.exit_code) == ("unknown", 1)
         assert "code in code.py: auto_map in config.json" in str(found)
         assert found.to_dict()["not_scanned"]
+
+    @pytest.mark.parametrize("name", ["gone.pt", "pipe.pt"])
+    def test_what_cannot_be_opened_is_named_beside_what_can(
+        self, name: str, tmp_path: Path
+    ) -> None:
+        beside = tmp_path / "beside.pkl"
+        beside.write_bytes(b"cos\nsystem\n(S'true'\ntR.")
+        if name == "pipe.pt":
+            os.mkfifo(tmp_path / name)
+        else:
+            (tmp_path / name).symlink_to("nowhere")
+        both = run("safety", tmp_path)
+        assert (both.exit_code, both.stderr) == (1, "")
+        assert "os.system would be called" in both.stdout
+        beside.write_bytes(pickle.dumps({"a": 1}))
+        answer = run("safety", tmp_path)
+        assert (answer.exit_code, answer.stderr) == (1, "")
+        assert answer.stdout.startswith(f"unknown    {tmp_path}: not known to be safe")
+        assert f"not scanned: {name}: not a regular file" in answer.stdout
+        assert f"what to do: {name}: could not be read" in answer.stdout
 
     def test_a_refused_adapter_says_what_in_it_does_harm(self, tmp_path: Path) -> None:
         (tmp_path / "adapter_config.json").write_text('{"peft_type": "LORA", "r": 4}')

@@ -194,7 +194,11 @@ def _advice(source: str, path: Path, found: Safety, allow: Collection[str], fail
     for name, file in files_of(path):
         if not found.speaks_of(name):
             continue
-        one = assess(file, allow, headers=True)
+        try:
+            one = assess(file, allow, headers=True)
+        except OSError:  # a link to nothing, a pipe, or a file that the system keeps from us
+            told.append(f"{name}: could not be read; take it away, or look through a copy of it")
+            continue
         if not one.passes(fail_on):
             told.append(f"{name}: {one.advice(file, readable=_converts(str(file)))}")
     return "; ".join(told) or found.advice(source, readable=False)
