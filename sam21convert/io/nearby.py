@@ -112,15 +112,16 @@ def missing(path: Path, otherwise: str | None = None) -> UnreadableError:
     return MissingFileError(f"{path}: {os.strerror(errno.ENOENT)}", hint=hint)
 
 
-def not_a_folder(path: Path) -> UnreadableError:
+def not_a_folder(path: Path, hint: str | None = None) -> UnreadableError:
     """Make the error for a path that should be a folder.
 
     Args:
         path: the path.
+        hint: what to do; where nothing has that name, a name like it is better.
 
     Returns:
         The error, to be raised by the caller: that there is no such path, or that it is a file.
     """
     if path.exists():
-        return UnreadableError(f"{path}: expected a folder, found a file")
-    return missing(path)
+        return UnreadableError(f"{path}: expected a folder, found a file", hint=hint)
+    return missing(path, hint)

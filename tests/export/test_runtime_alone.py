@@ -210,6 +210,13 @@ def test_files_that_are_missing(copy: Path, tmp_path: Path) -> None:
     failing(copy, MissingFileError, r"vision_encoder\.onnx")
 
 
+@pytest.mark.parametrize("name", ["model.pt", "vision_encoder.onnx"])
+def test_a_file_in_place_of_the_folder(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(b"PK")
+    hint = failing(tmp_path / name, Sam21ConvertError, f"{name}: expected a folder, found a file")
+    assert hint == "give the folder that an export was written to"
+
+
 def test_variants_are_chosen_by_file(copy: Path) -> None:
     """Those for videos exist in full precision only."""
     home = copy / "onnx"

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ...errors import MissingFileError, UsageError, did_you_mean
+from ...io.nearby import not_a_folder
 from ...io.onnx import CONFIG_OF_ALL, FOLDER, FP32, REST, VARIANTS, Variant
 from ...model.config import ModelConfig
 from .layouts import (
@@ -30,7 +31,7 @@ from .masks import Decoded
 from .prompts import Labels
 from .resize import Floats
 from .sessions import PROVIDERS, Graph
-from .settings import read_config, read_tensors
+from .settings import WHICH, read_config, read_tensors
 
 _GIVEN = np.float32(100)  # a logit whose probability is 1, and 0 with the opposite sign
 
@@ -288,7 +289,7 @@ def load(
 
     Raises:
         MissingFileError: If there is no such export, or it has no such variant.
-        UnreadableError: If its config cannot be read.
+        UnreadableError: If it is a file, or its config cannot be read.
         RefusedError: If its config is none that a model can have.
         UsageError: If there is no such variant, or ``threads`` is not above 0.
     """
@@ -297,6 +298,8 @@ def load(
     if threads is not None and threads < 1:
         raise UsageError(f"threads: expected at least 1, found {threads}")
     path = Path(folder)
+    if path.exists() and not path.is_dir():  # else a file below it would be named
+        raise not_a_folder(path, WHICH)
     config = read_config(path / FOLDER / CONFIG_OF_ALL)
     model = OnnxModel(path, config, variant, threads, providers or PROVIDERS)
     for name in IMAGES:

@@ -16,6 +16,7 @@ from ...model.config import ModelConfig
 from .resize import Floats
 
 _AGAIN = "export the model again"
+WHICH = "give the folder that an export was written to"
 
 
 def read_config(path: Path) -> ModelConfig:
@@ -33,7 +34,7 @@ def read_config(path: Path) -> ModelConfig:
         RefusedError: If it is not the config of a SAM 2.
     """
     if not path.exists():
-        raise missing(path, "give the folder that an export was written to")
+        raise missing(path, WHICH)
     return load_json(path)
 
 
