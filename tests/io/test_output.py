@@ -79,6 +79,21 @@ class TestAtomicFolder:
         assert os.listdir(tmp_path) == ["out"]
         assert (tmp_path / "out" / "a").read_text() == "1"
 
+    @pytest.mark.parametrize("overwrite", [None, False])
+    def test_the_option_is_advised_where_there_is_one(
+        self, tmp_path: Path, overwrite: bool | None
+    ) -> None:
+        path = tmp_path / "out"
+        for there in (False, True):  # it appears in the meantime, or before
+            with (
+                pytest.raises(UsageError, match="exists") as refused,
+                new_folder(path, overwrite=overwrite),
+            ):
+                assert not there
+                path.mkdir()
+                (path / "theirs").touch()
+            assert ("overwrite" in str(refused.value.hint)) == (overwrite is False)
+
     def test_overwriting_keeps_other_files(self, tmp_path: Path) -> None:
         out = tmp_path / "out"
         out.mkdir()

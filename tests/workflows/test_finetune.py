@@ -396,8 +396,9 @@ def test_a_folder_that_holds_something_else_is_refused(
 ) -> None:
     (tmp_path / "mine.txt").write_text("mine")
     for resume in (False, True):
-        with pytest.raises(UsageError, match="exists"):
+        with pytest.raises(UsageError, match="exists") as refused:
             sam21convert.finetune(base, pictures, tmp_path, resume=resume)
+        assert refused.value.hint == "give another name"
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 
 

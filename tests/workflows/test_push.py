@@ -300,7 +300,10 @@ def test_only_a_dry_run_writes_to_a_new_folder(hub: Hub, push: Push, tmp_path: P
     (tmp_path / "there" / "mine").touch()
     assert push("--output", str(tmp_path / "look"))["exit_code"] == 2
     for name in ("there", "look.safetensors"):
-        assert push("--dry-run", "--output", str(tmp_path / name))["exit_code"] == 2
+        refused = push("--dry-run", "--output", str(tmp_path / name))
+        assert refused["exit_code"] == 2
+        if name == "there":  # no option replaces it
+            assert refused["hint"] == "give another name"
     assert not hub.requests
     assert [path.name for path in tmp_path.iterdir()] == ["there"]
 

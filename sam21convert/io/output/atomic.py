@@ -54,7 +54,7 @@ def new_file(path: Path, *, overwrite: bool) -> Iterator[Path]:
         if overwrite:
             staging.replace(path)
         else:
-            _rename_new(staging, path)
+            _rename_new(staging, path, overwrite)
         sync(path.parent)
 
 
@@ -89,7 +89,9 @@ def new_files(path: Path, *others: Path, overwrite: bool) -> Iterator[Path]:
 
 
 @contextmanager
-def new_folder(path: Path, *, overwrite: bool, without: Collection[str] = ()) -> Iterator[Path]:
+def new_folder(
+    path: Path, *, overwrite: bool | None, without: Collection[str] = ()
+) -> Iterator[Path]:
     """Write a folder atomically, or write into an existing one.
 
     An existing folder is exchanged for a new one that also has its other files. Where that is not
@@ -99,7 +101,7 @@ def new_folder(path: Path, *, overwrite: bool, without: Collection[str] = ()) ->
     Args:
         path: The output. If it is a link to a folder, that folder is written.
         overwrite: Whether a folder that is not empty may exist. Its files stay unless they are
-            replaced.
+            replaced. None for a caller that replaces none, whatever it is asked for.
         without: Names of files and folders that are removed from an existing folder, unless the
             block writes them.
 
@@ -120,7 +122,7 @@ def new_folder(path: Path, *, overwrite: bool, without: Collection[str] = ()) ->
         _finish(staging, path)
         if not os.path.lexists(path):
             staging.chmod(_mode_of_a_new_folder(staging))
-            _rename_new(staging, path)
+            _rename_new(staging, path, None if overwrite is None else False)
             sync(path.parent)
             return
         refuse_existing(path, overwrite=overwrite)
@@ -151,7 +153,7 @@ def scratch(path: Path) -> Iterator[Path]:
         yield staging
 
 
-def refuse_existing(path: Path, *, overwrite: bool) -> None:
+def refuse_existing(path: Path, *, overwrite: bool | None) -> None:
     """Check that an output may be written.
 
     Before that, what killed runs left of it is completed or removed, see
@@ -159,7 +161,8 @@ def refuse_existing(path: Path, *, overwrite: bool) -> None:
 
     Args:
         path: The output.
-        overwrite: Whether it may exist. An empty folder always may.
+        overwrite: Whether it may exist. An empty folder always may. None if it may not, and the
+            caller has no such option, which would else be advised.
 
     Raises:
         UsageError: If ``path`` exists and may not, or if its folder does not exist.
@@ -174,16 +177,15 @@ def refuse_existing(path: Path, *, overwrite: bool) -> None:
     recover(path)
     empty = path.is_dir() and all(map(is_staging_path, path.absolute().iterdir()))
     if os.path.lexists(path) and not overwrite and not empty:
-        raise UsageError(
-            f"{path}: exists", hint="give another name, or `overwrite=True` to replace it"
-        )
+        otherwise = "" if overwrite is None else ", or `overwrite=True` to replace it"
+        raise UsageError(f"{path}: exists", hint=f"give another name{otherwise}")
 
 
-def _rename_new(staging: Path, path: Path) -> None:
+def _rename_new(staging: Path, path: Path, overwrite: bool | None) -> None:
     try:
         take_name(staging, path)
     except FileExistsError:
-        refuse_existing(path, overwrite=False)
+        refuse_existing(path, overwrite=overwrite)
         raise
 
 

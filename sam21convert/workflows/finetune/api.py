@@ -148,7 +148,4 @@ def _refuse_there(folder: Path, *, resume: bool) -> None:
             f"{folder}: holds a fine-tune already",
             hint="`resume=True` goes on with it; or give another folder",
         )
-    try:
-        refuse_existing(folder, overwrite=False)
-    except UsageError as error:
-        raise UsageError(error.message, hint="give another folder") from error
+    refuse_existing(folder, overwrite=None)

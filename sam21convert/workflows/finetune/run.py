@@ -231,7 +231,7 @@ def _begin(training: Training, request: Request, out: Path, together: Together) 
         if saved is not None:
             training.go_on_from(saved)
     elif together.first:
-        with new_folder(out, overwrite=False) as folder:
+        with new_folder(out, overwrite=None) as folder:
             request.write(folder)
     together.wait()
 

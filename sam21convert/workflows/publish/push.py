@@ -244,7 +244,7 @@ def _wanted(output: str | Path | None, *, dry_run: bool) -> Path | None:
             hint="`dry_run=True` uploads nothing",
         )
     folder = expanded(Path(output))
-    refuse_existing(folder, overwrite=False)
+    refuse_existing(folder, overwrite=None)
     refuse_file_name(folder)
     return folder
 
@@ -258,7 +258,7 @@ def _written(plan: Publication, spaces: Spaces, output: Path | None) -> Path | N
             if space is not None
             for name, path in space.paths.items()
         }
-        with new_folder(output, overwrite=False) as temporary:
+        with new_folder(output, overwrite=None) as temporary:
             for name, path in {**plan.repository.paths, **pages}.items():
                 (temporary / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(path, temporary / name)
