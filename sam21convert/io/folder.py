@@ -216,13 +216,14 @@ def find_weights(where: str, listing: Listing) -> Found:
         if _LATEST in homes.get(above, ()):  # which is to be given, and names the step
             homes[above] += [name for name in homes.pop(home) if name.endswith(_STATES)]
     shards = any(_SHARD.fullmatch(name) for name in listing.names)
-    top = _of_home("", homes.pop("", []))
-    below = [one for home, files in homes.items() for one in _below(home, files)]
+    exports = _exports(listing.names)
+    for home in exports:
+        homes.setdefault(home, [])
+    top = _of_home("", homes.pop("", []), export="" in exports)
+    below = [one for home, files in homes.items() for one in _below(home, files, home in exports)]
     facts = (len(listing.names), listing.complete, shards)
     if top and top[0].place == "":
         return Found(where, tuple(top[:1]), (*top[1:], *below), *facts)
-    if {f"{ONNX}/{CONFIG_OF_ALL}", f"{ONNX}/{REST}"} <= {*listing.names}:
-        return Found(where, (Weights("", "", "onnx folder"),), (*top, *below), *facts)
     return Found(where, (*top, *below), (), *facts)
 
 
@@ -233,7 +234,8 @@ def list_folder(folder: Path) -> Listing:
         folder: the folder.
 
     Returns:
-        At most ``_MOST`` files, at most ``_DEEPEST`` folders below. Hidden folders are left out.
+        At most ``_MOST`` files, at most ``_DEEPEST`` folders below, and what is in ``onnx`` there.
+        Hidden folders are left out.
 
     Raises:
         UnreadableError: If the folder cannot be read.
@@ -245,7 +247,7 @@ def list_folder(folder: Path) -> Listing:
             for entry in sorted(home.iterdir()):
                 if not entry.is_dir():
                     names.append("/".join((*parts, entry.name)))
-                elif len(parts) < _DEEPEST and not entry.name.startswith("."):
+                elif _looked_into(entry.name, len(parts)):
                     waiting.append(((*parts, entry.name), entry))
                 if len(names) >= _MOST:
                     return Listing(names, complete=False)
@@ -253,6 +255,30 @@ def list_folder(folder: Path) -> Listing:
             if not parts:
                 raise unreadable(folder, error) from error
     return Listing(names)
+
+
+def export_in(folder: Path) -> Path | None:
+    """Find an export, if graphs are all that a folder holds of a model.
+
+    Args:
+        folder: the folder.
+
+    Returns:
+        The folder itself, or the only one in it that an export was written to; None if there is
+        none, or something else is the checkpoint.
+
+    Raises:
+        UnreadableError: If the folder cannot be read.
+    """
+    found = find_weights(str(folder), list_folder(folder)).weights
+    if found is None or found.container != "onnx folder":
+        return None
+    return folder / found.place
+
+
+def _looked_into(name: str, depth: int) -> bool:
+    """Whether a folder that is in one so far below is listed; graphs count with what is above."""
+    return not name.startswith(".") and depth < _DEEPEST + (name == ONNX)
 
 
 def is_index(name: str) -> bool:
@@ -294,18 +320,35 @@ def may_hold_weights(name: str) -> bool:
     return path.suffix in _SUFFIXES and not is_side_file(path.name)
 
 
-def _below(home: str, files: Sequence[str]) -> Iterator[Weights]:
+def _exports(names: Iterable[str]) -> list[str]:
+    """The folders that graphs and what they need beside them were written to."""
+    there = {*names}
+    ends = f"{ONNX}/{CONFIG_OF_ALL}"
+    homes = sorted(
+        (name[: -len(ends) - 1] for name in there if f"/{name}".endswith(f"/{ends}")), key=_natural
+    )
+    return [
+        home
+        for home in homes
+        if f"{home}/{ONNX}/{REST}".lstrip("/") in there and not set(home.split("/")) & set(_SKIPPED)
+    ]
+
+
+def _below(home: str, files: Sequence[str], export: bool) -> Iterator[Weights]:
     """What a folder below the given one holds: itself, or its files."""
     if _OPTIMIZER.fullmatch(home):
         return
-    for one in _of_home(home, files):
+    for one in _of_home(home, files, export=export):
         yield one
         if one.place == home:
             return
 
 
-def _of_home(home: str, files: Sequence[str]) -> list[Weights]:
-    """What one folder holds, without those below it: itself first, if libraries load it."""
+def _of_home(home: str, files: Sequence[str], *, export: bool) -> list[Weights]:
+    """What one folder holds, without those below it: itself first, if libraries load it.
+
+    An export is loaded itself too, unless the folder holds what it was made from as well.
+    """
     prefix = f"{home}/" if home else ""
     loose = [
         Weights(f"{prefix}{name}", f"{prefix}{name}")
@@ -314,6 +357,8 @@ def _of_home(home: str, files: Sequence[str]) -> list[Weights]:
         or (PurePosixPath(name).suffix in _SUFFIXES and not _belongs(name, files))
     ]
     whole = _whole(files)
+    if whole is None and export:
+        return [Weights(home, "", "onnx folder"), *loose]
     if whole is None:
         return loose
     file, container = whole

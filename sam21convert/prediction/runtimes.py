@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 
 from ..errors import UsageError, did_you_mean, nearest
-from ..io.folder import find_weights, list_folder
+from ..io.folder import export_in
 from ..io.nearby import expanded
 from ..packages import require
 
@@ -40,10 +40,7 @@ def pick_runtime(source: str | Path, runtime: str | None) -> Runtime:
 
 def _is_export(path: Path) -> bool:
     """Whether graphs are all that a folder holds of a model."""
-    if not path.is_dir():
-        return False
-    found = find_weights(str(path), list_folder(path)).weights
-    return found is not None and found.container == "onnx folder"
+    return path.is_dir() and export_in(path) is not None
 
 
 def require_runtime(runtime: Runtime, who: str, *, videos: bool = False) -> None:

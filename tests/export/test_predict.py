@@ -13,11 +13,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import sam21convert
 from sam21convert import Box, Point, RefusedError, UnreadableError, UsageError
 from sam21convert.config.hydra_writer import to_hydra
 from sam21convert.packages import onnxruntime
 from sam21convert.prediction.draw import scene
 from sam21convert.prediction.image import ImagePrediction, predict_image
+from sam21convert.prediction.predictors import LoadedExport
 from sam21convert.prediction.prompts import Prompt
 from sam21convert.prediction.video import VideoPrediction, predict_video
 
@@ -114,6 +116,18 @@ class TestPicture:
             assert iou(mine, theirs) >= LEAST
         for known, told in zip(one.details, other.details, strict=True):
             assert told.iou == pytest.approx(known.iou, abs=1e-5)
+
+    def test_a_folder_that_holds_an_export_alone_will_do(
+        self, newer: Exported, picture: Path, tmp_path: Path
+    ) -> None:
+        above = tmp_path / "above"
+        above.mkdir()
+        (above / "it").symlink_to(newer.folder)
+        folders = (newer.folder, above)
+        one, other = (predict_image(picture, each, prompts=[Point(33, 60)]) for each in folders)
+        assert isinstance(other.model, LoadedExport)
+        assert np.array_equal(one.masks, other.masks)
+        assert sam21convert.parity(newer.weights, f"onnx:{above}", scenarios="point").ok
 
     def test_another_prompt_gives_other_masks(self, newer: Exported, picture: Path) -> None:
         """So that the bound above can fail."""

@@ -3,10 +3,24 @@ and repositories of the Hub."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from sam21convert.io.folder import Found, Listing, find_weights, is_index
+from sam21convert.io.folder import Found, Listing, export_in, find_weights, is_index
 from sam21convert.io.side_files import known_as
+
+from ..support.exports import describe
+
+EXPORT = [
+    f"run/my-onnx/{name}"
+    for name in (
+        "config.json",
+        "onnx/vision_encoder.onnx",
+        "onnx/config.json",
+        "onnx/model.safetensors",
+    )
+]
 
 
 def found_in(*names: str, complete: bool = True) -> Found:
@@ -75,6 +89,12 @@ def test_a_folder_that_a_library_loads_is_read_itself(names: list[str], file: st
             ["pytorch_model_fsdp_0/.metadata", "optimizer_0/.metadata", "random_states_0.pkl"],
             "pytorch_model_fsdp_0",
         ),
+        (EXPORT, "run/my-onnx"),
+        ([*EXPORT, "run/my-onnx/spare.pt", "run/my-onnx/golden/expected.json"], "run/my-onnx"),
+        (EXPORT[1:], "run/my-onnx"),
+        (["run/my-onnx/model.safetensors", *EXPORT], "run/my-onnx"),
+        (["my.pt", *EXPORT[:-1]], "my.pt"),  # nothing can be read without its other tensors
+        (["my.pt", *(f"onnx/{name}" for name in EXPORT)], "my.pt"),
     ],
 )  # fmt: skip
 def test_the_only_checkpoint_of_any_other_folder_is_read_and_noted(
@@ -113,6 +133,7 @@ def test_the_only_checkpoint_of_any_other_folder_is_read_and_noted(
             "several checkpoints",
             "the newest is run/epoch=10-step=900.ckpt",
         ),
+        (["my.pt", *EXPORT], "several checkpoints: my.pt, run/my-onnx", "my.pt or run/run/my-onnx"),
         (["v1.pt", "v2.pt"], "several checkpoints", "run/v1.pt or run/v2.pt"),
         (  # which number counts?
             ["v0/epoch=9.ckpt", "v1/epoch=2.ckpt"],
@@ -146,6 +167,19 @@ def test_several_and_none_are_listed(names: list[str], says: str, hint: str) -> 
     assert says in problem
     assert hint in advice
     assert "\x1b" not in problem + advice
+
+
+@pytest.mark.parametrize(("home", "kept"), [("a", True), ("a/b/c", True), ("a/b/c/d", False)])
+def test_an_export_is_found_as_far_below_as_other_folders(
+    home: str, kept: bool, tmp_path: Path
+) -> None:
+    export = describe(tmp_path / home, 64)
+    for name in ("config.json", "model.safetensors"):
+        (export / "onnx" / name).touch()
+    assert export_in(tmp_path) == (export if kept else None)
+    assert export_in(export) == export
+    (tmp_path / "my.pt").touch()
+    assert export_in(tmp_path) is None
 
 
 def test_what_is_passed_over_is_named_with_the_way_to_choose_it() -> None:

@@ -72,7 +72,7 @@ class Onnx:
                 hint="export it for that size: "
                 f"`convert(CHECKPOINT, OUT, to=onnx, image_size={given.image_size})`",
             )
-        return cls(source, model)
+        return cls(model.folder, model)
 
     @property
     def config(self) -> ModelConfig:

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ...errors import MissingFileError, UsageError, did_you_mean
+from ...io.folder import export_in
 from ...io.nearby import not_a_folder
 from ...io.onnx import CONFIG_OF_ALL, FOLDER, FP32, REST, VARIANTS, Variant
 from ...model.config import ModelConfig
@@ -277,7 +278,7 @@ def load(
     """Open an export. Its graphs are loaded when they are first used.
 
     Args:
-        folder: The folder that the export was written to.
+        folder: The folder that the export was written to, or one that holds it alone.
         variant: Which files to use: ``"fp32"``, ``"fp16"`` or ``"q8"``. Those for videos are always
             in full precision.
         threads: Number of threads; None for as many as there are processors.
@@ -300,6 +301,8 @@ def load(
     path = Path(folder)
     if path.exists() and not path.is_dir():  # else a file below it would be named
         raise not_a_folder(path, WHICH)
+    if path.is_dir() and not (path / FOLDER).is_dir():
+        path = export_in(path) or path  # the only one below
     config = read_config(path / FOLDER / CONFIG_OF_ALL)
     model = OnnxModel(path, config, variant, threads, providers or PROVIDERS)
     for name in IMAGES:
