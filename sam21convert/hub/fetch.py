@@ -19,6 +19,8 @@ from ..errors import RefusedError, SeveralCheckpointsError
 from ..io.data.checksums import git_hash
 from ..io.folder import ADAPTER, Found, Listing, Weights, find_weights, is_index, list_folder
 from ..io.nearby import expanded
+from ..io.onnx import FOLDER as ONNX
+from ..io.onnx import VARIANTS
 from ..io.safetensors import read_weight_map
 from ..io.source import CONFIG
 from .download import MAX_FILE, cache, check, reject
@@ -214,6 +216,10 @@ def _needed(chosen: Chosen, names: Sequence[str], fetch_index: Callable[[str], P
         if weights.container == "PEFT adapter":
             beside = [ADAPTER[0]]
         wanted += [f"{home}{name}" for name in beside]
+    if weights.container == "onnx folder":  # of its graphs, those whose weights were not rounded
+        rounded = tuple(f"{end}.onnx" for end in VARIANTS.values() if end)
+        graphs = (name for name in names if name.rpartition("/")[0] == f"{home}{ONNX}")
+        wanted += [name for name in graphs if not name.endswith(rounded)]
     if not weights.file:
         held = re.compile(
             rf"{re.escape(home)}([^/]+\.distcp|(.+/)?[^/]+_states\.pt|\.metadata|latest)"

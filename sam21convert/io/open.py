@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -40,7 +41,8 @@ def open_source(path: Path, *, place: bool = True, alone: bool = False) -> Sourc
             to be named by itself, that one is opened, and ``path`` of the result names it.
         place: Whether to locate the data of each tensor. In PyTorch files that needs one small
             read per tensor, spread over the file. With False these reads are skipped, and the
-            offsets of the tensors must not be used.
+            offsets of the tensors must not be used. Graphs of ONNX, which take such reads in any
+            case, are then refused.
         alone: Whether a file with the name of a shard is opened without the others.
 
     Returns:
@@ -137,6 +139,11 @@ def _open_folder(path: Path, place: bool) -> Source:
         _refuse_side_file(source)
         return source
     if weights.container == "onnx folder":
+        if not place:  # it is on the Hub
+            raise RefusedError(
+                f"{path}: holds graphs of ONNX, which are read on this machine alone",
+                hint=f"sam21convert pull {shlex.quote(str(path))} COPY downloads it: use the copy",
+            )
         return read_onnx_folder(path)
     source = _open_file(path / weights.file, place)
     notes = (*found.notes([file.name for file in source.files]), *source.notes)

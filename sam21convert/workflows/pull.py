@@ -29,7 +29,7 @@ class Pulled(SourceReport, schema="pull/1"):
         published: the name of the published checkpoint whose hash the file was checked against and
             has; None for any other source.
         bytes: the total size of the files.
-        sha256: file name to SHA-256 in hexadecimal, for each file.
+        sha256: path in the folder, or file name, to SHA-256 in hexadecimal, for each file.
         safety: what loading it with torch or pickle would import and call.
 
     Example:
@@ -94,28 +94,29 @@ def pull(
         )
     progress.start("checking", 0)
     verify(located)
-    files = _files(path) if path.is_dir() else [path]
+    names = _files(path) if path.is_dir() else []
     if out is not None:
         progress.start("copying", 0)
-        path = _copy(path, files, out, overwrite=overwrite)
-        files = [path / file.name for file in files] if path.is_dir() else [path]
+        path = _copy(path, names, out, overwrite=overwrite)
+    files = {name: path / name for name in names} or {path.name: path}
     return Pulled(
         source=source,
         path=path,
         published=located.published.name if located.published else None,
-        bytes=sum(file.stat().st_size for file in files),
-        sha256={file.name: sha256(file) for file in files},
+        bytes=sum(file.stat().st_size for file in files.values()),
+        sha256={name: sha256(file) for name, file in files.items()},
         safety=assess(path),
     )
 
 
-def _files(folder: Path) -> list[Path]:
-    """The files of a transformers folder; the cache may hold other files of the repository too."""
+def _files(folder: Path) -> list[str]:
+    """The paths in a folder of what belongs to it; the cache may hold more of the repository."""
     side_files = [folder / name for name in (CONFIG, INDEX, *PROCESSORS)]
-    return sorted({*(file for file in side_files if file.exists()), *open_source(folder).files})
+    files = {*(file for file in side_files if file.exists()), *open_source(folder).files}
+    return sorted(file.relative_to(folder).as_posix() for file in files)
 
 
-def _copy(path: Path, files: Sequence[Path], destination: Path, *, overwrite: bool) -> Path:
+def _copy(path: Path, names: Sequence[str], destination: Path, *, overwrite: bool) -> Path:
     if destination.exists() and destination.is_dir() != path.is_dir():
         found, needed = ("a folder", "a file") if path.is_file() else ("a file", "a folder")
         raise UsageError(
@@ -127,6 +128,7 @@ def _copy(path: Path, files: Sequence[Path], destination: Path, *, overwrite: bo
             shutil.copyfile(path, temporary)
     else:
         with new_folder(destination, overwrite=overwrite) as temporary:
-            for file in files:
-                shutil.copyfile(file, temporary / file.name)
+            for name in names:
+                (temporary / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(path / name, temporary / name)
     return destination

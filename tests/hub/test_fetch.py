@@ -34,11 +34,21 @@ def named(*names: str) -> dict[str, bytes]:
     return {name: name.encode() for name in names}
 
 
+EXPORT = [
+    f"exp/{name}"
+    for name in (
+        "config.json",
+        "onnx/config.json",
+        "onnx/model.safetensors",
+        "onnx/vision_encoder.onnx",
+    )
+]
 REPOS = {
     TINY: {**FOLDER, "sam2.1_hiera_tiny.pt": b"main"},
     "facebook/sam2-hiera-tiny": FOLDER,
     "some/folder": {**FOLDER, "optimizer.pt": b"", "v2.pt": b""},
     "some/shards": SHARDS,
+    "some/export": named(*EXPORT, "exp/onnx/vision_encoder_fp16.onnx", "exp/golden/expected.json"),
     "some/file": named("README.md", "sub/best.pth"),
     "some/file-with-config": named("best.pt", "sub/config.yaml"),
     "some/file-with-configs": named("best.safetensors", "one.yaml", "two.yml"),
@@ -131,6 +141,13 @@ def test_a_transformers_folder_comes_without_other_files(answers: dict[str, Any]
 def test_shards_come_with_their_index(answers: dict[str, Any]) -> None:
     path, _ = answers["some/shards"]
     assert {file.name for file in Path(path).iterdir()} == set(SHARDS) - {"other.safetensors"}
+
+
+def test_an_export_comes_with_its_graphs_in_full_precision(answers: dict[str, Any]) -> None:
+    path, config = answers["some/export"]
+    found = [file for file in Path(path).rglob("*") if file.is_file()]
+    assert sorted(f"exp/{file.relative_to(path)}" for file in found) == EXPORT
+    assert config is None
 
 
 @pytest.mark.parametrize(

@@ -102,6 +102,16 @@ def lora(made: Path) -> dict[str, bytes]:
     return {"adapter_config.json": json.dumps(ADAPTER).encode(), path.name: path.read_bytes()}
 
 
+def graph(metadata: dict[str, str]) -> bytes:
+    """An ONNX model with an empty graph, and metadata of ours."""
+    made = b"\x3a\x00"
+    for name, value in metadata.items():
+        key = f"sam21convert.{name}".encode()
+        pair = b"\x0a%c%s\x12%c%s" % (len(key), key, len(value), value.encode())
+        made += b"\x72%c%s" % (len(pair), pair)
+    return made
+
+
 @pytest.fixture(scope="module")
 def world(made: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     scratch = tmp_path_factory.mktemp("scratch")
@@ -133,6 +143,10 @@ def world(made: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Worl
              "training_args.bin": optimizer, "runs/events": b"x"},
         )  # fmt: skip
         hub.create("org/variant", {"config.json": config, "pytorch_model.fp16.bin": whole})
+        graphs = {"config.json": config, "model.safetensors": safe["model.safetensors"]}
+        graphs["vision_encoder.onnx"] = graph({"graph": "vision_encoder", "variant": "fp32"})
+        export = {f"below/onnx/{name}": data for name, data in graphs.items()}
+        hub.create("org/export", {"below/config.json": b"{}", **export})
         hub.create("org/adapter", {**lora(made), "checkpoint-1/optimizer.pt": optimizer})
         hub.create("org/named", {f"cells/{name}": data for name, data in lora(made).items()})
         foreign = b'{"model_type": "sa2va_chat", "llm_config": {}}'
@@ -254,6 +268,15 @@ def test_pull_copies_what_is_needed(world: World, tmp_path: Path) -> None:
         out = tmp_path / source.rpartition("/")[2]
         assert set(world.run("pull", source, str(out))["sha256"]) == files
         assert {path.name for path in out.iterdir()} == files
+
+
+def test_pull_keeps_graphs_in_their_folder(world: World, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    graphs = ("config.json", "model.safetensors", "vision_encoder.onnx")
+    files = {"config.json", *(f"onnx/{name}" for name in graphs)}
+    assert set(world.run("pull", "hf://org/export", str(out))["sha256"]) == files
+    assert {str(one.relative_to(out)) for one in out.rglob("*") if one.is_file()} == files
+    assert (out / "config.json").read_bytes() == b"{}"
 
 
 @pytest.mark.parametrize(

@@ -165,6 +165,8 @@ def world(copies: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Wo
         settings = to_hydra(replace(shipped_config(DEBUG), image_size=192)).encode()
         hub.create("org/yaml", {"m.pt": zipped, "m.yaml": settings})
         hub.create("org/nothing", {"README.md": b"x"})
+        graphs = ("config.json", "model.safetensors", "vision_encoder.onnx")
+        hub.create("org/export", {f"below/onnx/{name}": b"x" for name in graphs})
         hub.create("some/gated", {"m.pt": zipped}, gated=True)
         hub.create("org/cut", {"m.safetensors": flat[:-7]})
         with subprocess.Popen(
@@ -382,6 +384,13 @@ def test_a_damaged_archive_is_refused(world: World, name: str) -> None:
     content, says = damaged_zips((world.copies / "zip.pt").read_bytes())[name]
     world.hub.create(f"org/{name}", {"m.pt": content})
     assert says in world.error(f"hf://org/{name}")
+
+
+def test_graphs_are_to_be_downloaded(world: World) -> None:
+    answer, _ = world.inspect("hf://org/export")
+    assert answer["exit_code"] == 3
+    assert answer["error"].startswith("hf://org/export/below: holds graphs of ONNX")
+    assert answer["hint"].startswith("sam21convert pull hf://org/export/below COPY")
 
 
 def test_a_change_on_the_hub_is_seen(world: World) -> None:
