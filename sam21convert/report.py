@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from math import isfinite
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeAlias
 
@@ -284,9 +285,10 @@ class Report:
         """The fields as plain data, after what every answer of a command has.
 
         Returns:
-            The schema, whether the answer is yes, the exit code, and the fields.
+            The schema, whether the answer is yes, the exit code, and the fields, with None for each
+            number that is not finite.
         """
-        return {**head(self.schema, self.exit_code), **self.to_dict()}
+        return {**head(self.schema, self.exit_code), **_plain(self.to_dict())}
 
 
 def json_lines(reports: Iterable[Report]) -> str:
@@ -348,6 +350,8 @@ def _plain(value: Any) -> Any:
         return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
+    if isinstance(value, float) and not isfinite(value):
+        return None  # JSON has no such numbers
     return value
 
 

@@ -87,6 +87,7 @@ WRITTEN: Mapping[type, Mapping[str, Any]] = {
         **dict.fromkeys(("disappear_jf", "reappear_jf"), Maybe(FINITE)),
     },
     ImagePrediction: {"masks": list[FoundMask]},
+    FoundMask: {"iou": FINITE},
     Loading: {"resampled": [{"tensor": str, "stored": Shape, "shape": Shape, "how": str}]},
     findings.ActivationResult: {
         **dict.fromkeys(("max_abs", "relative", "cosine", "noise", "tolerance"), FINITE),

@@ -47,6 +47,12 @@ def test_text_of_any_language_is_shown_as_it_is() -> None:
     assert one_line("Grüße, 東京 → 🙂") == "Grüße, 東京 → 🙂"
 
 
+def test_its_json_holds_no_number_that_is_not_finite() -> None:
+    answer = Answer(Path("a.pt"), (), ({"iou": float("nan"), "of": [float("-inf"), 0.5]},))
+    assert json.loads(answer.to_json())["found"] == [{"iou": None, "of": [None, 0.5]}]
+    assert "NaN" not in answer.to_json()
+
+
 def test_its_repr_is_its_text() -> None:
     answer = Answer(Path("a.pt"), ("one", "two"))
     assert repr(answer) == str(answer) == "path   a.pt\nnames  one, two"

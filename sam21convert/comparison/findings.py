@@ -45,8 +45,8 @@ class ActivationResult:
 
     @property
     def within(self) -> bool:
-        """Whether the difference is within tolerance; one that is not a number is not."""
-        return self.relative <= self.tolerance
+        """Whether the difference is within tolerance; one that is not finite is not."""
+        return isfinite(self.relative) and self.relative <= self.tolerance
 
     def to_dict(self) -> dict[str, Any]:
         """The fields for JSON, which cannot hold numbers that are not finite.

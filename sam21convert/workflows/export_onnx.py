@@ -15,7 +15,7 @@ from ..conversion.options import ConvertOptions
 from ..conversion.plan import Plan, make_plan
 from ..conversion.write import carry_out
 from ..dialects import HF_IMAGE
-from ..errors import UsageError, did_you_mean, nearest
+from ..errors import RefusedError, UsageError, call_of, did_you_mean, nearest
 from ..export.options import LAYOUTS, OLDEST_TORCH, USUAL, Layout
 from ..io.data.checksums import sha256
 from ..io.nearby import expanded
@@ -23,6 +23,7 @@ from ..io.onnx import FOLDER, FP32, VARIANTS, Variant
 from ..io.output.atomic import new_folder, refuse_existing, scratch
 from ..io.output.folders import refuse_file_name
 from ..io.output.unchanged import refuse_changed
+from ..io.source import WEIGHTS, refuse_input
 from ..model.config import Generation, ModelConfig
 from ..report import SILENT, Progress
 from .convert_and_compare import WithEvidence, compare_with_output, refuse_unrunnable
@@ -160,6 +161,9 @@ def carry_out_export(
     with scratch(destination) as temporary:
         # Whatever the source is, the model that is exported is what a conversion of it holds.
         plan = make_plan(source, temporary / "model", replace(options, overwrite=False))
+        stale = graphs_of(destination)
+        for one in plan.sources:
+            refuse_input(destination, "transformers folder", one, (WEIGHTS, *stale))
         if with_video and plan.dialect is HF_IMAGE:
             raise UsageError(
                 f"{source}: `with_video`: is an image model, without the tensors of the memory",
@@ -170,7 +174,7 @@ def carry_out_export(
         with naming_harm(*(one.path for one in plan.sources)):
             carry_out(plan, overwrite=False, verify=False, progress=progress)
         model = _loaded(plan.destination, progress)
-    stale = graphs_of(destination)
+        _refuse_not_finite(source, model)
     with new_folder(destination, overwrite=options.overwrite, without=stale) as folder:
         made = _export(
             plan, model, folder, destination, layout, variants, progress, with_video=with_video
@@ -233,6 +237,18 @@ def _loaded(path: Path, progress: Progress) -> SAM2:
         images_only=True,
     )
     return model
+
+
+def _refuse_not_finite(source: str | Path, model: SAM2) -> None:
+    """Refuse weights with which nothing shows whether graphs compute what the model does."""
+    for name, tensor in model.state_dict().items():
+        if not tensor.isfinite().all():
+            raise RefusedError(
+                f"{source}: {name}: expected finite numbers, found "
+                f"{'NaN' if tensor.isnan().any() else 'infinite ones'}: what graphs compute with "
+                "them cannot be compared with the model",
+                hint=f"{call_of('validate', source)} lists all such tensors",
+            )
 
 
 def _export(

@@ -66,6 +66,12 @@ class TestResult:
         assert isnan(found.cosine)
         assert not found.within
 
+    def test_what_is_not_finite_is_within_no_tolerance(self) -> None:
+        one = torch.tensor([1.0, float("nan")])
+        found = result_of("masks", one, one, inf, inf)
+        assert found.relative == inf
+        assert not found.within
+
 
 def apart(reference: dict[str, Tensor], variant: dict[str, Tensor]) -> dict[str, float]:
     """What is measured while a variant runs."""

@@ -206,6 +206,15 @@ class TestNoise:
         with changed(newer.model, name), pytest.raises(MismatchError, match="of its scale"):
             check(graph, files)
 
+    def test_nothing_is_kept_where_it_is_infinite(self, newer: Exported) -> None:
+        name = "sam_mask_decoder.iou_prediction_head.layers.2.bias"
+        graph = PromptDecoder(newer.model).eval()
+        files = {"fp32": newer.folder / "onnx" / f"{GRAPHS[1]}.onnx"}
+        with changed(newer.model, name) as tensor:
+            tensor[1:] = float("nan")
+            with pytest.raises(MismatchError, match="iou_scores is inf of its scale"):
+                check(graph, files)
+
     def test_it_is_that_of_the_graph(self, newer: Exported) -> None:
         graph = PromptDecoder(newer.model).eval()
         with torch.inference_mode():
@@ -221,9 +230,10 @@ class changed:  # noqa: N801  # a context, not a class of things
     def __init__(self, model: torch.nn.Module, name: str) -> None:
         self.tensor = dict(model.named_parameters())[name].data
 
-    def __enter__(self) -> None:
+    def __enter__(self) -> torch.Tensor:
         self.before = self.tensor.clone()
         self.tensor += 1e-3 * self.tensor.abs().max()
+        return self.tensor
 
     def __exit__(self, *_: object) -> None:
         self.tensor.copy_(self.before)
@@ -513,9 +523,56 @@ class TestRequests:
         said = run("convert", tmp_path / "no.pt", tmp_path / "out.onnx").output
         assert "--to onnx writes graphs to a folder, such as out" in said
 
+    @pytest.mark.parametrize("place", ["", "onnx", "link"])
+    def test_the_graphs_that_are_read_are_not_replaced(
+        self, newer: Exported, tmp_path: Path, place: str
+    ) -> None:
+        source = shutil.copytree(newer.folder, tmp_path / "copy")
+        (tmp_path / "link").symlink_to(source)
+        before = contents(source)
+        with pytest.raises(UsageError, match="is the input, which is never changed"):
+            sam21convert.export_onnx(
+                source, tmp_path / "link" if place == "link" else source / place, overwrite=True
+            )
+        assert contents(source) == before
+
+    @pytest.mark.parametrize("read", ["", "model.safetensors"])
+    def test_nor_is_a_folder_for_transformers(
+        self, newer: Exported, tmp_path: Path, read: str
+    ) -> None:
+        source = tmp_path / "folder"
+        sam21convert.convert(newer.weights, source)
+        before = contents(source)
+        with pytest.raises(UsageError, match="is the input, which is never changed"):
+            sam21convert.export_onnx(source / read, source, overwrite=True)
+        assert contents(source) == before
+
+    @pytest.mark.parametrize(
+        ("value", "said"), [(float("nan"), "NaN"), (float("-inf"), "infinite ones")]
+    )
+    def test_weights_that_are_not_finite_are_refused(
+        self, newer: Exported, tmp_path: Path, value: float, said: str
+    ) -> None:
+        name = "sam_mask_decoder.transformer.layers.0.self_attn.q_proj.weight"
+        weights, out = tmp_path / "weights.pt", tmp_path / "out"
+        tensors = torch.load(newer.weights)["model"]
+        tensors[name][0, 0] = value
+        torch.save({"model": tensors}, weights)
+        with pytest.raises(RefusedError, match=f"{name}: expected finite .* found {said}") as found:
+            sam21convert.export_onnx(weights, out)
+        assert found.value.hint == f"`validate({weights})` lists all such tensors"
+        assert run("validate", weights).exit_code == 1
+        assert not out.exists()
+
     def test_a_folder_with_the_name_of_a_file(self, newer: Exported, tmp_path: Path) -> None:
         with pytest.raises(UsageError, match="this is the name of a file"):
             sam21convert.export_onnx(newer.weights, tmp_path / "model.onnx")
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """The files of a folder, by their paths."""
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
 
 
 @pytest.mark.slow
