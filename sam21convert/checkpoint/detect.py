@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 
 from ..config.registry import SHIPPED, Shipped
-from ..dialects import DIALECTS, MLX
+from ..dialects import DIALECTS, MLX, OFFICIAL, OFFICIAL_IMAGE
 from ..dialects.keymap import target_name
 from ..dialects.rules import Dialect
 from ..errors import RefusedError
@@ -31,7 +31,7 @@ def dialect_of(found: Unwrapped, source: Source) -> Dialect | None:
     Returns:
         The dialect that has most of the names; None when none of them is a name of SAM 2. Of
         several with these names, the first whose memory tensors are in the state dict, otherwise
-        the first.
+        the first; for graphs without those of videos, the one without memory.
 
     Raises:
         RefusedError: when the shapes contradict the layout that the file records.
@@ -55,7 +55,8 @@ def dialect_of(found: Unwrapped, source: Source) -> Dialect | None:
         memory = {target_name(dialect, name) for name in _MEMORY}
         if memory == {None} or any(name in found.tensors for name in memory):
             return dialect
-    return fitting[0]
+    no_memory = fitting[0] is OFFICIAL and source.container == "onnx folder"
+    return OFFICIAL_IMAGE if no_memory else fitting[0]
 
 
 def _shares_names(dialect: Dialect, naming: Dialect) -> bool:

@@ -52,6 +52,8 @@ class Program(Commands):
         """
         if any("\0" in each for each in args):
             raise click.UsageError("an argument cannot hold a zero byte", ctx)
+        if "" in args:  # which would be the current folder
+            raise click.UsageError("an argument is empty: is a variable of the shell not set?", ctx)
         if args[:1] == ["help"]:
             args = [*args[1:], "--help"]
         return super().parse_args(ctx, args)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from ..errors import UsageError, did_you_mean, nearest
 from .comfyui import COMFYUI
 from .mlx import MLX
-from .official import OFFICIAL
+from .official import OFFICIAL, OFFICIAL_IMAGE
 from .rules import Dialect
 from .timm import TIMM
 from .transformers import HF_IMAGE, HF_VIDEO
@@ -18,6 +18,8 @@ from .ultralytics import ULTRALYTICS
 
 DIALECTS: tuple[Dialect, ...] = (OFFICIAL, HF_VIDEO, HF_IMAGE, MLX, TIMM, ULTRALYTICS, COMFYUI)
 BY_NAME = {dialect.name: dialect for dialect in DIALECTS}
+# The names of those without memory; the last one is read and never written.
+OF_IMAGES = frozenset({HF_IMAGE.name, OFFICIAL_IMAGE.name})
 EITHER = ("hf", "transformers")  # hf-image for an image model, else hf-video
 
 
@@ -52,6 +54,8 @@ __all__ = [
     "HF_VIDEO",
     "MLX",
     "OFFICIAL",
+    "OFFICIAL_IMAGE",
+    "OF_IMAGES",
     "TIMM",
     "named",
 ]

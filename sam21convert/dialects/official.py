@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from .rules import Alias, Dialect, Rename
+from .transformers import HF_IMAGE
 
 _FUSER = "memory_encoder.fuser.layers.{i}"
 
@@ -16,4 +19,14 @@ OFFICIAL = Dialect(
     aliases=(
         Alias(f"{_FUSER}.gamma", (f"{_FUSER}.weight", f"{_FUSER}.g_weight", f"{_FUSER}.scale")),
     ),
+)
+# In graphs for ONNX runtimes alone; other files are converted to HF_IMAGE.
+OFFICIAL_IMAGE = replace(
+    OFFICIAL,
+    name="official-image",
+    summary="names of the official code: one image, no memory",
+    covers=HF_IMAGE.covers,
+    task="image",
+    containers=(),
+    aliases=(),
 )

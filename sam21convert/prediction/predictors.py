@@ -15,7 +15,7 @@ from ..checkpoint.safety.report import Safety, SourceReport, assess, naming_harm
 from ..config.hydra import VIDEO_BUILDERS
 from ..config.load import load_config
 from ..config.registry import shipped_like
-from ..dialects import DIALECTS
+from ..dialects import OF_IMAGES
 from ..errors import UsageError, call_of
 from ..export.runtime import OnnxImagePredictor, OnnxModel, OnnxVideoPredictor, load
 from ..export.runtime.layouts import VISION_ENCODER
@@ -240,8 +240,7 @@ def open_both(request: Request) -> tuple[Opened, Opened | None]:
 
     network, loading = load_for_use(_video_predictor, request, images_only=True)
     images = Opened(SAM2ImagePredictor(network), loading, _above_0)
-    images_only = {dialect.name for dialect in DIALECTS if dialect.task == "image"}
-    if loading.dialect in images_only:
+    if loading.dialect in OF_IMAGES:
         return images, None
     return images, Opened(network, loading, _above_0_of_torch)
 

@@ -197,6 +197,13 @@ class TestUsage:
         assert result.exit_code == 2
         assert result.stderr.startswith("error: an argument cannot hold a zero byte\n")
 
+    @pytest.mark.parametrize("words", [["safety", ""], ["convert", "a", "b", "--config", ""], [""]])
+    def test_none_is_empty(self, words: list[str]) -> None:
+        """As a path it would be the current folder."""
+        result = run(*words)
+        assert result.exit_code == 2
+        assert result.stderr.startswith("error: an argument is empty: is a variable of the shell")
+
     @pytest.mark.parametrize("words", [["\x1b[31m"], ["inspect", "--\x1b[31m"], ["list", "\x1b"]])
     def test_arguments_are_shown_escaped(self, words: list[str]) -> None:
         """A pattern of the shell may expand to any name."""

@@ -167,6 +167,18 @@ class TestVerdict:
         skipped = [one.name for one in found.scenarios if one.status == "not run"]
         assert skipped == ["video-pixels", "video-point"]
 
+    @pytest.mark.parametrize("left", ["image", "model.pt"])
+    def test_an_image_model_lacks_the_memory_and_nothing_else(
+        self, home: Path, tmp_path: Path, left: str
+    ) -> None:
+        """The zeros that it is loaded with in place of the memory are none of its tensors."""
+        sam21convert.convert(home / "model.pt", tmp_path / "image", to="hf-image")
+        sides = {"image": tmp_path / "image", "model.pt": home / "model.pt"}
+        right = next(path for name, path in sides.items() if name != left)
+        found = sam21convert.parity(sides[left], right)
+        assert found.ok, str(found)
+        assert {one.status for one in found.scenarios} == {"same", "not run"}
+
     def test_a_generation_that_was_lifted_computes_the_same(self, tmp_path: Path) -> None:
         sam21convert.sample(tmp_path / "old.pt", "debug/sam2_debug")
         sam21convert.convert(tmp_path / "old.pt", tmp_path / "new.pt", generation="2.1")

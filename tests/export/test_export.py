@@ -32,6 +32,8 @@ from sam21convert.io.onnx import read_graph, runnable
 from sam21convert.io.output.atomic import new_folder
 from sam21convert.model.image_predictor import pixels_of
 from sam21convert.prediction.draw import scene
+from sam21convert.prediction.load import Loading
+from sam21convert.prediction.predictors import Request, open_both
 from sam21convert.workflows.export_onnx import graphs_of
 
 from ..commands.test_commands import run
@@ -259,8 +261,24 @@ class TestBack:
     ) -> None:
         folder = without_videos(newer, tmp_path)
         assert sam21convert.convert(folder, tmp_path / "images").dialect == "hf-image"
-        with pytest.raises(MismatchError, match="missing"):
+        with pytest.raises(RefusedError, match="holds an image model: 108 tensors") as found:
             sam21convert.convert(folder, tmp_path / "whole.pt")
+        assert "base=CHECKPOINT" in str(found.value.hint)
+        sam21convert.convert(folder, tmp_path / "whole.pt", base=newer.weights)
+        assert sam21convert.diff(newer.weights, tmp_path / "whole.pt").ok
+
+    def test_it_is_read_like_any_other(self, newer: Exported, tmp_path: Path) -> None:
+        folder = without_videos(newer, tmp_path)
+        found = sam21convert.inspect(folder)
+        assert (found.dialect, found.task, found.problems) == ("official-image", "image", ())
+        assert sam21convert.validate(folder).ok
+        report = sam21convert.parity(
+            newer.weights, folder, image_size=SIDES[DEBUG], scenarios="point"
+        )
+        assert report.ok, report
+        images, videos = open_both(Request(folder, "torch", None, None, "cpu", None))
+        assert isinstance(images.loaded, Loading)
+        assert (images.loaded.dialect, videos) == ("official-image", None)
 
     def test_inspect_names_it_and_its_graphs(self, newer: Exported) -> None:
         found = sam21convert.inspect(newer.folder)

@@ -12,6 +12,8 @@ from torch.nn import Parameter
 
 from ..._version import __version__
 from ...config.hydra import VIDEO_BUILDERS
+from ...dialects import HF_IMAGE, OF_IMAGES
+from ...dialects.keymap import covers
 from ...model.config import ModelConfig, TrackingOptions
 from ...model.image_predictor import pixels_of
 from ...model.inference_state import Session
@@ -61,7 +63,11 @@ class Truth:
         self.features: ImageFeatures | None = None
         self.encodings = encodings or Encodings()
         named = *model.named_parameters(), *model.named_buffers()
-        self._tensors = {name: tensor.detach() for name, tensor in named}
+        self._tensors = {
+            name: tensor.detach()
+            for name, tensor in named
+            if not images_only or covers(HF_IMAGE, name)  # a checkpoint of images holds no others
+        }
 
     @classmethod
     def load(cls, source: Path, given: LoadOptions) -> Truth:
@@ -75,7 +81,7 @@ class Truth:
             The backend. It cannot follow objects in videos if the checkpoint is an image model.
         """
         model, loading = given.onto(lambda config: SAM2VideoPredictor(config, _OPTIONS), source)
-        return cls(source, model, images_only=loading.dialect == "hf-image")
+        return cls(source, model, images_only=loading.dialect in OF_IMAGES)
 
     @property
     def config(self) -> ModelConfig:
