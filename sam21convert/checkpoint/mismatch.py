@@ -12,6 +12,7 @@ from ..dialects.rules import Dialect
 from ..errors import MismatchError, call_of
 from ..io.folding import fold
 from ..io.tensor import FLOAT8_DTYPES, WEIGHT_DTYPES
+from ..report import counted
 from .drop import drop_options, is_within
 from .open import Checkpoint, shipped_keymap
 from .parts import folded, names_of
@@ -124,7 +125,8 @@ def hint(checkpoint: Checkpoint) -> str:
             f"that are missing {_WHOLE}"
         )
     if fit.faults < len(inventory) / 2:
-        return f"nearest is {nearest}: {fit.faults} tensors differ"
+        differing = counted(fit.faults, "tensor") + (" differs" if fit.faults == 1 else " differ")
+        return f"nearest is {nearest}: {differing}"
     return "nothing near SAM 2 or SAM 2.1 in any dialect this tool knows"
 
 

@@ -14,6 +14,7 @@ from ..dialects import EITHER, HF_IMAGE, OFFICIAL
 from ..dialects.keymap import KeyMap
 from ..dialects.rules import Dialect
 from ..model.config import ModelConfig
+from ..report import counted
 from .output_config import tells_trunk_alone
 
 
@@ -55,7 +56,8 @@ def notes_on_base(base: Checkpoint, names: Sequence[str]) -> Iterator[str]:
     if names:
         groups = Counter(name.partition(".")[0] for name in names)
         listed = ", ".join(f"{group} ({count})" for group, count in groups.items())
-        yield f"{len(names)} tensors were taken from {base.source.path}: {listed}"
+        taken = counted(len(names), "tensor") + (" was" if len(names) == 1 else " were")
+        yield f"{taken} taken from {base.source.path}: {listed}"
 
 
 def notes_on_output(target: KeyMap, count: int, shipped: Shipped | None) -> Iterator[str]:

@@ -20,7 +20,7 @@ from ..export.runtime.resize import resize
 from ..io.nearby import expanded
 from ..io.onnx import Variant
 from ..io.output.atomic import new_file, refuse_existing
-from ..report import Part, Report, table
+from ..report import Part, Report, counted, table
 from .draw import Mask, Pixels, as_html, black_and_white, drawing, sheet
 from .media import read_mask, read_picture
 from .predictors import Loaded, LoadedExport, Opened, Request, open_images, size_of
@@ -113,7 +113,7 @@ class FoundMask(Report):
         x, y, width, height = self.bbox
         return (
             f"object {self.obj_id}, expected IoU {self.iou:.2f}, {stability}"
-            f"{self.area:,} pixels ({self.share:.1%} of the picture), "
+            f"{counted(self.area, 'pixel')} ({self.share:.1%} of the picture), "
             f"{width:g} x {height:g} at {x:g},{y:g}"
         )
 

@@ -18,7 +18,7 @@ from ..io.nearby import expanded
 from ..io.onnx import Variant
 from ..io.output.atomic import new_folder, refuse_existing
 from ..io.output.folders import refuse_file_name
-from ..report import SILENT, Part, Progress, Report, table
+from ..report import SILENT, Part, Progress, Report, counted, table
 from .draw import Mask, Pixels, as_html, black_and_white, drawing, sheet
 from .image import Prediction, no_prompt
 from .media import frame_rate, frames_of, naming_faults, new_video
@@ -118,7 +118,8 @@ class VideoPrediction(Prediction, schema="predict-video/1"):
         rows = [*self.rows(), ("frames", f"{self.frames}, drawn in {self.folder / FRAMES}")]
         for found in self.objects:
             share = sum(found.areas) / (max(1, found.seen_on) * self.width * self.height)
-            text = f"seen on {found.seen_on} frames, {share:.1%} of the picture on average there"
+            seen = counted(found.seen_on, "frame")
+            text = f"seen on {seen}, {share:.1%} of the picture on average there"
             rows.append((f"object {found.obj_id}", f"{text}: {found.masks}"))
         rows.append(("overview", str(self.overview)))
         if self.video is not None:
