@@ -271,7 +271,7 @@ class Report:
         Returns:
             A dict of what JSON can hold, with paths as text.
         """
-        return {field.name: _plain(getattr(self, field.name)) for field in fields(self)}  # type: ignore[arg-type]
+        return {field.name: plain(getattr(self, field.name)) for field in fields(self)}  # type: ignore[arg-type]
 
     def to_json(self) -> str:
         """The same as JSON.
@@ -288,7 +288,7 @@ class Report:
             The schema, whether the answer is yes, the exit code, and the fields, with None for each
             number that is not finite.
         """
-        return {**head(self.schema, self.exit_code), **_plain(self.to_dict())}
+        return {**head(self.schema, self.exit_code), **plain(self.to_dict())}
 
 
 def json_lines(reports: Iterable[Report]) -> str:
@@ -343,15 +343,24 @@ class Progress:
 SILENT = Progress()
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """A value as JSON can hold it.
+
+    Args:
+        value: The value.
+
+    Returns:
+        It with paths as text, tuples as lists, and None for each number that is not finite, at any
+        depth.
+    """
     if isinstance(value, Path):
         return str(value)
     if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
+        return {key: plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     if isinstance(value, float) and not isfinite(value):
-        return None  # JSON has no such numbers
+        return None
     return value
 
 

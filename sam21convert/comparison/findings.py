@@ -12,6 +12,7 @@ from ..checkpoint.safety.report import Safety, SourceReport, together
 from ..io.folding import few
 from ..prediction.draw import Mask, Pixels
 from ..prediction.prompts import Prompted
+from ..report import plain
 from .gradients.lost import WithoutGradient
 from .names import kind, rank
 
@@ -54,11 +55,8 @@ class ActivationResult:
         Returns:
             The fields and ``within``, with None for each number that is not finite.
         """
-        found = {**asdict(self), "within": self.within}
-        return {
-            name: None if isinstance(value, float) and not isfinite(value) else value
-            for name, value in found.items()
-        }
+        found: dict[str, Any] = plain({**asdict(self), "within": self.within})
+        return found
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from .ultralytics import ULTRALYTICS
 DIALECTS: tuple[Dialect, ...] = (OFFICIAL, HF_VIDEO, HF_IMAGE, MLX, TIMM, ULTRALYTICS, COMFYUI)
 BY_NAME = {dialect.name: dialect for dialect in DIALECTS}
 # The names of those without memory; the last one is read and never written.
-OF_IMAGES = frozenset({HF_IMAGE.name, OFFICIAL_IMAGE.name})
+OF_IMAGES = frozenset(one.name for one in (*DIALECTS, OFFICIAL_IMAGE) if one.task == "image")
 EITHER = ("hf", "transformers")  # hf-image for an image model, else hf-video
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
 
 import numpy as np
@@ -108,7 +109,7 @@ def _refuse_more_than_noise(
     noise = noise_of(graph, inputs, wanted)
     for output, found in apart.items():
         most = max(BOUND, MULTIPLE * noise[output])
-        if not found <= most or found == float("inf"):  # where the noise is infinite as well
+        if not (isfinite(found) and found <= most):  # the noise may be infinite as well
             raise MismatchError(
                 f"{name}: {output} is {found:.1e} of its scale from the model's with inputs of "
                 f"{_sizes(inputs)}; at most {most:.0e} was expected",

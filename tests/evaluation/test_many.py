@@ -26,6 +26,7 @@ from sam21convert.evaluation.report import Evaluation
 from sam21convert.report import Progress
 
 from ..support.many_videos import BROKEN, LENGTHS, data, model
+from ..support.paths import contents
 
 
 class Given:
@@ -43,13 +44,7 @@ class Given:
     def same(self, found: Evaluation, masks: Path) -> None:
         """All is equal, to the last bit and pixel."""
         assert replace(found, masks=None) == replace(self.expected, masks=None)
-        assert pixels(masks) == pixels(self.masks)
-
-
-def pixels(folder: Path) -> dict[str, bytes]:
-    """All files below a folder."""
-    files = (path for path in folder.rglob("*") if path.is_file())
-    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+        assert contents(masks) == contents(self.masks)
 
 
 @pytest.fixture(autouse=True)
@@ -327,10 +322,10 @@ class TestAnotherJournal:
         return tmp_path / "report"
 
     def refused(self, report: Path, kind: type[Exception], text: str, run: Any) -> None:
-        before = pixels(report)
+        before = contents(report)
         with pytest.raises(kind, match=text) as error:
             run()
-        assert pixels(report) == before
+        assert contents(report) == before
         assert "overwrite=True" in (getattr(error.value, "hint", "") or "overwrite=True")
 
     def test_of_other_options(self, given: Given, report: Path) -> None:

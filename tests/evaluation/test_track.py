@@ -39,6 +39,7 @@ from ..support.answers import conforms
 from ..support.checkpoints import official_pt
 from ..support.many_videos import seeing
 from ..support.official import DEBUG, build_official_predictor
+from ..support.paths import contents
 
 FRAMES = 5
 Ids = Any  # H x W
@@ -509,10 +510,10 @@ class TestWrongInput:
         "place", ["", "Annotations/480p", "Annotations/480p/new", "JPEGImages"]
     )
     def test_masks_among_the_data(self, root: Path, place: str) -> None:
-        before = {path: path.read_bytes() for path in root.rglob("*") if path.is_file()}
+        before = contents(root)
         with pytest.raises(UsageError, match="would be written among the data set in"):
             sam21convert.evaluate("model.pt", root, masks=root / place, overwrite=True)
-        assert {path: path.read_bytes() for path in root.rglob("*") if path.is_file()} == before
+        assert contents(root) == before
 
     def test_masks_that_are_in_the_way(self, root: Path) -> None:
         model = root.parent / "model.pt"

@@ -39,6 +39,7 @@ from sam21convert.workflows.export_onnx import graphs_of
 from ..commands.test_commands import run
 from ..support.checkpoints import DEBUG
 from ..support.exports import SIDES, Exported
+from ..support.paths import contents
 
 GRAPHS = ("vision_encoder", "prompt_encoder_mask_decoder")
 VIDEO = ("frame_decoder", "memory_attention", "memory_encoder")
@@ -585,12 +586,6 @@ class TestRequests:
     def test_a_folder_with_the_name_of_a_file(self, newer: Exported, tmp_path: Path) -> None:
         with pytest.raises(UsageError, match="this is the name of a file"):
             sam21convert.export_onnx(newer.weights, tmp_path / "model.onnx")
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    """The files of a folder, by their paths."""
-    files = (path for path in folder.rglob("*") if path.is_file())
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
 
 
 @pytest.mark.slow

@@ -15,6 +15,7 @@ from sam21convert.errors import RefusedError, UsageError
 from sam21convert.hub.fetch import OFFICIAL, fetch
 
 from ..support.checkpoints import DEBUG, official_pt
+from ..support.exports import FILES
 from ..support.hub_server import WRITER, Fault, Flip, Hub
 from ..support.paths import ROOT
 
@@ -34,15 +35,7 @@ def named(*names: str) -> dict[str, bytes]:
     return {name: name.encode() for name in names}
 
 
-EXPORT = [
-    f"exp/{name}"
-    for name in (
-        "config.json",
-        "onnx/config.json",
-        "onnx/model.safetensors",
-        "onnx/vision_encoder.onnx",
-    )
-]
+EXPORT = sorted(f"exp/{name}" for name in FILES)
 REPOS = {
     TINY: {**FOLDER, "sam2.1_hiera_tiny.pt": b"main"},
     "facebook/sam2-hiera-tiny": FOLDER,

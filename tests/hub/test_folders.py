@@ -21,7 +21,9 @@ from safetensors.torch import load_file, save_file
 from sam21convert import convert, sample
 
 from ..support.checkpoints import DEBUG
+from ..support.exports import FILES
 from ..support.hub_server import ALWAYS, Fault, Hub, Status
+from ..support.paths import contents
 from .test_remote import COMMANDS
 
 ADAPTER = {
@@ -272,11 +274,10 @@ def test_pull_copies_what_is_needed(world: World, tmp_path: Path) -> None:
 
 def test_pull_keeps_graphs_in_their_folder(world: World, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    graphs = ("config.json", "model.safetensors", "vision_encoder.onnx")
-    files = {"config.json", *(f"onnx/{name}" for name in graphs)}
-    assert set(world.run("pull", "hf://org/export", str(out))["sha256"]) == files
-    assert {str(one.relative_to(out)) for one in out.rglob("*") if one.is_file()} == files
-    assert (out / "config.json").read_bytes() == b"{}"
+    assert set(world.run("pull", "hf://org/export", str(out))["sha256"]) == {*FILES}
+    found = contents(out)
+    assert found.keys() == {*FILES}
+    assert found["config.json"] == b"{}"
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,7 @@ from sam21convert.config.hydra_writer import to_hydra
 from sam21convert.config.registry import shipped_config, shipped_tensors
 
 from ..support.checkpoints import DEBUG, official_pt, state_dict
+from ..support.exports import FILES as EXPORT
 from ..support.hub_server import ALWAYS, Cut, Effect, Fault, Hub, NoRange, Request, Slow, Status
 from ..support.hub_server.policy import WRITER
 
@@ -165,8 +166,7 @@ def world(copies: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Wo
         settings = to_hydra(replace(shipped_config(DEBUG), image_size=192)).encode()
         hub.create("org/yaml", {"m.pt": zipped, "m.yaml": settings})
         hub.create("org/nothing", {"README.md": b"x"})
-        graphs = ("config.json", "model.safetensors", "vision_encoder.onnx")
-        hub.create("org/export", {f"below/onnx/{name}": b"x" for name in graphs})
+        hub.create("org/export", {f"below/{name}": b"x" for name in EXPORT})
         hub.create("some/gated", {"m.pt": zipped}, gated=True)
         hub.create("org/cut", {"m.safetensors": flat[:-7]})
         with subprocess.Popen(

@@ -10,17 +10,9 @@ import pytest
 from sam21convert.io.folder import Found, Listing, export_in, find_weights, is_index
 from sam21convert.io.side_files import known_as
 
-from ..support.exports import describe
+from ..support.exports import FILES, describe
 
-EXPORT = [
-    f"run/my-onnx/{name}"
-    for name in (
-        "config.json",
-        "onnx/vision_encoder.onnx",
-        "onnx/config.json",
-        "onnx/model.safetensors",
-    )
-]
+EXPORT = [f"run/my-onnx/{name}" for name in FILES]
 
 
 def found_in(*names: str, complete: bool = True) -> Found:

@@ -30,6 +30,7 @@ from ..model.test_pictures import png
 from ..model.test_video_frames import encode, turned
 from ..support.answers import conforms
 from ..support.checkpoints import DEBUG
+from ..support.paths import contents
 from ..support.videos import HEIGHT, LENGTH, WIDTH, frame, jpeg_folder
 
 Pixels = NDArray[Any]
@@ -40,12 +41,6 @@ def run(*arguments: object) -> Result:
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
     return result
-
-
-def tree(folder: Path) -> dict[str, bytes]:
-    """Every file in a folder, and what is in it."""
-    found = sorted(path for path in folder.rglob("*") if path.is_file())
-    return {str(path.relative_to(folder)): path.read_bytes() for path in found}
 
 
 def path_of(found: FoundMask) -> Path:
@@ -160,9 +155,9 @@ class TestPicture:
     ) -> None:
         monkeypatch.chdir(tmp_path)
         prompts: list[Prompt] = [Point(75, 19, obj_id="sun"), Box(20, 40, 50, 75, obj_id="house")]
-        before = tree(tmp_path)
+        before = contents(tmp_path)
         done = predict_image(picture, checkpoint, prompts=prompts)
-        assert tree(tmp_path) == before
+        assert contents(tmp_path) == before
         assert done.drawing is None
         assert [found.path for found in done.details] == [None, None]
         assert "drawn over" not in str(done)
@@ -378,12 +373,12 @@ class TestVideo:
             out = tmp_path / name
             predict_video(video, checkpoint, out, self.PROMPTS[:3], offload=offload)
         assert {path.name for path in tmp_path.iterdir()} == {"usual", "offloaded", video.name}
-        assert tree(tmp_path / "offloaded") == tree(tmp_path / "usual")
+        assert contents(tmp_path / "offloaded") == contents(tmp_path / "usual")
 
     def test_what_is_in_the_folder(self, tmp_path: Path, checkpoint: Path, jpegs: Path) -> None:
         done = predict_video(jpegs, checkpoint, tmp_path / "out", self.PROMPTS)
         numbers = [f"{number:05}" for number in range(LENGTH)]
-        assert sorted(tree(tmp_path / "out")) == sorted(
+        assert sorted(contents(tmp_path / "out")) == sorted(
             [
                 "overview.png",
                 *(f"frames/{number}.jpg" for number in numbers),
@@ -592,7 +587,7 @@ class TestRefusals:
         monkeypatch.chdir(place)
         if "hf-image" in line:
             convert(checkpoint, "hf-image", to="hf-image")
-        before = tree(place)
+        before = contents(place)
         arguments = line.split()
         if "-o" not in arguments:
             arguments += ["-o", "out.png" if command == "image" else "out"]
@@ -602,7 +597,7 @@ class TestRefusals:
         assert (result.exit_code, result.stdout) == (code, "")
         assert result.stderr.startswith("error: ")
         assert message in result.stderr
-        assert tree(place) == before
+        assert contents(place) == before
 
     def test_no_frame_comes_before_the_first(self, place: Path, checkpoint: Path) -> None:
         early = [Point(1, 1, frame_idx=-1)]
@@ -656,11 +651,11 @@ class TestCommands:
         assert (result.exit_code, result.stderr) == (0, "")
         for text in ("120 x 90", "object waves", "overview.png", "video.mp4"):
             assert text in result.stdout
-        before = tree(tmp_path / "out")
+        before = contents(tmp_path / "out")
         assert run(*arguments).exit_code == 2
-        assert tree(tmp_path / "out") == before
+        assert contents(tmp_path / "out") == before
         answer = json.loads(run(*arguments, "--overwrite", "--json").stdout)
-        assert tree(tmp_path / "out") == before
+        assert contents(tmp_path / "out") == before
         objects = {found["obj_id"]: found["prompted_on"] for found in answer["objects"]}
         assert objects == {"waves": [0], "disc": [1]}
         assert (answer["frames"], answer["video"]) == (8, str(tmp_path / "out" / "video.mp4"))
@@ -673,7 +668,7 @@ class TestCommands:
         for source in (mp4, jpegs):
             predict_video(source, checkpoint, out, [Box(14, 30, 48, 62)], overwrite=True)
             predict_video(source, checkpoint, fresh, [Box(14, 30, 48, 62)], overwrite=True)
-            assert tree(out) == tree(fresh)
+            assert contents(out) == contents(fresh)
             shutil.rmtree(fresh)
 
     @pytest.mark.parametrize("inside", ["frames", "masks"])
@@ -685,7 +680,7 @@ class TestCommands:
         jpeg_folder(source)
         with pytest.raises(UsageError, match="holds the input"):
             predict_video(source, checkpoint, tmp_path / "out", [Point(1, 1)], overwrite=True)
-        assert len(tree(tmp_path)) == LENGTH
+        assert len(contents(tmp_path)) == LENGTH
 
     @pytest.mark.parametrize("overwrite", [False, True])
     def test_a_failure_on_the_way_changes_nothing(
@@ -695,7 +690,7 @@ class TestCommands:
         if overwrite:
             predict_video(mp4, checkpoint, tmp_path / "out", [Point(1, 1)])
             predict_image(picture, checkpoint, tmp_path / "out.png", [Point(1, 1)])
-        before = tree(tmp_path)
+        before = contents(tmp_path)
         saved = []
 
         def save(self: Image.Image, *_: Any, **__: Any) -> None:
@@ -712,4 +707,4 @@ class TestCommands:
             )  # fmt: skip
             assert (result.exit_code, len(saved)) == (3, 2)
             assert "No space left on device" in result.stderr
-            assert tree(tmp_path) == before
+            assert contents(tmp_path) == before

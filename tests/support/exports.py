@@ -27,6 +27,13 @@ from sam21convert.model.video_predictor import SAM2VideoPredictor
 from . import videos
 from .checkpoints import DEBUG, DEBUG_20
 
+# Of any export; the second stands for all its graphs.
+FILES = (
+    "config.json",
+    "onnx/vision_encoder.onnx",
+    "onnx/config.json",
+    "onnx/model.safetensors",
+)
 LENGTH = 8  # frames
 SIDES = {DEBUG: 128, DEBUG_20: 192}  # of the input, in pixels
 VARIANTS: dict[str, tuple[Variant, ...]] = {DEBUG: ("fp32", "fp16", "q8"), DEBUG_20: ("fp32",)}

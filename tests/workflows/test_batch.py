@@ -31,7 +31,7 @@ from sam21convert.workflows.batch.names import name_outputs
 from sam21convert.workflows.batch.report import BatchReport
 
 from ..support.checkpoints import DEBUG, official_pt, sparse
-from ..support.paths import ROOT
+from ..support.paths import ROOT, contents
 
 
 @pytest.fixture
@@ -60,8 +60,8 @@ def outcomes(report: BatchReport) -> list[str]:
 
 def tree(folder: Path) -> dict[str, bytes]:
     """All files except the journal, which holds times."""
-    files = [path for path in folder.rglob("*") if path.is_file() and path.name != "batch.json"]
-    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+    files = contents(folder)
+    return {name: data for name, data in files.items() if Path(name).name != "batch.json"}
 
 
 def run(*arguments: object) -> Result:

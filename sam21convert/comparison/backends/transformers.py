@@ -11,7 +11,7 @@ from torch import Tensor
 from ... import packages
 from ...config.registry import tensors_of
 from ...conversion.api import convert
-from ...dialects import HF_IMAGE, HF_VIDEO, OFFICIAL_IMAGE
+from ...dialects import HF_IMAGE, HF_VIDEO
 from ...dialects.keymap import compile_keymap
 from ...io.output.temporary import temporary_folder
 from ...io.source import CONFIG
@@ -86,7 +86,8 @@ class Transformers:
         alone = replace(options, config=None, opened=None)
         if (source / CONFIG).exists():
             return cls._of_folder(source, source, options if options.config is None else alone)
-        image = options.open(source).dialect in (HF_IMAGE, OFFICIAL_IMAGE)
+        dialect = options.open(source).dialect
+        image = dialect is not None and dialect.task == "image"
         with temporary_folder() as home:
             folder = home / "converted"
             convert(source, folder, to=HF_IMAGE.name if image else None, config=options.config)

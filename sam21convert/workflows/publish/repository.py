@@ -23,7 +23,7 @@ from ...config.hydra import BUILDERS
 from ...config.hydra_writer import to_hydra
 from ...config.registry import shipped_config, shipped_like
 from ...conversion.api import convert
-from ...dialects import EITHER, HF_IMAGE, HF_VIDEO, OFFICIAL, OFFICIAL_IMAGE, named
+from ...dialects import EITHER, HF_IMAGE, HF_VIDEO, OFFICIAL, named
 from ...dialects.rules import Dialect
 from ...errors import MismatchError, RefusedError, UsageError
 from ...io.nearby import expanded
@@ -245,7 +245,8 @@ def _proposed(facts: Facts, given: str, checkpoint: Checkpoint) -> Iterator[str]
 
 def _pick(checkpoint: Checkpoint, to: str | None) -> Dialect:
     if to in (None, *EITHER):
-        return HF_IMAGE if checkpoint.dialect in (HF_IMAGE, OFFICIAL_IMAGE) else HF_VIDEO
+        own = checkpoint.dialect
+        return HF_IMAGE if own is not None and own.task == "image" else HF_VIDEO
     return named(to)
 
 
