@@ -203,7 +203,7 @@ def test_another_graph_under_the_name(copy: Path) -> None:
 def test_files_that_are_missing(copy: Path, tmp_path: Path) -> None:
     failing(tmp_path / "gone", MissingFileError, r"config\.json")
     hint = failing(copy, MissingFileError, r"vision_encoder_fp16\.onnx", variant="fp16")
-    assert hint == "did you mean variant=fp32?"
+    assert hint == "did you mean `variant=fp32`?"
     (copy / "onnx" / "memory_encoder.onnx").unlink()
     assert "--with-video" in failing(copy, UsageError, "a video needs")
     (copy / "onnx" / "vision_encoder.onnx").unlink()

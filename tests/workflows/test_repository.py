@@ -345,8 +345,9 @@ class TestRefusals:
         tensors = state_dict()
         tensors[WEIGHT][0, 0] = float("nan")
         source = official_pt(tmp_path / "model.pt", tensors)
-        with pytest.raises(MismatchError, match="NaN"):
+        with pytest.raises(MismatchError, match="NaN") as caught:
             compose(source, tmp_path / "new", REPO, scenarios="none")
+        assert caught.value.message.startswith(f"{source} ")  # not a file that is gone
         assert not (tmp_path / "new").exists()
 
     def test_a_model_that_computes_something_else(

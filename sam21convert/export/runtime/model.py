@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ...errors import MissingFileError, UsageError, did_you_mean
+from ...errors import MissingFileError, UsageError
 from ...io.folder import export_in
 from ...io.nearby import not_a_folder
 from ...io.onnx import CONFIG_OF_ALL, FOLDER, FP32, REST, VARIANTS, Variant
@@ -315,8 +315,9 @@ def _check_variant(folder: Path, name: str, variant: Variant) -> None:
     wanted = folder / f"{name}{VARIANTS[variant]}.onnx"
     if not wanted.exists():
         there = [one for one, end in VARIANTS.items() if (folder / f"{name}{end}.onnx").exists()]
-        choice = did_you_mean([f"variant={one}" for one in there], "export the model again")
-        raise MissingFileError(f"{wanted}: no such file", hint=choice)
+        choice = " or ".join(f"`variant={one}`" for one in there)
+        hint = f"did you mean {choice}?" if there else "export the model again"
+        raise MissingFileError(f"{wanted}: no such file", hint=hint)
 
 
 def _each(batch: int, x: Floats) -> Floats:

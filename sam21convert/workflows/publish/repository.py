@@ -184,7 +184,7 @@ def compose(
     progress = Phases.of(progress)
     with naming_harm(source), _new(folder), _scratch(wanted=with_onnx) as scratch:
         official = _write_weights(checkpoint, dialect, config, folder, progress, both=with_official)
-        forms = _forms(dialect, folder, official, progress)
+        forms = _forms(checkpoint, config, dialect, folder, official, progress)
         image_size = _image_size(forms[0])
         picture = None if scenarios == "none" else drawn(forms[0], example, folder)
         graphs = add_graphs(checkpoint, config, folder, scratch, progress) if scratch else None
@@ -315,7 +315,12 @@ def _write_official(
 
 
 def _forms(
-    dialect: Dialect, folder: Path, official: OfficialFiles | None, progress: Phases
+    checkpoint: Checkpoint,
+    config: Config,
+    dialect: Dialect,
+    folder: Path,
+    official: OfficialFiles | None,
+    progress: Phases,
 ) -> list[Form]:
     """The checkpoints of the folder, the main one first, each checked to be sound."""
     forms = [] if dialect is OFFICIAL else [Form(folder, "transformers")]
@@ -323,7 +328,7 @@ def _forms(
         forms.append(official_form(folder / official.checkpoint, folder / official.config))
     progress.enter("validate")
     for form in forms:
-        _check_values(form, progress)
+        _check_values(form, checkpoint.source.path, config, progress)
     progress.enter("compare")
     return forms
 
@@ -332,10 +337,11 @@ def _image_size(form: Form) -> int:
     return identify(open_checkpoint(form.path, form.config)).model_config.image_size
 
 
-def _check_values(form: Form, progress: Progress) -> None:
+def _check_values(form: Form, source: Path, config: Config, progress: Progress) -> None:
     found = validate(form.path, form.config, progress=progress)
     if not found.ok:
-        raise MismatchError(str(found), hint="the written files were removed")
+        given = validate(source, config, progress=progress)  # whose names the user knows
+        raise MismatchError(str(found if given.ok else given), hint="the written files were removed")
 
 
 def _refuse_untrackable(checkpoint: Checkpoint, to: str | None, data: str | Path) -> None:
