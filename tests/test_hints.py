@@ -90,6 +90,12 @@ def several() -> str:
     return "two.pt"
 
 
+def folder_with(name: str) -> str:
+    Path("runs").mkdir()
+    shutil.move(name, "runs")
+    return "runs"
+
+
 def two_prefixes() -> str:
     both = {f"{p}.{n}": t for p in ("student", "the teacher") for n, t in whole().items()}
     torch.save(both, "both.pt")
@@ -321,6 +327,17 @@ def data_set(listed: str = "equal", frames: int = drawn.FRAMES) -> str:
     return "davis"
 
 
+def late_object() -> str:
+    """A video of DAVIS whose object is not on its first frame."""
+    truth = drawn.cases()["equal"][0].copy()
+    truth[0] = 0
+    for folder in ("davis/Annotations/480p", "masks"):
+        drawn.write(Path(folder, "late"), truth)
+    Path("davis/ImageSets/2017").mkdir(parents=True)
+    Path("davis/ImageSets/2017/val.txt").write_text("late")
+    return "davis"
+
+
 def objects_apart() -> str:
     """Two videos of SA-V; an object of one is on its first frame alone."""
     truth = drawn.cases()["first-only"][0]
@@ -373,8 +390,14 @@ CASES: dict[str, Case] = {
     ),
     # Several state dicts.
     "several, inspected": Case(lambda: ["inspect", several()], exits=(0, 0)),
-    "several, compared": Case(
-        lambda: ["diff", several(), "base.safetensors"], {"FILE": "two.pt"}, exits=(0, 0)
+    "several, compared": Case(lambda: ["diff", several(), "base.safetensors"], exits=(0, 0)),
+    "several, as the base": Case(
+        lambda: ["convert", decoder(), "o.safetensors", "--base", several()], exits=(0, 0)
+    ),
+    "several, among others": Case(
+        lambda: ["batch", folder_with(several()), "--out", "all"],
+        line=" *hint: (.*)",
+        exits=(0, 0),
     ),
     "two prefixes twice": Case(lambda: ["inspect", two_prefixes_twice()], exits=(0,) * 4),
     "one of several in parity": Case(
@@ -513,6 +536,7 @@ CASES: dict[str, Case] = {
         {"NAMES": "equal"},
         line="  hint: (.*)",
     ),
+    "an object that appears later": Case(lambda: ["evaluate", "--score", "masks", late_object()]),
     "an object that does not count": Case(
         lambda: ["evaluate", "--score", "masks", objects_apart()],
         {"NAMES": "equal"},
@@ -670,6 +694,9 @@ EXEMPT: Mapping[tuple[str, str], str] = {
         "tests/export/test_page.py::test_it_comes_from_npm_and_is_checked"
     ),
     ("export/page/site.py", "http.server"): NO_HINT,
+    ("export/runtime/model.py", "variant={one}"): (
+        "tests/export/test_runtime_alone.py::test_files_that_are_missing"
+    ),
     ("workflows/publish/allowed.py", "propose the change"): EARLY,
     ("workflows/publish/allowed.py", "license=apache-2.0"): EARLY,
     ("hub/errors.py", "propose the change"): (

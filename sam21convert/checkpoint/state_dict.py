@@ -11,7 +11,7 @@ from typing import Any
 
 from ..dialects import DIALECTS
 from ..dialects.keymap import target_name
-from ..errors import RefusedError
+from ..errors import RefusedError, call_of
 from ..io.open import Source
 from ..io.source import tensors_of
 from ..io.tensor import TensorRef
@@ -303,7 +303,10 @@ def _pick(source: Source, found: list[_Found], weights: str | None, prefix: str 
         problem = f"holds no state dict for {asked}; there is {places}"
     raise RefusedError(
         f"{source.path}: {problem}",
-        hint="choose one with " + " or ".join(_options(one, found) for one in left or found),
+        hint="choose one with "
+        + " or ".join(
+            call_of("convert", source.path, *_options(one, found)) for one in left or found
+        ),
     )
 
 
@@ -323,14 +326,13 @@ def _nothing_by_name(source: Source) -> RefusedError:
     return RefusedError(f"{source.path}: {what}", hint=hint)
 
 
-def _options(one: _Found, found: Sequence[_Found]) -> str:
+def _options(one: _Found, found: Sequence[_Found]) -> list[str]:
     """The options that choose this state dict."""
-    same_place = [other for other in found if other.place == one.place]
-    if len(same_place) == 1:
-        return f"`weights={shlex.quote(one.place)}`"
+    place, prefix = f"weights={shlex.quote(one.place)}", f"prefix={shlex.quote(one.prefix)}"
+    if sum(other.place == one.place for other in found) == 1:
+        return [place]
     alone = sum(other.prefix == one.prefix for other in found) == 1
-    prefix = f"`prefix={shlex.quote(one.prefix)}`"
-    return prefix if alone else f"`weights={shlex.quote(one.place)}` {prefix}"
+    return [prefix] if alone else [place, prefix]
 
 
 def _node(root: Any, path: tuple[str, ...]) -> Any:

@@ -22,6 +22,8 @@ _VALUE = r"'[^`]*'|[^`\s]*"
 _OPTION = rf"`\w+(?:=(?:{_VALUE}))?`"
 _CALL = r"`(?P<function>\w+)\((?P<path>'[^`]*?'|[^`\s]*?)(?:, OUT)?(?P<more>(?:, \w+=[^`]*)?)\)`"
 _WORDS = re.compile(rf"{_CALL}|{_OPTION}(?: {_OPTION})*")
+# What chooses one of several state dicts in a file, for all commands that have these options.
+_CHOICE = {"weights", "prefix"}
 # What a command was asked for, and another has to be asked for as well.
 _KEPT = ("config", "weights", "prefix", "drop", "base", "generation")
 
@@ -77,8 +79,9 @@ class _Present:
             if self.name is None:
                 return " ".join([function, *(_written(self.any, one) for one in given)])
             own = self.source is not None and found["path"] != self.base
-            own = own and not self._within(found["path"])
-            if self.name == function and own and given:
+            own = own and not self._one_of_several(found["path"])
+            same = self.name == function or {name for name, _ in given} <= _CHOICE & {*self.own}
+            if same and own and given:
                 return " ".join(_written(self.own, one) for one in given)
             return self._whole(function, None if own else found["path"], given)
         given = [_split(one.strip("`")) for one in re.findall(_OPTION, found[0])]
@@ -91,8 +94,10 @@ class _Present:
         options = {**self.any, **self.own}
         return " ".join(_written(options, one) for one in given)
 
-    def _within(self, path: str) -> bool:
-        """Whether it is a file of the given folder: ``safety`` advises on each by itself."""
+    def _one_of_several(self, path: str) -> bool:
+        """Whether the folder, pattern or list that was given stands for others as well."""
+        if self.name == "batch":
+            return path != self.source
         folders = [str(one).rstrip("/") for one in self.given.get("sources") or ()]
         plain = path.strip("'")
         return self.name == "safety" and any(plain.startswith(f"{one}/") for one in folders)
@@ -102,9 +107,9 @@ class _Present:
         options, asked = self.options[function], {name for name, _ in given}
         words = ["sam21convert", function, path or self.source or "FILE"]
         words += ["OUT" for _ in self.arguments[function][1:]]
-        for name in _KEPT if path is None else ():
+        for name in _KEPT if path is None or self.name == "batch" else ():
             value = self.given.get(name)
-            if value and name in options and name not in asked:
+            if value and name in self.own and name in options and name not in asked:
                 values = value if isinstance(value, tuple) else (value,)
                 words += [f"{options[name]} {self._quoted(one)}" for one in values]
         return " ".join([*words, *(_written(options, one) for one in given)])

@@ -100,7 +100,7 @@ def score_video(
 
 
 def check_video(protocol: Protocol, video: Video, truth: Masks) -> None:
-    """Check that the rules allow for a video, as far as the names of its true masks tell.
+    """Check that the rules allow for a video, as far as its first true mask and names tell.
 
     Args:
         protocol: The rules.
@@ -115,6 +115,8 @@ def check_video(protocol: Protocol, video: Video, truth: Masks) -> None:
         _frames_of_objects(video, truth)
     elif not video.objects_apart:
         _inner(truth, truth.names())
+        if protocol == "davis":
+            _in_first(video, truth)
     elif protocol == "sav":
         for name in video.object_names(truth.folder):
             of_one = truth.of_object(name)
@@ -193,16 +195,27 @@ def _inner(truth: Masks, names: Sequence[str]) -> Sequence[str]:
     return names[1:-1]
 
 
+def _in_first(video: Video, truth: Masks) -> range:
+    """The ids of objects that DAVIS scores: up to the largest of the first mask."""
+    shown = ids_in(truth.read(truth.names()[0]))
+    objects = range(1, max((one for one in shown if one != _VOID), default=0) + 1)
+    if objects:
+        return objects
+    if shown:
+        raise RefusedError(
+            f"{video.truth}: the first mask shows nothing but {_VOID}, which is no object in DAVIS",
+            hint=f"where it is one, write the masks with 1 in place of {_VOID}",
+        )
+    raise RefusedError(
+        f"{video.truth}: the first mask shows no object, and DAVIS scores those that it shows",
+        hint="--protocol sav, for masks that are there, scores objects that appear later",
+    )
+
+
 def _davis(video: Video, truth: Masks, predicted: Masks) -> Iterator[ObjectScore]:
     names = truth.names()
     scored = _inner(truth, names)
-    first = truth.read(names[0])
-    objects = range(1, max((one for one in ids_in(first) if one != _VOID), default=0) + 1)
-    if not objects:
-        raise RefusedError(
-            f"{video.truth}: the first mask shows no object, and DAVIS scores those that it shows",
-            hint="--protocol sav scores objects that appear later",
-        )
+    objects = _in_first(video, truth)
     values: dict[int, list[tuple[float, float]]] = {number: [] for number in objects}
     for name in scored:
         true = truth.read(name)

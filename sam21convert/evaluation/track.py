@@ -199,7 +199,8 @@ def _prompts(video: Video, names: list[str], *, later: bool) -> Prompts:
             for one in ids_in(ids):
                 found.setdefault(one, (at, ids == one))
     if not found:
-        raise RefusedError(f"{video.truth}: the masks show no object to track")
+        which = "the masks show" if later else f"the first mask, {names[0]}.png, shows"
+        raise RefusedError(f"{video.truth}: {which} no object to track")
     return dict(sorted(found.items()))
 
 

@@ -19,7 +19,7 @@ def check(saved: dict[str, Any], folder: Path, average: Path, trained: Path) -> 
     with pytest.raises(RefusedError, match="holds 2 SAM 2 state dicts") as caught:
         sam21convert.inspect(folder / "epoch.ckpt")
     for place in ("state_dict", "current_model_state"):
-        assert f"`weights={place}`" in str(caught.value.hint)
+        assert f"weights={place})`" in str(caught.value.hint)
     for weights, place in (("ema", "state_dict"), ("model", "current_model_state")):
         found = sam21convert.inspect(folder / "epoch.ckpt", weights=weights)
         assert found.wrappers[0] == place

@@ -389,7 +389,7 @@ class TestSeveral:
             with pytest.raises(RefusedError, match="holds 2 SAM 2 state dicts") as caught:
                 command(path)
             for key in (plain, averaged):
-                assert f"`weights={key}`" in str(caught.value.hint)
+                assert f"weights={key})`" in str(caught.value.hint)
                 assert command(path, weights=key).exit_code == 0
 
     @pytest.mark.parametrize(("index", "kind"), [(1, "model"), (2, "ema")])
@@ -415,7 +415,7 @@ class TestSeveral:
         save_file(two, tmp_path / "two.safetensors")
         with pytest.raises(RefusedError) as caught:
             convert(tmp_path / "two.safetensors", tmp_path / "one.pt")
-        assert "`prefix=a.` or `prefix=b.`" in str(caught.value.hint)
+        assert re.findall(r"prefix=(.*?)\)`", str(caught.value.hint)) == ["a.", "b."]
         convert(tmp_path / "two.safetensors", tmp_path / "one.pt", **choice)  # type: ignore[arg-type]
         same_as_state_dict(tmp_path / "one.pt", seed=1)
 
@@ -433,7 +433,7 @@ class TestSeveral:
         torch.save({**state_dict(), "ema": state_dict(seed=1)}, tmp_path / "both.pt")
         with pytest.raises(RefusedError) as caught:
             inspect(tmp_path / "both.pt")
-        assert "`weights=.` or `weights=ema`" in str(caught.value.hint)
+        assert re.findall(r"weights=(.*?)\)`", str(caught.value.hint)) == [".", "ema"]
         convert(tmp_path / "both.pt", tmp_path / "one.pt", weights=".")
         same_as_state_dict(tmp_path / "one.pt")
 

@@ -500,6 +500,19 @@ class TestWrongInput:
         Image.fromarray(200 * np.array(Image.open(path)).astype(np.uint16)).save(path)
         self.refused(RefusedError, r"00000\.png: expected ids from 0 to 255, found 400", root)
 
+    @pytest.mark.parametrize(
+        ("value", "text"),
+        [(0, "the first mask shows no object"), (255, "the first mask shows nothing but 255")],
+    )
+    def test_a_first_mask_without_objects_is_known_before_it_is_tracked(
+        self, root: Path, value: int, text: str
+    ) -> None:
+        (root / "JPEGImages").rename(root / "frames")  # which would be the next to be looked for
+        path = root / "Annotations/480p/car/00000.png"
+        ids = np.array(Image.open(path))
+        Image.fromarray(np.where(ids, value, 0).astype(np.uint8)).save(path)
+        self.refused(RefusedError, text, root)
+
     def test_what_cannot_be_scored_is_known_before_it_is_tracked(self, root: Path) -> None:
         (root / "JPEGImages").rename(root / "frames")  # which would be the next to be looked for
         for path in sorted((root / "Annotations/480p/car").iterdir())[1:]:

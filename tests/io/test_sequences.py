@@ -47,7 +47,7 @@ def test_one_of_several_is_chosen_by_its_number(tmp_path: Path, plain: Path) -> 
     torch.save([state_dict(seed=1), state_dict()], tmp_path / "two.pt")
     with pytest.raises(RefusedError, match="holds 2 SAM 2 state dicts") as caught:
         sam21convert.inspect(tmp_path / "two.pt")
-    assert "`weights=1`" in str(caught.value.hint)
+    assert "weights=1)`" in str(caught.value.hint)
     sam21convert.convert(tmp_path / "two.pt", tmp_path / "out.pt", weights="1")
     assert sam21convert.diff(tmp_path / "out.pt", plain).exit_code == 0
 

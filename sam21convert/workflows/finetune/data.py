@@ -10,7 +10,7 @@ from typing import Literal
 from ...errors import RefusedError, UsageError
 from ...evaluation.datasets import MASK_FOLDERS
 from ...io.nearby import expanded, missing
-from ...report import Progress
+from ...report import Progress, counted
 from .coco import find_json, with_shapes
 from .footage import Footage, Frame
 from .pictures import folders_of, with_ids
@@ -159,6 +159,7 @@ def _refuse_short(root: Path, listed: list[tuple[str, list[Frame]]], length: int
     if len(frames) < length:
         hint = f"`frames={len(frames)}` fits all, and `images=True` trains on single frames"
         raise RefusedError(
-            f"{root}: video {name} has masks of {len(frames)} frames, and clips have {length}",
+            f"{root}: video {name} has masks of {counted(len(frames), 'frame')}, and clips have "
+            f"{length}",
             hint=hint if frames else "remove the video",
         )
