@@ -28,7 +28,7 @@ FORMATS = "JPEG, PNG, WebP, BMP or TIFF"
 _MAX_BYTES = 2**29  # of a file, as some headers are read whole; MAX_PIXELS need half of it
 _MAX_SCANS = 100  # of a JPEG: programs write about ten, and each takes time for the whole picture
 _BAND = 2**20  # pixels that are copied at once
-_FRAME_SUFFIXES = (".jpg", ".jpeg")
+_FRAME_SUFFIXES = ((".jpg", ".jpeg"), (".png",))
 
 _MAGIC: tuple[tuple[re.Pattern[bytes], Callable[..., ImageFile.ImageFile]], ...] = (
     (re.compile(rb"\xff\xd8\xff"), JpegImageFile),
@@ -133,32 +133,67 @@ def rgb(picture: Image.Image) -> NDArray[np.uint8]:
     return pixels
 
 
-def numbered(folder: Path) -> list[Path]:
-    """List the pictures ``<number>.jpg`` or ``.jpeg`` of a folder in the order of their numbers.
+def refuse_deep(path: Path, picture: Image.Image) -> None:
+    """Refuse more than 8 bits per channel: Pillow would clip such values at 255.
+
+    Args:
+        path: The file.
+        picture: What was loaded from it.
+
+    Raises:
+        MediaError: If the picture has more.
+    """
+    if picture.mode[0] in "IF":
+        raise MediaError(
+            f"{path}: expected 8 bits per channel, found Pillow's mode {picture.mode}",
+            hint="save it with 8 bits per channel",
+            intact=True,
+        )
+
+
+def frame_files(folder: Path) -> list[Path]:
+    """List the frames of a folder: its JPEGs or, if it has none, its PNGs.
+
+    The official code takes JPEGs alone; PNGs beside them are often masks.
 
     Args:
         folder: The folder; files with other suffixes, and hidden ones, are ignored.
 
     Returns:
-        The paths of the pictures.
+        Their paths, sorted by name; none if it has no pictures.
+    """
+    files = [path for path in sorted(folder.iterdir()) if not path.name.startswith(".")]
+    kinds = ([one for one in files if one.suffix.lower() in kind] for kind in _FRAME_SUFFIXES)
+    return next(filter(None, kinds), [])
+
+
+def numbered(folder: Path) -> list[Path]:
+    """List the frames ``<number>.jpg`` or ``<number>.png`` of a folder in order.
+
+    Args:
+        folder: The folder, as for :func:`frame_files`.
+
+    Returns:
+        The paths of the pictures, in the order of their numbers.
 
     Raises:
         ValueError: If there is no picture, the name of one is not a number, or two have the same
             number; it names the file.
     """
     found: dict[int, Path] = {}
-    for path in sorted(folder.iterdir()):
-        if path.suffix.lower() not in _FRAME_SUFFIXES or path.name.startswith("."):
-            continue
+    for path in frame_files(folder):
         try:
             number = int(path.stem)
         except ValueError:
-            raise ValueError(f"{path}: expected a frame number as name, as in 00012.jpg") from None
+            example = f"00012{path.suffix.lower()}"
+            raise ValueError(
+                f"{path}: expected a frame number as name, as in {example}"
+            ) from None
         if number in found:
             raise ValueError(f"{path}: expected one frame {number}, found {found[number].name} too")
         found[number] = path
     if not found:
-        raise ValueError(f"{folder}: expected pictures named <number>.jpg, found none")
+        raise ValueError(f"{folder}: expected pictures named <number>.jpg or .png, found none")
     return [found[number] for number in sorted(found)]
 
 

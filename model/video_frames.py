@@ -72,7 +72,7 @@ def load_frames(
         video: One of
 
             - a folder of pictures ``<number>.jpg`` or ``.jpeg``, which are taken in the order of
-              their numbers;
+              their numbers; or ``<number>.png``, which the official code does not take;
             - a file that PyAV decodes, such as an MP4, or the bytes of one;
             - frames in memory, treated like the pictures of a folder: a sequence of PIL images or
               of ``H x W x 3`` uint8 RGB, or one array or tensor of ``T x H x W x 3`` uint8;

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from .pictures import load_picture, numbered
+from .pictures import load_picture, numbered, refuse_deep
 from .video_files import Room, open_video, stated_frames, undecodable
 
 if TYPE_CHECKING:
@@ -85,14 +85,17 @@ def read_square(path: Path, image_size: int) -> Square:
         FileNotFoundError: If there is no such file.
         MediaError: If it cannot be read, or is not taken.
     """
-    return square_of(str(path), load_picture(path), image_size)
+    picture = load_picture(path)
+    refuse_deep(path, picture)
+    return square_of(str(path), picture, image_size)
 
 
 def squares_of(video: Path, room: Room) -> Iterator[Square]:
     """Read the frames of a folder of pictures or of a video file, one by one.
 
     Args:
-        video: A folder of pictures ``<number>.jpg`` or ``.jpeg``, or a file that PyAV decodes.
+        video: A folder of pictures, as :func:`~.pictures.numbered` lists them, or a file that PyAV
+            decodes.
         room: The memory that is free, and the side ``S``.
 
     Yields:

@@ -219,8 +219,8 @@ def video(
 ) -> Report:
     """Follow objects through the video SOURCE, from points and boxes.
 
-    SOURCE is a video file or a folder of <number>.jpg. Coordinates are pixels of the video. A
-    prompt applies to frame 0 unless it names another (@12). Give several objects names, as in
+    SOURCE is a video file or a folder of <number>.jpg or .png. Coordinates are pixels of the video.
+    A prompt applies to frame 0 unless it names another (@12). Give several objects names, as in
     --point dog:90,300. Objects are followed from the first frame with a prompt to the end, then
     from there back to the beginning. A prompt of round 2 (@12/2) corrects what was found then, and
     they are followed again. All frames are kept in memory, 12 MB each for a model of 1024 pixels

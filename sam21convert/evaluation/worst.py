@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ..model.pictures import MediaError, load_picture
+from ..model.pictures import MediaError, frame_files, load_picture
 from ..prediction.draw import Pixels, drawing_of
 from .datasets import Video
 from .masks import Masks, ids_in
@@ -79,8 +79,10 @@ def draw_worst(
         UnreadableError: If a mask is missing or damaged.
     """
     name = worst_frame(scores)
-    path = None if name is None else video.frames / f"{name}.jpg"
-    if name is None or path is None or not path.is_file():
+    if name is None or not video.frames.is_dir():
+        return
+    path = next((one for one in frame_files(video.frames) if one.stem == name), None)
+    if path is None:
         return
     try:
         picture = load_picture(path).convert("RGB")

@@ -12,7 +12,7 @@ from PIL import Image
 
 from ..errors import MissingFileError, RefusedError, Sam21ConvertError, UnreadableError, UsageError
 from ..io.nearby import missing
-from ..model.pictures import MediaError, load_picture, numbered, rgb
+from ..model.pictures import MediaError, load_picture, numbered, refuse_deep, rgb
 from .draw import Mask, Pixels
 
 _SLOWEST, _FASTEST = Fraction(1, 3600), 1000  # frames per second, of time lapses and slow motion
@@ -33,11 +33,8 @@ def read_picture(path: Path, most: int | None = None) -> Pixels:
         RefusedError: If it is in another format, has more than 8 bits per channel or is too large.
     """
     picture = _opened(path, most)
-    if picture.mode[0] in "IF":  # Pillow would clip such values at 255
-        raise RefusedError(
-            f"{path}: expected 8 bits per channel, found Pillow's mode {picture.mode}",
-            hint="save it with 8 bits per channel",
-        )
+    with naming_faults():
+        refuse_deep(path, picture)
     return rgb(picture)
 
 
@@ -73,7 +70,7 @@ def frames_of(video: Path) -> Iterator[Pixels]:
     """Read the frames of a video one by one.
 
     Args:
-        video: A folder of ``<number>.jpg`` or a video file, which
+        video: A folder of ``<number>.jpg`` or ``.png``, or a video file, which
             :func:`~sam21convert.model.video_frames.load_frames` has read before.
 
     Yields:

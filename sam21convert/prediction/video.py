@@ -149,8 +149,8 @@ def predict_video(
     round of prompts, which correct what was found, they are followed again.
 
     Args:
-        video: A folder of ``<number>.jpg`` or a video file: MP4, MOV, Matroska, WebM, AVI, MPEG,
-            Ogg, FLV or WMV.
+        video: A folder of ``<number>.jpg`` or ``.png``, or a video file: MP4, MOV, Matroska, WebM,
+            AVI, MPEG, Ogg, FLV or WMV.
         checkpoint: Any checkpoint that :func:`~sam21convert.load_model` takes; or the folder that
             :func:`~sam21convert.export_onnx` wrote with ``with_video``.
         out: The output folder: ``frames/00000.jpg`` and so on with everything drawn,

@@ -188,12 +188,13 @@ def test_the_worst_frame_is_that_of_the_largest_loss() -> None:
     assert over_frames([first, second]) == pytest.approx({"0": 85, "1": 20, "2": 55})
 
 
-def test_pictures_are_small_and_need_the_frame(home: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("ending", ["jpg", "png"])
+def test_pictures_are_small_and_need_the_frame(home: Path, tmp_path: Path, ending: str) -> None:
     video = open_dataset(home / "DAVIS").videos[0]
     scores = [[one for one in drawn_scores(home) if one.video == video.name]]
     large = tmp_path / "frames"
     large.mkdir()
-    Image.new("RGB", (1600, 960)).save(large / f"{worst_frame(scores)}.jpg")
+    Image.new("RGB", (1600, 960)).save(large / f"{worst_frame(scores)}.{ending}")
     draw_worst(replace(video, frames=large), scores, [home / "masks" / video.name], tmp_path / "a")
     for path in (tmp_path / "a").iterdir():
         assert Image.open(BytesIO(path.read_bytes())).size == (480, 288)

@@ -25,6 +25,7 @@ from sam2.utils.misc import load_video_frames
 from torch import Tensor
 
 from sam21convert.model import stored_squares, video_frames
+from sam21convert.model.pictures import MediaError
 from sam21convert.model.video_frames import load_frames, store_frames, stream_frames
 from sam21convert.model.video_squares import Square, squares_of
 
@@ -224,6 +225,33 @@ def test_the_first_frame_is_there_while_a_thread_reads_the_others(
         found.images[5]
 
 
+@modes
+def test_without_jpegs_pngs_are_read(tmp_path: Path, async_loading: bool) -> None:
+    """As the official code reads them under the name of a JPEG, the only one that it takes."""
+    renamed = save(tmp_path / "renamed", pictures(), format="png")
+    folder = save(tmp_path / "frames", pictures(), "{}.png", format="png")
+    assert_same(read(folder, async_loading), official(str(renamed), async_loading))
+    with pytest.raises(RuntimeError, match="no images found"):
+        official(str(folder), async_loading)
+
+
+@modes
+def test_pngs_beside_jpegs_are_no_frames(tmp_path: Path, async_loading: bool) -> None:
+    save(tmp_path, pictures())
+    before = read(tmp_path, async_loading)
+    Image.new("L", (56, 40)).save(tmp_path / "00001.png")
+    Image.new("L", (56, 40)).save(tmp_path / "mask.png")
+    assert_same(read(tmp_path, async_loading), before)
+
+
+@modes
+def test_more_than_8_bits_are_refused(tmp_path: Path, async_loading: bool) -> None:
+    for number in range(5):
+        Image.new("I;16", (56, 40), 40_000).save(tmp_path / f"{number}.png")
+    with pytest.raises(MediaError, match=r"0\.png: expected 8 bits per channel"):
+        read(tmp_path, async_loading)
+
+
 # A part of the message, and how a folder of five pictures is spoilt.
 SPOILT: dict[str, Callable[[Path], object]] = {
     "cover.jpg: expected a frame number": lambda f: (f / "3.jpg").rename(f / "cover.jpg"),
@@ -234,7 +262,7 @@ SPOILT: dict[str, Callable[[Path], object]] = {
     ),
     "3.jpg: expected 40 x 56 pixels": lambda f: Image.new("RGB", (57, 40)).save(f / "3.jpg"),
     "expected pictures named <number>.jpg": lambda f: [
-        path.rename(path.with_suffix(".png")) for path in f.iterdir()
+        path.rename(path.with_suffix(".gif")) for path in f.iterdir()
     ],
 }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import shutil
 import subprocess
 import sys
 import time
@@ -295,6 +296,14 @@ class TestFaults:
         browser.until(f"{RED}.startsWith('Notes.txt: is neither a picture')")
         give(browser, work / "house.png")
         mark(browser, 0.35, 0.7)
+
+    def test_numbered_pngs_are_frames(
+        self, browser: Browser, alone: Served, work: Path, tmp_path: Path
+    ) -> None:
+        for number in range(2):
+            shutil.copy(work / "house.png", tmp_path / f"{number}.png")
+        opened(browser, alone, tmp_path / "0.png", tmp_path / "1.png")
+        assert browser.value("document.querySelector('#frame').max") == "1"
 
     def test_two_files_that_are_no_frames(
         self, browser: Browser, alone: Served, work: Path, tmp_path: Path

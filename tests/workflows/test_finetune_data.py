@@ -43,6 +43,15 @@ def davis(root: Path) -> Path:
     return root / "DAVIS"
 
 
+def pngs(root: Path) -> Path:
+    """Videos whose frames are PNGs."""
+    made.videos(root, range(2), length=LENGTH)
+    for path in root.rglob("*.jpg"):
+        Image.open(path).save(path.with_suffix(".png"))
+        path.unlink()
+    return root
+
+
 def sav(root: Path) -> Path:
     """Videos as SA-V has them: a folder for each object, and a mask of every second frame."""
     made.videos(root, range(2), length=LENGTH)
@@ -74,6 +83,7 @@ Maker = Callable[[Path], Path]
 Change = Callable[[Path], object]
 LAYOUTS: dict[str, tuple[Maker, str, Kind, int, int]] = {
     "MOSE": (lambda root: made.videos(root, range(2), length=LENGTH), "mose", "video", 2, LENGTH),
+    "frames as PNGs": (pngs, "mose", "video", 2, LENGTH),
     "DAVIS": (davis, "davis", "video", 2, LENGTH),
     "SA-V": (sav, "sav", "video", 2, LENGTH // 2),
     "ids": (made.pictures, "ids", "images", 3, 1),
@@ -210,7 +220,7 @@ REFUSED: dict[str, tuple[Maker, str]] = {
     ),
     "a frame without a picture": (
         videos(lambda root: (root / "JPEGImages/video1/00003.jpg").unlink()),
-        "00003.jpg: there is no such frame",
+        "there is no frame 00003",
     ),
     "no frames": (
         videos(lambda root: shutil.rmtree(root / "JPEGImages")),

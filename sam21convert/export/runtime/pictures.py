@@ -96,9 +96,9 @@ def load_frames(video: Any, side: int) -> Frames:
     """Read a video and resize its frames to squares.
 
     Args:
-        video: A folder of pictures ``<number>.jpg`` or ``.jpeg``, which are taken in the order of
-            their numbers; a file that PyAV decodes, such as an MP4; frames in memory, a sequence of
-            PIL images or of ``H x W x 3`` uint8 RGB, or an array ``T x H x W x 3``; or
+        video: A folder of pictures ``<number>.jpg`` or ``<number>.png``, which are taken in the
+            order of their numbers; a file that PyAV decodes, such as an MP4; frames in memory, a
+            sequence of PIL images or of ``H x W x 3`` uint8 RGB, or an array ``T x H x W x 3``; or
             :class:`Frames`, which are taken as they are.
         side: Side ``S`` of the model's input, in pixels.
 
@@ -148,7 +148,8 @@ def _from_path(path: Path, side: int, folder: Path | None = None) -> Frames:
     if not path.exists():
         raise missing(path)
     if not path.is_dir():
-        require("onnx", f"{path}: a video", "give a folder of <number>.jpg", packages=("av",))
+        otherwise = "give a folder of <number>.jpg or .png"
+        require("onnx", f"{path}: a video", otherwise, packages=("av",))
     from ...model.pictures import MediaError
     from ...model.stored_squares import StoredSquares
     from ...model.video_files import Room

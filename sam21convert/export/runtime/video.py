@@ -69,7 +69,7 @@ class OnnxVideoPredictor(Tracker):
         """Open a video.
 
         Args:
-            video_path: A folder of ``<number>.jpg``, a video file, frames in memory, or
+            video_path: A folder of ``<number>.jpg`` or ``.png``, a video file, frames in memory, or
                 :class:`~.pictures.Frames`; see :func:`~.pictures.load_frames`.
 
         Returns:

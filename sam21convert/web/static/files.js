@@ -2,7 +2,8 @@
 
 import { Told } from "./words.js";
 
-const FRAME = /^\d+\.jpe?g$/i;
+// Frames are JPEGs or, where there are none, PNGs.
+const FRAMES = [/^\d+\.jpe?g$/i, /^\d+\.png$/i];
 
 async function inFolder(entry) {
   const reader = entry.createReader();
@@ -31,7 +32,8 @@ export function folderOf(files) {
 // Which of them are opened: of several, those that are numbered frames.
 export function chosen(files) {
   if (files.length < 2) return files;
-  const frames = files.filter(({ name }) => FRAME.test(name));
-  if (frames.length === 0) throw new Told(`${files.length} files were given, and none is a frame: frames are named by their number, as in 00012.jpg.`);
+  const kinds = FRAMES.map((kind) => files.filter(({ name }) => kind.test(name)));
+  const frames = kinds.find((found) => found.length > 0);
+  if (frames === undefined) throw new Told(`${files.length} files were given, and none is a frame: frames are named by their number, as in 00012.jpg.`);
   return frames.sort((one, other) => parseInt(one.name, 10) - parseInt(other.name, 10));
 }

@@ -8,10 +8,10 @@ from pathlib import Path
 from ...errors import MissingFileError, RefusedError, UnreadableError
 from ...evaluation.datasets import Dataset, Video, open_dataset
 from ...evaluation.masks import Masks
+from ...model.pictures import frame_files
 from .footage import Apart, Frame, WithIds
 
 _VOID = frozenset({255})  # in masks of DAVIS
-_ENDINGS = (".jpg", ".jpeg")
 
 
 def for_training(root: Path) -> tuple[Dataset, list[Video]]:
@@ -67,7 +67,7 @@ def frames_of(dataset: Dataset, video: Video) -> Iterator[Frame]:
     for name in sorted({name for masks in all_masks for name in masks.names()}):
         if name not in pictures:
             raise MissingFileError(
-                f"{video.frames / name}.jpg: there is no such frame, and {all_masks[0].folder} has "
+                f"{video.frames}: there is no frame {name}, and {all_masks[0].folder} has "
                 "a mask of it"
             )
         title = f"{video.name}, frame {name}"
@@ -82,11 +82,7 @@ def _pictures(folder: Path) -> dict[str, Path]:
         raise MissingFileError(
             f"{folder}: there is no such folder, and training needs the frames of each video"
         )
-    found = {
-        path.stem: path
-        for path in folder.iterdir()
-        if path.suffix.lower() in _ENDINGS and not path.name.startswith(".")
-    }
+    found = {path.stem: path for path in frame_files(folder)}
     if not found:
-        raise UnreadableError(f"{folder}: expected pictures named <number>.jpg, found none")
+        raise UnreadableError(f"{folder}: expected pictures named <number>.jpg or .png, found none")
     return found

@@ -341,7 +341,8 @@ def _check_values(form: Form, source: Path, config: Config, progress: Progress) 
     found = validate(form.path, form.config, progress=progress)
     if not found.ok:
         given = validate(source, config, progress=progress)  # whose names the user knows
-        raise MismatchError(str(found if given.ok else given), hint="the written files were removed")
+        told = found if given.ok else given
+        raise MismatchError(str(told), hint="the written files were removed")
 
 
 def _refuse_untrackable(checkpoint: Checkpoint, to: str | None, data: str | Path) -> None:
