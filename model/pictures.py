@@ -186,9 +186,7 @@ def numbered(folder: Path) -> list[Path]:
             number = int(path.stem)
         except ValueError:
             example = f"00012{path.suffix.lower()}"
-            raise ValueError(
-                f"{path}: expected a frame number as name, as in {example}"
-            ) from None
+            raise ValueError(f"{path}: expected a frame number as name, as in {example}") from None
         if number in found:
             raise ValueError(f"{path}: expected one frame {number}, found {found[number].name} too")
         found[number] = path
