@@ -207,13 +207,19 @@ def grouped(prompts: Iterable[Prompt]) -> dict[str, dict[int, Prompted]]:
         order of the frames of their first prompts.
 
     Raises:
-        UsageError: If an object has a second box on a frame, or a box or a name is impossible.
+        UsageError: If an object has a second box on a frame, or a box, a label or a name is
+            impossible.
     """
     found: dict[str, dict[int, Prompted]] = {}
     for prompt in sorted(prompts, key=lambda prompt: prompt.frame_idx):
         check_object(prompt.obj_id)
         prompted = found.setdefault(prompt.obj_id, {}).setdefault(prompt.frame_idx, Prompted())
         if isinstance(prompt, Point):
+            if prompt.label not in (0, 1):  # for which the model has nothing to add
+                raise UsageError(
+                    f"point {prompt.x:g},{prompt.y:g}: expected the label 1 for a point on the "
+                    f"object, or 0, found {prompt.label}"
+                )
             prompted.points.append(prompt)
         elif not (prompt.x0 < prompt.x1 and prompt.y0 < prompt.y1):
             raise UsageError(f"{prompt}: expected x0 < x1 and y0 < y1")

@@ -85,7 +85,8 @@ def convert_state_dict(
         and with each other where a dialect holds a tensor twice.
 
     Raises:
-        RefusedError: It is another model than SAM 2, or lacks what the dialect holds.
+        RefusedError: It is another model than SAM 2, or lacks what the dialect holds; or something
+            in it is no tensor.
         MismatchError: It fits no dialect; or tensors are missing, unexpected or of another shape.
         UsageError: There is no such dialect.
         MissingFileError: There is no such config.
@@ -124,7 +125,20 @@ def convert_state_dict(
     return _each_once(_planned(checkpoint, to), joined)
 
 
-def _spec(name: str, tensor: Tensor) -> TensorSpec:
+def _spec(name: object, tensor: object) -> TensorSpec:
+    import torch
+
+    if not isinstance(tensor, torch.Tensor) or not isinstance(name, str):
+        within = f"give what is under {name!r}" if isinstance(tensor, Mapping) else None
+        raise RefusedError(
+            f"{_IN_MEMORY}: expected tensors by name, found {name!r}: {type(tensor).__name__}",
+            hint=within or "leave out what is no tensor; torch.from_numpy makes one of an array",
+        )
+    if tensor.layout is not torch.strided:
+        raise RefusedError(
+            f"{_IN_MEMORY}: {name} is sparse, which no weight is",
+            hint="its method to_dense makes a weight of it",
+        )
     dtype = str(tensor.dtype).removeprefix("torch.")
     if dtype not in OF_TORCH:
         raise RefusedError(f"{_IN_MEMORY}: {name} is of type {dtype}, which no weight has")

@@ -131,3 +131,9 @@ def test_prompts_lie_in_the_picture(prompt: Prompt, inside: bool) -> None:
     else:
         with pytest.raises(UsageError, match="has 30 x 20 pixels"):
             check_inside([Point(1, 1), prompt], 30, 20)
+
+
+@pytest.mark.parametrize("label", [-1, 2, 7, 0.5])
+def test_a_point_is_on_the_object_or_outside_it(label: int) -> None:
+    with pytest.raises(UsageError, match=rf"point 3,4: expected the label 1 .* found {label}"):
+        grouped([Point(3, 4, label)])

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -118,3 +120,21 @@ def test_what_is_no_sam_2_is_refused() -> None:
         convert_state_dict({"weight": torch.ones(2)})
     with pytest.raises(UsageError, match="no dialect is called 'onnx'"):
         convert_state_dict(state_dict(), to="onnx")
+
+
+@pytest.mark.parametrize(
+    ("extra", "message", "hint"),
+    [
+        ({"model": {"a": torch.ones(2)}}, "found 'model': dict", "give what is under 'model'"),
+        ({"epoch": 5}, "found 'epoch': int", "leave out what is no tensor"),
+        ({"a": np.ones(2)}, "found 'a': ndarray", "torch.from_numpy"),
+        ({7: torch.ones(2)}, "found 7: Tensor", "leave out"),
+        ({"a": torch.ones(2).to_sparse()}, "a is sparse", "to_dense"),
+    ],
+)
+def test_what_is_no_tensor_is_refused_by_name(
+    extra: dict[Any, Any], message: str, hint: str
+) -> None:
+    with pytest.raises(RefusedError, match=message) as caught:
+        convert_state_dict({**state_dict(), **extra})
+    assert hint in str(caught.value.hint)
