@@ -214,6 +214,10 @@ REFUSED: dict[str, tuple[Maker, str]] = {
         spoil(lambda root: (root / "images/0.png").write_bytes(b"\x89PNG\r\n\x1a\nx")),
         "0.png",
     ),
+    "more than 8 bits": (
+        spoil(lambda root: Image.new("I;16", (96, 72)).save(root / "images/0.png")),
+        "0.png: expected 8 bits per channel",
+    ),
     "a short video": (
         videos(lambda root: (root / "Annotations/video1/00005.png").unlink()),
         "video video1 has masks of 5 frames, and clips have 6",

@@ -13,7 +13,7 @@ from PIL import Image
 
 from ...errors import RefusedError, UnreadableError
 from ...evaluation.masks import Ids, Masks, ids_in
-from ...model.pictures import MAX_PIXELS, MediaError, load_picture
+from ...model.pictures import MAX_PIXELS, MediaError, load_picture, refuse_deep
 
 Mask = NDArray[np.bool_]  # H x W
 
@@ -53,10 +53,13 @@ class Frame(ABC):
 
         Raises:
             UnreadableError: If it is missing or damaged.
-            RefusedError: If it is no picture that is read here, or too large.
+            RefusedError: If it is no picture that is read here, has more than 8 bits per channel, or
+                is too large.
         """
         try:
-            return load_picture(self.picture).convert("RGB")
+            picture = load_picture(self.picture)
+            refuse_deep(self.picture, picture)
+            return picture.convert("RGB")
         except MediaError as error:
             kind = RefusedError if error.intact else UnreadableError
             raise kind(str(error), hint=error.hint) from error
@@ -74,7 +77,7 @@ class Frame(ABC):
         """
         try:
             with Image.open(self.picture, formats=_FORMATS) as opened:
-                if opened.width * opened.height <= MAX_PIXELS:
+                if opened.width * opened.height <= MAX_PIXELS and opened.mode[0] not in "IF":
                     return opened.height, opened.width
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
             pass
