@@ -53,8 +53,8 @@ class Frame(ABC):
 
         Raises:
             UnreadableError: If it is missing or damaged.
-            RefusedError: If it is no picture that is read here, has more than 8 bits per channel, or
-                is too large.
+            RefusedError: If it is no picture that is read here, is too large, or has more than 8
+                bits per channel.
         """
         try:
             picture = load_picture(self.picture)
