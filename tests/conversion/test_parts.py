@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -272,10 +273,9 @@ class TestSeveral:
             torch.save(content, tmp_path / "two.pt")
             with pytest.raises(RefusedError, match="holds 2 SAM 2 state dicts") as caught:
                 inspect(tmp_path / "two.pt")
-            choices = str(caught.value.hint).split("`")[1::2]
+            choices = re.findall(r"OUT, (\w+)=(.*?)\)`", str(caught.value.hint))
             assert len(choices) == 2
-            for choice in choices:
-                key, _, value = choice.partition("=")
+            for key, value in choices:
                 options: dict[str, Any] = {key: value}
                 assert "mask decoder" in inspect(tmp_path / "two.pt", **options).parts
 
