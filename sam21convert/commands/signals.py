@@ -56,25 +56,34 @@ def _end(number: int, _: object) -> None:
 class Stopping:
     """A block in which signals raise :class:`Stopped`, so that temporary files are cleaned up.
 
-    In another thread than the first, which receives no signals, it does nothing.
+    Whatever error a library makes of that, it leaves the block as :class:`Stopped`: up to Python
+    3.11 all that is raised while a class names its attributes becomes a ``RuntimeError``. In
+    another thread than the first, which receives no signals, the block does nothing.
     """
 
     def __enter__(self) -> None:
         import threading
 
+        self._number: int | None = None  # of the last signal
         self._before: dict[signal.Signals, object] = {}
         self._hook = sys.unraisablehook
         if threading.current_thread() is not threading.main_thread():
             return
         sys.unraisablehook = self._again
         for number in _heeded():
-            self._before[number] = signal.signal(number, _raise)
+            self._before[number] = signal.signal(number, self._raise)
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)  # type: ignore[arg-type]
         if self._before:
             sys.unraisablehook = self._hook
+        if self._number is not None and isinstance(error, Exception):
+            raise Stopped(self._number) from error
+
+    def _raise(self, number: int, _: object) -> None:
+        self._number = number
+        raise Stopped(number)
 
     def _again(self, ignored: sys.UnraisableHookArgs) -> None:
         """Python drops what is raised while it destroys an object: soon after, try once more."""
@@ -87,10 +96,6 @@ class Stopping:
         again = threading.Timer(_SOON, signal.pthread_kill, (main, ignored.exc_value.number))
         again.daemon = True
         again.start()
-
-
-def _raise(number: int, _: object) -> None:
-    raise Stopped(number)
 
 
 def _heeded() -> list[signal.Signals]:

@@ -161,3 +161,22 @@ def test_a_signal_while_an_object_is_destroyed_counts(capfd: pytest.CaptureFixtu
         reached = True
     assert not reached
     assert capfd.readouterr() == ("", "")
+
+
+class Named:
+    """An attribute during whose naming a signal arrives."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+def test_a_signal_while_a_class_is_made_is_no_other_error() -> None:
+    """Python 3.11 raises a RuntimeError from what is raised there."""
+    with pytest.raises(Stopped) as raised, Stopping():
+        type("Owner", (), {"attribute": Named()})
+    assert raised.value.exit_code == 143
+
+
+def test_an_error_without_a_signal_stays_what_it_is() -> None:
+    with pytest.raises(RuntimeError), Stopping():
+        raise RuntimeError
