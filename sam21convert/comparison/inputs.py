@@ -12,12 +12,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..errors import UnreadableError, UsageError
+from ..errors import UsageError
 from ..io.nearby import missing
 from ..model.image_predictor import pixels_of
 from ..model.video_frames import load_frames
 from ..prediction.draw import Mask, Pixels
-from ..prediction.media import frames_of, read_picture
+from ..prediction.media import frames_of, naming_faults, read_picture
 
 _SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 _HEIGHT, _WIDTH = 180, 240
@@ -141,7 +141,7 @@ def clip(video: Path | None, image_size: int, length: int) -> Clip:
     """The drawn video, or the user's.
 
     Args:
-        video: A video file or a folder of JPEGs; None for the drawn video.
+        video: A video file or a folder of numbered pictures; None for the drawn video.
         image_size: Side of the model's input in pixels.
         length: The largest number of frames to read.
 
@@ -151,6 +151,7 @@ def clip(video: Path | None, image_size: int, length: int) -> Clip:
     Raises:
         MissingFileError: When the path does not exist.
         UnreadableError: When it is not a video.
+        RefusedError: When it is one that is not taken.
     """
     frames: Sequence[Pixels]
     if video is None:
@@ -158,10 +159,8 @@ def clip(video: Path | None, image_size: int, length: int) -> Clip:
     elif not video.exists():
         raise missing(video)
     else:
-        try:
+        with naming_faults():
             frames = list(islice(frames_of(video), length))
-        except (OSError, ValueError) as error:
-            raise UnreadableError(f"{video}: is not a video: {error}") from error
     loaded = load_frames(frames, image_size, "cpu")
     assert isinstance(loaded.images, Tensor)
     return Clip("" if video is None else video.name, tuple(frames), loaded.images)

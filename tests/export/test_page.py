@@ -96,6 +96,16 @@ class TestContents:
         assert report.models[0].variants == {"fp32": 3050, "q8": 14}
         assert report.alerts() == ()
 
+    def test_the_only_export_in_a_folder(self, model: Path, ort: Path, tmp_path: Path) -> None:
+        for name in ("config.json", "model.safetensors"):  # of an export of this package
+            (model / "onnx" / name).touch()
+        above = tmp_path / "runs"
+        above.mkdir()
+        model.rename(above / "tiny")
+        report = sam21convert.page(above, tmp_path / "site", runtime=ort)
+        assert [one.name for one in report.models] == ["tiny"]
+        assert (tmp_path / "site/models/tiny/onnx" / f"{GRAPHS[0]}.onnx").is_file()
+
     def test_two_models_of_one_name(self, model: Path, ort: Path, tmp_path: Path) -> None:
         other = describe(tmp_path / "new" / "tiny", 512)
         report = sam21convert.page([model, other], tmp_path / "site", runtime=ort)
@@ -163,7 +173,14 @@ class TestRefused:
         path.write_bytes(bytes(9))
         said = self.refused(path, tmp_path=tmp_path)
         assert f"{path}: expected a folder with an exported model, found a file" in said
-        assert WRITES in said
+        assert f"sam21convert convert {path} OUT --to onnx writes one" in said
+
+    def test_a_folder_with_a_checkpoint_and_the_way_out(self, tmp_path: Path) -> None:
+        folder = tmp_path / "tuned"
+        folder.mkdir()
+        (folder / "model.pt").write_bytes(bytes(9))
+        said = self.refused(folder, tmp_path=tmp_path)
+        assert f"sam21convert convert {folder} OUT --to onnx writes one" in said
 
     @pytest.mark.parametrize("name", [*(f"onnx/{one}.onnx" for one in GRAPHS)])
     def test_a_graph_is_missing(self, model: Path, tmp_path: Path, name: str) -> None:

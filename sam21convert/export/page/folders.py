@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from ...errors import RefusedError, UnreadableError, call_of
+from ...io.folder import export_in, find_weights, list_folder
 from ...io.nearby import missing
 from ...io.onnx import VARIANTS
 from ...io.text import read_json
@@ -77,7 +78,7 @@ def read_export(folder: Path) -> Exported:
     """Read what a page needs to know of an exported model.
 
     Args:
-        folder: A folder of the layout of transformers.js.
+        folder: A folder of the layout of transformers.js, or one that holds nothing else.
 
     Returns:
         What it holds. No graph is read.
@@ -89,6 +90,8 @@ def read_export(folder: Path) -> Exported:
     """
     if not folder.exists():
         raise missing(folder)
+    if folder.is_dir():
+        folder = export_in(folder) or folder
     variants = tuple(_variants(folder))
     if not variants:
         raise _refused(folder, _absent(folder))
@@ -130,10 +133,17 @@ def _absent(folder: Path) -> str:
 
 def _refused(folder: Path, found: str) -> RefusedError:
     what = f"a folder with {found}" if folder.is_dir() else "a file"
+    source = folder if folder.is_file() or _holds_weights(folder) else "SOURCE"
     return RefusedError(
         f"{folder}: expected a folder with an exported model, found {what}",
-        hint=f"{call_of('convert', 'SOURCE', 'to=onnx')} writes one",
+        hint=f"{call_of('convert', source, 'to=onnx')} writes one",
     )
+
+
+def _holds_weights(folder: Path) -> bool:
+    """Whether other commands read a folder as a checkpoint, graphs aside."""
+    found = find_weights(str(folder), list_folder(folder)).weights
+    return found is not None and found.container != "onnx folder"
 
 
 def _processing(path: Path) -> tuple[int, Colours, Colours]:
