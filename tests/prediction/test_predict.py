@@ -548,7 +548,8 @@ class TestRefusals:
         ("scene.png --point 1,1 --config sam2.1/sam2.1_hiera_t", 1, "does not fit dialect"),
     )
     VIDEO = (
-        ("gone --point 1,1", 3, "gone: no such file or folder"),
+        ("gone --point 1,1", 3, "gone: No such file or directory"),
+        ("jpeg --point 1,1", 3, "did you mean jpegs?"),
         ("text.png --point 1,1", 3, "text.png: cannot be decoded as a video"),
         ("cut.mp4 --point 1,1", 3, "cut.mp4: cannot be decoded as a video"),
         ("empty --point 1,1", 3, "empty: expected pictures named <number>.jpg"),
