@@ -287,6 +287,20 @@ class TestFolders:
         assert f"not scanned: {name}: not a regular file" in answer.stdout
         assert f"what to do: {name}: could not be read" in answer.stdout
 
+    @pytest.mark.parametrize("ending", ["bin", "safetensors"])
+    def test_a_shard_that_is_missing_was_not_looked_at(self, ending: str, tmp_path: Path) -> None:
+        """Of those that cannot be pickles nobody has to."""
+        names = [f"model-0000{number}-of-00002.{ending}" for number in (1, 2)]
+        torch.save(state_dict(), tmp_path / names[0])
+        index = tmp_path / f"model.{ending}.index.json"
+        index.write_text(json.dumps({"weight_map": {"a": names[0], "b": names[1]}}))
+        for given in (tmp_path, index):
+            answer = run("safety", given)
+            said = f"unreadable: {names[1]}: is missing, and {index.name} names it\n"
+            assert (said in answer.stdout) == (ending == "bin")
+            assert ("download or copy it again" in answer.stdout) == (ending == "bin")
+            assert answer.exit_code == (3 if ending == "bin" else 0)
+
     def test_a_refused_adapter_says_what_in_it_does_harm(self, tmp_path: Path) -> None:
         (tmp_path / "adapter_config.json").write_text('{"peft_type": "LORA", "r": 4}')
         (tmp_path / "adapter_model.bin").write_bytes(b"\x80\2ctorch.hub\nload\n(Vx\ntR.")
