@@ -484,6 +484,6 @@ def not_checkpoints(names: Sequence[str]) -> str:
     Returns:
         A line.
     """
-    files = "1 file" if len(names) == 1 else f"{len(names):,} files"
+    files = counted(len(names), "file")
     more = ", ..." if len(names) > _NAMED else ""
     return f"no checkpoints: {files}: {', '.join(map(one_line, names[:_NAMED]))}{more}"

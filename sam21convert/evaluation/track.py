@@ -22,7 +22,7 @@ from ..io.nearby import not_a_folder
 from ..io.output.temporary import temporary_folder
 from ..model.pictures import numbered
 from ..prediction.media import naming_faults
-from ..report import SILENT, Progress
+from ..report import SILENT, Progress, counted
 from .amounts import LATER
 from .datasets import Layout, Video
 from .masks import Masks, ids_in, write_ids
@@ -52,8 +52,7 @@ def computes_on(device: torch.device) -> str:
         return torch.cuda.get_device_name(device)
     if device.type != "cpu":
         return device.type
-    threads = torch.get_num_threads()
-    return f"cpu, {threads} thread{'s' if threads > 1 else ''}"
+    return f"cpu, {counted(torch.get_num_threads(), 'thread')}"
 
 
 def track(
