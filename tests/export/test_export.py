@@ -24,9 +24,10 @@ from sam21convert import MismatchError, RefusedError, UnreadableError, UsageErro
 from sam21convert.comparison.backends.onnx import Onnx
 from sam21convert.dialects import HF_IMAGE
 from sam21convert.dialects.keymap import covers
-from sam21convert.export.check import BOUND, check, noise_of, relative
+from sam21convert.export.check import BOUND, MULTIPLE, check, noise_of, relative
 from sam21convert.export.graphs import Axes, Graph, PromptDecoder, VisionEncoder
 from sam21convert.export.runtime import OnnxImagePredictor, load
+from sam21convert.export.video_graphs import MemoryAttention
 from sam21convert.export.write import export, save
 from sam21convert.io.onnx import read_graph, runnable
 from sam21convert.io.output.atomic import new_folder
@@ -40,16 +41,28 @@ from ..commands.test_commands import run
 from ..support.checkpoints import DEBUG
 from ..support.exports import SIDES, Exported
 from ..support.paths import contents
+from ..support.rounding import beyond_rounding, rounding
 
 GRAPHS = ("vision_encoder", "prompt_encoder_mask_decoder")
 VIDEO = ("frame_decoder", "memory_attention", "memory_encoder")
+
+
+def furthest(graph: Graph) -> float:
+    """How far rounding moves the model itself, at any size."""
+    with torch.inference_mode():
+        runs = [noise_of(graph, inputs, graph.expected(*inputs)) for inputs in graph.trials()]
+    return max(max(noise.values()) for noise in runs)
 
 
 class TestWhatIsWritten:
     def test_every_graph_is_within_the_bound_at_all_sizes(self, both: Exported) -> None:
         exact = {one["name"]: one for one in both.report["graphs"] if one["variant"] == "fp32"}
         assert {*exact} == {f"onnx/{name}.onnx" for name in (*GRAPHS, *VIDEO)}
-        assert all(0 < one["apart"] <= BOUND for one in exact.values())
+        apart = {name: one["apart"] for name, one in exact.items()}
+        # Old kernels move what the model attends to further than the bound themselves.
+        attention = MemoryAttention(both.model).eval()
+        most = {"onnx/memory_attention.onnx": max(BOUND, MULTIPLE * furthest(attention))}
+        assert all(0 < found <= most.get(name, BOUND) for name, found in apart.items()), apart
 
     def test_the_example_is_what_the_driver_answers(self, newer: Exported) -> None:
         from PIL import Image
@@ -95,16 +108,25 @@ class TestWhatIsWritten:
         assert shapes["pointer_ages"] == ["pointers"]
 
     def test_it_is_compared_with_what_the_model_itself_predicts(self, newer: Exported) -> None:
-        graph, side = PromptDecoder(newer.model).eval(), newer.model.image_size
+        """Within rounding: what kernels of MKL round depends on how many prompts they are given."""
+        side, labels = newer.model.image_size, torch.ones(2, 1, dtype=torch.int64)
         points = torch.tensor([[[side / 3, side / 2]], [[side / 2, side / 5]]])  # 2, 1, 2
-        labels, none = torch.ones(2, 1, dtype=torch.int64), torch.zeros(1, 0, 4)
         with torch.inference_mode():
             features = newer.model.encode_image(torch.randn(1, 3, side, side))
-            levels = (*features.high_res, features.embedding)
-            found = graph.expected(points[None], labels[None], none, *levels)
-            own = newer.model.predict_masks(features, points, labels)
-        for one, other in zip(found, (own.iou, own.logits, own.object_score), strict=True):
-            assert torch.equal(one[0], other)
+
+            def predicted(model: Any) -> dict[str, torch.Tensor]:
+                own = model.predict_masks(features, points, labels)
+                return {"iou": own.iou, "logits": own.logits, "score": own.object_score}
+
+            def expected(points: torch.Tensor) -> dict[str, torch.Tensor]:
+                graph, none = PromptDecoder(newer.model).eval(), torch.zeros(1, 0, 4)
+                levels = (*features.high_res, features.embedding)
+                found = graph.expected(points[None], labels[None], none, *levels)
+                return dict(zip(("iou", "logits", "score"), (one[0] for one in found), strict=True))
+
+            noise, own = rounding(newer.model, predicted), predicted(newer.model)
+            assert not beyond_rounding(noise, expected(points), own)
+            assert beyond_rounding(noise, expected(points + 1), own).keys() == own.keys()
 
     def test_the_example_is_encoded_as_the_model_itself_encodes_it(self, newer: Exported) -> None:
         pixels = torch.randn(1, 3, newer.model.image_size, newer.model.image_size)

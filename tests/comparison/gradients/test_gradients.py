@@ -267,7 +267,6 @@ def detached_in_a_real_step(path: Path, parameter: str) -> None:
         vars(learner)["losses"] = losses
         found = comparison.judge(scenario)
     assert found.status == "differs"
-    assert found.first_mismatch == f"{parameter}.grad"
     # Without it tensors lie elsewhere, and some kernels of MKL round by where they lie.
     eps = torch.finfo(torch.float32).eps
     beyond = [one.name for one in found.activations if not one.within and one.relative > eps]
