@@ -2,8 +2,8 @@
 
     python -m tests.processors [--setting NAME]... [PYTEST ARGUMENT...]
 
-Numeric are the tests of models, of comparisons and of predictions, and modules that import one of
-the packages to compare with. Arguments replace that choice, such as ``tests/model/test_parity.py``.
+Numeric are the tests of models and all that runs them, and modules that import one of the packages
+to compare with. Arguments replace that choice, such as ``tests/model/test_parity.py``.
 A setting that this processor cannot do is skipped with the reason. The exit code is 0 if all tests
 pass under all others.
 """
@@ -16,7 +16,7 @@ import re
 from .support.paths import ROOT
 from .support.processors import SETTINGS, run, why_not
 
-_FOLDERS = ("comparison", "model", "prediction")
+_FOLDERS = ("comparison", "evaluation", "export", "model", "prediction", "training")
 _IMPORT = re.compile(r"^(from|import) +(sam2|timm|transformers)\b|importorskip\(.mlx", re.MULTILINE)
 
 
