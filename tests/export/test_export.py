@@ -108,7 +108,7 @@ class TestWhatIsWritten:
         assert shapes["pointer_ages"] == ["pointers"]
 
     def test_it_is_compared_with_what_the_model_itself_predicts(self, newer: Exported) -> None:
-        """Within rounding: what kernels of MKL round depends on how many prompts they are given."""
+        """Within rounding: some kernels of MKL round by how their inputs lie."""
         side, labels = newer.model.image_size, torch.ones(2, 1, dtype=torch.int64)
         points = torch.tensor([[[side / 3, side / 2]], [[side / 2, side / 5]]])  # 2, 1, 2
         with torch.inference_mode():

@@ -77,7 +77,7 @@ def look_through_source(path: Path, found: Found) -> None:
     _look_for_code(files, found)
     for _, file in files:
         if is_index(file.name):
-            _there(_shards(file), file, found)
+            _tell_missing_shards(file, found)
     for name, file in files:
         weights = _WEIGHTS.fullmatch(file.name) and not isinstance(file, HubPath)
         if not (weights or may_be_loaded(file.name)):
@@ -99,7 +99,10 @@ def _take_for_another_kind(path: Path, found: Found) -> None:
 
 def _look_through_shards(index: Path, found: Found) -> None:
     """Look through the files that an index of shards names."""
-    for name in _there(_shards(index), index, found):
+    _tell_missing_shards(index, found)
+    for name in _shards(index):
+        if not (index.parent / name).exists():
+            continue
         try:
             _look_through_file(name, index.parent / name, found)
         except OSError as error:
@@ -113,11 +116,10 @@ def _shards(index: Path) -> list[str]:
     return []
 
 
-def _there(shards: list[str], index: Path, found: Found) -> list[str]:
-    """The shards beside an index; those that are missing are told."""
-    missing = [name for name in shards if not (index.parent / name).exists()]
-    found.unreadable += [f"{name}: is missing, and {index.name} names it" for name in missing]
-    return [name for name in shards if name not in missing]
+def _tell_missing_shards(index: Path, found: Found) -> None:
+    for name in _shards(index):
+        if not (index.parent / name).exists():
+            found.unreadable.append(f"{name}: is missing, and {index.name} names it")
 
 
 def may_be_loaded(name: str) -> bool:
