@@ -117,7 +117,7 @@ def backward_attention() -> Iterator[None]:
         if mask or options.keys() - {"dropout_p"}:  # a mask would have to be turned as well
             return attend(q, k, v, *mask, **options)
         size = max(1, _TURNED // k[0].numel())
-        some = zip(q.split(size), k.split(size), v.split(size), strict=True)
+        some = zip(*(torch.split(one, size) for one in (q, k, v)), strict=True)
         return torch.cat(
             [attend(q.flip(-1), k.flip(-1, -2), v.flip(-2), **options) for q, k, v in some]
         )
