@@ -66,18 +66,24 @@ def results(predictor: SAM2VideoPredictor) -> dict[str, Tensor]:
 def noise(name: str) -> dict[str, float]:
     """How far rounding alone moves each result, and with it what is computed from it later.
 
-    Of an image, what is found for a point or a box moves as far as either. Of an object that is
-    followed, later frames look at memories of earlier ones.
+    Of an image, what is found for a point or a box moves as far as either. Of objects that are
+    followed, later frames look at memories of earlier ones; whether a number of these is rounded
+    up or down when it is stored is chance, so one object may move as far as the other.
     """
-    measured, carried = rounding(predictor_of(name), results), dict[str, float]()
+    measured = rounding(predictor_of(name), results)
     for part in ("logits", "iou", "object_score"):  # by chance, one number may hardly move
         both = [key for key in measured if key.endswith((f".point.{part}", f".box.{part}"))]
         measured |= dict.fromkeys(both, max(measured[key] for key in both))
-    found = {}
-    for key, one in measured.items():
-        start = key.rpartition(".frame")[0] or key
-        found[key] = carried[start] = max(carried.get(start, 0.0), one)
-    return found
+    most: dict[str, float] = {}
+    for key in (key for key in measured if ".frame0." in key):
+        start = key.partition(".frame")[0]
+        measured[key] = most[start] = max(most.get(start, 0.0), measured[key])
+    later = 0.0
+    for frame in range(1, LENGTH):
+        keys = [key for key in measured if f".frame{frame}." in key]
+        later = max(later, *(measured[key] for key in keys if not key.endswith(".memory")))
+        measured |= {key: max(later, measured[key]) for key in keys}
+    return measured
 
 
 def of(name: str, found: dict[str, Tensor]) -> dict[str, Tensor]:
