@@ -26,7 +26,6 @@ from .backends.truth import Truth, in_double
 from .metrics import least_unit, relative
 
 _SCORES = 2**21  # of attention at a time: 8 MB, which processors keep near
-_TURNED = 2**21  # numbers of queries, keys or values: 8 MB of each
 _AFFORDABLE = 60e6 * 256**2  # parameters times pixels that take seconds in float64 on a CPU
 
 
@@ -105,8 +104,7 @@ def backward_attention() -> Iterator[None]:
     """A context in which attention adds everything up in the opposite order.
 
     Channels and keys are given to the kernel from the last to the first, which changes nothing but
-    rounding, and takes as long as usual. Of many windows some are turned at a time: copies of all
-    queries, keys and values would need a tenth of what a comparison takes.
+    rounding, and takes as long as usual.
 
     Yields:
         Nothing.
@@ -116,11 +114,7 @@ def backward_attention() -> Iterator[None]:
     def turned(q: Tensor, k: Tensor, v: Tensor, *mask: Any, **options: Any) -> Tensor:
         if mask or options.keys() - {"dropout_p"}:  # a mask would have to be turned as well
             return attend(q, k, v, *mask, **options)
-        size = max(1, _TURNED // k[0].numel())
-        some = zip(*(torch.split(one, size) for one in (q, k, v)), strict=True)
-        return torch.cat(
-            [attend(q.flip(-1), k.flip(-1, -2), v.flip(-2), **options) for q, k, v in some]
-        )
+        return attend(q.flip(-1), k.flip(-1, -2), v.flip(-2), **options)
 
     with replaced(F, scaled_dot_product_attention=turned):
         yield
