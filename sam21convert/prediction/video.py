@@ -14,7 +14,7 @@ from PIL import Image
 from ..errors import UsageError
 from ..export.runtime import OnnxVideoPredictor
 from ..export.runtime.pictures import store_frames as store_squares
-from ..io.nearby import expanded, missing, there
+from ..io.nearby import expanded, missing
 from ..io.onnx import Variant
 from ..io.output.atomic import new_folder, refuse_existing
 from ..io.output.folders import refuse_file_name
@@ -191,7 +191,7 @@ def predict_video(
     require_runtime(chosen, "predict_video", videos=True)
     request = Request(checkpoint, chosen, config, image_size, device, variant).refuse_impossible()
     source, folder = expanded(Path(video)), expanded(Path(out))
-    if not there(source):
+    if not source.exists():
         raise missing(source)
     rounds = in_rounds(prompts)
     if not rounds:

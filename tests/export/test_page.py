@@ -106,6 +106,16 @@ class TestContents:
         assert [one.name for one in report.models] == ["tiny"]
         assert (tmp_path / "site/models/tiny/onnx" / f"{GRAPHS[0]}.onnx").is_file()
 
+    def test_graphs_of_the_folder_itself_come_first(
+        self, model: Path, ort: Path, tmp_path: Path
+    ) -> None:
+        """As other programs write them: without what tells an export of this package."""
+        below = describe(model / "below", 512)
+        for name in ("config.json", "model.safetensors"):
+            (below / "onnx" / name).touch()
+        report = sam21convert.page(model, tmp_path / "site", runtime=ort)
+        assert [one.name for one in report.models] == ["tiny"]
+
     def test_two_models_of_one_name(self, model: Path, ort: Path, tmp_path: Path) -> None:
         other = describe(tmp_path / "new" / "tiny", 512)
         report = sam21convert.page([model, other], tmp_path / "site", runtime=ort)

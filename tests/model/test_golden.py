@@ -70,20 +70,19 @@ def noise(name: str) -> dict[str, float]:
     followed, later frames look at memories of earlier ones; whether a number of these is rounded
     up or down when it is stored is chance, so one object may move as far as the other.
     """
-    measured = rounding(predictor_of(name), results)
+    measured, carried = rounding(predictor_of(name), results), dict[str, float]()
     for part in ("logits", "iou", "object_score"):  # by chance, one number may hardly move
         both = [key for key in measured if key.endswith((f".point.{part}", f".box.{part}"))]
         measured |= dict.fromkeys(both, max(measured[key] for key in both))
-    most: dict[str, float] = {}
-    for key in (key for key in measured if ".frame0." in key):
-        start = key.partition(".frame")[0]
-        measured[key] = most[start] = max(most.get(start, 0.0), measured[key])
-    later = 0.0
+    found, later = {}, 0.0
+    for key, one in measured.items():
+        start = key.rpartition(".frame")[0] or key
+        found[key] = carried[start] = max(carried.get(start, 0.0), one)
     for frame in range(1, LENGTH):
         keys = [key for key in measured if f".frame{frame}." in key]
         later = max(later, *(measured[key] for key in keys if not key.endswith(".memory")))
-        measured |= {key: max(later, measured[key]) for key in keys}
-    return measured
+        found |= {key: max(later, found[key]) for key in keys}
+    return found
 
 
 def of(name: str, found: dict[str, Tensor]) -> dict[str, Tensor]:

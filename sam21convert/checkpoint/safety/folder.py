@@ -75,10 +75,9 @@ def look_through_source(path: Path, found: Found) -> None:
         look_through_distributed(path, found)
     files = [*files_of(path, found)]
     _look_for_code(files, found)
-    for _, file in files:
-        if is_index(file.name):
-            _tell_missing_shards(file, found)
     for name, file in files:
+        if is_index(file.name):
+            _present(file, found)
         weights = _WEIGHTS.fullmatch(file.name) and not isinstance(file, HubPath)
         if not (weights or may_be_loaded(file.name)):
             continue
@@ -99,10 +98,7 @@ def _take_for_another_kind(path: Path, found: Found) -> None:
 
 def _look_through_shards(index: Path, found: Found) -> None:
     """Look through the files that an index of shards names."""
-    _tell_missing_shards(index, found)
-    for name in _shards(index):
-        if not (index.parent / name).exists():
-            continue
+    for name in _present(index, found):
         try:
             _look_through_file(name, index.parent / name, found)
         except OSError as error:
@@ -116,10 +112,12 @@ def _shards(index: Path) -> list[str]:
     return []
 
 
-def _tell_missing_shards(index: Path, found: Found) -> None:
-    for name in _shards(index):
-        if not (index.parent / name).exists():
-            found.unreadable.append(f"{name}: is missing, and {index.name} names it")
+def _present(index: Path, found: Found) -> list[str]:
+    """The shards of an index that are there; the others are told."""
+    names = _shards(index)
+    missing = [name for name in names if not (index.parent / name).exists()]
+    found.unreadable += [f"{name}: is missing, and {index.name} names it" for name in missing]
+    return [name for name in names if name not in missing]
 
 
 def may_be_loaded(name: str) -> bool:

@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 from ...errors import RefusedError, UnreadableError, call_of
 from ...io.folder import export_in, find_weights, list_folder
 from ...io.nearby import missing
+from ...io.onnx import FOLDER as ONNX
 from ...io.onnx import VARIANTS
 from ...io.text import read_json
 from ...report import size_text
@@ -90,8 +91,8 @@ def read_export(folder: Path) -> Exported:
     """
     if not folder.exists():
         raise missing(folder)
-    if folder.is_dir():
-        folder = export_in(folder) or folder
+    if folder.is_dir() and not (folder / ONNX).is_dir():
+        folder = export_in(folder) or folder  # the only one below
     variants = tuple(_variants(folder))
     if not variants:
         raise _refused(folder, _absent(folder))
