@@ -33,20 +33,48 @@ print((faults() - before) / (size / resource.getpagesize()))
 """
 
 
-def filled(before: str) -> float:
-    program = PROGRAM.format(before=before)
-    done = subprocess.run(
+def printed(program: str) -> str:
+    return subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
-    )
-    return float(done.stdout)
+    ).stdout
 
 
-@pytest.mark.skipif(
+def filled(before: str) -> float:
+    return float(printed(PROGRAM.format(before=before)))
+
+
+RELEASE = """
+from pathlib import Path
+from resource import getpagesize
+from sam21convert.prediction.allocation import give_back_freed_memory, keep_freed_memory
+keep_freed_memory()
+def resident():
+    return int(Path("/proc/self/statm").read_text().split()[1]) * getpagesize() >> 20
+below = resident()
+pieces = [b"x" * (1 << 20) for _ in range(64)]
+in_the_way = bytearray(1 << 20)
+pieces.clear()
+held = resident() - below
+give_back_freed_memory()
+print(held, resident() - below)
+"""
+needs_glibc = pytest.mark.skipif(
     not hasattr(ctypes.CDLL(None), "mallopt"), reason="this C library has no mallopt"
 )
+
+
+@needs_glibc
 def test_what_is_kept_is_not_filled_again() -> None:
     assert filled("keep_freed_memory()") < 1.5
     assert filled("") > 9
+
+
+@needs_glibc
+def test_what_is_kept_can_be_given_back() -> None:
+    """Of 64 megabytes that were freed: those held before it gives back, and after."""
+    held, left = map(int, printed(RELEASE).split())
+    assert held > 60
+    assert left < 10
 
 
 @pytest.mark.parametrize("platform", ["linux", "darwin", "win32"])
