@@ -40,7 +40,15 @@ EXTRAS: Mapping[str, tuple[str, ...]] = {
 }
 BACKENDS = ("sam2", "timm", "transformers")  # the packages to compare with
 _OF_TRAINING = ("tensordict", "tensorboard")  # what the official training code imports besides
-_TITLES = {"PIL": "pillow"}  # packages that are imported by another name
+_TITLES = {  # what is imported by another name: of the extras, and of what their packages need
+    "PIL": "pillow",
+    "absl": "absl-py",
+    "dateutil": "python-dateutil",
+    "google": "protobuf",
+    "grpc": "grpcio",
+    "hydra": "hydra-core",
+    "yaml": "pyyaml",
+}
 
 
 def distribution_of(name: str) -> str:
@@ -107,7 +115,7 @@ def require_version(package: str, least: str, who: str) -> None:
 
 
 def explained(error: BaseException, who: str) -> MissingPackageError | None:
-    """Explain an import that failed because an extra is not installed.
+    """Explain an import that failed: an extra is not installed, or Python itself lacks a module.
 
     Args:
         error: The error of the import.
@@ -119,6 +127,8 @@ def explained(error: BaseException, who: str) -> MissingPackageError | None:
     if not isinstance(error, ModuleNotFoundError):
         return None
     name = (error.name or "").partition(".")[0]
+    if name in sys.stdlib_module_names:
+        return _missing_in_python(who, name)
     extra = next((extra for extra, names in EXTRAS.items() if name in names), None)
     return None if extra is None else _missing(who, _absent(extra) or [name], extra)
 
@@ -186,12 +196,14 @@ def official_training() -> tuple[Any, Any]:
         return model, import_module("training.loss_fns").MultiStepMultiMasksAndIous
     except ModuleNotFoundError as error:
         name = (error.name or "").partition(".")[0]
+        if name in sys.stdlib_module_names:
+            raise _missing_in_python(f"the training code of {titled('sam2')}", name) from error
         if name == "training":
             raise MissingPackageError(
                 f"{titled('sam2')}: its training code, the package `training`, is not installed",
                 hint=f"{install('sam2')}; or put the official repository on PYTHONPATH",
             ) from error
-        absent = [one for one in _OF_TRAINING if _gone(one)] or [name]
+        absent = [one for one in _OF_TRAINING if _gone(one)] or [distribution_of(name)]
         raise MissingPackageError(
             f"{titled('sam2')}: its training code needs {' and '.join(absent)}, not installed here",
             hint=f"{_installer()} {' '.join(absent)}",
@@ -247,6 +259,19 @@ def _missing(who: str, absent: list[str], extra: str, otherwise: str = "") -> Mi
     )
 
 
+def _missing_in_python(who: str, name: str) -> MissingPackageError:
+    """For a module that Python has on other systems, or when it is built with other libraries."""
+    if sys.platform == "win32":
+        return MissingPackageError(
+            f"{who}: runs on Linux and macOS; on Windows Python has no {name}",
+            hint="`wsl --install` sets up a Linux within Windows, in which it runs",
+        )
+    return MissingPackageError(
+        f"{who}: needs {name} of the standard library, which this Python was built without",
+        hint=f"use a Python in which this works: python -c 'import {name}'",
+    )
+
+
 @contextmanager
 def _importing(name: str, attribute: str = "") -> Iterator[None]:
     package = name.partition(".")[0]
@@ -260,14 +285,17 @@ def _importing(name: str, attribute: str = "") -> Iterator[None]:
     except Exception as error:  # an import runs arbitrary code, so any error may come out
         cause = _first(error)
         absent = (isinstance(cause, ModuleNotFoundError) and cause.name) or ""
-        if absent.partition(".")[0] == package:
+        wanted = distribution_of(absent.partition(".")[0])
+        if wanted == package:
             gone = find_spec(package) is None
             said = f"{package}: is not installed" if gone else f"{titled(package)}: has no {absent}"
             raise MissingPackageError(said, hint=install(extra)) from error
+        if wanted in sys.stdlib_module_names:
+            raise _missing_in_python(titled(package), wanted) from error
         reason = " ".join(str(cause).split())
         raise UsageError(
             f"{titled(package)}: cannot be imported: {type(cause).__name__}: {reason}",
-            hint=f"{_installer()} {absent}" if absent else _hint(reason, package),
+            hint=f"{_installer()} {wanted}" if wanted else _hint(reason, package),
         ) from error
 
 

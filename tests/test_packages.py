@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import shlex
+import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 
 import pytest
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from sam21convert import packages
 from sam21convert.comparison.backends.base import LoadOptions
@@ -77,6 +79,27 @@ class TestBrokenPackage:
             packages.module("transformers")
         assert str(raised.value.hint).endswith("pip install httpx")
 
+    def test_a_dependency_is_installed_by_the_name_that_installers_know(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        error = ModuleNotFoundError("No module named 'hydra.core'", name="hydra.core")
+        monkeypatch.setattr(packages, "import_module", failing(error))
+        with pytest.raises(UsageError) as raised:
+            packages.module("sam2.build_sam")
+        assert str(raised.value.hint).endswith("pip install hydra-core")
+
+    def test_a_module_that_python_was_built_without(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """No package brings it."""
+        error = ModuleNotFoundError("No module named '_lzma'", name="_lzma")
+        monkeypatch.setattr(packages, "import_module", failing(error))
+        with pytest.raises(UsageError) as raised:
+            packages.module("timm")
+        assert raised.value.message == (
+            f"{packages.titled('timm')}: needs _lzma of the standard library, which this Python "
+            "was built without"
+        )
+        assert raised.value.hint == "use a Python in which this works: python -c 'import _lzma'"
+
     def test_another_reason(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(packages, "import_module", failing(OSError("a library is cut short")))
         with pytest.raises(UsageError, match="OSError: a library is cut short") as raised:
@@ -94,6 +117,60 @@ class TestBrokenPackage:
         pytest.importorskip("timm")
         with pytest.raises(UsageError, match=r"^timm \d.*: has no timm\.create_nothing"):
             packages.member("timm", "create_nothing")
+
+
+def requirements() -> Iterator[str]:
+    """What the packages of the extras that are installed here need themselves."""
+    for name in {name for names in packages.EXTRAS.values() for name in names}:
+        if packages.version(distribution := packages.distribution_of(name)):
+            for line in metadata.requires(distribution) or ():
+                needed = Requirement(line)
+                if needed.marker is None or needed.marker.evaluate({"extra": ""}):
+                    yield canonicalize_name(needed.name)
+
+
+def test_whatever_the_packages_need_can_be_installed_by_its_name() -> None:
+    imports: dict[str, set[str]] = {}
+    for name, owners in metadata.packages_distributions().items():
+        for owner in owners:
+            imports.setdefault(canonicalize_name(owner), set()).add(name)
+    unknown = {
+        needed
+        for needed in {*requirements()} & {*imports}
+        if needed not in {canonicalize_name(packages.distribution_of(n)) for n in imports[needed]}
+    }
+    assert not unknown
+
+
+class TestAnotherSystem:
+    """Where Python lacks what it has on Linux and macOS, one line says so."""
+
+    @pytest.mark.parametrize(
+        ("platform", "said", "hint"),
+        [
+            ("win32", "runs on Linux and macOS; on Windows Python has no fcntl", "wsl --install"),
+            ("linux", "needs fcntl of the standard library", "import fcntl"),
+        ],
+    )
+    def test_a_command(
+        self, monkeypatch: pytest.MonkeyPatch, platform: str, said: str, hint: str
+    ) -> None:
+        error = ModuleNotFoundError("No module named 'fcntl'", name="fcntl")
+        monkeypatch.setattr(sys, "platform", platform)
+        found = packages.explained(error, "convert")
+        assert found is not None
+        assert found.exit_code == 2
+        assert said in found.message
+        assert hint in str(found.hint)
+
+    def test_it_is_this_module_that_is_missing_first(self) -> None:
+        program = "import sys; sys.modules['fcntl'] = None; from sam21convert.__main__ import start"
+        done = subprocess.run(
+            [sys.executable, "-c", f"{program}; sys.argv = ['', 'inspect', 'm.pt']; start()"],
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert done.returncode == 2
+        assert done.stderr.startswith("error: inspect: needs fcntl of the standard library")
 
 
 def test_a_package_that_is_not_installed_has_no_version() -> None:
