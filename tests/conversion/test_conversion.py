@@ -356,6 +356,9 @@ class TestRefusals:
         convert(source, tmp_path / "kept.pt")
         assert torch.load(tmp_path / "kept.pt")["model"][name].dtype == torch.float16
 
+    @pytest.mark.skipif(
+        not hasattr(os, "copy_file_range"), reason="this system has no copy_file_range"
+    )
     def test_a_damaged_output_is_not_kept(
         self, tmp_path: Path, pt: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -384,6 +384,9 @@ def test_objects_with_folders_of_other_names_and_empty_first_masks(
     assert sorted(path.name for path in (kept / "car").iterdir()) == ["000", "7"]
 
 
+@pytest.mark.skipif(
+    not hasattr(os, "posix_fallocate"), reason="this system cannot ask for room on a disk"
+)
 def test_a_disk_too_full_for_the_logits_of_a_video(
     models: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -197,9 +197,13 @@ def test_only_a_large_output_is_worth_threads(
     assert len(pools) == 2 * threads
 
 
+needs_kernel_copies = pytest.mark.skipif(
+    not hasattr(os, "copy_file_range"), reason="this system has no copy_file_range"
+)
 REFUSALS = ("EXDEV", "ENOSYS", "EINVAL", "EOPNOTSUPP", "EPERM", "EIO")
 
 
+@needs_kernel_copies
 @pytest.mark.parametrize("refusal", REFUSALS)
 @pytest.mark.parametrize("after", [0, 1], ids=["at once", "after a piece"])
 @pytest.mark.usefixtures("threads")
@@ -223,6 +227,7 @@ def test_without_kernel_copies_the_output_is_the_same(
     assert one.read_bytes() == two.read_bytes()
 
 
+@needs_kernel_copies
 @pytest.mark.parametrize("fault", ["EFBIG", "ENOSPC"])
 @pytest.mark.usefixtures("threads")
 def test_other_errors_of_kernel_copies_are_raised(
@@ -239,6 +244,7 @@ def test_other_errors_of_kernel_copies_are_raised(
     assert os.listdir(tmp_path) == ["m.pt"]
 
 
+@needs_kernel_copies
 @pytest.mark.parametrize("dtype", [None, "float16"], ids=["copied", "cast"])
 @pytest.mark.usefixtures("threads")
 def test_an_error_of_a_failing_disk_names_the_file(

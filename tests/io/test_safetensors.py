@@ -69,7 +69,7 @@ def test_without_kernel_copies_the_file_is_the_same(
     def refuse(*_: object) -> int:
         raise OSError(18, "Invalid cross-device link")
 
-    monkeypatch.setattr("os.copy_file_range", refuse)
+    monkeypatch.setattr("os.copy_file_range", refuse, raising=False)
     write_safetensors(ours, as_written(reference), {"format": "pt"}, SILENT)
     assert ours.read_bytes() == reference.read_bytes()
     monkeypatch.delattr("os.copy_file_range")

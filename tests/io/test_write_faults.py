@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import hashlib
 import os
 import resource
@@ -615,6 +616,10 @@ class TestLeftovers:
             )
 
 
+def unsupported(*_: object) -> None:
+    raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+
 class TestOnTheDisk:
     """Contents are synced to the disk before the rename, and names after it."""
 
@@ -628,34 +633,46 @@ class TestOnTheDisk:
             fsync(fd)
 
         def named(real: Callable[..., None]) -> Callable[..., None]:
-            def call(source: Any, target: Any, *flags: int) -> None:
+            def call(source: Any, target: Any, *flags: int, **options: Any) -> None:
                 events.append(("name", str(target)))
-                real(source, target, *flags)
+                real(source, target, *flags, **options)
 
             return call
 
         monkeypatch.setattr(os, "fsync", synced)
         monkeypatch.setattr(os, "replace", named(replace))
         monkeypatch.setattr(os, "rename", named(rename))
+        monkeypatch.setattr(os, "link", named(os.link))
         monkeypatch.setattr(renaming, "_renameat2", named(renameat2))
         return events
 
     def durable(self, log: list[tuple[str, str]], home: Path, name: str) -> bool:
-        """Whether all files were synced before the first rename, and the folder after the last."""
+        """Whether all files were synced before the first rename, and each folder after its last."""
         first = next(at for at, (what, _) in enumerate(log) if what == "name")
-        last = max(at for at, (what, _) in enumerate(log) if what == "name")
+        last = {str(Path(path).parent): at for at, (what, path) in enumerate(log) if what == "name"}
         stage = str(home / f".{name}.sam21.tmp")
         synced = {path for what, path in log[:first] if what == "sync" and path.startswith(stage)}
         files = [path for path in (home / name, *home.glob(f"{name}/*.json")) if path.exists()]
         files += home.glob(f"{name}/*.safetensors")
         inside = {stage + str(path)[len(str(home / name)) :] for path in files}
-        return inside <= synced and ("sync", str(home)) in log[last:]
+        named = all(("sync", folder) in log[at:] for folder, at in last.items())
+        return inside <= synced and named
 
     @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs the names of open files")
     @pytest.mark.parametrize("form", FORMS)
+    @pytest.mark.parametrize("exchanges", [True, False], ids=["exchanged", "one by one"])
     def test_outputs_are_synced_in_this_order(
-        self, home: Path, over: list[str], form: str, log: list[tuple[str, str]]
+        self,
+        home: Path,
+        over: list[str],
+        form: str,
+        exchanges: bool,
+        log: list[tuple[str, str]],
+        monkeypatch: pytest.MonkeyPatch,
     ) -> None:
+        """On every system: not all can exchange two folders, or rename without replacing."""
+        if not exchanges:
+            monkeypatch.setattr(renaming, "_renameat2", unsupported)
         assert command(home, form, *over).exit_code == 0
         assert self.durable(log, home, FORMS[form][0]), log
 
