@@ -78,7 +78,9 @@ def stretched(
     """Stretch planes bicubically, by products with two matrices.
 
     Runtimes compute this from the weights whenever they load a file. onnxruntime takes longer for
-    a ``Resize`` of the position embedding than for all else of tiny, and no time for products.
+    a ``Resize`` of the position embedding than for all else of tiny, and no time for products. The
+    planes stand first in theirs: onnxruntime stores what stands second as bytes with a scale for
+    each column, and then cannot multiply by it if it has more than two axes.
 
     Args:
         input: ``B x C x h x w``.
@@ -92,7 +94,7 @@ def stretched(
     down, across = (
         _stretching(old, int(new)) for old, new in zip(input.shape[2:], output_size, strict=True)
     )
-    return op.MatMul(op.MatMul(_constant(down.T), input), _constant(across))
+    return op.MatMul(_constant(down.T), op.MatMul(input, _constant(across)))
 
 
 def _stretching(old: int, new: int) -> Tensor:

@@ -114,6 +114,8 @@ def _tidy(model: Any, graph: Graph) -> None:
             value.metadata_props.clear()
         if node.op_type == "CastLike":
             _name_type(node)
+    for node in [*model.graph]:
+        _spell_plainly(node)
     for name, value in [*model.graph.initializers.items()]:
         value.metadata_props.clear()
         if name not in graph.weights:
@@ -128,6 +130,34 @@ def _name_type(node: Any) -> None:
         node.op_type = "Cast"
         node.resize_inputs(1)
         node.attributes["to"] = AttrInt64("to", wanted.value)
+
+
+def _spell_plainly(node: Any) -> None:
+    """Write a constant, or the cast of one, as a tensor of its type.
+
+    Other programs know no other spelling: OnnxSlim takes lists of floats for doubles, inference of
+    shapes by onnxruntime stops at lists of integers, and onnxconverter-common turns what is cast
+    into float16, but not the cast.
+    """
+    from onnx_ir import AttrTensor, DataType, tensor
+    from onnx_ir.convenience import get_const_tensor
+
+    constant = node.inputs[0].producer() if node.op_type == "Cast" else node
+    if constant is None or constant.op_type != "Constant":
+        return
+    value = constant.outputs[0]
+    held = get_const_tensor(value)
+    if held is None:
+        return
+    numbers = held.numpy()
+    if node.op_type == "Cast":
+        numbers = numbers.astype(DataType(node.attributes["to"].value).numpy())
+    node.op_type = "Constant"
+    node.resize_inputs(0)
+    node.attributes.clear()
+    node.attributes["value"] = AttrTensor("value", tensor(numbers))
+    if constant is not node and not value.uses():
+        constant.graph.remove(constant, safe=True)
 
 
 def _type_of(value: Any) -> Any:
