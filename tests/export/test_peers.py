@@ -23,7 +23,10 @@ from ..support.exports import Exported
 
 # samexporter asks for one version of torch, which its runner does not import.
 ALONE = ("samexporter==0.5.0",)
-PACKAGES = ("numpy", "onnxruntime", "opencv-python-headless", "openvino==2026.4.1")
+PACKAGES = (
+    *("numpy", "onnxruntime", "opencv-python-headless", "openvino==2026.4.1"),
+    *("onnxslim==0.1.98", "onnxsim==0.8.1"),
+)
 
 SAMEXPORTER = """
 import sys
@@ -53,7 +56,7 @@ import openvino
 folder, out, *point = sys.argv[1:]
 core = openvino.Core()
 encoder, decoder = (
-    core.compile_model(f"{folder}/onnx/{name}.onnx", "CPU")
+    core.compile_model(f"{folder}/onnx/{name}.onnx", "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     for name in ("vision_encoder", "prompt_encoder_mask_decoder")
 )
 features = encoder({"pixel_values": np.load("pixels.npy")})
@@ -65,6 +68,39 @@ found = decoder({
     **levels,
 })
 np.savez(out, masks=found["pred_masks"], ious=found["iou_scores"])
+"""
+
+REWRITTEN = """
+import sys
+import numpy as np
+import onnx
+import onnxruntime
+import onnxsim
+import onnxslim
+
+folder, out, *names = sys.argv[1:]
+
+def answers(model):
+    session = onnxruntime.InferenceSession(model.SerializeToString())
+    draw = np.random.default_rng(0)
+    given = {}
+    for one in session.get_inputs():
+        shape = [axis if isinstance(axis, int) else 2 for axis in one.shape]
+        whole = one.type == "tensor(int64)"
+        numbers = draw.integers(0, 2, shape) if whole else draw.standard_normal(shape, np.float32)
+        given[one.name] = numbers
+    return session.run(None, given)
+
+found = {}
+for name in names:
+    model = onnx.load(f"{folder}/onnx/{name}.onnx")
+    simple, sound = onnxsim.simplify(model)
+    assert sound
+    slim = onnxslim.slim(onnx.load(f"{folder}/onnx/{name}.onnx"))
+    for program, rewritten in (("as it is", model), ("onnxslim", slim), ("onnxsim", simple)):
+        for number, array in enumerate(answers(rewritten)):
+            found[f"{name} {number} {program}"] = array
+np.savez(out, **found)
 """
 
 
@@ -81,12 +117,13 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return home / "bin" / "python"
 
 
-def answers(python: Path, program: str, home: Path, *words: object) -> Any:
+def answers(python: Path, program: str, home: Path, *words: object) -> dict[str, Any]:
     """What a program saves."""
     line = [str(python), "-c", program, str(words[0]), "out.npz", *map(str, words[1:])]
     done = subprocess.run(line, cwd=home, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    return np.load(home / "out.npz")
+    with np.load(home / "out.npz") as file:
+        return dict(file)
 
 
 @pytest.mark.slow
@@ -128,3 +165,19 @@ def test_openvino(newer: Exported, python: Path, tmp_path: Path) -> None:
     assert relative(logits, found["masks"][0, 0]) < BOUND
     assert relative(np.array(expected["iou_scores"]), found["ious"][0, 0]) < BOUND
     assert relative(logits, found["masks"][0, 0, ::-1]) > 100 * BOUND
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("program", ["onnxslim", "onnxsim"])
+def test_programs_that_rewrite_graphs(
+    newer: Exported, python: Path, tmp_path: Path, program: str
+) -> None:
+    names = sorted(path.stem for path in (newer.folder / "onnx").glob("*.onnx"))
+    names = [name for name in names if not name.endswith(("_fp16", "_quantized"))]
+    found = answers(python, REWRITTEN, tmp_path, newer.folder, *names)
+    as_is = {name: found[name] for name in found if name.endswith("as it is")}
+    assert len({name.split()[0] for name in as_is}) == len(names) == 5
+    for name, wanted in as_is.items():
+        rewritten = found[name.replace("as it is", program)]
+        assert relative(wanted, rewritten) < BOUND, name
+        assert relative(wanted, rewritten[..., ::-1]) > BOUND or wanted.shape[-1] == 1, name
