@@ -264,7 +264,7 @@ def _missing_in_python(who: str, name: str) -> MissingPackageError:
     if sys.platform == "win32":
         return MissingPackageError(
             f"{who}: runs on Linux and macOS; on Windows Python has no {name}",
-            hint="`wsl --install` sets up a Linux within Windows, in which it runs",
+            hint="wsl --install sets up a Linux within Windows, in which it runs",
         )
     return MissingPackageError(
         f"{who}: needs {name} of the standard library, which this Python was built without",

@@ -604,6 +604,7 @@ EXEMPT: Mapping[tuple[str, str], str] = {
         "tests/test_light.py::test_a_real_one_is_small_and_its_hint_adds_what_is_missing"
     ),
     ("packages.py", "python -c"): THEIRS,
+    ("packages.py", "wsl --install"): THEIRS,
     ("checkpoint/diff/plot.py", "`plot`"): MISSING,
     ("commands/diff.py", "`plot`"): MISSING,
     ("commands/convert.py", "`evaluate`"): MISSING,
