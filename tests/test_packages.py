@@ -21,7 +21,7 @@ from sam21convert.comparison.backends.base import LoadOptions
 from sam21convert.comparison.backends.sam2 import Official
 from sam21convert.comparison.backends.timm import Timm
 from sam21convert.comparison.backends.transformers import Transformers
-from sam21convert.errors import UsageError
+from sam21convert.errors import MissingPackageError, UsageError
 
 from .support.checkpoints import DEBUG
 from .support.paths import ROOT
@@ -99,6 +99,12 @@ class TestBrokenPackage:
             "was built without"
         )
         assert raised.value.hint == "use a Python in which this works: python -c 'import _lzma'"
+
+    def test_nor_has_the_training_code(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        error = ModuleNotFoundError("No module named '_lzma'", name="_lzma")
+        monkeypatch.setattr(packages, "import_module", failing(error))
+        with pytest.raises(MissingPackageError, match="^the training code of sam2.* needs _lzma"):
+            packages.official_training()
 
     def test_another_reason(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(packages, "import_module", failing(OSError("a library is cut short")))
